@@ -1,0 +1,29 @@
+"""The base of every message, and the scalar types that messages are made of."""
+
+from typing import Annotated
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+
+from trimtab.contract.text import refuse_surrogates_and_nul
+
+Int = Annotated[int, Strict()]
+"""A whole number; `1.0`, `"1"` and `true` are refused."""
+
+Number = Annotated[float, Strict(), Field(allow_inf_nan=False)]
+"""A finite number; `"1.5"`, `true`, NaN and the infinities are refused."""
+
+Flag = Annotated[bool, Strict()]
+
+Text = Annotated[str, BeforeValidator(refuse_surrogates_and_nul)]
+"""Text that Postgres can store: no NUL, no lone surrogate."""
+
+Name = Annotated[Text, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+"""A study's or a label's name: 1 to 63 of `a-z 0-9 . _ -`, beginning and ending with a letter or digit."""
+
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class Message(BaseModel):
+    """Frozen; an unknown field is refused rather than ignored, so that a typing error is never silent."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")

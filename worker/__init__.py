@@ -1,0 +1,1 @@
+"""The hands: lease trials from the service, fine-tune, report, settle. Sees `trimtab` only."""
