@@ -1,0 +1,43 @@
+"""Events: what happened to a study, in commit order. They feed the live views and the audit."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from pydantic import JsonValue
+
+from trimtab.contract.message import Message
+
+EventKind = Literal[
+    "study_created",
+    "study_paused",
+    "study_resumed",
+    "study_stopping",
+    "study_finalising",
+    "study_done",
+    "study_cancelled",
+    "trial_started",
+    "trial_resumed",
+    "reported",
+    "checkpointed",
+    "trial_completed",
+    "trial_pruned",
+    "trial_failed",
+    "trial_cancelled",
+    "trial_queued",
+    "trial_paused",
+    "final_started",
+    "final_settled",
+    "test_opened",
+]
+
+
+class Event(Message):
+    """One fact. `cursor` is opaque; hand it back to go on after this event."""
+
+    cursor: str
+    at: datetime
+    kind: EventKind
+    trial_number: int | None = None
+    fence: int | None = None
+    body: Mapping[str, JsonValue]

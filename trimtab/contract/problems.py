@@ -1,0 +1,310 @@
+"""The error tree: every refusal that crosses the wire, named once.
+
+The docstring of a class is its default detail. `TABLE` gives each class its slug, title and HTTP status; the service
+answers with `application/problem+json` (RFC 9457) and the client raises the same class again.
+
+    Problem
+    ├── BadRequest: MalformedJson, DuplicateKey, BadHost
+    ├── Unauthorized, Forbidden
+    ├── NotFound: StudyNotFound, TrialNotFound, WorkerNotFound, LeaseNotFound, ArtifactNotFound, NoCompletedTrial, NoModel
+    ├── MethodNotAllowed
+    ├── Conflict: StudyExists, StudyNotActive, StudyNotIdle, LeaseLost, StepConflict, ResultConflict, WorkerBusy,
+    │             CheckpointGoesBack
+    ├── Gone: StudyDeleted
+    ├── PayloadTooLarge, TooManyPoints, UnsupportedMediaType
+    ├── Invalid: UnknownField, WrongType, NonFinite, IdempotencyKeyReused, Sha256Mismatch
+    └── Unavailable: StorageFull, Unreachable (raised by the client alone)
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from trimtab.contract.message import Message
+
+
+class FieldError(Message):
+    """One fault of a document: where (RFC 6901 JSON pointer), which rule, in words. Never the refused value."""
+
+    pointer: str
+    code: str
+    message: str
+
+
+class ProblemDocument(Message):
+    """The body of `application/problem+json` (RFC 9457). `retry_after_s` repeats the Retry-After header."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    errors: tuple[FieldError, ...] = ()
+    retry_after_s: float | None = None
+    state: str | None = None
+    """Of `lease-lost` and `study-not-active`: the state that refused."""
+
+
+class Problem(Exception):
+    """Something went wrong that has no name of its own."""
+
+    def __init__(
+        self,
+        detail: str | None = None,
+        *,
+        errors: Sequence[FieldError] = (),
+        retry_after_s: float | None = None,
+        state: str | None = None,
+    ) -> None:
+        self.detail = detail or " ".join((type(self).__doc__ or "").split())
+        self.errors = tuple(errors)
+        self.retry_after_s = retry_after_s
+        self.state = state
+        super().__init__(self.detail)
+
+    def document(self, instance: str | None = None) -> ProblemDocument:
+        """Shape this problem for the wire; `instance` names the request."""
+        row = row_of(type(self))
+        return ProblemDocument(
+            type=f"/problems/{row.slug}",
+            title=row.title,
+            status=row.status,
+            detail=self.detail,
+            instance=instance,
+            errors=self.errors,
+            retry_after_s=self.retry_after_s,
+            state=self.state,
+        )
+
+
+class BadRequest(Problem):
+    """The request could not be read."""
+
+
+class MalformedJson(BadRequest):
+    """The body is not one well-formed JSON document in UTF-8."""
+
+
+class DuplicateKey(BadRequest):
+    """An object of the body names the same key twice."""
+
+
+class BadHost(BadRequest):
+    """The Host header names a host that this service does not answer for."""
+
+
+class Unauthorized(Problem):
+    """A valid bearer token is needed."""
+
+
+class Forbidden(Problem):
+    """This is not allowed here."""
+
+
+class NotFound(Problem):
+    """There is nothing at this address."""
+
+
+class StudyNotFound(NotFound):
+    """There is no study of this name."""
+
+
+class TrialNotFound(NotFound):
+    """The study has no trial of this number."""
+
+
+class WorkerNotFound(NotFound):
+    """There is no worker of this id."""
+
+
+class LeaseNotFound(NotFound):
+    """There never was a lease of this id."""
+
+
+class ArtifactNotFound(NotFound):
+    """No artifact of this sha256 is kept here."""
+
+
+class NoCompletedTrial(NotFound):
+    """The study has no completed trial."""
+
+
+class NoModel(NotFound):
+    """The study has no exported model: it is not done, or no trial completed."""
+
+
+class MethodNotAllowed(Problem):
+    """This address does not answer to that method."""
+
+
+class Conflict(Problem):
+    """The request contradicts what is stored."""
+
+
+class StudyExists(Conflict):
+    """A study of this name exists."""
+
+
+class StudyNotActive(Conflict):
+    """The study is not in a state that allows this."""
+
+
+class StudyNotIdle(Conflict):
+    """The study still has running trials: cancel it and let them end before it is deleted."""
+
+
+class LeaseLost(Conflict):
+    """The lease has expired, was settled, or has passed to a later attempt."""
+
+
+class StepConflict(Conflict):
+    """Another value is already stored for this step of this attempt."""
+
+
+class ResultConflict(Conflict):
+    """The lease was settled with another outcome."""
+
+
+class WorkerBusy(Conflict):
+    """The worker already holds as many leases as its registered capacity."""
+
+
+class CheckpointGoesBack(Conflict):
+    """A checkpoint of a later step is already recorded."""
+
+
+class Gone(Problem):
+    """This is no more."""
+
+
+class StudyDeleted(Gone):
+    """The study was deleted."""
+
+
+class PayloadTooLarge(Problem):
+    """The body is larger than this address accepts."""
+
+
+class TooManyPoints(PayloadTooLarge):
+    """A batch may hold at most 1,000 reports."""
+
+
+class UnsupportedMediaType(Problem):
+    """The body must be `application/json`."""
+
+
+class Invalid(Problem):
+    """The document has fields that are not valid; each is named under `errors`."""
+
+
+class UnknownField(Invalid):
+    """The document has a field that is not known here."""
+
+
+class WrongType(Invalid):
+    """A field of the document has another type than is needed."""
+
+
+class NonFinite(Invalid):
+    """NaN and the infinities are no values here."""
+
+
+class IdempotencyKeyReused(Invalid):
+    """This Idempotency-Key came before with another request."""
+
+
+class Sha256Mismatch(Invalid):
+    """The bytes that arrived do not have the sha256 in the address."""
+
+
+class Unavailable(Problem):
+    """The service cannot answer at the moment; nothing was stored. Try again."""
+
+
+class StorageFull(Unavailable):
+    """The database or the artifact folder is full; nothing was stored."""
+
+
+class Unreachable(Unavailable):
+    """No trimtab service answers at this address."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """How one class of problem appears over HTTP."""
+
+    slug: str
+    title: str
+    status: int
+
+
+TABLE: Mapping[type[Problem], Row] = {
+    Problem: Row("internal", "Internal error", 500),
+    BadRequest: Row("bad-request", "Bad request", 400),
+    MalformedJson: Row("malformed-json", "Malformed JSON", 400),
+    DuplicateKey: Row("duplicate-key", "Duplicate key", 400),
+    BadHost: Row("bad-host", "Bad Host header", 400),
+    Unauthorized: Row("unauthorized", "Unauthorized", 401),
+    Forbidden: Row("forbidden", "Forbidden", 403),
+    NotFound: Row("not-found", "Not found", 404),
+    StudyNotFound: Row("study-not-found", "Study not found", 404),
+    TrialNotFound: Row("trial-not-found", "Trial not found", 404),
+    WorkerNotFound: Row("worker-not-found", "Worker not found", 404),
+    LeaseNotFound: Row("lease-not-found", "Lease not found", 404),
+    ArtifactNotFound: Row("artifact-not-found", "Artifact not found", 404),
+    NoCompletedTrial: Row("no-completed-trial", "No completed trial", 404),
+    NoModel: Row("no-model", "No exported model", 404),
+    MethodNotAllowed: Row("method-not-allowed", "Method not allowed", 405),
+    Conflict: Row("conflict", "Conflict", 409),
+    StudyExists: Row("study-exists", "Study exists", 409),
+    StudyNotActive: Row("study-not-active", "Study not active", 409),
+    StudyNotIdle: Row("study-not-idle", "Study not idle", 409),
+    LeaseLost: Row("lease-lost", "Lease lost", 409),
+    StepConflict: Row("step-conflict", "Step conflict", 409),
+    ResultConflict: Row("result-conflict", "Result conflict", 409),
+    WorkerBusy: Row("worker-busy", "Worker busy", 409),
+    CheckpointGoesBack: Row("checkpoint-goes-back", "Checkpoint goes back", 409),
+    Gone: Row("gone", "Gone", 410),
+    StudyDeleted: Row("study-deleted", "Study deleted", 410),
+    PayloadTooLarge: Row("payload-too-large", "Payload too large", 413),
+    TooManyPoints: Row("too-many-points", "Too many points", 413),
+    UnsupportedMediaType: Row("unsupported-media-type", "Unsupported media type", 415),
+    Invalid: Row("invalid", "Invalid document", 422),
+    UnknownField: Row("unknown-field", "Unknown field", 422),
+    WrongType: Row("wrong-type", "Wrong type", 422),
+    NonFinite: Row("non-finite", "Non-finite number", 422),
+    IdempotencyKeyReused: Row("idempotency-key-reused", "Idempotency-Key reused", 422),
+    Sha256Mismatch: Row("sha256-mismatch", "sha256 mismatch", 422),
+    Unavailable: Row("unavailable", "Service unavailable", 503),
+    StorageFull: Row("storage-full", "Storage full", 503),
+    Unreachable: Row("unreachable", "Service unreachable", 503),
+}
+
+
+def row_of(problem: type[Problem]) -> Row:
+    """The row of a class, or of its nearest ancestor that has one."""
+    return next(TABLE[base] for base in problem.__mro__ if base in TABLE)
+
+
+def every_problem(root: type[Problem] = Problem) -> Iterator[type[Problem]]:
+    """Walk the tree, root first."""
+    yield root
+    for child in root.__subclasses__():
+        yield from every_problem(child)
+
+
+def from_document(document: Mapping[str, Any]) -> Problem:
+    """Rebuild the exception that the service raised; an unknown type becomes its status's general class."""
+    parsed = ProblemDocument.model_validate(
+        {key: value for key, value in document.items() if key in ProblemDocument.model_fields}
+    )
+    slug = parsed.type.rsplit("/", 1)[-1]
+    by_slug = {row.slug: problem for problem, row in TABLE.items()}
+    by_status = {row.status: problem for problem, row in reversed(list(TABLE.items()))}
+    problem = by_slug.get(slug) or by_status.get(parsed.status, Problem)
+    return problem(
+        parsed.detail,
+        errors=parsed.errors,
+        retry_after_s=parsed.retry_after_s,
+        state=parsed.state,
+    )

@@ -1,0 +1,68 @@
+"""Trials: one configuration's training, as the service tells of it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Literal
+
+from trimtab.contract.message import Message, Number
+from trimtab.contract.search_space import Scalar
+
+TrialState = Literal[
+    "queued", "running", "paused", "completed", "pruned", "failed", "cancelled"
+]
+FailureKind = Literal[
+    "oom",
+    "diverged",
+    "data_missing",
+    "crashed",
+    "stalled",
+    "killed",
+    "user_error",
+    "checkpoint_corrupt",
+    "infrastructure",
+    "cancelled",
+    "poison",
+]
+
+
+class IntermediateValue(Message):
+    """The objective after one epoch; `value` is null where it was not finite."""
+
+    step: int
+    value: float | None
+
+
+class Attempt(Message):
+    """One holder's go at a trial."""
+
+    fence: int
+    worker: str
+    started_at: datetime
+    ended_at: datetime | None = None
+    outcome: str | None = None
+
+
+class Trial(Message):
+    """One trial as it stands."""
+
+    number: int
+    state: TrialState
+    hyperparameters: Mapping[str, Scalar]
+    value: Number | None = None
+    """The objective value: of a completed trial its best validation accuracy."""
+    curve: tuple[IntermediateValue, ...] = ()
+    crashes: int = 0
+    error_kind: FailureKind | None = None
+    error_message: str | None = None
+    created_at: datetime
+    started_at: datetime | None = None
+    ended_at: datetime | None = None
+    attempts: tuple[Attempt, ...] = ()
+    """Filled for a single trial, empty in lists."""
+
+
+class TrialPage(Message):
+    """A page of trials in the order of their numbers."""
+
+    trials: tuple[Trial, ...]
+    next_page_token: str | None = None

@@ -1,0 +1,39 @@
+"""Workers: processes with a device, as they register and as the service lists them."""
+
+from datetime import datetime
+from typing import Annotated, Literal
+from uuid import UUID
+
+from pydantic import Field
+
+from trimtab.contract.message import Int, Message, Name
+
+WorkerState = Literal["alive", "draining", "gone", "quarantined"]
+
+
+class Registration(Message):
+    """What a worker says of itself when it starts. The service answers with its id."""
+
+    label: Name
+    device: Annotated[str, Field(max_length=128)]
+    memory_bytes: Annotated[Int, Field(ge=0)] | None = None
+    capacity: Annotated[Int, Field(ge=1, le=64)] = 1
+
+
+class Worker(Message):
+    """One worker as it stands."""
+
+    worker_id: UUID
+    label: str
+    device: str
+    memory_bytes: int | None = None
+    capacity: int
+    state: WorkerState
+    last_seen: datetime
+    running: int = 0
+
+
+class Workers(Message):
+    """All workers, newest first."""
+
+    workers: tuple[Worker, ...]
