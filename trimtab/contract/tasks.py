@@ -1,0 +1,90 @@
+"""What to learn, from which data, and which pretrained model to begin with."""
+
+from difflib import get_close_matches
+from typing import Annotated, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from trimtab.contract.backbones import GLYPHNET, TORCHVISION_BACKBONES
+from trimtab.contract.message import Message, Number, Text
+
+WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".th")
+
+
+class BuiltinDataset(Message):
+    """A data set that comes with the worker and needs no download."""
+
+    kind: Literal["builtin"]
+    name: Literal["digits"] = Field(
+        description="digits: scikit-learn's 1,797 handwritten digits, 8 by 8 grey pixels, 10 classes."
+    )
+
+
+class ImageFolderDataset(Message):
+    """Pictures in a folder that the workers can read, one folder per class.
+
+    Either `train`, `val` (or `valid`, `validation`) and `test` folders that hold the class folders (what is
+    missing of the last two is split off `train`), or the class folders alone.
+    """
+
+    kind: Literal["image_folder"]
+    path: Annotated[Text, Field(min_length=1, max_length=4096)] = Field(
+        description="The folder, as the workers see it."
+    )
+
+
+Dataset = Annotated[BuiltinDataset | ImageFolderDataset, Field(discriminator="kind")]
+
+Share = Annotated[Number, Field(gt=0, lt=1)]
+"""A part of a data set, between 0 and 1, both excluded."""
+
+
+class Task(Message):
+    """What the search adapts a model to. The test split is sealed: it is opened once, for the winner."""
+
+    kind: Literal["classification"]
+    dataset: Dataset
+    validation: Share = Field(
+        default=0.2,
+        description="Share held out to compare trials by, unless the data set brings its own.",
+    )
+    test: Share = Field(
+        default=0.2,
+        description="Share sealed for the final evaluation, unless the data set brings its own.",
+    )
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> Self:
+        if self.validation + self.test >= 1:
+            raise ValueError(
+                "validation and test together must leave something to train on: their sum must be below 1"
+            )
+        return self
+
+
+def _known_backbone(name: str) -> str:
+    known = (GLYPHNET, *TORCHVISION_BACKBONES)
+    if name in known:
+        return name
+    nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
+    raise ValueError(f"there is no backbone of this name; the nearest is {nearest!r}")
+
+
+def _known_weights(weights: str) -> str:
+    if weights in ("default", "none") or weights.endswith(WEIGHT_SUFFIXES):
+        return weights
+    raise ValueError(
+        f"must be 'default', 'none' or a path that ends in {', '.join(WEIGHT_SUFFIXES)}"
+    )
+
+
+class Model(Message):
+    """The pretrained model that a study begins with."""
+
+    backbone: Annotated[Text, Field(max_length=100), AfterValidator(_known_backbone)] = Field(
+        description="glyphnet, or a classification model of torchvision by its name."
+    )
+    weights: Annotated[Text, Field(max_length=4096), AfterValidator(_known_weights)] = Field(
+        default="default",
+        description="default: the backbone's published weights; none: random ones; else a file the workers can read.",
+    )
