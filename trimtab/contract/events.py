@@ -28,7 +28,6 @@ EventKind = Literal[
     "trial_paused",
     "final_started",
     "final_settled",
-    "test_opened",
 ]
 
 

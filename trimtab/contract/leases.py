@@ -14,7 +14,7 @@ from trimtab.contract.message import Int, Message, Number, Sha256, Text
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.tasks import Model, Task
-from trimtab.contract.trials import FailureKind
+from trimtab.contract.trials import FailureKind, TrialState
 
 Verdict = Literal["continue", "stop", "pause", "cancel"]
 LeaseKind = Literal["trial", "final"]
@@ -136,3 +136,9 @@ class Failed(Message):
 
 
 Outcome = Annotated[Completed | Pruned | Failed, Field(discriminator="kind")]
+
+
+class Settled(Message):
+    """What a settled trial became: a retryable failure is queued again."""
+
+    state: TrialState

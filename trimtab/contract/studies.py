@@ -10,7 +10,7 @@ from pydantic import Field, ValidationError, model_validator
 from trimtab.contract import search_space
 from trimtab.contract.message import Int, Message, Name, Number, Sha256
 from trimtab.contract.recipe import Hyperparameter, Recipe, hyperparameters
-from trimtab.contract.search_space import Choices, Dimension, FloatRange, IntRange, Scalar
+from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar
 from trimtab.contract.tasks import Model, Task
 
 StudyState = Literal[

@@ -1,0 +1,1 @@
+"""Pure rules of (facts, now): no clock, no I/O."""

@@ -1,0 +1,34 @@
+"""What the rules decide on: values read from storage, frozen."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from trimtab.contract.search_space import Scalar
+from trimtab.contract.trials import FailureKind, TrialState
+
+Curve = tuple[tuple[int, float | None], ...]
+"""(step, intermediate value) in the order of the steps; None where the value was not finite."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrialFacts:
+    """One trial as the sampler's history and the pruner need it."""
+
+    number: int
+    state: TrialState
+    hyperparameters: Mapping[str, Scalar]
+    curve: Curve = ()
+    value: float | None = None
+    error_kind: FailureKind | None = None
+
+
+Cursor = tuple[int, int]
+"""(transaction id, event id): everything up to here is known. Both from the database, in commit order."""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """The trials of one study that changed since a cursor, as they are now."""
+
+    trials: tuple[TrialFacts, ...]
+    cursor: Cursor

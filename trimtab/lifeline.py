@@ -1,0 +1,67 @@
+"""A process that we start lives no longer than the one that started it, whatever ends that one.
+
+The starter keeps the writing end of a pipe and never writes; the child inherits the reading end by number
+(`--lifeline FD`) and leaves when it reads end-of-file, which the kernel delivers even after kill -9.
+"""
+
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import IO
+
+
+@dataclass(frozen=True)
+class Child:
+    """A started process and the writing end of its lifeline."""
+
+    process: "subprocess.Popen[str]"
+    lifeline: int
+
+    def let_go(self) -> None:
+        """Close the lifeline: the child sees end-of-file and leaves in good order."""
+        os.close(self.lifeline)
+
+
+def spawn(
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    stdin: int | None = subprocess.DEVNULL,
+    stdout: int | IO[str] | None = None,
+    stderr: int | IO[str] | None = None,
+    pass_fds: Sequence[int] = (),
+) -> Child:
+    """Start `argv --lifeline FD` in a session of its own, so that Ctrl-C reaches only the starter."""
+    reading, writing = os.pipe()
+    try:
+        process = subprocess.Popen(
+            [*argv, "--lifeline", str(reading)],
+            env=None if env is None else dict(env),
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            pass_fds=(reading, *pass_fds),
+            start_new_session=True,
+            text=True,
+        )
+    except BaseException:
+        os.close(writing)
+        raise
+    finally:
+        os.close(reading)
+    return Child(process, writing)
+
+
+def watch(fd: int, on_end: Callable[[], None]) -> threading.Thread:
+    """Call `on_end` from a daemon thread once the lifeline `fd` reads end-of-file."""
+
+    def wait() -> None:
+        while os.read(fd, 4096):
+            pass
+        on_end()
+
+    thread = threading.Thread(target=wait, name="lifeline", daemon=True)
+    thread.start()
+    return thread
