@@ -1,0 +1,281 @@
+"""The client: one typed verb per endpoint of the service."""
+
+import os
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+from urllib.parse import quote
+from uuid import UUID
+
+import httpx2
+from pydantic import TypeAdapter, ValidationError
+
+from trimtab.client import files
+from trimtab.client.wire import Wire
+from trimtab.contract import problems
+from trimtab.contract.events import Event
+from trimtab.contract.info import Info
+from trimtab.contract.leases import (
+    Answer,
+    CheckpointReport,
+    LeaseRequest,
+    Leases,
+    Outcome,
+    Release,
+    Reports,
+    Settled,
+)
+from trimtab.contract.message import Name
+from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
+from trimtab.contract.trials import Trial, TrialPage, TrialState
+from trimtab.contract.workers import Registration, Worker, Workers
+
+DEFAULT_SERVER = "http://127.0.0.1:8000"
+NO_CONTENT = 204
+RECONNECT_S = 0.5
+ENDED = ("done", "cancelled")
+LAST_EVENTS = ("study_done", "study_cancelled")
+
+
+class Client:
+    """Speaks to one trimtab service. Threads may share it; use it as a context manager or `close` it.
+
+    Every verb raises the subclass of `problems.Problem` that the service raised, and `problems.Unreachable`
+    where none answers. Every verb may be repeated safely, and is, for `retry_for_s` seconds in all.
+
+    Args:
+        server: its address; None reads TRIMTAB_SERVER, else http://127.0.0.1:8000.
+        token: its bearer token; None reads TRIMTAB_TOKEN.
+        timeout_s: how long one answer may take.
+        retry_for_s: how long one verb is repeated while the service cannot be reached; 0 tries once.
+        transport: replaces the network, for tests.
+    """
+
+    def __init__(
+        self,
+        server: str | None = None,
+        token: str | None = None,
+        *,
+        timeout_s: float = 30.0,
+        retry_for_s: float = 10.0,
+        transport: httpx2.BaseTransport | None = None,
+    ) -> None:
+        server = server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
+        token = token or os.environ.get("TRIMTAB_TOKEN")
+        self._wire = Wire(
+            server.rstrip("/"),
+            token,
+            timeout_s=timeout_s,
+            retry_for_s=retry_for_s,
+            transport=transport,
+        )
+
+    @property
+    def server(self) -> str:
+        """The service's address."""
+        return self._wire.server
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._wire.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    # Studies
+
+    def create_study(
+        self, document: StudyDocument, *, idempotency_key: str | None = None
+    ) -> Study:
+        """Submit a study. The key makes a repeat harmless; without one, this call makes its own."""
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        response = self._wire.send("POST", "/v1/studies", document, headers=headers)
+        return self._wire.parse(Study, response)
+
+    def studies(self, *, page_size: int = 100, page_token: str | None = None) -> StudyPage:
+        """List studies, newest first, a page at a time."""
+        params = _page(page_size, page_token)
+        return self._wire.parse(StudyPage, self._wire.send("GET", "/v1/studies", params=params))
+
+    def study(self, name: str) -> Study:
+        """Return one study as it stands."""
+        return self._wire.parse(Study, self._wire.send("GET", _study(name)))
+
+    def pause(self, name: str) -> Study:
+        """Start no more trials, and let the workers put the running ones aside."""
+        return self._change(name, "pause")
+
+    def resume(self, name: str) -> Study:
+        """Carry on after a pause."""
+        return self._change(name, "resume")
+
+    def stop(self, name: str) -> Study:
+        """Start no more trials, let the running ones finish, then evaluate the winner."""
+        return self._change(name, "stop")
+
+    def cancel(self, name: str) -> Study:
+        """End now: running trials are given up and no winner is evaluated."""
+        return self._change(name, "cancel")
+
+    def delete(self, name: str) -> None:
+        """Delete a study that has no running trial, with all its trials."""
+        self._wire.send("DELETE", _study(name))
+
+    def trials(
+        self,
+        name: str,
+        *,
+        page_size: int = 100,
+        page_token: str | None = None,
+        state: TrialState | None = None,
+    ) -> TrialPage:
+        """List a study's trials by number, a page at a time."""
+        params = _page(page_size, page_token)
+        if state is not None:
+            params["state"] = state
+        response = self._wire.send("GET", f"{_study(name)}/trials", params=params)
+        return self._wire.parse(TrialPage, response)
+
+    def trial(self, name: str, number: int) -> Trial:
+        """Return one trial with its attempts."""
+        response = self._wire.send("GET", f"{_study(name)}/trials/{number}")
+        return self._wire.parse(Trial, response)
+
+    def best(self, name: str) -> Best:
+        """Return the best completed trial, and the winner's test scores once the study is done."""
+        return self._wire.parse(Best, self._wire.send("GET", f"{_study(name)}/best"))
+
+    def download_model(self, name: str, path: str | Path) -> Path:
+        """Save the winner's exported model (.safetensors) as `path`."""
+        return files.download(self._wire, f"{_study(name)}/model", Path(path))
+
+    def events(self, name: str, *, after: str | None = None) -> Iterator[Event]:
+        """Follow a study live until it is done or cancelled, from its beginning or after a cursor.
+
+        A connection that breaks is taken up again after the last event, so that none is missed or repeated.
+        """
+        cursor = after
+        while True:
+            before = cursor
+            whole = True
+            try:
+                for event in self._one_stream(name, cursor):
+                    cursor = event.cursor
+                    yield event
+                    if event.kind in LAST_EVENTS:
+                        return
+            except problems.Unavailable:
+                whole = False
+            # Reached only when the stream ended early; this asks with retries, and gives up when they do.
+            state = self.study(name).state
+            if whole and cursor == before and state in ENDED:
+                return
+            time.sleep(RECONNECT_S)
+
+    # Workers
+
+    def workers(self) -> Workers:
+        """List the workers, newest first."""
+        return self._wire.parse(Workers, self._wire.send("GET", "/v1/workers"))
+
+    def register(self, registration: Registration) -> Worker:
+        """Introduce a worker; the answer holds its id."""
+        return self._wire.parse(Worker, self._wire.send("POST", "/v1/workers", registration))
+
+    def claim(self, request: LeaseRequest) -> Leases:
+        """Ask for work; empty when there was none within the request's `wait_s`."""
+        response = self._wire.send("POST", "/v1/leases", request, wait_s=request.wait_s)
+        if response.status_code == NO_CONTENT:
+            return Leases(leases=())
+        return self._wire.parse(Leases, response)
+
+    def report(self, lease_id: UUID, reports: Reports) -> Answer:
+        """Store intermediate values, renew the lease, and learn whether to go on."""
+        response = self._wire.send("POST", f"/v1/leases/{lease_id}/reports", reports)
+        return self._wire.parse(Answer, response)
+
+    def heartbeat(self, lease_id: UUID) -> Answer:
+        """Renew the lease, and learn whether to go on."""
+        response = self._wire.send("POST", f"/v1/leases/{lease_id}:heartbeat")
+        return self._wire.parse(Answer, response)
+
+    def checkpoint(self, lease_id: UUID, report: CheckpointReport) -> None:
+        """Record the newest training state; its bytes were uploaded before."""
+        self._wire.send("POST", f"/v1/leases/{lease_id}/checkpoints", report)
+
+    def release(self, lease_id: UUID, release: Release) -> None:
+        """Give the trial back unfinished."""
+        self._wire.send("POST", f"/v1/leases/{lease_id}:release", release)
+
+    def settle(self, lease_id: UUID, outcome: Outcome) -> Settled:
+        """Say how the attempt ended; a repeat is answered as the first was."""
+        response = self._wire.send("PUT", f"/v1/leases/{lease_id}/outcome", outcome)
+        return self._wire.parse(Settled, response)
+
+    def upload(self, path: str | Path, sha256: str) -> None:
+        """Store a file's bytes under their sha256."""
+        files.upload(self._wire, f"/v1/artifacts/{sha256}", Path(path))
+
+    def download(self, sha256: str, path: str | Path) -> Path:
+        """Fetch the bytes of this sha256 into `path`; other bytes are refused."""
+        return files.download(self._wire, f"/v1/artifacts/{sha256}", Path(path), sha256)
+
+    # The service itself
+
+    def info(self) -> Info:
+        """Return the service's version and its dashboard's path."""
+        return self._wire.parse(Info, self._wire.send("GET", "/v1/info"))
+
+    def is_ready(self) -> bool:
+        """Whether the service can do its work now; asked once, never raises for an absent service."""
+        try:
+            with self._wire.stream("/readyz", {}):
+                return True
+        except problems.Problem:
+            return False
+
+    def _change(self, name: str, verb: str) -> Study:
+        return self._wire.parse(Study, self._wire.send("POST", f"{_study(name)}:{verb}"))
+
+    def _one_stream(self, name: str, cursor: str | None) -> Iterator[Event]:
+        headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
+        if cursor is not None:
+            headers["Last-Event-ID"] = cursor
+        with self._wire.stream(f"{_study(name)}/events", headers) as response:
+            for message in httpx2.EventSource(response):
+                event = _read_event(message.data)
+                if event is not None:
+                    yield event
+
+
+def _read_event(data: str) -> Event | None:
+    """One event; None for a kind that a newer service has and this version does not know."""
+    try:
+        return Event.model_validate_json(data, extra="ignore")
+    except ValidationError:
+        return None
+
+
+def _study(name: str) -> str:
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError:
+        raise problems.StudyNotFound(
+            f"No study can be called {name!r}: names are 1 to 63 of a-z, 0-9, '.', '_' and '-'."
+        ) from None
+    return f"/v1/studies/{quote(name, safe='')}"
+
+
+def _page(page_size: int, page_token: str | None) -> dict[str, str | int]:
+    return {"page_size": page_size} | ({"page_token": page_token} if page_token else {})

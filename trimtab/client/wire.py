@@ -1,0 +1,212 @@
+"""The wire under the client: one request with its retries, a refusal as a `Problem`, an answer as a message."""
+
+import ipaddress
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from typing import Any, TypeVar
+
+import httpx2
+import stamina
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from trimtab.contract import problems
+from trimtab.contract.message import Message
+
+Answer = TypeVar("Answer", bound=BaseModel)
+Outcome = TypeVar("Outcome")
+
+OVERLOADED = frozenset({502, 503, 504})
+"""Statuses that pass: the service restarts, or a proxy before it waits for it."""
+
+
+class Wire:
+    """One service's address, its token and a pool of connections. Threads may share it.
+
+    Every request of the contract may be repeated safely, so all of them are retried: after transport errors
+    and after 502, 503 and 504, for `retry_for_s` seconds in all, at the pace that Retry-After asks for.
+    """
+
+    def __init__(
+        self,
+        server: str,
+        token: str | None,
+        *,
+        timeout_s: float,
+        retry_for_s: float,
+        transport: httpx2.BaseTransport | None,
+    ) -> None:
+        self.server = server
+        self.timeout_s = timeout_s
+        self._retry_for_s = retry_for_s
+        address = _parse_address(server)
+        self._http = httpx2.Client(
+            base_url=address,
+            headers=_headers(token),
+            timeout=timeout_s,
+            transport=transport,
+            # A proxy named in the environment cannot see this machine's loopback.
+            trust_env=not _is_loopback(address.host),
+        )
+
+    def close(self) -> None:
+        """Close every connection."""
+        self._http.close()
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        body: Message | None = None,
+        *,
+        params: Mapping[str, str | int] | None = None,
+        headers: Mapping[str, str] | None = None,
+        wait_s: float = 0.0,
+    ) -> httpx2.Response:
+        """Send a message and return the whole answer; `wait_s` is how long the service may hold it open.
+
+        Raises:
+            problems.Problem: the refusal; `Unreachable` where no trimtab service answers.
+        """
+        content = None if body is None else body.model_dump_json().encode()
+        sent = {"Content-Type": "application/json"} if body is not None else {}
+
+        def once() -> httpx2.Response:
+            response = self._http.request(
+                method,
+                path,
+                content=content,
+                params=params,
+                headers={**sent, **(headers or {})},
+                timeout=httpx2.Timeout(self.timeout_s, read=self.timeout_s + wait_s),
+            )
+            self._raise_for(response)
+            return response
+
+        return self.retry(once)
+
+    def retry(self, once: Callable[[], Outcome]) -> Outcome:
+        """Call `once` until it passes, is refused for good, or the budget of seconds is spent."""
+        deadline = time.monotonic() + self._retry_for_s
+
+        def pause(error: Exception) -> bool | float:
+            if not isinstance(error, problems.Unavailable):
+                return False
+            asked = error.retry_after_s
+            if time.monotonic() + (asked or 0) >= deadline:
+                return False
+            return True if asked is None else asked
+
+        for attempt in stamina.retry_context(
+            pause, attempts=None, timeout=None, wait_initial=0.1, wait_max=2.0, wait_jitter=0.1
+        ):
+            with attempt, self.named_errors():
+                return once()
+        raise AssertionError("the retries end with an answer or an exception")
+
+    @contextmanager
+    def stream(self, path: str, headers: Mapping[str, str]) -> Generator[httpx2.Response]:
+        """Open one streamed answer. It is not retried: its reader knows how to go on."""
+        with self.named_errors(), self._http.stream("GET", path, headers=headers) as response:
+            if response.is_error:
+                response.read()
+            self._raise_for(response)
+            yield response
+
+    def put(self, path: str, content: Any, headers: Mapping[str, str]) -> None:
+        """Send raw bytes once; `content` is whatever httpx2 can send."""
+        self._raise_for(self._http.put(path, content=content, headers=headers))
+
+    @contextmanager
+    def named_errors(self) -> Generator[None]:
+        """Raise transport errors as `problems.Unreachable`, with the address and what to do."""
+        try:
+            yield
+        except httpx2.TransportError as error:
+            reason = str(error) or type(error).__name__
+            raise problems.Unreachable(
+                f"No trimtab service answers at {self.server} ({reason}). Start one with `trimtab up`, "
+                "or name another one with --server or TRIMTAB_SERVER."
+            ) from error
+
+    def parse(self, answer: type[Answer], response: httpx2.Response) -> Answer:
+        """Read an answer leniently: fields that a newer service has added are passed over."""
+        try:
+            return answer.model_validate_json(response.content, extra="ignore")
+        except ValidationError:
+            raise self._stranger(response) from None
+
+    def _raise_for(self, response: httpx2.Response) -> None:
+        if response.is_success:
+            return
+        if not response.is_error:
+            raise self._stranger(response)
+        raise _problem(response)
+
+    def _stranger(self, response: httpx2.Response) -> problems.Unreachable:
+        return problems.Unreachable(
+            f"Something answers at {self.server}, but not as a trimtab service of this version does "
+            f"({response.request.method} {response.request.url.path}: {response.status_code}). "
+            "Check the address (--server or TRIMTAB_SERVER)."
+        )
+
+
+def _problem(response: httpx2.Response) -> problems.Problem:
+    """The exception behind an error answer, whether our service wrote it or a proxy before it."""
+    document: Mapping[str, Any] = {}
+    if response.headers.get("content-type", "").startswith("application/problem+json"):
+        document = _json_object(response)
+    status = 503 if response.status_code in OVERLOADED else response.status_code
+    general = {
+        "type": "about:blank",
+        "title": response.reason_phrase,
+        "status": status,
+        "detail": f"The server answered {response.status_code} {response.reason_phrase}.",
+        "retry_after_s": _retry_after(response),
+    }
+    try:
+        return problems.from_document({**general, **document})
+    except ValidationError:
+        return problems.from_document(general)
+
+
+def _json_object(response: httpx2.Response) -> Mapping[str, Any]:
+    try:
+        document = TypeAdapter(dict[str, Any]).validate_json(response.content)
+    except ValidationError:
+        return {}
+    return {key: value for key, value in document.items() if value is not None}
+
+
+def _retry_after(response: httpx2.Response) -> float | None:
+    seconds = response.headers.get("retry-after", "")
+    return float(seconds) if seconds.isascii() and seconds.isdecimal() else None
+
+
+def _parse_address(server: str) -> httpx2.URL:
+    try:
+        address = httpx2.URL(server)
+    except httpx2.InvalidURL:
+        address = httpx2.URL("")
+    if address.scheme not in ("http", "https") or not address.host:
+        raise problems.Unreachable(
+            f"{server!r} is no address of a service; one looks like http://127.0.0.1:8000."
+        )
+    return address
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    if not token:
+        return {}
+    if not (token.isascii() and token.isprintable()) or " " in token:
+        raise problems.Unauthorized(
+            "The token holds characters that cannot be sent; check --token or TRIMTAB_TOKEN."
+        )
+    return {"Authorization": f"Bearer {token}"}
