@@ -1,0 +1,16 @@
+"""Which trial is best."""
+
+import math
+from collections.abc import Iterable
+
+from service.domain.facts import TrialFacts
+
+
+def best(trials: Iterable[TrialFacts]) -> TrialFacts | None:
+    """Return the completed trial of the highest finite value, among equals the one of the lowest number."""
+    ranked = [
+        (-trial.value, trial.number, trial)
+        for trial in trials
+        if trial.state == "completed" and trial.value is not None and math.isfinite(trial.value)
+    ]
+    return min(ranked, key=lambda entry: entry[:2])[2] if ranked else None

@@ -1,0 +1,84 @@
+"""Asks one of Optuna's samplers for one trial, over trials in memory; nothing is kept."""
+
+from collections.abc import Container, Sequence
+from typing import Any, NoReturn
+
+import optuna
+from optuna.distributions import BaseDistribution
+from optuna.samplers import BaseSampler
+from optuna.storages import BaseStorage
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from service.sampling.distributions import Distributions, internal
+from service.sampling.proposals import Proposal
+from service.sampling.tpe import frozen
+
+_STUDY = 0
+
+
+def ask(
+    sampler: BaseSampler,
+    distributions: Distributions,
+    trials: Sequence[FrozenTrial],
+    number: int,
+) -> Proposal:
+    """Return what the sampler proposes as trial `number`, having seen `trials` (of other numbers)."""
+    storage = _OneAsk(trials, number)
+    study = optuna.load_study(study_name="", storage=storage, sampler=sampler)
+    study.ask(dict(distributions))
+    asked = storage.asked
+    return Proposal(
+        values=asked.params,
+        internal=internal(distributions, asked.params),
+        attributes=asked.system_attrs,
+    )
+
+
+class _OneAsk(BaseStorage):
+    """As much of a storage as one `ask` of a study that maximises one objective value needs."""
+
+    def __init__(self, trials: Sequence[FrozenTrial], number: int) -> None:
+        self.asked = frozen(number, TrialState.RUNNING, {}, {})
+        self._trials = [*trials, self.asked]
+
+    def get_study_id_from_name(self, study_name: str) -> int:
+        return _STUDY
+
+    def get_study_directions(self, study_id: int) -> list[StudyDirection]:
+        return [StudyDirection.MAXIMIZE]
+
+    def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
+        return self.asked.number
+
+    def set_trial_param(
+        self,
+        trial_id: int,
+        param_name: str,
+        param_value_internal: float,
+        distribution: BaseDistribution,
+    ) -> None:
+        self.asked.distributions[param_name] = distribution
+        self.asked.params[param_name] = distribution.to_external_repr(param_value_internal)
+
+    def set_trial_system_attr(self, trial_id: int, key: str, value: Any) -> None:
+        self.asked.system_attrs[key] = value
+
+    def get_trial(self, trial_id: int) -> FrozenTrial:
+        return self.asked
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        return [trial for trial in self._trials if states is None or trial.state in states]
+
+    def _refuse(self, *_: object, **__: object) -> NoReturn:
+        raise NotImplementedError("one ask has no use for this")
+
+    create_new_study = delete_study = get_all_studies = _refuse
+    get_study_name_from_id = get_study_user_attrs = get_study_system_attrs = _refuse
+    set_study_user_attr = set_study_system_attr = set_trial_user_attr = _refuse
+    set_trial_state_values = set_trial_intermediate_value = _refuse

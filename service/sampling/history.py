@@ -1,0 +1,140 @@
+"""One study's trials in memory, indexed so that no question about them is a scan."""
+
+import math
+from bisect import bisect_left, insort
+from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
+from typing import Any, Literal
+
+from service.domain.facts import Changes, Cursor, Curve, TrialFacts
+
+Role = Literal["completed", "pruned", "infeasible", "running"]
+Rank = tuple[int, float, float, int]
+"""Class, two scores within the class, trial number; the lowest is the best."""
+
+BULK = 100
+"""From so many changes on, sorting everything once is cheaper than inserting one by one."""
+
+
+def role(trial: TrialFacts) -> Role | None:
+    """Tell what a trial is to a sampler; None when it must not see the trial at all.
+
+    A trial that waits for a worker counts as running. A paused one has taught what its curve says, like a
+    pruned one. One that ran out of memory is infeasible: its configuration is at fault. Other failures say
+    nothing about the configuration.
+    """
+    match trial.state:
+        case "completed":
+            return "completed" if trial.value is not None else None
+        case "pruned" | "paused":
+            return "pruned"
+        case "queued" | "running":
+            return "running"
+        case "failed":
+            return "infeasible" if trial.error_kind == "oom" else None
+        case "cancelled":
+            return None
+
+
+def good_share(finished: int) -> int:
+    """Return how many of so many finished trials TPE takes as good (its default gamma)."""
+    return min(math.ceil(0.1 * finished), 25)
+
+
+class History:
+    """The trials of one study as they were at `cursor`. Not thread-safe."""
+
+    def __init__(self) -> None:
+        self.cursor: Cursor | None = None
+        self.next_number = 0
+        """One above the highest trial number seen."""
+        self._trials: dict[int, TrialFacts] = {}
+        # The indexes are sorted lists.
+        self._running: list[int] = []
+        self._finished: list[int] = []
+        self._ranks: list[Rank] = []
+        self._values_at: defaultdict[int, list[float]] = defaultdict(list)
+
+    def apply(self, changes: Changes) -> None:
+        """Take over changed trials; those that come again unchanged cost nothing."""
+        changed = [t for t in changes.trials if self._trials.get(t.number) != t]
+        if len(changed) >= BULK:
+            self._trials.update((trial.number, trial) for trial in changed)
+            self._rebuild()
+        else:
+            for trial in changed:
+                self._replace(trial)
+        above = max((trial.number for trial in changed), default=-1) + 1
+        self.next_number = max(self.next_number, above)
+        self.cursor = changes.cursor
+
+    def get(self, number: int) -> TrialFacts | None:
+        """Return the trial of this number, if it has been seen."""
+        return self._trials.get(number)
+
+    @property
+    def completed(self) -> int:
+        """How many trials have completed."""
+        return bisect_left(self._ranks, (1,))
+
+    def values_at(self, step: int) -> list[float]:
+        """Return the finite intermediate values of the completed trials at `step`, ascending."""
+        return self._values_at.get(step, [])
+
+    def capped(self, limit: int | None) -> list[TrialFacts]:
+        """Return what a sampler is shown: at most `limit` finished trials, then all that run.
+
+        Those that TPE takes as good are always among them, so its good density is that of the whole
+        history; the other places go to the newest, which TPE weighs most in any case.
+        """
+        finished = self._finished
+        if limit is not None and len(finished) > limit:
+            good = {rank[-1] for rank in self._ranks[: good_share(limit)]}
+            others = (number for number in reversed(finished) if number not in good)
+            finished = sorted((*good, *islice(others, limit - len(good))))
+        return [self._trials[number] for number in (*finished, *self._running)]
+
+    def _replace(self, trial: TrialFacts) -> None:
+        if old := self._trials.get(trial.number):
+            for index, key in self._entries(old):
+                del index[bisect_left(index, key)]
+        self._trials[trial.number] = trial
+        for index, key in self._entries(trial):
+            insort(index, key)
+
+    def _rebuild(self) -> None:
+        self._running, self._finished, self._ranks = [], [], []
+        self._values_at.clear()
+        for trial in self._trials.values():
+            for index, key in self._entries(trial):
+                index.append(key)
+        for index in (self._running, self._finished, self._ranks, *self._values_at.values()):
+            index.sort()
+
+    def _entries(self, trial: TrialFacts) -> Iterator[tuple[list[Any], Any]]:
+        """Yield each index in which the trial stands, with its entry there."""
+        match role(trial):
+            case None:
+                return
+            case "running":
+                yield self._running, trial.number
+                return
+            case "completed":
+                yield self._ranks, (0, -(trial.value or 0.0), 0.0, trial.number)
+                for step, value in trial.curve:
+                    if value is not None:
+                        yield self._values_at[step], value
+            case "pruned":
+                yield self._ranks, (1, *_pruned_score(trial.curve), trial.number)
+            case "infeasible":
+                yield self._ranks, (2, 0.0, 0.0, trial.number)
+        yield self._finished, trial.number
+
+
+def _pruned_score(curve: Curve) -> tuple[float, float]:
+    """Rank pruned trials as TPE does: the longer the better, then by the last value."""
+    if not curve:
+        return 1.0, 0.0
+    step, value = curve[-1]
+    return -step, math.inf if value is None else -value

@@ -1,0 +1,27 @@
+"""What the samplers answer."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from pydantic import JsonValue
+
+from trimtab.contract.search_space import Scalar
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """One configuration to try next, with all that Optuna's tables keep of it."""
+
+    values: Mapping[str, Scalar]
+    """The sampled hyperparameters as the contract tells them."""
+    internal: Mapping[str, tuple[float, str]]
+    """For each name Optuna's `param_value` (an index, for choices) and `distribution_json`."""
+    attributes: Mapping[str, JsonValue]
+    """Trial system attributes that the sampler wants kept."""
+    only_as_number: int | None = None
+    """When set, the proposal is void unless it is stored as the trial of this number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exhausted:
+    """The search space has no point left to try."""

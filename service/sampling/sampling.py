@@ -1,0 +1,86 @@
+"""The room's one door."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from functools import partial
+from threading import Lock
+
+from service.domain.facts import Changes, Cursor, Curve
+from service.sampling.proposals import Exhausted, Proposal
+from service.sampling.study import ActiveStudy
+from trimtab.contract.studies import StudyDocument
+
+
+class Sampling:
+    """Proposals and pruning for all active studies of this process.
+
+    Safe to use from many threads. Studies share no lock while one of them reads or computes.
+
+    Args:
+        read: returns the trials of a study that changed since a cursor (None: all), as they are now, in
+            commit order. It is called from whatever thread proposes or reports.
+        monotonic: a clock that only goes forward, in seconds.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int, Cursor | None], Changes],
+        monotonic: Callable[[], float],
+    ) -> None:
+        self._read = read
+        self._monotonic = monotonic
+        self._lock = Lock()
+        self._studies: dict[int, ActiveStudy] = {}
+
+    @contextmanager
+    def proposal(
+        self, study_id: int, document: StudyDocument, *, claim_id: str, next_number: int
+    ) -> Generator[Proposal | Exhausted]:
+        """Propose the next configuration of a study, and count it as running from here on.
+
+        Store it inside the `with` block; no lock is held there. Left by an exception, the proposal is
+        forgotten at once; left otherwise, it counts as running until the history shows the trial (a
+        database shows a commit to readers in commit order only when older transactions have ended), for a
+        second at most.
+
+        Args:
+            study_id: the study.
+            document: what the study searches, and how.
+            claim_id: the same one over the same history gets the same proposal.
+            next_number: the trial number that comes next, as far as the caller knows.
+        """
+        study = self._study(study_id, document)
+        proposal, pending = study.propose(document.search, claim_id, next_number)
+        try:
+            yield proposal
+        except BaseException:
+            if pending is not None:
+                study.drop(pending)
+            raise
+        if pending is not None:
+            study.settle(pending)
+
+    def should_prune(self, study_id: int, document: StudyDocument, curve: Curve) -> bool:
+        """Tell whether the study's pruner gives up on a running trial with this curve.
+
+        The completed trials that it is held against may be a second old, unless `touch` said otherwise.
+        """
+        return self._study(study_id, document).should_prune(document.search, curve)
+
+    def touch(self, study_id: int) -> None:
+        """Note that a trial of the study changed: its history is read again before its next use."""
+        if study := self._studies.get(study_id):
+            study.touch()
+
+    def forget(self, study_id: int) -> None:
+        """Free what is remembered of a study that has ended; were it used again, it would be read anew."""
+        self._studies.pop(study_id, None)
+
+    def _study(self, study_id: int, document: StudyDocument) -> ActiveStudy:
+        with self._lock:
+            study = self._studies.get(study_id)
+            if study is None:
+                read = partial(self._read, study_id)
+                study = ActiveStudy(document, read, self._monotonic)
+                self._studies[study_id] = study
+            return study

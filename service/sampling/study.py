@@ -1,0 +1,174 @@
+"""What a process remembers of one active study."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+
+from optuna.samplers import RandomSampler
+from optuna.trial import FrozenTrial
+
+from service.domain import pruning
+from service.domain.facts import Changes, Cursor, Curve
+from service.sampling import grid
+from service.sampling.asking import ask
+from service.sampling.distributions import distributions, internal
+from service.sampling.history import History
+from service.sampling.proposals import Exhausted, Proposal
+from service.sampling.tpe import JointTPE, Shown
+from trimtab.contract.search_space import Scalar
+from trimtab.contract.studies import Search, StudyDocument
+
+LARGEST_SHOWN = 500
+"""How many finished trials TPE is shown, for its time grows with them."""
+
+REREAD_AFTER_S = 1.0
+"""How old a history may be for pruning, and how long a stored proposal may take to appear in it."""
+
+
+@dataclass(eq=False, slots=True)
+class Pending:
+    """A proposal that the history does not show yet."""
+
+    lowest_number: int
+    values: Mapping[str, Scalar]
+    left_at: float | None = None
+    """When the caller had stored it; None while it is at it."""
+
+
+class ActiveStudy:
+    """The history, the proposals in flight and the two locks of one study.
+
+    `_proposing` is held over the sampler's mathematics, so that each proposal knows the one before.
+    `_reading` is held while the history is read or looked up, never during mathematics: a report does
+    not wait for a proposal.
+    """
+
+    def __init__(
+        self,
+        document: StudyDocument,
+        read: Callable[[Cursor | None], Changes],
+        monotonic: Callable[[], float],
+        *,
+        largest_shown: int | None = LARGEST_SHOWN,
+    ) -> None:
+        self._space = document.space
+        self._distributions = distributions(document.space)
+        self._read = read
+        self._monotonic = monotonic
+        self._largest_shown = largest_shown
+        self._proposing = Lock()
+        self._reading = Lock()
+        self._history = History()
+        self._read_at: float | None = None
+        self._changed = True
+        self._shown = Shown(self._distributions)
+        # Only single appends and removals, which Python makes atomic: whoever leaves must not wait for a lock.
+        self._pending: list[Pending] = []
+
+    def touch(self) -> None:
+        """Note that the history is out of date."""
+        self._changed = True
+
+    def propose(
+        self, search: Search, claim_id: str, next_number: int
+    ) -> tuple[Proposal | Exhausted, Pending | None]:
+        """Return a proposal, and the note of it that `settle` or `drop` must be handed in the end."""
+        seed = seed_of(search.seed, claim_id)
+        match search.sampler:
+            case "grid":
+                return self._cell(next_number), None
+            case "random":
+                sampler = RandomSampler(seed=seed)
+                return ask(sampler, self._distributions, [], next_number), None
+            case "tpe":
+                with self._proposing:
+                    return self._ask_tpe(seed, next_number)
+
+    def settle(self, pending: Pending) -> None:
+        """Note that the proposal was stored; it counts as running until the history shows it."""
+        pending.left_at = self._monotonic()
+
+    def drop(self, pending: Pending) -> None:
+        """Forget a proposal that was not stored."""
+        self._pending.remove(pending)
+
+    def should_prune(self, search: Search, curve: Curve) -> bool:
+        """Tell whether the study's pruner gives up on a running trial with this curve."""
+        if search.pruner == "none" or not curve:
+            return False
+        with self._reading:
+            self._refresh(REREAD_AFTER_S)
+            return pruning.median(
+                curve,
+                self._history.values_at(curve[-1][0]),
+                self._history.completed,
+                startup_trials=search.startup_trials,
+                warmup_epochs=search.warmup_epochs,
+            )
+
+    def _cell(self, number: int) -> Proposal | Exhausted:
+        values = grid.cell(self._space, number)
+        if values is None:
+            return Exhausted()
+        return Proposal(
+            values, internal(self._distributions, values), {}, only_as_number=number
+        )
+
+    def _ask_tpe(self, seed: int, next_number: int) -> tuple[Proposal, Pending]:
+        trials, number = self._look(next_number)
+        sampler = JointTPE(self._distributions, seed=seed)
+        proposal = ask(sampler, self._distributions, trials, number)
+        pending = Pending(next_number, proposal.values)
+        self._pending.append(pending)
+        return proposal, pending
+
+    def _look(self, next_number: int) -> tuple[list[FrozenTrial], int]:
+        """Return all that TPE is to know, and a number that no trial in it has."""
+        # Taken before the history is read: what leaves in between is then seen twice, not missed.
+        in_flight = self._pending.copy()
+        with self._reading:
+            self._refresh(0.0)
+            unseen = [pending for pending in in_flight if self._unseen(pending)]
+            history = self._history.capped(self._largest_shown)
+            number = max(self._history.next_number, next_number)
+        trials = self._shown.show(history)
+        for pending in unseen:
+            trials.append(self._shown.running(number, pending.values))
+            number += 1
+        return trials, number
+
+    def _unseen(self, pending: Pending) -> bool:
+        """Tell whether the history lacks the proposal but may yet show it."""
+        seen = any(
+            (trial := self._history.get(number)) and trial.hyperparameters == pending.values
+            for number in range(pending.lowest_number, self._history.next_number)
+        )
+        if pending.left_at is None:
+            return not seen
+        late = self._monotonic() - pending.left_at >= REREAD_AFTER_S
+        if seen or late:
+            self._pending.remove(pending)
+        return not (seen or late)
+
+    def _refresh(self, largest_age: float) -> None:
+        now = self._monotonic()
+        if (
+            not self._changed
+            and self._read_at is not None
+            and now - self._read_at < largest_age
+        ):
+            return
+        self._changed = False
+        try:
+            self._history.apply(self._read(self._history.cursor))
+        except BaseException:
+            self._changed = True
+            raise
+        self._read_at = now
+
+
+def seed_of(study_seed: int, claim_id: str) -> int:
+    """Return 32 bits that depend on both alone: one seed for all claims would make replicas twins."""
+    digest = hashlib.blake2s(f"{study_seed}:{claim_id}".encode(), digest_size=4).digest()
+    return int.from_bytes(digest, "big")
