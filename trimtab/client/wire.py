@@ -16,6 +16,8 @@ from trimtab.contract.message import Message
 Answer = TypeVar("Answer", bound=BaseModel)
 Outcome = TypeVar("Outcome")
 
+LARGEST_PORT = 65535
+
 OVERLOADED = frozenset({502, 503, 504})
 """Statuses that pass: the service restarts, or a proxy before it waits for it."""
 
@@ -188,7 +190,8 @@ def _parse_address(server: str) -> httpx2.URL:
         address = httpx2.URL(server)
     except httpx2.InvalidURL:
         address = httpx2.URL("")
-    if address.scheme not in ("http", "https") or not address.host:
+    is_port = address.port is None or address.port <= LARGEST_PORT
+    if address.scheme not in ("http", "https") or not address.host or not is_port:
         raise problems.Unreachable(
             f"{server!r} is no address of a service; one looks like http://127.0.0.1:8000."
         )
