@@ -89,7 +89,7 @@ def _copied(original: Path, place: Path, name: str) -> Path:
     if not target.exists():
         beside = Path(tempfile.mkdtemp(prefix=f"{name}.", dir=place))
         try:
-            _copy_programs(original, beside)
+            copy_programs(original, beside)
             with contextlib.suppress(FileExistsError):
                 beside.rename(target)
         finally:
@@ -109,7 +109,8 @@ def _demand_ours(folder: Path) -> None:
         raise PermissionError(f"{folder} is not ours alone")
 
 
-def _copy_programs(original: Path, target: Path) -> None:
+def copy_programs(original: Path, target: Path) -> None:
+    """Copy what a server needs, laid out so that the programs find their libraries, readable by everyone."""
     server, site = original.parent, original.parent.parent.parent
     (target / _SERVER / "bin").mkdir(parents=True)
     for name in _PROGRAMS:
