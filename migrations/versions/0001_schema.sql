@@ -1,0 +1,150 @@
+CREATE SCHEMA trimtab;
+
+-- The clock that decides. Tests move it per session: SET trimtab.skew = '90 s'.
+CREATE FUNCTION trimtab.now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL SAFE AS $$
+    SELECT clock_timestamp() + coalesce(nullif(current_setting('trimtab.skew', true), ''), '0 s')::interval
+$$;
+
+CREATE TABLE trimtab.studies (
+    study_id       integer PRIMARY KEY REFERENCES public.studies (study_id),
+    name           text NOT NULL UNIQUE,
+    state          text NOT NULL DEFAULT 'active' CHECK (state IN
+                       ('active', 'paused', 'stopping', 'finalising', 'done', 'cancelled', 'deleting')),
+    document       jsonb NOT NULL,
+    priority       integer NOT NULL,
+    trials_limit   integer NOT NULL CHECK (trials_limit > 0),
+    trials_created integer NOT NULL DEFAULT 0 CHECK (trials_created BETWEEN 0 AND trials_limit),
+    exhausted      boolean NOT NULL DEFAULT false,       -- the sampler has no further point
+    wall_time_s    double precision CHECK (wall_time_s > 0),
+    active_s       double precision NOT NULL DEFAULT 0,  -- seconds spent active before active_since
+    active_since   timestamptz,
+    max_crashes    integer NOT NULL CHECK (max_crashes > 0),
+    lease_ttl      interval NOT NULL CHECK (lease_ttl > '0 s'),
+    created_at     timestamptz NOT NULL DEFAULT trimtab.now(),
+    final          jsonb,                                -- the final lease's scores
+    problem        text,                                 -- why a study that is done has no model
+    CHECK ((state = 'active') = (active_since IS NOT NULL)),
+    CHECK (final IS NULL OR state IN ('done', 'deleting'))
+);
+
+CREATE TABLE trimtab.workers (
+    worker_id     uuid PRIMARY KEY DEFAULT gen_random_uuid(),
+    label         text NOT NULL,
+    device        text NOT NULL,
+    memory_bytes  bigint CHECK (memory_bytes >= 0),
+    capacity      integer NOT NULL CHECK (capacity > 0),
+    state         text NOT NULL DEFAULT 'alive' CHECK (state IN ('alive', 'draining', 'gone', 'quarantined')),
+    registered_at timestamptz NOT NULL DEFAULT trimtab.now(),
+    last_seen     timestamptz NOT NULL DEFAULT trimtab.now()
+);
+
+CREATE TABLE trimtab.artifacts (
+    sha256     text PRIMARY KEY CHECK (sha256 ~ '^[0-9a-f]{64}$'),
+    bytes      bigint NOT NULL CHECK (bytes >= 0),
+    created_at timestamptz NOT NULL DEFAULT trimtab.now()
+);
+
+-- What a worker can hold a lease on: an Optuna trial (kind trial), or the final evaluation of its study's winner.
+CREATE TABLE trimtab.trials (
+    trial_id          integer NOT NULL REFERENCES public.trials (trial_id),
+    kind              text NOT NULL CHECK (kind IN ('trial', 'final')),
+    study_id          integer NOT NULL REFERENCES trimtab.studies (study_id),
+    number            integer NOT NULL,
+    state             text NOT NULL CHECK (state IN
+                          ('queued', 'running', 'paused', 'completed', 'pruned', 'failed', 'cancelled')),
+    hyperparameters   jsonb NOT NULL,
+    fence             bigint NOT NULL DEFAULT 0,         -- counts the attempts
+    crashes           integer NOT NULL DEFAULT 0,
+    not_before        timestamptz NOT NULL DEFAULT trimtab.now(),
+    lease_id          uuid UNIQUE,
+    worker_id         uuid REFERENCES trimtab.workers (worker_id),
+    slot              integer CHECK (slot >= 0),
+    lease_until       timestamptz,
+    checkpoint        jsonb,                             -- {step, sha256, bytes}: where to carry on
+    checkpoint_fence  bigint,
+    best_checkpoint   jsonb,                             -- {step, sha256, bytes}: of the best epoch
+    value             double precision CHECK (value NOT IN ('NaN', 'Infinity', '-Infinity')),
+    error_kind        text,
+    error_message     text,
+    curve             jsonb,                             -- [[step, value], ...], written when the trial leaves running
+    created_at        timestamptz NOT NULL DEFAULT trimtab.now(),
+    started_at        timestamptz,
+    ended_at          timestamptz,
+    PRIMARY KEY (trial_id, kind),
+    CHECK ((state = 'running') = (lease_id IS NOT NULL)),
+    CHECK ((state = 'running') = (worker_id IS NOT NULL)),
+    CHECK ((state = 'running') = (slot IS NOT NULL)),
+    CHECK ((state = 'running') = (lease_until IS NOT NULL)),
+    CHECK ((state = 'completed') = (value IS NOT NULL)),
+    CHECK ((state IN ('completed', 'pruned', 'failed', 'cancelled')) = (ended_at IS NOT NULL)),
+    CHECK ((state = 'failed') <= (error_kind IS NOT NULL)),
+    CHECK (kind = 'trial' OR state NOT IN ('paused', 'pruned'))
+);
+CREATE UNIQUE INDEX one_lease_per_slot ON trimtab.trials (worker_id, slot) WHERE state = 'running';
+CREATE UNIQUE INDEX one_final_per_study ON trimtab.trials (study_id) WHERE kind = 'final';
+CREATE INDEX trials_queued ON trimtab.trials (study_id, not_before) WHERE state = 'queued';
+CREATE INDEX trials_unfinished ON trimtab.trials (study_id, state) WHERE state IN ('queued', 'running', 'paused');
+CREATE INDEX trials_running ON trimtab.trials (lease_until) WHERE state = 'running';
+CREATE INDEX trials_of_study ON trimtab.trials (study_id, number);
+CREATE INDEX trials_completed ON trimtab.trials (study_id, value DESC, number) WHERE state = 'completed' AND kind = 'trial';
+
+-- One holder's go. Kept for ever: answers a repeated claim or outcome after the lease is gone.
+CREATE TABLE trimtab.attempts (
+    lease_id       uuid PRIMARY KEY,
+    trial_id       integer NOT NULL,
+    kind           text NOT NULL,
+    fence          bigint NOT NULL,
+    worker_id      uuid NOT NULL REFERENCES trimtab.workers (worker_id),
+    claim_id       uuid NOT NULL,
+    ordinal        integer NOT NULL,
+    started_at     timestamptz NOT NULL DEFAULT trimtab.now(),
+    ended_at       timestamptz,
+    outcome        text CHECK (outcome IN ('completed', 'pruned', 'failed', 'cancelled', 'drained', 'paused', 'expired')),
+    became         text,                                 -- the trial's state from then on
+    outcome_sha256 text,                                 -- of the message that settled it
+    error_kind     text,
+    UNIQUE (trial_id, kind, fence),
+    UNIQUE (worker_id, claim_id, ordinal),
+    FOREIGN KEY (trial_id, kind) REFERENCES trimtab.trials (trial_id, kind),
+    CHECK ((ended_at IS NULL) = (outcome IS NULL)),
+    CHECK ((ended_at IS NULL) = (became IS NULL))
+);
+
+CREATE TABLE trimtab.reports (
+    trial_id integer NOT NULL,
+    kind     text NOT NULL DEFAULT 'trial' CHECK (kind = 'trial'),
+    fence    bigint NOT NULL,
+    step     integer NOT NULL CHECK (step >= 0),
+    value    double precision CHECK (value NOT IN ('NaN', 'Infinity', '-Infinity')),  -- NULL: was not finite
+    verdict  text NOT NULL CHECK (verdict IN ('continue', 'stop', 'pause', 'cancel')),
+    metrics  jsonb NOT NULL DEFAULT '{}',
+    at       timestamptz NOT NULL DEFAULT trimtab.now(),
+    PRIMARY KEY (trial_id, fence, step),
+    FOREIGN KEY (trial_id, kind, fence) REFERENCES trimtab.attempts (trial_id, kind, fence)
+);
+
+-- What happened, in the transaction in which it happened. (xid, id) below the snapshot's xmin is commit order.
+CREATE TABLE trimtab.events (
+    id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),
+    at           timestamptz NOT NULL DEFAULT trimtab.now(),
+    study_id     integer NOT NULL REFERENCES trimtab.studies (study_id),
+    trial_id     integer,
+    trial_number integer,
+    fence        bigint,
+    kind         text NOT NULL,
+    body         jsonb NOT NULL DEFAULT '{}'
+);
+CREATE INDEX events_of_study ON trimtab.events (study_id, xid, id);
+
+CREATE TABLE trimtab.idempotency (
+    key            text PRIMARY KEY,
+    request_sha256 text NOT NULL,
+    status         integer NOT NULL,
+    body           jsonb NOT NULL,
+    created_at     timestamptz NOT NULL DEFAULT trimtab.now()
+);
+
+-- Optuna keeps neither promise itself; both hold for its own writes too.
+ALTER TABLE public.trial_values ADD CONSTRAINT trimtab_finite CHECK (value_type = 'FINITE' AND value <> 'NaN');
+CREATE UNIQUE INDEX trimtab_trial_number ON public.trials (study_id, number);

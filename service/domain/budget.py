@@ -1,0 +1,49 @@
+"""When a study proposes, when it is over, and what comes then."""
+
+from dataclasses import dataclass
+
+from trimtab.contract.studies import StudyState
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """A study's budget and what is left of it."""
+
+    state: StudyState
+    trials_limit: int
+    trials_created: int
+    exhausted: bool
+    """The sampler has no further point to propose."""
+    wall_time_over: bool
+    unfinished: bool
+    """Trials are queued, running or paused."""
+    completed: bool
+    """At least one trial completed."""
+    final_failed: bool
+    """The final evaluation was given up."""
+
+
+def may_propose(spending: Spending) -> bool:
+    """Whether the study may start another configuration."""
+    return (
+        spending.state == "active"
+        and spending.trials_created < spending.trials_limit
+        and not spending.exhausted
+        and not spending.wall_time_over
+    )
+
+
+def begun_trials_are_unwanted(spending: Spending) -> bool:
+    """Whether queued and paused trials of the study are to be cancelled."""
+    return spending.state in ("active", "stopping") and spending.wall_time_over
+
+
+def next_state(spending: Spending) -> StudyState:
+    """The state that follows from what was spent; the same state when nothing follows."""
+    match spending.state:
+        case "active" | "stopping" if not spending.unfinished and not may_propose(spending):
+            return "finalising" if spending.completed else "done"
+        case "finalising" if spending.final_failed:
+            return "done"
+        case state:
+            return state

@@ -1,0 +1,138 @@
+"""What a lease holder is told, and what becomes of a trial when its lease ends: decisions as values."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from service.domain.lifecycle import OptunaState, is_over, optuna_state
+from trimtab.contract.events import EventKind
+from trimtab.contract.leases import Completed, Failed, LeaseKind, Outcome, Pruned, Verdict
+from trimtab.contract.studies import StudyState
+from trimtab.contract.trials import FailureKind, TrialState
+
+AttemptOutcome = Literal[
+    "completed", "pruned", "failed", "cancelled", "drained", "paused", "expired"
+]
+
+LONGEST_BACK_OFF_S = 300.0
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A lease's trial and study, as stored when the holder speaks or falls silent."""
+
+    kind: LeaseKind
+    study_state: StudyState
+    wall_time_over: bool
+    crashes: int
+    max_crashes: int
+
+    @property
+    def unwanted(self) -> bool:
+        """Nobody waits for this trial any more. A final evaluation is owed even after the wall time."""
+        if self.study_state in ("cancelled", "deleting"):
+            return True
+        return self.kind == "trial" and self.wall_time_over
+
+
+@dataclass(frozen=True, slots=True)
+class Departure:
+    """How a trial leaves its lease. `crash` counts against `max_crashes`; `delay_s` is the back-off."""
+
+    state: TrialState
+    outcome: AttemptOutcome
+    value: float | None = None
+    error_kind: FailureKind | None = None
+    error_message: str | None = None
+    crash: bool = False
+    delay_s: float = 0.0
+
+    @property
+    def optuna_state(self) -> OptunaState:
+        """What Optuna's tables say of the trial from now on."""
+        return optuna_state(self.state, self.error_kind)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the trial has ended for good."""
+        return is_over(self.state)
+
+    def event(self, kind: LeaseKind) -> EventKind:
+        """The name of what happened."""
+        if kind == "final" and self.is_over:
+            return "final_settled"
+        events: dict[TrialState, EventKind] = {
+            "queued": "trial_queued",
+            "paused": "trial_paused",
+            "completed": "trial_completed",
+            "pruned": "trial_pruned",
+            "failed": "trial_failed",
+            "cancelled": "trial_cancelled",
+        }
+        return events[self.state]
+
+
+def verdict(held: Held, *, prune: bool) -> Verdict:
+    """Answer a report or a heartbeat; the study's state outranks the pruner."""
+    if held.unwanted:
+        return "cancel"
+    if held.study_state == "paused":
+        return "pause"
+    return "stop" if prune else "continue"
+
+
+def back_off_s(crashes: int) -> float:
+    """Seconds before the next attempt after so many crashes: 5, 10, 20 ... 300."""
+    return min(LONGEST_BACK_OFF_S, 5.0 * 2.0 ** min(crashes, 16))
+
+
+def settled(held: Held, outcome: Outcome) -> Departure:
+    """What the holder's outcome makes of the trial."""
+    match outcome:
+        case Completed():
+            return Departure("completed", "completed", value=outcome.value)
+        case Pruned():
+            return Departure("pruned", "pruned")
+        case Failed(error="cancelled"):
+            return Departure("cancelled", "cancelled", error_kind="cancelled")
+        case Failed(retryable=True):
+            return _after_crash(held, "failed", outcome.error, outcome.message)
+        case Failed():
+            return Departure(
+                "failed", "failed", error_kind=outcome.error, error_message=outcome.message
+            )
+
+
+def released(held: Held, reason: Literal["drain", "paused"]) -> Departure:
+    """What a release makes of the trial: no crash is counted."""
+    outcome: AttemptOutcome = "drained" if reason == "drain" else "paused"
+    if held.unwanted:
+        return Departure("cancelled", outcome, error_kind="cancelled")
+    # A study that was resumed while its holder was still pausing wants the trial back at once.
+    if reason == "paused" and held.study_state == "paused" and held.kind == "trial":
+        return Departure("paused", outcome)
+    return Departure("queued", outcome)
+
+
+def expired(held: Held) -> Departure:
+    """What silence beyond the lease makes of the trial."""
+    return _after_crash(held, "expired", "killed", "The worker fell silent.")
+
+
+def _after_crash(
+    held: Held, outcome: AttemptOutcome, kind: FailureKind, message: str
+) -> Departure:
+    if held.unwanted:
+        return Departure("cancelled", outcome, error_kind="cancelled", crash=True)
+    if held.crashes + 1 >= held.max_crashes:
+        reason = f"Gave up after {held.crashes + 1} crashes; the last: {kind}. {message}"
+        return Departure(
+            "failed", outcome, error_kind="poison", error_message=reason, crash=True
+        )
+    return Departure(
+        "queued",
+        outcome,
+        error_kind=kind,
+        error_message=message,
+        crash=True,
+        delay_s=back_off_s(held.crashes),
+    )

@@ -1,0 +1,51 @@
+"""The states of trials and studies, the legal steps between them, and what Optuna calls them."""
+
+from collections.abc import Mapping
+from typing import Literal
+
+from trimtab.contract.studies import StudyState
+from trimtab.contract.trials import FailureKind, TrialState
+
+OptunaState = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
+
+TRIAL_STEPS: Mapping[TrialState, frozenset[TrialState]] = {
+    "queued": frozenset({"running", "cancelled"}),
+    "running": frozenset({"queued", "paused", "completed", "pruned", "failed", "cancelled"}),
+    "paused": frozenset({"queued", "cancelled"}),
+    "completed": frozenset(),
+    "pruned": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+
+STUDY_STEPS: Mapping[StudyState, frozenset[StudyState]] = {
+    "active": frozenset({"paused", "stopping", "finalising", "done", "cancelled", "deleting"}),
+    "paused": frozenset({"active", "stopping", "cancelled", "deleting"}),
+    "stopping": frozenset({"finalising", "done", "cancelled", "deleting"}),
+    "finalising": frozenset({"done", "cancelled", "deleting"}),
+    "done": frozenset({"deleting"}),
+    "cancelled": frozenset({"deleting"}),
+    "deleting": frozenset(),
+}
+
+_OPTUNA: Mapping[TrialState, OptunaState] = {
+    "queued": "WAITING",
+    "running": "RUNNING",
+    "paused": "WAITING",
+    "completed": "COMPLETE",
+    "pruned": "PRUNED",
+    "failed": "FAIL",
+    "cancelled": "FAIL",
+}
+
+
+def is_over(state: TrialState) -> bool:
+    """Whether the state is terminal: no step leads out of it."""
+    return not TRIAL_STEPS[state]
+
+
+def optuna_state(state: TrialState, error_kind: FailureKind | None = None) -> OptunaState:
+    """What Optuna's tables say. Out of memory is PRUNED: a FAIL teaches Optuna's samplers nothing."""
+    if state == "failed" and error_kind == "oom":
+        return "PRUNED"
+    return _OPTUNA[state]

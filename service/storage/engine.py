@@ -1,0 +1,116 @@
+"""The engine, its connections, and the translation of the database's troubles into problems."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+
+from trimtab.contract.problems import Problem, StorageFull, Unavailable
+
+DISK_FULL = "53100"
+RETRY_AFTER_S = 1.0
+
+
+@dataclass(frozen=True)
+class Database:
+    """Two views of one pool: `statements` commits each statement, `transactions` commits a block."""
+
+    engine: Engine
+    autocommit: Engine
+
+    @contextmanager
+    def statements(self) -> Generator[Connection]:
+        """Connect for verbs that are one statement each.
+
+        Raises:
+            Unavailable: the database does not answer. Nothing of the failed statement was stored.
+        """
+        with _translated(), self.autocommit.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self) -> Generator[Connection]:
+        """Connect for a verb of several statements; commits at the end, rolls back on any error.
+
+        Raises:
+            Unavailable: the database does not answer; nothing was stored.
+        """
+        with _translated(), self.engine.begin() as connection:
+            yield connection
+
+
+def normalised(url: str) -> URL:
+    """Make `postgres://` and `postgresql://` mean psycopg2, the driver that is installed.
+
+    Raises:
+        ValueError: the URL is malformed or names another kind of database.
+    """
+    try:
+        parsed = make_url(url)
+    except Exception as error:
+        raise ValueError("the database URL is malformed") from error
+    if parsed.get_backend_name() not in ("postgresql", "postgres"):
+        raise ValueError(
+            f"trimtab keeps its studies in Postgres; {parsed.get_backend_name()!r} is not supported"
+        )
+    return parsed.set(drivername="postgresql+psycopg2")
+
+
+def connect(url: str, *, pool_size: int = 20, skew: str | None = None) -> Database:
+    """Make the pool; connects on first use. `skew` moves the database's clock, for tests."""
+    engine = create_engine(
+        normalised(url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        connect_args={
+            "connect_timeout": 5,
+            "application_name": "trimtab",
+            # One schema for Optuna's tables, whatever the role is called; no wait without an end.
+            "options": "-csearch_path=public -cstatement_timeout=5s -clock_timeout=2s -ctimezone=UTC",
+        },
+    )
+    if skew is not None:
+        _set_skew(engine, skew)
+    return Database(engine, engine.execution_options(isolation_level="AUTOCOMMIT"))
+
+
+def _set_skew(engine: Engine, skew: str) -> None:
+    def on_connect(raw: Any, _record: Any) -> None:
+        with raw.cursor() as cursor:
+            cursor.execute("SELECT set_config('trimtab.skew', %s, false)", (skew,))
+        raw.commit()
+
+    event.listen(engine, "connect", on_connect)
+
+
+@contextmanager
+def _translated() -> Generator[None]:
+    try:
+        yield
+    except IntegrityError:
+        raise  # a constraint spoke: the verb that ran knows what it means
+    except PoolTimeout as error:
+        raise Unavailable(
+            "Every database connection is in use.", retry_after_s=RETRY_AFTER_S
+        ) from error
+    except DBAPIError as error:
+        if (problem := _problem(error)) is None:
+            raise
+        raise problem from error
+
+
+def _problem(error: DBAPIError) -> Problem | None:
+    code = getattr(error.orig, "pgcode", None)
+    if code == DISK_FULL:
+        return StorageFull(retry_after_s=30.0)
+    if isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return Unavailable("The database does not answer.", retry_after_s=RETRY_AFTER_S)
+    return None

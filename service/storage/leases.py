@@ -1,0 +1,402 @@
+"""Leases in SQL: each verb is one statement, fenced by `lease_id`, over our tables and Optuna's.
+
+In one statement, a `SELECT ... FOR UPDATE` and an `UPDATE` of the same row do not see each other: so the `UPDATE` comes
+first and its `RETURNING` feeds every `INSERT`.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import Connection, Row, text
+
+from service.domain.facts import Curve
+from service.domain.leasing import AttemptOutcome, Departure, Held
+from trimtab.contract.leases import Checkpoint, LeaseKind, Report, Verdict
+from trimtab.contract.studies import StudyState
+from trimtab.contract.trials import TrialState
+
+WALL_TIME_OVER = """
+    coalesce(s.active_s + coalesce(extract(epoch FROM trimtab.now() - s.active_since), 0) >= s.wall_time_s, false)"""
+
+# A worker that is alive, and the lowest slot that it has free; no row when it has none.
+FREE_SLOT = """
+    SELECT w.worker_id, w.label, n AS slot
+    FROM trimtab.workers w CROSS JOIN generate_series(0, w.capacity - 1) n
+    WHERE w.worker_id = :worker_id AND w.state = 'alive'
+      AND NOT EXISTS (SELECT FROM trimtab.trials h
+                      WHERE h.worker_id = w.worker_id AND h.state = 'running' AND h.slot = n)
+    ORDER BY n LIMIT 1"""
+
+LEASE_COLUMNS = """
+    t.lease_id, t.kind, t.study_id, t.trial_id, t.number, t.fence, t.hyperparameters, t.checkpoint,
+    (SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial') AS trial_value"""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseRow:
+    """A live lease as stored; the use case adds what the study document says."""
+
+    lease_id: UUID
+    kind: LeaseKind
+    study_id: int
+    trial_id: int
+    number: int
+    fence: int
+    hyperparameters: dict[str, Any]
+    checkpoint: dict[str, Any] | None
+    trial_value: float | None
+
+
+def lease_row(row: Row[Any]) -> LeaseRow:
+    """Read the columns of `LEASE_COLUMNS`."""
+    return LeaseRow(*row)
+
+
+def of_claim(
+    connection: Connection, worker_id: UUID, claim_id: UUID
+) -> tuple[int, list[LeaseRow]]:
+    """How many leases the claim has got so far, and those of them that still live."""
+    rows = connection.execute(
+        text(f"""
+            SELECT {LEASE_COLUMNS}
+            FROM trimtab.attempts a
+            LEFT JOIN trimtab.trials t ON t.lease_id = a.lease_id AND t.state = 'running'
+            WHERE a.worker_id = :worker_id AND a.claim_id = :claim_id ORDER BY a.ordinal"""),
+        {"worker_id": worker_id, "claim_id": claim_id},
+    ).all()
+    return len(rows), [lease_row(row) for row in rows if row.lease_id is not None]
+
+
+_CLAIM_QUEUED = text(f"""
+WITH free AS ({FREE_SLOT}),
+picked AS (
+    SELECT t.trial_id, t.kind FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
+    WHERE t.study_id = :study_id AND t.state = 'queued' AND t.not_before <= trimtab.now()
+      AND s.state IN ('active', 'stopping', 'finalising') AND EXISTS (SELECT FROM free)
+    ORDER BY t.not_before, t.number LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
+t AS (
+    UPDATE trimtab.trials t
+    SET state = 'running', fence = t.fence + 1, lease_id = gen_random_uuid(), worker_id = free.worker_id,
+        slot = free.slot, lease_until = trimtab.now() + s.lease_ttl,
+        started_at = coalesce(t.started_at, trimtab.now()), curve = NULL
+    FROM picked, free, trimtab.studies s
+    WHERE t.trial_id = picked.trial_id AND t.kind = picked.kind AND t.state = 'queued' AND s.study_id = t.study_id
+    RETURNING t.*, free.label),
+attempt AS (
+    INSERT INTO trimtab.attempts (lease_id, trial_id, kind, fence, worker_id, claim_id, ordinal)
+    SELECT lease_id, trial_id, kind, fence, worker_id, :claim_id, :ordinal FROM t),
+optuna AS (
+    UPDATE public.trials p
+    SET state = 'RUNNING', datetime_start = coalesce(p.datetime_start, trimtab.now() AT TIME ZONE 'UTC')
+    FROM t WHERE p.trial_id = t.trial_id AND t.kind = 'trial'),
+attributes AS (
+    UPDATE public.trial_system_attributes a SET value_json = '"running"'
+    FROM t WHERE a.trial_id = t.trial_id AND a.key = 'trimtab:state' AND t.kind = 'trial'),
+event AS (
+    INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
+    SELECT study_id, trial_id, number, fence, CASE kind WHEN 'final' THEN 'final_started' ELSE 'trial_resumed' END,
+           jsonb_build_object('worker', label) FROM t)
+SELECT {LEASE_COLUMNS} FROM t""")
+
+
+def claim_queued(
+    connection: Connection, study_id: int, *, worker_id: UUID, claim_id: UUID, ordinal: int
+) -> LeaseRow | None:
+    """Lease the study's longest waiting queued trial; None when there is none, or the worker has no free slot.
+
+    Raises:
+        IntegrityError: the same worker or claim was served at the same moment; read again.
+    """
+    row = connection.execute(
+        _CLAIM_QUEUED,
+        {
+            "study_id": study_id,
+            "worker_id": worker_id,
+            "claim_id": claim_id,
+            "ordinal": ordinal,
+        },
+    ).one_or_none()
+    return None if row is None else lease_row(row)
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseFacts:
+    """A lease by its id: live or long gone."""
+
+    held: Held
+    is_live: bool
+    study_id: int
+    study_name: str
+    trial_id: int
+    number: int
+    fence: int
+    ttl_s: float
+    outcome: AttemptOutcome | None
+    became: TrialState | None
+    outcome_sha256: str | None
+
+
+def read(connection: Connection, lease_id: UUID) -> LeaseFacts | None:
+    """Everything that the rules need to answer the lease's holder."""
+    row = connection.execute(
+        text(f"""
+            SELECT a.kind, s.state, {WALL_TIME_OVER} AS wall_time_over, t.crashes, s.max_crashes,
+                   coalesce(t.lease_id = a.lease_id, false) AS is_live, t.study_id, s.name, t.trial_id,
+                   t.number, a.fence,
+                   CAST(extract(epoch FROM s.lease_ttl) AS float8) AS ttl_s, a.outcome, a.became, a.outcome_sha256
+            FROM trimtab.attempts a
+            JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
+            JOIN trimtab.studies s ON s.study_id = t.study_id
+            WHERE a.lease_id = :lease_id"""),
+        {"lease_id": lease_id},
+    ).one_or_none()
+    return None if row is None else LeaseFacts(Held(*row[:5]), *row[5:])
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What was reported so far: this attempt's (value, verdict) by step, and the trial's whole curve."""
+
+    by_step: dict[int, tuple[float | None, Verdict]]
+    curve: Curve
+
+
+def reported(connection: Connection, trial_id: int, fence: int) -> Stored:
+    """Read one trial's reports; the curve has, per step, the value of the newest attempt that reached it."""
+    rows = connection.execute(
+        text("""
+            SELECT step, fence, value, verdict FROM trimtab.reports
+            WHERE trial_id = :trial_id ORDER BY step, fence"""),
+        {"trial_id": trial_id},
+    ).all()
+    curve: dict[int, float | None] = {row.step: row.value for row in rows}
+    mine = {row.step: (row.value, row.verdict) for row in rows if row.fence == fence}
+    return Stored(mine, tuple(curve.items()))
+
+
+_REPORT = text("""
+WITH t AS (
+    UPDATE trimtab.trials t SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl)
+    FROM trimtab.studies s
+    WHERE t.lease_id = :lease_id AND t.state = 'running' AND s.study_id = t.study_id
+    RETURNING t.trial_id, t.study_id, t.number, t.fence),
+batch AS (
+    SELECT * FROM unnest(CAST(:steps AS int[]), CAST(:values AS float8[]), CAST(:verdicts AS text[]),
+                         CAST(:metrics AS text[])) AS b (step, value, verdict, metrics)),
+stored AS (
+    INSERT INTO trimtab.reports (trial_id, fence, step, value, verdict, metrics)
+    SELECT t.trial_id, t.fence, step, value, verdict, CAST(metrics AS jsonb) FROM t, batch),
+optuna AS (
+    INSERT INTO public.trial_intermediate_values AS v (trial_id, step, intermediate_value, intermediate_value_type)
+    SELECT t.trial_id, step, value,
+           CAST(CASE WHEN value IS NULL THEN 'NAN' ELSE 'FINITE' END AS public.trialintermediatevaluetype)
+    FROM t, batch
+    ON CONFLICT (trial_id, step) DO UPDATE SET intermediate_value = excluded.intermediate_value,
+                                               intermediate_value_type = excluded.intermediate_value_type),
+event AS (
+    INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
+    SELECT study_id, trial_id, number, fence, 'reported',
+           jsonb_build_object('step', step, 'value', value, 'verdict', verdict) FROM t, batch)
+SELECT 1 FROM t""")
+
+
+def report(
+    connection: Connection, lease_id: UUID, reports: Sequence[Report], verdict: Verdict
+) -> bool:
+    """Store new reports and renew the lease; the last step carries the verdict. False: the lease is lost.
+
+    Raises:
+        IntegrityError: a step of this attempt was stored at the same moment; read again.
+    """
+    verdicts: list[Verdict] = [*("continue" for _ in reports[1:]), verdict]
+    row = connection.execute(
+        _REPORT,
+        {
+            "lease_id": lease_id,
+            "steps": [report.step for report in reports],
+            "values": [report.value for report in reports],
+            "verdicts": verdicts,
+            "metrics": [json.dumps(dict(report.metrics)) for report in reports],
+        },
+    ).one_or_none()
+    return row is not None
+
+
+def renew(connection: Connection, lease_id: UUID) -> bool:
+    """Extend the lease by its full time to live. False: the lease is lost.
+
+    A lease past its time that nobody has taken yet is still good: expiry permits to revoke, it does not revoke.
+    """
+    row = connection.execute(
+        text("""
+            WITH t AS (
+                UPDATE trimtab.trials t SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl)
+                FROM trimtab.studies s
+                WHERE t.lease_id = :lease_id AND t.state = 'running' AND s.study_id = t.study_id
+                RETURNING t.worker_id)
+            UPDATE trimtab.workers w SET last_seen = trimtab.now() FROM t WHERE w.worker_id = t.worker_id
+            RETURNING 1"""),
+        {"lease_id": lease_id},
+    ).one_or_none()
+    return row is not None
+
+
+def checkpoint(
+    connection: Connection, lease_id: UUID, newest: Checkpoint, best: Checkpoint | None
+) -> bool:
+    """Record where the trial can carry on. False: the lease is lost, or a later step is recorded already."""
+    row = connection.execute(
+        text("""
+            WITH t AS (
+                UPDATE trimtab.trials
+                SET checkpoint = CAST(:newest AS jsonb), checkpoint_fence = fence,
+                    best_checkpoint = coalesce(CAST(:best AS jsonb), best_checkpoint)
+                WHERE lease_id = :lease_id AND state = 'running' AND kind = 'trial'
+                  AND (checkpoint IS NULL OR checkpoint_fence < fence OR CAST(checkpoint ->> 'step' AS int) <= :step)
+                RETURNING study_id, trial_id, number, fence)
+            INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
+            SELECT study_id, trial_id, number, fence, 'checkpointed', jsonb_build_object('step', CAST(:step AS int))
+            FROM t RETURNING 1"""),
+        {
+            "lease_id": lease_id,
+            "newest": newest.model_dump_json(),
+            "best": None if best is None else best.model_dump_json(),
+            "step": newest.step,
+        },
+    ).one_or_none()
+    return row is not None
+
+
+_LEAVE = text("""
+WITH t AS (
+    UPDATE trimtab.trials t
+    SET state = :state, lease_id = NULL, worker_id = NULL, slot = NULL, lease_until = NULL,
+        crashes = t.crashes + CAST(:crash AS int),
+        not_before = trimtab.now() + make_interval(secs => :delay_s),
+        value = :value, error_kind = :error_kind, error_message = :error_message,
+        ended_at = CASE WHEN :is_over THEN trimtab.now() END,
+        curve = CASE t.kind WHEN 'trial' THEN
+            (SELECT coalesce(jsonb_agg(jsonb_build_array(v.step, v.intermediate_value) ORDER BY v.step), '[]')
+             FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id) END
+    WHERE t.lease_id = :lease_id AND t.state = 'running'
+    RETURNING t.*),
+attempt AS (
+    UPDATE trimtab.attempts a
+    SET ended_at = trimtab.now(), outcome = :outcome, became = :state, outcome_sha256 = :outcome_sha256,
+        error_kind = :error_kind
+    FROM t WHERE a.lease_id = :lease_id),
+optuna AS (
+    UPDATE public.trials p
+    SET state = CAST(:optuna_state AS public.trialstate),
+        datetime_complete = CASE WHEN :is_over THEN trimtab.now() AT TIME ZONE 'UTC' END
+    FROM t WHERE p.trial_id = t.trial_id AND t.kind = 'trial'),
+optuna_value AS (
+    -- Optuna gives a pruned trial its last intermediate value, if that is finite.
+    INSERT INTO public.trial_values (trial_id, objective, value, value_type)
+    SELECT t.trial_id, 0, given.value, 'FINITE'
+    FROM t, LATERAL (SELECT CASE :state WHEN 'completed' THEN t.value
+                                        WHEN 'pruned' THEN CAST(t.curve -> -1 ->> 1 AS float8) END AS value) given
+    WHERE t.kind = 'trial' AND given.value IS NOT NULL),
+attributes AS (
+    INSERT INTO public.trial_system_attributes AS a (trial_id, key, value_json)
+    SELECT t.trial_id, pair.key, pair.value_json
+    FROM t, LATERAL (VALUES
+        ('trimtab:state', to_jsonb(t.state)::text, t.state IN ('queued', 'paused') OR EXISTS (
+            SELECT FROM public.trial_system_attributes o
+            WHERE o.trial_id = t.trial_id AND o.key = 'trimtab:state')),
+        ('fixed_params', t.hyperparameters::text, t.state IN ('queued', 'paused')),
+        ('trimtab:error_kind', to_jsonb(t.error_kind)::text, t.error_kind IS NOT NULL)) pair (key, value_json, wanted)
+    WHERE t.kind = 'trial' AND pair.wanted
+    ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json),
+event AS (
+    INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
+    SELECT study_id, trial_id, number, fence, :event, jsonb_strip_nulls(jsonb_build_object(
+        'outcome', CAST(:outcome AS text), 'value', t.value, 'error_kind', t.error_kind,
+        'error_message', t.error_message)) FROM t)
+SELECT 1 FROM t""")
+
+
+def leave(
+    connection: Connection,
+    lease_id: UUID,
+    departure: Departure,
+    kind: LeaseKind,
+    *,
+    outcome_sha256: str | None = None,
+) -> bool:
+    """End the lease as decided: settle, release or expire. False: the lease was gone already."""
+    row = connection.execute(
+        _LEAVE,
+        {
+            "lease_id": lease_id,
+            "state": departure.state,
+            "crash": departure.crash,
+            "delay_s": departure.delay_s,
+            "value": departure.value,
+            "error_kind": departure.error_kind,
+            "error_message": departure.error_message,
+            "is_over": departure.is_over,
+            "outcome": departure.outcome,
+            "outcome_sha256": outcome_sha256,
+            "optuna_state": departure.optuna_state,
+            "event": departure.event(kind),
+        },
+    ).one_or_none()
+    return row is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Expired:
+    """A lease past its time, locked for the sweep's transaction."""
+
+    lease_id: UUID
+    study_id: int
+    held: Held
+
+
+def lock_expired(connection: Connection, limit: int = 100) -> list[Expired]:
+    """Lock leases past their time, skipping those that another replica works on."""
+    rows = connection.execute(
+        text(f"""
+            SELECT t.lease_id, t.study_id, t.kind, s.state, {WALL_TIME_OVER} AS over, t.crashes, s.max_crashes
+            FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
+            WHERE t.state = 'running' AND t.lease_until < trimtab.now()
+            ORDER BY t.lease_until LIMIT :limit FOR UPDATE OF t SKIP LOCKED"""),
+        {"limit": limit},
+    ).all()
+    return [Expired(row.lease_id, row.study_id, Held(*row[2:])) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A study that may have work, in the order in which claims serve them."""
+
+    study_id: int
+    state: StudyState
+    document: dict[str, Any]
+    trials_created: int
+    has_queued: bool
+    may_propose: bool
+
+
+def candidates(connection: Connection, limit: int = 50) -> list[Candidate]:
+    """Studies with work: highest priority first, then fewest running trials, then oldest."""
+    rows = connection.execute(
+        text(f"""
+            SELECT c.study_id, c.state, c.document, c.trials_created, c.has_queued, c.may_propose FROM (
+                SELECT s.*,
+                       EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
+                               AND q.not_before <= trimtab.now()) AS has_queued,
+                       s.state = 'active' AND s.trials_created < s.trials_limit AND NOT s.exhausted
+                           AND NOT {WALL_TIME_OVER} AS may_propose,
+                       (SELECT count(*) FROM trimtab.trials r
+                        WHERE r.study_id = s.study_id AND r.state = 'running') AS running
+                FROM trimtab.studies s WHERE s.state IN ('active', 'stopping', 'finalising')) c
+            WHERE c.has_queued OR c.may_propose
+            ORDER BY c.priority DESC, c.running, c.created_at, c.study_id LIMIT :limit"""),
+        {"limit": limit},
+    ).all()
+    return [Candidate(*row) for row in rows]

@@ -1,0 +1,72 @@
+"""Bring an empty or older database to the schema that this version writes."""
+
+import logging
+import warnings
+from pathlib import Path
+
+import optuna
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, text
+
+from service.storage.engine import Database
+
+ADVISORY_LOCK = 7_461_726
+
+
+class SchemaTooNew(Exception):
+    """The database was migrated by a newer trimtab; start that version, or restore an older backup."""
+
+
+def migrate(database: Database) -> None:
+    """Create or upgrade Optuna's tables and ours, one process at a time.
+
+    Optuna creates its tables without a lock of its own: three servers on an empty database failed in 3 of 18 starts.
+
+    Raises:
+        SchemaTooNew: the database is ahead of this version.
+        Unavailable: the database does not answer.
+    """
+    with database.transaction() as connection:
+        # The lock is held by this transaction, while Optuna works on connections of its own.
+        connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
+        _refuse_newer(connection)
+        _create_optuna_tables(database)
+        _upgrade(connection)
+
+
+def _create_optuna_tables(database: Database) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        storage = optuna.storages.RDBStorage(
+            database.engine.url.render_as_string(hide_password=False),
+            engine_kwargs={"connect_args": {"options": "-csearch_path=public"}},
+        )
+    storage.engine.dispose()
+
+
+def _config() -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parents[2] / "migrations"))
+    return config
+
+
+def _refuse_newer(connection: Connection) -> None:
+    context = MigrationContext.configure(
+        connection, opts={"version_table": "trimtab_version", "version_table_schema": "public"}
+    )
+    known = {
+        script.revision for script in ScriptDirectory.from_config(_config()).walk_revisions()
+    }
+    if (current := context.get_current_revision()) is not None and current not in known:
+        raise SchemaTooNew(f"{SchemaTooNew.__doc__} (its schema is {current})")
+
+
+def _upgrade(connection: Connection) -> None:
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    config = _config()
+    config.attributes["connection"] = connection
+    command.upgrade(config, "head")

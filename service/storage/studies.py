@@ -1,0 +1,345 @@
+"""Studies in SQL: create, read, change state, finish, delete."""
+
+import json
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from service.domain.budget import Spending
+from service.storage.leases import WALL_TIME_OVER
+from trimtab.contract.events import EventKind
+from trimtab.contract.studies import StudyDocument, StudyState
+
+METRIC_NAMES = '["validation_accuracy"]'
+"""Optuna's `study:metric_names`, which Optuna Dashboard writes on its axes."""
+
+
+@dataclass(frozen=True, slots=True)
+class StudyRow:
+    """One study as stored."""
+
+    study_id: int
+    name: str
+    state: StudyState
+    document: dict[str, Any]
+    created_at: datetime
+    trials_created: int
+    final: dict[str, Any] | None
+    problem: str | None
+
+
+_COLUMNS = "study_id, name, state, document, created_at, trials_created, final, problem"
+
+
+def insert(connection: Connection, document: StudyDocument) -> StudyRow:
+    """Store a new study in Optuna's tables and ours.
+
+    Raises:
+        IntegrityError: a study of this name exists.
+    """
+    row = connection.execute(
+        text(f"""
+            WITH optuna AS (
+                INSERT INTO public.studies (study_name) VALUES (:name) RETURNING study_id),
+            direction AS (
+                INSERT INTO public.study_directions (direction, study_id, objective)
+                SELECT 'MAXIMIZE', study_id, 0 FROM optuna),
+            metric AS (
+                INSERT INTO public.study_system_attributes (study_id, key, value_json)
+                SELECT study_id, 'study:metric_names', :metric_names FROM optuna),
+            study AS (
+                INSERT INTO trimtab.studies (study_id, name, document, priority, trials_limit, wall_time_s,
+                                             active_since, max_crashes, lease_ttl)
+                SELECT study_id, :name, CAST(:document AS jsonb), :priority, :trials_limit, :wall_time_s,
+                       trimtab.now(), :max_crashes, make_interval(secs => :lease_ttl_s) FROM optuna
+                RETURNING *),
+            event AS (
+                INSERT INTO trimtab.events (study_id, kind) SELECT study_id, 'study_created' FROM study)
+            SELECT {_COLUMNS} FROM study"""),
+        {
+            "name": document.name,
+            "metric_names": METRIC_NAMES,
+            "document": document.model_dump_json(),
+            "priority": document.priority,
+            "trials_limit": document.budget.trials,
+            "wall_time_s": document.budget.wall_time_s,
+            "max_crashes": document.max_crashes,
+            "lease_ttl_s": document.lease_ttl_s,
+        },
+    ).one()
+    return StudyRow(*row)
+
+
+def by_name(connection: Connection, name: str) -> StudyRow | None:
+    """One study, or None."""
+    row = connection.execute(
+        text(f"SELECT {_COLUMNS} FROM trimtab.studies WHERE name = :name"), {"name": name}
+    ).one_or_none()
+    return None if row is None else StudyRow(*row)
+
+
+def name_taken(connection: Connection, name: str) -> bool:
+    """Whether Optuna knows a study of this name, ours or a foreign one."""
+    return connection.execute(
+        text("SELECT EXISTS (SELECT FROM public.studies WHERE study_name = :name)"),
+        {"name": name},
+    ).scalar_one()
+
+
+def document(connection: Connection, study_id: int) -> dict[str, Any]:
+    """The document of a study that is known to exist."""
+    return connection.execute(
+        text("SELECT document FROM trimtab.studies WHERE study_id = :study_id"),
+        {"study_id": study_id},
+    ).scalar_one()
+
+
+@dataclass(frozen=True, slots=True)
+class SummaryRow:
+    """One row of the list of studies."""
+
+    study_id: int
+    name: str
+    state: StudyState
+    created_at: datetime
+    trials_limit: int
+    trials_created: int
+    best: float | None
+
+
+def page(connection: Connection, *, before: int | None, size: int) -> list[SummaryRow]:
+    """Studies, newest first, beginning below id `before`."""
+    rows = connection.execute(
+        text("""
+            SELECT s.study_id, s.name, s.state, s.created_at, s.trials_limit, s.trials_created,
+                   (SELECT max(value) FROM trimtab.trials t
+                    WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed')
+            FROM trimtab.studies s WHERE s.study_id < coalesce(CAST(:before AS int), 2147483647)
+            ORDER BY s.study_id DESC LIMIT :size"""),
+        {"before": before, "size": size},
+    ).all()
+    return [SummaryRow(*row) for row in rows]
+
+
+def progress(connection: Connection, study_id: int, epochs_of_recipe: int) -> dict[str, int]:
+    """Trials by state, and epochs trained and saved; `epochs_of_recipe` where a trial did not sample its own."""
+    rows = connection.execute(
+        text("""
+            SELECT t.state, count(*) AS trials, coalesce(sum(r.epochs), 0) AS epochs,
+                   coalesce(sum(coalesce(CAST(t.hyperparameters ->> 'epochs' AS int), :epochs_of_recipe) - r.epochs)
+                            FILTER (WHERE t.state = 'pruned'), 0) AS saved
+            FROM trimtab.trials t CROSS JOIN LATERAL (
+                SELECT CASE WHEN t.curve IS NOT NULL THEN jsonb_array_length(t.curve) ELSE
+                    (SELECT count(*) FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id) END
+                    AS epochs) r
+            WHERE t.study_id = :study_id AND t.kind = 'trial' GROUP BY t.state"""),
+        {"study_id": study_id, "epochs_of_recipe": epochs_of_recipe},
+    ).all()
+    counts: dict[str, int] = {row.state: row.trials for row in rows}
+    counts["epochs"] = sum(int(row.epochs) for row in rows)
+    counts["epochs_saved"] = sum(int(row.saved) for row in rows)
+    return counts
+
+
+@dataclass(frozen=True, slots=True)
+class LockedStudy:
+    """A study whose row this transaction holds."""
+
+    study_id: int
+    spending: Spending
+    running: bool
+
+
+def lock(connection: Connection, name: str) -> LockedStudy | None:
+    """Lock the study's row for this transaction, then read what was spent."""
+    study_id = connection.execute(
+        text("SELECT study_id FROM trimtab.studies WHERE name = :name FOR UPDATE"),
+        {"name": name},
+    ).scalar_one_or_none()
+    if study_id is None:
+        return None
+    # A statement of its own: its snapshot is taken after the lock was granted.
+    row = connection.execute(
+        text(f"""
+            SELECT s.state, s.trials_limit, s.trials_created, s.exhausted, {WALL_TIME_OVER} AS wall_time_over,
+                   {_UNFINISHED} AS unfinished,
+                   EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'trial'
+                           AND t.state = 'completed') AS completed,
+                   EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
+                           AND t.state IN ('failed', 'cancelled')) AS final_failed,
+                   EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
+                           AND t.state = 'running') AS running
+            FROM trimtab.studies s WHERE s.study_id = :study_id"""),
+        {"study_id": study_id},
+    ).one()
+    return LockedStudy(study_id, Spending(*row[:8]), row.running)
+
+
+_UNFINISHED = """
+    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'trial'
+            AND t.state IN ('queued', 'running', 'paused'))"""
+
+
+def to_follow(connection: Connection, name: str | None = None) -> list[str]:
+    """Names of the studies (or the one of this name) that look as if their state had to follow; costs no lock."""
+    rows = connection.execute(
+        text(f"""
+            SELECT s.name FROM trimtab.studies s
+            WHERE s.name = coalesce(:name, s.name) AND (
+                (s.state IN ('active', 'stopping') AND {WALL_TIME_OVER})
+                OR (s.state = 'stopping' OR s.state = 'active'
+                    AND (s.exhausted OR s.trials_created >= s.trials_limit)) AND NOT {_UNFINISHED}
+                OR s.state = 'finalising' AND EXISTS (
+                    SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
+                    AND t.state IN ('failed', 'cancelled')))"""),
+        {"name": name},
+    )
+    return list(rows.scalars())
+
+
+def set_state(
+    connection: Connection,
+    study_id: int,
+    state: StudyState,
+    event: EventKind,
+    *,
+    problem: str | None = None,
+) -> None:
+    """Store a state that the rules allow, keeping the books of the wall time."""
+    connection.execute(
+        text("""
+            WITH study AS (
+                UPDATE trimtab.studies SET state = :state, problem = coalesce(:problem, problem),
+                    active_s = active_s + coalesce(extract(epoch FROM trimtab.now() - active_since), 0),
+                    active_since = CASE :state WHEN 'active' THEN trimtab.now() END
+                WHERE study_id = :study_id)
+            INSERT INTO trimtab.events (study_id, kind, body)
+            VALUES (:study_id, :event, jsonb_strip_nulls(jsonb_build_object('problem', CAST(:problem AS text))))"""),
+        {"study_id": study_id, "state": state, "event": event, "problem": problem},
+    )
+
+
+_MOVE_UNLEASED = """
+    WITH t AS (
+        UPDATE trimtab.trials
+        SET state = CAST(:state AS text), not_before = trimtab.now(),
+            error_kind = CASE :state WHEN 'cancelled' THEN 'cancelled' ELSE error_kind END,
+            ended_at = CASE :state WHEN 'cancelled' THEN trimtab.now() END
+        WHERE study_id = :study_id AND state = ANY(:from_states)
+        RETURNING trial_id, kind, study_id, number, fence, state, error_kind),
+    optuna AS (
+        UPDATE public.trials p
+        SET state = CAST(:optuna_state AS public.trialstate),
+            datetime_complete = CASE :state WHEN 'cancelled' THEN trimtab.now() AT TIME ZONE 'UTC' END
+        FROM t WHERE p.trial_id = t.trial_id AND t.kind = 'trial'),
+    attributes AS (
+        INSERT INTO public.trial_system_attributes AS a (trial_id, key, value_json)
+        SELECT t.trial_id, pair.key, pair.value_json
+        FROM t, LATERAL (VALUES ('trimtab:state', to_jsonb(t.state)::text),
+                                ('trimtab:error_kind', to_jsonb(t.error_kind)::text)) pair (key, value_json)
+        WHERE t.kind = 'trial' AND pair.value_json IS NOT NULL
+        ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json)
+    INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind)
+    SELECT study_id, trial_id, number, fence, :event FROM t"""
+
+
+def cancel_unleased(connection: Connection, study_id: int) -> None:
+    """Cancel the study's queued and paused trials; those that run are told by their next verdict."""
+    _move_unleased(
+        connection, study_id, ["queued", "paused"], "cancelled", "FAIL", "trial_cancelled"
+    )
+
+
+def queue_paused(connection: Connection, study_id: int) -> None:
+    """Queue the study's paused trials."""
+    _move_unleased(connection, study_id, ["paused"], "queued", "WAITING", "trial_queued")
+
+
+def _move_unleased(
+    connection: Connection,
+    study_id: int,
+    from_states: list[str],
+    state: str,
+    optuna_state: str,
+    event: EventKind,
+) -> None:
+    connection.execute(
+        text(_MOVE_UNLEASED),
+        {
+            "study_id": study_id,
+            "from_states": from_states,
+            "state": state,
+            "optuna_state": optuna_state,
+            "event": event,
+        },
+    )
+
+
+def queue_final(connection: Connection, study_id: int) -> None:
+    """Queue the final lease: the best completed trial, to start from the state of its best epoch."""
+    connection.execute(
+        text("""
+            INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters, checkpoint)
+            SELECT trial_id, 'final', study_id, number, 'queued', hyperparameters,
+                   coalesce(best_checkpoint, checkpoint)
+            FROM trimtab.trials
+            WHERE study_id = :study_id AND kind = 'trial' AND state = 'completed'
+            ORDER BY value DESC, number LIMIT 1"""),
+        {"study_id": study_id},
+    )
+
+
+def set_final(connection: Connection, study_id: int, final: dict[str, Any]) -> None:
+    """Keep what the final lease measured, and end the study."""
+    connection.execute(
+        text("""
+            WITH study AS (
+                UPDATE trimtab.studies SET final = CAST(:final AS jsonb), state = 'done'
+                WHERE study_id = :study_id AND state = 'finalising' RETURNING study_id)
+            INSERT INTO trimtab.events (study_id, kind, body)
+            SELECT study_id, 'study_done', CAST(:final AS jsonb) FROM study"""),
+        {"study_id": study_id, "final": json.dumps(final)},
+    )
+
+
+def exhaust(connection: Connection, study_id: int, at_number: int) -> None:
+    """Note that the sampler has nothing to propose at this trial number or beyond."""
+    connection.execute(
+        text("""
+            UPDATE trimtab.studies SET exhausted = true
+            WHERE study_id = :study_id AND trials_created = :at_number"""),
+        {"study_id": study_id, "at_number": at_number},
+    )
+
+
+_DELETE = (
+    "DELETE FROM trimtab.events WHERE study_id = :study_id",
+    "DELETE FROM trimtab.reports USING trimtab.trials t WHERE reports.trial_id = t.trial_id AND t.study_id = :study_id",
+    "DELETE FROM trimtab.attempts USING trimtab.trials t WHERE attempts.trial_id = t.trial_id AND t.study_id = :study_id",
+    "DELETE FROM trimtab.trials WHERE study_id = :study_id",
+    "DELETE FROM trimtab.studies WHERE study_id = :study_id",
+    *(
+        f"DELETE FROM public.{table} USING public.trials t WHERE {table}.trial_id = t.trial_id AND t.study_id = :study_id"
+        for table in (
+            "trial_params",
+            "trial_values",
+            "trial_intermediate_values",
+            "trial_user_attributes",
+            "trial_system_attributes",
+            "trial_heartbeats",
+        )
+    ),
+    "DELETE FROM public.trials WHERE study_id = :study_id",
+    "DELETE FROM public.study_directions WHERE study_id = :study_id",
+    "DELETE FROM public.study_user_attributes WHERE study_id = :study_id",
+    "DELETE FROM public.study_system_attributes WHERE study_id = :study_id",
+    "DELETE FROM public.studies WHERE study_id = :study_id",
+)
+
+
+def delete(connection: Connection, study_id: int) -> None:
+    """Delete the study with all that belongs to it; the caller holds its row and knows that nothing runs."""
+    for statement in _DELETE:
+        connection.execute(text(statement), {"study_id": study_id})

@@ -1,0 +1,69 @@
+"""Workers in SQL."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from uuid import UUID
+
+from sqlalchemy import Connection, text
+
+from trimtab.contract.workers import Registration, WorkerState
+
+SILENT_AFTER = "5 minutes"
+"""A worker that said nothing for so long is listed as gone; its next claim brings it back."""
+
+_COLUMNS = f"""
+    w.worker_id, w.label, w.device, w.memory_bytes, w.capacity,
+    CASE WHEN w.state = 'alive' AND w.last_seen < trimtab.now() - interval '{SILENT_AFTER}' THEN 'gone'
+         ELSE w.state END AS state,
+    w.last_seen,
+    (SELECT count(*) FROM trimtab.trials t WHERE t.worker_id = w.worker_id AND t.state = 'running') AS running"""
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerRow:
+    """One worker as stored."""
+
+    worker_id: UUID
+    label: str
+    device: str
+    memory_bytes: int | None
+    capacity: int
+    state: WorkerState
+    last_seen: datetime
+    running: int
+
+
+def insert(connection: Connection, registration: Registration) -> WorkerRow:
+    """Store a new worker process and give it its id."""
+    row = connection.execute(
+        text(f"""
+            WITH w AS (
+                INSERT INTO trimtab.workers (label, device, memory_bytes, capacity)
+                VALUES (:label, :device, :memory_bytes, :capacity) RETURNING *)
+            SELECT {_COLUMNS} FROM w"""),
+        registration.model_dump(),
+    ).one()
+    return WorkerRow(*row)
+
+
+def seen(connection: Connection, worker_id: UUID) -> WorkerRow | None:
+    """Note that the worker spoke; None when there is no such worker."""
+    row = connection.execute(
+        text(f"""
+            WITH w AS (
+                UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = :worker_id RETURNING *)
+            SELECT {_COLUMNS} FROM w"""),
+        {"worker_id": worker_id},
+    ).one_or_none()
+    return None if row is None else WorkerRow(*row)
+
+
+def newest(connection: Connection, limit: int = 1000) -> list[WorkerRow]:
+    """Workers, the last registered first."""
+    rows = connection.execute(
+        text(
+            f"SELECT {_COLUMNS} FROM trimtab.workers w ORDER BY w.registered_at DESC LIMIT :limit"
+        ),
+        {"limit": limit},
+    ).all()
+    return [WorkerRow(*row) for row in rows]

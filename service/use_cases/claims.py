@@ -1,0 +1,114 @@
+"""Claims: a worker asks for work. A queued trial first; else the sampler proposes and one statement stores."""
+
+import zlib
+
+from service.sampling import Exhausted
+from service.storage import leases, trials, workers
+from service.use_cases import studies
+from service.use_cases.context import Context
+from service.use_cases.races import again
+from trimtab.contract.leases import Checkpoint, Lease, LeaseRequest, Leases
+from trimtab.contract.problems import WorkerBusy, WorkerNotFound
+from trimtab.contract.studies import StudyDocument
+
+
+def claim(context: Context, request: LeaseRequest) -> Leases:
+    """Give the worker up to `capacity` leases, or as many as there is work for; a repeat gets the same ones.
+
+    Raises:
+        WorkerNotFound: the worker never registered here.
+        WorkerBusy: it holds as many leases as it registered for.
+    """
+    with context.database.statements() as connection:
+        worker = workers.seen(connection, request.worker_id)
+        if worker is None:
+            raise WorkerNotFound
+        ordinal, rows = leases.of_claim(connection, request.worker_id, request.claim_id)
+    if ordinal == 0 and worker.running >= worker.capacity:
+        raise WorkerBusy
+    while ordinal < request.capacity:
+        row = again(lambda ordinal=ordinal: _claim_one(context, request, ordinal))
+        if row is None:
+            break
+        rows.append(row)
+        ordinal += 1
+    return Leases(leases=tuple(_lease(context, row) for row in rows))
+
+
+def _claim_one(context: Context, request: LeaseRequest, ordinal: int) -> leases.LeaseRow | None:
+    with context.database.statements() as connection:
+        candidates = leases.candidates(connection)
+    for candidate in candidates:
+        if (row := _claim_of_study(context, candidate, request, ordinal)) is not None:
+            return row
+    return None
+
+
+def _claim_of_study(
+    context: Context, candidate: leases.Candidate, request: LeaseRequest, ordinal: int
+) -> leases.LeaseRow | None:
+    if candidate.has_queued:
+        with context.database.statements() as connection:
+            row = leases.claim_queued(
+                connection,
+                candidate.study_id,
+                worker_id=request.worker_id,
+                claim_id=request.claim_id,
+                ordinal=ordinal,
+            )
+        if row is not None:
+            return row
+    return _propose(context, candidate, request, ordinal) if candidate.may_propose else None
+
+
+def _propose(
+    context: Context, candidate: leases.Candidate, request: LeaseRequest, ordinal: int
+) -> leases.LeaseRow | None:
+    document = context.documents.of(candidate.study_id, candidate.document)
+    with context.sampling.proposal(
+        candidate.study_id,
+        document,
+        claim_id=f"{request.claim_id}/{ordinal}",
+        next_number=candidate.trials_created,
+    ) as proposal:
+        if isinstance(proposal, Exhausted):
+            studies.exhaust(
+                context, document.name, candidate.study_id, candidate.trials_created
+            )
+            return None
+        with context.database.statements() as connection:
+            return trials.start(
+                connection,
+                candidate.study_id,
+                values=proposal.values,
+                internal=proposal.internal,
+                attributes=proposal.attributes,
+                only_as_number=proposal.only_as_number,
+                worker_id=request.worker_id,
+                claim_id=request.claim_id,
+                ordinal=ordinal,
+            )
+
+
+def _lease(context: Context, row: leases.LeaseRow) -> Lease:
+    document = studies.document(context, row.study_id)
+    return Lease(
+        lease_id=row.lease_id,
+        kind=row.kind,
+        study=document.name,
+        trial_number=row.number,
+        fence=row.fence,
+        ttl_s=document.lease_ttl_s,
+        seed=_seed(document, row.number),
+        task=document.task,
+        model=document.model,
+        hyperparameters=row.hyperparameters,
+        recipe=document.recipe(row.hyperparameters),
+        resume=None if row.checkpoint is None else Checkpoint.model_validate(row.checkpoint),
+        validation_accuracy=row.trial_value if row.kind == "final" else None,
+    )
+
+
+def _seed(document: StudyDocument, number: int) -> int:
+    """The trial's own seed: the same for each attempt, unlike its neighbours'."""
+    return zlib.crc32(f"{document.name}/{document.search.seed}/{number}".encode()) & 0x7FFFFFFF

@@ -1,0 +1,231 @@
+"""What a lease's holder says: report, heartbeat, checkpoint, release, settle.
+
+At-least-once execution, exactly-once effect: whatever is repeated, delayed or said by a holder that lost its lease,
+only the current holder's words are stored, and a repeat is answered as the first was.
+"""
+
+import hashlib
+from collections.abc import Sequence
+from typing import NoReturn
+from uuid import UUID
+
+from service.domain import leasing
+from service.storage import artifacts, leases
+from service.storage import studies as study_rows
+from service.use_cases import studies
+from service.use_cases.context import Context
+from service.use_cases.races import again
+from trimtab.contract.leases import (
+    Answer,
+    CheckpointReport,
+    Completed,
+    Outcome,
+    Pruned,
+    Release,
+    Report,
+    Reports,
+    Settled,
+    Verdict,
+)
+from trimtab.contract.problems import (
+    ArtifactNotFound,
+    CheckpointGoesBack,
+    Conflict,
+    Invalid,
+    LeaseLost,
+    LeaseNotFound,
+    ResultConflict,
+    StepConflict,
+)
+from trimtab.contract.studies import FinalScores
+
+
+def report(context: Context, lease_id: UUID, batch: Reports) -> Answer:
+    """Store intermediate values, renew the lease, and answer the verdict of the last step.
+
+    Raises:
+        LeaseNotFound, LeaseLost: the caller does not hold this lease.
+        StepConflict: another value is stored for a step of this attempt; nothing of the batch was stored.
+    """
+    return again(lambda: _report(context, lease_id, batch))
+
+
+def _report(context: Context, lease_id: UUID, batch: Reports) -> Answer:
+    with context.database.statements() as connection:
+        facts = _live(leases.read(connection, lease_id))
+        if facts.held.kind == "final":
+            raise Conflict("A final lease takes no reports: it is settled with its scores.")
+        stored = leases.reported(connection, facts.trial_id, facts.fence)
+        fresh = _fresh(batch.reports, stored)
+        verdict = _verdict(context, facts, stored, fresh, batch.reports[-1])
+        kept = (
+            leases.report(connection, lease_id, fresh, verdict)
+            if fresh
+            else leases.renew(connection, lease_id)
+        )
+    if not kept:
+        raise _lost(context, lease_id)
+    return Answer(verdict=verdict, ttl_s=facts.ttl_s)
+
+
+def _fresh(reports: Sequence[Report], stored: leases.Stored) -> list[Report]:
+    """The reports that are not stored yet; a step that is, or comes twice, must have the same value."""
+    fresh: dict[int, Report] = {}
+    for one in reports:
+        known = stored.by_step.get(one.step)
+        if known is not None and known[0] != one.value:
+            raise StepConflict(
+                f"Another value is already stored for step {one.step} of this attempt."
+            )
+        if fresh.setdefault(one.step, one).value != one.value:
+            raise StepConflict(f"The batch has two values for step {one.step}.")
+        if known is not None:
+            del fresh[one.step]
+    return list(fresh.values())
+
+
+def _verdict(
+    context: Context,
+    facts: leases.LeaseFacts,
+    stored: leases.Stored,
+    fresh: Sequence[Report],
+    last: Report,
+) -> Verdict:
+    if last.step in stored.by_step:
+        return stored.by_step[last.step][1]
+    curve = dict(stored.curve) | {one.step: one.value for one in fresh}
+    prune = context.sampling.should_prune(
+        facts.study_id, studies.document(context, facts.study_id), tuple(sorted(curve.items()))
+    )
+    return leasing.verdict(facts.held, prune=prune)
+
+
+def heartbeat(context: Context, lease_id: UUID) -> Answer:
+    """Renew the lease and answer whether the study still wants the trial.
+
+    Raises:
+        LeaseNotFound, LeaseLost: the caller does not hold this lease.
+    """
+    with context.database.statements() as connection:
+        facts = _live(leases.read(connection, lease_id))
+        if not leases.renew(connection, lease_id):
+            raise _lost(context, lease_id)
+    return Answer(verdict=leasing.verdict(facts.held, prune=False), ttl_s=facts.ttl_s)
+
+
+def checkpoint(context: Context, lease_id: UUID, message: CheckpointReport) -> None:
+    """Record uploaded training states: where to carry on, and the best epoch's.
+
+    Raises:
+        LeaseNotFound, LeaseLost: the caller does not hold this lease.
+        ArtifactNotFound: the bytes were never uploaded.
+        CheckpointGoesBack: this attempt has recorded a later step.
+    """
+    named = [message.checkpoint.sha256] + ([message.best.sha256] if message.best else [])
+    with context.database.statements() as connection:
+        facts = _live(leases.read(connection, lease_id))
+        if facts.held.kind == "final":
+            raise Conflict("A final lease has no checkpoints.")
+        if absent := artifacts.missing(connection, named):
+            raise ArtifactNotFound(f"Upload these artifacts first: {', '.join(absent)}")
+        if leases.checkpoint(connection, lease_id, message.checkpoint, message.best):
+            return
+        _live(leases.read(connection, lease_id))
+    raise CheckpointGoesBack
+
+
+def release(context: Context, lease_id: UUID, message: Release) -> None:
+    """Give the trial back unfinished; no crash is counted.
+
+    Raises:
+        LeaseNotFound, LeaseLost: the caller does not hold this lease.
+    """
+    with context.database.statements() as connection:
+        facts = leases.read(connection, lease_id)
+        if facts is not None and facts.outcome == _released(message):
+            return
+        facts = _live(facts)
+        departure = leasing.released(facts.held, message.reason)
+        if not leases.leave(connection, lease_id, departure, facts.held.kind):
+            raise _lost(context, lease_id)
+    studies.follow(context, facts.study_name)
+
+
+def _released(message: Release) -> leasing.AttemptOutcome:
+    return "drained" if message.reason == "drain" else "paused"
+
+
+def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
+    """End the lease with its outcome; a repeat is answered as the first was.
+
+    Raises:
+        LeaseNotFound, LeaseLost: the caller does not hold this lease.
+        ResultConflict: it was settled with another outcome.
+        ArtifactNotFound: the outcome names a model that was never uploaded.
+    """
+    digest = hashlib.sha256(outcome.model_dump_json().encode()).hexdigest()
+    with context.database.transaction() as connection:
+        facts = leases.read(connection, lease_id)
+        if (first := _first_answer(facts, digest)) is not None:
+            return first
+        facts = _live(facts)
+        departure = leasing.settled(facts.held, outcome)
+        final = _final_scores(facts, outcome)
+        if final is not None and artifacts.missing(connection, [final.model_sha256]):
+            raise ArtifactNotFound("Upload the model first.")
+        if not leases.leave(
+            connection, lease_id, departure, facts.held.kind, outcome_sha256=digest
+        ):
+            # Someone ended the lease between our reading and our writing.
+            return _first_answer(leases.read(connection, lease_id), digest) or _refuse(
+                leases.read(connection, lease_id)
+            )
+        if final is not None:
+            study_rows.set_final(connection, facts.study_id, final.model_dump(mode="json"))
+    studies.follow(context, facts.study_name)
+    return Settled(state=departure.state)
+
+
+def _first_answer(facts: leases.LeaseFacts | None, digest: str) -> Settled | None:
+    if facts is None or facts.outcome_sha256 is None or facts.became is None:
+        return None
+    if facts.outcome_sha256 != digest:
+        raise ResultConflict
+    return Settled(state=facts.became)
+
+
+def _final_scores(facts: leases.LeaseFacts, outcome: Outcome) -> FinalScores | None:
+    """What a completed final lease measured; None of any other outcome that fits its lease."""
+    if facts.held.kind == "trial":
+        return None
+    if isinstance(outcome, Pruned):
+        raise Invalid("A final lease cannot be pruned.")
+    if not isinstance(outcome, Completed):
+        return None
+    if outcome.model_sha256 is None:
+        raise Invalid("A final lease's outcome needs `model_sha256`.")
+    return FinalScores(
+        test_accuracy=outcome.value,
+        test_accuracy_before=outcome.metrics.get("test_accuracy_before"),
+        linear_probe_test_accuracy=outcome.metrics.get("linear_probe_test_accuracy"),
+        test_count=int(outcome.metrics.get("test_count", 0)),
+        model_sha256=outcome.model_sha256,
+    )
+
+
+def _live(facts: leases.LeaseFacts | None) -> leases.LeaseFacts:
+    if facts is None or not facts.is_live:
+        _refuse(facts)
+    return facts
+
+
+def _refuse(facts: leases.LeaseFacts | None) -> NoReturn:
+    if facts is None:
+        raise LeaseNotFound
+    raise LeaseLost(state=facts.outcome)
+
+
+def _lost(context: Context, lease_id: UUID) -> LeaseLost:
+    with context.database.statements() as connection:
+        facts = leases.read(connection, lease_id)
+    return LeaseLost(state=None if facts is None else facts.outcome)

@@ -1,0 +1,283 @@
+"""Studies: create, read, change state, finish, delete."""
+
+import hashlib
+
+from sqlalchemy import Connection
+
+from service.domain import budget
+from service.domain.lifecycle import STUDY_STEPS
+from service.storage import idempotency, studies, trials
+from service.use_cases.context import Context
+from service.use_cases.races import again
+from trimtab.contract.events import EventKind
+from trimtab.contract.problems import (
+    IdempotencyKeyReused,
+    NoCompletedTrial,
+    NoModel,
+    StudyExists,
+    StudyNotActive,
+    StudyNotFound,
+    StudyNotIdle,
+)
+from trimtab.contract.studies import (
+    Best,
+    BestTrial,
+    FinalScores,
+    Progress,
+    Study,
+    StudyDocument,
+    StudyPage,
+    StudyState,
+    StudySummary,
+)
+
+
+def create(context: Context, document: StudyDocument, idempotency_key: str | None) -> Study:
+    """Store a study; the same request under the same key is answered as the first was.
+
+    Raises:
+        StudyExists: the name is taken.
+        IdempotencyKeyReused: the key came before with another document.
+    """
+    digest = hashlib.sha256(document.model_dump_json().encode()).hexdigest()
+    return again(lambda: _create(context, document, idempotency_key, digest))
+
+
+def _create(context: Context, document: StudyDocument, key: str | None, digest: str) -> Study:
+    with context.database.transaction() as connection:
+        kept = idempotency.read(connection, key) if key else None
+        if kept is not None:
+            if kept.request_sha256 != digest:
+                raise IdempotencyKeyReused
+            return Study.model_validate(kept.body)
+        if studies.name_taken(connection, document.name):
+            raise StudyExists(f"A study named {document.name!r} exists.")
+        row = studies.insert(connection, document)
+        study = _shape(row, document, Progress(), None)
+        if key:
+            idempotency.keep(connection, key, digest, 201, study.model_dump_json())
+    return study
+
+
+def read(context: Context, name: str) -> Study:
+    """One study with its progress and its best trial.
+
+    Raises:
+        StudyNotFound: there is none of this name.
+    """
+    with context.database.statements() as connection:
+        row = _found(studies.by_name(connection, name))
+        document = context.documents.of(row.study_id, row.document)
+        epochs = document.recipe({}).epochs
+        counts = studies.progress(connection, row.study_id, epochs)
+        best = trials.best(connection, row.study_id)
+    return _shape(row, document, Progress.model_validate(counts), best)
+
+
+def page(context: Context, *, before: int | None, size: int) -> StudyPage:
+    """Studies, newest first; the token of the next page is the last one's id."""
+    with context.database.statements() as connection:
+        rows = studies.page(connection, before=before, size=size)
+    return StudyPage(
+        studies=tuple(
+            StudySummary(
+                name=row.name,
+                state=row.state,
+                created_at=row.created_at,
+                trials=row.trials_limit,
+                trials_created=row.trials_created,
+                best_validation_accuracy=row.best,
+            )
+            for row in rows
+        ),
+        next_page_token=str(rows[-1].study_id) if len(rows) == size else None,
+    )
+
+
+def best(context: Context, name: str) -> Best:
+    """The winner so far, and once the study is done its scores on the sealed test split.
+
+    Raises:
+        StudyNotFound: there is no study of this name.
+        NoCompletedTrial: nothing has completed.
+    """
+    with context.database.statements() as connection:
+        row = _found(studies.by_name(connection, name))
+        winner = trials.best(connection, row.study_id)
+    if winner is None:
+        raise NoCompletedTrial
+    document = context.documents.of(row.study_id, row.document)
+    return Best(
+        study=name,
+        state=row.state,
+        trial=_best_trial(winner),
+        recipe=document.recipe(winner.hyperparameters),
+        final=_final(row),
+    )
+
+
+def model_sha256(context: Context, name: str) -> str:
+    """The artifact that holds the study's exported model.
+
+    Raises:
+        StudyNotFound: there is no study of this name.
+        NoModel: it is not done, or nothing completed.
+    """
+    with context.database.statements() as connection:
+        final = _final(_found(studies.by_name(connection, name)))
+    if final is None:
+        raise NoModel
+    return final.model_sha256
+
+
+def study_id(context: Context, name: str) -> int:
+    """The id of a study.
+
+    Raises:
+        StudyNotFound: there is none of this name.
+    """
+    with context.database.statements() as connection:
+        return _found(studies.by_name(connection, name)).study_id
+
+
+def pause(context: Context, name: str) -> Study:
+    """Propose nothing more; running trials checkpoint and are given back at their next word."""
+    return _change(context, name, "paused", "study_paused")
+
+
+def resume(context: Context, name: str) -> Study:
+    """Take a paused study up again, its paused trials first."""
+    return _change(context, name, "active", "study_resumed")
+
+
+def stop(context: Context, name: str) -> Study:
+    """Propose nothing more; what has begun is finished, and then comes the final evaluation."""
+    return _change(context, name, "stopping", "study_stopping")
+
+
+def cancel(context: Context, name: str) -> Study:
+    """End the study now: queued and paused trials are cancelled, running ones at their next word."""
+    return _change(context, name, "cancelled", "study_cancelled")
+
+
+def _change(context: Context, name: str, state: StudyState, event: EventKind) -> Study:
+    with context.database.transaction() as connection:
+        locked = studies.lock(connection, name)
+        if locked is None:
+            raise _not_found(name)
+        now = locked.spending.state
+        if state != now:
+            if state not in STUDY_STEPS[now] or (state == "active" and now != "paused"):
+                raise StudyNotActive(
+                    f"The study is {now}; it cannot become {state}.", state=now
+                )
+            studies.set_state(connection, locked.study_id, state, event)
+            if state == "cancelled":
+                studies.cancel_unleased(connection, locked.study_id)
+            if state in ("active", "stopping"):
+                studies.queue_paused(connection, locked.study_id)
+    follow(context, name)
+    return read(context, name)
+
+
+def delete(context: Context, name: str) -> None:
+    """Delete the study with all its trials.
+
+    Raises:
+        StudyNotFound: there is none of this name.
+        StudyNotIdle: trials of it are running.
+    """
+    with context.database.transaction() as connection:
+        locked = studies.lock(connection, name)
+        if locked is None:
+            raise _not_found(name)
+        if locked.running:
+            raise StudyNotIdle
+        studies.delete(connection, locked.study_id)
+    context.sampling.forget(locked.study_id)
+
+
+def exhaust(context: Context, name: str, study_id: int, at_number: int) -> None:
+    """The sampler has no further point: the study ends with the trials that it has."""
+    with context.database.statements() as connection:
+        studies.exhaust(connection, study_id, at_number)
+    follow(context, name)
+
+
+def follow(context: Context, name: str) -> None:
+    """Bring the study to the state that follows from what was spent; nothing happens when none does."""
+    with context.database.statements() as connection:
+        if not studies.to_follow(connection, name):
+            return
+    with context.database.transaction() as connection:
+        locked = studies.lock(connection, name)
+        if locked is not None and budget.begun_trials_are_unwanted(locked.spending):
+            studies.cancel_unleased(connection, locked.study_id)
+            locked = studies.lock(connection, name)
+        if locked is not None:
+            _follow(connection, locked)
+
+
+def _follow(connection: Connection, locked: studies.LockedStudy) -> None:
+    state = budget.next_state(locked.spending)
+    if state == locked.spending.state:
+        return
+    if state == "finalising":
+        studies.queue_final(connection, locked.study_id)
+        studies.set_state(connection, locked.study_id, state, "study_finalising")
+        return
+    problem = (
+        "The final evaluation failed; see its error."
+        if locked.spending.final_failed
+        else "No trial completed, so there is no model."
+    )
+    studies.set_state(connection, locked.study_id, state, "study_done", problem=problem)
+
+
+def document(context: Context, study_id: int) -> StudyDocument:
+    """The study's document, from this process's memory or the database."""
+    known = context.documents.known(study_id)
+    if known is not None:
+        return known
+    with context.database.statements() as connection:
+        return context.documents.of(study_id, studies.document(connection, study_id))
+
+
+def _found(row: studies.StudyRow | None) -> studies.StudyRow:
+    if row is None:
+        raise StudyNotFound
+    return row
+
+
+def _not_found(name: str) -> StudyNotFound:
+    return StudyNotFound(f"There is no study named {name!r}.")
+
+
+def _final(row: studies.StudyRow) -> FinalScores | None:
+    return None if row.final is None else FinalScores.model_validate(row.final)
+
+
+def _best_trial(row: trials.TrialRow) -> BestTrial:
+    assert row.value is not None  # noqa: S101 - the query asks for completed trials, and a CHECK gives them values
+    return BestTrial(
+        number=row.number, validation_accuracy=row.value, hyperparameters=row.hyperparameters
+    )
+
+
+def _shape(
+    row: studies.StudyRow,
+    document: StudyDocument,
+    progress: Progress,
+    best: trials.TrialRow | None,
+) -> Study:
+    return Study(
+        name=row.name,
+        state=row.state,
+        document=document,
+        created_at=row.created_at,
+        trials_created=row.trials_created,
+        progress=progress,
+        best=None if best is None else _best_trial(best),
+        final=_final(row),
+        problem=row.problem,
+    )

@@ -1,0 +1,1 @@
+"""What tests share: databases, documents, a service under test."""

@@ -1,0 +1,31 @@
+"""A service without HTTP: the use cases over a real database."""
+
+import time
+from pathlib import Path
+from uuid import UUID
+
+from service.domain.facts import Changes, Cursor
+from service.sampling import Sampling
+from service.storage import events, workers
+from service.storage.artifacts import Folder
+from service.storage.engine import Database
+from service.use_cases.context import Context
+from trimtab.contract.workers import Registration
+
+
+def a_context(database: Database, artifacts: Path) -> Context:
+    """Assemble the use cases as the app does."""
+
+    def read(study_id: int, cursor: Cursor | None) -> Changes:
+        with database.statements() as connection:
+            return events.changes(connection, study_id, cursor)
+
+    return Context(database, Sampling(read, time.monotonic), Folder(artifacts))
+
+
+def a_worker(context: Context, *, label: str = "tester", capacity: int = 1) -> UUID:
+    """Register a worker and return its id."""
+    with context.database.statements() as connection:
+        return workers.insert(
+            connection, Registration(label=label, device="cpu", capacity=capacity)
+        ).worker_id

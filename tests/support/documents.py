@@ -1,0 +1,26 @@
+"""Study documents for tests."""
+
+from typing import Any
+
+from trimtab.contract.studies import StudyDocument
+
+
+def a_document(**changes: Any) -> dict[str, Any]:
+    """A small valid study document as JSON would hold it; top-level keys may be replaced."""
+    return {
+        "name": "digits",
+        "task": {"kind": "classification", "dataset": {"kind": "builtin", "name": "digits"}},
+        "model": {"backbone": "glyphnet", "weights": "default"},
+        "space": {
+            "learning_rate": {"kind": "float", "low": 1e-5, "high": 1e-1, "log": True},
+            "batch_size": {"kind": "choices", "choices": [16, 32, 64]},
+        },
+        "fixed": {"epochs": 4},
+        "search": {"sampler": "random", "pruner": "none"},
+        "budget": {"trials": 4},
+    } | changes
+
+
+def a_study_document(**changes: Any) -> StudyDocument:
+    """The same, parsed."""
+    return StudyDocument.model_validate(a_document(**changes))
