@@ -58,15 +58,15 @@ class History:
 
     def apply(self, changes: Changes) -> None:
         """Take over changed trials; those that come again unchanged cost nothing."""
-        changed = [t for t in changes.trials if self._trials.get(t.number) != t]
+        latest = {trial.number: trial for trial in changes.trials}
+        changed = {n: trial for n, trial in latest.items() if self._trials.get(n) != trial}
         if len(changed) >= BULK:
-            self._trials.update((trial.number, trial) for trial in changed)
+            self._trials.update(changed)
             self._rebuild()
         else:
-            for trial in changed:
+            for trial in changed.values():
                 self._replace(trial)
-        above = max((trial.number for trial in changed), default=-1) + 1
-        self.next_number = max(self.next_number, above)
+        self.next_number = max(self.next_number, max(changed, default=-1) + 1)
         self.cursor = changes.cursor
 
     def get(self, number: int) -> TrialFacts | None:

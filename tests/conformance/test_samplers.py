@@ -1,0 +1,320 @@
+"""What every sampler of ours promises, and that TPE is Optuna's to the last bit."""
+
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+
+import optuna
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from optuna.samplers import TPESampler
+from optuna.testing.pytest_samplers import BasicSamplerTestCase, RelativeSamplerTestCase
+from optuna.trial import TrialState
+from sqlalchemy import text
+
+from service.domain.facts import TrialFacts
+from service.sampling import Proposal, Sampling
+from service.sampling.distributions import distributions
+from service.sampling.study import seed_of
+from service.sampling.tpe import JointTPE
+from tests.unit.sampling.ledger import (
+    SPACE,
+    Clock,
+    Ledger,
+    any_values,
+    completed,
+    document,
+    spaces,
+)
+from trimtab.contract.search_space import Dimension, contains
+from trimtab.contract.studies import StudyDocument
+from trimtab.contract.trials import FailureKind
+
+GRID = {
+    name: found for name, found in SPACE.items() if name not in ("learning_rate", "momentum")
+}
+DOCUMENTS = {
+    "tpe": document(sampler="tpe"),
+    "random": document(sampler="random"),
+    "grid": document(GRID, sampler="grid"),
+}
+NARROW = {
+    "learning_rate": {"kind": "float", "low": 0.01, "high": 0.01, "log": True},
+    "momentum": {"kind": "float", "low": 0.5, "high": 0.5},
+    "frozen_stages": {"kind": "int", "low": 2, "high": 2},
+    "optimizer": {"kind": "choices", "choices": ["adam"]},
+}
+every_sampler = pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+by_chance = pytest.mark.parametrize("sampler", ["tpe", "random"])
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _quiet_optuna():
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    yield
+    optuna.logging.set_verbosity(before)
+
+
+def _trials(study: StudyDocument, count: int) -> list[TrialFacts]:
+    """Trials of every state, the newest of them still on their way."""
+    rng = random.Random(count)
+    kinds = ["completed"] * 5 + ["pruned", "pruned", "paused", "failed", "oom"]
+    return [
+        _trial(n, rng.choice(kinds) if n < count - 3 else "running", study, rng)
+        for n in range(count)
+    ]
+
+
+def _trial(number: int, kind: str, study: StudyDocument, rng: random.Random) -> TrialFacts:
+    values = any_values(study.space, rng)
+    curve = tuple((step, rng.random()) for step in range(rng.randint(1, 4)))
+    match kind:
+        case "completed":
+            return TrialFacts(number, "completed", values, curve, rng.random())
+        case "oom":
+            return TrialFacts(number, "failed", values, curve, error_kind="oom")
+        case "failed":
+            return TrialFacts(number, "failed", values, curve, error_kind="crashed")
+        case "pruned":
+            return TrialFacts(number, "pruned", values, (*curve, (9, None)))
+        case "paused":
+            return TrialFacts(number, "paused", values, curve)
+        case _:
+            return TrialFacts(number, "running", values, curve)
+
+
+def _propose(
+    study: StudyDocument, trials: Iterable[TrialFacts], claim_id: str, number: int
+) -> Proposal:
+    sampling = Sampling(Ledger(*trials).read, Clock())
+    with sampling.proposal(1, study, claim_id=claim_id, next_number=number) as proposal:
+        assert isinstance(proposal, Proposal)
+        return proposal
+
+
+def _check(study: StudyDocument, proposal: Proposal) -> None:
+    assert set(proposal.values) == set(study.space) == set(proposal.internal)
+    for name, value in proposal.values.items():
+        assert contains(study.space[name], value), (name, value)
+        found = optuna.distributions.json_to_distribution(proposal.internal[name][1])
+        assert found.to_external_repr(proposal.internal[name][0]) == value
+
+
+@every_sampler
+@pytest.mark.parametrize("count", [0, 1, 50, 500])
+def test_a_proposal_lies_inside_the_space_whatever_the_history(sampler: str, count: int):
+    study = DOCUMENTS[sampler]
+    _check(study, _propose(study, _trials(study, count), "claim", count))
+
+
+@every_sampler
+@pytest.mark.parametrize("kind", ["failed", "oom", "pruned", "paused", "running"])
+def test_a_history_without_a_completed_trial_will_do(sampler: str, kind: str):
+    study, rng = DOCUMENTS[sampler], random.Random(0)
+    trials = [_trial(number, kind, study, rng) for number in range(30)]
+    _check(study, _propose(study, trials, "claim", 30))
+
+
+@every_sampler
+def test_dimensions_that_leave_no_choice_get_their_only_value(sampler: str):
+    study = document(NARROW, sampler=sampler)
+    trials = [
+        completed(number, any_values(study.space, random.Random(0)), 0.5)
+        for number in range(20)
+    ]
+    only = {"learning_rate": 0.01, "momentum": 0.5, "frozen_stages": 2, "optimizer": "adam"}
+    assert _propose(study, [], "claim", 0).values == only
+    if sampler != "grid":
+        assert _propose(study, trials, "claim", 20).values == only
+
+
+@every_sampler
+def test_the_same_claim_over_the_same_history_gets_the_same_proposal(sampler: str):
+    study = DOCUMENTS[sampler]
+    trials = _trials(study, 50)
+    assert _propose(study, trials, "claim", 50) == _propose(study, trials, "claim", 50)
+
+
+@by_chance
+@pytest.mark.parametrize("count", [0, 50])
+def test_another_claim_or_another_study_seed_gets_another_proposal(sampler: str, count: int):
+    study = DOCUMENTS[sampler]
+    trials = _trials(study, count)
+    other = document(sampler=sampler, seed=1)
+    found = [
+        _propose(study, trials, "claim", count).values,
+        _propose(study, trials, "other", count).values,
+        _propose(other, trials, "claim", count).values,
+    ]
+    assert found[0] != found[1] != found[2] != found[0]
+
+
+@every_sampler
+@pytest.mark.parametrize("count", [0, 50])
+def test_proposals_in_flight_differ(sampler: str, count: int):
+    study = DOCUMENTS[sampler]
+    sampling = Sampling(Ledger(*_trials(study, count)).read, Clock())
+    found: set[object] = set()
+
+    def nest(depth: int) -> None:
+        with sampling.proposal(
+            1, study, claim_id=f"claim-{depth}", next_number=count + depth
+        ) as proposal:
+            assert isinstance(proposal, Proposal)
+            found.add(tuple(proposal.values.items()))
+            if depth < 15:
+                nest(depth + 1)
+
+    nest(0)
+    assert len(found) == 16
+
+
+@by_chance
+@settings(max_examples=40)
+@given(space=spaces(), rng=st.randoms(use_true_random=False))
+def test_any_space_is_sampled_inside_its_bounds(
+    sampler: str, space: dict[str, Dimension], rng: random.Random
+):
+    study = DOCUMENTS[sampler].model_copy(update={"space": space})
+    trials = [
+        completed(n, any_values(space, rng), rng.random()) for n in range(rng.choice((0, 30)))
+    ]
+    proposal = _propose(study, trials, str(rng.random()), len(trials))
+    assert set(proposal.values) == set(space)
+    assert all(contains(space[name], value) for name, value in proposal.values.items())
+
+
+class TestTPE:
+    @staticmethod
+    def _optuna(study: StudyDocument, trials: list[TrialFacts], claim_id: str) -> optuna.Trial:
+        """Ask plain Optuna, in memory, over the same trials."""
+        space = distributions(study.space)
+        seed = seed_of(study.search.seed, claim_id)
+        sampler = TPESampler(multivariate=True, constant_liar=True, seed=seed)
+        theirs = optuna.create_study(direction="maximize", sampler=sampler)
+        for trial in trials:
+            theirs.add_trial(_as_optuna(trial, dict(space)))
+        return theirs.ask(dict(space))
+
+    @pytest.mark.parametrize("count", [0, 5, 50, 200])
+    @pytest.mark.parametrize("claim_id", ["a", "b", "c"])
+    def test_a_proposal_is_plain_optunas_to_the_last_bit(self, count: int, claim_id: str):
+        study = DOCUMENTS["tpe"]
+        trials = _trials(study, count)
+        theirs = self._optuna(study, trials, claim_id)
+        ours = _propose(study, trials, claim_id, count)
+        assert ours.values == theirs.params
+        assert ours.attributes == theirs.study.trials[theirs.number].system_attrs
+
+    def test_the_whole_space_is_sampled_jointly(self):
+        study = DOCUMENTS["tpe"]
+        proposal = _propose(study, _trials(study, 50), "claim", 50)
+        joint = proposal.attributes["tpe:relative_params:0"]
+        assert isinstance(joint, str)
+        assert all(f'"{name}"' in joint for name in study.space)
+
+    def test_good_configurations_attract_proposals(self):
+        low = self._share_of_low_rates(lambda rate: -rate)
+        high = self._share_of_low_rates(lambda rate: rate)
+        assert low > 0.8 > 0.2 > high
+
+    def _share_of_low_rates(self, value: Callable[[float], float]) -> float:
+        study, rng = document({"momentum": SPACE["momentum"]}), random.Random(0)
+        rates = [rng.uniform(0, 0.9) for _ in range(40)]
+        trials = [completed(n, {"momentum": rate}, value(rate)) for n, rate in enumerate(rates)]
+        found = [_propose(study, trials, str(n), 40).values["momentum"] for n in range(40)]
+        return sum(float(rate or 0) < 0.45 for rate in found) / len(found)
+
+
+def _as_optuna(
+    trial: TrialFacts, space: dict[str, optuna.distributions.BaseDistribution]
+) -> optuna.trial.FrozenTrial:
+    states = {
+        "completed": TrialState.COMPLETE,
+        "pruned": TrialState.PRUNED,
+        "paused": TrialState.PRUNED,
+        "running": TrialState.RUNNING,
+    }
+    oom = trial.error_kind == "oom"
+    state = TrialState.PRUNED if oom else states.get(trial.state, TrialState.FAIL)
+    curve = {step: float("nan") if value is None else value for step, value in trial.curve}
+    return optuna.create_trial(
+        state=state,
+        value=trial.value,
+        params=dict(trial.hyperparameters),
+        distributions=space,
+        intermediate_values={} if oom else curve,
+        system_attrs={"constraints:memory": 1.0} if oom else {},
+    )
+
+
+class TestOutOfMemory:
+    """Whoever reports 0.9 at momentum 0.5 or above is best, but every such trial runs out of memory."""
+
+    def _proposals_in_the_region(self, kind: FailureKind, claims: int = 40) -> int:
+        study = document(
+            {"momentum": SPACE["momentum"], "frozen_stages": SPACE["frozen_stages"]}
+        )
+        rng, trials = random.Random(1), list[TrialFacts]()
+        for number in range(24):
+            values = any_values(study.space, rng)
+            momentum = float(values["momentum"] or 0)
+            if momentum >= 0.45:
+                trials.append(TrialFacts(number, "failed", values, error_kind=kind))
+            else:
+                trials.append(completed(number, values, momentum))
+        found = [_propose(study, trials, str(n), 24).values["momentum"] for n in range(claims)]
+        return sum(float(momentum or 0) >= 0.45 for momentum in found)
+
+    def test_proposals_avoid_where_it_happened_and_a_crash_teaches_nothing(self):
+        oom, crashed = (
+            self._proposals_in_the_region("oom"),
+            self._proposals_in_the_region("crashed"),
+        )
+        assert oom < crashed / 2
+
+
+class TestStoredAsOptunaWould:
+    def test_parameters_and_attributes_are_the_rows_that_optunas_storage_writes(self):
+        storage = optuna.storages.RDBStorage("sqlite:///:memory:")
+        study, trials = DOCUMENTS["tpe"], _trials(DOCUMENTS["tpe"], 30)
+        sampler = TPESampler(multivariate=True, constant_liar=True, seed=seed_of(0, "claim"))
+        theirs = optuna.create_study(direction="maximize", sampler=sampler, storage=storage)
+        space = dict(distributions(study.space))
+        for trial in trials:
+            theirs.add_trial(_as_optuna(trial, space))
+        theirs.ask(space)
+        newest = "WHERE trial_id = (SELECT max(trial_id) FROM trials)"
+        columns = "param_name, param_value, distribution_json"
+        with storage.engine.connect() as connection:
+            params = connection.execute(
+                text(f"SELECT {columns} FROM trial_params {newest}")
+            ).all()
+            keys = connection.execute(
+                text(f'SELECT "key" FROM trial_system_attributes {newest}')
+            ).all()
+        storage.remove_session()
+        storage.engine.dispose()
+        ours = _propose(study, trials, "claim", 30)
+        assert {name: (value, json) for name, value, json in params} == ours.internal
+        assert {key for (key,) in keys} == set(ours.attributes)
+
+
+class TestJointTPEIsAnOptunaSampler(BasicSamplerTestCase, RelativeSamplerTestCase):
+    @pytest.fixture
+    def sampler(self) -> Callable[[], optuna.samplers.BaseSampler]:
+        return lambda: _immediate(JointTPE({}, seed=1))
+
+
+def _immediate(sampler: JointTPE) -> JointTPE:
+    # Optuna's cases on relative sampling give one trial and expect no random phase.
+    sampler._n_startup_trials = 0  # pyright: ignore[reportPrivateUsage]
+    return sampler
+
+
+def test_the_room_needs_no_torch():
+    check = "import sys, service.sampling; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", check], check=True)

@@ -1,0 +1,147 @@
+import math
+from typing import get_args
+
+from hypothesis import given
+from hypothesis import strategies as st
+from optuna.samplers._tpe.sampler import (
+    _split_trials,  # pyright: ignore[reportPrivateUsage] -- what our cap must agree with
+    default_gamma,
+)
+from optuna.study import create_study
+
+from service.domain.facts import Changes, TrialFacts
+from service.sampling.distributions import distributions
+from service.sampling.history import BULK, History, good_share, role
+from service.sampling.tpe import Shown
+from trimtab.contract.search_space import Dimension, FloatRange
+from trimtab.contract.trials import FailureKind, TrialState
+
+SPACE: dict[str, Dimension] = {"x": FloatRange(kind="float", low=0.0, high=1.0)}
+VALUES = st.one_of(st.none(), st.sampled_from([0.1, 0.2]), st.floats(0, 1))
+CURVES = st.dictionaries(st.integers(0, 4), VALUES, max_size=4).map(
+    lambda found: tuple(sorted(found.items()))
+)
+
+
+@st.composite
+def trials(draw: st.DrawFn) -> TrialFacts:
+    state = draw(st.sampled_from(get_args(TrialState)))
+    kinds: list[FailureKind] = ["oom", "crashed"]
+    kind = draw(st.sampled_from(kinds)) if state == "failed" else None
+    value = draw(VALUES) if state == "completed" else None
+    return TrialFacts(
+        draw(st.integers(0, 12)), state, {"x": draw(st.floats(0, 1))}, draw(CURVES), value, kind
+    )
+
+
+BATCHES = st.lists(st.lists(trials(), max_size=5), max_size=6)
+
+
+def _history(*batches: list[TrialFacts]) -> History:
+    history = History()
+    for end, batch in enumerate(batches):
+        history.apply(Changes(tuple(batch), (1, end)))
+    return history
+
+
+def _latest(batches: list[list[TrialFacts]]) -> list[TrialFacts]:
+    latest = {trial.number: trial for batch in batches for trial in batch}
+    return [latest[number] for number in sorted(latest)]
+
+
+@given(BATCHES)
+def test_whatever_changed_in_whatever_order_the_indexes_are_those_of_a_fresh_scan(
+    batches: list[list[TrialFacts]],
+):
+    history, latest = _history(*batches), _latest(batches)
+    finished = [trial for trial in latest if role(trial) not in (None, "running")]
+    running = [trial for trial in latest if role(trial) == "running"]
+    done = [trial for trial in latest if role(trial) == "completed"]
+    assert history.capped(None) == finished + running
+    assert history.completed == len(done)
+    assert history.next_number == max((trial.number + 1 for trial in latest), default=0)
+    for step in range(6):
+        at_step = [dict(trial.curve).get(step) for trial in done]
+        assert history.values_at(step) == sorted(v for v in at_step if v is not None)
+
+
+@given(BATCHES, st.integers(1, 5))
+def test_a_history_read_in_one_bulk_equals_one_kept_up_to_date(
+    batches: list[list[TrialFacts]], limit: int
+):
+    rest = [TrialFacts(100 + n, "completed", {"x": 0.5}, (), n / BULK) for n in range(BULK)]
+    bulk, kept = _history(_latest(batches) + rest), _history(*batches, *([t] for t in rest))
+    assert bulk.capped(None) == kept.capped(None)
+    assert bulk.capped(limit) == kept.capped(limit)
+    assert bulk.completed == kept.completed
+    assert [bulk.values_at(step) for step in range(6)] == [
+        kept.values_at(step) for step in range(6)
+    ]
+
+
+@given(
+    st.lists(trials(), max_size=40, unique_by=lambda trial: trial.number), st.integers(1, 12)
+)
+def test_a_capped_history_keeps_all_that_tpe_takes_as_good_the_newest_and_all_that_run(
+    found: list[TrialFacts], limit: int
+):
+    history = _history(found)
+    shown = history.capped(limit)
+    everything = history.capped(None)
+    running = [trial for trial in everything if role(trial) == "running"]
+    finished = [trial for trial in everything if role(trial) != "running"]
+    kept = [trial for trial in shown if role(trial) != "running"]
+    views = Shown(distributions(SPACE)).show(finished)
+    study = create_study(direction="maximize")
+    good, _ = _split_trials(study, views, min(good_share(limit), len(finished)))
+    good_numbers = {trial.number for trial in good}
+    assert shown == kept + running
+    assert len(kept) == min(limit, len(finished))
+    assert kept == sorted(kept, key=lambda trial: trial.number)
+    assert good_numbers <= {trial.number for trial in kept}
+    others = [trial for trial in finished if trial.number not in good_numbers]
+    left = [trial for trial in kept if trial.number not in good_numbers]
+    assert left == others[len(others) - len(left) :]
+
+
+def test_the_good_share_is_tpes():
+    assert [good_share(n) for n in range(1000)] == [default_gamma(n) for n in range(1000)]
+
+
+def test_a_sampler_sees_nothing_of_failures_but_running_out_of_memory():
+    def failed(kind: FailureKind) -> TrialFacts:
+        return TrialFacts(0, "failed", {}, error_kind=kind)
+
+    assert role(failed("oom")) == "infeasible"
+    assert role(failed("crashed")) is None
+    assert role(TrialFacts(0, "cancelled", {})) is None
+
+
+def test_a_trial_that_ran_out_of_memory_is_shown_as_infeasible_without_its_curve():
+    oom = TrialFacts(0, "failed", {"x": 0.5}, ((0, 0.9),), error_kind="oom")
+    (shown,) = Shown(distributions(SPACE)).show([oom])
+    assert shown.state.name == "PRUNED"
+    assert shown.intermediate_values == {}
+    assert all(value > 0 for value in shown.constraints.values())
+    assert shown.constraints
+
+
+def test_a_paused_trial_is_shown_as_pruned_with_its_curve():
+    paused = TrialFacts(0, "paused", {"x": 0.5}, ((0, 0.9), (1, None)))
+    (shown,) = Shown(distributions(SPACE)).show([paused])
+    assert shown.state.name == "PRUNED"
+    assert shown.intermediate_values[0] == 0.9
+    assert math.isnan(shown.intermediate_values[1])
+
+
+def test_a_queued_trial_is_shown_as_running():
+    (shown,) = Shown(distributions(SPACE)).show([TrialFacts(0, "queued", {"x": 0.5})])
+    assert shown.state.name == "RUNNING"
+
+
+def test_a_trial_is_shown_anew_only_when_it_changed():
+    shown = Shown(distributions(SPACE))
+    running = TrialFacts(0, "running", {"x": 0.5})
+    (first,) = shown.show([running])
+    assert shown.show([running])[0] is first
+    assert shown.show([TrialFacts(0, "completed", {"x": 0.5}, (), 0.7)])[0].value == 0.7

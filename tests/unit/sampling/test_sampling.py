@@ -1,0 +1,288 @@
+import random
+import threading
+from collections.abc import Callable, Mapping, Sequence
+
+import pytest
+from optuna.samplers import BaseSampler
+from optuna.trial import FrozenTrial
+from optuna.trial import TrialState as OptunaState
+
+from service.domain.facts import Changes, Cursor, TrialFacts
+from service.sampling import Exhausted, Proposal, Sampling
+from service.sampling.asking import ask
+from service.sampling.distributions import Distributions
+from service.sampling.study import REREAD_AFTER_S, seed_of
+from tests.unit.sampling.ledger import Clock, Ledger, any_values, completed, document
+from trimtab.contract.search_space import Scalar
+
+DEADLINE_S = 30
+TPE = document()
+SMALL = document({"frozen_stages": {"kind": "int", "low": 0, "high": 2}}, sampler="grid")
+MEDIAN = document(pruner="median", startup_trials=2)
+
+
+def _twenty() -> list[TrialFacts]:
+    rng = random.Random(0)
+    return [completed(n, any_values(TPE.space, rng), n / 20) for n in range(20)]
+
+
+def _propose(sampling: Sampling, claim_id: str = "c", number: int = 20) -> Mapping[str, Scalar]:
+    with sampling.proposal(1, TPE, claim_id=claim_id, next_number=number) as proposal:
+        assert isinstance(proposal, Proposal)
+        return proposal.values
+
+
+def _in_thread(work: Callable[[], object]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+class TestHistory:
+    def test_it_is_read_whole_once_and_then_from_the_cursor_on(self):
+        ledger = Ledger(*_twenty())
+        sampling = Sampling(ledger.read, Clock())
+        _propose(sampling)
+        ledger.commit(completed(20, {}, 0.1))
+        _propose(sampling)
+        assert ledger.reads == [(1, None), (1, (1, 20))]
+
+    def test_pruning_uses_it_unread_for_a_second(self):
+        ledger, clock = Ledger(), Clock()
+        sampling = Sampling(ledger.read, clock)
+        sampling.should_prune(1, MEDIAN, ((0, 0.5),))
+        clock.now = REREAD_AFTER_S - 0.01
+        sampling.should_prune(1, MEDIAN, ((0, 0.5),))
+        assert len(ledger.reads) == 1
+        clock.now = REREAD_AFTER_S
+        sampling.should_prune(1, MEDIAN, ((0, 0.5),))
+        assert len(ledger.reads) == 2
+
+    def test_once_touched_it_is_read_before_its_next_use(self):
+        ledger = Ledger()
+        sampling = Sampling(ledger.read, Clock())
+        assert not sampling.should_prune(1, MEDIAN, ((0, 0.1),))
+        ledger.commit(*(TrialFacts(n, "completed", {}, ((0, 0.9),), 0.9) for n in range(2)))
+        assert not sampling.should_prune(1, MEDIAN, ((0, 0.1),))
+        sampling.touch(1)
+        assert sampling.should_prune(1, MEDIAN, ((0, 0.1),))
+        assert len(ledger.reads) == 2
+
+    def test_a_touch_while_it_is_read_is_not_lost(self):
+        ledger = Ledger()
+
+        def read(study_id: int, cursor: Cursor | None) -> Changes:
+            changes = ledger.read(study_id, cursor)
+            if cursor is None:
+                sampling.touch(study_id)
+            return changes
+
+        sampling = Sampling(read, Clock())
+        for _ in range(3):
+            sampling.should_prune(1, MEDIAN, ((0, 0.1),))
+        assert len(ledger.reads) == 2
+
+    def test_a_read_that_fails_is_told_and_made_good_by_the_next(self):
+        ledger = Ledger(*_twenty())
+        outages = [ConnectionError("no database")]
+
+        def read(study_id: int, cursor: Cursor | None) -> Changes:
+            if outages:
+                raise outages.pop()
+            return ledger.read(study_id, cursor)
+
+        sampling = Sampling(read, Clock())
+        with pytest.raises(ConnectionError):
+            _propose(sampling)
+        assert _propose(sampling) == _propose(Sampling(ledger.read, Clock()))
+
+    def test_a_forgotten_study_is_read_anew(self):
+        ledger = Ledger(*_twenty())
+        sampling = Sampling(ledger.read, Clock())
+        _propose(sampling)
+        sampling.forget(1)
+        sampling.forget(2)
+        sampling.touch(2)
+        _propose(sampling)
+        assert ledger.reads == [(1, None), (1, None)]
+
+    def test_grid_random_and_no_pruner_read_nothing(self):
+        ledger = Ledger()
+        sampling = Sampling(ledger.read, Clock())
+        for study in (SMALL, document(sampler="random", pruner="none")):
+            with sampling.proposal(1, study, claim_id="c", next_number=0) as proposal:
+                assert isinstance(proposal, Proposal)
+            sampling.forget(1)
+        assert not sampling.should_prune(1, document(pruner="none"), ((0, None),))
+        assert ledger.reads == []
+
+
+Shows = list[list[Mapping[str, Scalar]]]
+
+
+@pytest.fixture
+def shows(monkeypatch: pytest.MonkeyPatch) -> Shows:
+    """The running trials that the sampler was shown, per proposal."""
+    found: Shows = []
+
+    def recorded(
+        sampler: BaseSampler, space: Distributions, trials: Sequence[FrozenTrial], number: int
+    ) -> Proposal:
+        assert number not in {trial.number for trial in trials}
+        assert len({trial.number for trial in trials}) == len(trials)
+        found.append([t.params for t in trials if t.state is OptunaState.RUNNING])
+        return ask(sampler, space, trials, number)
+
+    monkeypatch.setattr("service.sampling.study.ask", recorded)
+    return found
+
+
+class TestInFlight:
+    def test_a_proposal_counts_as_running_while_it_is_stored(self, shows: Shows):
+        sampling = Sampling(Ledger(*_twenty()).read, Clock())
+        with sampling.proposal(1, TPE, claim_id="first", next_number=20) as first:
+            assert isinstance(first, Proposal)
+            with sampling.proposal(1, TPE, claim_id="second", next_number=20) as second:
+                assert isinstance(second, Proposal)
+                _propose(sampling, "third")
+        assert shows == [[], [first.values], [first.values, second.values]]
+
+    def test_a_proposal_that_could_not_be_stored_is_forgotten_at_once(self, shows: Shows):
+        sampling = Sampling(Ledger(*_twenty()).read, Clock())
+        failing = sampling.proposal(1, TPE, claim_id="first", next_number=20)
+        with pytest.raises(ConnectionError), failing:
+            raise ConnectionError
+        _propose(sampling)
+        assert shows == [[], []]
+
+    def test_a_stored_proposal_counts_until_the_history_shows_it_and_then_once(
+        self, shows: Shows
+    ):
+        ledger = Ledger(*_twenty())
+        sampling = Sampling(ledger.read, Clock())
+        first = _propose(sampling, "first")
+        second = _propose(sampling, "second")
+        ledger.commit(TrialFacts(20, "running", first))
+        third = _propose(sampling, "third")
+        ledger.commit(completed(20, first, 0.5), TrialFacts(21, "queued", second))
+        _propose(sampling, "fourth")
+        assert shows == [[], [first], [first, second], [second, third]]
+
+    def test_a_proposal_that_never_appears_is_forgotten_after_a_second(self, shows: Shows):
+        clock = Clock()
+        sampling = Sampling(Ledger(*_twenty()).read, clock)
+        first = _propose(sampling)
+        clock.now = REREAD_AFTER_S - 0.01
+        second = _propose(sampling)
+        clock.now = REREAD_AFTER_S
+        _propose(sampling)
+        assert shows == [[], [first], [second]]
+
+    def test_a_proposal_shown_before_its_block_is_left_counts_once(self, shows: Shows):
+        ledger = Ledger(*_twenty())
+        sampling = Sampling(ledger.read, Clock())
+        with sampling.proposal(1, TPE, claim_id="first", next_number=20) as first:
+            assert isinstance(first, Proposal)
+            ledger.commit(TrialFacts(20, "running", first.values))
+            _propose(sampling, "second", 21)
+        assert shows == [[], [first.values]]
+
+    def test_no_lock_is_held_while_the_caller_stores(self):
+        sampling = Sampling(Ledger(*_twenty()).read, Clock())
+        with sampling.proposal(1, TPE, claim_id="first", next_number=20):
+            other = _in_thread(lambda: _propose(sampling, "second"))
+            other.join(DEADLINE_S)
+            assert not other.is_alive()
+
+
+class TestLocks:
+    def test_a_study_that_loads_slowly_keeps_no_other_waiting(self):
+        ledger, loading, go_on = Ledger(*_twenty()), threading.Event(), threading.Event()
+
+        def read(study_id: int, cursor: Cursor | None) -> Changes:
+            if study_id == 2:
+                loading.set()
+                assert go_on.wait(DEADLINE_S)
+            return ledger.read(study_id, cursor)
+
+        sampling = Sampling(read, Clock())
+        slow = _in_thread(lambda: sampling.should_prune(2, MEDIAN, ((0, 0.5),)))
+        assert loading.wait(DEADLINE_S)
+        quick = _in_thread(lambda: _propose(sampling))
+        quick.join(DEADLINE_S)
+        assert not quick.is_alive()
+        assert slow.is_alive()
+        go_on.set()
+        slow.join(DEADLINE_S)
+
+    def test_a_report_does_not_wait_for_a_proposals_mathematics(
+        self, monkeypatch: pytest.MonkeyPatch
+    ):
+        computing, go_on = threading.Event(), threading.Event()
+
+        def slow_ask(*_: object) -> Proposal:
+            computing.set()
+            assert go_on.wait(DEADLINE_S)
+            return Proposal({}, {}, {})
+
+        monkeypatch.setattr("service.sampling.study.ask", slow_ask)
+        sampling = Sampling(Ledger(*_twenty()).read, Clock())
+        proposing = _in_thread(lambda: _propose(sampling))
+        assert computing.wait(DEADLINE_S)
+        report = _in_thread(lambda: sampling.should_prune(1, MEDIAN, ((0, 0.5),)))
+        report.join(DEADLINE_S)
+        assert not report.is_alive()
+        go_on.set()
+        proposing.join(DEADLINE_S)
+
+    def test_proposals_made_at_once_by_many_threads_all_differ(self):
+        ledger, found = Ledger(*_twenty()), list[Mapping[str, Scalar]]()
+        sampling = Sampling(ledger.read, Clock())
+        threads = [
+            _in_thread(lambda n=n: found.append(_propose(sampling, f"claim-{n}")))
+            for n in range(16)
+        ]
+        for thread in threads:
+            thread.join(DEADLINE_S)
+        assert len({tuple(values.items()) for values in found}) == 16
+
+
+class TestPruning:
+    def test_the_last_step_is_held_against_the_completed_trials_alone(self):
+        good = [TrialFacts(n, "completed", {}, ((0, 0.1), (1, 0.9)), 0.9) for n in range(2)]
+        others = [TrialFacts(n, "pruned", {}, ((0, 0.1), (1, 0.0))) for n in range(2, 9)]
+        sampling = Sampling(Ledger(*good, *others).read, Clock())
+        assert sampling.should_prune(1, MEDIAN, ((0, 0.5), (1, 0.5)))
+        assert not sampling.should_prune(1, MEDIAN, ((0, 0.5),))
+        assert not sampling.should_prune(1, MEDIAN, ())
+
+    def test_the_documents_start_up_and_warm_up_count(self):
+        good = [TrialFacts(n, "completed", {}, ((0, 0.9), (1, 0.9)), 0.9) for n in range(2)]
+        sampling = Sampling(Ledger(*good).read, Clock())
+        low = ((0, 0.5), (1, 0.5))
+        assert not sampling.should_prune(1, document(startup_trials=3), low)
+        assert sampling.should_prune(1, document(startup_trials=2, warmup_epochs=1), low)
+        assert not sampling.should_prune(1, document(startup_trials=2, warmup_epochs=2), low)
+
+
+class TestGrid:
+    def test_each_number_is_a_cell_that_no_other_number_may_take(self):
+        sampling = Sampling(Ledger().read, Clock())
+        for number in range(3):
+            with sampling.proposal(1, SMALL, claim_id="c", next_number=number) as proposal:
+                assert isinstance(proposal, Proposal)
+                assert proposal.values == {"frozen_stages": number}
+                assert proposal.only_as_number == number
+                assert proposal.internal["frozen_stages"][0] == number
+
+    def test_past_the_last_cell_it_is_exhausted(self):
+        sampling = Sampling(Ledger().read, Clock())
+        with sampling.proposal(1, SMALL, claim_id="c", next_number=3) as proposal:
+            assert proposal == Exhausted()
+
+
+def test_the_seed_depends_on_study_and_claim_and_on_nothing_else():
+    assert seed_of(0, "claim") == 7371188
+    assert seed_of(0, "claim") != seed_of(1, "claim")
+    assert seed_of(0, "claim") != seed_of(0, "other")
+    assert 0 <= seed_of(2**31 - 1, "x" * 100) < 2**32
