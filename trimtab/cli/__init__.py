@@ -1,0 +1,8 @@
+"""The command line, `trimtab ...`: parse, call the client, print. It never imports the service or the worker."""
+
+
+def main() -> None:
+    """Run the command line; the exit code is 0 ok, 1 failed, 2 usage, 3 unreachable, 130 interrupted."""
+    from trimtab.cli import app
+
+    app.main()

@@ -1,0 +1,142 @@
+"""The live view of a study: a board that redraws itself on a terminal, plain lines anywhere else."""
+
+from collections.abc import Iterable
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.panel import Panel
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+from trimtab.cli import tables
+from trimtab.cli.watch import Snapshot, count_settled
+from trimtab.contract.events import Event
+from trimtab.contract.studies import Study
+from trimtab.contract.trials import Trial
+
+SETTLED = ("trial_completed", "trial_pruned", "trial_failed", "trial_cancelled")
+
+BAR_WIDTH = 32
+
+
+def follow(console: Console, snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    """Show snapshots until they end; returns the last one."""
+    if console.is_terminal:
+        return _redraw(console, snapshots)
+    last = None
+    for last in snapshots:
+        for line in lines(last):
+            console.print(line, soft_wrap=True)
+    return last
+
+
+def _redraw(console: Console, snapshots: Iterable[Snapshot]) -> Snapshot | None:
+    last = None
+    with Live(console=console, auto_refresh=False, transient=False) as live:
+        for last in snapshots:
+            live.update(board(last), refresh=True)
+    return last
+
+
+def board(snapshot: Snapshot) -> RenderableType:
+    """One snapshot as a panel: how far, the best so far, epochs saved, time left, the latest trials."""
+    study = snapshot.study
+    title = Text.assemble((study.name, "bold"), "  ", tables.state(study.state))
+    return Panel(
+        Group(_summary(snapshot), Text(), _latest(snapshot)),
+        title=title,
+        title_align="left",
+        box=box.ROUNDED,
+        padding=(1, 2),
+    )
+
+
+def _summary(snapshot: Snapshot) -> RenderableType:
+    study = snapshot.study
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column()
+    grid.add_row("trials", _bar(study))
+    grid.add_row("", tables.counts(study))
+    grid.add_row("best so far", _best(study))
+    grid.add_row("epochs", tables.epochs(study.progress.epochs, study.progress.epochs_saved))
+    grid.add_row("time left", time_left(snapshot))
+    return grid
+
+
+def _bar(study: Study) -> RenderableType:
+    total = study.document.budget.trials
+    settled = count_settled(study)
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(ProgressBar(total, settled, width=BAR_WIDTH), f"{settled} of {total}")
+    return grid
+
+
+def _best(study: Study) -> Text:
+    if study.best is None:
+        return Text("none yet", style="dim")
+    return Text.assemble(
+        (tables.percent(study.best.validation_accuracy), "bold cyan"),
+        f" validation accuracy, trial {study.best.number}",
+    )
+
+
+def time_left(snapshot: Snapshot) -> str:
+    """What is still to come, in words."""
+    study = snapshot.study
+    if study.state in ("done", "cancelled"):
+        return "none: the study is " + study.state
+    if study.state == "finalising":
+        return "the winner meets the sealed test set"
+    if snapshot.seconds_left is None:
+        return "not known yet"
+    return f"about {duration(snapshot.seconds_left)}"
+
+
+def duration(seconds: float) -> str:
+    """Seconds as a person reads them: `40 s`, `3 min`, `2 h 5 min`."""
+    if seconds < 99:
+        return f"{max(1, round(seconds))} s"
+    minutes = round(seconds / 60)
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
+def _latest(snapshot: Snapshot) -> RenderableType:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in ("trial", "state", "accuracy", "epochs", "curve"):
+        table.add_column(column, no_wrap=True, header_style="dim")
+    table.add_column("hyperparameters", overflow="ellipsis", no_wrap=True, header_style="dim")
+    for _, trial in sorted(snapshot.trials.items()):
+        table.add_row(*tables.trial_row(trial))
+    return table
+
+
+def lines(snapshot: Snapshot) -> list[str]:
+    """What has happened since the last snapshot, one line each."""
+    happened = [_line(snapshot, event) for event in snapshot.events]
+    return [line for line in happened if line]
+
+
+def _line(snapshot: Snapshot, event: Event) -> str:
+    stamp = f"{event.at.astimezone():%H:%M:%S}"
+    if event.kind.startswith("study_"):
+        return f"{stamp}  study {event.kind.removeprefix('study_')}"
+    if event.kind in SETTLED and event.trial_number is not None:
+        what = f"{stamp}  trial {event.trial_number} {event.kind.removeprefix('trial_')}"
+        trial = snapshot.trials.get(event.trial_number)
+        return what if trial is None else f"{what}{_value(trial)}{_standing(snapshot)}"
+    return ""
+
+
+def _value(trial: Trial) -> str:
+    reached = tables.percent(tables.reached(trial))
+    chosen = tables.hyperparameters(trial.hyperparameters)
+    return f"  {reached} after {len(trial.curve)} epochs  {chosen}"
+
+
+def _standing(snapshot: Snapshot) -> str:
+    best = snapshot.study.best
+    reached = "" if best is None else f"best {tables.percent(best.validation_accuracy)}, "
+    return f"  [{reached}time left: {time_left(snapshot)}]"

@@ -1,0 +1,149 @@
+"""Study documents as people write them: YAML or JSON files, read with limits and checked before any network."""
+
+import re
+import stat
+import sys
+from pathlib import Path
+from typing import cast
+
+import yaml
+from pydantic import ValidationError
+
+from trimtab.cli import pointers
+from trimtab.contract import problems
+from trimtab.contract.studies import StudyDocument
+
+LARGEST_BYTES = 1 << 20
+MOST_NODES = 100_000
+"""Values that a document may hold once its aliases are written out."""
+
+
+def read(path: Path) -> StudyDocument:
+    """Read a study document; `-` is the standard input.
+
+    Raises:
+        problems.Invalid: what is wrong, and where.
+    """
+    source = "standard input" if str(path) == "-" else str(path)
+    document = parse(_read_text(path, source), source)
+    try:
+        return StudyDocument.model_validate(document)
+    except ValidationError as error:
+        raise problems.Invalid(
+            f"{source} is no valid study:",
+            errors=pointers.faults(StudyDocument, document, error),
+        ) from None
+
+
+def parse(text: str, source: str) -> object:
+    """The YAML document in `text`, which came from `source`, as plain values.
+
+    Raises:
+        problems.Invalid: it is not one YAML document of plain values.
+    """
+    loader = _loader()(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            raise problems.Invalid(f"{source} is empty.")
+        _check_nodes(node, source)
+        return loader.construct_document(node)
+    except yaml.MarkedYAMLError as error:
+        raise problems.Invalid(f"{source} cannot be read as YAML: {_explain(error)}") from None
+    except yaml.YAMLError as error:
+        reason = " ".join(str(error).split())
+        raise problems.Invalid(f"{source} cannot be read as YAML: {reason}") from None
+    except RecursionError:
+        raise problems.Invalid(f"{source} is nested too deeply.") from None
+    except (ValueError, OverflowError) as error:
+        raise problems.Invalid(f"{source} holds a value that is none: {error}") from None
+    finally:
+        loader.dispose()
+
+
+def _read_text(path: Path, source: str) -> str:
+    data = sys.stdin.buffer.read(LARGEST_BYTES + 1) if str(path) == "-" else _read_file(path)
+    if len(data) > LARGEST_BYTES:
+        raise problems.Invalid(
+            f"{source} is larger than 1 MiB, too large for a study document."
+        )
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise problems.Invalid(f"{source} is not text in UTF-8 (byte {error.start}).") from None
+
+
+def _read_file(path: Path) -> bytes:
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            raise problems.Invalid(f"{path} is no ordinary file.")
+        with path.open("rb") as file:
+            return file.read(LARGEST_BYTES + 1)
+    except (OSError, ValueError) as error:
+        reason = (error.strerror if isinstance(error, OSError) else None) or str(error)
+        raise problems.Invalid(f"{str(path)!r} cannot be read: {reason}.") from None
+
+
+def _loader() -> type[yaml.SafeLoader]:
+    class Loader(yaml.SafeLoader):
+        """SafeLoader, except that 1e-5 is a number, as in YAML 1.2."""
+
+    Loader.add_implicit_resolver(
+        "tag:yaml.org,2002:float",
+        re.compile(r"^[-+]?(\d+(\.\d*)?|\.\d+)[eE][-+]?\d+$"),
+        list("-+.0123456789"),
+    )
+    return Loader
+
+
+def _check_keys(node: yaml.Node) -> None:
+    seen: set[str] = set()
+    for key, _ in _pairs(node):
+        if not isinstance(key, yaml.ScalarNode):
+            continue
+        if key.value in seen:
+            raise yaml.MarkedYAMLError(
+                problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+            )
+        seen.add(key.value)
+
+
+def _check_nodes(root: yaml.Node, source: str) -> None:
+    """Refuse a key that stands twice, and aliases that never end or would write out to too many values."""
+    sizes: dict[int, int] = {}
+    open_nodes: set[int] = set()
+
+    def size(node: yaml.Node) -> int:
+        if id(node) in sizes:
+            return sizes[id(node)]
+        if id(node) in open_nodes:
+            raise problems.Invalid(f"{source} holds an alias inside its own anchor.")
+        open_nodes.add(id(node))
+        _check_keys(node)
+        total = 1 + sum(size(child) for child in _children(node))
+        open_nodes.discard(id(node))
+        sizes[id(node)] = total
+        return total
+
+    if size(root) > MOST_NODES:
+        raise problems.Invalid(
+            f"{source} holds more than {MOST_NODES} values, its aliases written out."
+        )
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.SequenceNode):
+        return cast("list[yaml.Node]", node.value)
+    return [child for pair in _pairs(node) for child in pair]
+
+
+def _pairs(node: yaml.Node) -> list[tuple[yaml.Node, yaml.Node]]:
+    if not isinstance(node, yaml.MappingNode):
+        return []
+    return cast("list[tuple[yaml.Node, yaml.Node]]", node.value)
+
+
+def _explain(error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+    return where + " ".join(part for part in (error.context, error.problem) if part)

@@ -1,0 +1,109 @@
+"""Commands that belong to the service or the worker: this process becomes theirs, so signals and exit codes are too."""
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Literal, NoReturn
+
+import typer
+
+from trimtab.cli import terminal
+from trimtab.client.client import DEFAULT_SERVER
+
+worker = typer.Typer(no_args_is_help=True, help="Lend this machine's devices to a service.")
+
+
+def server(
+    context: typer.Context,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; anything but loopback needs TRIMTAB_TOKEN.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
+    data_dir: Annotated[
+        Path, typer.Option(help="The embedded Postgres and the artifacts.")
+    ] = Path(".trimtab"),
+) -> None:
+    """Run the service alone: embedded Postgres (or TRIMTAB_DATABASE_URL), REST, dashboard."""
+    argv = ["--host", host, "--port", str(port), "--data-dir", str(data_dir)]
+    _become(terminal.of(context), "service", argv)
+
+
+@worker.command()
+def start(
+    context: typer.Context,
+    label: Annotated[
+        str | None, typer.Option(help="How the service lists it.", show_default=False)
+    ] = None,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, cuda:1, ...")] = "auto",
+    cache_dir: Annotated[
+        Path | None,
+        typer.Option(help="Decoded data sets and checkpoints.", show_default=False),
+    ] = None,
+    exit_when_idle: Annotated[
+        float | None,
+        typer.Option(help="Leave after so many seconds without work.", show_default=False),
+    ] = None,
+) -> None:
+    """Run a worker: it takes trials from the service at --server until it is told to leave."""
+    here = terminal.of(context)
+    address = here.server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
+    argv = ["start", "--server", address, "--device", device]
+    argv += _given("--label", label) + _given("--cache-dir", cache_dir)
+    _become(here, "worker", argv + _given("--exit-when-idle", exit_when_idle))
+
+
+def predict(
+    context: typer.Context,
+    model: Annotated[Path, typer.Option(help="A model that a study exported.")],
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Pictures to classify.", show_default=False)
+    ] = None,
+    builtin: Annotated[
+        Literal["digits"] | None,
+        typer.Option(help="Classify an image of this data set instead.", show_default=False),
+    ] = None,
+    index: Annotated[int, typer.Option(min=0, help="Which image of it.")] = 0,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+) -> None:
+    """Classify pictures with a model that a study exported."""
+    if bool(images) == bool(builtin):
+        raise typer.BadParameter("give either pictures or --builtin", param_hint="IMAGES")
+    argv = ["predict", "--model", str(model), *(["--json"] if json else [])]
+    if builtin:
+        argv += ["--builtin", builtin, "--index", str(index)]
+    _become(terminal.of(context), "worker", argv + [str(image) for image in images or []])
+
+
+def pretrain(
+    context: typer.Context,
+    what: Annotated[Literal["glyphs"], typer.Argument(help="What to pretrain on.")],
+    out: Annotated[Path, typer.Option(help="The folder for weights and model card.")],
+    epochs: Annotated[
+        int | None, typer.Option(min=1, help="Passes over the glyphs.", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="Same fonts, same seed, same bytes.")
+    ] = None,
+) -> None:
+    """Pretrain glyphnet, the project's own backbone, on rendered glyphs."""
+    argv = ["pretrain", what, "--out", str(out)]
+    argv += _given("--epochs", epochs) + _given("--seed", seed)
+    _become(terminal.of(context), "worker", argv)
+
+
+def command(module: str, argv: Sequence[str]) -> list[str]:
+    """The command that runs one of our modules; -P keeps a user's own `worker.py` from shadowing ours."""
+    return [sys.executable, "-P", "-m", module, *argv]
+
+
+def _become(here: terminal.Terminal, module: str, argv: Sequence[str]) -> NoReturn:
+    whole = command(module, argv)
+    # Never on the command line, where every user of the machine could read it.
+    token = {"TRIMTAB_TOKEN": here.token} if here.token else {}
+    sys.stdout.flush()
+    os.execve(whole[0], whole, {**os.environ, **token})  # noqa: S606 - our own module, no shell wanted
+
+
+def _given(option: str, value: object) -> list[str]:
+    return [] if value is None else [option, str(value)]

@@ -1,0 +1,133 @@
+"""`trimtab study ...`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from trimtab.cli import board, documents, tables, terminal, watch
+from trimtab.client import Client
+
+Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
+PageSize = Annotated[int, typer.Option(min=1, max=1000, help="Rows on a page.")]
+PageToken = Annotated[
+    str | None, typer.Option(help="Where the page before ended.", show_default=False)
+]
+Watch = Annotated[bool, typer.Option("--watch", help="Follow the study until it is done.")]
+
+app = typer.Typer(no_args_is_help=True, help="Submit studies, watch and steer them.")
+
+
+@app.command()
+def create(
+    context: typer.Context,
+    file: Annotated[
+        Path,
+        typer.Option("--file", "-f", help="The study document, YAML or JSON; - reads stdin."),
+    ],
+    follow: Watch = False,
+) -> None:
+    """Submit a study from a document, which is checked here first."""
+    document = documents.read(file)
+    here = terminal.of(context)
+    with here.client() as client:
+        study = client.create_study(document)
+        if follow:
+            _follow(here, client, study.name)
+        else:
+            here.show(study, tables.study)
+
+
+@app.command("list")
+def list_studies(
+    context: typer.Context, page_size: PageSize = 100, page_token: PageToken = None
+) -> None:
+    """List the studies, newest first."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(client.studies(page_size=page_size, page_token=page_token), tables.studies)
+
+
+@app.command()
+def show(context: typer.Context, name: Name, follow: Watch = False) -> None:
+    """Show how far a study is and what it found."""
+    here = terminal.of(context)
+    with here.client() as client:
+        if follow:
+            _follow(here, client, name)
+        else:
+            here.show(client.study(name), tables.study)
+
+
+@app.command()
+def best(
+    context: typer.Context,
+    name: Name,
+    model: Annotated[
+        Path | None,
+        typer.Option(help="Also save the winner's model (.safetensors).", show_default=False),
+    ] = None,
+) -> None:
+    """Show the best trial; of a study that is done, its scores on the sealed test set too."""
+    here = terminal.of(context)
+    with here.client() as client:
+        answer = client.best(name)
+        if model is not None:
+            client.download_model(name, model)
+            here.err.print(f"saved {model}")
+        here.show(answer, tables.best)
+
+
+@app.command()
+def pause(context: typer.Context, name: Name) -> None:
+    """Start no more trials and put the running ones aside."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(client.pause(name), tables.study)
+
+
+@app.command()
+def resume(context: typer.Context, name: Name) -> None:
+    """Carry on after a pause."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(client.resume(name), tables.study)
+
+
+@app.command()
+def stop(context: typer.Context, name: Name) -> None:
+    """Start no more trials; let the running ones finish, then test the winner."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(client.stop(name), tables.study)
+
+
+@app.command()
+def cancel(context: typer.Context, name: Name) -> None:
+    """End the study now; running trials are given up."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(client.cancel(name), tables.study)
+
+
+@app.command("rm")
+def remove(context: typer.Context, name: Name) -> None:
+    """Delete a study and its trials."""
+    here = terminal.of(context)
+    with here.client() as client:
+        client.delete(name)
+    here.err.print(f"removed {name}")
+
+
+def _follow(here: terminal.Terminal, client: Client, name: str) -> None:
+    program = terminal.program()
+    # With -o json the answer alone belongs on the standard output.
+    screen = here.err if here.output == "json" else here.out
+    try:
+        board.follow(screen, watch.follow(client, name))
+    except KeyboardInterrupt:
+        here.err.print(
+            f"The study goes on. Look again: {program} study show {name} --watch; end it: {program} study cancel {name}"
+        )
+        raise
+    here.show(client.study(name), tables.study)

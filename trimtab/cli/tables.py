@@ -1,0 +1,206 @@
+"""Answers as tables: what a person wants to know first stands first."""
+
+from collections.abc import Mapping
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from trimtab.cli.failures import printable
+from trimtab.contract.search_space import Scalar
+from trimtab.contract.studies import Best, BestTrial, FinalScores, Study, StudyPage
+from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+
+STYLES: Mapping[str, str] = {
+    "active": "green",
+    "running": "green",
+    "completed": "cyan",
+    "done": "bold cyan",
+    "pruned": "yellow",
+    "paused": "yellow",
+    "stopping": "yellow",
+    "finalising": "yellow",
+    "queued": "dim",
+    "failed": "red",
+    "cancelled": "red",
+    "deleting": "red",
+}
+
+
+def studies(page: StudyPage) -> RenderableType:
+    """The list of studies."""
+    table = _table("study", "state", "trials", "best validation accuracy", "created")
+    for study in page.studies:
+        best = study.best_validation_accuracy
+        table.add_row(
+            study.name,
+            state(study.state),
+            f"{study.trials_created}/{study.trials}",
+            percent(best),
+            f"{study.created_at:%Y-%m-%d %H:%M}",
+        )
+    return _more(table, page.next_page_token)
+
+
+def study(answer: Study) -> RenderableType:
+    """One study: how far it is, what it found."""
+    progress = answer.progress
+    rows = [
+        ("state", state(answer.state)),
+        ("trials", Text(f"{answer.trials_created} of {answer.document.budget.trials} started")),
+        ("", Text(counts(answer))),
+        ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
+        *_best_rows(answer.best),
+        *_final_rows(answer.final),
+    ]
+    if answer.problem:
+        rows.append(("problem", Text(printable(answer.problem), style="red")))
+    return _facts(answer.name, rows)
+
+
+def best(answer: Best) -> RenderableType:
+    """The winner and its scores."""
+    rows = [("state", state(answer.state)), *_best_rows(answer.trial)]
+    return _facts(answer.study, [*rows, *_final_rows(answer.final)])
+
+
+def trials(page: TrialPage) -> RenderableType:
+    """A page of trials."""
+    table = _table(
+        "trial", "state", "validation accuracy", "epochs", "curve", "hyperparameters"
+    )
+    for each in page.trials:
+        table.add_row(*trial_row(each))
+    return _more(table, page.next_page_token)
+
+
+def trial(answer: Trial) -> RenderableType:
+    """One trial with its curve and its attempts."""
+    rows = [
+        ("state", state(answer.state)),
+        ("validation accuracy", Text(percent(answer.value))),
+        ("curve", Text(curve(answer.curve))),
+        *((f"  epoch {point.step}", Text(percent(point.value))) for point in answer.curve),
+        *((name, Text(scalar(value))) for name, value in answer.hyperparameters.items()),
+        ("crashes", Text(str(answer.crashes))),
+    ]
+    if answer.error_kind:
+        reason = f"{answer.error_kind}: {answer.error_message or ''}"
+        rows.append(("failure", Text(printable(reason), style="red")))
+    for attempt in answer.attempts:
+        outcome = attempt.outcome or "running"
+        rows.append((f"attempt {attempt.fence}", Text(f"{outcome}, by {attempt.worker}")))
+    return _facts(f"trial {answer.number}", rows)
+
+
+def trial_row(trial: Trial) -> tuple[RenderableType, ...]:
+    """The cells of one trial: number, state, value, epochs, curve, hyperparameters."""
+    return (
+        str(trial.number),
+        state(trial.state),
+        percent(reached(trial)),
+        str(len(trial.curve)),
+        curve(trial.curve),
+        Text(hyperparameters(trial.hyperparameters), style="dim"),
+    )
+
+
+def reached(trial: Trial) -> float | None:
+    """The objective value, or the best one on the way to it."""
+    if trial.value is not None:
+        return trial.value
+    return max((p.value for p in trial.curve if p.value is not None), default=None)
+
+
+def state(name: str) -> Text:
+    """A state in its colour."""
+    return Text(name, style=STYLES.get(name, ""))
+
+
+def percent(share: float | None) -> str:
+    """An accuracy between 0 and 1 as a person reads it."""
+    return "-" if share is None else f"{100 * share:.2f} %"
+
+
+def scalar(value: Scalar) -> str:
+    """One hyperparameter's value, numbers to three digits."""
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def hyperparameters(values: Mapping[str, Scalar]) -> str:
+    """A configuration on one line."""
+    return "  ".join(f"{name}={scalar(value)}" for name, value in values.items())
+
+
+def counts(study: Study) -> str:
+    """How many trials are in each state, those that are none left out."""
+    names = ("running", "queued", "paused", "completed", "pruned", "failed", "cancelled")
+    found = [(getattr(study.progress, name), name) for name in names]
+    return ", ".join(f"{count} {name}" for count, name in found if count) or "none yet"
+
+
+def epochs(trained: int, saved: int) -> str:
+    """Epochs trained, and those that stopping early saved."""
+    if not saved:
+        return f"{trained} trained"
+    share = saved / (trained + saved)
+    return f"{trained} trained, {saved} saved by stopping early ({share:.0%})"
+
+
+def curve(points: tuple[IntermediateValue, ...]) -> str:
+    """A learning curve in one line, from its own lowest value to its highest; `x` is a value that was not finite."""
+    values = [point.value for point in points if point.value is not None]
+    if not values:
+        return "x" * len(points)
+    low, span = min(values), (max(values) - min(values)) or 1.0
+    return "".join(
+        "x" if p.value is None else BLOCKS[round((p.value - low) / span * (len(BLOCKS) - 1))]
+        for p in points
+    )
+
+
+def _best_rows(best: BestTrial | None) -> list[tuple[str, Text]]:
+    if best is None:
+        return [("best", Text("no completed trial yet", style="dim"))]
+    return [
+        ("best", Text(f"trial {best.number}")),
+        ("validation accuracy", Text(percent(best.validation_accuracy), style="bold")),
+        *((f"  {name}", Text(scalar(value))) for name, value in best.hyperparameters.items()),
+    ]
+
+
+def _final_rows(final: FinalScores | None) -> list[tuple[str, Text]]:
+    if final is None:
+        return []
+    return [
+        ("test accuracy", Text(percent(final.test_accuracy), style="bold green")),
+        ("  before fine-tuning", Text(percent(final.test_accuracy_before))),
+        ("  linear probe", Text(percent(final.linear_probe_test_accuracy))),
+        ("  test images", Text(str(final.test_count))),
+        ("model sha256", Text(final.model_sha256)),
+    ]
+
+
+def _facts(title: str, rows: list[tuple[str, Text]]) -> RenderableType:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, value in rows:
+        grid.add_row(name, value)
+    return Group(Text(title, style="bold"), grid)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
+def _more(table: Table, token: str | None) -> RenderableType:
+    if token is None:
+        return table
+    return Group(table, Text(f"There is more: --page-token {token}", style="dim"))

@@ -1,0 +1,116 @@
+"""Following a study: snapshots of its state, taken when its events say that something changed."""
+
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from trimtab.client import Client
+from trimtab.contract import problems
+from trimtab.contract.events import Event
+from trimtab.contract.studies import Study
+from trimtab.contract.trials import Trial
+
+GATHER_S = 0.25
+"""Events that come within so long share one snapshot."""
+
+SHOWN_TRIALS = 10
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A study as it stands, its latest trials, and the events since the snapshot before."""
+
+    study: Study
+    trials: Mapping[int, Trial]
+    """The trials with the highest numbers."""
+    events: tuple[Event, ...]
+    seconds_left: float | None
+    """How long the search may still take; None while there is nothing to reckon with."""
+
+
+def follow(
+    client: Client, name: str, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Snapshot]:
+    """Yield snapshots until the study is done or cancelled.
+
+    Raises:
+        problems.Problem: the service refused, or went away for longer than the client's patience.
+    """
+    reckoning = Reckoning(client.study(name), clock())
+    trials: dict[int, Trial] = {}
+    for events in _batches(client, name):
+        study = client.study(name)
+        _refresh(client, name, trials, events)
+        yield Snapshot(study, dict(trials), events, reckoning.seconds_left(study, clock()))
+
+
+@dataclass(frozen=True)
+class Reckoning:
+    """How long the rest will take, at the pace since we began to look."""
+
+    begun_with: Study
+    begun_at: float
+
+    def seconds_left(self, study: Study, now: float) -> float | None:
+        """Seconds until the budget of trials is used up; None before the first trial settles, and after the last."""
+        settled = count_settled(study) - count_settled(self.begun_with)
+        rest = study.document.budget.trials - count_settled(study)
+        if study.state not in ("active", "stopping") or settled <= 0 or rest <= 0:
+            return None
+        return (now - self.begun_at) / settled * rest
+
+
+def count_settled(study: Study) -> int:
+    """How many trials have ended, well or not."""
+    progress = study.progress
+    return progress.completed + progress.pruned + progress.failed + progress.cancelled
+
+
+def _refresh(
+    client: Client, name: str, trials: dict[int, Trial], events: tuple[Event, ...]
+) -> None:
+    changed = {event.trial_number for event in events if event.trial_number is not None}
+    shown = sorted(changed | set(trials))[-SHOWN_TRIALS:]
+    for number in changed.intersection(shown):
+        trials[number] = client.trial(name, number)
+    for number in set(trials).difference(shown):
+        del trials[number]
+
+
+@dataclass(frozen=True)
+class _End:
+    """The stream has ended, in good order or by a problem."""
+
+    problem: problems.Problem | None
+
+
+def _batches(client: Client, name: str) -> Iterator[tuple[Event, ...]]:
+    """The events in batches, one every `GATHER_S` at most; the last batch may be empty."""
+    arrived: queue.Queue[Event | _End] = queue.Queue()
+
+    def read() -> None:
+        problem = None
+        try:
+            for event in client.events(name):
+                arrived.put(event)
+        except problems.Problem as error:
+            problem = error
+        finally:
+            arrived.put(_End(problem))
+
+    threading.Thread(target=read, name="events", daemon=True).start()
+    while True:
+        items = [arrived.get()]
+        time.sleep(GATHER_S)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                items.append(arrived.get_nowait())
+        end = next((item for item in items if isinstance(item, _End)), None)
+        if end is not None and end.problem is not None:
+            raise end.problem
+        yield tuple(item for item in items if isinstance(item, Event))
+        if end is not None:
+            return
