@@ -1,0 +1,200 @@
+"""The worker's half of the service, in memory over real HTTP: it hands out leases and remembers what it is told."""
+
+import hashlib
+import json
+import re
+import threading
+import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from uuid import UUID, uuid4
+
+from trimtab.contract import problems
+from trimtab.contract.leases import Answer, Lease, Leases, Verdict
+from trimtab.contract.message import Message
+from trimtab.contract.workers import Worker
+
+NAMES = {
+    "reports": re.compile(r"POST /v1/leases/([^/:]+)/reports"),
+    "heartbeat": re.compile(r"POST /v1/leases/([^/:]+):heartbeat"),
+    "checkpoint": re.compile(r"POST /v1/leases/([^/:]+)/checkpoints"),
+    "release": re.compile(r"POST /v1/leases/([^/:]+):release"),
+    "outcome": re.compile(r"PUT /v1/leases/([^/:]+)/outcome"),
+    "upload": re.compile(r"PUT /v1/artifacts/([0-9a-f]{64})"),
+    "download": re.compile(r"GET /v1/artifacts/([0-9a-f]{64})"),
+    "register": re.compile(r"POST /v1/workers()"),
+    "claim": re.compile(r"POST /v1/leases()"),
+}
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request that was answered; `body` is its JSON."""
+
+    verb: str
+    about: str
+    body: Any
+
+
+@dataclass
+class ScriptedService:
+    """What the tests set, and what they look at; every change wakes `wait_for`."""
+
+    address: str = ""
+    leases: list[Lease] = field(default_factory=list[Lease])
+    calls: list[Call] = field(default_factory=list[Call])
+    artifacts: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    verdicts: dict[int, Verdict] = field(default_factory=dict[int, Verdict])
+    """By step, for reports."""
+    heartbeat_verdict: Verdict = "continue"
+    lost: set[UUID] = field(default_factory=set[UUID])
+    refusals: dict[str, problems.Problem] = field(default_factory=dict[str, problems.Problem])
+    """By verb: refuse it so, as long as it stands here."""
+    deaf_after: set[str] = field(default_factory=set[str])
+    """Verbs that are carried out once, but whose first answer never arrives."""
+    changed: threading.Condition = field(default_factory=threading.Condition)
+    _claims: dict[str, Leases] = field(default_factory=dict[str, Leases])
+
+    def of(self, verb: str) -> list[Call]:
+        """List what came of one verb."""
+        return [call for call in self.calls if call.verb == verb]
+
+    def wait_for(self, condition: Callable[[], bool], within_s: float = 60.0) -> None:
+        """Wait until the condition holds."""
+        with self.changed:
+            assert self.changed.wait_for(condition, within_s), (
+                f"did not happen within {within_s} s; calls: {self.calls}"
+            )
+
+    def answer(self, verb: str, about: str, body: bytes) -> Message | bytes | None:
+        """Carry out one request."""
+        with self.changed:
+            try:
+                if verb in self.refusals:
+                    raise self.refusals[verb]
+                if verb == "upload":
+                    self._store(about, body)
+                    content = None
+                else:
+                    content = json.loads(body) if body else None
+                result = self._answer(verb, about, content)
+                self.calls.append(Call(verb, about, content))
+                return result
+            finally:
+                self.changed.notify_all()
+
+    def _answer(self, verb: str, about: str, body: Any) -> Message | bytes | None:
+        match verb:
+            case "register":
+                return Worker(
+                    worker_id=uuid4(), state="alive", last_seen=datetime.now(UTC), **body
+                )
+            case "claim":
+                return self._claim(body)
+            case "download":
+                if about not in self.artifacts:
+                    raise problems.ArtifactNotFound
+                return self.artifacts[about]
+            case "reports" | "heartbeat" | "outcome" | "release" | "checkpoint":
+                if UUID(about) in self.lost:
+                    raise problems.LeaseLost
+                if verb == "reports":
+                    step = body["reports"][-1]["step"]
+                    return Answer(verdict=self.verdicts.get(step, "continue"), ttl_s=60)
+                if verb == "heartbeat":
+                    return Answer(verdict=self.heartbeat_verdict, ttl_s=0.4)
+                return AnySettled(state="completed") if verb == "outcome" else None
+            case _:
+                return None
+
+    def _claim(self, body: Any) -> Leases:
+        claimed = self._claims.get(body["claim_id"])
+        if claimed is None:
+            deadline = time.monotonic() + body["wait_s"]
+            while not self.leases and (left := deadline - time.monotonic()) > 0:
+                self.changed.wait(left)
+            claimed = Leases(leases=(self.leases.pop(0),) if self.leases else ())
+            if claimed.leases:
+                self._claims[body["claim_id"]] = claimed
+        return claimed
+
+    def _store(self, sha256: str, body: bytes) -> None:
+        if hashlib.sha256(body).hexdigest() != sha256:
+            raise problems.Sha256Mismatch
+        self.artifacts[sha256] = body
+
+
+class AnySettled(Message):
+    """Any state will do for a worker."""
+
+    state: str
+
+
+@contextmanager
+def running() -> Generator[ScriptedService]:
+    """Serve on a free port of the loopback interface."""
+    service = ScriptedService()
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def handle_any(self) -> None:
+            body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            line = f"{self.command} {self.path}"
+            verb, about = next(
+                (verb, match[1])
+                for verb, pattern in NAMES.items()
+                if (match := pattern.fullmatch(line))
+            )
+            try:
+                result = service.answer(verb, about, body)
+            except problems.Problem as problem:
+                document = problem.document()
+                self.reply(document.status, document.model_dump_json().encode())
+                return
+            if verb in service.deaf_after:
+                service.deaf_after.discard(verb)
+                self.close_connection = True
+                self.connection.close()
+                return
+            match result:
+                case None:
+                    self.reply(204, b"")
+                case bytes():
+                    self.reply(200, result)
+                case message:
+                    self.reply(200, message.model_dump_json().encode())
+
+        do_GET = do_POST = do_PUT = handle_any  # noqa: N815
+
+        def reply(self, status: int, body: bytes) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.send_header(
+                "Content-Type",
+                "application/problem+json" if status >= 400 else "application/json",
+            )
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+            pass
+
+    class Server(ThreadingHTTPServer):
+        daemon_threads = True
+
+        def handle_error(self, request: object, client_address: object) -> None:
+            pass
+
+    server = Server(("127.0.0.1", 0), Handler)
+    service.address = f"http://127.0.0.1:{server.server_port}"
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        yield service
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -1,0 +1,352 @@
+"""The agent: claim, run, settle, repeat; whatever happens to the runner, the service or the machine.
+
+A small process that never imports torch: it renews leases and speaks for a runner that is busy, hung or dead.
+"""
+
+import logging
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+from trimtab.contract import problems
+from trimtab.contract.leases import (
+    Answer,
+    Failed,
+    Lease,
+    LeaseRequest,
+    Leases,
+    Release,
+    Reports,
+)
+from trimtab.contract.workers import Registration, Worker
+from worker import attempt, checkpoints, spool
+from worker.attempt import Attempt, Limits
+from worker.backoff import Backoff
+from worker.inbox import Claimed, Died, Drain, Event, Inbox, Said
+from worker.lease_keeper import Heartbeats, LeaseKeeper
+from worker.pipe_messages import Ready, Refused
+from worker.runner_process import RunnerProcess
+from worker.spool import Delivery, Spool
+
+log = logging.getLogger(__name__)
+
+CLAIM_WAIT_S = 20.0
+KEEP_COPIES_S = 24 * 3600.0
+
+
+class Verbs(attempt.Verbs, spool.Verbs, Heartbeats, Protocol):
+    """What an agent needs of the client."""
+
+    def register(self, registration: Registration, /) -> Worker:
+        """Introduce a worker."""
+        ...
+
+    def claim(self, request: LeaseRequest, /) -> Leases:
+        """Ask for work."""
+        ...
+
+    def report(self, lease_id: UUID, reports: Reports, /) -> Answer:
+        """Store intermediate values."""
+        ...
+
+
+class CannotWork(Exception):
+    """This agent can do nothing until a person changes something; the message says what."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How this agent works: what its settings come down to."""
+
+    server: str
+    label: str
+    cache_dir: Path
+    runner: Sequence[str]
+    """The command line of the runner."""
+    limits: Limits = field(default_factory=Limits)
+    exit_when_idle_s: float | None = None
+
+
+class Agent:
+    """One worker: one device, one trial at a time.
+
+    Args:
+        client: the service; it should try each request once, since the agent has its own patience.
+        plan: how to work.
+    """
+
+    def __init__(self, client: Verbs, plan: Plan) -> None:
+        self._client = client
+        self._plan = plan
+        self._inbox = Inbox()
+        self._leaving = threading.Event()
+        self._backoff = Backoff()
+        self._spool = Spool(plan.cache_dir / "spool", plan.server)
+        self._runner: RunnerProcess | None = None
+        self._ready: Ready | None = None
+        self._worker: Worker | None = None
+        self._claim_id = uuid.uuid4()
+        self._busy_at = time.monotonic()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether it was told to leave."""
+        return self._leaving.is_set()
+
+    def leave(self) -> None:
+        """Put the trial aside and return from `run`; safe in a signal handler."""
+        self._leaving.set()
+        self._inbox.put(Drain())
+
+    def run(self) -> None:
+        """Work until told to leave, or until idle for as long as the plan allows.
+
+        Raises:
+            CannotWork: the device is not there, or the service refuses this worker.
+            problems.Unreachable: idle for as long as allowed, and no service ever answered.
+        """
+        try:
+            while not self.is_leaving and not self._is_idle():
+                self._once()
+            if self._worker is None and not self.is_leaving:
+                raise problems.Unreachable(
+                    f"No trimtab service answers at {self._plan.server}."
+                )
+        finally:
+            self._stop_runner()
+
+    def _once(self) -> None:
+        """Take the next step that is due."""
+        if not self._deliver() or not self._has_runner():
+            return
+        if self._worker is None:
+            self._register()
+            return
+        lease = self._claim(self._worker)
+        if lease is not None:
+            self._work(lease)
+            self._busy_at = time.monotonic()
+
+    def _is_idle(self) -> bool:
+        patience = self._plan.exit_when_idle_s
+        return patience is not None and time.monotonic() - self._busy_at >= patience
+
+    # The runner
+
+    def _has_runner(self) -> bool:
+        """Wait for a warm runner; False when it has to be tried again."""
+        if self._runner is None:
+            self._start_runner()
+        deadline = time.monotonic() + self._plan.limits.stall_s
+        while self._runner is not None and self._ready is None and not self.is_leaving:
+            event = self._inbox.get(deadline - time.monotonic())
+            if event is None:
+                self._runner.kill(Failed(error="stalled", message="It did not start in time."))
+                deadline += self._plan.limits.stall_s
+            else:
+                self._take(event)
+        return self._ready is not None
+
+    def _start_runner(self) -> None:
+        self._ready = None
+        try:
+            self._runner = RunnerProcess(self._plan.runner, self._inbox.put)
+        except OSError as error:
+            log.error("the runner could not be started: %s", error)
+            self._rest()
+
+    def _stop_runner(self) -> None:
+        if self._runner is not None:
+            self._runner.close()
+        self._runner = self._ready = None
+
+    def _take(self, event: Event) -> None:
+        """Heed what happens between two trials."""
+        pid = None if self._runner is None else self._runner.pid
+        match event:
+            case Said(pid=said, news=Ready() as ready) if said == pid:
+                self._ready = ready
+            case Said(pid=said, news=Refused(message=message)) if said == pid:
+                raise CannotWork(message)
+            case Died(pid=dead, failure=failure) if dead == pid:
+                was_warm = self._ready is not None
+                self._stop_runner()
+                log.warning("%s It is replaced.", failure.message)
+                if not was_warm:
+                    self._rest()
+            case _:
+                pass
+
+    # The service
+
+    def _register(self) -> None:
+        if self._ready is None:
+            return
+        registration = Registration(
+            label=self._plan.label,
+            device=self._ready.device,
+            memory_bytes=self._ready.memory_bytes,
+        )
+        try:
+            self._worker = self._client.register(registration)
+        except problems.Problem as problem:
+            self._cope(problem)
+        else:
+            self._backoff.reset()
+            log.info(
+                "%s works for %s on %s", self._plan.label, self._plan.server, self._ready.device
+            )
+
+    def _claim(self, worker: Worker) -> Lease | None:
+        """Ask for a trial. The claim's id changes only once it was answered, so that no lease is lost on the way."""
+        request = LeaseRequest(
+            worker_id=worker.worker_id, claim_id=self._claim_id, wait_s=self._claim_wait()
+        )
+        match self._answer(request):
+            case Leases(leases=leases):
+                self._claim_id = uuid.uuid4()
+                self._backoff.reset()
+                return next(iter(leases), None)
+            case problems.WorkerNotFound():
+                self._worker = None
+            case problems.Problem() as problem:
+                self._cope(problem)
+            case None:
+                pass
+        return None
+
+    def _claim_wait(self) -> float:
+        patience = self._plan.exit_when_idle_s
+        if patience is None:
+            return CLAIM_WAIT_S
+        return max(0.0, min(CLAIM_WAIT_S, self._busy_at + patience - time.monotonic()))
+
+    def _answer(self, request: LeaseRequest) -> Leases | problems.Problem | None:
+        """Claim in a thread, so that a word to leave is heard meanwhile; None when something else came first."""
+        threading.Thread(target=self._ask, args=(request,), name="claim", daemon=True).start()
+        while True:
+            event = self._inbox.get(CLAIM_WAIT_S)
+            match event:
+                case Claimed(claim_id=request.claim_id, answer=answer):
+                    return answer
+                case Drain():
+                    self._give_back(request)
+                    return None
+                case None:
+                    pass
+                case _:
+                    self._take(event)
+
+    def _ask(self, request: LeaseRequest) -> None:
+        try:
+            answer: Leases | problems.Problem = self._client.claim(request)
+        except problems.Problem as problem:
+            answer = problem
+        self._inbox.put(Claimed(request.claim_id, answer))
+
+    def _give_back(self, request: LeaseRequest) -> None:
+        """Release what the claim that we do not wait for may have got."""
+        try:
+            leases = self._client.claim(request.model_copy(update={"wait_s": 0.0})).leases
+        except problems.Problem as problem:
+            log.info("nothing could be given back: %s", problem)
+        else:
+            for lease in leases:
+                self._hand_back(lease)
+
+    def _cope(self, problem: problems.Problem) -> None:
+        """Rest if it may pass.
+
+        Raises:
+            CannotWork: it will not.
+        """
+        status = problems.row_of(type(problem)).status
+        if status in (400, 401, 404, 405, 410, 413, 415, 422):
+            raise CannotWork(f"{self._plan.server} refuses this worker: {problem}") from problem
+        log.warning("%s: %s", self._plan.server, problem)
+        self._rest()
+
+    def _rest(self) -> None:
+        """Wait a while, longer each time, unless something happens, which is heeded."""
+        event = self._inbox.get(self._backoff.next())
+        if event is not None:
+            self._take(event)
+
+    # One lease
+
+    def _work(self, lease: Lease) -> None:
+        begun: list[Attempt] = []
+        keeper = LeaseKeeper(
+            self._client,
+            lease.lease_id,
+            lease.ttl_s,
+            self._inbox.put,
+            lambda: all(attempt.moves() for attempt in begun),
+        )
+        with keeper:
+            # It was warm when we asked, but may have died while we waited for an answer.
+            if not self._has_runner() or self._runner is None:
+                self._hand_back(lease)
+                return
+            work = self._attempt(lease, self._runner, keeper)
+            begun.append(work)
+            log.info("%s: begun", work.name)
+            delivery = work.run()
+            if delivery is not None:
+                self._spool.add(delivery)
+                self._deliver_patiently()
+                self._renew_runner(delivery)
+
+    def _attempt(self, lease: Lease, runner: RunnerProcess, keeper: LeaseKeeper) -> Attempt:
+        root = self._plan.cache_dir / "checkpoints"
+        checkpoints.sweep(root, older_than=time.time() - KEEP_COPIES_S)
+        return Attempt(
+            lease,
+            client=self._client,
+            runner=runner,
+            inbox=self._inbox,
+            folder=checkpoints.folder_of(root, lease),
+            limits=self._plan.limits,
+            renewed=keeper.renewed,
+        )
+
+    def _hand_back(self, lease: Lease) -> None:
+        try:
+            self._client.release(lease.lease_id, Release(reason="drain"))
+        except problems.Problem as problem:
+            log.warning("a lease that was not begun could not be given back: %s", problem)
+
+    def _renew_runner(self, delivery: Delivery) -> None:
+        """Begin afresh after what nobody foresaw: a CUDA error, say, spoils its whole process."""
+        match delivery.ending:
+            case Failed(error="crashed"):
+                self._stop_runner()
+            case _:
+                pass
+
+    # Last words
+
+    def _deliver(self) -> bool:
+        """Deliver what waits; False when the service is away, after a rest."""
+        try:
+            self._spool.empty(self._client)
+        except problems.Unavailable as problem:
+            log.warning("an outcome waits for %s: %s", self._plan.server, problem)
+            self._rest()
+            return False
+        except problems.Problem as problem:
+            # The token is no longer right: it waits for a restart, which the next claim will ask for.
+            log.warning("an outcome waits for another token: %s", problem)
+        return True
+
+    def _deliver_patiently(self) -> None:
+        """Deliver while the lease is still kept; on leaving, as long as the grace allows."""
+        deadline = time.monotonic() + self._plan.limits.grace_s / 2
+        while not self._deliver():
+            if self.is_leaving and time.monotonic() > deadline:
+                return

@@ -1,0 +1,350 @@
+"""One attempt at one lease: from its checkpoint to its last words."""
+
+import logging
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+from trimtab.contract import problems
+from trimtab.contract.leases import (
+    Answer,
+    CheckpointReport,
+    Completed,
+    Failed,
+    Lease,
+    Outcome,
+    Release,
+    Report,
+    Reports,
+    Verdict,
+)
+from worker import checkpoints
+from worker.backoff import Backoff
+from worker.inbox import Died, Drain, Event, Inbox, Lost, Said, Told
+from worker.lease_keeper import LOST
+from worker.pipe_messages import (
+    Ended,
+    EpochDone,
+    Order,
+    Progress,
+    RunTrial,
+    SavedState,
+    Steer,
+    StoredFile,
+)
+from worker.spool import REPORTS_AT_ONCE, Delivery
+from worker.uploads import Pair, Uploads
+
+log = logging.getLogger(__name__)
+
+SEVERITY: tuple[Verdict, ...] = ("continue", "stop", "pause", "cancel")
+
+
+class Verbs(Protocol):
+    """What an attempt needs of the client."""
+
+    def report(self, lease_id: UUID, reports: Reports, /) -> Answer:
+        """Store intermediate values."""
+        ...
+
+    def upload(self, path: Path, sha256: str, /) -> None:
+        """Store a file's bytes."""
+        ...
+
+    def download(self, sha256: str, path: Path, /) -> Path:
+        """Fetch a file's bytes."""
+        ...
+
+    def checkpoint(self, lease_id: UUID, report: CheckpointReport, /) -> None:
+        """Record a training state."""
+        ...
+
+
+class Runner(Protocol):
+    """What an attempt needs of the runner."""
+
+    @property
+    def pid(self) -> int:
+        """Tells this runner's events from those of the one before it."""
+        ...
+
+    def send(self, order: Order, /) -> None:
+        """Say something."""
+        ...
+
+    def kill(self, why: Failed, /) -> None:
+        """End it at once."""
+        ...
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How patient an agent is, in seconds."""
+
+    stall_s: float = 300.0
+    """Without progress for so long (and ten times the slowest epoch) the runner hangs."""
+    grace_s: float = 20.0
+    """From the word to leave until leaving: to end the epoch, and to upload its checkpoint."""
+
+    def stall_after(self, slowest_epoch_s: float) -> float:
+        """Return how long to wait for a sign of life."""
+        return max(self.stall_s, 10 * slowest_epoch_s)
+
+
+class Attempt:
+    """Runs one lease on a warm runner. `run` returns what is left to say, or None when the lease was lost.
+
+    Args:
+        lease: what to run.
+        client: the service.
+        runner: the warm runner.
+        inbox: where runner, keeper and signals are heard.
+        folder: this attempt's checkpoints.
+        limits: how patient to be.
+        renewed: is called with the ttl when a report has renewed the lease.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        *,
+        client: Verbs,
+        runner: Runner,
+        inbox: Inbox,
+        folder: Path,
+        limits: Limits,
+        renewed: Callable[[float], None],
+    ) -> None:
+        self.lease = lease
+        self._client = client
+        self._runner = runner
+        self._inbox = inbox
+        self._folder = folder
+        self._limits = limits
+        self._renewed = renewed
+        self._uploads = Uploads(client, lease.lease_id)
+        self._backoff = Backoff()
+        self._quiet_until = 0.0
+        self._pending: list[Report] = []
+        self._pair: Pair | None = None
+        self._asked: Verdict = "continue"
+        self._moved_at: float | None = None
+        self._epoch_began_at = 0.0
+        self._slowest_s = 0.0
+        self._deadline: float | None = None
+        self._draining = False
+        self._lost = False
+        self._ending: Outcome | Release | None = None
+        self._model: StoredFile | None = None
+
+    @property
+    def name(self) -> str:
+        """Study and trial number, as people read them."""
+        final = " (final)" if self.lease.kind == "final" else ""
+        return f"{self.lease.study}/{self.lease.trial_number}{final}"
+
+    def moves(self) -> bool:
+        """Tell whether there is progress; what the agent itself does for the attempt counts as such."""
+        return self._moved_at is None or time.monotonic() < self._stalls_at()
+
+    def run(self) -> Delivery | None:
+        """Train, or evaluate, until it ends, is put aside, is lost or dies."""
+        resume = self._fetch()
+        if self._ending is None:
+            self._runner.send(RunTrial(lease=self.lease, folder=self._folder, resume=resume))
+            self._moved_at = self._epoch_began_at = time.monotonic()
+        while self._ending is None:
+            event = self._inbox.get(self._next_alarm() - time.monotonic())
+            if event is None:
+                self._alarm()
+            else:
+                self._take(event)
+        self._moved_at = None
+        self._uploads.finish(self._limits.grace_s / 4)
+        if self._lost:
+            checkpoints.discard_attempt(self._folder)
+            return None
+        return self._last_words(self._ending)
+
+    # Where to begin
+
+    def _fetch(self) -> tuple[SavedState, ...]:
+        """Bring the recorded checkpoint here, and an earlier one to fall back on."""
+        wanted = self.lease.resume
+        if wanted is None:
+            return ()
+        newest = checkpoints.local_copy(self._folder, wanted)
+        while newest is None and self._ending is None:
+            try:
+                path = checkpoints.path_for(self._folder, wanted)
+                self._client.download(wanted.sha256, path)
+                newest = checkpoints.local_copy(self._folder, wanted)
+            except problems.Unavailable:
+                self._wait(self._backoff.next())
+            except (problems.Problem, OSError) as error:
+                log.warning(
+                    "%s: checkpoint of step %d is gone: %s", self.name, wanted.step, error
+                )
+                break
+        found = (newest, checkpoints.earlier(self._folder, wanted))
+        return tuple(state for state in found if state is not None)
+
+    def _wait(self, seconds: float) -> None:
+        event = self._inbox.get(seconds)
+        if event is None:
+            return
+        self._take(event)
+        if self._draining or self._lost:
+            # The runner has not begun: there is nothing to put aside.
+            self._ending = Release(reason="drain")
+
+    # What happens
+
+    def _take(self, event: Event) -> None:
+        match event:
+            case Said(pid=self._runner.pid, news=EpochDone() as epoch) if self._ours(epoch):
+                self._on_epoch(epoch)
+            case Said(pid=self._runner.pid, news=Progress() as progress) if self._ours(
+                progress
+            ):
+                self._moved_at = time.monotonic()
+            case Said(pid=self._runner.pid, news=Ended() as ended) if self._ours(ended):
+                self._on_end(ended)
+            case Died(pid=self._runner.pid, failure=failure):
+                self._on_death(failure)
+            case Told(lease_id=self.lease.lease_id, verdict=verdict):
+                self._steer(verdict)
+            case Lost(lease_id=self.lease.lease_id, problem=problem):
+                self._lose(problem)
+            case Drain():
+                self._drain()
+            case _:
+                pass
+
+    def _ours(self, news: EpochDone | Progress | Ended) -> bool:
+        return news.lease_id == self.lease.lease_id
+
+    def _on_epoch(self, epoch: EpochDone) -> None:
+        self._slowest_s = max(self._slowest_s, time.monotonic() - self._epoch_began_at)
+        self._note(epoch.newest, epoch.best)
+        self._asked = _graver(self._report(epoch.report), self._asked)
+        self._send(self._asked, epoch.report.step)
+        self._moved_at = self._epoch_began_at = time.monotonic()
+        if self._pair is not None and self._asked == "continue":
+            self._uploads.offer(self._pair)
+
+    def _on_end(self, ended: Ended) -> None:
+        self._note(ended.newest, ended.best)
+        match ended.outcome:
+            case None:
+                paused = self._asked == "pause" and not self._draining
+                self._ending = Release(reason="paused" if paused else "drain")
+            case outcome:
+                self._ending = outcome
+                self._model = ended.model
+
+    def _on_death(self, failure: Failed) -> None:
+        log.warning("%s: %s", self.name, failure.message)
+        self._ending = Release(reason="drain") if self._draining else failure
+
+    def _steer(self, verdict: Verdict) -> None:
+        """Pass on what came between two epochs."""
+        self._asked = _graver(self._asked, verdict)
+        self._send(self._asked)
+
+    def _send(self, verdict: Verdict, step: int | None = None) -> None:
+        self._runner.send(Steer(lease_id=self.lease.lease_id, verdict=verdict, step=step))
+
+    def _lose(self, problem: problems.Problem) -> None:
+        log.warning("%s: given up: %s", self.name, problem)
+        self._lost = True
+        self._leave_soon()
+        self._steer("cancel")
+
+    def _drain(self) -> None:
+        self._draining = True
+        self._leave_soon()
+        self._steer("pause")
+
+    def _leave_soon(self) -> None:
+        if self._deadline is None:
+            self._deadline = time.monotonic() + self._limits.grace_s / 2
+
+    # Alarms
+
+    def _stalls_at(self) -> float:
+        moved_at = time.monotonic() if self._moved_at is None else self._moved_at
+        return moved_at + self._limits.stall_after(self._slowest_s)
+
+    def _next_alarm(self) -> float:
+        return min(self._stalls_at(), self._deadline or self._stalls_at())
+
+    def _alarm(self) -> None:
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            message = "The runner did not end the epoch within the grace."
+        else:
+            message = f"No progress for {self._limits.stall_after(self._slowest_s):.0f} s."
+        self._runner.kill(Failed(error="stalled", message=message, retryable=True))
+        self._deadline = None
+        self._moved_at = time.monotonic()
+
+    # What the service is told
+
+    def _note(self, newest: SavedState | None, best: SavedState | None) -> None:
+        if newest is not None:
+            self._pair = Pair(newest, best)
+
+    def _report(self, report: Report) -> Verdict:
+        """Report all epochs that the service has not heard of; while it is away, train on."""
+        self._pending.append(report)
+        if time.monotonic() < self._quiet_until:
+            return "continue"
+        batch = Reports(reports=tuple(self._pending[:REPORTS_AT_ONCE]))
+        try:
+            answer = self._client.report(self.lease.lease_id, batch)
+        except LOST as problem:
+            self._lose(problem)
+            return "cancel"
+        except problems.Problem as problem:
+            log.warning(
+                "%s: step %d could not be reported: %s", self.name, report.step, problem
+            )
+            self._quiet_until = time.monotonic() + self._backoff.next()
+            return "continue"
+        del self._pending[:REPORTS_AT_ONCE]
+        self._backoff.reset()
+        self._renewed(answer.ttl_s)
+        return answer.verdict
+
+    def _last_words(self, ending: Outcome | Release) -> Delivery:
+        files, checkpoint = self._left_to_store(ending)
+        model = () if self._model is None else (self._model,)
+        return Delivery(
+            lease_id=self.lease.lease_id,
+            name=self.name,
+            reports=tuple(self._pending),
+            files=(*files, *model),
+            checkpoint=checkpoint,
+            ending=ending,
+            folder=self._folder,
+        )
+
+    def _left_to_store(
+        self, ending: Outcome | Release
+    ) -> tuple[tuple[SavedState, ...], CheckpointReport | None]:
+        match ending:
+            case Completed() if self._pair is not None and self._pair.best is not None:
+                # Nobody carries on from a completed trial; the final evaluation starts from its best epoch.
+                pair = Pair(self._pair.best, self._pair.best)
+            case Release() | Failed(retryable=True) if self._pair is not None:
+                pair = self._pair
+            case _:
+                return (), None
+        return self._uploads.missing(pair), pair.report()
+
+
+def _graver(one: Verdict, other: Verdict) -> Verdict:
+    return one if SEVERITY.index(one) >= SEVERITY.index(other) else other

@@ -1,0 +1,58 @@
+"""What a worker is told by its environment and command line."""
+
+import re
+import socket
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, AliasChoices, Field, SecretStr, TypeAdapter
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from trimtab.contract.message import Name
+from worker import devices
+
+
+def _known_device(device: str) -> str:
+    if devices.DEVICE.fullmatch(device) is None:
+        raise ValueError("must be auto, cpu, cuda or cuda:N")
+    return device
+
+
+def default_label(hostname: str) -> str:
+    """Make a label of a host's name: only small letters, digits, `.`, `_` and `-`, at most 63."""
+    label = re.sub(r"[^a-z0-9._-]+", "-", hostname.lower())[:63].strip("._-")
+    return TypeAdapter(Name).validate_python(label or "worker")
+
+
+class Settings(BaseSettings):
+    """Read from TRIMTAB_SERVER, TRIMTAB_TOKEN and TRIMTAB_WORKER_*; the command line goes before."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="TRIMTAB_WORKER_", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    server: str = Field(
+        default="http://127.0.0.1:8000",
+        validation_alias=AliasChoices("server", "TRIMTAB_SERVER"),
+    )
+    token: SecretStr | None = Field(
+        default=None, validation_alias=AliasChoices("token", "TRIMTAB_TOKEN")
+    )
+    label: Name = Field(default_factory=lambda: default_label(socket.gethostname()))
+    device: Annotated[str, AfterValidator(_known_device)] = "auto"
+    cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "trimtab")
+    """Decoded data sets, checkpoints and undelivered outcomes; workers of one machine share it."""
+    exit_when_idle_s: Annotated[float, Field(ge=0)] | None = None
+    stall_s: Annotated[float, Field(gt=0)] = 300.0
+    grace_s: Annotated[float, Field(gt=0)] = 20.0
+    runner: str = "worker.runner"
+    """The module that trains; any that speaks `worker.pipe_messages` will do."""
+
+
+def load(**given: Any) -> Settings:
+    """Read the settings; what is given and not None goes before the environment.
+
+    Raises:
+        pydantic.ValidationError: one is not legal.
+    """
+    return Settings(**{name: value for name, value in given.items() if value is not None})

@@ -1,0 +1,102 @@
+"""Training states on their way to the service, while training goes on."""
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+from uuid import UUID
+
+from trimtab.contract import problems
+from trimtab.contract.leases import CheckpointReport
+from worker.pipe_messages import SavedState
+
+log = logging.getLogger(__name__)
+
+EVERY_S = 60.0
+BEST_EVERY_S = 10.0
+
+
+class Verbs(Protocol):
+    """What uploads need of the client."""
+
+    def upload(self, path: Path, sha256: str, /) -> None:
+        """Store a file's bytes."""
+        ...
+
+    def checkpoint(self, lease_id: UUID, report: CheckpointReport, /) -> None:
+        """Record a training state."""
+        ...
+
+
+@dataclass(frozen=True)
+class Pair:
+    """The newest state, and that of the best epoch."""
+
+    newest: SavedState
+    best: SavedState | None
+
+    def report(self) -> CheckpointReport:
+        """Shape it for the service."""
+        best = None if self.best is None else self.best.checkpoint()
+        return CheckpointReport(checkpoint=self.newest.checkpoint(), best=best)
+
+    def states(self) -> tuple[SavedState, ...]:
+        """List both, the best first: a report must not name what is not stored."""
+        if self.best is None or self.best.sha256 == self.newest.sha256:
+            return (self.newest,)
+        return (self.best, self.newest)
+
+
+def is_due(pair: Pair, last: Pair | None, waited_s: float) -> bool:
+    """Tell whether to upload: a new best after 10 s, anything new after 60 s, since an upload is not free."""
+    if last is not None and pair.newest.sha256 == last.newest.sha256:
+        return False
+    new_best = pair.best is not None and (last is None or pair.best != last.best)
+    return waited_s >= (BEST_EVERY_S if new_best else EVERY_S)
+
+
+class Uploads:
+    """Sends the states of one lease, one upload at a time, each in a thread of its own."""
+
+    def __init__(self, client: Verbs, lease_id: UUID) -> None:
+        self._client = client
+        self._lease_id = lease_id
+        self._last: Pair | None = None
+        self._last_at = time.monotonic()
+        self._thread: threading.Thread | None = None
+        self._stored: set[str] = set()
+
+    def offer(self, pair: Pair) -> None:
+        """Begin to upload if it is due and nothing is on its way."""
+        now = time.monotonic()
+        busy = self._thread is not None and self._thread.is_alive()
+        if busy or not is_due(pair, self._last, now - self._last_at):
+            return
+        self._last_at = now
+        self._thread = threading.Thread(
+            target=self._send, args=(pair,), name="upload", daemon=True
+        )
+        self._thread.start()
+
+    def finish(self, timeout_s: float) -> None:
+        """Wait for the upload that is on its way."""
+        if self._thread is not None:
+            self._thread.join(timeout_s)
+
+    def missing(self, pair: Pair) -> tuple[SavedState, ...]:
+        """List the states that the service does not have yet."""
+        return tuple(state for state in pair.states() if state.sha256 not in self._stored)
+
+    def _send(self, pair: Pair) -> None:
+        try:
+            for state in self.missing(pair):
+                self._client.upload(state.path, state.sha256)
+                self._stored.add(state.sha256)
+            self._client.checkpoint(self._lease_id, pair.report())
+        except (problems.Problem, OSError) as error:
+            # The next one, or the end of the attempt, tries again; a lost lease is the keeper's to notice.
+            log.info("checkpoint after step %d was not uploaded: %s", pair.newest.step, error)
+        else:
+            self._last = pair
