@@ -1,0 +1,272 @@
+"""Breaks the code on purpose, one patch at a time, and expects the test that each patch names to fail.
+
+    python tests/mutants/run_mutants.py [--root FOLDER] [NAME ...]
+
+A mutant is `NAME.patch` in this folder: one or more header lines `# test: tests/unit/test_x.py::test_y`, then a patch against
+the root of the repository. It is applied to a copy, never to the working tree. A mutant is caught if at least one of its tests
+fails; it survives if they all pass; it is broken if it does not apply or its tests cannot be run. First all named tests must pass
+on a clean copy. The heavy third-party packages are imported once, and every run is a fork that imports our packages
+afresh, from the copy.
+"""
+
+import argparse
+import contextlib
+import importlib
+import itertools
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+ROOT_PACKAGES = ("trimtab", "service", "worker", "migrations")
+PRELOADED = (
+    "hypothesis",
+    "pydantic",
+    "httpx2",
+    "typer",
+    "psycopg2",
+    "sqlalchemy",
+    "fastapi",
+    "optuna",
+    "torch",
+    "torchvision",
+)
+PRELOAD_FROM = 4
+JOBS = 2
+TEST_TIMEOUT_S = 120
+WRONG_COPY = 90
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One patch and the tests that must notice it."""
+
+    name: str
+    patch: Path
+    tests: tuple[str, ...]
+
+    @classmethod
+    def read(cls, patch: Path) -> "Mutant":
+        """Parse the header lines."""
+        lines = patch.read_text().splitlines()
+        tests = tuple(
+            line.removeprefix("# test:").strip() for line in lines if line.startswith("# test:")
+        )
+        return cls(patch.stem, patch, tests)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A forked pytest under way in `copy`."""
+
+    mutant: Mutant
+    copy: Path
+    started: float
+
+
+class Workshop:
+    """A clean copy of the source and `JOBS` copies to break."""
+
+    def __init__(self, root: Path, folder: Path) -> None:
+        self.clean = folder / "clean"
+        self.benches = [folder / f"bench{number}" for number in range(JOBS)]
+        self._folder = folder
+        self._times = itertools.count(int(time.time()) + 60)
+        listing = subprocess.run(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
+            cwd=root, check=True, capture_output=True, text=True,
+        ).stdout  # fmt: skip
+        for name in filter(None, listing.split("\0")):
+            if (root / name).is_file():
+                (self.clean / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(root / name, self.clean / name)
+
+    def lay_out(self) -> None:
+        """Make the copies to break, after the clean run has left its compiled files to share."""
+        for bench in self.benches:
+            shutil.copytree(self.clean, bench, symlinks=True)
+
+    def touched(self, mutant: Mutant) -> list[str]:
+        """The files that the patch names; empty if it cannot be read."""
+        answer = self._apply(mutant, self.clean, "--numstat", "-z")
+        return [row.split("\t")[2] for row in answer.stdout.split("\0") if row.count("\t") == 2]
+
+    def break_(self, bench: Path, mutant: Mutant) -> str:
+        """Apply the patch; the complaint if it does not apply.
+
+        Each broken file gets a time of its own: a compiled file is recognised by size and whole seconds.
+        """
+        answer = self._apply(mutant, bench)
+        for name in self.touched(mutant):
+            if (bench / name).exists():
+                moment = next(self._times)
+                os.utime(bench / name, (moment, moment))
+        return answer.stderr.strip() if answer.returncode else ""
+
+    def mend(self, bench: Path, mutant: Mutant) -> None:
+        """Put back what the patch changed."""
+        for name in self.touched(mutant):
+            (bench / name).unlink(missing_ok=True)
+            if (self.clean / name).exists():
+                (bench / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(self.clean / name, bench / name)
+
+    def _apply(
+        self, mutant: Mutant, folder: Path, *options: str
+    ) -> "subprocess.CompletedProcess[str]":
+        return subprocess.run(
+            ["git", "apply", *options, str(mutant.patch)],
+            cwd=folder, env={**os.environ, "GIT_CEILING_DIRECTORIES": str(self._folder)},
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+
+
+def fork_pytest(copy: Path, tests: Sequence[str]) -> int:
+    """Start pytest on `tests` in a fork whose working folder and first import path is `copy`; the child's pid."""
+    sys.stdout.flush()
+    pid = os.fork()
+    if pid:
+        return pid
+    try:
+        log = os.open(copy / "mutants.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        for stream in (1, 2):
+            os.dup2(log, stream)
+        os.chdir(copy)
+        os.environ["PYTHONPATH"] = str(copy)
+        sys.path[0] = str(copy)
+        options = [
+            "-x",
+            "-p",
+            "no:cacheprovider",
+            "-p",
+            "no:xdist",
+            f"--timeout={TEST_TIMEOUT_S}",
+        ]
+        code = int(pytest.main([*options, *tests]))
+        sys.stdout.flush()
+        os._exit(code if imported_from(copy) else WRONG_COPY)
+    finally:
+        os._exit(3)
+
+
+def imported_from(copy: Path) -> bool:
+    """Whether our packages, as far as the tests loaded them, came from the copy and not from an installed project."""
+    loaded = (sys.modules[name].__file__ for name in ROOT_PACKAGES if name in sys.modules)
+    return all(file is None or Path(file).is_relative_to(copy) for file in loaded)
+
+
+def verdict(code: int) -> str:
+    """What pytest's exit status says about the mutant."""
+    if code == pytest.ExitCode.TESTS_FAILED:
+        return "caught"
+    if code == pytest.ExitCode.OK:
+        return "SURVIVED"
+    if code == WRONG_COPY:
+        return "BROKEN (the tests did not import the copy)"
+    return f"BROKEN (pytest ended with {code}: the tests could not be run)"
+
+
+def preload() -> None:
+    """Import what every fork would otherwise import again."""
+    for name in PRELOADED:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(name)
+
+
+def clean_run_passes(workshop: Workshop, mutants: Sequence[Mutant]) -> bool:
+    """Run all named tests once without any patch; print the log if one fails."""
+    tests = sorted({test for mutant in mutants for test in mutant.tests})
+    _, status = os.waitpid(fork_pytest(workshop.clean, tests), 0)
+    if os.waitstatus_to_exitcode(status) == 0:
+        return True
+    say((workshop.clean / "mutants.log").read_text(errors="replace"))
+    say("The named tests do not pass without a mutant, or do not exist.")
+    return False
+
+
+def outcomes(
+    workshop: Workshop, mutants: Sequence[Mutant]
+) -> Iterator[tuple[Mutant, str, float]]:
+    """Run every mutant, `JOBS` at a time; yields (mutant, verdict, seconds) as they end."""
+    waiting, free = list(mutants), list(workshop.benches)
+    under_way: dict[int, Run] = {}
+    while waiting or under_way:
+        while waiting and free:
+            mutant, bench = waiting.pop(0), free.pop()
+            complaint = workshop.break_(bench, mutant) if mutant.tests else "it names no test"
+            if complaint:
+                free.append(bench)
+                yield mutant, f"BROKEN ({complaint})", 0.0
+            else:
+                under_way[fork_pytest(bench, mutant.tests)] = Run(
+                    mutant, bench, time.monotonic()
+                )
+        if under_way:
+            pid, status = os.wait()
+            run = under_way.pop(pid)
+            workshop.mend(run.copy, run.mutant)
+            free.append(run.copy)
+            yield (
+                run.mutant,
+                verdict(os.waitstatus_to_exitcode(status)),
+                time.monotonic() - run.started,
+            )
+
+
+def say(text: str) -> None:
+    """Print one line at once."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+def chosen(root: Path, names: Sequence[str]) -> list[Mutant]:
+    """All mutants of the repository, or those named.
+
+    Raises:
+        SystemExit: a name has no patch.
+    """
+    folder = root / "tests" / "mutants"
+    found = {path.stem: path for path in sorted(folder.glob("*.patch"))}
+    unknown = [name for name in names if name not in found]
+    if unknown:
+        raise SystemExit(f"no such mutant in {folder}: {', '.join(unknown)}")
+    return [Mutant.read(path) for name, path in found.items() if not names or name in names]
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the mutants; 0 if every one was caught."""
+    parser = argparse.ArgumentParser(description="Expects tests to fail on broken code.")
+    parser.add_argument(
+        "names", nargs="*", metavar="NAME", help="mutants to run; all by default"
+    )
+    parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2])
+    options = parser.parse_args(arguments)
+    mutants = chosen(options.root, options.names)
+    if not mutants:
+        raise SystemExit(f"there are no mutants in {options.root / 'tests' / 'mutants'}")
+    if len(mutants) >= PRELOAD_FROM:
+        preload()
+    with tempfile.TemporaryDirectory(prefix="trimtab-mutants-") as folder:
+        Path(folder).chmod(0o755)
+        workshop = Workshop(options.root, Path(folder).resolve())
+        if not clean_run_passes(workshop, mutants):
+            return 1
+        workshop.lay_out()
+        counts = {"caught": 0, "SURVIVED": 0, "BROKEN": 0}
+        for mutant, outcome, seconds in outcomes(workshop, mutants):
+            counts[outcome.split(maxsplit=1)[0]] += 1
+            say(f"{outcome:8} {mutant.name} ({seconds:.1f} s)")
+    broken = f", {counts['BROKEN']} broken" if counts["BROKEN"] else ""
+    say(f"{counts['caught']} caught, {counts['SURVIVED']} survived{broken}")
+    return 0 if counts["caught"] == len(mutants) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
