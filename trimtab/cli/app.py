@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 import stamina.instrumentation
 import typer
 
-from trimtab.cli import failures, handover, studies, terminal, trials
+from trimtab.cli import demo, failures, handover, studies, terminal, trials, up
 from trimtab.contract import problems
 
 GLOBAL_OPTIONS = ("--server", "--token", "--output", "-o")
@@ -47,6 +47,8 @@ def build() -> typer.Typer:
         help="Find the best fine-tune of a pretrained backbone, on all your GPUs, with a fraction of the epochs.",
     )
     app.callback()(options)
+    app.command()(demo.demo)
+    app.command()(up.up)
     app.command()(handover.server)
     app.add_typer(studies.app, name="study")
     app.add_typer(trials.app, name="trial")

@@ -16,6 +16,7 @@ from trimtab.contract.trials import Trial
 GATHER_S = 0.25
 """Events that come within so long share one snapshot."""
 
+CHECK_S = 1.0
 SHOWN_TRIALS = 10
 
 
@@ -32,16 +33,20 @@ class Snapshot:
 
 
 def follow(
-    client: Client, name: str, clock: Callable[[], float] = time.monotonic
+    client: Client,
+    name: str,
+    *,
+    check: Callable[[], None] = lambda: None,
+    clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Snapshot]:
-    """Yield snapshots until the study is done or cancelled.
+    """Yield snapshots until the study is done or cancelled; `check` may raise what makes waiting useless.
 
     Raises:
         problems.Problem: the service refused, or went away for longer than the client's patience.
     """
     reckoning = Reckoning(client.study(name), clock())
     trials: dict[int, Trial] = {}
-    for events in _batches(client, name):
+    for events in _batches(client, name, check):
         study = client.study(name)
         _refresh(client, name, trials, events)
         yield Snapshot(study, dict(trials), events, reckoning.seconds_left(study, clock()))
@@ -87,7 +92,9 @@ class _End:
     problem: problems.Problem | None
 
 
-def _batches(client: Client, name: str) -> Iterator[tuple[Event, ...]]:
+def _batches(
+    client: Client, name: str, check: Callable[[], None]
+) -> Iterator[tuple[Event, ...]]:
     """The events in batches, one every `GATHER_S` at most; the last batch may be empty."""
     arrived: queue.Queue[Event | _End] = queue.Queue()
 
@@ -103,7 +110,11 @@ def _batches(client: Client, name: str) -> Iterator[tuple[Event, ...]]:
 
     threading.Thread(target=read, name="events", daemon=True).start()
     while True:
-        items = [arrived.get()]
+        check()
+        try:
+            items = [arrived.get(timeout=CHECK_S)]
+        except queue.Empty:
+            continue
         time.sleep(GATHER_S)
         with contextlib.suppress(queue.Empty):
             while True:

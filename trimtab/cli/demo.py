@@ -1,0 +1,201 @@
+"""`trimtab demo`: the main job on real data, from nothing to a tested model."""
+
+import itertools
+import json
+import shlex
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from trimtab.cli import board, tables, terminal, up, watch
+from trimtab.cli.family import Address, Asked, Family, environment
+from trimtab.client import Client
+from trimtab.contract import problems
+from trimtab.contract.studies import BestTrial, FinalScores, Study, StudyDocument
+
+TRIALS = 16
+EPOCHS = 10
+SEARCH_S = 120.0
+"""The guard for slow machines: the search ends after so long, whatever it has found."""
+
+PREDICTED_INDEX = 7
+
+
+@dataclass(frozen=True)
+class Figures:
+    """What `--json` prints. Accuracies between 0 and 1; `model` is the saved file."""
+
+    trials: int
+    validation_accuracy: float
+    test_accuracy_before: float | None
+    test_accuracy: float
+    seconds: float
+    model: str
+
+
+def document(name: str) -> StudyDocument:
+    """The demo's study: adapt glyphnet, which has seen printed glyphs only, to handwritten digits."""
+    return StudyDocument.model_validate(
+        {
+            "name": name,
+            "task": {
+                "kind": "classification",
+                "dataset": {"kind": "builtin", "name": "digits"},
+            },
+            "model": {"backbone": "glyphnet", "weights": "default"},
+            "space": {
+                "learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True},
+                "weight_decay": {"kind": "float", "low": 1e-5, "high": 1e-1, "log": True},
+                "batch_size": {"kind": "choices", "choices": [16, 32, 64, 128]},
+                "frozen_stages": {"kind": "int", "low": 0, "high": 3},
+            },
+            "fixed": {"epochs": EPOCHS},
+            "search": {"sampler": "tpe", "pruner": "median", "startup_trials": 4},
+            "budget": {"trials": TRIALS, "wall_time_s": SEARCH_S},
+            "lease_ttl_s": 20.0,
+        }
+    )
+
+
+def demo(
+    context: typer.Context,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Leave everything running until Ctrl-C.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="End with one line of JSON: the figures.")
+    ] = False,
+    port: up.Port = up.DEFAULT_PORT,
+    data_dir: up.DataDir = up.DEFAULT_DATA_DIR,
+    workers: up.Workers = None,
+) -> None:
+    """Fine-tune a small pretrained network for handwritten digits, live, in about two minutes."""
+    begun = time.monotonic()
+    here = terminal.of(context)
+    screen = here.err if as_json else here.out
+    family = Family(data_dir, environment(here.token), here.err.print)
+    figures: Figures | None = None
+    try:
+        with family.until_asked():
+            address = up.start(family, here, "127.0.0.1", port)
+            up.start_workers(family, address, workers)
+            with Client(address.url, here.token, retry_for_s=terminal.PATIENCE_S) as client:
+                study = _search(family, client, screen)
+                winner = _winner(client, study, data_dir)
+            figures = winner.figures(time.monotonic() - begun)
+            screen.print(_result(winner, figures, address, data_dir, keep=keep))
+            if keep:
+                _write(here, figures, wanted=as_json)
+                family.wait()
+    except Asked as asked:
+        # With --keep, Ctrl-C after the result is how it is meant to end.
+        raise typer.Exit(0 if figures else asked.exit_code) from None
+    _write(here, figures, wanted=as_json)
+
+
+@dataclass(frozen=True)
+class Winner:
+    """What the study found, and where its model was saved."""
+
+    study: Study
+    best: BestTrial
+    final: FinalScores
+    model: Path
+
+    def figures(self, seconds: float) -> Figures:
+        """The figures, after so many seconds."""
+        return Figures(
+            trials=self.study.trials_created,
+            validation_accuracy=self.best.validation_accuracy,
+            test_accuracy_before=self.final.test_accuracy_before,
+            test_accuracy=self.final.test_accuracy,
+            seconds=round(seconds, 1),
+            model=str(self.model),
+        )
+
+
+def _search(family: Family, client: Client, screen: Console) -> Study:
+    study = _submit(client)
+    screen.print(
+        f"Study {study.name}: glyphnet, pretrained on printed glyphs, meets 1,797 handwritten digits."
+    )
+    board.follow(screen, watch.follow(client, study.name, check=family.check))
+    return client.study(study.name)
+
+
+def _submit(client: Client) -> Study:
+    """Create the study under the first free name: digits, digits-2, ..."""
+    for number in itertools.count(1):
+        try:
+            return client.create_study(
+                document("digits" if number == 1 else f"digits-{number}")
+            )
+        except problems.StudyExists:
+            continue
+    raise AssertionError("there is always a next number")
+
+
+def _winner(client: Client, study: Study, data_dir: Path) -> Winner:
+    if study.best is None or study.final is None:
+        raise problems.NoModel(
+            f"Study {study.name} is {study.state} without a model: {study.problem or 'no reason given'}"
+        )
+    model = data_dir / "models" / f"{study.name}.safetensors"
+    return Winner(study, study.best, study.final, client.download_model(study.name, model))
+
+
+def _result(
+    winner: Winner, figures: Figures, address: Address, data_dir: Path, *, keep: bool
+) -> RenderableType:
+    progress = winner.study.progress
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim", no_wrap=True)
+    grid.add_column(overflow="fold")
+    grid.add_row("best trial", f"{winner.best.number} of {figures.trials}")
+    for name, value in winner.best.hyperparameters.items():
+        grid.add_row(f"  {name}", tables.scalar(value))
+    grid.add_row("epochs", tables.epochs(progress.epochs, progress.epochs_saved))
+    grid.add_row("validation accuracy", tables.percent(figures.validation_accuracy))
+    grid.add_row(
+        "test accuracy", Text(tables.percent(figures.test_accuracy), style="bold green")
+    )
+    grid.add_row("  before fine-tuning", tables.percent(figures.test_accuracy_before))
+    grid.add_row("  linear probe", tables.percent(winner.final.linear_probe_test_accuracy))
+    grid.add_row("time", f"{figures.seconds:.0f} s")
+    return Group(
+        Panel(
+            grid, title="the best fine-tune", title_align="left", expand=False, padding=(1, 2)
+        ),
+        *_what_next(winner.model, address, data_dir, keep=keep),
+    )
+
+
+def _what_next(model: Path, address: Address, data_dir: Path, *, keep: bool) -> list[Text]:
+    program = terminal.program()
+    folder = (
+        "" if data_dir == up.DEFAULT_DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
+    )
+    saved = shlex.quote(str(model))
+    rows = [
+        ("model      ", str(model)),
+        (
+            "try it     ",
+            f"{program} predict --model {saved} --builtin digits --index {PREDICTED_INDEX}",
+        ),
+        ("dashboard  ", address.dashboard if keep else f"{program} up{folder}"),
+    ]
+    if keep:
+        rows.append(("stop       ", "Ctrl-C: once in good order, twice at once"))
+    return [Text.assemble((name, "dim"), value) for name, value in rows]
+
+
+def _write(here: terminal.Terminal, figures: Figures | None, *, wanted: bool) -> None:
+    if wanted and figures is not None:
+        here.write_json(json.dumps(asdict(figures)))

@@ -1,0 +1,220 @@
+"""The family of processes behind `up` and `demo`: one service and its workers, all on this machine."""
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Generator, Mapping
+from pathlib import Path
+from types import FrameType
+
+from pydantic import ValidationError
+
+from trimtab.cli.handover import command
+from trimtab.cli.processes import Process, describe
+from trimtab.client import Client
+from trimtab.contract import problems
+from trimtab.contract.message import Message
+
+READY_S = 90.0
+
+WORKER_LEAVES_S = 30.0
+"""A worker that is told to leave stores a checkpoint first."""
+
+SERVICE_LEAVES_S = 20.0
+RESTART_S = 1.0
+
+STEADY_S = 30.0
+"""A worker that lived so long before it ended did not fail at its start."""
+
+HOPELESS = 3
+"""A worker that fails at its start so often in a row is not started again."""
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Address(Message):
+    """The line that the service prints once it listens."""
+
+    url: str
+    dashboard: str
+
+
+class Asked(KeyboardInterrupt):
+    """Someone asked us to leave."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.exit_code = 128 + number
+
+
+class Family:
+    """Starts, watches and stops the processes; `say` tells a person what became of one of them."""
+
+    def __init__(
+        self, data_dir: Path, env: Mapping[str, str], say: Callable[[str], None]
+    ) -> None:
+        self._data_dir = data_dir
+        self._env = env
+        self._say = say
+        self._lock = threading.Lock()
+        self._service: Process | None = None
+        self._workers: dict[str, Process] = {}
+        self._is_leaving = threading.Event()
+        self._trouble = threading.Event()
+        self._problem: problems.Problem | None = None
+
+    def start_service(self, host: str, port: int) -> Address:
+        """Start the service; returns once it listens.
+
+        Raises:
+            problems.Unavailable: it ended instead; the detail quotes its log.
+        """
+        argv = ["--host", host, "--port", str(port), "--data-dir", str(self._data_dir)]
+        service = self._start("service", command("service", argv), self._env)
+        self._service = service
+        line = service.read_line()
+        try:
+            address = Address.model_validate_json(line, extra="ignore")
+        except ValidationError:
+            raise problems.Unavailable(
+                f"The service did not start; the end of {service.log}:\n{service.tail()}"
+            ) from None
+        threading.Thread(target=self._watch_service, args=[service], daemon=True).start()
+        return address
+
+    def wait_until_ready(self, client: Client) -> None:
+        """Wait until the service can do its work.
+
+        Raises:
+            problems.Unavailable: it ended, or is not ready in time.
+        """
+        deadline = time.monotonic() + READY_S
+        while not client.is_ready():
+            self._trouble.wait(0.1)
+            self.check()
+            if time.monotonic() > deadline:
+                raise problems.Unavailable(f"The service is not ready after {READY_S:.0f} s.")
+
+    def start_worker(self, name: str, server: str, device: str, env: Mapping[str, str]) -> None:
+        """Start a worker on a device; it is started again whenever it ends by itself."""
+        argv = ["start", "--server", server, "--label", name, "--device", device]
+        argv += ["--cache-dir", str(self._data_dir / "cache")]
+
+        def start() -> Process | None:
+            with self._lock:
+                if self._is_leaving.is_set():
+                    return None
+                whole = command("worker", argv)
+                self._workers[name] = self._start(name, whole, {**env, **self._env})
+                return self._workers[name]
+
+        first = start()
+        threading.Thread(target=self._keep, args=[first, start], daemon=True).start()
+
+    def check(self) -> None:
+        """Raise the problem that makes the family useless, if there is one."""
+        if self._problem is not None and not self._is_leaving.is_set():
+            raise self._problem
+
+    def wait(self) -> None:
+        """Wait until the family is useless, and raise why."""
+        self._trouble.wait()
+        self.check()
+
+    def stop(self) -> None:
+        """Stop everyone in good order: the workers first, then the service they speak to."""
+        with self._lock:
+            self._is_leaving.set()
+        for worker in self._workers.values():
+            worker.let_go()
+        deadline = time.monotonic() + WORKER_LEAVES_S
+        for worker in self._workers.values():
+            worker.leave(max(0.0, deadline - time.monotonic()))
+        if self._service is not None:
+            self._service.leave(SERVICE_LEAVES_S)
+
+    def kill(self) -> None:
+        """End everyone now."""
+        self._is_leaving.set()
+        for process in (*self._workers.values(), self._service):
+            if process is not None:
+                process.kill()
+
+    @contextlib.contextmanager
+    def until_asked(self) -> Generator[None]:
+        """Run the body; at its end, or at Ctrl-C or SIGTERM, stop everyone in good order; asked twice, at once.
+
+        Raises:
+            Asked: someone asked.
+        """
+
+        def leave(number: int, _frame: FrameType | None) -> None:
+            listen(hurry)
+            raise Asked(number)
+
+        def hurry(_number: int, _frame: FrameType | None) -> None:
+            self.kill()
+
+        def listen(handler: Callable[[int, FrameType | None], None]) -> None:
+            for number in SIGNALS:
+                signal.signal(number, handler)
+
+        before = {number: signal.getsignal(number) for number in SIGNALS}
+        listen(leave)
+        try:
+            yield
+        except Asked:
+            self._say("Leaving in good order; Ctrl-C again to leave at once.")
+            raise
+        finally:
+            listen(hurry)
+            self.stop()
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    def _start(self, name: str, argv: list[str], env: Mapping[str, str]) -> Process:
+        return Process(name, argv, self._data_dir / "logs" / f"{name}.log", env)
+
+    def _watch_service(self, service: Process) -> None:
+        service.drain()
+        code = service.wait()
+        self._fail(
+            f"The service ended ({describe(code)}); the end of {service.log}:\n{service.tail()}"
+        )
+
+    def _keep(self, process: Process | None, start: Callable[[], Process | None]) -> None:
+        failures = 0
+        while process is not None:
+            begun = time.monotonic()
+            process.drain()
+            code = process.wait()
+            if self._is_leaving.is_set():
+                return
+            failures = failures + 1 if time.monotonic() - begun < STEADY_S else 0
+            if failures >= HOPELESS:
+                self._give_up(process, code)
+                return
+            self._say(f"Worker {process.name} ended ({describe(code)}); starting it again.")
+            self._is_leaving.wait(RESTART_S)
+            process = start()
+
+    def _give_up(self, worker: Process, code: int) -> None:
+        with self._lock:
+            del self._workers[worker.name]
+            alone = not self._workers
+        what = f"Worker {worker.name} keeps ending ({describe(code)}); the end of {worker.log}:\n{worker.tail()}"
+        if alone:
+            self._fail(what)
+        else:
+            self._say(what)
+
+    def _fail(self, what: str) -> None:
+        self._problem = problems.Unavailable(what)
+        self._trouble.set()
+
+
+def environment(token: str | None) -> dict[str, str]:
+    """What the processes inherit; the token goes this way, since every user can read command lines."""
+    return {**os.environ, **({"TRIMTAB_TOKEN": token} if token else {})}

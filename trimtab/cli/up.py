@@ -1,0 +1,96 @@
+"""`trimtab up`: the whole of trimtab on this machine."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from trimtab.cli import machine, terminal
+from trimtab.cli.family import Address, Asked, Family, environment
+from trimtab.client import Client
+
+Port = Annotated[
+    int, typer.Option(min=0, max=65535, help="If it is taken, the next free one is used.")
+]
+DataDir = Annotated[
+    Path, typer.Option(help="Database, artifacts, models, logs: all in this folder.")
+]
+Workers = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        max=256,
+        help="How many; default: one per GPU, or one on the CPU.",
+        show_default=False,
+    ),
+]
+DEFAULT_PORT = 8000
+DEFAULT_DATA_DIR = Path(".trimtab")
+
+
+def up(
+    context: typer.Context,
+    host: Annotated[
+        str, typer.Option(help="Where to listen; anything but loopback needs TRIMTAB_TOKEN.")
+    ] = "127.0.0.1",
+    port: Port = DEFAULT_PORT,
+    data_dir: DataDir = DEFAULT_DATA_DIR,
+    workers: Workers = None,
+) -> None:
+    """Run service and workers on this machine until Ctrl-C."""
+    here = terminal.of(context)
+    family = Family(data_dir, environment(here.token), here.err.print)
+    try:
+        with family.until_asked():
+            address = start(family, here, host, port)
+            names = start_workers(family, address, workers)
+            here.out.print(_welcome(address, names, data_dir))
+            family.wait()
+    except Asked:
+        # Ctrl-C is how this command is meant to end.
+        return
+
+
+def start(family: Family, here: terminal.Terminal, host: str, port: int) -> Address:
+    """Start the service at the first free port and wait until it is ready."""
+    here.err.print("Starting the database and the service ...")
+    address = family.start_service(host, machine.free_port(port, host))
+    with Client(address.url, here.token, retry_for_s=0) as client:
+        family.wait_until_ready(client)
+    return address
+
+
+def start_workers(family: Family, address: Address, count: int | None) -> list[str]:
+    """Start `count` workers on this machine's devices in turn, one per device by default; returns their names."""
+    devices = machine.devices()
+    wanted = len(devices) if count is None else count
+    names: list[str] = []
+    for index in range(wanted):
+        device = devices[index % len(devices)]
+        name = f"{device.replace(':', '')}-{index}"
+        family.start_worker(name, address.url, device, _threads(wanted))
+        names.append(name)
+    return names
+
+
+def _threads(workers: int) -> dict[str, str]:
+    """Workers that share the cores do not take them all each; the user's own setting goes before."""
+    cores = os.cpu_count() or 1
+    return {} if workers < 2 else {"OMP_NUM_THREADS": str(max(1, cores // workers))}
+
+
+def _welcome(address: Address, workers: list[str], data_dir: Path) -> Table:
+    program = terminal.program()
+    server = f" --server {address.url}" if not address.url.endswith(f":{DEFAULT_PORT}") else ""
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="dim")
+    grid.add_column(overflow="fold")
+    grid.add_row("service", address.url)
+    grid.add_row("dashboard", address.dashboard)
+    grid.add_row("workers", ", ".join(workers) or "none")
+    grid.add_row("logs", str(data_dir / "logs"))
+    grid.add_row("try", f"{program} study create -f study.yaml --watch{server}")
+    grid.add_row("stop", "Ctrl-C: once in good order, twice at once")
+    return grid
