@@ -148,3 +148,13 @@ CREATE TABLE trimtab.idempotency (
 -- Optuna keeps neither promise itself; both hold for its own writes too.
 ALTER TABLE public.trial_values ADD CONSTRAINT trimtab_finite CHECK (value_type = 'FINITE' AND value <> 'NaN');
 CREATE UNIQUE INDEX trimtab_trial_number ON public.trials (study_id, number);
+
+-- Wakes waiting workers. Only what makes new work rings: a NOTIFY takes a lock that commits share.
+CREATE FUNCTION trimtab.ring() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    PERFORM pg_notify('trimtab', '');
+    RETURN NULL;
+END $$;
+CREATE TRIGGER ring AFTER INSERT ON trimtab.events FOR EACH ROW
+    WHEN (NEW.kind IN ('study_created', 'study_resumed', 'study_finalising', 'trial_queued'))
+    EXECUTE FUNCTION trimtab.ring();

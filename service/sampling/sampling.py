@@ -10,6 +10,9 @@ from service.sampling.proposals import Exhausted, Proposal
 from service.sampling.study import ActiveStudy
 from trimtab.contract.studies import StudyDocument
 
+LARGEST_SHOWN = 500
+"""The cap on the trials that TPE is shown: regret could not be told from that without one."""
+
 
 class Sampling:
     """Proposals and pruning for all active studies of this process.
@@ -20,15 +23,19 @@ class Sampling:
         read: returns the trials of a study that changed since a cursor (None: all), as they are now, in
             commit order. It is called from whatever thread proposes or reports.
         monotonic: a clock that only goes forward, in seconds.
+        largest_shown: how many finished trials TPE is shown (None: all), for its time grows with them.
     """
 
     def __init__(
         self,
         read: Callable[[int, Cursor | None], Changes],
         monotonic: Callable[[], float],
+        *,
+        largest_shown: int | None = LARGEST_SHOWN,
     ) -> None:
         self._read = read
         self._monotonic = monotonic
+        self._largest_shown = largest_shown
         self._lock = Lock()
         self._studies: dict[int, ActiveStudy] = {}
 
@@ -81,6 +88,8 @@ class Sampling:
             study = self._studies.get(study_id)
             if study is None:
                 read = partial(self._read, study_id)
-                study = ActiveStudy(document, read, self._monotonic)
+                study = ActiveStudy(
+                    document, read, self._monotonic, largest_shown=self._largest_shown
+                )
                 self._studies[study_id] = study
             return study

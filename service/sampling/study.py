@@ -19,9 +19,6 @@ from service.sampling.tpe import JointTPE, Shown
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import Search, StudyDocument
 
-LARGEST_SHOWN = 500
-"""How many finished trials TPE is shown, for its time grows with them."""
-
 REREAD_AFTER_S = 1.0
 """How old a history may be for pruning, and how long a stored proposal may take to appear in it."""
 
@@ -50,7 +47,7 @@ class ActiveStudy:
         read: Callable[[Cursor | None], Changes],
         monotonic: Callable[[], float],
         *,
-        largest_shown: int | None = LARGEST_SHOWN,
+        largest_shown: int | None,
     ) -> None:
         self._space = document.space
         self._distributions = distributions(document.space)

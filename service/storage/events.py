@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from service.domain.facts import Changes, Cursor, TrialFacts
+from trimtab.contract.events import EventKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class EventRow:
     xid: int
     id: int
     at: datetime
-    kind: str
+    kind: EventKind
     trial_number: int | None
     fence: int | None
     body: dict[str, Any]

@@ -18,6 +18,7 @@ from service.storage.leases import (
     lease_row,
 )
 from trimtab.contract.search_space import Scalar
+from trimtab.contract.trials import FailureKind, TrialState
 
 _START = text(f"""
 WITH free AS ({FREE_SLOT}),
@@ -107,12 +108,12 @@ class TrialRow:
 
     trial_id: int
     number: int
-    state: str
+    state: TrialState
     hyperparameters: dict[str, Any]
     value: float | None
     curve: list[tuple[int, float | None]]
     crashes: int
-    error_kind: str | None
+    error_kind: FailureKind | None
     error_message: str | None
     created_at: datetime
     started_at: datetime | None

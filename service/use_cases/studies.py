@@ -74,24 +74,22 @@ def read(context: Context, name: str) -> Study:
     return _shape(row, document, Progress.model_validate(counts), best)
 
 
-def page(context: Context, *, before: int | None, size: int) -> StudyPage:
-    """Studies, newest first; the token of the next page is the last one's id."""
+def page(context: Context, *, before: int | None, size: int) -> tuple[StudyPage, int | None]:
+    """Studies, newest first, and where the next page begins."""
     with context.database.statements() as connection:
         rows = studies.page(connection, before=before, size=size)
-    return StudyPage(
-        studies=tuple(
-            StudySummary(
-                name=row.name,
-                state=row.state,
-                created_at=row.created_at,
-                trials=row.trials_limit,
-                trials_created=row.trials_created,
-                best_validation_accuracy=row.best,
-            )
-            for row in rows
-        ),
-        next_page_token=str(rows[-1].study_id) if len(rows) == size else None,
+    summaries = tuple(
+        StudySummary(
+            name=row.name,
+            state=row.state,
+            created_at=row.created_at,
+            trials=row.trials_limit,
+            trials_created=row.trials_created,
+            best_validation_accuracy=row.best,
+        )
+        for row in rows
     )
+    return StudyPage(studies=summaries), rows[-1].study_id if len(rows) == size else None
 
 
 def best(context: Context, name: str) -> Best:

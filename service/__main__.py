@@ -1,0 +1,138 @@
+"""`python -P -m service`: listen until told to leave.
+
+When it listens, it prints one line of JSON on standard output: `{"url": ..., "dashboard": ...}`. Logs go to standard
+error. It leaves in good order on SIGTERM, SIGINT, or the end of its lifeline; at once on the second signal.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import signal
+import socket
+import sys
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import uvicorn
+from pydantic import SecretStr, ValidationError
+
+from service import embedded, logs
+from service.app import create_app
+from service.embedded import EmbeddedPostgresError
+from service.settings import Settings
+from trimtab import lifeline
+
+GRACE_S = 3
+"""For requests in flight; an open event stream would hold the shutdown for ever."""
+
+
+class Server(uvicorn.Server):
+    """A uvicorn that announces itself, and whose signals end it without killing the process afterwards."""
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start, then print where."""
+        await super().startup(sockets)
+        if self.started and sockets:
+            print(json.dumps(announcement(sockets[0])), flush=True)  # noqa: T201 - it is the protocol
+
+    @contextmanager
+    def capture_signals(self) -> Generator[None]:
+        """Leave in good order on the first signal, at once on the second."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.handle_exit, signal.SIGINT, None)
+        yield
+
+
+def announcement(listening: socket.socket) -> dict[str, str]:
+    """What a starter needs to know."""
+    host, port = listening.getsockname()[:2]
+    shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 - shown, not bound
+    url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+    return {"url": url, "dashboard": f"{url}/dashboard"}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the service; 0 after an orderly end, 1 when it cannot start, 2 for bad settings."""
+    arguments = _parser().parse_args(argv)
+    logs.configure()
+    try:
+        settings = _settings(arguments)
+    except ValidationError as error:
+        for fault in error.errors(include_input=False, include_url=False):
+            where = ".".join(str(part) for part in fault["loc"]) or "settings"
+            _say(f"{where}: {fault['msg']}")
+        return 2
+    try:
+        return _serve(settings, arguments.lifeline)
+    except (EmbeddedPostgresError, OSError, ValueError) as error:
+        _say(str(error))
+        return 1
+
+
+def _serve(settings: Settings, lifeline_fd: int | None) -> int:
+    config = uvicorn.Config(
+        "",  # replaced below, once there is a database
+        host=settings.host,
+        port=settings.port,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+        limit_concurrency=2000,
+    )
+    with _listening(settings) as listening, contextlib.ExitStack() as stack:
+        if settings.database_url is None:
+            postgres = stack.enter_context(embedded.running(settings.data_dir))
+            settings = settings.model_copy(update={"database_url": SecretStr(postgres.url)})
+        config.app = create_app(settings)
+        server = Server(config)
+        if lifeline_fd is not None:
+            lifeline.watch(lifeline_fd, lambda: setattr(server, "should_exit", True))
+        asyncio.run(server.serve(sockets=[listening]))
+    return 0
+
+
+@contextmanager
+def _listening(settings: Settings) -> Generator[socket.socket]:
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    with socket.socket(family) as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((settings.host, settings.port))
+        except OSError as error:
+            raise OSError(
+                f"cannot listen on {settings.host}:{settings.port}: {error.strerror}"
+            ) from error
+        yield listening
+
+
+def _settings(arguments: argparse.Namespace) -> Settings:
+    given = {
+        name: value
+        for name in ("host", "port", "data_dir")
+        if (value := getattr(arguments, name)) is not None
+    }
+    return Settings(**given)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m service", description=__doc__)
+    parser.add_argument("--host", help="address to listen on (TRIMTAB_HOST; 127.0.0.1)")
+    parser.add_argument(
+        "--port", type=int, help="port, 0 for any free one (TRIMTAB_PORT; 8000)"
+    )
+    parser.add_argument(
+        "--data-dir", type=Path, help="database and artifacts (TRIMTAB_DATA_DIR)"
+    )
+    parser.add_argument("--lifeline", type=int, help=argparse.SUPPRESS)
+    return parser
+
+
+def _say(text: str) -> None:
+    print(f"trimtab: {text}", file=sys.stderr)  # noqa: T201 - a person reads it
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,79 @@
+"""Routes of the lease protocol."""
+
+import time
+from uuid import UUID
+
+from fastapi import APIRouter, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from service.api.bodies import JsonRoute
+from service.api.dependencies import ServiceContext, ServiceWaiters
+from service.use_cases import claims, leases
+from service.waiting import wait
+from trimtab.contract.leases import (
+    Answer,
+    CheckpointReport,
+    LeaseRequest,
+    Leases,
+    Outcome,
+    Release,
+    Reports,
+    Settled,
+)
+from trimtab.contract.problems import TooManyPoints
+
+router = APIRouter(prefix="/v1/leases", route_class=JsonRoute, tags=["leases"])
+
+LONGEST_NAP_S = 5.0
+"""A trial in back-off becomes ready without a ring."""
+
+MOST_REPORTS = 1000
+
+
+@router.post("", responses={204: {"description": "Nothing to do"}})
+async def claim(
+    request: LeaseRequest, http: Request, context: ServiceContext, waiters: ServiceWaiters
+) -> Leases:
+    """Get work; with `wait_s`, wait for it. A repeat of the same claim gets the same leases."""
+    deadline = time.monotonic() + request.wait_s
+    while True:
+        bell = waiters.arm()
+        got = await run_in_threadpool(claims.claim, context, request)
+        left = deadline - time.monotonic()
+        if got.leases:
+            return got
+        if left <= 0 or await http.is_disconnected():
+            return Response(status_code=204)  # pyright: ignore[reportReturnType]
+        await wait(bell, min(left, LONGEST_NAP_S))
+
+
+@router.post("/{lease}/reports")
+def report(lease: UUID, batch: Reports, context: ServiceContext) -> Answer:
+    """Store intermediate values, renew the lease, get the verdict of the last step."""
+    if len(batch.reports) > MOST_REPORTS:
+        raise TooManyPoints
+    return leases.report(context, lease, batch)
+
+
+@router.post("/{lease}:heartbeat")
+def heartbeat(lease: UUID, context: ServiceContext) -> Answer:
+    """Renew the lease and get the verdict."""
+    return leases.heartbeat(context, lease)
+
+
+@router.post("/{lease}/checkpoints", status_code=204)
+def checkpoint(lease: UUID, message: CheckpointReport, context: ServiceContext) -> None:
+    """Record uploaded training states."""
+    leases.checkpoint(context, lease, message)
+
+
+@router.post("/{lease}:release", status_code=204)
+def release(lease: UUID, message: Release, context: ServiceContext) -> None:
+    """Give the trial back unfinished."""
+    leases.release(context, lease, message)
+
+
+@router.put("/{lease}/outcome")
+def settle(lease: UUID, outcome: Outcome, context: ServiceContext) -> Settled:
+    """End the lease with its outcome; a repeat is answered as the first was."""
+    return leases.settle(context, lease, outcome)

@@ -1,0 +1,70 @@
+"""Who may come in: ASGI middleware in front of everything, mounted applications included; default deny."""
+
+import base64
+import binascii
+import hmac
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from service.api.problems import respond
+from trimtab.contract.problems import BadHost, Problem, Unauthorized
+
+PUBLIC = frozenset({"/livez", "/readyz"})
+LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Lets a request through that carries the token; without a token, one that asks for this machine by name.
+
+    The second rule keeps a web page in the user's browser from reaching an open service by DNS rebinding.
+    """
+
+    app: ASGIApp
+    token: str | None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass lifespan events and allowed requests on; answer the others."""
+        if scope["type"] == "http" and (problem := self._refusal(scope)) is not None:
+            await respond(problem)(scope, receive, send)
+            return
+        await self.app(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> Problem | None:
+        headers = _headers(scope["headers"])
+        if self.token is None:
+            return None if _is_loopback(headers.get(b"host", b"")) else BadHost()
+        if scope["path"] in PUBLIC or self._knows_token(headers.get(b"authorization", b"")):
+            return None
+        return Unauthorized()
+
+    def _knows_token(self, authorization: bytes) -> bool:
+        scheme, _, credentials = authorization.partition(b" ")
+        given = credentials.strip()
+        if (
+            scheme.lower() == b"basic"
+        ):  # what a browser can send to the dashboard: any user, the token as password
+            given = _password(given)
+        elif scheme.lower() != b"bearer":
+            return False
+        assert self.token is not None  # noqa: S101 - only asked where there is one
+        return hmac.compare_digest(given, self.token.encode())
+
+
+def _password(credentials: bytes) -> bytes:
+    try:
+        return base64.b64decode(credentials, validate=True).partition(b":")[2]
+    except (binascii.Error, ValueError):
+        return b""
+
+
+def _headers(raw: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
+    return dict(raw)
+
+
+def _is_loopback(host: bytes) -> bool:
+    name = host.decode("latin-1").lower()
+    without_port = name.rsplit(":", 1)[0] if not name.endswith("]") else name
+    return without_port in LOOPBACK_NAMES

@@ -1,0 +1,59 @@
+"""Routes of workers and of their artifacts."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+
+from service.api.bodies import JsonRoute
+from service.api.dependencies import ServiceContext
+from service.use_cases import artifacts, workers
+from trimtab.contract.message import Sha256
+from trimtab.contract.workers import Registration, Worker, Workers
+
+router = APIRouter(prefix="/v1", route_class=JsonRoute, tags=["workers"])
+
+LARGEST_ARTIFACT_BYTES = 16 * 2**30
+
+ArtifactName = Annotated[Sha256, Path()]
+
+
+@router.post("/workers", status_code=201)
+def register_worker(registration: Registration, context: ServiceContext) -> Worker:
+    """Introduce a worker process; the answer has its id."""
+    return workers.register(context, registration)
+
+
+@router.get("/workers")
+def list_workers(context: ServiceContext) -> Workers:
+    """Workers, the last registered first."""
+    return workers.newest(context)
+
+
+@router.put(
+    "/artifacts/{sha256}",
+    status_code=201,
+    max_body_size=LARGEST_ARTIFACT_BYTES,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {
+                "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
+            },
+        }
+    },
+)
+async def put_artifact(
+    sha256: ArtifactName, request: Request, context: ServiceContext
+) -> Response:
+    """Upload bytes under their sha256; streamed, whole or not at all."""
+    size = await context.artifacts.receive(sha256, request.stream())
+    await run_in_threadpool(artifacts.record, context, sha256, size)
+    return Response(status_code=201)
+
+
+@router.get("/artifacts/{sha256}", response_class=FileResponse)
+def get_artifact(sha256: ArtifactName, context: ServiceContext) -> FileResponse:
+    """Download bytes by their sha256."""
+    return FileResponse(artifacts.path(context, sha256), media_type="application/octet-stream")

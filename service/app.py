@@ -1,0 +1,111 @@
+"""Assembly: settings in, an ASGI application out. Nothing happens before its lifespan begins."""
+
+import asyncio
+import threading
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from functools import partial
+from importlib.metadata import version
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp
+
+from service import housekeeping
+from service.api import events, health, leases, problems, studies, workers
+from service.api.security import Guard
+from service.domain.facts import Changes, Cursor
+from service.housekeeping import Readiness
+from service.pages.dashboard import Dispatcher, optuna_dashboard
+from service.sampling import Sampling
+from service.settings import Settings
+from service.storage import bell, engine, optuna_view
+from service.storage import events as event_rows
+from service.storage.artifacts import Folder
+from service.storage.engine import Database
+from service.use_cases.context import Context
+from service.waiting import Waiters
+
+LARGEST_BODY_BYTES = 1 << 20
+
+
+def create_app(settings: Settings) -> ASGIApp:
+    """Put the rooms together around the database that the settings name.
+
+    Raises:
+        ValueError: the settings name no database, or one that is not Postgres.
+    """
+    if settings.database_url is None:
+        raise ValueError("no database: set TRIMTAB_DATABASE_URL")
+    database = engine.connect(
+        settings.database_url.get_secret_value(), pool_size=settings.pool_size
+    )
+    context = Context(database, _sampling(database), Folder(settings.artifacts))
+    readiness = Readiness()
+    app = _api(context, readiness, settings)
+    dashboard = partial(_dashboard, database, readiness)
+    token = settings.token.get_secret_value() if settings.token else None
+    return Guard(Dispatcher(app, dashboard), token)
+
+
+def _api(context: Context, readiness: Readiness, settings: Settings) -> FastAPI:
+    waiters = Waiters()
+    app = FastAPI(
+        title="trimtab",
+        version=version("trimtab"),
+        lifespan=partial(_lifespan, context, readiness, waiters, settings.sweep_every_s),
+        responses=problems.DECLARED,
+        max_body_size=LARGEST_BODY_BYTES,
+        generate_unique_id_function=lambda route: route.name,
+        redirect_slashes=False,
+    )
+    app.state.context, app.state.readiness, app.state.waiters = context, readiness, waiters
+    for router in (studies.router, leases.router, workers.router, events.router, health.router):
+        app.include_router(router)
+    problems.install(app)
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(
+    context: Context, readiness: Readiness, waiters: Waiters, every_s: float, _app: FastAPI
+) -> AsyncGenerator[None]:
+    stop = threading.Event()
+    waiters.bind(asyncio.get_running_loop())
+    listener = threading.Thread(
+        target=bell.listen,
+        args=(context.database, waiters.ring, stop),
+        name="bell",
+        daemon=True,
+    )
+    keeper = threading.Thread(
+        target=partial(
+            housekeeping.keep,
+            context,
+            readiness,
+            stop,
+            every_s=every_s,
+            on_ready=listener.start,
+        ),
+        name="housekeeping",
+        daemon=True,
+    )
+    keeper.start()
+    yield
+    stop.set()
+    await asyncio.to_thread(keeper.join, 5.0)
+    context.database.engine.dispose()
+
+
+def _sampling(database: Database) -> Sampling:
+    def read(study_id: int, cursor: Cursor | None) -> Changes:
+        with database.statements() as connection:
+            return event_rows.changes(connection, study_id, cursor)
+
+    return Sampling(read, time.monotonic)
+
+
+def _dashboard(database: Database, readiness: Readiness) -> ASGIApp | None:
+    if not readiness.ready.is_set():
+        return None
+    return optuna_dashboard(optuna_view.cached(database))

@@ -1,0 +1,54 @@
+"""The service's settings: environment variables with the prefix `TRIMTAB_`, or arguments of `python -m service`."""
+
+import ipaddress
+from pathlib import Path
+from typing import Self
+
+from pydantic import Field, SecretStr, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Where to listen, where to keep things, and how often to tidy."""
+
+    model_config = SettingsConfigDict(env_prefix="TRIMTAB_", frozen=True, extra="ignore")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    """0 takes any free port."""
+    token: SecretStr | None = None
+    """The shared bearer token; needed to listen on anything but loopback."""
+    database_url: SecretStr | None = None
+    """A Postgres; without one, an embedded Postgres is kept below `data_dir`."""
+    data_dir: Path = Path(".trimtab")
+    artifacts_dir: Path | None = None
+    """Checkpoints and models, shared by replicas; by default `data_dir/artifacts`."""
+    sweep_every_s: float = Field(default=5.0, gt=0, le=60)
+    """Seconds between two looks for expired leases."""
+    pool_size: int = Field(default=20, ge=1, le=200)
+    """Database connections kept open."""
+
+    @model_validator(mode="after")
+    def _no_open_door(self) -> Self:
+        if self.token is None and not self.is_loopback:
+            raise ValueError(
+                f"refusing to listen on {self.host} without a token: set TRIMTAB_TOKEN"
+            )
+        if self.token is not None and not self.token.get_secret_value().strip():
+            raise ValueError("TRIMTAB_TOKEN is empty")
+        return self
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether only this machine can reach the service."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def artifacts(self) -> Path:
+        """The folder of the artifacts."""
+        return self.artifacts_dir or self.data_dir / "artifacts"

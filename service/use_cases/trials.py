@@ -1,0 +1,70 @@
+"""Trials as people read them."""
+
+from service.storage import studies, trials
+from service.use_cases.context import Context
+from trimtab.contract.problems import StudyNotFound, TrialNotFound
+from trimtab.contract.trials import Attempt, IntermediateValue, Trial, TrialPage, TrialState
+
+
+def page(
+    context: Context, name: str, *, after: int | None, size: int, state: TrialState | None
+) -> TrialPage:
+    """Trials in the order of their numbers.
+
+    Raises:
+        StudyNotFound: there is no study of this name.
+    """
+    with context.database.statements() as connection:
+        study = studies.by_name(connection, name)
+        if study is None:
+            raise StudyNotFound
+        rows = trials.page(
+            connection,
+            study.study_id,
+            after=-1 if after is None else after,
+            size=size,
+            state=state,
+        )
+    return TrialPage(trials=tuple(_shape(row, []) for row in rows))
+
+
+def read(context: Context, name: str, number: int) -> Trial:
+    """One trial with its attempts.
+
+    Raises:
+        StudyNotFound, TrialNotFound: there is no such study, or no such trial in it.
+    """
+    with context.database.statements() as connection:
+        study = studies.by_name(connection, name)
+        if study is None:
+            raise StudyNotFound
+        row = trials.read(connection, study.study_id, number)
+        if row is None:
+            raise TrialNotFound
+        return _shape(row, trials.attempts(connection, row.trial_id))
+
+
+def _shape(row: trials.TrialRow, attempts: list[trials.AttemptRow]) -> Trial:
+    return Trial(
+        number=row.number,
+        state=row.state,
+        hyperparameters=row.hyperparameters,
+        value=row.value,
+        curve=tuple(IntermediateValue(step=step, value=value) for step, value in row.curve),
+        crashes=row.crashes,
+        error_kind=row.error_kind,
+        error_message=row.error_message,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        attempts=tuple(
+            Attempt(
+                fence=attempt.fence,
+                worker=attempt.worker,
+                started_at=attempt.started_at,
+                ended_at=attempt.ended_at,
+                outcome=attempt.outcome,
+            )
+            for attempt in attempts
+        ),
+    )
