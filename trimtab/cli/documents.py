@@ -41,13 +41,8 @@ def parse(text: str, source: str) -> object:
     Raises:
         problems.Invalid: it is not one YAML document of plain values.
     """
-    loader = _loader()(text)
     try:
-        node = loader.get_single_node()
-        if node is None:
-            raise problems.Invalid(f"{source} is empty.")
-        _check_nodes(node, source)
-        return loader.construct_document(node)
+        return _construct(text, source)
     except yaml.MarkedYAMLError as error:
         raise problems.Invalid(f"{source} cannot be read as YAML: {_explain(error)}") from None
     except yaml.YAMLError as error:
@@ -57,6 +52,16 @@ def parse(text: str, source: str) -> object:
         raise problems.Invalid(f"{source} is nested too deeply.") from None
     except (ValueError, OverflowError) as error:
         raise problems.Invalid(f"{source} holds a value that is none: {error}") from None
+
+
+def _construct(text: str, source: str) -> object:
+    loader = _loader()(text)
+    try:
+        node = loader.get_single_node()
+        if node is None:
+            raise problems.Invalid(f"{source} is empty.")
+        _check_nodes(node, source)
+        return loader.construct_document(node)
     finally:
         loader.dispose()
 

@@ -1,0 +1,217 @@
+"""The command line as a person meets it: what it prints where, and how it ends."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+import stamina
+
+from tests.unit.cli.played_service import BEST, STUDIES, STUDY, TRIAL, TRIALS, Played
+from tests.unit.cli.test_documents import GOOD
+from trimtab.cli import app, terminal
+from trimtab.client import Client
+from trimtab.contract import problems
+from trimtab.contract.message import Message
+from trimtab.contract.studies import Best, Study, StudyPage
+from trimtab.contract.trials import Trial, TrialPage
+
+
+@pytest.fixture(autouse=True)
+def no_pause_between_retries() -> Iterator[None]:
+    with stamina.set_testing(True, attempts=1):
+        yield
+
+
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Played:
+    played = Played()
+
+    def client(_: terminal.Terminal) -> Client:
+        return Client("http://service.test", transport=httpx2.MockTransport(played.handle))
+
+    monkeypatch.setattr(terminal.Terminal, "client", client)
+    return played
+
+
+@pytest.fixture
+def study_file(tmp_path: Path) -> str:
+    file = tmp_path / "study.yaml"
+    file.write_text(GOOD)
+    return str(file)
+
+
+def test_global_options_may_stand_anywhere() -> None:
+    assert app.hoist(
+        ["study", "list", "-o", "json", "--server=http://x", "--page-size", "3"]
+    ) == [
+        "-o",
+        "json",
+        "--server=http://x",
+        "study",
+        "list",
+        "--page-size",
+        "3",
+    ]
+    assert app.hoist(["predict", "--", "-o", "x.png"]) == ["predict", "--", "-o", "x.png"]
+
+
+def test_without_a_service_the_exit_code_is_3(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["--server", "http://127.0.0.1:1", "study", "list"]) == 3
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "Service unreachable" in said.err
+    assert "http://127.0.0.1:1" in said.err
+    assert "Traceback" not in said.err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["study", "lst"],
+        ["study", "show"],
+        ["trial", "show", "digits", "one"],
+        ["trial", "list", "digits", "--state", "lost"],
+        ["study", "list", "--page-size", "0"],
+        ["-o", "yaml", "study", "list"],
+        ["predict", "--model", "m.safetensors"],
+        ["predict", "--model", "m.safetensors", "--builtin", "digits", "a.png"],
+        ["pretrain", "cats", "--out", "x"],
+        ["server", "--port", "70000"],
+        ["nonsense"],
+    ],
+)
+def test_wrong_usage_has_exit_code_2_and_says_where_help_is(
+    arguments: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run(arguments) == 2
+    assert "--help" in capsys.readouterr().err
+
+
+def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["--version"]) == 0
+    assert capsys.readouterr().out.startswith("trimtab ")
+
+
+def test_a_faulty_document_never_reaches_the_network(
+    tmp_path: Path, service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(GOOD.replace("low: 1e-5", "low: 5"))
+    assert app.run(["study", "create", "-f", str(file)]) == 1
+    assert "/space/learning_rate: low must not be above high" in capsys.readouterr().err
+    assert service.seen == []
+
+
+def test_a_study_is_created_and_shown(
+    study_file: str, service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("POST /v1/studies", STUDY)
+    assert app.run(["study", "create", "-f", study_file]) == 0
+    assert "digits" in capsys.readouterr().out
+
+
+def test_an_existing_name_is_refused_with_a_hint(
+    study_file: str, service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.refuse("POST /v1/studies", problems.StudyExists())
+    assert app.run(["study", "create", "-f", study_file]) == 1
+    said = capsys.readouterr().err
+    assert "A study of this name exists." in said
+    assert "hint: choose another `name`" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "request_line", "message", "answer"),
+    [
+        (["study", "list"], "GET /v1/studies", StudyPage, STUDIES),
+        (["study", "show", "digits"], "GET /v1/studies/digits", Study, STUDY),
+        (["study", "best", "digits"], "GET /v1/studies/digits/best", Best, BEST),
+        (["study", "pause", "digits"], "POST /v1/studies/digits:pause", Study, STUDY),
+        (["study", "resume", "digits"], "POST /v1/studies/digits:resume", Study, STUDY),
+        (["study", "stop", "digits"], "POST /v1/studies/digits:stop", Study, STUDY),
+        (["study", "cancel", "digits"], "POST /v1/studies/digits:cancel", Study, STUDY),
+        (["trial", "list", "digits"], "GET /v1/studies/digits/trials", TrialPage, TRIALS),
+        (["trial", "show", "digits", "3"], "GET /v1/studies/digits/trials/3", Trial, TRIAL),
+    ],
+)
+def test_every_answer_can_be_had_as_a_table_and_as_json(
+    arguments: list[str],
+    request_line: str,
+    message: type[Message],
+    answer: dict[str, Any],
+    service: Played,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    service.answer(request_line, answer)
+    assert app.run(arguments) == 0
+    assert capsys.readouterr().out.strip()
+    assert app.run([*arguments, "-o", "json"]) == 0
+    shown = message.model_validate_json(capsys.readouterr().out)
+    assert shown == message.model_validate(answer)
+
+
+def test_a_running_study_is_not_removed_and_the_hint_says_how(
+    service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.refuse("DELETE /v1/studies/digits", problems.StudyNotIdle())
+    assert app.run(["study", "rm", "digits"]) == 1
+    assert "trimtab study cancel" in capsys.readouterr().err
+
+
+def test_a_best_model_is_saved(
+    tmp_path: Path, service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("GET /v1/studies/digits/best", BEST)
+    service.answer("GET /v1/studies/digits/model", b"weights")
+    target = tmp_path / "best.safetensors"
+    assert app.run(["study", "best", "digits", "--model", str(target)]) == 0
+    assert target.read_bytes() == b"weights"
+    assert "96.25 %" in capsys.readouterr().out
+
+
+def test_a_file_that_cannot_be_written_is_an_error_without_a_traceback(
+    tmp_path: Path, service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("GET /v1/studies/digits/best", BEST)
+    service.answer("GET /v1/studies/digits/model", b"weights")
+    (tmp_path / "file").write_text("")
+    assert app.run(["study", "best", "digits", "--model", str(tmp_path / "file" / "m")]) == 1
+    assert "error:" in capsys.readouterr().err
+
+
+def test_watching_prints_plain_lines_where_there_is_no_terminal(
+    service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("GET /v1/studies/digits", STUDY)
+    service.answer("GET /v1/studies/digits/trials/3", TRIAL)
+    service.stream(
+        "digits", ("study_created", None), ("trial_completed", 3), ("study_done", None)
+    )
+    assert app.run(["study", "show", "digits", "--watch"]) == 0
+    said = capsys.readouterr().out
+    assert "trial 3 completed  91.00 % after 3 epochs  learning_rate=0.001" in said
+    assert "study done" in said
+
+
+def test_watching_as_json_keeps_the_standard_output_for_the_answer(
+    service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("GET /v1/studies/digits", STUDY)
+    service.stream("digits", ("study_done", None))
+    assert app.run(["study", "show", "digits", "--watch", "-o", "json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["name"] == "digits"
+    assert "study done" in said.err
+
+
+def test_a_message_from_afar_cannot_rewrite_the_terminal(
+    service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.refuse("GET /v1/studies/digits", problems.Conflict("[bold]\x1b[2Jgone[/nothing]"))
+    assert app.run(["study", "show", "digits"]) == 1
+    said = capsys.readouterr().err
+    assert "\x1b[2J" not in said
+    assert "[bold]\ufffd[2Jgone[/nothing]" in said
