@@ -15,8 +15,8 @@ def devices() -> tuple[str, ...]:
 
 def free_port(preferred: int, host: str = "127.0.0.1") -> int:
     """The preferred port, or the next free one above it; 0, which means any, when all those are taken."""
-    ports = range(preferred, min(preferred + TRIES, 65536))
-    return next((port for port in ports if port and _is_free(port, host)), 0)
+    ports = range(preferred, min(preferred + TRIES, 65536)) if preferred else ()
+    return next((port for port in ports if _is_free(port, host)), 0)
 
 
 def _count_gpus() -> int:

@@ -1,0 +1,135 @@
+"""The live view: what it says of a study at each moment."""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+from rich.console import Console, RenderableType
+
+from tests.unit.cli.played_service import STUDY, TRIAL
+from trimtab.cli import board, tables
+from trimtab.cli.watch import Reckoning, Snapshot
+from trimtab.contract.events import Event, EventKind
+from trimtab.contract.studies import Study
+from trimtab.contract.trials import IntermediateValue, Trial
+
+
+def study(**changes: Any) -> Study:
+    return Study.model_validate({**STUDY, "state": "active", "final": None, **changes})
+
+
+def trial(**changes: Any) -> Trial:
+    return Trial.model_validate({**TRIAL, **changes})
+
+
+def event(kind: EventKind, number: int | None = None) -> Event:
+    at = datetime(2026, 11, 1, 12, tzinfo=UTC)
+    return Event(cursor="1", at=at, kind=kind, trial_number=number, body={})
+
+
+def snapshot(shown: Study, *events: Event, seconds_left: float | None = None) -> Snapshot:
+    return Snapshot(shown, {3: trial()}, events, seconds_left)
+
+
+def drawn(view: RenderableType) -> str:
+    console = Console(width=110, force_terminal=False, markup=False)
+    with console.capture() as captured:
+        console.print(view)
+    return captured.get()
+
+
+def test_the_board_says_how_far_how_good_what_was_saved_and_how_long() -> None:
+    text = drawn(board.board(snapshot(study(), seconds_left=75.0)))
+    for part in (
+        "digits  active",
+        "4 of 16",
+        "3 completed, 1 pruned",
+        "96.25 % validation accuracy, trial 3",
+        "30 trained, 10 saved by stopping early (25%)",
+        "about 75 s",
+        "learning_rate=0.001",
+    ):
+        assert part in text
+
+
+def test_a_study_without_anything_yet_says_so() -> None:
+    text = drawn(board.board(Snapshot(study(best=None, progress={}), {}, (), None)))
+    assert "none yet" in text
+    assert "not known yet" in text
+
+
+@pytest.mark.parametrize(
+    ("state", "said"),
+    [("finalising", "sealed test set"), ("done", "done"), ("cancelled", "cancelled")],
+)
+def test_time_left_names_what_comes_when_the_search_is_over(state: str, said: str) -> None:
+    assert said in board.time_left(snapshot(study(state=state)))
+
+
+def test_a_line_is_written_for_each_settled_trial_and_each_change_of_the_study() -> None:
+    seen = snapshot(
+        study(),
+        event("study_created"),
+        event("reported", 3),
+        event("trial_pruned", 3),
+        event("trial_failed", 9),
+    )
+    written = board.lines(seen)
+    assert [line.split("  ", 1)[1].split("  ")[0] for line in written] == [
+        "study created",
+        "trial 3 pruned",
+        "trial 9 failed",
+    ]
+    assert "91.00 % after 3 epochs" in written[1]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "words"),
+    [(0.2, "1 s"), (98, "98 s"), (100, "2 min"), (3590, "1 h 0 min"), (7500, "2 h 5 min")],
+)
+def test_durations_are_told_as_people_tell_them(seconds: float, words: str) -> None:
+    assert board.duration(seconds) == words
+
+
+def test_time_left_is_reckoned_from_the_pace_since_we_look() -> None:
+    reckoning = Reckoning(study(progress={"completed": 2}), begun_at=100.0)
+    later = study(progress={"completed": 4, "pruned": 1, "failed": 1})
+    assert reckoning.seconds_left(later, now=140.0) == pytest.approx(100.0)
+
+
+@pytest.mark.parametrize(
+    "now",
+    [
+        study(progress={"completed": 2}),
+        study(state="finalising"),
+        study(progress={"completed": 16}),
+    ],
+)
+def test_there_is_no_reckoning_without_a_settled_trial_or_without_a_rest(now: Study) -> None:
+    reckoning = Reckoning(study(progress={"completed": 2}), begun_at=100.0)
+    assert reckoning.seconds_left(now, now=140.0) is None
+
+
+def test_a_curve_runs_from_its_lowest_to_its_highest_value() -> None:
+    points = tuple(
+        IntermediateValue(step=n, value=v) for n, v in enumerate([0.1, None, 0.5, 0.9])
+    )
+    assert tables.curve(points) == "▁x▅█"
+    assert tables.curve(points[:1]) == "▁"
+    assert tables.curve(points[1:2]) == "x"
+
+
+def test_a_study_that_is_done_shows_before_and_after() -> None:
+    text = drawn(tables.study(Study.model_validate(STUDY)))
+    assert "97.00 %" in text
+    assert "before fine-tuning" in text
+    assert "11.00 %" in text
+
+
+def test_a_failed_trial_shows_its_kind_and_message() -> None:
+    failed = trial(
+        state="failed", value=None, error_kind="oom", error_message="no memory\x1b[2J"
+    )
+    text = drawn(tables.trial(failed))
+    assert "oom: no memory" in text
+    assert "\x1b" not in text
