@@ -87,7 +87,9 @@ class RunnerProcess:
             for message in read_news(news):
                 self._tell(Said(self.pid, message))
         except ValidationError as error:
-            self.kill(Failed(error="crashed", message=f"The runner garbled: {error}"))
+            log.debug("what the runner said", exc_info=error)
+            message = "The training process said what is no message of ours."
+            self.kill(Failed(error="crashed", message=message, retryable=True))
         self._tell(Died(self.pid, self._explain(self._bury())))
 
     def _bury(self) -> int:

@@ -51,9 +51,12 @@ class ScriptedService:
     verdicts: dict[int, Verdict] = field(default_factory=dict[int, Verdict])
     """By step, for reports."""
     heartbeat_verdict: Verdict = "continue"
+    ttl_s: float = 0.4
+    """Short, so that heartbeats come often."""
     lost: set[UUID] = field(default_factory=set[UUID])
     refusals: dict[str, problems.Problem] = field(default_factory=dict[str, problems.Problem])
     """By verb: refuse it so, as long as it stands here."""
+    refused: list[str] = field(default_factory=list[str])
     deaf_after: set[str] = field(default_factory=set[str])
     """Verbs that are carried out once, but whose first answer never arrives."""
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -67,7 +70,7 @@ class ScriptedService:
         """Wait until the condition holds."""
         with self.changed:
             assert self.changed.wait_for(condition, within_s), (
-                f"did not happen within {within_s} s; calls: {self.calls}"
+                f"did not happen within {within_s} s; calls: {[call.verb for call in self.calls][:50]}"
             )
 
     def answer(self, verb: str, about: str, body: bytes) -> Message | bytes | None:
@@ -75,6 +78,7 @@ class ScriptedService:
         with self.changed:
             try:
                 if verb in self.refusals:
+                    self.refused.append(verb)
                     raise self.refusals[verb]
                 if verb == "upload":
                     self._store(about, body)
@@ -104,9 +108,9 @@ class ScriptedService:
                     raise problems.LeaseLost
                 if verb == "reports":
                     step = body["reports"][-1]["step"]
-                    return Answer(verdict=self.verdicts.get(step, "continue"), ttl_s=60)
+                    return Answer(verdict=self.verdicts.get(step, "continue"), ttl_s=self.ttl_s)
                 if verb == "heartbeat":
-                    return Answer(verdict=self.heartbeat_verdict, ttl_s=0.4)
+                    return Answer(verdict=self.heartbeat_verdict, ttl_s=self.ttl_s)
                 return AnySettled(state="completed") if verb == "outcome" else None
             case _:
                 return None
