@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab.cli import tables
-from trimtab.cli.watch import Snapshot, count_settled
+from trimtab.cli.watch import SHOWN_TRIALS, Snapshot, count_settled
 from trimtab.contract.events import Event
 from trimtab.contract.studies import Study
 from trimtab.contract.trials import Trial
@@ -63,7 +63,15 @@ def _summary(snapshot: Snapshot) -> RenderableType:
     grid.add_row("best so far", _best(study))
     grid.add_row("epochs", tables.epochs(study.progress.epochs, study.progress.epochs_saved))
     grid.add_row("time left", time_left(snapshot))
+    if failure := _last_failure(snapshot):
+        grid.add_row("last failure", Text(failure, style="red"))
     return grid
+
+
+def _last_failure(snapshot: Snapshot) -> str:
+    failed = [trial for trial in snapshot.trials.values() if trial.error_kind]
+    last = max(failed, key=lambda trial: trial.number, default=None)
+    return "" if last is None else f"trial {last.number}: {tables.failure(last)}"
 
 
 def _bar(study: Study) -> RenderableType:
@@ -108,7 +116,7 @@ def _latest(snapshot: Snapshot) -> RenderableType:
     for column in ("trial", "state", "accuracy", "epochs", "curve"):
         table.add_column(column, no_wrap=True, header_style="dim")
     table.add_column("hyperparameters", overflow="ellipsis", no_wrap=True, header_style="dim")
-    for _, trial in sorted(snapshot.trials.items()):
+    for _, trial in sorted(snapshot.trials.items())[-SHOWN_TRIALS:]:
         table.add_row(*tables.trial_row(trial))
     return table
 
@@ -131,6 +139,8 @@ def _line(snapshot: Snapshot, event: Event) -> str:
 
 
 def _value(trial: Trial) -> str:
+    if trial.error_kind:
+        return f"  {tables.failure(trial)}"
     reached = tables.percent(tables.reached(trial))
     chosen = tables.hyperparameters(trial.hyperparameters)
     return f"  {reached} after {len(trial.curve)} epochs  {chosen}"

@@ -144,11 +144,15 @@ def _submit(client: Client) -> Study:
 
 def _winner(client: Client, study: Study, data_dir: Path) -> Winner:
     if study.best is None or study.final is None:
-        raise problems.NoModel(
-            f"Study {study.name} is {study.state} without a model: {study.problem or 'no reason given'}"
-        )
+        raise problems.NoModel(_why_without_model(client, study))
     model = data_dir / "models" / f"{study.name}.safetensors"
     return Winner(study, study.best, study.final, client.download_model(study.name, model))
+
+
+def _why_without_model(client: Client, study: Study) -> str:
+    what = f"Study {study.name} is {study.state} without a model: {study.problem or 'no reason given'}"
+    failed = client.trials(study.name, state="failed", page_size=1).trials
+    return what + "".join(f"\ntrial {t.number}: {tables.failure(t)}" for t in failed)
 
 
 def _result(

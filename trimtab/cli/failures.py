@@ -12,7 +12,7 @@ HINTS: Mapping[type[problems.Problem], str] = {
     problems.StudyNotFound: "`trimtab study list` lists the studies",
     problems.TrialNotFound: "`trimtab trial list STUDY` lists the study's trials",
     problems.NoCompletedTrial: "`trimtab study show STUDY --watch` follows the study until it has one",
-    problems.NoModel: "`trimtab study show STUDY` shows how far the study is",
+    problems.NoModel: "`trimtab study show STUDY` shows how far it is, `trimtab trial list STUDY` what went wrong",
     problems.StudyExists: "choose another `name`, or remove that study: `trimtab study rm STUDY`",
     problems.StudyNotActive: "`trimtab study show STUDY` shows its state",
     problems.StudyNotIdle: "`trimtab study cancel STUDY`, then again once no trial is running",

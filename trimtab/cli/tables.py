@@ -88,8 +88,7 @@ def trial(answer: Trial) -> RenderableType:
         ("crashes", Text(str(answer.crashes))),
     ]
     if answer.error_kind:
-        reason = f"{answer.error_kind}: {answer.error_message or ''}"
-        rows.append(("failure", Text(printable(reason), style="red")))
+        rows.append(("failure", Text(failure(answer), style="red")))
     for attempt in answer.attempts:
         outcome = attempt.outcome or "running"
         rows.append((f"attempt {attempt.fence}", Text(f"{outcome}, by {attempt.worker}")))
@@ -113,6 +112,11 @@ def reached(trial: Trial) -> float | None:
     if trial.value is not None:
         return trial.value
     return max((p.value for p in trial.curve if p.value is not None), default=None)
+
+
+def failure(trial: Trial) -> str:
+    """Why a trial failed: the kind, then the message."""
+    return printable(f"{trial.error_kind}: {trial.error_message or 'no message'}")
 
 
 def state(name: str) -> Text:

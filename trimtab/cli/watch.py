@@ -19,6 +19,9 @@ GATHER_S = 0.25
 CHECK_S = 1.0
 SHOWN_TRIALS = 10
 
+MOST_READ = 50
+"""Of a batch that touches more trials than that, as the first one of an old study may, the last are read."""
+
 
 @dataclass(frozen=True)
 class Snapshot:
@@ -26,7 +29,7 @@ class Snapshot:
 
     study: Study
     trials: Mapping[int, Trial]
-    """The trials with the highest numbers."""
+    """Those that the events touched, and a few before them."""
     events: tuple[Event, ...]
     seconds_left: float | None
     """How long the search may still take; None while there is nothing to reckon with."""
@@ -77,12 +80,11 @@ def count_settled(study: Study) -> int:
 def _refresh(
     client: Client, name: str, trials: dict[int, Trial], events: tuple[Event, ...]
 ) -> None:
-    changed = {event.trial_number for event in events if event.trial_number is not None}
-    shown = sorted(changed | set(trials))[-SHOWN_TRIALS:]
-    for number in changed.intersection(shown):
-        trials[number] = client.trial(name, number)
-    for number in set(trials).difference(shown):
+    for number in sorted(trials)[:-SHOWN_TRIALS]:
         del trials[number]
+    changed = {event.trial_number for event in events if event.trial_number is not None}
+    for number in sorted(changed)[-MOST_READ:]:
+        trials[number] = client.trial(name, number)
 
 
 @dataclass(frozen=True)

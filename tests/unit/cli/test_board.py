@@ -133,3 +133,10 @@ def test_a_failed_trial_shows_its_kind_and_message() -> None:
     text = drawn(tables.trial(failed))
     assert "oom: no memory" in text
     assert "\x1b" not in text
+
+
+def test_the_board_and_the_lines_say_why_a_trial_failed() -> None:
+    failed = trial(state="failed", value=None, error_kind="oom", error_message="no memory")
+    seen = Snapshot(study(), {3: failed}, (event("trial_failed", 3),), None)
+    assert "trial 3: oom: no memory" in drawn(board.board(seen))
+    assert "trial 3 failed  oom: no memory" in board.lines(seen)[0]
