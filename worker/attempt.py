@@ -189,6 +189,9 @@ class Attempt:
                     "%s: checkpoint of step %d is gone: %s", self.name, wanted.step, error
                 )
                 break
+        if self.lease.kind == "final":
+            # Another epoch's weights would be another model.
+            return () if newest is None else (newest,)
         found = (newest, checkpoints.earlier(self._folder, wanted))
         return tuple(state for state in found if state is not None)
 

@@ -49,7 +49,7 @@ def save(
             raise
         prune(folder, keep=kept, newest=1)
         saved = _place(folder, step, fill)
-    prune(folder, keep=kept)
+    prune(folder, keep=(*kept, saved.sha256))
     return saved
 
 

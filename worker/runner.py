@@ -1,0 +1,244 @@
+"""The training process: imports torch once, stays warm from trial to trial, and speaks to its agent alone."""
+
+import argparse
+import errno
+import gc
+import logging
+import os
+import re
+import signal
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from trimtab import lifeline
+from trimtab.contract.leases import Completed, Failed, Outcome, Pruned, Report
+from worker import data, devices, durable
+from worker.agent_line import AgentLine
+from worker.failures import failure_of
+from worker.pipe_messages import (
+    Ended,
+    EpochDone,
+    Ready,
+    Refused,
+    RunTrial,
+    StoredFile,
+)
+from worker.saver import Saver
+from worker.signs_of_life import Cancelled, SignsOfLife
+from worker.training import backbones
+from worker.training.errors import CheckpointError
+from worker.training.files import SafetensorError
+from worker.training.final import final_evaluation
+from worker.training.fit import EpochResult, fit
+from worker.training.state import FitState
+
+log = logging.getLogger(__name__)
+
+NOTHING_YET = -1.0
+"""Below any accuracy."""
+_OS_ERROR = re.compile(r"os error (\d+)")
+
+
+class NoCheckpoint(CheckpointError):
+    """A final lease came without a training state that can be read."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What every trial of this process works on."""
+
+    line: AgentLine
+    device: torch.device
+    cache_dir: Path
+
+
+@dataclass(frozen=True)
+class Storable:
+    """A training state whose file errors are the operating system's, as `checkpoints.save` expects them."""
+
+    state: FitState
+
+    @property
+    def epoch(self) -> int:
+        """The last finished epoch, from 0."""
+        return self.state.epoch
+
+    def save(self, path: Path) -> None:
+        """Write it to a file.
+
+        Raises:
+            OSError: the disk does not take it.
+        """
+        try:
+            self.state.save(path)
+        except SafetensorError as error:
+            number = _OS_ERROR.search(str(error))
+            raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run trials until the agent is gone."""
+    arguments = _parser().parse_args(argv)
+    lifeline.watch(arguments.lifeline, lambda: os._exit(0))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Sent to every process of a machine or a group; the agent decides when this one leaves.
+        signal.signal(number, signal.SIG_IGN)
+    devices.volunteer_for_oom_kill()
+    logging.basicConfig(
+        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO
+    )
+    line = AgentLine(arguments.orders, arguments.news)
+    try:
+        device = torch.device(devices.choose(arguments.device, torch.cuda.device_count()))
+    except devices.NoSuchDevice as error:
+        line.say(Refused(message=str(error)))
+        return
+    bench = Bench(line, device, arguments.cache_dir / "data")
+    line.say(_introduction(device))
+    for order in line.trials():
+        line.say(run(bench, order))
+        _tidy(device)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for name in ("--orders", "--news", "--lifeline"):
+        parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--cache-dir", type=Path, required=True)
+    return parser
+
+
+def _introduction(device: torch.device) -> Ready:
+    if device.type == "cuda":
+        name = torch.cuda.get_device_name(device)
+        _, memory = torch.cuda.mem_get_info(device)
+        return Ready(device=f"{device} {name}"[:128], memory_bytes=memory)
+    return Ready(device=str(device), memory_bytes=devices.host_memory_bytes())
+
+
+def _tidy(device: torch.device) -> None:
+    """Give back what the trial held, so that the next one finds all of the device's memory."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def run(bench: Bench, order: RunTrial) -> Ended:
+    """Run one lease to its end, whatever happens in it."""
+    lease = order.lease
+    signs = SignsOfLife(bench.line, lease.lease_id)
+    saver = Saver(order.folder)
+    model: StoredFile | None = None
+    outcome: Outcome | None
+    try:
+        if lease.kind == "final":
+            outcome, model = _evaluate(bench, order, signs)
+        else:
+            outcome = _train(bench, order, signs, saver)
+    except Cancelled:
+        outcome = Failed(error="cancelled")
+    except Exception as error:  # noqa: BLE001 - whatever it is, the agent is told, and goes on
+        outcome = failure_of(error)
+        log.info("%s/%d: %s", lease.study, lease.trial_number, outcome.message)
+    return Ended(
+        lease_id=lease.lease_id,
+        outcome=outcome,
+        newest=saver.newest,
+        best=saver.best,
+        model=model,
+    )
+
+
+def _train(bench: Bench, order: RunTrial, signs: SignsOfLife, saver: Saver) -> Outcome | None:
+    """Train epoch by epoch as the verdicts say; None where the trial was put aside."""
+    lease = order.lease
+    with signs.busy():
+        epochs, best = _begin(bench, order, signs)
+    for epoch in epochs:
+        best = max(best, epoch.validation_accuracy)
+        saver.offer(lambda epoch=epoch: Storable(epoch.state()), is_best=epoch.best)
+        bench.line.say(
+            EpochDone(
+                lease_id=lease.lease_id,
+                report=_report(epoch),
+                newest=saver.newest,
+                best=saver.best,
+            )
+        )
+        match bench.line.verdict(lease.lease_id, epoch.epoch):
+            case "continue":
+                continue
+            case "stop":
+                return Pruned()
+            case "cancel":
+                raise Cancelled
+            case "pause":
+                saver.save(Storable(epoch.state()), is_best=epoch.best)
+                return None
+    saver.save_best()
+    return Completed(value=best)
+
+
+def _begin(
+    bench: Bench, order: RunTrial, signs: SignsOfLife
+) -> tuple[Iterator[EpochResult], float]:
+    """Load data and model, and carry on from the first state that fits; with the best accuracy so far."""
+    lease = order.lease
+    size = backbones.image_size(lease.model, lease.recipe)
+    seen = data.load(lease.task, cache_dir=bench.cache_dir, image_size=size)
+
+    def begin(state: FitState | None) -> Iterator[EpochResult]:
+        model = backbones.build(lease.model, classes=seen.classes, seed=lease.seed)
+        model.register_forward_pre_hook(signs.batch)
+        return fit(
+            model, seen, lease.recipe, seed=lease.seed, device=bench.device, resume=state
+        )
+
+    for saved in order.resume:
+        try:
+            state = FitState.load(saved.path)
+            return begin(state), state.progress.best_accuracy
+        except CheckpointError as error:
+            log.warning("step %d is passed over: %s", saved.step, error)
+    return begin(None), NOTHING_YET
+
+
+def _report(epoch: EpochResult) -> Report:
+    metrics = {
+        "train_loss": epoch.train_loss,
+        "validation_loss": epoch.validation_loss,
+        "seconds": epoch.seconds,
+    }
+    return Report(step=epoch.epoch, value=epoch.validation_accuracy, metrics=metrics)
+
+
+def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcome, StoredFile]:
+    """Measure the winner on the sealed test split, and export it."""
+    lease = order.lease
+    if not order.resume:
+        raise NoCheckpoint("The winner's checkpoint could not be had; see the worker's log.")
+    state = FitState.load(order.resume[0].path)
+    order.folder.mkdir(parents=True, exist_ok=True)
+    path = order.folder / "model.safetensors"
+    with signs.busy():
+        scores = final_evaluation(
+            lease.task,
+            lease.model,
+            lease.recipe,
+            state,
+            cache_dir=bench.cache_dir,
+            device=bench.device,
+            export_to=path,
+        )
+    model = StoredFile(path=path, sha256=durable.sha256_of(path), bytes=path.stat().st_size)
+    metrics = {name: float(value) for name, value in asdict(scores).items()}
+    outcome = Completed(value=scores.test_accuracy, metrics=metrics, model_sha256=model.sha256)
+    return outcome, model
+
+
+if __name__ == "__main__":
+    main()
