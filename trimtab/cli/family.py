@@ -78,6 +78,8 @@ class Family:
         try:
             address = Address.model_validate_json(line, extra="ignore")
         except ValidationError:
+            service.leave(SERVICE_LEAVES_S)
+            service.drain()
             raise problems.Unavailable(
                 f"The service did not start; the end of {service.log}:\n{service.tail()}"
             ) from None
