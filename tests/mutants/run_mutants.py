@@ -19,6 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -148,12 +149,14 @@ def fork_pytest(copy: Path, tests: Sequence[str]) -> int:
             "-p",
             "no:xdist",
             f"--timeout={TEST_TIMEOUT_S}",
+            "-Wignore::pytest.PytestAssertRewriteWarning",
         ]
         code = int(pytest.main([*options, *tests]))
         sys.stdout.flush()
         os._exit(code if imported_from(copy) else WRONG_COPY)
-    finally:
-        os._exit(3)
+    except BaseException:  # noqa: BLE001 - the fork must never go on as if it were the runner
+        os.write(2, traceback.format_exc().encode())
+    os._exit(pytest.ExitCode.INTERNAL_ERROR)
 
 
 def imported_from(copy: Path) -> bool:
