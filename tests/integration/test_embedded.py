@@ -315,14 +315,17 @@ def test_an_innocent_process_with_the_pid_of_a_stale_file_is_left_alone(root: Pa
     with running(root, settings=FAST) as server:
         lines = (server.data_dir / "postmaster.pid").read_text().splitlines(keepends=True)
     account = server.data_dir.stat().st_uid if os.geteuid() == 0 else None
-    with subprocess.Popen(["sleep", "1000"], cwd=server.data_dir, user=account) as innocent:
+    innocent = subprocess.Popen(["sleep", "1000"], cwd=server.data_dir, user=account)
+    try:
         (server.data_dir / "postmaster.pid").write_text(
             "".join([f"{innocent.pid}\n", *lines[1:]])
         )
         with running(root, settings=FAST) as again:
             assert query(again.url, "SELECT 1") == 1
         assert innocent.poll() is None
+    finally:
         innocent.kill()
+        innocent.wait()
 
 
 def test_a_postmaster_of_another_folder_is_not_taken_for_ours(root: Path) -> None:
