@@ -122,7 +122,7 @@ class ActiveStudy:
 
     def _look(self, next_number: int) -> tuple[list[FrozenTrial], int]:
         """Return all that TPE is to know, and a number that no trial in it has."""
-        # Taken before the history is read: what leaves in between is then seen twice, not missed.
+        # Taken before the history is read: what is committed in between is then known twice, not missed.
         in_flight = self._pending.copy()
         with self._reading:
             self._refresh(0.0)

@@ -80,6 +80,11 @@ def test_a_trial_whose_best_value_so_far_reaches_the_median_goes_on():
     )
 
 
+def test_the_median_of_an_even_number_lies_between_the_middle_two():
+    assert median(((0, 0.3),), [0.2, 0.6], 2, startup_trials=1, warmup_epochs=0)
+    assert not median(((0, 0.4),), [0.2, 0.6], 2, startup_trials=1, warmup_epochs=0)
+
+
 def test_nobody_is_pruned_before_enough_trials_have_completed():
     assert not median(((0, 0.1),), [0.3, 0.5], 2, startup_trials=3, warmup_epochs=0)
     assert median(((0, 0.1),), [0.3, 0.5], 3, startup_trials=3, warmup_epochs=0)

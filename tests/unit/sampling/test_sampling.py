@@ -15,7 +15,7 @@ from service.sampling.study import REREAD_AFTER_S, seed_of
 from tests.unit.sampling.ledger import Clock, Ledger, any_values, completed, document
 from trimtab.contract.search_space import Scalar
 
-DEADLINE_S = 30
+DEADLINE_S = 10
 TPE = document()
 SMALL = document({"frozen_stages": {"kind": "int", "low": 0, "high": 2}}, sampler="grid")
 MEDIAN = document(pruner="median", startup_trials=2)
