@@ -198,6 +198,7 @@ class Agent:
             self._cope(problem)
         else:
             self._backoff.reset()
+            self._busy_at = time.monotonic()
             log.info(
                 "%s works for %s on %s", self._plan.label, self._plan.server, self._ready.device
             )
