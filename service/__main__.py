@@ -63,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ValidationError as error:
         for fault in error.errors(include_input=False, include_url=False):
             where = ".".join(str(part) for part in fault["loc"]) or "settings"
-            _say(f"{where}: {fault['msg']}")
+            _say(f"{where}: {fault['msg'].removeprefix('Value error, ')}")
         return 2
     try:
         return _serve(settings, arguments.lifeline)
@@ -90,7 +90,8 @@ def _serve(settings: Settings, lifeline_fd: int | None) -> int:
         server = Server(config)
         if lifeline_fd is not None:
             lifeline.watch(lifeline_fd, lambda: setattr(server, "should_exit", True))
-        asyncio.run(server.serve(sockets=[listening]))
+        with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
+            runner.run(server.serve(sockets=[listening]))
     return 0
 
 

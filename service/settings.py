@@ -1,11 +1,14 @@
 """The service's settings: environment variables with the prefix `TRIMTAB_`, or arguments of `python -m service`."""
 
 import ipaddress
+import re
 from pathlib import Path
 from typing import Self
 
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
+
+_VISIBLE = re.compile(r"[\x21-\x7e]+")
 
 
 class Settings(BaseSettings):
@@ -34,8 +37,10 @@ class Settings(BaseSettings):
             raise ValueError(
                 f"refusing to listen on {self.host} without a token: set TRIMTAB_TOKEN"
             )
-        if self.token is not None and not self.token.get_secret_value().strip():
-            raise ValueError("TRIMTAB_TOKEN is empty")
+        if self.token is not None and not _VISIBLE.fullmatch(self.token.get_secret_value()):
+            raise ValueError(
+                "TRIMTAB_TOKEN must be one or more visible ASCII characters: no client could send it otherwise"
+            )
         return self
 
     @property

@@ -13,7 +13,7 @@ from service.domain.facts import Cursor
 from service.use_cases import events, studies
 from service.use_cases.context import Context
 from service.waiting import Waiters, wait
-from trimtab.contract.problems import FieldError, Invalid
+from trimtab.contract.problems import FieldError, Invalid, StudyNotFound
 
 router = APIRouter(prefix="/v1/studies", tags=["studies"])
 
@@ -38,29 +38,48 @@ def study_events(
     """What happened and happens, in commit order; ends once the study is over. Resume with Last-Event-ID."""
     cursor = _cursor(last_event_id)
     study_id = studies.study_id(context, name)
-    stream = _stream(context, waiters, request, study_id, cursor)
+    stream = _stream(context, waiters, request, name, study_id, cursor)
     return StreamingResponse(
         stream, media_type="text/event-stream", headers={"Cache-Control": "no-store"}
     )
 
 
 async def _stream(
-    context: Context, waiters: Waiters, request: Request, study_id: int, cursor: Cursor
+    context: Context,
+    waiters: Waiters,
+    request: Request,
+    name: str,
+    study_id: int,
+    told: Cursor,
 ) -> AsyncGenerator[str]:
+    # The first look begins at the event that was told last: if that was the study's last one, there is nothing to wait for.
+    look_from = (told[0], told[1] - 1)
     quiet = 0
     while not await request.is_disconnected():
         bell = waiters.arm()
-        batch = await run_in_threadpool(events.after, context, study_id, cursor)
+        batch = await run_in_threadpool(events.after, context, study_id, look_from)
         for position, event in batch.events:
-            cursor = position
-            yield f"id: {event.cursor}\ndata: {event.model_dump_json()}\n\n"
+            if position > told:
+                told = position
+                yield f"id: {event.cursor}\ndata: {event.model_dump_json()}\n\n"
         if batch.is_last:
             return
+        look_from = told
         if not batch.events:
+            if not await run_in_threadpool(_exists, context, name, study_id):
+                return
             quiet += 1
             if quiet % PING_AFTER_LOOKS == 0:
                 yield ": ping\n\n"
             await wait(bell, LOOK_EVERY_S)
+
+
+def _exists(context: Context, name: str, study_id: int) -> bool:
+    """Whether the study is still there: with it, its events were deleted, and the last one will never come."""
+    try:
+        return studies.study_id(context, name) == study_id
+    except StudyNotFound:
+        return False
 
 
 def _cursor(last_event_id: str | None) -> Cursor:

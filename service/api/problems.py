@@ -2,28 +2,31 @@
 
 from collections.abc import Sequence
 from http import HTTPStatus
-from typing import Any
+from typing import Any, cast
 from uuid import uuid4
 
 import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from pydantic_core import ErrorDetails
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
+from starlette.routing import Match
 
+from trimtab.contract import faults
 from trimtab.contract.problems import (
     TABLE,
+    BadRequest,
     FieldError,
     Invalid,
-    NonFinite,
     Problem,
     ProblemDocument,
-    UnknownField,
-    WrongType,
     from_document,
 )
 
 MEDIA_TYPE = "application/problem+json"
+METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")
 DECLARED: dict[int | str, dict[str, Any]] = {
     status: {
         "model": ProblemDocument,
@@ -52,6 +55,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _of_problem)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
+    app.add_exception_handler(ClientDisconnect, _of_departure)
     app.add_exception_handler(Exception, _of_bug)
 
 
@@ -60,21 +64,42 @@ async def _of_problem(_request: Request, error: Exception) -> Response:
     return respond(error)
 
 
-async def _of_http(_request: Request, error: Exception) -> Response:
+async def _of_http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - the registration says so
     phrase = HTTPStatus(error.status_code).phrase
     problem = from_document(
         {"type": "about:blank", "title": phrase, "status": error.status_code, "detail": ""}
     )
     response = respond(type(problem)())
-    for name, value in (error.headers or {}).items():
-        response.headers[name] = value
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        response.headers["Allow"] = ", ".join(_allowed(request))
     return response
 
 
-async def _of_validation(_request: Request, error: Exception) -> Response:
+def _allowed(request: Request) -> list[str]:
+    """All methods that the address answers to; each of them is a route of its own, and the router knows only one."""
+    asked = {"type": "http", "path": request.url.path, "root_path": "", "headers": []}
+    return [
+        method
+        for method in METHODS
+        if any(
+            route.matches({**asked, "method": method})[0] is Match.FULL
+            for route in request.app.router.routes
+        )
+    ]
+
+
+async def _of_validation(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101 - the registration says so
-    return respond(invalid(error.errors()))
+    route = request.scope.get("route")
+    body = getattr(route, "body_field", None)
+    annotation = object if body is None else body.field_info.annotation
+    return respond(invalid(annotation, error.body, error.errors()))
+
+
+async def _of_departure(_request: Request, _error: Exception) -> Response:
+    # Nobody reads this; but a client that leaves is no bug of ours.
+    return respond(BadRequest("The client went away before its request was whole."))
 
 
 async def _of_bug(request: Request, error: Exception) -> Response:
@@ -84,26 +109,19 @@ async def _of_bug(request: Request, error: Exception) -> Response:
     return respond(Problem("The service met an error of its own; its log has the details."))
 
 
-def invalid(errors: Sequence[Any]) -> Problem:
-    """The problem that a list of pydantic's errors amounts to; the refused values are never repeated."""
-    fields = tuple(
-        FieldError(pointer=_pointer(error["loc"]), code=error["type"], message=error["msg"])
-        for error in errors
+def invalid(annotation: Any, body: object, errors: Sequence[Any]) -> Problem:
+    """The problem that pydantic's errors amount to: pointers lead into the body, or name a parameter and its place."""
+    if all(error["loc"][0] == "body" for error in errors):
+        inside = [{**error, "loc": error["loc"][1:]} for error in errors]
+        return faults.refusal(annotation, body, cast("list[ErrorDetails]", inside))
+    return Invalid(
+        errors=[
+            FieldError(
+                pointer=faults.pointer_to(error["loc"]),
+                code=error["type"],
+                message=error["msg"],
+            )
+            for error in errors
+            if error["loc"][0] != "body"
+        ]
     )
-    kinds = {_kind(field.code) for field in fields}
-    problem = kinds.pop() if len(kinds) == 1 else Invalid
-    return problem(errors=fields)
-
-
-def _kind(code: str) -> type[Problem]:
-    if code == "extra_forbidden":
-        return UnknownField
-    if code == "finite_number":
-        return NonFinite
-    return WrongType if code.endswith(("_type", "_parsing", "_from_float")) else Invalid
-
-
-def _pointer(location: Sequence[int | str]) -> str:
-    """An RFC 6901 pointer into the body; of a parameter, its place and name."""
-    parts = location[1:] if location and location[0] == "body" else location
-    return "".join("/" + str(part).replace("~", "~0").replace("/", "~1") for part in parts)

@@ -3,6 +3,7 @@
 import base64
 import binascii
 import hmac
+import ipaddress
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -12,7 +13,6 @@ from service.api.problems import respond
 from trimtab.contract.problems import BadHost, Problem, Unauthorized
 
 PUBLIC = frozenset({"/livez", "/readyz"})
-LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Guard:
     token: str | None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass lifespan events and allowed requests on; answer the others."""
-        if scope["type"] == "http" and (problem := self._refusal(scope)) is not None:
+        """Pass lifespan events and allowed requests on; answer the others, web sockets too."""
+        if scope["type"] != "lifespan" and (problem := self._refusal(scope)) is not None:
             await respond(problem)(scope, receive, send)
             return
         await self.app(scope, receive, send)
@@ -66,5 +66,10 @@ def _headers(raw: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
 
 def _is_loopback(host: bytes) -> bool:
     name = host.decode("latin-1").lower()
-    without_port = name.rsplit(":", 1)[0] if not name.endswith("]") else name
-    return without_port in LOOPBACK_NAMES
+    without_port = name if name.endswith("]") else name.rsplit(":", 1)[0]
+    if without_port == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(without_port.strip("[]")).is_loopback
+    except ValueError:
+        return False

@@ -31,7 +31,7 @@ class Database:
         Raises:
             Unavailable: the database does not answer. Nothing of the failed statement was stored.
         """
-        with _translated(), self.autocommit.connect() as connection:
+        with _translated(), self.autocommit.connect() as connection, _watched(connection):
             yield connection
 
     @contextmanager
@@ -41,7 +41,7 @@ class Database:
         Raises:
             Unavailable: the database does not answer; nothing was stored.
         """
-        with _translated(), self.engine.begin() as connection:
+        with _translated(), self.engine.begin() as connection, _watched(connection):
             yield connection
 
 
@@ -69,12 +69,13 @@ def connect(url: str, *, pool_size: int = 20, skew: str | None = None) -> Databa
         pool_size=pool_size,
         max_overflow=pool_size,
         pool_timeout=5,
-        pool_pre_ping=True,
         connect_args={
             "connect_timeout": 5,
             "application_name": "trimtab",
-            # One schema for Optuna's tables, whatever the role is called; no wait without an end.
-            "options": "-csearch_path=public -cstatement_timeout=5s -clock_timeout=2s -ctimezone=UTC",
+            # One schema for Optuna's tables, whatever the role is called; no wait without an end; prepared
+            # statements find rows by key, so that one plan suits every value.
+            "options": "-csearch_path=public -cstatement_timeout=5s -clock_timeout=2s -ctimezone=UTC"
+            " -cplan_cache_mode=force_generic_plan",
         },
     )
     if skew is not None:
@@ -92,25 +93,40 @@ def _set_skew(engine: Engine, skew: str) -> None:
 
 
 @contextmanager
+def _watched(connection: Connection) -> Generator[None]:
+    """Statements that speak to the driver directly raise the driver's errors; SQLAlchemy must learn of a dead link."""
+    try:
+        yield
+    except psycopg2.Error as error:
+        raw: Any = None if connection.invalidated else connection.connection.dbapi_connection
+        if raw is not None and raw.closed:
+            connection.invalidate(error)
+        raise
+
+
+@contextmanager
 def _translated() -> Generator[None]:
     try:
         yield
-    except IntegrityError:
+    except (IntegrityError, psycopg2.IntegrityError):
         raise  # a constraint spoke: the verb that ran knows what it means
     except PoolTimeout as error:
         raise Unavailable(
             "Every database connection is in use.", retry_after_s=RETRY_AFTER_S
         ) from error
     except DBAPIError as error:
+        if (problem := _problem(error.orig)) is None:
+            raise
+        raise problem from error
+    except psycopg2.Error as error:
         if (problem := _problem(error)) is None:
             raise
         raise problem from error
 
 
-def _problem(error: DBAPIError) -> Problem | None:
-    code = getattr(error.orig, "pgcode", None)
-    if code == DISK_FULL:
+def _problem(error: BaseException | None) -> Problem | None:
+    if getattr(error, "pgcode", None) == DISK_FULL:
         return StorageFull(retry_after_s=30.0)
-    if isinstance(error.orig, psycopg2.OperationalError | psycopg2.InterfaceError):
+    if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         return Unavailable("The database does not answer.", retry_after_s=RETRY_AFTER_S)
     return None

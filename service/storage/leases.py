@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Connection, Row, text
+from sqlalchemy import Connection, text
 
 from service.domain.facts import Curve
 from service.domain.leasing import AttemptOutcome, Departure, Held
+from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind, Report, Verdict
 from trimtab.contract.studies import StudyState
 from trimtab.contract.trials import TrialState
@@ -50,27 +51,22 @@ class LeaseRow:
     trial_value: float | None
 
 
-def lease_row(row: Row[Any]) -> LeaseRow:
-    """Read the columns of `LEASE_COLUMNS`."""
-    return LeaseRow(*row)
+_OF_CLAIM = Statement(f"""
+SELECT {LEASE_COLUMNS}
+FROM trimtab.attempts a
+LEFT JOIN trimtab.trials t ON t.lease_id = a.lease_id AND t.state = 'running'
+WHERE a.worker_id = :worker_id AND a.claim_id = :claim_id ORDER BY a.ordinal""")
 
 
 def of_claim(
     connection: Connection, worker_id: UUID, claim_id: UUID
 ) -> tuple[int, list[LeaseRow]]:
     """How many leases the claim has got so far, and those of them that still live."""
-    rows = connection.execute(
-        text(f"""
-            SELECT {LEASE_COLUMNS}
-            FROM trimtab.attempts a
-            LEFT JOIN trimtab.trials t ON t.lease_id = a.lease_id AND t.state = 'running'
-            WHERE a.worker_id = :worker_id AND a.claim_id = :claim_id ORDER BY a.ordinal"""),
-        {"worker_id": worker_id, "claim_id": claim_id},
-    ).all()
-    return len(rows), [lease_row(row) for row in rows if row.lease_id is not None]
+    rows = _OF_CLAIM.rows(connection, worker_id=worker_id, claim_id=claim_id)
+    return len(rows), [LeaseRow(*row) for row in rows if row[0] is not None]
 
 
-_CLAIM_QUEUED = text(f"""
+_CLAIM_QUEUED = Statement(f"""
 WITH free AS ({FREE_SLOT}),
 picked AS (
     SELECT t.trial_id, t.kind FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
@@ -110,16 +106,10 @@ def claim_queued(
     Raises:
         IntegrityError: the same worker or claim was served at the same moment; read again.
     """
-    row = connection.execute(
-        _CLAIM_QUEUED,
-        {
-            "study_id": study_id,
-            "worker_id": worker_id,
-            "claim_id": claim_id,
-            "ordinal": ordinal,
-        },
-    ).one_or_none()
-    return None if row is None else lease_row(row)
+    row = _CLAIM_QUEUED.row(
+        connection, study_id=study_id, worker_id=worker_id, claim_id=claim_id, ordinal=ordinal
+    )
+    return None if row is None else LeaseRow(*row)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,20 +129,19 @@ class LeaseFacts:
     outcome_sha256: str | None
 
 
+_READ = Statement(f"""
+SELECT a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
+       coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence,
+       CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256
+FROM trimtab.attempts a
+JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
+JOIN trimtab.studies s ON s.study_id = t.study_id
+WHERE a.lease_id = :lease_id""")
+
+
 def read(connection: Connection, lease_id: UUID) -> LeaseFacts | None:
     """Everything that the rules need to answer the lease's holder."""
-    row = connection.execute(
-        text(f"""
-            SELECT a.kind, s.state, {WALL_TIME_OVER} AS wall_time_over, t.crashes, s.max_crashes,
-                   coalesce(t.lease_id = a.lease_id, false) AS is_live, t.study_id, s.name, t.trial_id,
-                   t.number, a.fence,
-                   CAST(extract(epoch FROM s.lease_ttl) AS float8) AS ttl_s, a.outcome, a.became, a.outcome_sha256
-            FROM trimtab.attempts a
-            JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
-            JOIN trimtab.studies s ON s.study_id = t.study_id
-            WHERE a.lease_id = :lease_id"""),
-        {"lease_id": lease_id},
-    ).one_or_none()
+    row = _READ.row(connection, lease_id=lease_id)
     return None if row is None else LeaseFacts(Held(*row[:5]), *row[5:])
 
 
@@ -164,20 +153,19 @@ class Stored:
     curve: Curve
 
 
+_REPORTED = Statement("""
+SELECT step, fence, value, verdict FROM trimtab.reports WHERE trial_id = :trial_id ORDER BY step, fence""")
+
+
 def reported(connection: Connection, trial_id: int, fence: int) -> Stored:
     """Read one trial's reports; the curve has, per step, the value of the newest attempt that reached it."""
-    rows = connection.execute(
-        text("""
-            SELECT step, fence, value, verdict FROM trimtab.reports
-            WHERE trial_id = :trial_id ORDER BY step, fence"""),
-        {"trial_id": trial_id},
-    ).all()
-    curve: dict[int, float | None] = {row.step: row.value for row in rows}
-    mine = {row.step: (row.value, row.verdict) for row in rows if row.fence == fence}
+    rows = _REPORTED.rows(connection, trial_id=trial_id)
+    curve: dict[int, float | None] = {step: value for step, _, value, _ in rows}
+    mine = {step: (value, verdict) for step, by, value, verdict in rows if by == fence}
     return Stored(mine, tuple(curve.items()))
 
 
-_REPORT = text("""
+_REPORT = Statement("""
 WITH t AS (
     UPDATE trimtab.trials t SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl)
     FROM trimtab.studies s
@@ -212,17 +200,25 @@ def report(
         IntegrityError: a step of this attempt was stored at the same moment; read again.
     """
     verdicts: list[Verdict] = [*("continue" for _ in reports[1:]), verdict]
-    row = connection.execute(
-        _REPORT,
-        {
-            "lease_id": lease_id,
-            "steps": [report.step for report in reports],
-            "values": [report.value for report in reports],
-            "verdicts": verdicts,
-            "metrics": [json.dumps(dict(report.metrics)) for report in reports],
-        },
-    ).one_or_none()
+    row = _REPORT.row(
+        connection,
+        lease_id=lease_id,
+        steps=[report.step for report in reports],
+        values=array([report.value for report in reports]),
+        verdicts=verdicts,
+        metrics=[json.dumps(dict(report.metrics)) for report in reports],
+    )
     return row is not None
+
+
+_RENEW = Statement("""
+WITH t AS (
+    UPDATE trimtab.trials t SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl)
+    FROM trimtab.studies s
+    WHERE t.lease_id = :lease_id AND t.state = 'running' AND s.study_id = t.study_id
+    RETURNING t.worker_id)
+UPDATE trimtab.workers w SET last_seen = trimtab.now() FROM t WHERE w.worker_id = t.worker_id
+RETURNING 1""")
 
 
 def renew(connection: Connection, lease_id: UUID) -> bool:
@@ -230,18 +226,7 @@ def renew(connection: Connection, lease_id: UUID) -> bool:
 
     A lease past its time that nobody has taken yet is still good: expiry permits to revoke, it does not revoke.
     """
-    row = connection.execute(
-        text("""
-            WITH t AS (
-                UPDATE trimtab.trials t SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl)
-                FROM trimtab.studies s
-                WHERE t.lease_id = :lease_id AND t.state = 'running' AND s.study_id = t.study_id
-                RETURNING t.worker_id)
-            UPDATE trimtab.workers w SET last_seen = trimtab.now() FROM t WHERE w.worker_id = t.worker_id
-            RETURNING 1"""),
-        {"lease_id": lease_id},
-    ).one_or_none()
-    return row is not None
+    return _RENEW.row(connection, lease_id=lease_id) is not None
 
 
 def checkpoint(
@@ -270,11 +255,11 @@ def checkpoint(
     return row is not None
 
 
-_LEAVE = text("""
+_LEAVE = Statement("""
 WITH t AS (
     UPDATE trimtab.trials t
     SET state = :state, lease_id = NULL, worker_id = NULL, slot = NULL, lease_until = NULL,
-        crashes = t.crashes + CAST(:crash AS int),
+        crashes = t.crashes + :crash,
         not_before = trimtab.now() + make_interval(secs => :delay_s),
         value = :value, error_kind = :error_kind, error_message = :error_message,
         ended_at = CASE WHEN :is_over THEN trimtab.now() END,
@@ -328,23 +313,21 @@ def leave(
     outcome_sha256: str | None = None,
 ) -> bool:
     """End the lease as decided: settle, release or expire. False: the lease was gone already."""
-    row = connection.execute(
-        _LEAVE,
-        {
-            "lease_id": lease_id,
-            "state": departure.state,
-            "crash": departure.crash,
-            "delay_s": departure.delay_s,
-            "value": departure.value,
-            "error_kind": departure.error_kind,
-            "error_message": departure.error_message,
-            "is_over": departure.is_over,
-            "outcome": departure.outcome,
-            "outcome_sha256": outcome_sha256,
-            "optuna_state": departure.optuna_state,
-            "event": departure.event(kind),
-        },
-    ).one_or_none()
+    row = _LEAVE.row(
+        connection,
+        lease_id=lease_id,
+        state=departure.state,
+        crash=int(departure.crash),
+        delay_s=departure.delay_s,
+        value=departure.value,
+        error_kind=departure.error_kind,
+        error_message=departure.error_message,
+        is_over=departure.is_over,
+        outcome=departure.outcome,
+        outcome_sha256=outcome_sha256,
+        optuna_state=departure.optuna_state,
+        event=departure.event(kind),
+    )
     return row is not None
 
 
@@ -382,21 +365,20 @@ class Candidate:
     may_propose: bool
 
 
-def candidates(connection: Connection, limit: int = 50) -> list[Candidate]:
+_CANDIDATES = Statement(f"""
+SELECT c.study_id, c.state, c.document, c.trials_created, c.has_queued, c.may_propose FROM (
+    SELECT s.*,
+           EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
+                   AND q.not_before <= trimtab.now()) AS has_queued,
+           s.state = 'active' AND s.trials_created < s.trials_limit AND NOT s.exhausted
+               AND NOT {WALL_TIME_OVER} AS may_propose,
+           (SELECT count(*) FROM trimtab.trials r
+            WHERE r.study_id = s.study_id AND r.state = 'running') AS running
+    FROM trimtab.studies s WHERE s.state IN ('active', 'stopping', 'finalising')) c
+WHERE c.has_queued OR c.may_propose
+ORDER BY c.priority DESC, c.running, c.created_at, c.study_id LIMIT 50""")
+
+
+def candidates(connection: Connection) -> list[Candidate]:
     """Studies with work: highest priority first, then fewest running trials, then oldest."""
-    rows = connection.execute(
-        text(f"""
-            SELECT c.study_id, c.state, c.document, c.trials_created, c.has_queued, c.may_propose FROM (
-                SELECT s.*,
-                       EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
-                               AND q.not_before <= trimtab.now()) AS has_queued,
-                       s.state = 'active' AND s.trials_created < s.trials_limit AND NOT s.exhausted
-                           AND NOT {WALL_TIME_OVER} AS may_propose,
-                       (SELECT count(*) FROM trimtab.trials r
-                        WHERE r.study_id = s.study_id AND r.state = 'running') AS running
-                FROM trimtab.studies s WHERE s.state IN ('active', 'stopping', 'finalising')) c
-            WHERE c.has_queued OR c.may_propose
-            ORDER BY c.priority DESC, c.running, c.created_at, c.study_id LIMIT :limit"""),
-        {"limit": limit},
-    ).all()
-    return [Candidate(*row) for row in rows]
+    return [Candidate(*row) for row in _CANDIDATES.rows(connection)]

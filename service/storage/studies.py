@@ -9,6 +9,7 @@ from sqlalchemy import Connection, text
 
 from service.domain.budget import Spending
 from service.storage.leases import WALL_TIME_OVER
+from service.storage.statements import Statement
 from trimtab.contract.events import EventKind
 from trimtab.contract.studies import StudyDocument, StudyState
 
@@ -182,21 +183,20 @@ _UNFINISHED = """
             AND t.state IN ('queued', 'running', 'paused'))"""
 
 
+_TO_FOLLOW = Statement(f"""
+SELECT s.name FROM trimtab.studies s
+WHERE s.name = coalesce(CAST(:name AS text), s.name) AND (
+    (s.state IN ('active', 'stopping') AND {WALL_TIME_OVER})
+    OR (s.state = 'stopping' OR s.state = 'active'
+        AND (s.exhausted OR s.trials_created >= s.trials_limit)) AND NOT {_UNFINISHED}
+    OR s.state = 'finalising' AND EXISTS (
+        SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
+        AND t.state IN ('failed', 'cancelled')))""")
+
+
 def to_follow(connection: Connection, name: str | None = None) -> list[str]:
     """Names of the studies (or the one of this name) that look as if their state had to follow; costs no lock."""
-    rows = connection.execute(
-        text(f"""
-            SELECT s.name FROM trimtab.studies s
-            WHERE s.name = coalesce(:name, s.name) AND (
-                (s.state IN ('active', 'stopping') AND {WALL_TIME_OVER})
-                OR (s.state = 'stopping' OR s.state = 'active'
-                    AND (s.exhausted OR s.trials_created >= s.trials_limit)) AND NOT {_UNFINISHED}
-                OR s.state = 'finalising' AND EXISTS (
-                    SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
-                    AND t.state IN ('failed', 'cancelled')))"""),
-        {"name": name},
-    )
-    return list(rows.scalars())
+    return [row[0] for row in _TO_FOLLOW.rows(connection, name=name)]
 
 
 def set_state(

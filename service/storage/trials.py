@@ -15,12 +15,12 @@ from service.storage.leases import (
     LEASE_COLUMNS,
     WALL_TIME_OVER,
     LeaseRow,
-    lease_row,
 )
+from service.storage.statements import Statement, array
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.trials import FailureKind, TrialState
 
-_START = text(f"""
+_START = Statement(f"""
 WITH free AS ({FREE_SLOT}),
 budget AS (
     UPDATE trimtab.studies s SET trials_created = s.trials_created + 1 FROM free
@@ -83,23 +83,21 @@ def start(
     Raises:
         IntegrityError: the same worker or claim was served at the same moment; read again.
     """
-    row = connection.execute(
-        _START,
-        {
-            "study_id": study_id,
-            "hyperparameters": json.dumps(dict(values)),
-            "names": list(internal),
-            "internals": [value for value, _ in internal.values()],
-            "distributions": [distribution for _, distribution in internal.values()],
-            "keys": list(attributes),
-            "attributes": [json.dumps(value) for value in attributes.values()],
-            "only_as_number": only_as_number,
-            "worker_id": worker_id,
-            "claim_id": claim_id,
-            "ordinal": ordinal,
-        },
-    ).one_or_none()
-    return None if row is None else lease_row(row)
+    row = _START.row(
+        connection,
+        study_id=study_id,
+        hyperparameters=json.dumps(dict(values)),
+        names=list(internal),
+        internals=array([value for value, _ in internal.values()]),
+        distributions=[distribution for _, distribution in internal.values()],
+        keys=list(attributes),
+        attributes=[json.dumps(value) for value in attributes.values()],
+        only_as_number=only_as_number,
+        worker_id=worker_id,
+        claim_id=claim_id,
+        ordinal=ordinal,
+    )
+    return None if row is None else LeaseRow(*row)
 
 
 @dataclass(frozen=True, slots=True)

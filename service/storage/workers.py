@@ -6,6 +6,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from service.storage.statements import Statement
 from trimtab.contract.workers import Registration, WorkerState
 
 SILENT_AFTER = "5 minutes"
@@ -46,15 +47,15 @@ def insert(connection: Connection, registration: Registration) -> WorkerRow:
     return WorkerRow(*row)
 
 
+_SEEN = Statement(f"""
+WITH w AS (
+    UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = :worker_id RETURNING *)
+SELECT {_COLUMNS} FROM w""")
+
+
 def seen(connection: Connection, worker_id: UUID) -> WorkerRow | None:
     """Note that the worker spoke; None when there is no such worker."""
-    row = connection.execute(
-        text(f"""
-            WITH w AS (
-                UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = :worker_id RETURNING *)
-            SELECT {_COLUMNS} FROM w"""),
-        {"worker_id": worker_id},
-    ).one_or_none()
+    row = _SEEN.row(connection, worker_id=worker_id)
     return None if row is None else WorkerRow(*row)
 
 

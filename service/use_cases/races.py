@@ -4,6 +4,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import TypeVar
 
+import psycopg2
 from sqlalchemy.exc import IntegrityError
 
 from trimtab.contract.problems import Unavailable
@@ -19,6 +20,6 @@ def again(verb: Callable[[], T]) -> T:
         Unavailable: it lost every time.
     """
     for _ in range(TRIES):
-        with suppress(IntegrityError):
+        with suppress(IntegrityError, psycopg2.IntegrityError):
             return verb()
     raise Unavailable("Too many requests for the same thing at once.", retry_after_s=1.0)

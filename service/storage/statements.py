@@ -1,0 +1,65 @@
+"""Statements that Postgres plans once per connection.
+
+The verbs of the lease protocol are long statements over many tables: planning one costs more than running it. psycopg2
+has no prepared statements of its own, so each is PREPAREd by name on first use and then EXECUTEd
+(https://www.postgresql.org/docs/current/sql-prepare.html). A generic plan suits them all: they find rows by key.
+"""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection
+
+_PARAMETER = re.compile(r"(?<![:\w]):([a-z_][a-z0-9_]*)")
+
+
+@dataclass(frozen=True)
+class Statement:
+    """One SQL statement with `:named` parameters; the same name may come more than once."""
+
+    sql: str
+    name: str = field(init=False)
+    parameters: tuple[str, ...] = field(init=False)
+    _prepare: str = field(init=False)
+    _execute: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Number the parameters, in the order of their first mention."""
+        parameters = tuple(dict.fromkeys(_PARAMETER.findall(self.sql)))
+        numbered = _PARAMETER.sub(lambda match: f"${parameters.index(match[1]) + 1}", self.sql)
+        name = "trimtab_" + hashlib.sha256(self.sql.encode()).hexdigest()[:16]
+        values = f"({', '.join('%s' for _ in parameters)})" if parameters else ""
+        object.__setattr__(self, "name", name)
+        object.__setattr__(self, "parameters", parameters)
+        object.__setattr__(self, "_prepare", f"PREPARE {name} AS {numbered}")
+        object.__setattr__(self, "_execute", f"EXECUTE {name}{values}")
+
+    def rows(self, connection: Connection, **values: Any) -> list[tuple[Any, ...]]:
+        """Run it and return all rows.
+
+        Raises:
+            psycopg2.Error: as the driver raises them; `Database` translates what is the database's trouble.
+        """
+        raw: Any = connection.connection.dbapi_connection
+        known: set[str] = connection.connection.info.setdefault("prepared", set[str]())
+        with raw.cursor() as cursor:
+            if self.name not in known:
+                cursor.execute(self._prepare)
+                known.add(self.name)
+            cursor.execute(self._execute, tuple(values[name] for name in self.parameters))
+            return cursor.fetchall()
+
+    def row(self, connection: Connection, **values: Any) -> tuple[Any, ...] | None:
+        """Run it and return its only row, or None."""
+        rows = self.rows(connection, **values)
+        return rows[0] if rows else None
+
+
+def array(numbers: Sequence[float | None]) -> str:
+    """Numbers as an array literal without a type of its own: `ARRAY[NULL]` would be one of text."""
+    return (
+        "{" + ",".join("NULL" if number is None else repr(number) for number in numbers) + "}"
+    )
