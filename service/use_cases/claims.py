@@ -71,23 +71,21 @@ def _propose(
         claim_id=f"{request.claim_id}/{ordinal}",
         next_number=candidate.trials_created,
     ) as proposal:
-        if isinstance(proposal, Exhausted):
-            studies.exhaust(
-                context, document.name, candidate.study_id, candidate.trials_created
-            )
-            return None
-        with context.database.statements() as connection:
-            return trials.start(
-                connection,
-                candidate.study_id,
-                values=proposal.values,
-                internal=proposal.internal,
-                attributes=proposal.attributes,
-                only_as_number=proposal.only_as_number,
-                worker_id=request.worker_id,
-                claim_id=request.claim_id,
-                ordinal=ordinal,
-            )
+        if not isinstance(proposal, Exhausted):
+            with context.database.statements() as connection:
+                return trials.start(
+                    connection,
+                    candidate.study_id,
+                    values=proposal.values,
+                    internal=proposal.internal,
+                    attributes=proposal.attributes,
+                    only_as_number=proposal.only_as_number,
+                    worker_id=request.worker_id,
+                    claim_id=request.claim_id,
+                    ordinal=ordinal,
+                )
+    studies.exhaust(context, document.name, candidate.study_id, candidate.trials_created)
+    return None
 
 
 def _lease(context: Context, row: leases.LeaseRow) -> Lease:

@@ -3,6 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, Strict, model_validator
@@ -88,8 +89,8 @@ def _check_bounds(low: float, high: float, *, log: bool, step: float | None) -> 
         raise ValueError("step and log exclude each other")
     if step <= 0:
         raise ValueError("step must be above 0")
-    steps = (high - low) / step
-    if step > high - low or abs(steps - round(steps)) > 1e-8 * max(1.0, steps):
+    # As Optuna counts: in decimals, so that 0.2 to 0.3 is one step of 0.1. It would move `high` without a word.
+    if (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)) != 0:
         raise ValueError("step must divide high - low")
 
 
