@@ -1,0 +1,118 @@
+"""Decoded pictures on disk, memory-mapped, shared by all trials and processes of a machine.
+
+cache_dir/
+├── facts/<source>.json       what reading every file once told: its hash, whether all are grey, their common side
+└── <key>/                    one data set, split and image size; appears whole, by rename
+    ├── manifest.json
+    └── train.npy  train.labels.npy  validation.npy  ...  test.labels.npy
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from worker.data.errors import CacheUnwritable
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Labelled pictures.
+
+    Attributes:
+        images: uint8 `(N, H, W, C)`, mapped from disk; writing to it changes this process's copy only.
+        labels: int64 `(N,)`, positions in the task's classes.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+def open_split(folder: Path, part: str) -> Split:
+    """Map one split of a cached data set."""
+    # Copy on write: torch warns about memory it could not write to, and no one else must see a change.
+    return Split(
+        images=np.load(folder / f"{part}.npy", mmap_mode="c"),
+        labels=np.load(folder / f"{part}.labels.npy"),
+    )
+
+
+def write_split(
+    folder: Path,
+    part: str,
+    images: Iterable[NDArray[np.uint8]],
+    labels: NDArray[np.int64],
+    *,
+    shape: tuple[int, int, int],
+) -> None:
+    """Write one split, picture by picture: a full disk is then an error, where a mapping would kill the process."""
+    with (folder / f"{part}.npy").open("wb") as file:
+        header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *shape)}
+        np.lib.format.write_array_header_1_0(file, header)
+        for image in images:
+            file.write(image.tobytes())
+    np.save(folder / f"{part}.labels.npy", labels)
+
+
+def json_once(path: Path, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
+    """Read a JSON object; where there is none, make it and keep it."""
+    if not path.exists():
+        with _building(path):
+            if not path.exists():
+                beside = _beside(path)
+                beside.write_text(json.dumps(make()))
+                beside.replace(path)
+    return json.loads(path.read_text())
+
+
+def folder_once(path: Path, fill: Callable[[Path], None]) -> Path:
+    """Return a folder; where there is none, let `fill` make its files and show them all at once.
+
+    One process fills, the others on this machine wait for it; a fill that dies leaves nothing that could be
+    taken for the whole.
+    """
+    if not path.exists():
+        with _building(path):
+            if not path.exists():
+                beside = _beside(path)
+                beside.mkdir()
+                try:
+                    fill(beside)
+                    _flush(beside)
+                    beside.rename(path)
+                finally:
+                    shutil.rmtree(beside, ignore_errors=True)
+    return path
+
+
+@contextmanager
+def _building(path: Path) -> Generator[None]:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.with_name(f".{path.name}.lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+    except OSError as error:
+        raise CacheUnwritable(path.parent, error.strerror or str(error)) from error
+
+
+def _beside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+
+
+def _flush(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

@@ -1,0 +1,117 @@
+"""What can be wrong with a data set; each message says what, where and what to do.
+
+DataError
+├── DataMissing         the path is not there
+├── NoClasses           pictures, but no class folders; or nothing at all
+├── EmptyClass          a class folder without a picture
+├── SingleClass         nothing to tell apart
+├── ClassTooSmall       too few pictures of a class to give one to each split
+├── UnknownClass        validation or test hold a class that train has not
+├── UnreadableImages    broken, truncated or huge files, each named with its reason
+└── CacheUnwritable     the decoded pictures cannot be kept
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import ClassVar
+
+from trimtab.contract.trials import FailureKind
+
+_SHOWN = 10
+
+
+class DataError(Exception):
+    """A data set cannot be trained on; `kind` is how a trial that meets it fails."""
+
+    kind: ClassVar[FailureKind] = "user_error"
+
+
+class DataMissing(DataError):
+    """The data set's path is not there, is no folder, or may not be read."""
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(
+        self, path: Path, reason: str = "there is no such folder on this worker"
+    ) -> None:
+        super().__init__(f"{path}: {reason}; mount it there or correct `task.dataset.path`")
+        self.path = path
+
+
+class NoClasses(DataError):
+    """A folder without class folders."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: holds no class folders; put the pictures of each class into a folder of its name"
+        )
+        self.path = path
+
+
+class EmptyClass(DataError):
+    """A class folder without a picture."""
+
+    def __init__(self, path: Path, suffixes: Sequence[str]) -> None:
+        super().__init__(
+            f"{path}: this class holds no pictures ({' '.join(suffixes)}); add some or remove the folder"
+        )
+        self.path = path
+
+
+class SingleClass(DataError):
+    """One class only."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(
+            f"{path}: {name!r} is the only class; a classification needs two or more class folders"
+        )
+        self.path = path
+
+
+class ClassTooSmall(DataError):
+    """Too few pictures of one class to give each split at least one."""
+
+    def __init__(self, name: str, count: int, needed: int) -> None:
+        super().__init__(
+            f"class {name!r} has {count} picture{'s' * (count != 1)}, and {needed} are needed to give each split one; add some or remove the class"
+        )
+
+
+class UnknownClass(DataError):
+    """A class of validation or test that train has not."""
+
+    def __init__(self, path: Path, train: Path) -> None:
+        super().__init__(
+            f"{path}: a class that {train} has not; name the class folders alike or remove it"
+        )
+        self.path = path
+
+
+class UnreadableImages(DataError):
+    """Broken, truncated or huge picture files."""
+
+    def __init__(self, reasons: Mapping[Path, str]) -> None:
+        lines = [f"{path}: {reason}" for path, reason in list(reasons.items())[:_SHOWN]]
+        if len(reasons) > _SHOWN:
+            lines.append(f"and {len(reasons) - _SHOWN} more")
+        super().__init__(
+            "\n".join(
+                [
+                    f"{len(reasons)} unreadable picture{'s' * (len(reasons) != 1)}; repair or remove:",
+                    *lines,
+                ]
+            )
+        )
+        self.reasons = reasons
+
+
+class CacheUnwritable(DataError):
+    """The folder for decoded pictures refuses them: full, read-only, not ours."""
+
+    kind: ClassVar[FailureKind] = "infrastructure"
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path}: the decoded pictures cannot be kept here ({reason}); make room or set another cache folder"
+        )
+        self.path = path

@@ -1,0 +1,132 @@
+"""Pictures in class folders."""
+
+import hashlib
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from worker.data import images
+from worker.data.errors import DataMissing, EmptyClass, NoClasses, SingleClass, UnknownClass
+from worker.data.source import Header, Part, Sample
+
+_PART_NAMES: Mapping[str, Part] = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
+
+
+@dataclass(frozen=True)
+class ImageFolder:
+    """A folder of class folders, or of train, val and test folders that hold the class folders."""
+
+    root: Path
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        """Path, size and time of change of every picture, hashed."""
+        seen = hashlib.sha256(str(self.root).encode())
+        for sample in self.samples:
+            seen.update(
+                f"{sample.path}\0{_stamp(self.locate(sample))}\n".encode(
+                    errors="surrogateescape"
+                )
+            )
+        return seen.hexdigest()
+
+    def locate(self, sample: Sample) -> Path:
+        """Return the picture's full path."""
+        return self.root / sample.path
+
+    def digest(self, sample: Sample) -> str:
+        """Return the sha256 of the picture's file."""
+        with self.locate(sample).open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
+    def header(self, sample: Sample) -> Header:
+        """Return size and kind without decoding."""
+        return Header(*images.header(self.locate(sample)))
+
+    def read(self, sample: Sample) -> Image.Image:
+        """Decode the picture."""
+        return images.read(self.locate(sample))
+
+
+def scan(root: Path) -> ImageFolder:
+    """List a folder's pictures; which layout it has, its folders' names tell.
+
+    With a `train` folder beside nothing but `val` (or `valid`, `validation`) and `test`, these are the splits;
+    otherwise every folder is a class.
+
+    Raises:
+        DataError: There is nothing that a classification could be learned from.
+    """
+    if not root.is_dir():
+        raise DataMissing(root)
+    try:
+        return _scan(root)
+    except OSError as error:
+        raise DataMissing(root, error.strerror or str(error)) from error
+
+
+def _scan(root: Path) -> ImageFolder:
+    parts = _folders(root)
+    if "train" not in parts or not set(parts) <= set(_PART_NAMES):
+        classes = _classes(root)
+        return ImageFolder(root, classes, tuple(_samples(root, root, classes, None)))
+    train = root / "train"
+    classes = _classes(train)
+    samples: list[Sample] = []
+    for name in parts:
+        if unknown := sorted(set(_folders(root / name)) - set(classes)):
+            raise UnknownClass(root / name / unknown[0], train)
+        samples += _samples(root, root / name, classes, _PART_NAMES[name])
+    return ImageFolder(root, classes, tuple(samples))
+
+
+def _stamp(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return "unreadable"  # Reading it will say why.
+    return f"{status.st_size} {status.st_mtime_ns}"
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(
+        entry.name for entry in os.scandir(path) if entry.is_dir() and entry.name[0] != "."
+    )
+
+
+def _classes(path: Path) -> tuple[str, ...]:
+    names = _folders(path)
+    if not names:
+        raise NoClasses(path)
+    if len(names) == 1:
+        raise SingleClass(path, names[0])
+    return tuple(names)
+
+
+def _samples(
+    root: Path, part_root: Path, classes: tuple[str, ...], part: Part | None
+) -> Iterator[Sample]:
+    for label, name in enumerate(classes):
+        pictures = sorted(_pictures(part_root / name))
+        if not pictures and part in (None, "train"):
+            raise EmptyClass(part_root / name, images.SUFFIXES)
+        for path in pictures:
+            yield Sample(path.relative_to(root), label, part)
+
+
+def _pictures(folder: Path) -> Iterator[Path]:
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            if name.lower().endswith(images.SUFFIXES) and name[0] != ".":
+                yield Path(parent, name)

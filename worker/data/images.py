@@ -1,0 +1,89 @@
+"""From a picture file to a square array of bytes."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+MAX_PIXELS = 50_000_000
+"""Larger pictures are refused before a byte of them is decoded: a few KB can unpack to many GB."""
+
+_GREY_MODES = ("1", "L", "I;16", "I;16L", "I;16B", "I;16N")
+_NO_PICTURE = (
+    OSError,
+    ValueError,
+    SyntaxError,
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What Pillow raises on bytes that are no picture; the last one where warnings are errors."""
+
+
+class ImageUnreadable(Exception):
+    """One picture cannot be decoded; the message is the reason."""
+
+
+def header(path: Path) -> tuple[int, int, bool]:
+    """Return width, height and whether the picture is grey, without decoding it.
+
+    Raises:
+        ImageUnreadable: It is no picture, or too large.
+    """
+    with _open(path) as image:
+        return *image.size, _is_grey(image)
+
+
+def read(path: Path) -> Image.Image:
+    """Decode a picture, upright and in mode L or RGB; what is transparent becomes white.
+
+    Raises:
+        ImageUnreadable: It is no picture, too large, broken or truncated.
+    """
+    try:
+        with _open(path) as image:
+            image.load()
+            return _plain(ImageOps.exif_transpose(image))
+    except (OSError, ValueError, SyntaxError, EOFError) as error:
+        raise ImageUnreadable(f"broken or truncated ({error})") from error
+
+
+def square(image: Image.Image, *, side: int, channels: int) -> NDArray[np.uint8]:
+    """Scale the shorter side to `side`, keep the middle, and return `(side, side, channels)` bytes."""
+    image = image.convert("L" if channels == 1 else "RGB")
+    if image.size != (side, side):
+        image = ImageOps.fit(image, (side, side), method=Image.Resampling.BILINEAR)
+    return np.asarray(image, dtype=np.uint8).reshape(side, side, channels)
+
+
+def _open(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path)
+    except _NO_PICTURE as error:
+        raise ImageUnreadable(f"not a picture that can be read ({error})") from error
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        image.close()
+        raise ImageUnreadable(
+            f"{width} x {height} pixels are more than the {MAX_PIXELS // 1_000_000} million allowed"
+        )
+    return image
+
+
+def _is_grey(image: Image.Image) -> bool:
+    return image.mode in _GREY_MODES
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    if image.mode in ("I", "F"):
+        raise ValueError("32 bits a pixel; save it with 8 or 16")
+    if image.mode.startswith("I;16"):
+        # Pillow's own conversion to eight bits clips at 255 instead of scaling.
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+    if image.mode in _GREY_MODES:
+        return image.convert("L")
+    if image.has_transparency_data:
+        white = Image.new("RGBA", image.size, "white")
+        return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
+    return image.convert("RGB")
