@@ -1,0 +1,1 @@
+"""The torch island: adapting a pretrained model to a task. No HTTP, no lease, no settings."""

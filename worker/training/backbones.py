@@ -1,0 +1,204 @@
+"""Pretrained networks with a new head, and what training must know about each."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from trimtab.contract.backbones import GLYPHNET
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import Model
+from worker.training import glyphnet, weights
+from worker.training.card import CARD_KEY
+from worker.training.seeding import seeded
+from worker.training.weights import WeightsFile, WeightsReport
+
+GLYPHNET_WEIGHTS = Path(__file__).parent.parent / "weights" / "glyphnet.safetensors"
+
+_LUMA = (0.299, 0.587, 0.114)
+"""Grey of red, green and blue (ITU-R BT.601), as Pillow converts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A network with a head of any kind, and the facts about it that its code does not tell.
+
+    Attributes:
+        network: Takes float images `(N, channels, H, W)`.
+        head: Name of its last layer, a linear or a 1 x 1 convolution.
+        stages: From the input on, the names of modules or parameters that freeze together.
+        mean: Of the pictures it was trained on, a channel each, in [0, 1].
+        std: The same for the standard deviation.
+        least_side: Smaller pictures are enlarged to it.
+        only_side: Where set, all pictures are scaled to it.
+        weights_url: Where its published weights are, if anywhere.
+        weights_classes: The classes of the published head.
+    """
+
+    network: nn.Module
+    head: str
+    stages: tuple[tuple[str, ...], ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    least_side: int = 1
+    only_side: int | None = None
+    weights_url: str | None = None
+    weights_classes: tuple[str, ...] = ()
+
+
+class Backbone(nn.Module):
+    """A network that takes pictures as the data room keeps them.
+
+    Attributes:
+        name: Of the backbone.
+        classes: What its head tells apart, in order.
+        network: The network itself; its state dict has the names that published weights have.
+        stages: See `Architecture`.
+        report: What was loaded; None for random weights.
+        own_head: Rows of the pretrained head for `classes`, where it knew them all: a model before any training.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, name: str, classes: Sequence[str], architecture: Architecture) -> None:
+        super().__init__()
+        self.name = name
+        self.classes = tuple(classes)
+        self.network = architecture.network
+        self.stages = architecture.stages
+        self.head_name = architecture.head
+        self.least_side = architecture.least_side
+        self.only_side = architecture.only_side
+        self.report: WeightsReport | None = None
+        self.own_head: dict[str, Tensor] | None = None
+        self.register_buffer("mean", _per_channel(architecture.mean), persistent=False)
+        self.register_buffer("std", _per_channel(architecture.std), persistent=False)
+
+    @property
+    def head(self) -> nn.Module:
+        """The layer that is new to this task."""
+        return self.network.get_submodule(self.head_name)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Return the logits `(N, classes)` of uint8 images `(N, H, W, C)`, grey or colour."""
+        return cast(Tensor, self.network(self._normalised(images)))
+
+    def features(self, images: Tensor) -> Tensor:
+        """Return what the head sees of uint8 images, `(N, F)`; a convolutional head's input is averaged."""
+        seen: list[Tensor] = []
+
+        def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen.append(inputs[0])
+
+        hook = self.head.register_forward_pre_hook(keep)
+        try:
+            self(images)
+        finally:
+            hook.remove()
+        return seen[0].flatten(2).mean(dim=2) if seen[0].dim() == 4 else seen[0]
+
+    def _normalised(self, images: Tensor) -> Tensor:
+        x = images.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
+        channels = self.mean.shape[1]
+        if channels == 1 and x.shape[1] == 3:
+            x = (x * _per_channel(_LUMA).to(x)).sum(dim=1, keepdim=True)
+        x = (x - self.mean) / self.std  # One grey channel spreads over three here.
+        side = self.only_side or max(self.least_side, x.shape[-1])
+        if side != x.shape[-1]:
+            x = functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
+        return x
+
+
+def build(
+    model: Model, *, classes: Sequence[str], seed: int, weights_dir: Path | None = None
+) -> Backbone:
+    """Make a backbone with a new head for `classes` and the weights that `model` names.
+
+    Args:
+        model: Backbone and weights.
+        classes: What the head tells apart.
+        seed: Of everything random in it: the head, and all of it for `weights: none`.
+        weights_dir: Where published weights are kept and relative paths begin; None is torch's cache and the
+            working directory.
+
+    Raises:
+        WeightsError: The weights are missing, unreachable, unreadable or another network's.
+    """
+    with seeded(seed):
+        architecture = _architecture(model.backbone, len(classes))
+    backbone = Backbone(model.backbone, classes, architecture)
+    if model.weights == "none":
+        return backbone
+    path = _weights_path(model, architecture, weights_dir)
+    file = weights.read(path)
+    known = architecture.weights_classes if model.weights == "default" else ()
+    backbone.own_head = _own_head(backbone, file, known or _classes_on_card(file))
+    backbone.report = weights.load_into(
+        backbone.network, file, source=str(path), backbone=model.backbone
+    )
+    return backbone
+
+
+def image_size(model: Model, recipe: Recipe) -> int | None:
+    """Return the side in pixels to load a task's pictures with; None leaves it to the data."""
+    if recipe.image_size is not None or model.backbone == GLYPHNET:
+        return recipe.image_size
+    # Imported here because torchvision costs seconds, and glyphnet does without.
+    from worker.training import zoo
+
+    return zoo.default_side(model.backbone)
+
+
+def _architecture(name: str, classes: int) -> Architecture:
+    if name != GLYPHNET:
+        from worker.training import zoo  # As above.
+
+        return zoo.architecture(name, classes)
+    return Architecture(
+        network=glyphnet.GlyphNet(classes),
+        head="fc",
+        stages=(("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",)),
+        mean=glyphnet.MEAN,
+        std=glyphnet.STD,
+    )
+
+
+def _weights_path(model: Model, architecture: Architecture, weights_dir: Path | None) -> Path:
+    if model.weights != "default":
+        return (weights_dir or Path.cwd()) / Path(model.weights).expanduser()
+    if architecture.weights_url is None:
+        return GLYPHNET_WEIGHTS
+    return weights.download(model.backbone, architecture.weights_url, weights_dir)
+
+
+def _own_head(
+    backbone: Backbone, file: WeightsFile, known: Sequence[str]
+) -> dict[str, Tensor] | None:
+    if not set(backbone.classes) <= set(known):
+        return None
+    rows = torch.tensor([known.index(name) for name in backbone.classes])
+    named = {name: f"{backbone.head_name}.{name}" for name in backbone.head.state_dict()}
+    if any(len(file.tensors.get(full, ())) != len(known) for full in named.values()):
+        return None
+    return {name: file.tensors[full][rows] for name, full in named.items()}
+
+
+def _classes_on_card(file: WeightsFile) -> list[str]:
+    return json.loads(file.metadata.get(CARD_KEY, "{}")).get("classes", [])
+
+
+def _per_channel(values: Sequence[float]) -> Tensor:
+    return torch.tensor(values).view(1, -1, 1, 1)
+
+
+def parameters_of(network: nn.Module, names: Sequence[str]) -> Iterator[nn.Parameter]:
+    """Yield the parameters that belong to the modules or have the names given."""
+    for name, parameter in network.named_parameters():
+        if any(name == start or name.startswith(f"{start}.") for start in names):
+            yield parameter

@@ -1,0 +1,110 @@
+"""What can go wrong in training; `kind` is how a trial that meets it fails.
+
+TrainingError
+├── Diverged                   a loss that is not finite
+├── WeightsError
+│   ├── WeightsMissing         no such file
+│   ├── WeightsUnavailable     published weights that can be neither found nor downloaded
+│   ├── WeightsUnreadable      a corrupt file, or one of other things than tensors
+│   └── WeightsUnfit           nothing in the file fits the backbone
+├── ModelUnreadable            a file that is no exported model
+└── CheckpointError
+    ├── CheckpointUnreadable   a corrupt file
+    └── CheckpointIncompatible another model's or optimizer's state
+"""
+
+from pathlib import Path
+from typing import ClassVar
+
+from trimtab.contract.trials import FailureKind
+
+
+class TrainingError(Exception):
+    """A training that cannot begin or go on."""
+
+    kind: ClassVar[FailureKind] = "user_error"
+
+
+class Diverged(TrainingError):
+    """The loss is infinite or not a number."""
+
+    kind: ClassVar[FailureKind] = "diverged"
+
+    def __init__(self, epoch: int, split: str) -> None:
+        super().__init__(
+            f"the {split} loss is not finite in epoch {epoch}; a lower learning rate or a longer warm-up may help"
+        )
+        self.epoch = epoch
+
+
+class WeightsError(TrainingError):
+    """The model's weights cannot be had."""
+
+
+class WeightsMissing(WeightsError):
+    """There is no such weights file."""
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: there is no such weights file on this worker; put it there or correct `model.weights`"
+        )
+        self.path = path
+
+
+class WeightsUnavailable(WeightsError):
+    """Published weights that are not in the cache and cannot be downloaded."""
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(self, backbone: str, url: str, path: Path, reason: str) -> None:
+        super().__init__(
+            f"the weights of {backbone} are not at {path}, and {url} cannot be downloaded ({reason}); "
+            f"fetch {path.name} elsewhere and put it there, or set `model.weights` to none or to a path"
+        )
+        self.url = url
+        self.path = path
+
+
+class WeightsUnreadable(WeightsError):
+    """A weights file that is corrupt or holds more than tensors."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: no weights can be read from it ({reason})")
+        self.path = path
+
+
+class WeightsUnfit(WeightsError):
+    """Weights of another network."""
+
+    def __init__(self, source: str, backbone: str) -> None:
+        super().__init__(
+            f"{source}: none of its tensors has the name and shape of one of {backbone}; is it another network's?"
+        )
+
+
+class ModelUnreadable(TrainingError):
+    """A missing, corrupt or foreign model file."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: no model can be read from it ({reason})")
+        self.path = path
+
+
+class CheckpointError(TrainingError):
+    """A training state that cannot be resumed from."""
+
+    kind: ClassVar[FailureKind] = "checkpoint_corrupt"
+
+
+class CheckpointUnreadable(CheckpointError):
+    """A corrupt or foreign checkpoint file."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path}: not a readable checkpoint ({reason})")
+        self.path = path
+
+
+class CheckpointIncompatible(CheckpointError):
+    """A sound checkpoint of another model, optimizer or release."""

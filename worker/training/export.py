@@ -1,0 +1,142 @@
+"""A trained model as one file, and the file as something that predicts."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import ValidationError
+
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import Model
+from worker.data import TaskData, images
+from worker.data.errors import UnreadableImages
+from worker.training import backbones, files
+from worker.training.backbones import Backbone
+from worker.training.card import CARD_KEY, ModelCard, Scores
+from worker.training.errors import ModelUnreadable
+
+_BATCH_SIZE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The likeliest class of a picture, and the probability of each."""
+
+    class_name: str
+    probabilities: Mapping[str, float]
+
+
+class Predictor:
+    """An exported model.
+
+    Attributes:
+        card: What its file says of it.
+        model: Its network, in evaluation mode.
+    """
+
+    def __init__(self, card: ModelCard, model: Backbone) -> None:
+        self.card = card
+        self.model = model.eval()
+
+    def predict(self, pictures: Sequence[Path | Image.Image]) -> list[Prediction]:
+        """Classify pictures, given as files or as Pillow images.
+
+        Raises:
+            UnreadableImages: Some files are missing, broken or too large; each is named.
+        """
+        pixels = self._pixels(pictures)
+        predictions: list[Prediction] = []
+        for start in range(0, len(pixels), _BATCH_SIZE):
+            batch = torch.from_numpy(np.stack(pixels[start : start + _BATCH_SIZE]))
+            with torch.inference_mode():
+                rows = torch.softmax(self.model(batch).double(), dim=1).numpy()
+            predictions += [self._prediction(row) for row in rows]
+        return predictions
+
+    def _pixels(self, pictures: Sequence[Path | Image.Image]) -> list[NDArray[np.uint8]]:
+        side, channels = self.card.image_size, self.card.channels
+        pixels: list[NDArray[np.uint8]] = []
+        reasons: dict[Path, str] = {}
+        for picture in pictures:
+            try:
+                image = images.read(picture) if isinstance(picture, Path) else picture
+                pixels.append(images.square(image, side=side, channels=channels))
+            except images.ImageUnreadable as error:
+                reasons[Path(str(picture))] = str(error)
+        if reasons:
+            raise UnreadableImages(reasons)
+        return pixels
+
+    def _prediction(self, row: NDArray[np.float64]) -> Prediction:
+        named = {name: float(p) for name, p in zip(self.card.classes, row, strict=True)}
+        return Prediction(max(named, key=named.__getitem__), named)
+
+
+def make_card(
+    model: Backbone,
+    data: TaskData,
+    *,
+    recipe: Recipe,
+    seed: int,
+    scores: Scores,
+    pretrained: Model | None = None,
+    fonts: Mapping[str, str] | None = None,
+) -> ModelCard:
+    """Describe a trained model; the arguments are the fields of `ModelCard`."""
+    return ModelCard(
+        backbone=model.name,
+        classes=model.classes,
+        image_size=data.train.images.shape[1],
+        channels=data.train.images.shape[3],
+        mean=tuple(float(value) for value in model.mean.flatten()),
+        std=tuple(float(value) for value in model.std.flatten()),
+        recipe=recipe,
+        pretrained=pretrained,
+        seed=seed,
+        data_sha256=data.sha256,
+        counts=data.counts,
+        scores=scores,
+        fonts=fonts or {},
+    )
+
+
+def export(path: Path, model: Backbone, *, card: ModelCard) -> None:
+    """Write a model with its card; the file appears whole or not at all."""
+    weights = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        files.write(beside, weights, {CARD_KEY: card.model_dump_json()})
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load_exported(path: Path) -> Predictor:
+    """Open a model file.
+
+    Raises:
+        ModelUnreadable: It is missing, corrupt, or was not exported by trimtab.
+    """
+    try:
+        weights, metadata = files.read(path)
+        card = ModelCard.model_validate_json(metadata[CARD_KEY])
+        plain = Model(backbone=card.backbone, weights="none")
+    except KeyError as error:
+        raise ModelUnreadable(
+            path, "it has no model card; was it exported by trimtab?"
+        ) from error
+    except ValidationError as error:
+        raise ModelUnreadable(path, "its card is of another release of trimtab") from error
+    except (files.SafetensorError, OSError) as error:
+        raise ModelUnreadable(path, str(error)) from error
+    model = backbones.build(plain, classes=card.classes, seed=0)
+    try:
+        model.network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelUnreadable(path, f"its tensors are not those of {card.backbone}") from error
+    return Predictor(card, model)

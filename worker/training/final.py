@@ -1,0 +1,113 @@
+"""The final evaluation of a study's winner: the one place that opens the sealed test split."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import Model, Task
+from worker import data
+from worker.data import TaskData
+from worker.training import backbones, card
+from worker.training.backbones import Backbone
+from worker.training.evaluate import evaluate
+from worker.training.export import export, make_card
+from worker.training.fit import load_weights
+from worker.training.placement import PlacedSplit
+from worker.training.probe import features_of, linear_probe
+from worker.training.state import FitState
+
+
+@dataclass(frozen=True, slots=True)
+class FinalScores:
+    """What the winner does on pictures that nothing before has seen, beside the model it began with.
+
+    Attributes:
+        validation_accuracy: Of the winner, again.
+        test_accuracy: Of the winner, in [0, 1].
+        test_loss: Its mean cross-entropy.
+        test_count: Pictures in the test split.
+        test_accuracy_before: Of the pretrained model before any training on this task: with its own head where
+            that knows all the classes, else with the untrained head.
+        linear_probe_test_accuracy: Of a linear classifier on the pretrained model's frozen features.
+    """
+
+    validation_accuracy: float
+    test_accuracy: float
+    test_loss: float
+    test_count: int
+    test_accuracy_before: float
+    linear_probe_test_accuracy: float
+
+
+def final_evaluation(
+    task: Task,
+    model: Model,
+    recipe: Recipe,
+    state: FitState,
+    *,
+    cache_dir: Path,
+    weights_dir: Path | None = None,
+    device: torch.device,
+    export_to: Path | None = None,
+) -> FinalScores:
+    """Measure the winner once on the sealed test split, and what it began with.
+
+    Args:
+        task: What was learned.
+        model: The pretrained model that it began with.
+        recipe: The winner's.
+        state: Of the winner's best epoch.
+        cache_dir: Of the data room.
+        weights_dir: As for `backbones.build`.
+        device: Where.
+        export_to: Where to write the winner as a model file, with these scores on its card.
+
+    Raises:
+        DataError: The data are missing or broken.
+        WeightsError: The pretrained weights cannot be had.
+        CheckpointIncompatible: `state` is another model's.
+    """
+    size = backbones.image_size(model, recipe)
+    seen = data.load(task, cache_dir=cache_dir, image_size=size)
+    winner = backbones.build(
+        Model(backbone=model.backbone, weights="none"), classes=seen.classes, seed=state.seed
+    )
+    load_weights(winner, state)
+    before = backbones.build(
+        model, classes=seen.classes, seed=state.seed, weights_dir=weights_dir
+    )
+    sealed = PlacedSplit(data.open_test(task, cache_dir=cache_dir, image_size=size), device)
+    scores = _compare(winner.to(device), before.to(device), seen, sealed)
+    if export_to is not None:
+        described = make_card(
+            winner,
+            seen,
+            recipe=recipe,
+            seed=state.seed,
+            scores=card.Scores(**asdict(scores)),
+            pretrained=model,
+        )
+        export(export_to, winner, card=described)
+    return scores
+
+
+def _compare(
+    winner: Backbone, before: Backbone, seen: TaskData, sealed: PlacedSplit
+) -> FinalScores:
+    train, validation = (
+        PlacedSplit(split, sealed.device) for split in (seen.train, seen.validation)
+    )
+    known = [features_of(before, split) for split in (train, validation, sealed)]
+    if before.own_head is not None:
+        before.head.load_state_dict(before.own_head)
+    after = evaluate(winner, sealed)
+    return FinalScores(
+        validation_accuracy=evaluate(winner, validation).accuracy,
+        test_accuracy=after.accuracy,
+        test_loss=after.loss,
+        test_count=after.count,
+        test_accuracy_before=evaluate(before, sealed).accuracy,
+        linear_probe_test_accuracy=linear_probe(*known, classes=len(seen.classes)),
+    )

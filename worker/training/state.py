@@ -1,0 +1,123 @@
+"""A training between two epochs: everything that the next epoch depends on, and its file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Self
+
+from torch import Tensor
+
+from worker.training import files
+from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
+
+_FORMAT = 1
+_KEY = "trimtab.checkpoint"
+_WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training is, and how good it was at its best.
+
+    Attributes:
+        epochs: Finished.
+        best_epoch: Of the best validation accuracy; between equals, of the lowest validation loss.
+        best_accuracy: There.
+        best_loss: There.
+        bar: Validation accuracy that early stopping compares with.
+        stale: Epochs since the bar was last raised.
+    """
+
+    epochs: int = 0
+    best_epoch: int = -1
+    best_accuracy: float = -1.0
+    best_loss: float = 0.0
+    bar: float = -1.0
+    stale: int = 0
+
+    def after(self, accuracy: float, loss: float, min_gain: float) -> "Progress":
+        """Return the progress after one more epoch."""
+        best = (accuracy, -loss) > (self.best_accuracy, -self.best_loss)
+        raised = self.epochs == 0 or accuracy > self.bar + min_gain
+        return Progress(
+            epochs=self.epochs + 1,
+            best_epoch=self.epochs if best else self.best_epoch,
+            best_accuracy=accuracy if best else self.best_accuracy,
+            best_loss=loss if best else self.best_loss,
+            bar=accuracy if raised else self.bar,
+            stale=0 if raised else self.stale + 1,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FitState:
+    """What `fit` resumes from.
+
+    Learning rate, data order and dropout are functions of seed and epoch, so none of them is in here.
+
+    Attributes:
+        seed: Of the training.
+        optimizer: Its name in the recipe.
+        progress: Epochs finished, best so far, early stopping's counters.
+        weights: State dict of the network, on the CPU.
+        moments: Tensors of the optimizer, named `<position of the parameter>.<name>`, on the CPU.
+    """
+
+    seed: int
+    optimizer: str
+    progress: Progress
+    weights: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+
+    @property
+    def epoch(self) -> int:
+        """The last finished epoch, from 0."""
+        return self.progress.epochs - 1
+
+    def save(self, path: Path) -> None:
+        """Write a safetensors file; what is not a tensor stands as JSON in its metadata."""
+        header = {
+            "format": _FORMAT,
+            "seed": self.seed,
+            "optimizer": self.optimizer,
+            "progress": asdict(self.progress),
+        }
+        tensors = {f"{_WEIGHTS}{name}": tensor for name, tensor in self.weights.items()}
+        tensors |= {f"{_OPTIMIZER}{name}": tensor for name, tensor in self.moments.items()}
+        files.write(path, tensors, {_KEY: json.dumps(header)})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointUnreadable: It is missing, cut short, or no checkpoint of ours.
+            CheckpointIncompatible: Another release wrote it in another format.
+        """
+        try:
+            tensors, metadata = files.read(path)
+            header = json.loads(metadata[_KEY])
+        except KeyError as error:
+            raise CheckpointUnreadable(path, "it is not one of trimtab's") from error
+        except (files.SafetensorError, OSError, ValueError) as error:
+            raise CheckpointUnreadable(path, str(error)) from error
+        if header["format"] != _FORMAT:
+            raise CheckpointIncompatible(
+                f"{path}: written in format {header['format']}, this release reads {_FORMAT}"
+            )
+        return cls(
+            seed=header["seed"],
+            optimizer=header["optimizer"],
+            progress=Progress(**header["progress"]),
+            weights=_named(tensors, _WEIGHTS),
+            moments=_named(tensors, _OPTIMIZER),
+        )
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }
