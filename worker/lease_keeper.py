@@ -77,9 +77,17 @@ class LeaseKeeper:
         self._ttl_s = ttl_s
         self._next = time.monotonic() + ttl_s / 4 * self._chance.uniform(0.9, 1.1)
 
+    def seconds_left(self) -> float:
+        """Return how long it is until the next heartbeat."""
+        return max(0.0, self._next - time.monotonic())
+
+    def join(self, timeout_s: float) -> None:
+        """Wait until it keeps the lease no longer."""
+        self._thread.join(timeout_s)
+
     def _keep(self) -> None:
-        while not self._stopped.wait(max(0.0, self._next - time.monotonic())):
-            if time.monotonic() < self._next:
+        while not self._stopped.wait(self.seconds_left()):
+            if self.seconds_left() > 0:
                 continue
             if self._moves():
                 self._beat()

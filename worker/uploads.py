@@ -3,6 +3,7 @@
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
@@ -58,10 +59,22 @@ def is_due(pair: Pair, last: Pair | None, waited_s: float) -> bool:
 
 
 class Uploads:
-    """Sends the states of one lease, one upload at a time, each in a thread of its own."""
+    """Sends the states of one lease, one upload at a time, each in a thread of its own.
 
-    def __init__(self, client: Verbs, lease_id: UUID) -> None:
+    Args:
+        client: where they go.
+        lease_id: whose they are.
+        waited_s: tells how long ago a monotonic time was.
+    """
+
+    def __init__(
+        self,
+        client: Verbs,
+        lease_id: UUID,
+        waited_s: Callable[[float], float] = lambda since: time.monotonic() - since,
+    ) -> None:
         self._client = client
+        self._waited_s = waited_s
         self._lease_id = lease_id
         self._last: Pair | None = None
         self._last_at = time.monotonic()
@@ -70,11 +83,10 @@ class Uploads:
 
     def offer(self, pair: Pair) -> None:
         """Begin to upload if it is due and nothing is on its way."""
-        now = time.monotonic()
         busy = self._thread is not None and self._thread.is_alive()
-        if busy or not is_due(pair, self._last, now - self._last_at):
+        if busy or not is_due(pair, self._last, self._waited_s(self._last_at)):
             return
-        self._last_at = now
+        self._last_at = time.monotonic()
         self._thread = threading.Thread(
             target=self._send, args=(pair,), name="upload", daemon=True
         )

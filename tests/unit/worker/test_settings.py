@@ -1,0 +1,35 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import TypeAdapter, ValidationError
+
+from trimtab.contract.message import Name
+from worker import settings
+
+
+@given(st.text(max_size=100))
+def test_any_host_name_makes_a_label(hostname: str) -> None:
+    label = settings.default_label(hostname)
+    assert TypeAdapter(Name).validate_python(label) == label
+
+
+def test_the_command_line_goes_before_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIMTAB_SERVER", "http://from-environment:1")
+    monkeypatch.setenv("TRIMTAB_WORKER_LABEL", "from-environment")
+    loaded = settings.load(server="http://given:1", label=None)
+    assert loaded.server == "http://given:1"
+    assert loaded.label == "from-environment"
+
+
+def test_the_token_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIMTAB_TOKEN", "canary")
+    loaded = settings.load()
+    assert "canary" not in repr(loaded)
+    assert loaded.token is not None
+    assert loaded.token.get_secret_value() == "canary"
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", ""])
+def test_a_device_that_cannot_be_is_refused(device: str) -> None:
+    with pytest.raises(ValidationError, match="device"):
+        settings.load(device=device)
