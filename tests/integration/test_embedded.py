@@ -7,12 +7,19 @@ import socket
 import stat
 import subprocess
 import threading
+from collections.abc import Generator
 from pathlib import Path
 
 import psycopg2
 import pytest
 
-from service.embedded import AlreadyOwned, DidNotStart, EmbeddedPostgresError, running
+from service.embedded import (
+    AlreadyOwned,
+    DidNotStart,
+    EmbeddedPostgres,
+    EmbeddedPostgresError,
+    running,
+)
 from service.embedded_processes import processes_in, send
 from tests.support.postgres_owners import (
     FAST,
@@ -33,10 +40,45 @@ def test_what_was_written_is_there_after_a_restart_at_the_same_address(
     assert second.url == first.url
 
 
-def test_it_listens_on_loopback_only_and_makes_no_socket_file(state_root: Path) -> None:
-    with running(state_root, settings=FAST) as server:
-        assert query(server.url, "SHOW listen_addresses") == "127.0.0.1"
-        assert query(server.url, "SHOW unix_socket_directories") == ""
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[EmbeddedPostgres, None, None]:
+    """One that is only looked at."""
+    with running(tmp_path_factory.mktemp("state"), settings=FAST) as server:
+        yield server
+
+
+def test_it_listens_on_loopback_only_and_makes_no_socket_file(server: EmbeddedPostgres) -> None:
+    assert query(server.url, "SHOW listen_addresses") == "127.0.0.1"
+    assert query(server.url, "SHOW unix_socket_directories") == ""
+
+
+def test_a_wrong_password_is_refused_and_no_rule_trusts_anybody(
+    server: EmbeddedPostgres,
+) -> None:
+    for wrong in ("wrong", ""):
+        with pytest.raises(psycopg2.OperationalError, match="password"):
+            psycopg2.connect(
+                host="127.0.0.1",
+                port=server.port,
+                user="tt_owner",
+                password=wrong,
+                dbname="trimtab",
+                passfile="/dev/null",
+            )
+    methods = query(
+        server.url, "SELECT string_agg(DISTINCT auth_method, ' ') FROM pg_hba_file_rules"
+    )
+    assert methods == "scram-sha-256"
+
+
+def test_the_password_file_and_its_folder_are_closed_to_others(
+    server: EmbeddedPostgres,
+) -> None:
+    folder = server.data_dir.parent
+    assert stat.S_IMODE((folder / "password").stat().st_mode) == 0o600
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700
+    arguments = Path(f"/proc/{server.keeper_pid}/cmdline").read_text()
+    assert (folder / "password").read_text() not in arguments
 
 
 def test_settings_are_handed_on_and_durability_is_the_default(state_root: Path) -> None:
@@ -51,33 +93,6 @@ def test_settings_are_handed_on_and_durability_is_the_default(state_root: Path) 
         "timezone": "UTC",
         "max_connections": "200",
     }
-
-
-def test_a_wrong_password_is_refused_and_no_rule_trusts_anybody(state_root: Path) -> None:
-    with running(state_root, settings=FAST) as server:
-        for wrong in ("wrong", ""):
-            with pytest.raises(psycopg2.OperationalError, match="password"):
-                psycopg2.connect(
-                    host="127.0.0.1",
-                    port=server.port,
-                    user="tt_owner",
-                    password=wrong,
-                    dbname="trimtab",
-                    passfile="/dev/null",
-                )
-        methods = query(
-            server.url, "SELECT string_agg(DISTINCT auth_method, ' ') FROM pg_hba_file_rules"
-        )
-        assert methods == "scram-sha-256"
-
-
-def test_the_password_file_and_its_folder_are_closed_to_others(state_root: Path) -> None:
-    with running(state_root, settings=FAST) as server:
-        folder = state_root / "postgres"
-        assert stat.S_IMODE((folder / "password").stat().st_mode) == 0o600
-        assert stat.S_IMODE(folder.stat().st_mode) == 0o700
-        arguments = Path(f"/proc/{server.keeper_pid}/cmdline").read_text()
-        assert (folder / "password").read_text() not in arguments
 
 
 def test_a_second_owner_is_told_who_has_it_and_how_to_share(state_root: Path) -> None:
@@ -113,9 +128,7 @@ def test_of_owners_that_start_at_once_on_a_new_folder_one_wins(state_root: Path)
     assert sorted(outcomes) == ["refused", "refused", "refused", "won"]
 
 
-@pytest.mark.parametrize(
-    "number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT, signal.SIGHUP]
-)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL, signal.SIGINT])
 def test_nothing_is_left_running_whatever_signal_ends_the_owner(
     state_root: Path, number: signal.Signals
 ) -> None:
@@ -150,14 +163,9 @@ def _hold_until_cut(url: str) -> None:
         query(url, "SELECT pg_sleep(1000)")
 
 
-def test_ctrl_c_reaches_the_owner_only(state_root: Path) -> None:
-    with owner(state_root) as first:
-        data = first.server.data_dir
-        assert (
-            os.getsid(postmaster(data))
-            == os.getsid(first.server.keeper_pid)
-            != os.getsid(first.process.pid)
-        )
+def test_ctrl_c_reaches_the_owner_only(server: EmbeddedPostgres) -> None:
+    session = os.getsid(postmaster(server.data_dir))
+    assert session == os.getsid(server.keeper_pid) != os.getsid(0)
 
 
 def test_a_killed_keeper_takes_postgres_with_it_and_the_owner_hears_of_it(
