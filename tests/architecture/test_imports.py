@@ -1,0 +1,79 @@
+"""Who loads whom, seen in fresh interpreters: the import linter does not follow third parties."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+LOADED = (
+    "import sys, {module}; print(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+)
+
+
+def loaded_by(module: str) -> set[str]:
+    """The top-level packages in `sys.modules` after `import module`."""
+    answer = subprocess.run(
+        [sys.executable, "-c", LOADED.format(module=module)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stderr
+    return set(answer.stdout.split())
+
+
+@pytest.mark.parametrize(
+    ("module", "never"),
+    [
+        (
+            "trimtab.contract",
+            {
+                "service",
+                "worker",
+                "sqlalchemy",
+                "fastapi",
+                "optuna",
+                "torch",
+                "httpx2",
+                "numpy",
+            },
+        ),
+        ("trimtab.client", {"service", "worker", "sqlalchemy", "fastapi", "optuna", "torch"}),
+        ("trimtab.cli", {"service", "worker", "sqlalchemy", "fastapi", "optuna", "torch"}),
+        ("service.app", {"worker", "torch", "torchvision", "sklearn", "PIL", "safetensors"}),
+        (
+            "service.__main__",
+            {"worker", "torch", "torchvision", "sklearn", "PIL", "safetensors"},
+        ),
+        ("service.sampling", {"sqlalchemy", "torch", "fastapi"}),
+        (
+            "worker.agent",
+            {"service", "torch", "torchvision", "sqlalchemy", "fastapi", "optuna"},
+        ),
+        ("worker.runner_process", {"service", "torch", "torchvision"}),
+        ("worker.runner", {"service", "sqlalchemy", "fastapi", "optuna"}),
+        ("worker.training", {"service", "sqlalchemy", "fastapi", "optuna", "httpx2"}),
+        ("worker.data", {"service", "sqlalchemy", "fastapi", "optuna", "httpx2"}),
+    ],
+)
+def test_a_room_loads_nothing_from_the_rooms_closed_to_it(module: str, never: set[str]) -> None:
+    assert loaded_by(module) & never == set()
+
+
+def test_the_import_linter_finds_every_contract_kept() -> None:
+    answer = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from importlinter.cli import lint_imports_command as lint; lint()",
+            "--no-cache",
+        ],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert answer.returncode == 0, answer.stdout + answer.stderr
