@@ -62,15 +62,21 @@ def start(family: Family, here: terminal.Terminal, host: str, port: int) -> Addr
     return address
 
 
-def start_workers(family: Family, address: Address, count: int | None) -> list[str]:
-    """Start `count` workers on this machine's devices in turn, one per device by default; returns their names."""
+def start_workers(
+    family: Family, address: Address, count: int | None, threads: int | None = None
+) -> list[str]:
+    """Start `count` workers on this machine's devices in turn, one per device by default; returns their names.
+
+    `threads` is how many threads each may compute with; by default workers share the cores.
+    """
     devices = machine.devices()
     wanted = len(devices) if count is None else count
+    env = _threads(wanted) if threads is None else {"OMP_NUM_THREADS": str(threads)}
     names: list[str] = []
     for index in range(wanted):
         device = devices[index % len(devices)]
         name = f"{device.replace(':', '')}-{index}"
-        family.start_worker(name, address.url, device, _threads(wanted))
+        family.start_worker(name, address.url, device, env)
         names.append(name)
     return names
 

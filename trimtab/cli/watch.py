@@ -49,26 +49,39 @@ def follow(
     """
     reckoning = Reckoning(client.study(name), clock())
     trials: dict[int, Trial] = {}
+    spent_s = 0.0
     for events in _batches(client, name, check):
         study = client.study(name)
         _refresh(client, name, trials, events)
-        yield Snapshot(study, dict(trials), events, reckoning.seconds_left(study, clock()))
+        if events:
+            spent_s = (events[-1].at - study.created_at).total_seconds()
+        left = reckoning.seconds_left(study, spent_s, clock())
+        yield Snapshot(study, dict(trials), events, left)
 
 
-@dataclass(frozen=True)
 class Reckoning:
-    """How long the rest will take, at the pace since we began to look."""
+    """How long the rest will take, at the pace since the first trial that we saw settle."""
 
-    begun_with: Study
-    begun_at: float
+    def __init__(self, study: Study, now: float) -> None:
+        self._settled = count_settled(study)
+        self._since = now
+        self._is_warm = self._settled > 0
 
-    def seconds_left(self, study: Study, now: float) -> float | None:
-        """Seconds until the budget of trials is used up; None before the first trial settles, and after the last."""
-        settled = count_settled(study) - count_settled(self.begun_with)
-        rest = study.document.budget.trials - count_settled(study)
-        if study.state not in ("active", "stopping") or settled <= 0 or rest <= 0:
+    def seconds_left(self, study: Study, spent_s: float, now: float) -> float | None:
+        """Seconds until the budget is used up; None before a trial settles, and when the search is over.
+
+        `spent_s` is how old the study is: its wall time may run out before its trials do.
+        """
+        settled = count_settled(study)
+        rest = study.document.budget.trials - settled
+        if study.state not in ("active", "stopping") or settled <= self._settled or rest <= 0:
             return None
-        return (now - self.begun_at) / settled * rest
+        left = (now - self._since) / (settled - self._settled) * rest
+        if not self._is_warm:
+            # What came before the first trial was start-up; it says nothing of the pace.
+            self._settled, self._since, self._is_warm = settled, now, True
+        wall_s = study.document.budget.wall_time_s
+        return left if wall_s is None else min(left, max(0.0, wall_s - spent_s))
 
 
 def count_settled(study: Study) -> int:

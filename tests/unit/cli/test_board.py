@@ -92,9 +92,22 @@ def test_durations_are_told_as_people_tell_them(seconds: float, words: str) -> N
 
 
 def test_time_left_is_reckoned_from_the_pace_since_we_look() -> None:
-    reckoning = Reckoning(study(progress={"completed": 2}), begun_at=100.0)
+    reckoning = Reckoning(study(progress={"completed": 2}), now=100.0)
     later = study(progress={"completed": 4, "pruned": 1, "failed": 1})
-    assert reckoning.seconds_left(later, now=140.0) == pytest.approx(100.0)
+    assert reckoning.seconds_left(later, 0.0, now=140.0) == pytest.approx(100.0)
+
+
+def test_time_left_forgets_the_start_up() -> None:
+    reckoning = Reckoning(study(progress={}), now=0.0)
+    assert reckoning.seconds_left(study(progress={"completed": 1}), 0.0, now=30.0) == 450.0
+    assert reckoning.seconds_left(study(progress={"completed": 2}), 0.0, now=32.0) == 28.0
+
+
+def test_time_left_is_never_more_than_the_wall_time() -> None:
+    document = {**STUDY["document"], "budget": {"trials": 16, "wall_time_s": 120.0}}
+    reckoning = Reckoning(study(progress={}, document=document), now=0.0)
+    later = study(progress={"completed": 1}, document=document)
+    assert reckoning.seconds_left(later, 31.0, now=30.0) == 89.0
 
 
 @pytest.mark.parametrize(
@@ -106,8 +119,8 @@ def test_time_left_is_reckoned_from_the_pace_since_we_look() -> None:
     ],
 )
 def test_there_is_no_reckoning_without_a_settled_trial_or_without_a_rest(now: Study) -> None:
-    reckoning = Reckoning(study(progress={"completed": 2}), begun_at=100.0)
-    assert reckoning.seconds_left(now, now=140.0) is None
+    reckoning = Reckoning(study(progress={"completed": 2}), now=100.0)
+    assert reckoning.seconds_left(now, 0.0, now=140.0) is None
 
 
 def test_a_curve_runs_from_its_lowest_to_its_highest_value() -> None:
