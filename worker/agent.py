@@ -301,7 +301,7 @@ class Agent:
             if delivery is not None:
                 self._spool.add(delivery)
                 self._deliver_patiently()
-                self._renew_runner(delivery)
+            self._renew_runner(self._runner, delivery)
 
     def _attempt(self, lease: Lease, runner: RunnerProcess, keeper: LeaseKeeper) -> Attempt:
         root = self._plan.cache_dir / "checkpoints"
@@ -322,13 +322,12 @@ class Agent:
         except problems.Problem as problem:
             log.warning("a lease that was not begun could not be given back: %s", problem)
 
-    def _renew_runner(self, delivery: Delivery) -> None:
+    def _renew_runner(self, runner: RunnerProcess, delivery: Delivery | None) -> None:
         """Begin afresh after what nobody foresaw: a CUDA error, say, spoils its whole process."""
-        match delivery.ending:
-            case Failed(error="crashed"):
-                self._stop_runner()
-            case _:
-                pass
+        ending = None if delivery is None else delivery.ending
+        crashed = isinstance(ending, Failed) and ending.error == "crashed"
+        if crashed or not runner.is_alive:
+            self._stop_runner()
 
     # Last words
 

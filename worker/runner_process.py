@@ -62,6 +62,11 @@ class RunnerProcess:
         )
         self._listener.start()
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it still runs."""
+        return self._child.process.poll() is None
+
     def send(self, order: Order) -> None:
         """Say something; to a dead runner it is lost, and its death is told anyway."""
         with contextlib.suppress(BrokenPipeError):

@@ -62,6 +62,12 @@ class ScriptedService:
     changed: threading.Condition = field(default_factory=threading.Condition)
     _claims: dict[str, Leases] = field(default_factory=dict[str, Leases])
 
+    def give(self, lease: Lease) -> None:
+        """Hand out one more lease, to whoever waits."""
+        with self.changed:
+            self.leases.append(lease)
+            self.changed.notify_all()
+
     def of(self, verb: str) -> list[Call]:
         """List what came of one verb."""
         return [call for call in self.calls if call.verb == verb]
