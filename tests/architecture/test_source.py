@@ -15,8 +15,8 @@ WORKER_ONLY = {"torch", "torchvision", "scikit-learn", "pillow", "safetensors"}
 LONGEST = 400
 OF_ONE_MACHINE = re.compile(
     r"(?<![\w.}])/(?:work|root)/[.\w]"  # somebody's folders
-    r"|https?://[\w.-]+\.(?:internal|corp|lan|example)\b(?!\.)"  # somebody's hosts
-    r"|\b(?:extra-)?index-url\b|\b(?:UV|PIP)_\w*INDEX_URL"  # somebody's package mirror
+    r"|https?://[\w.-]+\.(?:internal|corp|lan)\b(?!\.)"  # somebody's hosts
+    r"|\b(?:extra-)?index[-]url\b|\b(?:UV|PIP)_\w*INDEX_URL"  # somebody's package mirror
 )
 UNSAFE_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
 
