@@ -13,8 +13,11 @@ from starlette.types import ASGIApp
 
 from service import housekeeping
 from service.api import events, health, leases, problems, studies, workers
+from service.api.dependencies import require_ready
+from service.api.limits import TooLargeAsProblem
 from service.api.security import Guard
 from service.domain.facts import Changes, Cursor
+from service.grouping import Grouping
 from service.housekeeping import Readiness
 from service.pages.dashboard import Dispatcher, optuna_dashboard
 from service.sampling import Sampling
@@ -23,6 +26,8 @@ from service.storage import bell, engine, optuna_view
 from service.storage import events as event_rows
 from service.storage.artifacts import Folder
 from service.storage.engine import Database
+from service.use_cases import health as health_rules
+from service.use_cases import reports
 from service.use_cases.context import Context
 from service.waiting import Waiters
 
@@ -42,10 +47,14 @@ def create_app(settings: Settings) -> ASGIApp:
     )
     context = Context(database, _sampling(database), Folder(settings.artifacts))
     readiness = Readiness()
-    app = _api(context, readiness, settings)
-    dashboard = partial(_dashboard, database, readiness)
+    dispatcher = Dispatcher(
+        TooLargeAsProblem(_api(context, readiness, settings)),
+        check=partial(_check, context, readiness),
+        make=lambda: optuna_dashboard(optuna_view.cached(database)),
+        refuse=problems.respond,
+    )
     token = settings.token.get_secret_value() if settings.token else None
-    return Guard(Dispatcher(app, dashboard), token)
+    return Guard(dispatcher, token)
 
 
 def _api(context: Context, readiness: Readiness, settings: Settings) -> FastAPI:
@@ -60,6 +69,7 @@ def _api(context: Context, readiness: Readiness, settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.context, app.state.readiness, app.state.waiters = context, readiness, waiters
+    app.state.reporting = Grouping(partial(reports.report_all, context))
     for router in (studies.router, leases.router, workers.router, events.router, health.router):
         app.include_router(router)
     problems.install(app)
@@ -105,7 +115,6 @@ def _sampling(database: Database) -> Sampling:
     return Sampling(read, time.monotonic)
 
 
-def _dashboard(database: Database, readiness: Readiness) -> ASGIApp | None:
-    if not readiness.ready.is_set():
-        return None
-    return optuna_dashboard(optuna_view.cached(database))
+def _check(context: Context, readiness: Readiness) -> None:
+    require_ready(readiness)
+    health_rules.check(context)

@@ -79,12 +79,11 @@ CREATE TABLE trimtab.trials (
     CHECK ((state IN ('completed', 'pruned', 'failed', 'cancelled')) = (ended_at IS NOT NULL)),
     CHECK ((state = 'failed') <= (error_kind IS NOT NULL)),
     CHECK (kind = 'trial' OR state NOT IN ('paused', 'pruned'))
-);
+) WITH (fillfactor = 70);  -- a renewal changes no indexed column and stays on its page
 CREATE UNIQUE INDEX one_lease_per_slot ON trimtab.trials (worker_id, slot) WHERE state = 'running';
 CREATE UNIQUE INDEX one_final_per_study ON trimtab.trials (study_id) WHERE kind = 'final';
 CREATE INDEX trials_queued ON trimtab.trials (study_id, not_before) WHERE state = 'queued';
 CREATE INDEX trials_unfinished ON trimtab.trials (study_id, state) WHERE state IN ('queued', 'running', 'paused');
-CREATE INDEX trials_running ON trimtab.trials (lease_until) WHERE state = 'running';
 CREATE INDEX trials_of_study ON trimtab.trials (study_id, number);
 CREATE INDEX trials_completed ON trimtab.trials (study_id, value DESC, number) WHERE state = 'completed' AND kind = 'trial';
 
@@ -112,15 +111,14 @@ CREATE TABLE trimtab.attempts (
 
 CREATE TABLE trimtab.reports (
     trial_id integer NOT NULL,
-    kind     text NOT NULL DEFAULT 'trial' CHECK (kind = 'trial'),
     fence    bigint NOT NULL,
     step     integer NOT NULL CHECK (step >= 0),
     value    double precision CHECK (value NOT IN ('NaN', 'Infinity', '-Infinity')),  -- NULL: was not finite
     verdict  text NOT NULL CHECK (verdict IN ('continue', 'stop', 'pause', 'cancel')),
     metrics  jsonb NOT NULL DEFAULT '{}',
     at       timestamptz NOT NULL DEFAULT trimtab.now(),
-    PRIMARY KEY (trial_id, fence, step),
-    FOREIGN KEY (trial_id, kind, fence) REFERENCES trimtab.attempts (trial_id, kind, fence)
+    PRIMARY KEY (trial_id, fence, step)
+    -- no foreign key: the statement that inserts has just updated the trial under its lease
 );
 
 -- What happened, in the transaction in which it happened. (xid, id) below the snapshot's xmin is commit order.
@@ -128,7 +126,7 @@ CREATE TABLE trimtab.events (
     id           bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     xid          xid8 NOT NULL DEFAULT pg_current_xact_id(),
     at           timestamptz NOT NULL DEFAULT trimtab.now(),
-    study_id     integer NOT NULL REFERENCES trimtab.studies (study_id),
+    study_id     integer NOT NULL,  -- no foreign key: it would lock the study's row for every report
     trial_id     integer,
     trial_number integer,
     fence        bigint,

@@ -7,28 +7,44 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Query, Request
 
+from service.grouping import Grouping
 from service.housekeeping import Readiness
 from service.use_cases.context import Context
+from service.use_cases.reports import Said
 from service.waiting import Waiters
+from trimtab.contract.leases import Answer
 from trimtab.contract.problems import FieldError, Invalid, StudyNotFound, Unavailable
 
+# Dependencies are coroutines: FastAPI sends plain functions to a thread, which costs more than they do.
 _NAME = re.compile(r"[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?")
 
 
-def _context(request: Request) -> Context:
-    readiness = cast(Readiness, request.app.state.readiness)
+async def _context(request: Request) -> Context:
+    require_ready(cast(Readiness, request.app.state.readiness))
+    return cast(Context, request.app.state.context)
+
+
+def require_ready(readiness: Readiness) -> None:
+    """Refuse while the database has not been brought to our schema.
+
+    Raises:
+        Unavailable: not yet, or never, and why.
+    """
     if not readiness.ready.is_set():
         raise Unavailable(
             readiness.fatal or "The service waits for its database.", retry_after_s=1.0
         )
-    return cast(Context, request.app.state.context)
 
 
-def _waiters(request: Request) -> Waiters:
+async def _waiters(request: Request) -> Waiters:
     return cast(Waiters, request.app.state.waiters)
 
 
-def _study_name(study: Annotated[str, Path()]) -> str:
+async def _reporting(request: Request) -> Grouping[Said, Answer]:
+    return cast("Grouping[Said, Answer]", request.app.state.reporting)
+
+
+async def _study_name(study: Annotated[str, Path()]) -> str:
     # A name that no study can have is not asked of the database, which could not even hold some of them.
     if not _NAME.fullmatch(study):
         raise StudyNotFound
@@ -40,7 +56,9 @@ def token_of(position: int) -> str:
     return base64.urlsafe_b64encode(f"p{position}".encode()).decode()
 
 
-def _position(page_token: Annotated[str | None, Query(max_length=64)] = None) -> int | None:
+async def _position(
+    page_token: Annotated[str | None, Query(max_length=64)] = None,
+) -> int | None:
     if page_token is None:
         return None
     try:
@@ -56,6 +74,7 @@ def _position(page_token: Annotated[str | None, Query(max_length=64)] = None) ->
 
 
 ServiceContext = Annotated[Context, Depends(_context)]
+ServiceReporting = Annotated[Grouping[Said, Answer], Depends(_reporting)]
 ServiceWaiters = Annotated[Waiters, Depends(_waiters)]
 StudyName = Annotated[str, Depends(_study_name)]
 Position = Annotated[int | None, Depends(_position)]

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from service.api.bodies import JsonRoute
-from service.api.dependencies import ServiceContext, ServiceWaiters
+from service.api.dependencies import ServiceContext, ServiceReporting, ServiceWaiters
 from service.use_cases import claims, leases
 from service.waiting import wait
 from trimtab.contract.leases import (
@@ -48,11 +48,13 @@ async def claim(
 
 
 @router.post("/{lease}/reports")
-def report(lease: UUID, batch: Reports, context: ServiceContext) -> Answer:
+async def report(
+    lease: UUID, batch: Reports, _ready: ServiceContext, reporting: ServiceReporting
+) -> Answer:
     """Store intermediate values, renew the lease, get the verdict of the last step."""
     if len(batch.reports) > MOST_REPORTS:
         raise TooManyPoints
-    return leases.report(context, lease, batch)
+    return await reporting.submit((lease, batch))
 
 
 @router.post("/{lease}:heartbeat")

@@ -1,6 +1,6 @@
 """Every error of the service as `application/problem+json` (RFC 9457), 404 and 405 included."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, cast
 from uuid import uuid4
@@ -38,10 +38,10 @@ DECLARED: dict[int | str, dict[str, Any]] = {
 """What every operation of the OpenAPI document may answer."""
 
 
-def respond(problem: Problem) -> Response:
+def respond(problem: Problem, more_headers: Mapping[str, str] | None = None) -> Response:
     """Shape a problem as a response; each gets an instance id, which the log shares."""
     document = problem.document(instance=f"urn:uuid:{uuid4()}")
-    headers: dict[str, str] = {}
+    headers = dict(more_headers or {})
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, round(problem.retry_after_s)))
     if document.status == HTTPStatus.UNAUTHORIZED:
@@ -70,15 +70,19 @@ async def _of_http(request: Request, error: Exception) -> Response:
     problem = from_document(
         {"type": "about:blank", "title": phrase, "status": error.status_code, "detail": ""}
     )
-    response = respond(type(problem)())
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        response.headers["Allow"] = ", ".join(_allowed(request))
-    return response
+        return respond(type(problem)(), {"Allow": ", ".join(_allowed(request))})
+    return respond(type(problem)())
 
 
 def _allowed(request: Request) -> list[str]:
     """All methods that the address answers to; each of them is a route of its own, and the router knows only one."""
-    asked = {"type": "http", "path": request.url.path, "root_path": "", "headers": []}
+    asked: dict[str, Any] = {
+        "type": "http",
+        "path": request.url.path,
+        "root_path": "",
+        "headers": [],
+    }
     return [
         method
         for method in METHODS

@@ -3,7 +3,6 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Response
-from fastapi.responses import FileResponse
 
 from service.api.bodies import JsonRoute
 from service.api.dependencies import (
@@ -14,6 +13,7 @@ from service.api.dependencies import (
     TrialNumber,
     token_of,
 )
+from service.api.downloads import WholeFile
 from service.use_cases import artifacts, studies, trials
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
@@ -111,11 +111,11 @@ def get_best(name: StudyName, context: ServiceContext) -> Best:
     return studies.best(context, name)
 
 
-@router.get("/{study}/model", response_class=FileResponse)
-def get_model(name: StudyName, context: ServiceContext) -> FileResponse:
+@router.get("/{study}/model", response_class=WholeFile)
+def get_model(name: StudyName, context: ServiceContext) -> WholeFile:
     """The winner's exported model, one safetensors file with its card inside."""
     sha256 = studies.model_sha256(context, name)
     path = artifacts.path(context, sha256)
-    return FileResponse(
+    return WholeFile(
         path, media_type="application/octet-stream", filename=f"{name}.safetensors"
     )

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import FileResponse
 
 from service.api.bodies import JsonRoute
 from service.api.dependencies import ServiceContext
+from service.api.downloads import WholeFile
 from service.use_cases import artifacts, workers
 from trimtab.contract.message import Sha256
 from trimtab.contract.workers import Registration, Worker, Workers
@@ -53,7 +53,7 @@ async def put_artifact(
     return Response(status_code=201)
 
 
-@router.get("/artifacts/{sha256}", response_class=FileResponse)
-def get_artifact(sha256: ArtifactName, context: ServiceContext) -> FileResponse:
+@router.get("/artifacts/{sha256}", response_class=WholeFile)
+def get_artifact(sha256: ArtifactName, context: ServiceContext) -> WholeFile:
     """Download bytes by their sha256."""
-    return FileResponse(artifacts.path(context, sha256), media_type="application/octet-stream")
+    return WholeFile(artifacts.path(context, sha256), media_type="application/octet-stream")

@@ -5,18 +5,18 @@ Its write routes have no authentication of their own; one of them can break ever
 """
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, cast
 
+from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.problems import respond
-from trimtab.contract.problems import MethodNotAllowed, Unavailable
+from trimtab.contract.problems import MethodNotAllowed, Problem
 
 PREFIXES = ("/dashboard", "/api", "/static", "/csv", "/artifacts")
-READING = frozenset({"GET", "HEAD"})
+READING = ("GET", "HEAD")
 
 
 @dataclass
@@ -24,7 +24,10 @@ class Dispatcher:
     """Sends the dashboard's paths to the dashboard, made on first use, and everything else to `app`."""
 
     app: ASGIApp
-    make: Callable[[], ASGIApp | None]
+    check: Callable[[], None]
+    """Raises a problem while there is no database to read: the dashboard itself would answer 500."""
+    make: Callable[[], ASGIApp]
+    refuse: Callable[[Problem, Mapping[str, str]], ASGIApp]
     _dashboard: ASGIApp | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -34,18 +37,18 @@ class Dispatcher:
             await self.app(scope, receive, send)
             return
         if scope["method"] not in READING:
-            await respond(MethodNotAllowed("The dashboard is read-only here."))(
-                scope, receive, send
-            )
+            problem = MethodNotAllowed("The dashboard is read-only here.")
+            await self.refuse(problem, {"Allow": ", ".join(READING)})(scope, receive, send)
             return
-        dashboard = self._made()
-        if dashboard is None:
-            problem = Unavailable("The service waits for its database.", retry_after_s=1.0)
-            await respond(problem)(scope, receive, send)
+        try:
+            dashboard = await run_in_threadpool(self._ready)
+        except Problem as problem:
+            await self.refuse(problem, {})(scope, receive, send)
             return
         await dashboard(_with_encoding(scope), receive, send)
 
-    def _made(self) -> ASGIApp | None:
+    def _ready(self) -> ASGIApp:
+        self.check()
         with self._lock:
             if self._dashboard is None:
                 self._dashboard = self.make()

@@ -5,7 +5,7 @@ first and its `RETURNING` feeds every `INSERT`.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -16,7 +16,6 @@ from service.domain.facts import Curve
 from service.domain.leasing import AttemptOutcome, Departure, Held
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind, Report, Verdict
-from trimtab.contract.studies import StudyState
 from trimtab.contract.trials import TrialState
 
 WALL_TIME_OVER = """
@@ -130,38 +129,61 @@ class LeaseFacts:
 
 
 _READ = Statement(f"""
-SELECT a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
+SELECT a.lease_id, a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
        coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence,
        CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256
 FROM trimtab.attempts a
 JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
 JOIN trimtab.studies s ON s.study_id = t.study_id
-WHERE a.lease_id = :lease_id""")
+WHERE a.lease_id = ANY(CAST(:lease_ids AS uuid[]))""")
+
+
+def read_all(connection: Connection, lease_ids: Sequence[UUID]) -> dict[UUID, LeaseFacts]:
+    """Everything that the rules need to answer the leases' holders; an unknown lease is left out."""
+    rows = _READ.rows(connection, lease_ids=array(lease_ids))
+    return {row[0]: LeaseFacts(Held(*row[1:6]), *row[6:]) for row in rows}
 
 
 def read(connection: Connection, lease_id: UUID) -> LeaseFacts | None:
-    """Everything that the rules need to answer the lease's holder."""
-    row = _READ.row(connection, lease_id=lease_id)
-    return None if row is None else LeaseFacts(Held(*row[:5]), *row[5:])
+    """The same for one lease; None when there never was one."""
+    return read_all(connection, [lease_id]).get(lease_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
     """What was reported so far: this attempt's (value, verdict) by step, and the trial's whole curve."""
 
-    by_step: dict[int, tuple[float | None, Verdict]]
+    by_step: Mapping[int, tuple[float | None, Verdict]]
     curve: Curve
 
 
 _REPORTED = Statement("""
-SELECT step, fence, value, verdict FROM trimtab.reports WHERE trial_id = :trial_id ORDER BY step, fence""")
+SELECT trial_id, step, fence, value, verdict FROM trimtab.reports
+WHERE trial_id = ANY(:trial_ids) ORDER BY trial_id, step, fence""")
 
 
-def reported(connection: Connection, trial_id: int, fence: int) -> Stored:
-    """Read one trial's reports; the curve has, per step, the value of the newest attempt that reached it."""
-    rows = _REPORTED.rows(connection, trial_id=trial_id)
-    curve: dict[int, float | None] = {step: value for step, _, value, _ in rows}
-    mine = {step: (value, verdict) for step, by, value, verdict in rows if by == fence}
+def reported_all(
+    connection: Connection, facts: Mapping[UUID, LeaseFacts]
+) -> dict[UUID, Stored]:
+    """Read the leases' trials' reports; a curve has, per step, the value of the newest attempt that reached it."""
+    if not facts:
+        return {}
+    rows: dict[int, list[tuple[int, int, float | None, Verdict]]] = {}
+    for trial_id, *row in _REPORTED.rows(
+        connection, trial_ids=[one.trial_id for one in facts.values()]
+    ):
+        rows.setdefault(trial_id, []).append((row[0], row[1], row[2], row[3]))
+    return {
+        lease_id: _stored(rows.get(one.trial_id, []), one.fence)
+        for lease_id, one in facts.items()
+    }
+
+
+def _stored(rows: Sequence[tuple[int, int, float | None, Verdict]], fence: int) -> Stored:
+    curve = {step: value for step, _, value, _ in rows}
+    mine: dict[int, tuple[float | None, Verdict]] = {
+        step: (value, verdict) for step, by, value, verdict in rows if by == fence
+    }
     return Stored(mine, tuple(curve.items()))
 
 
@@ -169,46 +191,59 @@ _REPORT = Statement("""
 WITH t AS (
     UPDATE trimtab.trials t SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl)
     FROM trimtab.studies s
-    WHERE t.lease_id = :lease_id AND t.state = 'running' AND s.study_id = t.study_id
-    RETURNING t.trial_id, t.study_id, t.number, t.fence),
+    WHERE t.lease_id = ANY(CAST(:lease_ids AS uuid[])) AND t.state = 'running' AND s.study_id = t.study_id
+    RETURNING t.lease_id, t.trial_id, t.study_id, t.number, t.fence),
 batch AS (
-    SELECT * FROM unnest(CAST(:steps AS int[]), CAST(:values AS float8[]), CAST(:verdicts AS text[]),
-                         CAST(:metrics AS text[])) AS b (step, value, verdict, metrics)),
+    SELECT * FROM unnest(CAST(:leases AS uuid[]), CAST(:steps AS int[]), CAST(:values AS float8[]),
+                         CAST(:verdicts AS text[]), CAST(:metrics AS text[]))
+        AS b (lease_id, step, value, verdict, metrics)),
 stored AS (
     INSERT INTO trimtab.reports (trial_id, fence, step, value, verdict, metrics)
-    SELECT t.trial_id, t.fence, step, value, verdict, CAST(metrics AS jsonb) FROM t, batch),
+    SELECT t.trial_id, t.fence, step, value, verdict, CAST(metrics AS jsonb) FROM t JOIN batch USING (lease_id)),
 optuna AS (
     INSERT INTO public.trial_intermediate_values AS v (trial_id, step, intermediate_value, intermediate_value_type)
     SELECT t.trial_id, step, value,
            CAST(CASE WHEN value IS NULL THEN 'NAN' ELSE 'FINITE' END AS public.trialintermediatevaluetype)
-    FROM t, batch
+    FROM t JOIN batch USING (lease_id)
     ON CONFLICT (trial_id, step) DO UPDATE SET intermediate_value = excluded.intermediate_value,
                                                intermediate_value_type = excluded.intermediate_value_type),
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, 'reported',
-           jsonb_build_object('step', step, 'value', value, 'verdict', verdict) FROM t, batch)
-SELECT 1 FROM t""")
+           jsonb_build_object('step', step, 'value', value, 'verdict', verdict) FROM t JOIN batch USING (lease_id))
+SELECT lease_id FROM t""")
 
 
-def report(
-    connection: Connection, lease_id: UUID, reports: Sequence[Report], verdict: Verdict
-) -> bool:
-    """Store new reports and renew the lease; the last step carries the verdict. False: the lease is lost.
+@dataclass(frozen=True, slots=True)
+class NewReports:
+    """What one holder reported that is not stored yet, and the verdict that its last step carries."""
+
+    lease_id: UUID
+    reports: tuple[Report, ...]
+    verdict: Verdict
+
+    def verdict_of(self, report: Report) -> Verdict:
+        """The verdict to keep with a step."""
+        return self.verdict if report is self.reports[-1] else "continue"
+
+
+def report_all(connection: Connection, new: Sequence[NewReports]) -> set[UUID]:
+    """Store the holders' reports and renew their leases; returns the leases that are still held.
 
     Raises:
-        IntegrityError: a step of this attempt was stored at the same moment; read again.
+        IntegrityError: a step of one of the attempts is stored already; nothing was stored.
     """
-    verdicts: list[Verdict] = [*("continue" for _ in reports[1:]), verdict]
-    row = _REPORT.row(
+    rows = [(one, report) for one in new for report in one.reports]
+    kept = _REPORT.rows(
         connection,
-        lease_id=lease_id,
-        steps=[report.step for report in reports],
-        values=array([report.value for report in reports]),
-        verdicts=verdicts,
-        metrics=[json.dumps(dict(report.metrics)) for report in reports],
+        lease_ids=array([one.lease_id for one in new]),
+        leases=array([one.lease_id for one, _ in rows]),
+        steps=[report.step for _, report in rows],
+        values=array([report.value for _, report in rows]),
+        verdicts=[one.verdict_of(report) for one, report in rows],
+        metrics=[json.dumps(dict(report.metrics)) for _, report in rows],
     )
-    return row is not None
+    return {row[0] for row in kept}
 
 
 _RENEW = Statement("""
@@ -358,15 +393,13 @@ class Candidate:
     """A study that may have work, in the order in which claims serve them."""
 
     study_id: int
-    state: StudyState
-    document: dict[str, Any]
     trials_created: int
     has_queued: bool
     may_propose: bool
 
 
 _CANDIDATES = Statement(f"""
-SELECT c.study_id, c.state, c.document, c.trials_created, c.has_queued, c.may_propose FROM (
+SELECT c.study_id, c.trials_created, c.has_queued, c.may_propose FROM (
     SELECT s.*,
            EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
                    AND q.not_before <= trimtab.now()) AS has_queued,

@@ -10,6 +10,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection
 
@@ -58,8 +59,6 @@ class Statement:
         return rows[0] if rows else None
 
 
-def array(numbers: Sequence[float | None]) -> str:
-    """Numbers as an array literal without a type of its own: `ARRAY[NULL]` would be one of text."""
-    return (
-        "{" + ",".join("NULL" if number is None else repr(number) for number in numbers) + "}"
-    )
+def array(values: Sequence[float | UUID | None]) -> str:
+    """Numbers or ids as an array literal without a type of its own: `ARRAY[NULL]` would be one of text."""
+    return "{" + ",".join("NULL" if value is None else str(value) for value in values) + "}"

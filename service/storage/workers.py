@@ -47,16 +47,36 @@ def insert(connection: Connection, registration: Registration) -> WorkerRow:
     return WorkerRow(*row)
 
 
-_SEEN = Statement(f"""
-WITH w AS (
-    UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = :worker_id RETURNING *)
-SELECT {_COLUMNS} FROM w""")
+@dataclass(frozen=True, slots=True)
+class Claimant:
+    """What a claim needs to know of its worker; `is_quiet`: its last word is worth noting anew."""
+
+    capacity: int
+    running: int
+    is_quiet: bool
 
 
-def seen(connection: Connection, worker_id: UUID) -> WorkerRow | None:
-    """Note that the worker spoke; None when there is no such worker."""
-    row = _SEEN.row(connection, worker_id=worker_id)
-    return None if row is None else WorkerRow(*row)
+_CLAIMANT = Statement("""
+SELECT w.capacity,
+       (SELECT count(*) FROM trimtab.trials t WHERE t.worker_id = w.worker_id AND t.state = 'running'),
+       w.last_seen < trimtab.now() - interval '10 seconds'
+FROM trimtab.workers w WHERE w.worker_id = :worker_id""")
+
+
+def claimant(connection: Connection, worker_id: UUID) -> Claimant | None:
+    """Read the worker that asks for work; None when there is no such worker."""
+    row = _CLAIMANT.row(connection, worker_id=worker_id)
+    return None if row is None else Claimant(*row)
+
+
+_SEEN = Statement(
+    "UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = :worker_id RETURNING 1"
+)
+
+
+def seen(connection: Connection, worker_id: UUID) -> None:
+    """Note that the worker spoke."""
+    _SEEN.rows(connection, worker_id=worker_id)
 
 
 def newest(connection: Connection, limit: int = 1000) -> list[WorkerRow]:

@@ -20,10 +20,10 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
         WorkerBusy: it holds as many leases as it registered for.
     """
     with context.database.statements() as connection:
-        worker = workers.seen(connection, request.worker_id)
-        if worker is None:
-            raise WorkerNotFound
+        worker = _known(workers.claimant(connection, request.worker_id))
         ordinal, rows = leases.of_claim(connection, request.worker_id, request.claim_id)
+        if worker.is_quiet:
+            workers.seen(connection, request.worker_id)
     if ordinal == 0 and worker.running >= worker.capacity:
         raise WorkerBusy
     while ordinal < request.capacity:
@@ -32,7 +32,15 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
             break
         rows.append(row)
         ordinal += 1
-    return Leases(leases=tuple(_lease(context, row) for row in rows))
+    with context.database.statements() as connection:
+        documents = [studies.document(context, row.study_id, connection) for row in rows]
+    return Leases(leases=tuple(map(_lease, rows, documents)))
+
+
+def _known(worker: workers.Claimant | None) -> workers.Claimant:
+    if worker is None:
+        raise WorkerNotFound
+    return worker
 
 
 def _claim_one(context: Context, request: LeaseRequest, ordinal: int) -> leases.LeaseRow | None:
@@ -64,7 +72,8 @@ def _claim_of_study(
 def _propose(
     context: Context, candidate: leases.Candidate, request: LeaseRequest, ordinal: int
 ) -> leases.LeaseRow | None:
-    document = context.documents.of(candidate.study_id, candidate.document)
+    with context.database.statements() as connection:
+        document = studies.document(context, candidate.study_id, connection)
     with context.sampling.proposal(
         candidate.study_id,
         document,
@@ -88,8 +97,7 @@ def _propose(
     return None
 
 
-def _lease(context: Context, row: leases.LeaseRow) -> Lease:
-    document = studies.document(context, row.study_id)
+def _lease(row: leases.LeaseRow, document: StudyDocument) -> Lease:
     return Lease(
         lease_id=row.lease_id,
         kind=row.kind,

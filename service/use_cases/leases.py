@@ -5,16 +5,14 @@ only the current holder's words are stored, and a repeat is answered as the firs
 """
 
 import hashlib
-from collections.abc import Sequence
 from typing import NoReturn
 from uuid import UUID
 
 from service.domain import leasing
 from service.storage import artifacts, leases
 from service.storage import studies as study_rows
-from service.use_cases import studies
+from service.use_cases import reports, studies
 from service.use_cases.context import Context
-from service.use_cases.races import again
 from trimtab.contract.leases import (
     Answer,
     CheckpointReport,
@@ -22,10 +20,8 @@ from trimtab.contract.leases import (
     Outcome,
     Pruned,
     Release,
-    Report,
     Reports,
     Settled,
-    Verdict,
 )
 from trimtab.contract.problems import (
     ArtifactNotFound,
@@ -34,8 +30,8 @@ from trimtab.contract.problems import (
     Invalid,
     LeaseLost,
     LeaseNotFound,
+    Problem,
     ResultConflict,
-    StepConflict,
 )
 from trimtab.contract.studies import FinalScores
 
@@ -47,57 +43,10 @@ def report(context: Context, lease_id: UUID, batch: Reports) -> Answer:
         LeaseNotFound, LeaseLost: the caller does not hold this lease.
         StepConflict: another value is stored for a step of this attempt; nothing of the batch was stored.
     """
-    return again(lambda: _report(context, lease_id, batch))
-
-
-def _report(context: Context, lease_id: UUID, batch: Reports) -> Answer:
-    with context.database.statements() as connection:
-        facts = _live(leases.read(connection, lease_id))
-        if facts.held.kind == "final":
-            raise Conflict("A final lease takes no reports: it is settled with its scores.")
-        stored = leases.reported(connection, facts.trial_id, facts.fence)
-        fresh = _fresh(batch.reports, stored)
-        verdict = _verdict(context, facts, stored, fresh, batch.reports[-1])
-        kept = (
-            leases.report(connection, lease_id, fresh, verdict)
-            if fresh
-            else leases.renew(connection, lease_id)
-        )
-    if not kept:
-        raise _lost(context, lease_id)
-    return Answer(verdict=verdict, ttl_s=facts.ttl_s)
-
-
-def _fresh(reports: Sequence[Report], stored: leases.Stored) -> list[Report]:
-    """The reports that are not stored yet; a step that is, or comes twice, must have the same value."""
-    fresh: dict[int, Report] = {}
-    for one in reports:
-        known = stored.by_step.get(one.step)
-        if known is not None and known[0] != one.value:
-            raise StepConflict(
-                f"Another value is already stored for step {one.step} of this attempt."
-            )
-        if fresh.setdefault(one.step, one).value != one.value:
-            raise StepConflict(f"The batch has two values for step {one.step}.")
-        if known is not None:
-            del fresh[one.step]
-    return list(fresh.values())
-
-
-def _verdict(
-    context: Context,
-    facts: leases.LeaseFacts,
-    stored: leases.Stored,
-    fresh: Sequence[Report],
-    last: Report,
-) -> Verdict:
-    if last.step in stored.by_step:
-        return stored.by_step[last.step][1]
-    curve = dict(stored.curve) | {one.step: one.value for one in fresh}
-    prune = context.sampling.should_prune(
-        facts.study_id, studies.document(context, facts.study_id), tuple(sorted(curve.items()))
-    )
-    return leasing.verdict(facts.held, prune=prune)
+    (answer,) = reports.report_all(context, [(lease_id, batch)])
+    if isinstance(answer, Problem):
+        raise answer
+    return answer
 
 
 def heartbeat(context: Context, lease_id: UUID) -> Answer:

@@ -232,13 +232,10 @@ def _follow(connection: Connection, locked: studies.LockedStudy) -> None:
     studies.set_state(connection, locked.study_id, state, "study_done", problem=problem)
 
 
-def document(context: Context, study_id: int) -> StudyDocument:
+def document(context: Context, study_id: int, connection: Connection) -> StudyDocument:
     """The study's document, from this process's memory or the database."""
     known = context.documents.known(study_id)
-    if known is not None:
-        return known
-    with context.database.statements() as connection:
-        return context.documents.of(study_id, studies.document(connection, study_id))
+    return known or context.documents.of(study_id, studies.document(connection, study_id))
 
 
 def _found(row: studies.StudyRow | None) -> studies.StudyRow:

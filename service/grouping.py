@@ -1,0 +1,68 @@
+"""Requests that wait while an earlier group is being served are served together, with one commit.
+
+Nobody waits for company: what has arrived when the lane is free is the next group.
+"""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Generic, TypeVar
+
+from trimtab.contract.problems import Problem
+
+Q = TypeVar("Q")
+A = TypeVar("A")
+
+
+class Grouping(Generic[Q, A]):
+    """One lane: a thread that serves group after group. `serve` answers each request in the order given."""
+
+    def __init__(
+        self, serve: Callable[[Sequence[Q]], Sequence[A | Problem]], *, largest: int = 64
+    ) -> None:
+        self._serve = serve
+        self._largest = largest
+        self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
+        self._lane: asyncio.Task[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grouping")
+
+    async def submit(self, request: Q) -> A:
+        """Wait for the request's own answer.
+
+        Raises:
+            Problem: of this request alone.
+        """
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.append((request, answer))
+        if self._lane is None:
+            self._lane = asyncio.create_task(self._run())
+        return await answer
+
+    async def _run(self) -> None:
+        try:
+            while self._waiting:
+                group, self._waiting = (
+                    self._waiting[: self._largest],
+                    self._waiting[self._largest :],
+                )
+                await self._answer(group)
+        finally:
+            self._lane = None
+
+    async def _answer(self, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
+        loop = asyncio.get_running_loop()
+        requests = [request for request, _ in group]
+        try:
+            answers = await loop.run_in_executor(self._thread, self._serve, requests)
+        except Exception as error:  # noqa: BLE001 - every waiting request gets it as its own
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(error)
+            return
+        for (_, future), answer in zip(group, answers, strict=True):
+            if future.done():
+                continue
+            if isinstance(answer, Problem):
+                future.set_exception(answer)
+            else:
+                future.set_result(answer)

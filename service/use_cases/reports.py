@@ -1,0 +1,170 @@
+"""Reports: intermediate values of many holders, decided one by one and stored with one commit.
+
+At-least-once execution, exactly-once effect: a step that is stored already is answered as it was the first time, and
+only the current holder's values are stored.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+import psycopg2
+
+from service.domain import leasing
+from service.storage import leases
+from service.storage.leases import LeaseFacts, NewReports, Stored
+from service.use_cases import studies
+from service.use_cases.context import Context
+from service.use_cases.races import TRIES
+from trimtab.contract.leases import Answer, Report, Reports
+from trimtab.contract.problems import (
+    Conflict,
+    LeaseLost,
+    LeaseNotFound,
+    Problem,
+    StepConflict,
+    Unavailable,
+)
+from trimtab.contract.studies import StudyDocument
+
+Said = tuple[UUID, Reports]
+"""A lease, and what its holder reports."""
+
+
+def report_all(context: Context, said: Sequence[Said]) -> list[Answer | Problem]:
+    """Answer many holders; each has its own answer or problem, and one's problem stores nothing of its own only."""
+    answers: dict[int, Answer | Problem] = {}
+    waiting = dict(enumerate(said))
+    while waiting:
+        # One lease's reports are stored in the order in which they came: one batch of it at a time.
+        first = {lease: number for number, (lease, _) in reversed(waiting.items())}
+        answers |= _round(
+            context, {number: waiting.pop(number) for number in sorted(first.values())}
+        )
+    return [answers[number] for number in range(len(said))]
+
+
+def _round(context: Context, said: Mapping[int, Said]) -> dict[int, Answer | Problem]:
+    """Try all together; if that is refused, one by one, so that nobody pays for another's trouble."""
+    if len(said) > 1:
+        try:
+            return _together(context, said, look=False)
+        except (psycopg2.IntegrityError, Problem):
+            answers: dict[int, Answer | Problem] = {}
+            for number, one in said.items():
+                answers |= _round(context, {number: one})
+            return answers
+    try:
+        for attempt in range(TRIES):
+            try:
+                return _together(context, said, look=attempt > 0)
+            except psycopg2.IntegrityError:
+                continue  # the step is stored already: look, and answer as then
+        raise Unavailable("Too many reports of one lease at once.", retry_after_s=1.0)
+    except Problem as problem:
+        return dict.fromkeys(said, problem)
+
+
+@dataclass(frozen=True, slots=True)
+class _Decided:
+    new: NewReports
+    ttl_s: float
+
+
+def _together(
+    context: Context, said: Mapping[int, Said], *, look: bool
+) -> dict[int, Answer | Problem]:
+    """Read once, decide each, store once. `look` reads what is stored already even where no pruner needs it."""
+    with context.database.statements() as connection:
+        facts = leases.read_all(connection, [lease for lease, _ in said.values()])
+        documents = {
+            one.study_id: studies.document(context, one.study_id, connection)
+            for one in facts.values()
+        }
+        to_read = {
+            lease: one
+            for lease, one in facts.items()
+            if look or documents[one.study_id].search.pruner != "none"
+        }
+        stored = leases.reported_all(connection, to_read)
+    decided: dict[int, _Decided | Problem] = {}
+    for number, (lease, batch) in said.items():
+        try:
+            live = _live(facts.get(lease))
+            decided[number] = _decide(
+                context,
+                documents[live.study_id],
+                live,
+                stored.get(lease, Stored({}, ())),
+                batch,
+                lease,
+            )
+        except Problem as problem:
+            decided[number] = problem
+    return _store(context, decided)
+
+
+def _store(
+    context: Context, decided: Mapping[int, _Decided | Problem]
+) -> dict[int, Answer | Problem]:
+    wanted = [one.new for one in decided.values() if isinstance(one, _Decided)]
+    kept: set[UUID] = set()
+    if wanted:
+        with context.database.statements() as connection:
+            kept = leases.report_all(connection, wanted)
+    return {
+        number: one if isinstance(one, Problem) else _answer(one, kept)
+        for number, one in decided.items()
+    }
+
+
+def _answer(decided: _Decided, kept: set[UUID]) -> Answer | Problem:
+    if decided.new.lease_id not in kept:
+        return LeaseLost()
+    return Answer(verdict=decided.new.verdict, ttl_s=decided.ttl_s)
+
+
+def _decide(
+    context: Context,
+    document: StudyDocument,
+    facts: LeaseFacts,
+    stored: Stored,
+    batch: Reports,
+    lease: UUID,
+) -> _Decided:
+    fresh = _fresh(batch.reports, stored)
+    last = batch.reports[-1]
+    known = stored.by_step.get(last.step)
+    if known is not None:
+        return _Decided(NewReports(lease, fresh, known[1]), facts.ttl_s)
+    curve = dict(stored.curve) | {one.step: one.value for one in fresh}
+    prune = context.sampling.should_prune(
+        facts.study_id, document, tuple(sorted(curve.items()))
+    )
+    return _Decided(
+        NewReports(lease, fresh, leasing.verdict(facts.held, prune=prune)), facts.ttl_s
+    )
+
+
+def _fresh(reports: Sequence[Report], stored: Stored) -> tuple[Report, ...]:
+    """The reports that are not stored yet; a step that is, or comes twice, must have the same value."""
+    fresh: dict[int, Report] = {}
+    for one in reports:
+        known = stored.by_step.get(one.step)
+        if known is not None and known[0] != one.value:
+            raise StepConflict(
+                f"Another value is already stored for step {one.step} of this attempt."
+            )
+        if known is None and fresh.setdefault(one.step, one).value != one.value:
+            raise StepConflict(f"The batch has two values for step {one.step}.")
+    return tuple(fresh.values())
+
+
+def _live(facts: LeaseFacts | None) -> LeaseFacts:
+    if facts is None:
+        raise LeaseNotFound
+    if not facts.is_live:
+        raise LeaseLost(state=facts.outcome)
+    if facts.held.kind == "final":
+        raise Conflict("A final lease takes no reports: it is settled with its scores.")
+    return facts
