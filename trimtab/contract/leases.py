@@ -14,11 +14,13 @@ from trimtab.contract.message import Int, Message, Number, Sha256, Text
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.tasks import Model, Task
+from trimtab.contract.text import storable
 from trimtab.contract.trials import FailureKind, TrialState
 
 Verdict = Literal["continue", "stop", "pause", "cancel"]
 LeaseKind = Literal["trial", "final"]
 Step = Annotated[Int, Field(ge=0, lt=100_000)]
+LONGEST_MESSAGE = 8192
 
 
 class LeaseRequest(Message):
@@ -121,8 +123,8 @@ class Pruned(Message):
     kind: Literal["pruned"] = "pruned"
 
 
-def _shorten(text: object) -> object:
-    return text[:8192] if isinstance(text, str) else text
+def _make_storable(message: object) -> object:
+    return storable(message)[:LONGEST_MESSAGE] if isinstance(message, str) else message
 
 
 class Failed(Message):
@@ -130,8 +132,8 @@ class Failed(Message):
 
     kind: Literal["failed"] = "failed"
     error: FailureKind
-    message: Annotated[Text, BeforeValidator(_shorten)] = ""
-    """At most 8 KiB; longer text is cut, since a refusal would lose the outcome."""
+    message: Annotated[Text, BeforeValidator(_make_storable)] = ""
+    """Cut after 8,192 characters, and cleaned of what Postgres cannot hold: a refusal would lose the outcome."""
     retryable: bool = False
 
 

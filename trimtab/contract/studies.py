@@ -1,16 +1,16 @@
 """Studies: the document that a person writes, and what the service answers about it."""
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trimtab.contract import search_space
+from trimtab.contract.faults import MOST_FAULTS, Fault, hint, refuse
 from trimtab.contract.message import Int, Message, Name, Number, Sha256
 from trimtab.contract.recipe import Hyperparameter, Recipe, hyperparameters
-from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar
+from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, Space
 from trimtab.contract.tasks import Model, Task
 
 StudyState = Literal[
@@ -46,7 +46,7 @@ class StudyDocument(Message):
     name: Name
     task: Task
     model: Model
-    space: Mapping[str, Dimension]
+    space: Space
     fixed: Mapping[str, Scalar] = Field(default_factory=dict[str, Scalar])
     search: Search = Search()
     budget: Budget
@@ -58,20 +58,26 @@ class StudyDocument(Message):
     lease_ttl_s: Annotated[Number, Field(ge=1, le=3600)] = 60.0
     """A worker that is silent for so long has lost its trial to the next."""
 
+    @field_validator("space")
+    @classmethod
+    def _check_size(cls, space: Space) -> Space:
+        search_space.check_size(space)
+        return space
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        search_space.check_size(self.space)
         known = hyperparameters()
-        for name in (*self.space, *self.fixed):
-            if name not in known:
-                raise ValueError(_unknown_hyperparameter(name, known))
-        if twice := sorted(set(self.space) & set(self.fixed)):
-            raise ValueError(f"{', '.join(twice)}: both in `space` and in `fixed`")
-        _check_fixed(self.fixed)
+        faults = [*_unknown(self.space, self.fixed, known), *_illegal_fixed(self.fixed, known)]
         for name, dimension in self.space.items():
-            _check_dimension(name, dimension, known[name])
+            if name in self.fixed:
+                faults.append(
+                    Fault(("fixed", name), "fixed_and_sampled", "stands in `space` as well")
+                )
+            if name in known:
+                faults.extend(_illegal_dimension(name, dimension, known[name]))
         if self.search.sampler == "grid":
-            _check_grid(self.space)
+            faults.extend(_endless(self.space))
+        refuse(type(self).__name__, faults)
         return self
 
     def recipe(self, sampled: Mapping[str, Scalar]) -> Recipe:
@@ -158,29 +164,38 @@ class Best(Message):
     final: FinalScores | None = None
 
 
-def _unknown_hyperparameter(name: str, known: Mapping[str, Hyperparameter]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    hint = f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(sorted(known))}"
-    return f"no worker understands the hyperparameter {name[:128]!r}{hint}"
+def _unknown(
+    space: Space, fixed: Mapping[str, Scalar], known: Mapping[str, Hyperparameter]
+) -> Iterator[Fault]:
+    named = [("space", name) for name in space] + [("fixed", name) for name in fixed]
+    strange = [place for place in named if place[1] not in known]
+    for place in strange[:MOST_FAULTS]:
+        message = f"no worker understands this hyperparameter; {hint(place[1], known)}"
+        yield Fault(place, "unknown_hyperparameter", message)
 
 
-def _check_fixed(fixed: Mapping[str, Scalar]) -> None:
+def _illegal_fixed(
+    fixed: Mapping[str, Scalar], known: Mapping[str, Hyperparameter]
+) -> Iterator[Fault]:
     try:
-        Recipe.model_validate(dict(fixed))
+        Recipe.model_validate({name: fixed[name] for name in fixed if name in known})
     except ValidationError as error:
-        first = error.errors(include_input=False, include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise ValueError(f"fixed.{where}: {first['msg']}") from None
+        for detail in error.errors(include_input=False, include_url=False):
+            yield Fault(("fixed", *detail["loc"]), detail["type"], detail["msg"])
 
 
-def _check_dimension(name: str, dimension: Dimension, known: Hyperparameter) -> None:
-    if isinstance(dimension, FloatRange) and known.kind != "float":
-        raise ValueError(f"space.{name}: a worker takes no real number here ({known.kind})")
+def _illegal_dimension(
+    name: str, dimension: Dimension, known: Hyperparameter
+) -> Iterator[Fault]:
     values = (
         dimension.choices if isinstance(dimension, Choices) else (dimension.low, dimension.high)
     )
-    if not all(known.allows(value) for value in values):
-        raise ValueError(f"space.{name}: holds values outside what is legal: {_legal(known)}")
+    if isinstance(dimension, FloatRange) and known.kind != "float":
+        message = f"a worker takes no real number here, but {_legal(known)}"
+        yield Fault(("space", name), "illegal_range", message)
+    elif not all(known.allows(value) for value in values):
+        message = f"holds values outside what is legal: {_legal(known)}"
+        yield Fault(("space", name), "illegal_range", message)
 
 
 def _legal(known: Hyperparameter) -> str:
@@ -191,11 +206,11 @@ def _legal(known: Hyperparameter) -> str:
     return f"{known.kind} {above} {known.low} and {below} {known.high}"
 
 
-def _check_grid(space: Mapping[str, Dimension]) -> None:
-    endless = [
-        name
-        for name, d in space.items()
-        if isinstance(d, FloatRange) and d.step is None and d.low < d.high
-    ]
-    if endless:
-        raise ValueError(f"a grid needs a step or choices for {', '.join(endless)}")
+def _endless(space: Space) -> Iterator[Fault]:
+    for name, dimension in space.items():
+        if (
+            isinstance(dimension, FloatRange)
+            and dimension.step is None
+            and dimension.low < dimension.high
+        ):
+            yield Fault(("space", name), "endless_grid", "a grid needs a step or choices here")

@@ -1,5 +1,9 @@
 """What may stand in text that ends up in Postgres."""
 
+import re
+
+_UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+
 
 def refuse_surrogates_and_nul(value: object) -> object:
     """Raise ValueError for text that Postgres (NUL) or UTF-8 (lone surrogates) cannot hold."""
@@ -9,3 +13,8 @@ def refuse_surrogates_and_nul(value: object) -> object:
         if any("\ud800" <= character <= "\udfff" for character in value):
             raise ValueError("must not contain lone surrogates")
     return value
+
+
+def storable(text: str) -> str:
+    """The text with a replacement character for each one that cannot be stored."""
+    return _UNSTORABLE.sub("\ufffd", text)

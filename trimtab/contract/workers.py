@@ -6,7 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
-from trimtab.contract.message import Int, Message, Name
+from trimtab.contract.message import Int, Message, Name, Text
 
 WorkerState = Literal["alive", "draining", "gone", "quarantined"]
 
@@ -15,8 +15,8 @@ class Registration(Message):
     """What a worker says of itself when it starts. The service answers with its id."""
 
     label: Name
-    device: Annotated[str, Field(max_length=128)]
-    memory_bytes: Annotated[Int, Field(ge=0)] | None = None
+    device: Annotated[Text, Field(max_length=128)]
+    memory_bytes: Annotated[Int, Field(ge=0, lt=2**63)] | None = None
     capacity: Annotated[Int, Field(ge=1, le=64)] = 1
 
 

@@ -1,0 +1,202 @@
+"""What is wrong with a document, and where: faults as JSON pointers (RFC 6901), with the nearest name for an unknown one.
+
+Pydantic's errors name the members of unions in their locations, and some repeat the refused value; a `FieldError` does
+neither. The service and the command line tell of a document in the same words.
+"""
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from pydantic import TypeAdapter, ValidationError
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+
+from trimtab.contract.problems import FieldError, Invalid, NonFinite, UnknownField, WrongType
+
+Part = str | int
+
+MOST_FAULTS = 100
+"""Further faults are not told: a hostile document could have a hundred thousand."""
+
+LONGEST_PART = 200
+"""Characters of one key that a pointer repeats."""
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """What a rule over several fields has found, at a place below the rule's model."""
+
+    location: tuple[Part, ...]
+    code: str
+    message: str
+
+
+def refuse(title: str, found: Iterable[Fault]) -> None:
+    """Raise what a model's rule found, each fault at its own place; nothing found, nothing raised.
+
+    Raises:
+        ValidationError: pydantic takes it up as the model's own, with the model's location in front.
+    """
+    details = [
+        InitErrorDetails(
+            # The types ask for literals, for the sake of translation tables.
+            type=PydanticCustomError(cast("Any", fault.code), cast("Any", fault.message)),
+            loc=fault.location,
+            input=None,
+        )
+        for fault in found
+    ]
+    if details:
+        raise ValidationError.from_exception_data(title, details)
+
+
+def refusal(annotation: Any, document: object, errors: Sequence[ErrorDetails]) -> Invalid:
+    """The problem that pydantic's errors amount to: of one kind where all faults are."""
+    fields = faults(annotation, document, errors)
+    kinds = {_kind(field.code) for field in fields}
+    problem = kinds.pop() if len(kinds) == 1 else Invalid
+    return problem(errors=fields)
+
+
+def faults(
+    annotation: Any, document: object, errors: Sequence[ErrorDetails]
+) -> tuple[FieldError, ...]:
+    """Each faulty place of `document` once, in the order of the fields; the refused values are never repeated.
+
+    Args:
+        annotation: the model, or whatever type the document was validated as.
+        document: what was validated, as JSON tells it.
+        errors: of the `ValidationError`.
+    """
+    by_pointer: dict[str, FieldError] = {}
+    schema: dict[str, Any] = {}
+    for detail in _own(errors[:MOST_FAULTS]):
+        if detail["type"] == "extra_forbidden" and not schema:
+            schema = TypeAdapter(annotation).json_schema()
+        path = _path(document, detail)
+        pointer = pointer_to(path)
+        message = _message(schema, document, path, detail)
+        if earlier := by_pointer.get(pointer):
+            # The members of a union refuse one value each in its own words.
+            message = f"{earlier.message}, or {message.removeprefix('Input should be ')}"
+        by_pointer[pointer] = FieldError(pointer=pointer, code=detail["type"], message=message)
+    return tuple(by_pointer.values())
+
+
+def _own(errors: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
+    """Without what only follows: a list whose items are refused is called too short as well."""
+    for detail in errors:
+        depth = len(detail["loc"])
+        within = (other for other in errors if len(other["loc"]) > depth)
+        if detail["type"] == "too_short" and any(
+            other["loc"][:depth] == detail["loc"] for other in within
+        ):
+            continue
+        yield detail
+
+
+def pointer_to(path: Sequence[Part]) -> str:
+    """The RFC 6901 pointer to a place; what UTF-8 cannot hold is escaped, and long keys are cut."""
+    return "".join("/" + _escape(part) for part in path)
+
+
+def _escape(part: Part) -> str:
+    text = str(part)[:LONGEST_PART].encode("utf-8", "backslashreplace").decode()
+    return text.replace("~", "~0").replace("/", "~1")
+
+
+def _kind(code: str) -> type[Invalid]:
+    if code == "extra_forbidden":
+        return UnknownField
+    if code == "finite_number":
+        return NonFinite
+    return WrongType if code.endswith(("_type", "_parsing", "_from_float")) else Invalid
+
+
+def _path(document: object, detail: ErrorDetails) -> tuple[Part, ...]:
+    """The place in the document: pydantic's location without the names of union members."""
+    path: list[Part] = []
+    node = document
+    told_apart = None
+    last = len(detail["loc"]) - 1
+    for index, part in enumerate(detail["loc"]):
+        if isinstance(node, Mapping):
+            fields = cast("Mapping[object, object]", node)
+            if node is not told_apart and fields.get("kind") == part:
+                told_apart = node  # the tag of a union, even where a field has the same name
+                continue
+            if part in fields:
+                node = fields[part]
+                path.append(part)
+            elif index == last and detail["type"] == "missing":
+                path.append(part)
+        elif isinstance(node, list) and isinstance(part, int):
+            node = cast("list[object]", node)[part]
+            path.append(part)
+    return (*path, *_discriminator(detail))
+
+
+def _discriminator(detail: ErrorDetails) -> tuple[Part, ...]:
+    """Of a union without its tag, or with one that is unknown: the tag's field."""
+    if detail["type"] not in ("union_tag_invalid", "union_tag_not_found"):
+        return ()
+    return (str(detail.get("ctx", {}).get("discriminator", "")).strip("'"),)
+
+
+def _message(
+    schema: dict[str, Any], document: object, path: Sequence[Part], detail: ErrorDetails
+) -> str:
+    if detail["type"] == "union_tag_invalid":  # pydantic's own words repeat the value
+        return f"Input should be {detail.get('ctx', {}).get('expected_tags')}"
+    if detail["type"] == "union_tag_not_found":
+        return "Field required"
+    if detail["type"] != "extra_forbidden":
+        return detail["msg"].removeprefix("Value error, ")
+    known = _known_fields(schema, document, path[:-1])
+    return f"there is no such field; {hint(str(path[-1]), known)}"
+
+
+def hint(name: str, known: Iterable[str]) -> str:
+    """The nearest of the known names, or all of them."""
+    names = sorted(known)
+    near = difflib.get_close_matches(name[:LONGEST_PART], names, n=1)
+    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(names)}"
+
+
+def _known_fields(schema: dict[str, Any], document: object, path: Sequence[Part]) -> set[str]:
+    """The names that the JSON schema knows at `path`; of a union, those of the member that `kind` names."""
+    nodes = [schema]
+    node = document
+    for part in path:
+        nodes = [child for each in nodes for child in _children(schema, each, part)]
+        node = cast("Any", node)[part]
+    members = [member for each in nodes for member in _members(schema, each)]
+    kind = cast("Any", node).get("kind") if isinstance(node, Mapping) else None
+    chosen = [
+        m for m in members if m.get("properties", {}).get("kind", {}).get("const") == kind
+    ]
+    return {name for member in chosen or members for name in member.get("properties", {})}
+
+
+def _members(schema: dict[str, Any], node: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The node itself, or what it refers to, or each member of the union that it is."""
+    if "$ref" in node:
+        yield from _members(schema, schema["$defs"][node["$ref"].rsplit("/", 1)[-1]])
+        return
+    union = node.get("oneOf") or node.get("anyOf")
+    for member in union or ():
+        yield from _members(schema, member)
+    if not union:
+        yield node
+
+
+def _children(
+    schema: dict[str, Any], node: dict[str, Any], part: Part
+) -> Iterator[dict[str, Any]]:
+    for member in _members(schema, node):
+        child = member.get("properties", {}).get(
+            part, member.get("additionalProperties", member.get("items"))
+        )
+        if isinstance(child, dict):
+            yield cast("dict[str, Any]", child)
