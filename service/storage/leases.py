@@ -322,14 +322,15 @@ optuna_value AS (
     WHERE t.kind = 'trial' AND given.value IS NOT NULL),
 attributes AS (
     INSERT INTO public.trial_system_attributes AS a (trial_id, key, value_json)
-    SELECT t.trial_id, pair.key, pair.value_json
+    -- Once told, an attribute is kept true: a trial that completed after a crash has the error kind null.
+    SELECT t.trial_id, pair.key, pair.value::text
     FROM t, LATERAL (VALUES
-        ('trimtab:state', to_jsonb(t.state)::text, t.state IN ('queued', 'paused') OR EXISTS (
-            SELECT FROM public.trial_system_attributes o
-            WHERE o.trial_id = t.trial_id AND o.key = 'trimtab:state')),
-        ('fixed_params', t.hyperparameters::text, t.state IN ('queued', 'paused')),
-        ('trimtab:error_kind', to_jsonb(t.error_kind)::text, t.error_kind IS NOT NULL)) pair (key, value_json, wanted)
-    WHERE t.kind = 'trial' AND pair.wanted
+        ('trimtab:state', to_jsonb(t.state), t.state IN ('queued', 'paused')),
+        ('fixed_params', t.hyperparameters, t.state IN ('queued', 'paused')),
+        ('trimtab:error_kind', coalesce(to_jsonb(t.error_kind), 'null'), t.error_kind IS NOT NULL)
+    ) pair (key, value, wanted)
+    WHERE t.kind = 'trial' AND (pair.wanted OR EXISTS (
+        SELECT FROM public.trial_system_attributes o WHERE o.trial_id = t.trial_id AND o.key = pair.key))
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json),
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
