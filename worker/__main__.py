@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.basicConfig(
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO
     )
+    logging.getLogger("httpx2").setLevel(logging.WARNING)
     # The agent says itself what is unreachable, once and in words.
     stamina.instrumentation.set_on_retry_hooks([])
     match arguments.verb:

@@ -1,0 +1,192 @@
+"""Real workers that train: the runner of the project on handwritten digits; only the service is scripted."""
+
+import hashlib
+import math
+import signal
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import scripted_service
+from tests.support.leases import a_lease
+from tests.support.scripted_service import ScriptedService
+from tests.support.workers import a_worker
+from trimtab.contract.leases import Checkpoint, Lease
+from worker.training import files
+from worker.training.export import load_exported
+from worker.training.glyphnet import GlyphNet
+
+RUNNER = "worker.runner"
+EPOCHS = 4
+
+
+@pytest.fixture(scope="module")
+def service() -> Generator[ScriptedService]:
+    with scripted_service.running() as service:
+        service.ttl_s = 60
+        yield service
+
+
+@pytest.fixture
+def own_service() -> Generator[ScriptedService]:
+    """A service that no other worker knows."""
+    with scripted_service.running() as service:
+        service.ttl_s = 60
+        yield service
+
+
+@pytest.fixture(scope="module")
+def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="module")
+def worker(service: ScriptedService, cache: Path) -> Generator[None]:
+    """One warm worker for every test that does not end it."""
+    with a_worker(service.address, cache, runner=RUNNER):
+        yield
+
+
+def settle(service: ScriptedService, lease: Lease) -> Any:
+    """Hand out a lease and wait for its outcome."""
+    service.give(lease)
+    service.wait_for(lambda: bool(about(service, "outcome", lease)), 120)
+    return about(service, "outcome", lease)[0]
+
+
+def about(service: ScriptedService, verb: str, *leases: Lease) -> list[Any]:
+    ids = {str(lease.lease_id) for lease in leases}
+    return [call.body for call in service.of(verb) if call.about in ids]
+
+
+def curve(service: ScriptedService, *leases: Lease) -> dict[int, float]:
+    reports = [one for body in about(service, "reports", *leases) for one in body["reports"]]
+    return {report["step"]: report["value"] for report in reports}
+
+
+def best_of(service: ScriptedService, lease: Lease) -> Checkpoint:
+    return Checkpoint.model_validate(about(service, "checkpoint", lease)[-1]["best"])
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_completed_trial_is_worth_its_best_epoch(service: ScriptedService) -> None:
+    lease = a_lease(epochs=EPOCHS)
+    outcome = settle(service, lease)
+    assert outcome["kind"] == "completed"
+    assert list(curve(service, lease)) == list(range(EPOCHS))
+    assert outcome["value"] == max(curve(service, lease).values()) > 0.8
+    best = best_of(service, lease)
+    assert curve(service, lease)[best.step] == outcome["value"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_the_winners_model_is_measured_once_and_predicts(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    trial = a_lease(epochs=EPOCHS)
+    validation = settle(service, trial)["value"]
+    final = a_lease(kind="final", epochs=EPOCHS, resume=best_of(service, trial))
+    outcome = settle(service, final)
+    assert outcome["value"] == outcome["metrics"]["test_accuracy"] > 0.8
+    assert outcome["metrics"]["test_accuracy_before"] < outcome["value"]
+    assert outcome["metrics"]["validation_accuracy"] == validation
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(service.artifacts[outcome["model_sha256"]])
+    card = load_exported(path).card
+    assert card.scores.test_accuracy == outcome["value"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_training_that_diverges_is_not_tried_again(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    network = GlyphNet(10)
+    weights = {name: tensor * math.nan for name, tensor in network.state_dict().items()}
+    files.write(path, weights, {})
+    outcome = settle(
+        service, a_lease(model={"backbone": "glyphnet", "weights": str(path)}, epochs=1)
+    )
+    assert (outcome["error"], outcome["retryable"]) == ("diverged", False)
+
+
+@pytest.mark.usefixtures("worker")
+def test_data_that_this_worker_has_not_may_be_elsewhere(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    folder = {"kind": "image_folder", "path": str(tmp_path / "nowhere")}
+    outcome = settle(service, a_lease(task={"kind": "classification", "dataset": folder}))
+    assert (outcome["error"], outcome["retryable"]) == ("data_missing", True)
+    assert str(tmp_path / "nowhere") in outcome["message"]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_weights_file_that_holds_no_weights_is_the_users_to_mend(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    path.write_text("no weights")
+    model = {"backbone": "glyphnet", "weights": str(path)}
+    outcome = settle(service, a_lease(model=model))
+    assert (outcome["error"], outcome["retryable"]) == ("user_error", False)
+
+
+@pytest.mark.usefixtures("worker")
+@pytest.mark.parametrize(
+    "content", [b"", b"no state at all"], ids=["another's bytes", "no training state"]
+)
+def test_a_checkpoint_that_cannot_be_loaded_means_a_fresh_start(
+    service: ScriptedService, content: bytes
+) -> None:
+    sha256 = hashlib.sha256(b"no state at all").hexdigest()
+    service.artifacts[sha256] = content
+    lease = a_lease(epochs=1, resume=Checkpoint(step=2, sha256=sha256, bytes=15))
+    outcome = settle(service, lease)
+    assert outcome["kind"] == "completed"
+    assert list(curve(service, lease)) == [0]
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_winner_without_a_checkpoint_that_can_be_loaded_is_another_workers_to_try(
+    service: ScriptedService,
+) -> None:
+    lost = Checkpoint(step=2, sha256="0" * 64, bytes=15)
+    outcome = settle(service, a_lease(kind="final", resume=lost))
+    assert (outcome["error"], outcome["retryable"]) == ("checkpoint_corrupt", True)
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_trial_put_aside_ends_with_the_weights_of_the_uninterrupted_one(
+    service: ScriptedService, own_service: ScriptedService, cache: Path
+) -> None:
+    whole, first = a_lease(epochs=EPOCHS), a_lease(epochs=EPOCHS, trial_number=1)
+    own_service.give(first)
+    with a_worker(own_service.address, cache, runner=RUNNER) as one:
+        own_service.wait_for(lambda: 1 in curve(own_service, first), 120)
+        one.send(signal.SIGTERM)
+        assert one.wait() == 0
+    assert about(own_service, "release", first) == [{"reason": "drain"}]
+    recorded = about(own_service, "checkpoint", first)[-1]["checkpoint"]
+    service.artifacts |= own_service.artifacts
+    resume = Checkpoint.model_validate(recorded)
+    second = a_lease(epochs=EPOCHS, trial_number=1, fence=2, resume=resume)
+    settle(service, whole)
+    settle(service, second)
+    assert list(curve(service, second)) == list(range(resume.step + 1, EPOCHS))
+    assert curve(own_service, first) | curve(service, second) == curve(service, whole)
+    assert best_of(service, second).sha256 == best_of(service, whole).sha256
+
+
+def test_a_disk_that_takes_no_checkpoint_does_not_cost_the_trial(
+    own_service: ScriptedService, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    half_a_mebibyte = ("sh", "-c", 'ulimit -f 1024 && exec "$@"', "sh")
+    lease = a_lease(epochs=EPOCHS)
+    with a_worker(own_service.address, tmp_path, runner=RUNNER, prefix=half_a_mebibyte):
+        outcome = settle(own_service, lease)
+    assert outcome["kind"] == "completed"
+    assert outcome["value"] == max(curve(own_service, lease).values())
+    assert not own_service.of("upload")
+    assert capfd.readouterr().err.count("training goes on without checkpoints") == 1
