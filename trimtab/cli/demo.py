@@ -94,8 +94,7 @@ def demo(
                 winner = _winner(client, study, data_dir)
             figures = winner.figures(time.monotonic() - begun)
             screen.print(_result(winner, figures))
-            for line in _what_next(winner.model, address, data_dir, keep=keep):
-                screen.print(line, soft_wrap=True)
+            terminal.print_facts(screen, _what_next(winner.model, address, data_dir, keep=keep))
             if keep:
                 _write(here, figures, wanted=as_json)
                 family.wait()
@@ -164,7 +163,7 @@ def _result(winner: Winner, figures: Figures) -> RenderableType:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
-    grid.add_row("best trial", f"{winner.best.number} of {figures.trials}")
+    grid.add_row("best", f"trial {winner.best.number} ({figures.trials} in all)")
     for name, value in winner.best.hyperparameters.items():
         grid.add_row(f"  {name}", tables.scalar(value))
     grid.add_row("epochs", tables.epochs(progress.epochs, progress.epochs_saved))
@@ -179,23 +178,20 @@ def _result(winner: Winner, figures: Figures) -> RenderableType:
     return Panel(grid, title=title, title_align="left", expand=False, padding=(1, 2))
 
 
-def _what_next(model: Path, address: Address, data_dir: Path, *, keep: bool) -> list[Text]:
+def _what_next(
+    model: Path, address: Address, data_dir: Path, *, keep: bool
+) -> list[tuple[str, str]]:
     program = terminal.program()
     folder = (
         "" if data_dir == up.DEFAULT_DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
     )
-    saved = shlex.quote(str(model))
-    rows = [
-        ("model      ", str(model)),
-        (
-            "try it     ",
-            f"{program} predict --model {saved} --builtin digits --index {PREDICTED_INDEX}",
-        ),
-        ("dashboard  ", address.dashboard if keep else f"{program} up{folder}"),
-    ]
+    image = f"--builtin digits --index {PREDICTED_INDEX}"
+    saved, try_it = ("model", str(model)), f"predict --model {shlex.quote(str(model))} {image}"
     if keep:
-        rows.append(("stop       ", "Ctrl-C: once in good order, twice at once"))
-    return [Text.assemble((name, "dim"), value) for name, value in rows]
+        dashboard = [("dashboard", address.dashboard), up.HOW_TO_STOP]
+    else:
+        dashboard = [("dashboard", f"`{program} up{folder}` opens it again")]
+    return [saved, ("try it", f"{program} {try_it}"), *dashboard]
 
 
 def _write(here: terminal.Terminal, figures: Figures | None, *, wanted: bool) -> None:

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeVar
@@ -10,6 +10,7 @@ from typing import Literal, TypeVar
 import typer
 from pydantic import BaseModel
 from rich.console import Console, RenderableType
+from rich.text import Text
 
 from trimtab.client import Client
 
@@ -67,3 +68,10 @@ def program() -> str:
         return called
     name = Path(sys.argv[0]).name
     return "python -m trimtab.cli" if name == "__main__.py" else name
+
+
+def print_facts(screen: Console, facts: Sequence[tuple[str, str]]) -> None:
+    """Print names and values, a line each, never broken: what stands there can be copied."""
+    width = max(len(name) for name, _ in facts)
+    for name, value in facts:
+        screen.print(Text.assemble((name.ljust(width + 2), "dim"), value), soft_wrap=True)

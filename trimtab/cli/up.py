@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.table import Table
 
 from trimtab.cli import machine, terminal
 from trimtab.cli.family import Address, Asked, Family, environment
@@ -26,6 +25,7 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
+HOW_TO_STOP = ("stop", "Ctrl-C: once in good order, twice at once")
 DEFAULT_PORT = 8000
 DEFAULT_DATA_DIR = Path(".trimtab")
 
@@ -46,7 +46,7 @@ def up(
         with family.until_asked():
             address = start(family, here, host, port)
             names = start_workers(family, address, workers)
-            here.out.print(_welcome(address, names, data_dir))
+            terminal.print_facts(here.out, _welcome(address, names, data_dir))
             family.wait()
     except Asked:
         # Ctrl-C is how this command is meant to end.
@@ -87,16 +87,13 @@ def _threads(workers: int) -> dict[str, str]:
     return {} if workers < 2 else {"OMP_NUM_THREADS": str(max(1, cores // workers))}
 
 
-def _welcome(address: Address, workers: list[str], data_dir: Path) -> Table:
-    program = terminal.program()
-    server = f" --server {address.url}" if not address.url.endswith(f":{DEFAULT_PORT}") else ""
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim")
-    grid.add_column(overflow="fold")
-    grid.add_row("service", address.url)
-    grid.add_row("dashboard", address.dashboard)
-    grid.add_row("workers", ", ".join(workers) or "none")
-    grid.add_row("logs", str(data_dir / "logs"))
-    grid.add_row("try", f"{program} study create -f study.yaml --watch{server}")
-    grid.add_row("stop", "Ctrl-C: once in good order, twice at once")
-    return grid
+def _welcome(address: Address, workers: list[str], data_dir: Path) -> list[tuple[str, str]]:
+    server = "" if address.url.endswith(f":{DEFAULT_PORT}") else f" --server {address.url}"
+    return [
+        ("service", address.url),
+        ("dashboard", address.dashboard),
+        ("workers", ", ".join(workers) or "none"),
+        ("logs", str(data_dir / "logs")),
+        ("try", f"{terminal.program()} study create -f study.yaml --watch{server}"),
+        HOW_TO_STOP,
+    ]

@@ -92,7 +92,7 @@ class Wire:
         deadline = time.monotonic() + self._retry_for_s
 
         def pause(error: Exception) -> bool | float:
-            if not isinstance(error, problems.Unavailable):
+            if self._http.is_closed or not isinstance(error, problems.Unavailable):
                 return False
             asked = error.retry_after_s
             if time.monotonic() + (asked or 0) >= deadline:
@@ -130,6 +130,10 @@ class Wire:
                 f"No trimtab service answers at {self.server} ({reason}). Start one with `trimtab up`, "
                 "or name another one with --server or TRIMTAB_SERVER."
             ) from error
+        except RuntimeError as error:
+            if not self._http.is_closed:
+                raise
+            raise problems.Unreachable(f"The client of {self.server} is closed.") from error
 
     def parse(self, answer: type[Answer], response: httpx2.Response) -> Answer:
         """Read an answer leniently: fields that a newer service has added are passed over."""

@@ -27,6 +27,7 @@ EventKind = Literal[
     "trial_queued",
     "trial_paused",
     "final_started",
+    "final_queued",
     "final_settled",
 ]
 

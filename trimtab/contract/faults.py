@@ -118,13 +118,13 @@ def _path(document: object, detail: ErrorDetails) -> tuple[Part, ...]:
     """The place in the document: pydantic's location without the names of union members."""
     path: list[Part] = []
     node = document
-    told_apart = None
+    told_apart: object = None
     last = len(detail["loc"]) - 1
     for index, part in enumerate(detail["loc"]):
         if isinstance(node, Mapping):
             fields = cast("Mapping[object, object]", node)
             if node is not told_apart and fields.get("kind") == part:
-                told_apart = node  # the tag of a union, even where a field has the same name
+                told_apart = fields  # the tag of a union, even where a field has the same name
                 continue
             if part in fields:
                 node = fields[part]

@@ -356,3 +356,14 @@ def test_events_of_an_unknown_study_are_refused() -> None:
     handle, _ = answers(problem(problems.StudyNotFound()))
     with pytest.raises(problems.StudyNotFound):
         list(client(handle).events("digits"))
+
+
+def test_a_closed_client_says_so_at_once() -> None:
+    handle, seen = answers()
+    service = client(handle)
+    service.close()
+    with pytest.raises(problems.Unreachable, match="closed"):
+        service.study("digits")
+    with pytest.raises(problems.Unreachable, match="closed"):
+        list(service.events("digits"))
+    assert not seen
