@@ -154,5 +154,5 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER ring AFTER INSERT ON trimtab.events FOR EACH ROW
-    WHEN (NEW.kind IN ('study_created', 'study_resumed', 'study_finalising', 'trial_queued'))
+    WHEN (NEW.kind IN ('study_created', 'study_resumed', 'study_finalising', 'trial_queued', 'final_queued'))
     EXECUTE FUNCTION trimtab.ring();

@@ -58,8 +58,8 @@ class Departure:
 
     def event(self, kind: LeaseKind) -> EventKind:
         """The name of what happened."""
-        if kind == "final" and self.is_over:
-            return "final_settled"
+        if kind == "final":
+            return "final_settled" if self.is_over else "final_queued"
         events: dict[TrialState, EventKind] = {
             "queued": "trial_queued",
             "paused": "trial_paused",

@@ -156,7 +156,7 @@ class LockedStudy:
 def lock(connection: Connection, name: str) -> LockedStudy | None:
     """Lock the study's row for this transaction, then read what was spent."""
     study_id = connection.execute(
-        text("SELECT study_id FROM trimtab.studies WHERE name = :name FOR UPDATE"),
+        text("SELECT study_id FROM trimtab.studies WHERE name = :name FOR NO KEY UPDATE"),
         {"name": name},
     ).scalar_one_or_none()
     if study_id is None:
@@ -226,6 +226,7 @@ _MOVE_UNLEASED = """
         UPDATE trimtab.trials
         SET state = CAST(:state AS text), not_before = trimtab.now(),
             error_kind = CASE :state WHEN 'cancelled' THEN 'cancelled' ELSE error_kind END,
+            error_message = CASE :state WHEN 'cancelled' THEN NULL ELSE error_message END,
             ended_at = CASE :state WHEN 'cancelled' THEN trimtab.now() END
         WHERE study_id = :study_id AND state = ANY(:from_states)
         RETURNING trial_id, kind, study_id, number, fence, state, error_kind),
@@ -242,7 +243,7 @@ _MOVE_UNLEASED = """
         WHERE t.kind = 'trial' AND pair.value_json IS NOT NULL
         ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json)
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind)
-    SELECT study_id, trial_id, number, fence, :event FROM t"""
+    SELECT study_id, trial_id, number, fence, CASE kind WHEN 'final' THEN 'final_settled' ELSE :event END FROM t"""
 
 
 def cancel_unleased(connection: Connection, study_id: int) -> None:
