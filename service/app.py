@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from service import housekeeping
 from service.api import events, health, leases, problems, studies, workers
 from service.api.dependencies import require_ready
+from service.api.hot import HotPath
 from service.api.limits import TooLargeAsProblem
 from service.api.security import Guard
 from service.domain.facts import Changes, Cursor
@@ -29,7 +30,9 @@ from service.storage.engine import Database
 from service.use_cases import health as health_rules
 from service.use_cases import reports
 from service.use_cases.context import Context
+from service.use_cases.reports import Said
 from service.waiting import Waiters
+from trimtab.contract.leases import Answer
 
 LARGEST_BODY_BYTES = 1 << 20
 
@@ -47,8 +50,14 @@ def create_app(settings: Settings) -> ASGIApp:
     )
     context = Context(database, _sampling(database), Folder(settings.artifacts))
     readiness = Readiness()
+    reporting = Grouping(partial(reports.report_all, context))
+    api = _api(context, readiness, settings, reporting)
     dispatcher = Dispatcher(
-        TooLargeAsProblem(_api(context, readiness, settings)),
+        HotPath(
+            TooLargeAsProblem(api),
+            leases.hot_verbs(context, reporting),
+            check=partial(require_ready, readiness),
+        ),
         check=partial(_check, context, readiness),
         make=lambda: optuna_dashboard(optuna_view.cached(database)),
         refuse=problems.respond,
@@ -57,7 +66,12 @@ def create_app(settings: Settings) -> ASGIApp:
     return Guard(dispatcher, token)
 
 
-def _api(context: Context, readiness: Readiness, settings: Settings) -> FastAPI:
+def _api(
+    context: Context,
+    readiness: Readiness,
+    settings: Settings,
+    reporting: Grouping[Said, Answer],
+) -> FastAPI:
     waiters = Waiters()
     app = FastAPI(
         title="trimtab",
@@ -69,7 +83,7 @@ def _api(context: Context, readiness: Readiness, settings: Settings) -> FastAPI:
         redirect_slashes=False,
     )
     app.state.context, app.state.readiness, app.state.waiters = context, readiness, waiters
-    app.state.reporting = Grouping(partial(reports.report_all, context))
+    app.state.reporting = reporting
     for router in (studies.router, leases.router, workers.router, events.router, health.router):
         app.include_router(router)
     problems.install(app)
@@ -104,7 +118,7 @@ async def _lifespan(
     yield
     stop.set()
     await asyncio.to_thread(keeper.join, 5.0)
-    context.database.engine.dispose()
+    context.database.dispose()
 
 
 def _sampling(database: Database) -> Sampling:

@@ -37,8 +37,8 @@ def template(postgres: str) -> str:
         connection.execute(text("CREATE DATABASE template_trimtab"))
     migrated = engine.connect(_with_database(postgres, "template_trimtab"))
     schema.migrate(migrated)
-    migrated.engine.dispose()
-    admin.engine.dispose()
+    migrated.dispose()
+    admin.dispose()
     return "template_trimtab"
 
 
@@ -51,7 +51,7 @@ def new_database(postgres: str, template: str) -> Callable[[], str]:
         admin = engine.connect(postgres)
         with admin.statements() as connection:
             connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {template}"))
-        admin.engine.dispose()
+        admin.dispose()
         return _with_database(postgres, name)
 
     return make
@@ -68,7 +68,7 @@ def database(database_url: str) -> Generator[engine.Database]:
     """A pool on a migrated database of the test's own."""
     opened = engine.connect(database_url)
     yield opened
-    opened.engine.dispose()
+    opened.dispose()
 
 
 def _with_database(url: str, name: str) -> str:

@@ -5,10 +5,15 @@ from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from pydantic import TypeAdapter
 
 from service.api.bodies import JsonRoute
 from service.api.dependencies import ServiceContext, ServiceReporting, ServiceWaiters
+from service.api.hot import HotVerb
+from service.grouping import Grouping
 from service.use_cases import claims, leases
+from service.use_cases.context import Context
+from service.use_cases.reports import Said
 from service.waiting import wait
 from trimtab.contract.leases import (
     Answer,
@@ -55,6 +60,23 @@ async def report(
     if len(batch.reports) > MOST_REPORTS:
         raise TooManyPoints
     return await reporting.submit((lease, batch))
+
+
+def hot_verbs(
+    context: Context, reporting: Grouping[Said, Answer]
+) -> tuple[HotVerb[Reports], HotVerb[Outcome]]:
+    """The routes that have a short way; what they do is what the routes here do."""
+
+    async def settle_in_thread(lease: UUID, outcome: Outcome) -> Settled:
+        return await run_in_threadpool(leases.settle, context, lease, outcome)
+
+    async def submit(lease: UUID, batch: Reports) -> Answer:
+        return await reporting.submit((lease, batch))
+
+    return (
+        HotVerb("POST", "/reports", TypeAdapter(Reports), submit),
+        HotVerb("PUT", "/outcome", TypeAdapter[Outcome](Outcome), settle_in_thread),
+    )
 
 
 @router.post("/{lease}:heartbeat")

@@ -19,10 +19,15 @@ RETRY_AFTER_S = 1.0
 
 @dataclass(frozen=True)
 class Database:
-    """Two views of one pool: `statements` commits each statement, `transactions` commits a block."""
+    """Two pools: `statements` commits each statement, `transaction` commits a block."""
 
     engine: Engine
     autocommit: Engine
+
+    def dispose(self) -> None:
+        """Close what is pooled."""
+        self.engine.dispose()
+        self.autocommit.dispose()
 
     @contextmanager
     def statements(self) -> Generator[Connection]:
@@ -64,23 +69,29 @@ def normalised(url: str) -> URL:
 
 def connect(url: str, *, pool_size: int = 20, skew: str | None = None) -> Database:
     """Make the pool; connects on first use. `skew` moves the database's clock, for tests."""
-    engine = create_engine(
-        normalised(url),
-        pool_size=pool_size,
-        max_overflow=pool_size,
-        pool_timeout=5,
-        connect_args={
-            "connect_timeout": 5,
-            "application_name": "trimtab",
-            # One schema for Optuna's tables, whatever the role is called; no wait without an end; prepared
-            # statements find rows by key, so that one plan suits every value.
-            "options": "-csearch_path=public -cstatement_timeout=5s -clock_timeout=2s -ctimezone=UTC"
-            " -cplan_cache_mode=force_generic_plan",
-        },
-    )
-    if skew is not None:
-        _set_skew(engine, skew)
-    return Database(engine, engine.execution_options(isolation_level="AUTOCOMMIT"))
+
+    def pool(**options: Any) -> Engine:
+        made = create_engine(
+            normalised(url),
+            pool_size=pool_size,
+            max_overflow=pool_size,
+            pool_timeout=5,
+            connect_args={
+                "connect_timeout": 5,
+                "application_name": "trimtab",
+                # One schema for Optuna's tables, whatever the role is called; no wait without an end; prepared
+                # statements find rows by key, so that one plan suits every value.
+                "options": "-csearch_path=public -cstatement_timeout=5s -clock_timeout=2s -ctimezone=UTC"
+                " -cplan_cache_mode=force_generic_plan",
+            },
+            **options,
+        )
+        if skew is not None:
+            _set_skew(made, skew)
+        return made
+
+    # Two pools: switching one connection to and fro costs more than a statement.
+    return Database(pool(), pool(isolation_level="AUTOCOMMIT"))
 
 
 def _set_skew(engine: Engine, skew: str) -> None:

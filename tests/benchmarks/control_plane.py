@@ -326,7 +326,7 @@ def main() -> None:
         schema.migrate(database)
         postmaster = int((postgres.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
         figures = run(arguments, Bench(postgres, postmaster, database), Path(name))
-        database.engine.dispose()
+        database.dispose()
     if arguments.json:
         _say(json.dumps(figures))
 
