@@ -91,9 +91,9 @@ def demo(
             up.start_workers(family, address, workers, threads=THREADS)
             with Client(address.url, here.token, retry_for_s=terminal.PATIENCE_S) as client:
                 study = _search(family, client, screen)
-                winner = _winner(client, study, data_dir)
+                winner = find_winner(client, study, data_dir)
             figures = winner.figures(time.monotonic() - begun)
-            screen.print(_result(winner, figures))
+            screen.print(result(winner, figures))
             terminal.print_facts(screen, _what_next(winner.model, address, data_dir, keep=keep))
             if keep:
                 _write(here, figures, wanted=as_json)
@@ -126,14 +126,14 @@ class Winner:
 
 
 def _search(family: Family, client: Client, screen: Console) -> Study:
-    study = _submit(client)
+    study = submit(client)
     what = "glyphnet, pretrained on printed glyphs, meets 1,797 handwritten digits"
     screen.print(f"Study {study.name}: {what}.", soft_wrap=True)
     board.follow(screen, watch.follow(client, study.name, check=family.check))
     return client.study(study.name)
 
 
-def _submit(client: Client) -> Study:
+def submit(client: Client) -> Study:
     """Create the study under the first free name: digits, digits-2, ..."""
     for number in itertools.count(1):
         try:
@@ -145,7 +145,12 @@ def _submit(client: Client) -> Study:
     raise AssertionError("there is always a next number")
 
 
-def _winner(client: Client, study: Study, data_dir: Path) -> Winner:
+def find_winner(client: Client, study: Study, data_dir: Path) -> Winner:
+    """The winner of a study that is done, its model saved.
+
+    Raises:
+        problems.NoModel: why there is none.
+    """
     if study.best is None or study.final is None:
         raise problems.NoModel(_why_without_model(client, study))
     model = data_dir / "models" / f"{study.name}.safetensors"
@@ -158,7 +163,8 @@ def _why_without_model(client: Client, study: Study) -> str:
     return what + "".join(f"\ntrial {t.number}: {tables.failure(t)}" for t in failed)
 
 
-def _result(winner: Winner, figures: Figures) -> RenderableType:
+def result(winner: Winner, figures: Figures) -> RenderableType:
+    """The end of the demo: what won, and how good it is before and after."""
     progress = winner.study.progress
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)

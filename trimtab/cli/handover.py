@@ -17,15 +17,28 @@ worker = typer.Typer(no_args_is_help=True, help="Lend this machine's devices to 
 def server(
     context: typer.Context,
     host: Annotated[
-        str, typer.Option(help="Where to listen; anything but loopback needs TRIMTAB_TOKEN.")
-    ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes any free one.")] = 8000,
+        str | None,
+        typer.Option(
+            envvar="TRIMTAB_HOST",
+            help="Where to listen; anything but loopback needs TRIMTAB_TOKEN. Default: 127.0.0.1.",
+        ),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(
+            envvar="TRIMTAB_PORT", min=0, max=65535, help="0 takes any free one. Default: 8000."
+        ),
+    ] = None,
     data_dir: Annotated[
-        Path, typer.Option(help="The embedded Postgres and the artifacts.")
-    ] = Path(".trimtab"),
+        Path | None,
+        typer.Option(
+            envvar="TRIMTAB_DATA_DIR",
+            help="The embedded Postgres and the artifacts. Default: .trimtab.",
+        ),
+    ] = None,
 ) -> None:
     """Run the service alone: embedded Postgres (or TRIMTAB_DATABASE_URL), REST, dashboard."""
-    argv = ["--host", host, "--port", str(port), "--data-dir", str(data_dir)]
+    argv = _given("--host", host) + _given("--port", port) + _given("--data-dir", data_dir)
     _become(terminal.of(context), "service", argv)
 
 
@@ -35,7 +48,9 @@ def start(
     label: Annotated[
         str | None, typer.Option(help="How the service lists it.", show_default=False)
     ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda:0, cuda:1, ...")] = "auto",
+    device: Annotated[
+        str | None, typer.Option(help="auto (the default), cpu, cuda:0, cuda:1, ...")
+    ] = None,
     cache_dir: Annotated[
         Path | None,
         typer.Option(help="Decoded data sets and checkpoints.", show_default=False),
@@ -48,7 +63,7 @@ def start(
     """Run a worker: it takes trials from the service at --server until it is told to leave."""
     here = terminal.of(context)
     address = here.server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
-    argv = ["start", "--server", address, "--device", device]
+    argv = ["start", "--server", address, *_given("--device", device)]
     argv += _given("--label", label) + _given("--cache-dir", cache_dir)
     _become(here, "worker", argv + _given("--exit-when-idle", exit_when_idle))
 
@@ -72,7 +87,8 @@ def predict(
     argv = ["predict", "--model", str(model), *(["--json"] if json else [])]
     if builtin:
         argv += ["--builtin", builtin, "--index", str(index)]
-    _become(terminal.of(context), "worker", argv + [str(image) for image in images or []])
+    pictures = ["--", *map(str, images)] if images else []
+    _become(terminal.of(context), "worker", argv + pictures)
 
 
 def pretrain(

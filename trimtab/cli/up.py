@@ -11,10 +11,20 @@ from trimtab.cli.family import Address, Asked, Family, environment
 from trimtab.client import Client
 
 Port = Annotated[
-    int, typer.Option(min=0, max=65535, help="If it is taken, the next free one is used.")
+    int,
+    typer.Option(
+        envvar="TRIMTAB_PORT",
+        min=0,
+        max=65535,
+        help="If it is taken, the next free one is used.",
+    ),
 ]
 DataDir = Annotated[
-    Path, typer.Option(help="Database, artifacts, models, logs: all in this folder.")
+    Path,
+    typer.Option(
+        envvar="TRIMTAB_DATA_DIR",
+        help="Database, artifacts, models, logs: all in this folder.",
+    ),
 ]
 Workers = Annotated[
     int | None,
@@ -33,7 +43,11 @@ DEFAULT_DATA_DIR = Path(".trimtab")
 def up(
     context: typer.Context,
     host: Annotated[
-        str, typer.Option(help="Where to listen; anything but loopback needs TRIMTAB_TOKEN.")
+        str,
+        typer.Option(
+            envvar="TRIMTAB_HOST",
+            help="Where to listen; anything but loopback needs TRIMTAB_TOKEN.",
+        ),
     ] = "127.0.0.1",
     port: Port = DEFAULT_PORT,
     data_dir: DataDir = DEFAULT_DATA_DIR,
