@@ -1,0 +1,94 @@
+"""Invariants of the order in which things were stored: each trial's events, replayed."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from service.domain.lifecycle import is_over
+from tests.faults.facts import Facts, Row
+from tests.faults.violation import Violation
+from trimtab.contract.trials import TrialState
+
+STEPS: Mapping[str, tuple[frozenset[str], str]] = {
+    "trial_started": (frozenset({"absent"}), "running"),
+    "trial_resumed": (frozenset({"queued"}), "running"),
+    "final_started": (frozenset({"absent", "queued"}), "running"),
+    "reported": (frozenset({"running"}), "running"),
+    "checkpointed": (frozenset({"running"}), "running"),
+    "trial_completed": (frozenset({"running"}), "completed"),
+    "trial_pruned": (frozenset({"running"}), "pruned"),
+    "trial_failed": (frozenset({"running"}), "failed"),
+    "trial_cancelled": (frozenset({"absent", "running", "queued", "paused"}), "cancelled"),
+    "trial_queued": (frozenset({"running", "paused"}), "queued"),
+    "trial_paused": (frozenset({"running"}), "paused"),
+    "final_queued": (frozenset({"running"}), "queued"),
+    "final_settled": (frozenset({"absent", "running", "queued"}), "settled"),
+}
+"""From which states an event may come, and to which it leads."""
+BEGINNINGS = ("trial_started", "trial_resumed", "final_started")
+REMARKS = ("crash_refunded", "trial_repaired")
+"""Events that move nothing."""
+
+
+@dataclass
+class Life:
+    """A trial as its events tell it."""
+
+    state: str = "absent"
+    fence: int = 0
+    seen: list[Row] = field(default_factory=list[Row])
+
+    def take(self, event: Row) -> Iterator[Violation]:
+        """Follow one event."""
+        kind, fence = event["kind"], event["fence"]
+        legal, after = STEPS[kind]
+        name = f"trial {event['trial_id']}"
+        if self.state in ("completed", "pruned", "failed", "cancelled", "settled"):
+            yield Violation(
+                "I5", f"{name}: {kind} after it was {self.state}", (event, *self.seen[-2:])
+            )
+        elif self.state not in legal:
+            yield Violation(
+                "I4", f"{name}: {kind} while it was {self.state}", (event, *self.seen[-2:])
+            )
+        if kind in BEGINNINGS:
+            if fence != self.fence + 1:
+                yield Violation(
+                    "I3", f"{name}: fence {fence} after {self.fence}", (event, *self.seen[-2:])
+                )
+            self.fence = fence
+        elif fence != self.fence and self.state != "absent":
+            yield Violation(
+                "I4",
+                f"{name}: {kind} by fence {fence} in the time of {self.fence}",
+                (event, *self.seen[-2:]),
+            )
+        self.state = after
+        self.seen.append(event)
+
+
+def events_follow_the_lifecycle(facts: Facts) -> Iterator[Violation]:
+    """I3, I4, I5: fences rise, only the holder's words are stored, and nothing is after the end."""
+    for trial_id, events in facts.events.items():
+        trial, final = Life(), Life()
+        for event in events:
+            if event["kind"] not in REMARKS:
+                yield from (final if event["kind"].startswith("final_") else trial).take(event)
+        for kind, life in (("trial", trial), ("final", final)):
+            row = facts.trials.get((trial_id, kind))
+            if row is not None and not _agree(life.state, row["state"]):
+                yield Violation(
+                    "I5",
+                    f"trial {trial_id} ({kind}) is {row['state']}; its events end {life.state}",
+                    (row,),
+                )
+
+
+def _agree(told: str, stored: TrialState) -> bool:
+    if told in ("absent", "settled"):
+        return is_over(stored) if told == "settled" else stored == "queued"
+    return told == stored
+
+
+RULES: Mapping[str, Callable[[Facts], Iterator[Violation]]] = {
+    "events_follow_the_lifecycle": events_follow_the_lifecycle
+}

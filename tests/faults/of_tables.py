@@ -1,0 +1,304 @@
+"""Invariants of what is stored at the end."""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from itertools import pairwise
+from typing import Any
+
+from service.domain.lifecycle import is_over, optuna_state
+from tests.faults.facts import Facts, Row, grouped
+from tests.faults.violation import Violation
+
+CALLED_OFF = ("study_stopping", "study_cancelled")
+
+
+def budget_is_exact(facts: Facts) -> Iterator[Violation]:
+    """I1: never more trials than the budget; in a study that ran to its end, exactly so many."""
+    events = grouped(facts.ours["events"], lambda row: row["study_id"])
+    for study_id, study in facts.studies.items():
+        mine = [
+            row
+            for row in facts.ours["trials"]
+            if row["study_id"] == study_id and row["kind"] == "trial"
+        ]
+        optunas = [row for row in facts.optunas["trials"] if row["study_id"] == study_id]
+        kinds = Counter(row["kind"] for row in events.get(study_id, []))
+        counts = {
+            "limit": study["trials_limit"],
+            "created": study["trials_created"],
+            "trials": len(mine),
+            "optuna": len(optunas),
+            "started": kinds["trial_started"],
+        }
+        if max(counts.values()) > study["trials_limit"]:
+            yield Violation("I1", f"{study['name']}: more trials than its budget", (counts,))
+        elif len({counts[name] for name in ("created", "trials", "optuna", "started")}) > 1:
+            yield Violation("I1", f"{study['name']}: the counts of trials differ", (counts,))
+        ran_out = (
+            study["state"] == "done" and not study["exhausted"] and study["wall_time_s"] is None
+        )
+        if (
+            ran_out
+            and not any(kinds[kind] for kind in CALLED_OFF)
+            and len(mine) < study["trials_limit"]
+        ):
+            yield Violation(
+                "I1", f"{study['name']}: done before its budget was reached", (counts,)
+            )
+
+
+def one_live_lease_per_trial(facts: Facts) -> Iterator[Violation]:
+    """I2: no attempt begins before the one before it has ended. I3: fences count the attempts."""
+    for (trial_id, kind), attempts in facts.attempts.items():
+        for before, after in pairwise(attempts):
+            if before["ended_at"] is None or after["started_at"] < before["ended_at"]:
+                yield Violation(
+                    "I2", f"trial {trial_id} ({kind}) had two holders", (before, after)
+                )
+        fences = [row["fence"] for row in attempts]
+        trial = facts.trials[trial_id, kind]
+        if fences != list(range(1, len(fences) + 1)) or trial["fence"] != len(fences):
+            yield Violation(
+                "I3",
+                f"trial {trial_id} ({kind}): its fences do not count its attempts",
+                (trial, *attempts),
+            )
+
+
+def optuna_shows_the_newest_attempt(facts: Facts) -> Iterator[Violation]:
+    """I7: the intermediate value of a step is that of the highest fence which reported it; so is the curve."""
+    newest: dict[tuple[int, int], Row] = {}
+    for row in sorted(facts.ours["reports"], key=lambda row: row["fence"]):
+        newest[row["trial_id"], row["step"]] = row
+    shown = {
+        (row["trial_id"], row["step"]): row
+        for row in facts.optunas["trial_intermediate_values"]
+        if (row["trial_id"], "trial") in facts.trials
+    }
+    for key in sorted(newest.keys() | shown.keys()):
+        ours, optunas = newest.get(key), shown.get(key)
+        if ours is None or optunas is None or ours["value"] != _value(optunas):
+            yield Violation(
+                "I7",
+                f"trial {key[0]}, step {key[1]}: Optuna shows another value",
+                (ours, optunas),
+            )
+    for trial in facts.ours["trials"]:
+        told = [
+            [step, row["value"]]
+            for (trial_id, step), row in sorted(newest.items())
+            if trial_id == trial["trial_id"]
+        ]
+        if trial["kind"] == "trial" and trial["curve"] is not None and trial["curve"] != told:
+            yield Violation(
+                "I7",
+                f"trial {trial['trial_id']}: its curve is not what was reported",
+                (trial["curve"], told),
+            )
+
+
+def _value(row: Row) -> float | None:
+    return None if row["intermediate_value_type"] == "NAN" else row["intermediate_value"]
+
+
+def a_completed_trial_has_one_value(facts: Facts) -> Iterator[Violation]:
+    """I8: the completed event, our row and Optuna's row say the same number."""
+    values = grouped(facts.optunas["trial_values"], lambda row: row["trial_id"])
+    for (trial_id, kind), trial in facts.trials.items():
+        if kind != "trial" or trial["state"] != "completed":
+            continue
+        told = [
+            row["body"].get("value")
+            for row in facts.events.get(trial_id, [])
+            if row["kind"] == "trial_completed"
+        ]
+        optunas = [row["value"] for row in values.get(trial_id, [])]
+        if told != [trial["value"]] or optunas != [trial["value"]]:
+            yield Violation(
+                "I8",
+                f"trial {trial_id}: its value is told in several ways",
+                (trial, told, optunas),
+            )
+
+
+def optuna_states_are_the_mapping(facts: Facts) -> Iterator[Violation]:
+    """I9: no ghosts, no orphans; numbers are dense."""
+    optunas = {row["trial_id"]: row for row in facts.optunas["trials"]}
+    names = {row["study_id"] for row in facts.ours["studies"]}
+    attributes = {
+        (row["trial_id"], row["key"]): row["value_json"]
+        for row in facts.optunas["trial_system_attributes"]
+    }
+    for (trial_id, kind), trial in facts.trials.items():
+        if kind == "final":
+            continue
+        shown = optunas.pop(trial_id, None)
+        wanted = optuna_state(trial["state"], trial["error_kind"])
+        if shown is None or shown["state"] != wanted or shown["number"] != trial["number"]:
+            yield Violation(
+                "I9", f"trial {trial_id} should be {wanted} in Optuna", (trial, shown)
+            )
+        noted = attributes.get((trial_id, "trimtab:state"))
+        if noted is not None and noted != f'"{trial["state"]}"':
+            yield Violation(
+                "I9", f"trial {trial_id} has the attribute trimtab:state {noted}", (trial,)
+            )
+    for row in optunas.values():
+        if row["study_id"] in names:
+            yield Violation("I9", f"Optuna's trial {row['trial_id']} is none of ours", (row,))
+    by_study = grouped(facts.optunas["trials"], lambda row: row["study_id"])
+    for study_id, rows in by_study.items():
+        if study_id in names and sorted(row["number"] for row in rows) != list(
+            range(len(rows))
+        ):
+            yield Violation(
+                "I9",
+                f"the numbers of study {study_id} have gaps",
+                tuple(row["number"] for row in rows),
+            )
+
+
+def crashes_are_counted(facts: Facts) -> Iterator[Violation]:
+    """I10: crashes are those of the attempts, at most `max_crashes`; every attempt that ended says how. I14: releases count none."""
+    refunds = Counter(
+        row["trial_id"] for row in facts.ours["events"] if row["kind"] == "crash_refunded"
+    )
+    for (trial_id, kind), trial in facts.trials.items():
+        attempts = facts.attempts.get((trial_id, kind), [])
+        crashed = sum(map(_crashed, attempts)) - (refunds[trial_id] if kind == "trial" else 0)
+        if trial["crashes"] != crashed:
+            yield Violation(
+                "I10",
+                f"trial {trial_id} ({kind}) counts {trial['crashes']} crashes, not {crashed}",
+                (trial, *attempts),
+            )
+        if trial["crashes"] > facts.studies[trial["study_id"]]["max_crashes"]:
+            yield Violation("I10", f"trial {trial_id} ({kind}) was tried too often", (trial,))
+        open_ended = [row for row in attempts if row["outcome"] is None]
+        if len(open_ended) != (trial["state"] == "running"):
+            yield Violation(
+                "I10", f"trial {trial_id} ({kind}) is {trial['state']}", tuple(open_ended)
+            )
+
+
+def _crashed(attempt: Row) -> bool:
+    if attempt["outcome"] == "expired":
+        return True
+    counted = attempt["became"] in ("queued", "cancelled") or attempt["error_kind"] == "poison"
+    return attempt["outcome"] == "failed" and counted
+
+
+def one_lease_per_slot(facts: Facts) -> Iterator[Violation]:
+    """I13: a worker of capacity 1 holds one lease at a time."""
+    for worker_id, rows in grouped(
+        facts.ours["attempts"], lambda row: row["worker_id"]
+    ).items():
+        for before, after in pairwise(sorted(rows, key=lambda row: row["started_at"])):
+            if before["ended_at"] is None or after["started_at"] < before["ended_at"]:
+                yield Violation("I13", f"worker {worker_id} held two leases", (before, after))
+
+
+def hyperparameters_stay(facts: Facts) -> Iterator[Violation]:
+    """I15: inside the space, and equal in Optuna's parameters."""
+    names = grouped(facts.optunas["trial_params"], lambda row: row["trial_id"])
+    for (trial_id, kind), trial in facts.trials.items():
+        space = facts.studies[trial["study_id"]]["document"]["space"]
+        values = trial["hyperparameters"]
+        if set(values) != set(space) or not all(
+            _inside(values[name], space[name]) for name in values
+        ):
+            yield Violation(
+                "I15", f"trial {trial_id} lies outside its study's space", (values, space)
+            )
+        if kind == "trial" and {row["param_name"] for row in names.get(trial_id, [])} != set(
+            values
+        ):
+            yield Violation(
+                "I15",
+                f"trial {trial_id}: Optuna has other parameters",
+                (values, names.get(trial_id)),
+            )
+
+
+def _inside(value: Any, dimension: Mapping[str, Any]) -> bool:
+    if dimension["kind"] == "choices":
+        return value in dimension["choices"]
+    return dimension["low"] <= value <= dimension["high"] and math.isfinite(value)
+
+
+def the_winner_is_the_best(facts: Facts) -> Iterator[Violation]:
+    """I18: the final evaluation is of the highest value among the completed; of equals, of the first."""
+    for (trial_id, kind), final in facts.trials.items():
+        rivals = [
+            row
+            for row in facts.ours["trials"]
+            if row["study_id"] == final["study_id"]
+            and row["kind"] == "trial"
+            and row["state"] == "completed"
+        ]
+        if (
+            kind == "final"
+            and max(rivals, key=lambda row: (row["value"], -row["number"]))["trial_id"]
+            != trial_id
+        ):
+            yield Violation(
+                "I18",
+                f"study {final['study_id']}: its final evaluation is of another trial",
+                (final, *rivals),
+            )
+
+
+def nothing_of_deleted_studies(facts: Facts) -> Iterator[Violation]:
+    """I19: no row refers to a study or trial that is no more."""
+    trials = {row["trial_id"] for row in facts.optunas["trials"]}
+    studies = {row["study_id"] for row in facts.optunas["studies"]}
+    for table, rows in facts.optunas.items():
+        lost = [
+            row
+            for row in rows
+            if row.get("trial_id", None) is not None and row["trial_id"] not in trials
+        ]
+        lost += [
+            row
+            for row in rows
+            if row.get("study_id", None) is not None and row["study_id"] not in studies
+        ]
+        if lost:
+            yield Violation(
+                "I19", f"rows of {table} refer to what was deleted", tuple(lost[:5])
+            )
+
+
+def everything_has_ended(facts: Facts) -> Iterator[Violation]:
+    """I6: once the faults had stopped, every trial and every study came to its end."""
+    for trial in facts.ours["trials"]:
+        if not is_over(trial["state"]):
+            yield Violation(
+                "I6",
+                f"trial {trial['trial_id']} ({trial['kind']}) is {trial['state']} for ever",
+                (trial,),
+            )
+    for study in facts.ours["studies"]:
+        if study["state"] not in ("done", "cancelled"):
+            yield Violation(
+                "I6", f"study {study['name']} is {study['state']} for ever", (study,)
+            )
+
+
+RULES: Mapping[str, Callable[[Facts], Iterator[Violation]]] = {
+    rule.__name__: rule
+    for rule in (
+        budget_is_exact,
+        one_live_lease_per_trial,
+        optuna_shows_the_newest_attempt,
+        a_completed_trial_has_one_value,
+        optuna_states_are_the_mapping,
+        crashes_are_counted,
+        one_lease_per_slot,
+        hyperparameters_stay,
+        the_winner_is_the_best,
+        nothing_of_deleted_studies,
+        everything_has_ended,
+    )
+}

@@ -1,0 +1,142 @@
+"""A runner that trains nothing, quickly: real checkpoints over the real pipe, and now and then a mishap.
+
+Each value tells the attempt that it came from, so that the checker can tell a zombie's words from its successor's.
+"""
+
+import argparse
+import json
+import os
+import random
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from trimtab import lifeline
+from trimtab.contract.leases import Completed, Failed, Lease, Outcome, Pruned, Report
+from worker import checkpoints, durable
+from worker.agent_line import AgentLine
+from worker.pipe_messages import Ended, EpochDone, Ready, RunTrial, SavedState, StoredFile
+
+EPOCH_S = (0.03, 0.12)
+LONG_EPOCH_S = 1.5
+LONG = 0.05
+"""The share of epochs that are so long that only heartbeats keep the lease."""
+
+
+def value_of(lease: Lease, step: int) -> float:
+    """Between 0.3 and 0.95, and other for each attempt."""
+    base = random.Random(f"{lease.study}/{lease.trial_number}").uniform(0.3, 0.8)
+    return round(base + 0.02 * min(step, 5) + 1e-6 * lease.fence, 9)
+
+
+class Trial:
+    """One lease's go."""
+
+    def __init__(self, line: AgentLine, order: RunTrial) -> None:
+        self.line = line
+        self.order = order
+        self.lease = order.lease
+        self.chance = random.Random(
+            f"{order.lease.study}/{order.lease.trial_number}/{order.lease.fence}"
+        )
+        self.newest: SavedState | None = order.resume[0] if order.resume else None
+        self.best: SavedState | None = None
+        self.best_value = 0.0
+
+    def run(self) -> Ended:
+        if self.lease.kind == "final":
+            return self.evaluate()
+        first = 0
+        if self.newest is not None:
+            state = json.loads(self.newest.path.read_text())
+            first, self.best_value = state["step"] + 1, state["best_value"]
+        mishap_at = self.chance.randrange(first, first + 12)
+        for step in range(first, self.lease.recipe.epochs):
+            long = self.chance.random() < LONG
+            time.sleep(LONG_EPOCH_S if long else self.chance.uniform(*EPOCH_S))
+            ended = self.mishap() if step == mishap_at else self.epoch(step)
+            if ended is not None:
+                return ended
+        return self.ended(Completed(value=self.best_value))
+
+    def mishap(self) -> Ended | None:
+        match self.chance.choice(("crash", "exit", "oom", "diverge")):
+            case "crash":
+                return self.ended(Failed(error="crashed", message="by chance", retryable=True))
+            case "exit":
+                os._exit(7)
+            case "oom":
+                return self.ended(Failed(error="oom", message="by chance"))
+            case _:
+                return self.ended(Failed(error="diverged", message="by chance"))
+
+    def epoch(self, step: int) -> Ended | None:
+        value = value_of(self.lease, step)
+        is_best = value > self.best_value
+        self.best_value = max(self.best_value, value)
+        state = json.dumps(
+            {"step": step, "best_value": self.best_value, "fence": self.lease.fence}
+        )
+        best = None if is_best else self.best
+        self.newest = checkpoints.save(self.order.folder, step, writes(state), best=best)
+        self.best = self.newest if is_best else self.best
+        told = None if self.chance.random() < 0.03 else value
+        report = Report(step=step, value=told)
+        self.line.say(
+            EpochDone(
+                lease_id=self.lease.lease_id, report=report, newest=self.newest, best=self.best
+            )
+        )
+        match self.line.verdict(step):
+            case "continue":
+                return None
+            case "stop":
+                return self.ended(Pruned())
+            case "cancel":
+                return self.ended(Failed(error="cancelled"))
+            case _:
+                return self.ended(None)
+
+    def evaluate(self) -> Ended:
+        if not self.order.resume:
+            return self.ended(
+                Failed(error="checkpoint_corrupt", message="no state to evaluate")
+            )
+        model = self.order.folder / "model.safetensors"
+        durable.write(model, self.order.resume[0].path.read_bytes())
+        stored = StoredFile(
+            path=model, sha256=durable.sha256_of(model), bytes=model.stat().st_size
+        )
+        outcome = Completed(value=0.5, metrics={"test_count": 1.0}, model_sha256=stored.sha256)
+        return Ended(lease_id=self.lease.lease_id, outcome=outcome, model=stored)
+
+    def ended(self, outcome: Outcome | None) -> Ended:
+        return Ended(
+            lease_id=self.lease.lease_id, outcome=outcome, newest=self.newest, best=self.best
+        )
+
+
+def writes(text: str) -> Callable[[Path], None]:
+    def fill(path: Path) -> None:
+        path.write_text(text)
+
+    return fill
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--orders", type=int, required=True)
+    parser.add_argument("--news", type=int, required=True)
+    parser.add_argument("--lifeline", type=int, required=True)
+    arguments = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    lifeline.watch(arguments.lifeline, lambda: os._exit(0))
+    line = AgentLine(arguments.orders, arguments.news)
+    line.say(Ready(device="scripted"))
+    for order in line.trials():
+        line.say(Trial(line, order).run())
+
+
+if __name__ == "__main__":
+    main()

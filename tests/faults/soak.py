@@ -1,0 +1,204 @@
+"""`python -m tests.faults.soak --minutes N --seed S [--json]`: break things for a while, then check everything.
+
+Prints the faults by kind, the trials and every violation; with `--json` the last line is one object of the figures. The exit
+code is 1 when a promise was broken.
+"""
+
+import argparse
+import json
+import random
+import sys
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from service.storage.engine import normalised
+from tests.faults import checker, cluster, facts
+from tests.faults.cluster import TOKEN, Cluster, chances, until
+from tests.faults.schedule import FAULTS, Schedule, Window
+from tests.faults.violation import Violation
+from tests.support.documents import a_study_document
+from trimtab.client import Client
+
+LEASE_TTL_S = 2.0
+STUDIES_AT_ONCE = 2
+STALLS_AFTER_S = 60.0
+"""Without any new event for so long, what is unfinished will not end."""
+UNFINISHED = """
+    SELECT (SELECT count(*) FROM trimtab.studies WHERE state NOT IN ('done', 'cancelled'))
+         + (SELECT count(*) FROM trimtab.trials WHERE state IN ('queued', 'running', 'paused'))"""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to do, and for how long."""
+
+    seconds: float
+    seed: int
+    kinds: Sequence[str] = tuple(FAULTS)
+    workers: int = 4
+
+
+@dataclass(frozen=True)
+class Result:
+    """What was done and what came of it."""
+
+    trials: int
+    attempts: int
+    requests: int
+    faults: dict[str, int] = field(default_factory=dict[str, int])
+    violations: Sequence[Violation] = ()
+
+    def figures(self) -> dict[str, Any]:
+        """One object for `--json`."""
+        return {
+            "trials": self.trials,
+            "attempts": self.attempts,
+            "requests": self.requests,
+            "faults": self.faults,
+            "violations": len(self.violations),
+        }
+
+
+def run(plan: Plan, folder: Path) -> Result:
+    """Run the schedule on a cluster of its own below `folder`, let everything end, and check."""
+    began = time.time()
+    with cluster.running(folder, workers=plan.workers) as stage:
+        operator = stage.client("operator")
+        schedule = Schedule(stage, operator, plan.seed, plan.kinds)
+        deadline = time.monotonic() + plan.seconds
+        with _studies(stage, operator, plan.seed):
+            schedule.windows.append(Window("start", "all", began, time.time()))
+            while time.monotonic() < deadline:
+                schedule.round()
+        healing = time.time()
+        stage.heal()
+        schedule.windows.append(Window("heal", "all", healing, time.time()))
+        _let_end(stage, operator)
+        ending = time.time()
+        for worker in stage.workers:
+            worker.member.leave()
+        schedule.windows.append(Window("end", "all", ending, time.time()))
+        password = normalised(stage.postgres.url).password
+        found = facts.gather(stage, schedule.windows, [TOKEN, str(password)])
+    return Result(
+        trials=sum(row["kind"] == "trial" for row in found.ours["trials"]),
+        attempts=len(found.ours["attempts"]),
+        requests=len(found.ops),
+        faults=dict(
+            sorted(Counter(w.kind for w in schedule.windows if w.kind in FAULTS).items())
+        ),
+        violations=checker.check(found),
+    )
+
+
+@contextmanager
+def _studies(stage: Cluster, operator: Client, seed: int) -> Any:
+    """Keep the workers busy with one study after the other."""
+    enough = threading.Event()
+    chance = chances(seed, "studies")
+
+    def feed() -> None:
+        number = 0
+        while not enough.wait(0.3):
+            sql = (
+                "SELECT count(*) FROM trimtab.studies WHERE state NOT IN ('done', 'cancelled')"
+            )
+            if stage.value(sql) < STUDIES_AT_ONCE:
+                operator.create_study(_a_study(f"study-{number}", chance))
+                number += 1
+
+    thread = threading.Thread(target=feed, name="studies")
+    operator.info()
+    until(operator.is_ready, cluster.START_WITHIN_S)
+    thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join()
+
+
+def _a_study(name: str, chance: random.Random) -> Any:
+    pruner = chance.choice(("none", "median"))
+    return a_study_document(
+        name=name,
+        fixed={"epochs": chance.randint(3, 6)},
+        search={
+            "sampler": chance.choice(("random", "tpe")),
+            "pruner": pruner,
+            "startup_trials": 3,
+        },
+        budget={"trials": chance.randint(4, 14)},
+        priority=chance.randint(0, 1000),
+        max_crashes=4,
+        lease_ttl_s=LEASE_TTL_S,
+    )
+
+
+def _let_end(stage: Cluster, operator: Client) -> None:
+    """Wait for the end of everything, for as long as anything happens at all."""
+    for row in stage.rows("SELECT name FROM trimtab.studies WHERE state = 'paused'"):
+        operator.resume(row["name"])
+    while stage.value(UNFINISHED):
+        events = stage.value("SELECT count(*) FROM trimtab.events")
+
+        def moved(events: int = events) -> bool:
+            return (
+                not stage.value(UNFINISHED)
+                or stage.value("SELECT count(*) FROM trimtab.events") > events
+            )
+
+        if not until(moved, STALLS_AFTER_S, every_s=0.3):
+            return
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run from the command line."""
+    options = _parser().parse_args(argv)
+    seconds = options.seconds if options.seconds is not None else options.minutes * 60
+    plan = Plan(seconds, options.seed, tuple(options.faults or FAULTS), options.workers)
+    with tempfile.TemporaryDirectory(
+        prefix="trimtab-soak-", ignore_cleanup_errors=True
+    ) as name:
+        Path(name).chmod(0o755)
+        folder = options.keep or Path(name)
+        result = run(plan, folder / "cluster")
+    _print(result, plan.seed)
+    if options.json:
+        sys.stdout.write(json.dumps(result.figures()) + "\n")
+    return 1 if result.violations else 0
+
+
+def _print(result: Result, seed: int) -> None:
+    out = [
+        f"seed {seed}: {result.trials} trials, {result.attempts} attempts, {result.requests} requests"
+    ]
+    out += [f"{count:6} {kind}" for kind, count in result.faults.items()]
+    out += [str(violation) for violation in result.violations]
+    out += [f"{len(result.violations)} violations"]
+    sys.stdout.write("\n".join(out) + "\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m tests.faults.soak", description=__doc__)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--faults", nargs="+", choices=list(FAULTS), metavar="KIND")
+    parser.add_argument(
+        "--keep", type=Path, help="keep databases, logs and journals in this folder"
+    )
+    parser.add_argument("--json", action="store_true")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())
