@@ -1,0 +1,133 @@
+"""The main job through every room: real service process, real Postgres, real worker, real training."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from pathlib import Path
+
+import optuna
+import pytest
+from sqlalchemy import text
+
+from service.storage.engine import Database
+from tests.support.documents import a_study_document
+from tests.support.workers import a_worker
+from trimtab import lifeline
+from trimtab.client import Client
+from trimtab.contract.events import Event
+from trimtab.contract.studies import Study
+
+TRIALS, EPOCHS = 4, 3
+REAL = "worker.runner"
+PREDICT = (sys.executable, "-P", "-m", "worker", "predict")
+
+DOCUMENT = a_study_document(
+    name="digits",
+    fixed={"epochs": EPOCHS},
+    search={"sampler": "tpe", "pruner": "median"},
+    budget={"trials": TRIALS},
+    lease_ttl_s=3,
+)
+
+
+@pytest.fixture
+def client(database_url: str, tmp_path: Path) -> Generator[Client]:
+    """A client of a service process of the test's own."""
+    child = lifeline.spawn(
+        [sys.executable, "-P", "-m", "service", "--port", "0", "--data-dir", str(tmp_path)],
+        env={
+            **os.environ,
+            "TRIMTAB_DATABASE_URL": database_url,
+            "TRIMTAB_SWEEP_EVERY_S": "0.5",
+        },
+        stdout=subprocess.PIPE,
+    )
+    assert child.process.stdout is not None
+    with (
+        child.process.stdout as announced,
+        Client(json.loads(announced.readline())["url"]) as opened,
+    ):
+        yield opened
+        child.let_go()
+        assert child.process.wait(30) == 0, "the service leaves in good order with its lifeline"
+
+
+def _server(client: Client) -> str:
+    return client.info().dashboard.removesuffix("/dashboard")
+
+
+def _follow(client: Client) -> list[Event]:
+    """Every event of the study until it is done."""
+    return list(client.events("digits"))
+
+
+def _check_the_books(client: Client, database: Database, study: Study) -> None:
+    assert study.state == "done"
+    assert study.trials_created == TRIALS
+    trials = client.trials("digits").trials
+    assert [trial.number for trial in trials] == list(range(TRIALS))
+    assert {trial.state for trial in trials} <= {"completed", "pruned"}
+    for number in range(TRIALS):
+        outcomes = [attempt.outcome for attempt in client.trial("digits", number).attempts]
+        settled = [
+            one for one in outcomes if one in ("completed", "pruned", "failed", "cancelled")
+        ]
+        assert len(settled) == 1, f"trial {number} was settled once, not by {outcomes}"
+    told = optuna.load_study(
+        study_name="digits", storage=database.engine.url.render_as_string(hide_password=False)
+    )
+    assert [trial.state.is_finished() for trial in told.trials] == [True] * TRIALS
+    assert study.best is not None
+    assert told.best_value == study.best.validation_accuracy
+    with database.statements() as connection:
+        assert not connection.execute(
+            text("SELECT count(*) FROM trimtab.attempts WHERE ended_at IS NULL")
+        ).scalar_one()
+
+
+def test_a_study_ends_with_a_tested_and_exported_model(
+    client: Client, database: Database, tmp_path: Path
+) -> None:
+    client.create_study(DOCUMENT)
+    with a_worker(_server(client), tmp_path / "cache", "--device", "cpu", runner=REAL):
+        kinds = [event.kind for event in _follow(client)]
+    study = client.study("digits")
+    _check_the_books(client, database, study)
+    assert kinds.count("trial_started") == TRIALS
+    assert kinds.count("final_started") == kinds.count("final_settled") == 1
+    assert study.final is not None
+    assert study.final.test_count == 359  # a fifth of the 1,797 digits, stratified
+    assert study.final.test_accuracy_before is not None
+    assert study.final.test_accuracy > study.final.test_accuracy_before
+    model = client.download_model("digits", tmp_path / "digits.safetensors")
+    answer = subprocess.run(
+        [*PREDICT, "--model", str(model), "--json", "--builtin", "digits", "--index", "7"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "7" in answer.stdout
+
+
+def test_a_worker_killed_in_mid_epoch_costs_no_trial(
+    client: Client, database: Database, tmp_path: Path
+) -> None:
+    client.create_study(DOCUMENT)
+    events = client.events("digits")
+    with a_worker(_server(client), tmp_path / "first", "--device", "cpu", runner=REAL) as first:
+        for event in events:
+            if event.kind == "reported":
+                break
+        first.send(signal.SIGKILL)
+        first.wait()
+    with a_worker(_server(client), tmp_path / "second", "--device", "cpu", runner=REAL):
+        later = list(events)
+    _check_the_books(client, database, client.study("digits"))
+    expired = [event for event in later if event.body.get("outcome") == "expired"]
+    assert [event.kind for event in expired] == ["trial_queued"]
+    (again,) = [event for event in later if event.kind == "trial_resumed"]
+    assert again.trial_number == expired[0].trial_number
+    assert client.trial("digits", again.trial_number or 0).crashes == 1
