@@ -6,6 +6,8 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
+import psycopg2
+import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.storage.engine import Database
@@ -17,7 +19,8 @@ QUIET_S = 1.0
 def listen(database: Database, ring: Callable[[], None], stop: threading.Event) -> None:
     """Call `ring` for each notification until `stop` is set; reconnects for ever, ringing once each time."""
     while not stop.is_set():
-        with contextlib.suppress(SQLAlchemyError, OSError):
+        # The raw connection's own errors come as psycopg2's: a bell that falls silent with its database must ring again.
+        with contextlib.suppress(SQLAlchemyError, psycopg2.Error, OSError):
             _listen(database, ring, stop)
         stop.wait(QUIET_S)
 
