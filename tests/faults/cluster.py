@@ -73,11 +73,21 @@ class Member:
         with self.guard:
             if self.child is not None and self.child.process.poll() is None:
                 self.child.process.send_signal(number)
+                if number == signal.SIGKILL:
+                    self.child.process.wait()
+
+    def ask_to_leave(self) -> None:
+        """Wake it and send SIGTERM."""
+        self.kill(signal.SIGCONT)
+        self.kill(signal.SIGTERM)
 
     def leave(self) -> None:
         """Ask it to leave and wait for it; kill it when it does not."""
-        self.kill(signal.SIGCONT)
-        self.kill(signal.SIGTERM)
+        self.ask_to_leave()
+        self.wait()
+
+    def wait(self) -> None:
+        """Wait until it has left; kill it when it does not."""
         if self.child is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self.child.process.wait(LEAVE_WITHIN_S)
@@ -220,14 +230,18 @@ class Cluster:
         """Let everyone leave, workers first."""
         for proxy in (*self.database_links, *(worker.proxy for worker in self.workers)):
             proxy.heal()
-        members = [*(worker.member for worker in self.workers), *self.replicas]
-        for member in members:
-            member.kill(signal.SIGCONT)
-        for group in (members[: len(self.workers)], members[len(self.workers) :]):
-            for member in group:
-                member.kill(signal.SIGTERM)
-            for member in group:
-                member.leave()
+        self.stop_workers()
+        for replica in self.replicas:
+            replica.ask_to_leave()
+        for replica in self.replicas:
+            replica.wait()
+
+    def stop_workers(self) -> None:
+        """Let the workers leave."""
+        for worker in self.workers:
+            worker.member.ask_to_leave()
+        for worker in self.workers:
+            worker.member.wait()
 
 
 @contextmanager

@@ -18,6 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import stamina
+
 from service.storage.engine import normalised
 from tests.faults import checker, cluster, facts
 from tests.faults.cluster import TOKEN, Cluster, chances, until
@@ -68,6 +70,7 @@ class Result:
 
 def run(plan: Plan, folder: Path) -> Result:
     """Run the schedule on a cluster of its own below `folder`, let everything end, and check."""
+    stamina.instrumentation.set_on_retry_hooks([])
     began = time.time()
     with cluster.running(folder, workers=plan.workers) as stage:
         operator = stage.client("operator")
@@ -82,8 +85,7 @@ def run(plan: Plan, folder: Path) -> Result:
         schedule.windows.append(Window("heal", "all", healing, time.time()))
         _let_end(stage, operator)
         ending = time.time()
-        for worker in stage.workers:
-            worker.member.leave()
+        stage.stop_workers()
         schedule.windows.append(Window("end", "all", ending, time.time()))
         password = normalised(stage.postgres.url).password
         found = facts.gather(stage, schedule.windows, [TOKEN, str(password)])
