@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import psycopg2
-import psycopg2
 from sqlalchemy.exc import SQLAlchemyError
 
 from service.storage.engine import Database
