@@ -19,6 +19,13 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
         WorkerNotFound: the worker never registered here.
         WorkerBusy: it holds as many leases as it registered for.
     """
+    rows = again(lambda: _claim(context, request))
+    with context.database.statements() as connection:
+        documents = [studies.document(context, row.study_id, connection) for row in rows]
+    return Leases(leases=tuple(map(_lease, rows, documents)))
+
+
+def _claim(context: Context, request: LeaseRequest) -> list[leases.LeaseRow]:
     with context.database.statements() as connection:
         worker = _known(workers.claimant(connection, request.worker_id))
         ordinal, rows = leases.of_claim(connection, request.worker_id, request.claim_id)
@@ -27,14 +34,14 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
     if ordinal == 0 and worker.running >= worker.capacity:
         raise WorkerBusy
     while ordinal < request.capacity:
-        row = again(lambda ordinal=ordinal: _claim_one(context, request, ordinal))
+        row = _claim_one(context, request, ordinal)
         if row is None:
-            break
+            # Perhaps because the same claim, sent twice, was served at this moment.
+            with context.database.statements() as connection:
+                return leases.of_claim(connection, request.worker_id, request.claim_id)[1]
         rows.append(row)
         ordinal += 1
-    with context.database.statements() as connection:
-        documents = [studies.document(context, row.study_id, connection) for row in rows]
-    return Leases(leases=tuple(map(_lease, rows, documents)))
+    return rows
 
 
 def _known(worker: workers.Claimant | None) -> workers.Claimant:
@@ -74,6 +81,33 @@ def _propose(
 ) -> leases.LeaseRow | None:
     with context.database.statements() as connection:
         document = studies.document(context, candidate.study_id, connection)
+    row, overtaken = _start(context, candidate, document, request, ordinal)
+    while overtaken:
+        now = _anew(context, candidate)
+        if now is None:
+            return None
+        candidate = now
+        row, overtaken = _start(context, candidate, document, request, ordinal)
+    return row
+
+
+def _anew(context: Context, candidate: leases.Candidate) -> leases.Candidate | None:
+    """The study as it is now, if it has moved on and may still propose."""
+    with context.database.statements() as connection:
+        for now in leases.candidates(connection):
+            if now.study_id == candidate.study_id and now.may_propose:
+                return now if now.trials_created > candidate.trials_created else None
+    return None
+
+
+def _start(
+    context: Context,
+    candidate: leases.Candidate,
+    document: StudyDocument,
+    request: LeaseRequest,
+    ordinal: int,
+) -> tuple[leases.LeaseRow | None, bool]:
+    """Store what the sampler proposes; true when it may be that another claim has taken the proposal's number."""
     with context.sampling.proposal(
         candidate.study_id,
         document,
@@ -82,7 +116,7 @@ def _propose(
     ) as proposal:
         if not isinstance(proposal, Exhausted):
             with context.database.statements() as connection:
-                return trials.start(
+                row = trials.start(
                     connection,
                     candidate.study_id,
                     values=proposal.values,
@@ -93,8 +127,9 @@ def _propose(
                     claim_id=request.claim_id,
                     ordinal=ordinal,
                 )
+            return row, row is None and proposal.only_as_number is not None
     studies.exhaust(context, document.name, candidate.study_id, candidate.trials_created)
-    return None
+    return None, False
 
 
 def _lease(row: leases.LeaseRow, document: StudyDocument) -> Lease:
