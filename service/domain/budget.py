@@ -35,6 +35,8 @@ def may_propose(spending: Spending) -> bool:
 
 def begun_trials_are_unwanted(spending: Spending) -> bool:
     """Whether queued and paused trials of the study are to be cancelled."""
+    if spending.state == "cancelled":
+        return True  # given back by a holder that had not heard of it
     return spending.state in ("active", "stopping") and spending.wall_time_over
 
 

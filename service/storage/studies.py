@@ -187,6 +187,9 @@ _TO_FOLLOW = Statement(f"""
 SELECT s.name FROM trimtab.studies s
 WHERE s.name = coalesce(CAST(:name AS text), s.name) AND (
     (s.state IN ('active', 'stopping') AND {WALL_TIME_OVER})
+    OR s.state IN ('active', 'stopping', 'cancelled') AND EXISTS (
+        SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
+        AND (t.state = 'paused' OR t.state = 'queued' AND s.state = 'cancelled'))
     OR (s.state = 'stopping' OR s.state = 'active'
         AND (s.exhausted OR s.trials_created >= s.trials_limit)) AND NOT {_UNFINISHED}
     OR s.state = 'finalising' AND EXISTS (
@@ -319,7 +322,8 @@ _DELETE = (
     "DELETE FROM trimtab.events WHERE study_id = :study_id",
     "DELETE FROM trimtab.reports USING trimtab.trials t WHERE reports.trial_id = t.trial_id AND t.study_id = :study_id",
     "DELETE FROM trimtab.attempts USING trimtab.trials t WHERE attempts.trial_id = t.trial_id AND t.study_id = :study_id",
-    "DELETE FROM trimtab.trials WHERE study_id = :study_id",
+    # A trial that a claim has just taken stays, and then the foreign key refuses to let its study go.
+    "DELETE FROM trimtab.trials WHERE study_id = :study_id AND state <> 'running'",
     "DELETE FROM trimtab.studies WHERE study_id = :study_id",
     *(
         f"DELETE FROM public.{table} USING public.trials t WHERE {table}.trial_id = t.trial_id AND t.study_id = :study_id"
@@ -341,6 +345,10 @@ _DELETE = (
 
 
 def delete(connection: Connection, study_id: int) -> None:
-    """Delete the study with all that belongs to it; the caller holds its row and knows that nothing runs."""
+    """Delete the study with all that belongs to it; the caller holds its row and has seen that nothing runs.
+
+    Raises:
+        IntegrityError: a trial of it has begun to run since then; nothing was deleted.
+    """
     for statement in _DELETE:
         connection.execute(text(statement), {"study_id": study_id})

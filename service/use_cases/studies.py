@@ -45,12 +45,14 @@ def create(context: Context, document: StudyDocument, idempotency_key: str | Non
 
 def _create(context: Context, document: StudyDocument, key: str | None, digest: str) -> Study:
     with context.database.transaction() as connection:
+        # Looked at first: whoever took the name since then has kept its answer already.
+        is_taken = studies.name_taken(connection, document.name)
         kept = idempotency.read(connection, key) if key else None
         if kept is not None:
             if kept.request_sha256 != digest:
                 raise IdempotencyKeyReused
             return Study.model_validate(kept.body)
-        if studies.name_taken(connection, document.name):
+        if is_taken:
             raise StudyExists(f"A study named {document.name!r} exists.")
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
@@ -185,6 +187,11 @@ def delete(context: Context, name: str) -> None:
         StudyNotFound: there is none of this name.
         StudyNotIdle: trials of it are running.
     """
+    study_id = again(lambda: _delete(context, name))
+    context.sampling.forget(study_id)
+
+
+def _delete(context: Context, name: str) -> int:
     with context.database.transaction() as connection:
         locked = studies.lock(connection, name)
         if locked is None:
@@ -192,7 +199,7 @@ def delete(context: Context, name: str) -> None:
         if locked.running:
             raise StudyNotIdle
         studies.delete(connection, locked.study_id)
-    context.sampling.forget(locked.study_id)
+    return locked.study_id
 
 
 def exhaust(context: Context, name: str, study_id: int, at_number: int) -> None:
@@ -212,6 +219,9 @@ def follow(context: Context, name: str) -> None:
         if locked is not None and budget.begun_trials_are_unwanted(locked.spending):
             studies.cancel_unleased(connection, locked.study_id)
             locked = studies.lock(connection, name)
+        elif locked is not None and locked.spending.state in ("active", "stopping"):
+            # Given back by a holder that was told to pause, just when the study was taken up again.
+            studies.queue_paused(connection, locked.study_id)
         if locked is not None:
             _follow(connection, locked)
 
