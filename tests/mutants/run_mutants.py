@@ -10,7 +10,9 @@ afresh, from the copy.
 """
 
 import argparse
+import atexit
 import contextlib
+import gc
 import importlib
 import itertools
 import os
@@ -22,23 +24,17 @@ import time
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
 ROOT_PACKAGES = ("trimtab", "service", "worker", "migrations")
 PRELOADED = (
-    "hypothesis",
-    "pydantic",
-    "httpx2",
-    "typer",
-    "psycopg2",
-    "sqlalchemy",
-    "fastapi",
-    "optuna",
-    "torch",
-    "torchvision",
-)
+    "alembic.command", "fastapi", "fastapi.testclient", "httpx2", "hypothesis.strategies", "numpy", "optuna", "psycopg2", "pydantic",
+    "pydantic_settings", "rich.live", "safetensors.torch", "sqlalchemy.orm", "stamina", "structlog", "torch", "torchvision", "typer",
+    "typer.testing", "uvicorn", "yaml",
+)  # fmt: skip
 PRELOAD_FROM = 4
 JOBS = 2
 TEST_TIMEOUT_S = 120
@@ -143,7 +139,6 @@ def fork_pytest(copy: Path, tests: Sequence[str]) -> int:
         os.environ["PYTHONPATH"] = str(copy)
         sys.path[0] = str(copy)
         options = [
-            "-x",
             "-p",
             "no:cacheprovider",
             "-p",
@@ -177,10 +172,13 @@ def verdict(code: int) -> str:
 
 
 def preload() -> None:
-    """Import what every fork would otherwise import again."""
+    """Import what every fork would otherwise import again, pytest's plugins included, and keep it out of the garbage search."""
+    for plugin in entry_points(group="pytest11"):
+        plugin.load()
     for name in PRELOADED:
         with contextlib.suppress(ImportError):
             importlib.import_module(name)
+    gc.freeze()
 
 
 def clean_run_passes(workshop: Workshop, mutants: Sequence[Mutant]) -> bool:
@@ -256,6 +254,7 @@ def main(arguments: Sequence[str]) -> int:
         raise SystemExit(f"there are no mutants in {options.root / 'tests' / 'mutants'}")
     if len(mutants) >= PRELOAD_FROM:
         preload()
+        atexit.register(gc.unfreeze)
     with tempfile.TemporaryDirectory(prefix="trimtab-mutants-") as folder:
         Path(folder).chmod(0o755)
         workshop = Workshop(options.root, Path(folder).resolve())
