@@ -121,7 +121,7 @@ def _start(arguments: argparse.Namespace) -> int:
 def _plan(settings: Settings) -> Plan:
     runner = ("--device", settings.device, "--cache-dir", str(settings.cache_dir))
     return Plan(
-        server=settings.server,
+        server=settings.server.rstrip("/"),
         label=settings.label,
         cache_dir=settings.cache_dir,
         runner=command(settings.runner, runner),

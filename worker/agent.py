@@ -36,6 +36,8 @@ from worker.spool import Delivery, Spool
 log = logging.getLogger(__name__)
 
 CLAIM_WAIT_S = 20.0
+START_WITHIN_S = 300.0
+"""Importing torch from a slow network disk takes minutes."""
 KEEP_COPIES_S = 24 * 3600.0
 
 
@@ -142,12 +144,12 @@ class Agent:
         """Wait for a warm runner; False when it has to be tried again."""
         if self._runner is None:
             self._start_runner()
-        deadline = time.monotonic() + self._plan.limits.stall_s
+        deadline = time.monotonic() + START_WITHIN_S
         while self._runner is not None and self._ready is None and not self.is_leaving:
             event = self._inbox.get(deadline - time.monotonic())
             if event is None:
                 self._runner.kill(Failed(error="stalled", message="It did not start in time."))
-                deadline += self._plan.limits.stall_s
+                deadline += START_WITHIN_S
             else:
                 self._take(event)
         return self._ready is not None
@@ -248,6 +250,8 @@ class Agent:
             answer: Leases | problems.Problem = self._client.claim(request)
         except problems.Problem as problem:
             answer = problem
+        except Exception as error:  # noqa: BLE001 - or nobody would ever answer the main thread
+            answer = problems.Problem(f"{type(error).__name__}: {error}")
         self._inbox.put(Claimed(request.claim_id, answer))
 
     def _give_back(self, request: LeaseRequest) -> None:

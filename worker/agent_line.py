@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from uuid import UUID
 
 from trimtab.contract.leases import Verdict
-from worker.pipe_messages import News, Order, RunTrial, Sender, Steer, read_orders
+from worker.pipe_messages import News, Order, RunTrial, Sender, read_orders
 
 
 class AgentLine:
@@ -21,7 +21,9 @@ class AgentLine:
         self._sender = Sender(news)
         self._changed = threading.Condition()
         self._trials: deque[RunTrial] = deque()
-        self._words: list[Steer] = []
+        self._lease_id: UUID | None = None
+        self._answers: dict[int, Verdict] = {}
+        self._asked: Verdict = "continue"
         self._gone = False
         threading.Thread(
             target=self._listen, args=(orders,), name="agent-orders", daemon=True
@@ -39,27 +41,19 @@ class AgentLine:
         while (trial := self._next_trial()) is not None:
             yield trial
 
-    def verdict(self, lease_id: UUID, step: int) -> Verdict:
+    def verdict(self, step: int) -> Verdict:
         """Wait for the answer to the epoch of `step`; `cancel` when the agent is gone."""
         with self._changed:
-            self._changed.wait_for(lambda: self._gone or self._find(lease_id, step) is not None)
-            return self._find(lease_id, step) or "cancel"
+            self._changed.wait_for(lambda: self._gone or step in self._answers)
+            return self._answers.pop(step, "cancel")
 
-    def asked(self, lease_id: UUID) -> Verdict:
+    def asked(self) -> Verdict:
         """Return the newest word that came without an epoch; `continue` where there was none."""
-        with self._changed:
-            return self._find(lease_id, None) or "continue"
-
-    def _find(self, lease_id: UUID, step: int | None) -> Verdict | None:
-        for word in reversed(self._words):
-            if word.lease_id == lease_id and word.step == step:
-                return word.verdict
-        return None
+        return self._asked
 
     def _next_trial(self) -> RunTrial | None:
         with self._changed:
             self._changed.wait_for(lambda: self._gone or len(self._trials) > 0)
-            self._words = [] if not self._trials else self._words
             return self._trials.popleft() if self._trials else None
 
     def _listen(self, orders: int) -> None:
@@ -69,12 +63,14 @@ class AgentLine:
 
     def _receive(self, order: Order) -> None:
         with self._changed:
-            match order:
-                case RunTrial():
-                    self._words.clear()
-                    self._trials.append(order)
-                case Steer():
-                    self._words.append(order)
+            if isinstance(order, RunTrial):
+                self._lease_id = order.lease.lease_id
+                self._answers, self._asked = {}, "continue"
+                self._trials.append(order)
+            elif order.lease_id == self._lease_id and order.step is None:
+                self._asked = order.verdict
+            elif order.lease_id == self._lease_id and order.step is not None:
+                self._answers[order.step] = order.verdict
             self._changed.notify_all()
 
     def _leave(self) -> None:

@@ -6,6 +6,7 @@ a training, so that a state left by another study of the same name is never take
 
 import errno
 import hashlib
+import math
 import re
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -114,8 +115,7 @@ def sweep(root: Path, *, older_than: float) -> None:
     A paused or failed trial is carried on from its uploaded checkpoint, so what is kept here is only a copy.
     """
     for trial in root.glob("*"):
-        changed = [entry.stat().st_mtime for entry in (trial, *trial.glob("*"))]
-        if max(changed) < older_than:
+        if _changed_at(trial) < older_than:
             shutil.rmtree(trial, ignore_errors=True)
 
 
@@ -134,10 +134,24 @@ def _of_all_attempts(folder: Path) -> Iterator[SavedState]:
 def _listed(paths: Collection[Path] | Iterator[Path]) -> Iterator[SavedState]:
     for path in paths:
         match = _NAME.fullmatch(path.name)
-        if match is not None:
+        size = _size(path)
+        if match is not None and size is not None:
             yield SavedState(
-                path=path,
-                step=int(match["step"]),
-                sha256=match["sha256"],
-                bytes=path.stat().st_size,
+                path=path, step=int(match["step"]), sha256=match["sha256"], bytes=size
             )
+
+
+def _size(path: Path) -> int | None:
+    """None of a file that somebody has just removed."""
+    try:
+        return path.stat().st_size
+    except OSError:
+        return None
+
+
+def _changed_at(trial: Path) -> float:
+    try:
+        return max(entry.stat().st_mtime for entry in (trial, *trial.glob("*")))
+    except OSError:
+        # Another worker of this machine is at it.
+        return math.inf

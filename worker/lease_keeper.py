@@ -100,8 +100,8 @@ class LeaseKeeper:
         except LOST as problem:
             self._stopped.set()
             self._tell(Lost(self._lease_id, problem))
-        except problems.Problem as problem:
-            log.warning("lease %s could not be renewed: %s", self._lease_id, problem)
+        except Exception as error:  # noqa: BLE001 - a lease must not end because its keeper stumbled
+            log.warning("lease %s could not be renewed: %s", self._lease_id, error)
             self._next = time.monotonic() + min(self._backoff.next(), self._ttl_s / 4)
         else:
             self._backoff.reset()

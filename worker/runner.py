@@ -42,10 +42,6 @@ NOTHING_YET = -1.0
 _OS_ERROR = re.compile(r"os error (\d+)")
 
 
-class NoCheckpoint(CheckpointError):
-    """A final lease came without a training state that can be read."""
-
-
 @dataclass(frozen=True)
 class Bench:
     """What every trial of this process works on."""
@@ -169,7 +165,7 @@ def _train(bench: Bench, order: RunTrial, signs: SignsOfLife, saver: Saver) -> O
                 best=saver.best,
             )
         )
-        match bench.line.verdict(lease.lease_id, epoch.epoch):
+        match bench.line.verdict(epoch.epoch):
             case "continue":
                 continue
             case "stop":
@@ -219,9 +215,7 @@ def _report(epoch: EpochResult) -> Report:
 def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcome, StoredFile]:
     """Measure the winner on the sealed test split, and export it."""
     lease = order.lease
-    if not order.resume:
-        raise NoCheckpoint("The winner's checkpoint could not be had; see the worker's log.")
-    state = FitState.load(order.resume[0].path)
+    state = _winner(bench, order, signs)
     order.folder.mkdir(parents=True, exist_ok=True)
     path = order.folder / "model.safetensors"
     with signs.busy():
@@ -238,6 +232,21 @@ def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcom
     metrics = {name: float(value) for name, value in asdict(scores).items()}
     outcome = Completed(value=scores.test_accuracy, metrics=metrics, model_sha256=model.sha256)
     return outcome, model
+
+
+def _winner(bench: Bench, order: RunTrial, signs: SignsOfLife) -> FitState:
+    """Load the winner's best state; where that is lost, train it again, from the same seed."""
+    for saved in order.resume:
+        try:
+            return FitState.load(saved.path)
+        except CheckpointError as error:
+            log.warning("step %d is passed over: %s", saved.step, error)
+    log.warning("the winner's checkpoint is lost: it is trained again")
+    with signs.busy():
+        epochs, _ = _begin(bench, order.model_copy(update={"resume": ()}), signs)
+    # One at a time: a list of all bests would hold each of them in memory.
+    *_, best = (epoch.state() for epoch in epochs if epoch.best)
+    return best
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from pydantic import ValidationError
 
@@ -45,6 +45,7 @@ class RunnerProcess:
         try:
             self._child = lifeline.spawn(
                 [*argv, "--orders", str(orders), "--news", str(news_end)],
+                env=_without_secrets(os.environ),
                 stdout=STDERR,
                 pass_fds=(orders, news_end),
             )
@@ -118,6 +119,11 @@ class RunnerProcess:
             message=f"The training process {_in_words(returncode)}.",
             retryable=True,
         )
+
+
+def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
+    """The training process runs other people's models, and has nothing to say to the service."""
+    return {name: value for name, value in environment.items() if name != "TRIMTAB_TOKEN"}
 
 
 def _in_words(returncode: int) -> str:

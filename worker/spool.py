@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
@@ -114,7 +115,7 @@ class Spool:
 
     def add(self, delivery: Delivery) -> None:
         """Keep a delivery until it is acknowledged; in memory alone if the disk does not take it."""
-        name = f"{len(self._files()):06d}-{uuid.uuid4().hex}.json"
+        name = f"{time.time_ns():020d}-{uuid.uuid4().hex}.json"
         try:
             durable.write(self._folder / name, delivery.model_dump_json().encode())
         except OSError as error:

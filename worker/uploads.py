@@ -16,7 +16,9 @@ from worker.pipe_messages import SavedState
 log = logging.getLogger(__name__)
 
 EVERY_S = 60.0
-BEST_EVERY_S = 10.0
+BEST_EVERY_S = 2.0
+SHARE = 0.05
+"""At most this part of the time goes into uploading new bests."""
 
 
 class Verbs(Protocol):
@@ -50,12 +52,19 @@ class Pair:
         return (self.best, self.newest)
 
 
-def is_due(pair: Pair, last: Pair | None, waited_s: float) -> bool:
-    """Tell whether to upload: a new best after 10 s, anything new after 60 s, since an upload is not free."""
+def is_due(pair: Pair, last: Pair | None, waited_s: float, took_s: float) -> bool:
+    """Tell whether to upload: a new best soon, anything new after a minute, since an upload is not free.
+
+    Args:
+        pair: what there is.
+        last: what was uploaded last.
+        waited_s: since that began.
+        took_s: by it.
+    """
     if last is not None and pair.newest.sha256 == last.newest.sha256:
         return False
     new_best = pair.best is not None and (last is None or pair.best != last.best)
-    return waited_s >= (BEST_EVERY_S if new_best else EVERY_S)
+    return waited_s >= (max(BEST_EVERY_S, took_s / SHARE) if new_best else EVERY_S)
 
 
 class Uploads:
@@ -78,13 +87,14 @@ class Uploads:
         self._lease_id = lease_id
         self._last: Pair | None = None
         self._last_at = time.monotonic()
+        self._took_s = 0.0
         self._thread: threading.Thread | None = None
         self._stored: set[str] = set()
 
     def offer(self, pair: Pair) -> None:
         """Begin to upload if it is due and nothing is on its way."""
         busy = self._thread is not None and self._thread.is_alive()
-        if busy or not is_due(pair, self._last, self._waited_s(self._last_at)):
+        if busy or not is_due(pair, self._last, self._waited_s(self._last_at), self._took_s):
             return
         self._last_at = time.monotonic()
         self._thread = threading.Thread(
@@ -112,3 +122,4 @@ class Uploads:
             log.info("checkpoint after step %d was not uploaded: %s", pair.newest.step, error)
         else:
             self._last = pair
+        self._took_s = time.monotonic() - self._last_at

@@ -149,12 +149,13 @@ def test_a_checkpoint_that_cannot_be_loaded_means_a_fresh_start(
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_winner_without_a_checkpoint_that_can_be_loaded_is_another_workers_to_try(
-    service: ScriptedService,
-) -> None:
-    lost = Checkpoint(step=2, sha256="0" * 64, bytes=15)
-    outcome = settle(service, a_lease(kind="final", resume=lost))
-    assert (outcome["error"], outcome["retryable"]) == ("checkpoint_corrupt", True)
+def test_a_winner_whose_checkpoint_is_lost_is_trained_again(service: ScriptedService) -> None:
+    trial = a_lease(epochs=2)
+    validation = settle(service, trial)["value"]
+    lost = Checkpoint(step=1, sha256="0" * 64, bytes=15)
+    outcome = settle(service, a_lease(kind="final", epochs=2, resume=lost))
+    assert outcome["metrics"]["validation_accuracy"] == validation
+    assert outcome["model_sha256"] in service.artifacts
 
 
 @pytest.mark.usefixtures("worker")

@@ -65,7 +65,7 @@ class Scripted:
                 lease_id=self.lease.lease_id, report=report, newest=self.newest, best=self.best
             )
         )
-        match self.line.verdict(self.lease.lease_id, step):
+        match self.line.verdict(step):
             case "continue":
                 return None
             case verdict:
@@ -83,9 +83,9 @@ class Scripted:
     def play(self, step: int) -> Ended | None:
         match self.cues.get(step):
             case "hold":
-                while self.line.asked(self.lease.lease_id) == "continue":
+                while self.line.asked() == "continue":
                     time.sleep(0.005)
-                return self.leave(self.line.asked(self.lease.lease_id))
+                return self.leave(self.line.asked())
             case "crash":
                 return self.ended(Failed(error="crashed", message="cue", retryable=True))
             case "oom":

@@ -59,6 +59,8 @@ class ScriptedService:
     refused: list[str] = field(default_factory=list[str])
     deaf_after: set[str] = field(default_factory=set[str])
     """Verbs that are carried out once, but whose first answer never arrives."""
+    withheld: dict[str, threading.Event] = field(default_factory=dict[str, threading.Event])
+    """Verbs that are carried out, but whose first answer waits for the event."""
     changed: threading.Condition = field(default_factory=threading.Condition)
     _claims: dict[str, Leases] = field(default_factory=dict[str, Leases])
 
@@ -166,6 +168,9 @@ def running() -> Generator[ScriptedService]:
                 document = problem.document()
                 self.reply(document.status, document.model_dump_json().encode())
                 return
+            withheld = service.withheld.pop(verb, None)
+            if withheld is not None:
+                withheld.wait(60)
             if verb in service.deaf_after:
                 service.deaf_after.discard(verb)
                 self.close_connection = True

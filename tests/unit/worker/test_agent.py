@@ -337,16 +337,16 @@ def test_an_idle_worker_leaves_at_once_when_told(
 def test_a_lease_granted_to_a_leaving_worker_is_given_back(
     service: ScriptedService, start: Start
 ) -> None:
-    agent = start()
-    service.wait_for(lambda: bool(service.of("register")))
-    service.refusals["claim"] = problems.Unavailable()
+    arrives = service.withheld["claim"] = threading.Event()
     lease = a_lease()
-    agent.leave()
     service.leases.append(lease)
-    service.refusals.clear()
-    service.wait_for(lambda: not service.leases)
+    agent = start()
+    service.wait_for(lambda: bool(service.of("claim")))
+    agent.leave()
     service.wait_for(lambda: bool(service.of("release")))
+    arrives.set()
     assert service.of("release")[0].about == str(lease.lease_id)
+    assert not service.of("reports")
 
 
 def test_a_worker_without_work_leaves_when_its_patience_ends(

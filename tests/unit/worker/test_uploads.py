@@ -21,20 +21,22 @@ def a_pair(newest: int, best: int | None = None) -> Pair:
 
 
 @pytest.mark.parametrize(
-    ("pair", "last", "waited_s", "due"),
+    ("pair", "last", "waited_s", "took_s", "due"),
     [
-        (a_pair(0, 0), None, 9.9, False),
-        (a_pair(0, 0), None, 10.0, True),
-        (a_pair(5, 3), a_pair(4, 3), 59.9, False),
-        (a_pair(5, 3), a_pair(4, 3), 60.0, True),
-        (a_pair(5, 5), a_pair(4, 3), 10.0, True),
-        (a_pair(5, 5), a_pair(5, 5), 3600.0, False),
+        (a_pair(0, 0), None, 1.9, 0.0, False),
+        (a_pair(0, 0), None, 2.0, 0.0, True),
+        (a_pair(5, 3), a_pair(4, 3), 59.9, 0.0, False),
+        (a_pair(5, 3), a_pair(4, 3), 60.0, 0.0, True),
+        (a_pair(5, 5), a_pair(4, 3), 2.0, 0.1, True),
+        (a_pair(5, 5), a_pair(4, 3), 19.9, 1.0, False),
+        (a_pair(5, 5), a_pair(4, 3), 20.0, 1.0, True),
+        (a_pair(5, 5), a_pair(5, 5), 3600.0, 0.0, False),
     ],
 )
-def test_a_new_best_is_uploaded_after_ten_seconds_and_anything_new_after_a_minute(
-    pair: Pair, last: Pair | None, waited_s: float, due: bool
+def test_a_new_best_is_uploaded_soon_and_anything_new_after_a_minute(
+    pair: Pair, last: Pair | None, waited_s: float, took_s: float, due: bool
 ) -> None:
-    assert is_due(pair, last, waited_s) == due
+    assert is_due(pair, last, waited_s, took_s) == due
 
 
 class Service:
