@@ -112,10 +112,11 @@ def duration(seconds: float) -> str:
 
 
 def _latest(snapshot: Snapshot) -> RenderableType:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
     for column in ("trial", "state", "accuracy", "epochs", "curve"):
         table.add_column(column, no_wrap=True, header_style="dim")
-    table.add_column("hyperparameters", overflow="ellipsis", no_wrap=True, header_style="dim")
+    # The last column takes what the others leave, and is cut rather than broken.
+    table.add_column("hyperparameters", ratio=1, no_wrap=True, header_style="dim")
     for _, trial in sorted(snapshot.trials.items())[-SHOWN_TRIALS:]:
         table.add_row(*tables.trial_row(trial))
     return table

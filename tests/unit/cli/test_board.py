@@ -31,8 +31,8 @@ def snapshot(shown: Study, *events: Event, seconds_left: float | None = None) ->
     return Snapshot(shown, {3: trial()}, events, seconds_left)
 
 
-def drawn(view: RenderableType) -> str:
-    console = Console(width=110, force_terminal=False, markup=False)
+def drawn(view: RenderableType, width: int = 110) -> str:
+    console = Console(width=width, force_terminal=False, markup=False)
     with console.capture() as captured:
         console.print(view)
     return captured.get()
@@ -50,6 +50,14 @@ def test_the_board_says_how_far_how_good_what_was_saved_and_how_long() -> None:
         "learning_rate=0.001",
     ):
         assert part in text
+
+
+def test_a_narrow_terminal_cuts_hyperparameters_and_nothing_else() -> None:
+    long = trial(hyperparameters={f"hyperparameter_{n}": 0.123 for n in range(9)})
+    text = drawn(board.board(Snapshot(study(), {3: long}, (), None)), width=80)
+    row = next(line for line in text.splitlines() if "hyperparameter_0" in line)
+    for cell in ("3", "completed", "91.00 %", "▁x█", "…"):
+        assert cell in row
 
 
 def test_a_study_without_anything_yet_says_so() -> None:
