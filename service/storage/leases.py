@@ -4,18 +4,16 @@ In one statement, a `SELECT ... FOR UPDATE` and an `UPDATE` of the same row do n
 first and its `RETURNING` feeds every `INSERT`.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from service.domain.facts import Curve
 from service.domain.leasing import AttemptOutcome, Departure, Held
 from service.storage.statements import Statement, array
-from trimtab.contract.leases import Checkpoint, LeaseKind, Report, Verdict
+from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState
 
 WALL_TIME_OVER = """
@@ -147,103 +145,6 @@ def read_all(connection: Connection, lease_ids: Sequence[UUID]) -> dict[UUID, Le
 def read(connection: Connection, lease_id: UUID) -> LeaseFacts | None:
     """The same for one lease; None when there never was one."""
     return read_all(connection, [lease_id]).get(lease_id)
-
-
-@dataclass(frozen=True, slots=True)
-class Stored:
-    """What was reported so far: this attempt's (value, verdict) by step, and the trial's whole curve."""
-
-    by_step: Mapping[int, tuple[float | None, Verdict]]
-    curve: Curve
-
-
-_REPORTED = Statement("""
-SELECT trial_id, step, fence, value, verdict FROM trimtab.reports
-WHERE trial_id = ANY(:trial_ids) ORDER BY trial_id, step, fence""")
-
-
-def reported_all(
-    connection: Connection, facts: Mapping[UUID, LeaseFacts]
-) -> dict[UUID, Stored]:
-    """Read the leases' trials' reports; a curve has, per step, the value of the newest attempt that reached it."""
-    if not facts:
-        return {}
-    rows: dict[int, list[tuple[int, int, float | None, Verdict]]] = {}
-    for trial_id, *row in _REPORTED.rows(
-        connection, trial_ids=[one.trial_id for one in facts.values()]
-    ):
-        rows.setdefault(trial_id, []).append((row[0], row[1], row[2], row[3]))
-    return {
-        lease_id: _stored(rows.get(one.trial_id, []), one.fence)
-        for lease_id, one in facts.items()
-    }
-
-
-def _stored(rows: Sequence[tuple[int, int, float | None, Verdict]], fence: int) -> Stored:
-    curve = {step: value for step, _, value, _ in rows}
-    mine: dict[int, tuple[float | None, Verdict]] = {
-        step: (value, verdict) for step, by, value, verdict in rows if by == fence
-    }
-    return Stored(mine, tuple(curve.items()))
-
-
-_REPORT = Statement("""
-WITH t AS (
-    UPDATE trimtab.trials t SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl)
-    FROM trimtab.studies s
-    WHERE t.lease_id = ANY(CAST(:lease_ids AS uuid[])) AND t.state = 'running' AND s.study_id = t.study_id
-    RETURNING t.lease_id, t.trial_id, t.study_id, t.number, t.fence),
-batch AS (
-    SELECT * FROM unnest(CAST(:leases AS uuid[]), CAST(:steps AS int[]), CAST(:values AS float8[]),
-                         CAST(:verdicts AS text[]), CAST(:metrics AS text[]))
-        AS b (lease_id, step, value, verdict, metrics)),
-stored AS (
-    INSERT INTO trimtab.reports (trial_id, fence, step, value, verdict, metrics)
-    SELECT t.trial_id, t.fence, step, value, verdict, CAST(metrics AS jsonb) FROM t JOIN batch USING (lease_id)),
-optuna AS (
-    INSERT INTO public.trial_intermediate_values AS v (trial_id, step, intermediate_value, intermediate_value_type)
-    SELECT t.trial_id, step, value,
-           CAST(CASE WHEN value IS NULL THEN 'NAN' ELSE 'FINITE' END AS public.trialintermediatevaluetype)
-    FROM t JOIN batch USING (lease_id)
-    ON CONFLICT (trial_id, step) DO UPDATE SET intermediate_value = excluded.intermediate_value,
-                                               intermediate_value_type = excluded.intermediate_value_type),
-event AS (
-    INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
-    SELECT study_id, trial_id, number, fence, 'reported',
-           jsonb_build_object('step', step, 'value', value, 'verdict', verdict) FROM t JOIN batch USING (lease_id))
-SELECT lease_id FROM t""")
-
-
-@dataclass(frozen=True, slots=True)
-class NewReports:
-    """What one holder reported that is not stored yet, and the verdict that its last step carries."""
-
-    lease_id: UUID
-    reports: tuple[Report, ...]
-    verdict: Verdict
-
-    def verdict_of(self, report: Report) -> Verdict:
-        """The verdict to keep with a step."""
-        return self.verdict if report is self.reports[-1] else "continue"
-
-
-def report_all(connection: Connection, new: Sequence[NewReports]) -> set[UUID]:
-    """Store the holders' reports and renew their leases; returns the leases that are still held.
-
-    Raises:
-        IntegrityError: a step of one of the attempts is stored already; nothing was stored.
-    """
-    rows = [(one, report) for one in new for report in one.reports]
-    kept = _REPORT.rows(
-        connection,
-        lease_ids=array([one.lease_id for one in new]),
-        leases=array([one.lease_id for one, _ in rows]),
-        steps=[report.step for _, report in rows],
-        values=array([report.value for _, report in rows]),
-        verdicts=[one.verdict_of(report) for one, report in rows],
-        metrics=[json.dumps(dict(report.metrics)) for _, report in rows],
-    )
-    return {row[0] for row in kept}
 
 
 _RENEW = Statement("""

@@ -11,8 +11,9 @@ from uuid import UUID
 import psycopg2
 
 from service.domain import leasing
-from service.storage import leases
-from service.storage.leases import LeaseFacts, NewReports, Stored
+from service.storage import leases, reports
+from service.storage.leases import LeaseFacts
+from service.storage.reports import NewReports, Stored
 from service.use_cases import studies
 from service.use_cases.context import Context
 from service.use_cases.races import TRIES
@@ -86,7 +87,7 @@ def _together(
             for lease, one in facts.items()
             if look or documents[one.study_id].search.pruner != "none"
         }
-        stored = leases.reported_all(connection, to_read)
+        stored = reports.read_all(connection, to_read)
     decided: dict[int, _Decided | Problem] = {}
     for number, (lease, batch) in said.items():
         try:
@@ -111,7 +112,7 @@ def _store(
     kept: set[UUID] = set()
     if wanted:
         with context.database.statements() as connection:
-            kept = leases.report_all(connection, wanted)
+            kept = reports.store_all(connection, wanted)
     return {
         number: one if isinstance(one, Problem) else _answer(one, kept)
         for number, one in decided.items()
@@ -146,10 +147,10 @@ def _decide(
     )
 
 
-def _fresh(reports: Sequence[Report], stored: Stored) -> tuple[Report, ...]:
+def _fresh(batch: Sequence[Report], stored: Stored) -> tuple[Report, ...]:
     """The reports that are not stored yet; a step that is, or comes twice, must have the same value."""
     fresh: dict[int, Report] = {}
-    for one in reports:
+    for one in batch:
         known = stored.by_step.get(one.step)
         if known is not None and known[0] != one.value:
             raise StepConflict(
