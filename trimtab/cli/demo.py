@@ -94,7 +94,7 @@ def demo(
                 winner = find_winner(client, study, data_dir)
             figures = winner.figures(time.monotonic() - begun)
             screen.print(result(winner, figures))
-            terminal.print_facts(screen, _what_next(winner.model, address, data_dir, keep=keep))
+            terminal.print_facts(screen, what_next(winner.model, address, data_dir, keep=keep))
             if keep:
                 _write(here, figures, wanted=as_json)
                 family.wait()
@@ -184,9 +184,10 @@ def result(winner: Winner, figures: Figures) -> RenderableType:
     return Panel(grid, title=title, title_align="left", expand=False, padding=(1, 2))
 
 
-def _what_next(
+def what_next(
     model: Path, address: Address, data_dir: Path, *, keep: bool
 ) -> list[tuple[str, str]]:
+    """The lines to copy: where the model is, how to use it, where the dashboard is."""
     program = terminal.program()
     folder = (
         "" if data_dir == up.DEFAULT_DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"
