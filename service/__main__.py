@@ -57,7 +57,6 @@ def announcement(listening: socket.socket) -> dict[str, str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the service; 0 after an orderly end, 1 when it cannot start, 2 for bad settings."""
     arguments = _parser().parse_args(argv)
-    logs.configure()
     try:
         settings = _settings(arguments)
     except ValidationError as error:
@@ -65,6 +64,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             where = ".".join(str(part) for part in fault["loc"]) or "settings"
             _say(f"{where}: {fault['msg'].removeprefix('Value error, ')}")
         return 2
+    logs.configure()
     try:
         return _serve(settings, arguments.lifeline)
     except (EmbeddedPostgresError, OSError, ValueError) as error:

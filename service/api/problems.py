@@ -1,6 +1,7 @@
 """Every error of the service as `application/problem+json` (RFC 9457), 404 and 405 included."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 from typing import Any, cast
 from uuid import uuid4
@@ -51,12 +52,25 @@ def respond(problem: Problem, more_headers: Mapping[str, str] | None = None) -> 
 
 
 def install(app: FastAPI) -> None:
-    """Register the handlers of everything that can be raised."""
+    """Register the handlers of everything that can be raised, and declare the answers under their media type."""
+    app.openapi = partial(_openapi, app)
     app.add_exception_handler(Problem, _of_problem)
     app.add_exception_handler(RequestValidationError, _of_validation)
     app.add_exception_handler(HTTPException, _of_http)
     app.add_exception_handler(ClientDisconnect, _of_departure)
     app.add_exception_handler(Exception, _of_bug)
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    """FastAPI's document, which holds every declared model to be `application/json`, put right."""
+    document = FastAPI.openapi(app)
+    for item in document["paths"].values():
+        for operation in item.values():
+            for status in DECLARED:
+                content = operation["responses"][str(status)]["content"]
+                if "application/json" in content:
+                    content[MEDIA_TYPE] = content.pop("application/json")
+    return document
 
 
 async def _of_problem(_request: Request, error: Exception) -> Response:

@@ -4,7 +4,6 @@ import base64
 import binascii
 import hmac
 import ipaddress
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -33,10 +32,9 @@ class Guard:
         await self.app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Problem | None:
-        headers = _headers(scope["headers"])
         if self.token is None:
-            return None if _is_loopback(headers.get(b"host", b"")) else BadHost()
-        if scope["path"] in PUBLIC or self._knows_token(headers.get(b"authorization", b"")):
+            return None if _is_loopback(_only(scope, b"host")) else BadHost()
+        if scope["path"] in PUBLIC or self._knows_token(_only(scope, b"authorization")):
             return None
         return Unauthorized()
 
@@ -60,8 +58,10 @@ def _password(credentials: bytes) -> bytes:
         return b""
 
 
-def _headers(raw: Iterable[tuple[bytes, bytes]]) -> Mapping[bytes, bytes]:
-    return dict(raw)
+def _only(scope: Scope, header: bytes) -> bytes:
+    """The header's value; of two, of which others could have read either, none."""
+    values = [value for name, value in scope["headers"] if name == header]
+    return values[0] if len(values) == 1 else b""
 
 
 def _is_loopback(host: bytes) -> bool:

@@ -61,8 +61,9 @@ class Running:
 
     def leased(self, **changes: Any) -> dict[str, Any]:
         """A lease of a new study's first trial, held by a new worker."""
-        self.create(priority=1000, **changes)
+        name = self.create(**{"priority": 1000, "budget": {"trials": 1}} | changes)
         (lease,) = self.claim(self.register())
+        assert lease["study"] == name
         return lease
 
     def wait_until_ready(self) -> None:

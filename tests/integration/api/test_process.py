@@ -1,0 +1,118 @@
+"""`python -P -m service` as its starters meet it: one line when it listens, and how it leaves."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx2
+
+from service.storage import engine
+
+TOKEN = "s3cr3t-t0ken"
+REPOSITORY = Path(__file__).parents[3]
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-P", "-m", "service", *arguments]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    kept = {
+        name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")
+    }
+    return (
+        kept
+        | {"PYTHONPATH": str(REPOSITORY)}
+        | {f"TRIMTAB_{key.upper()}": value for key, value in settings.items()}
+    )
+
+
+@contextmanager
+def started(
+    tmp_path: Path, url: str, *arguments: str, **settings: str
+) -> Generator[subprocess.Popen[str]]:
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(
+            command("--port", "0", "--data-dir", str(tmp_path), *arguments),
+            env=environment(database_url=url, **settings),
+            stdout=subprocess.PIPE,
+            stderr=log,
+            text=True,
+            pass_fds=[int(arguments[1])] if arguments else [],
+        )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        if process.stdout:
+            process.stdout.close()
+
+
+def announced(process: subprocess.Popen[str]) -> dict[str, str]:
+    assert process.stdout
+    return json.loads(process.stdout.readline())
+
+
+def test_it_refuses_to_listen_beyond_this_machine_without_a_token(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("--host", "0.0.0.0", "--data-dir", str(tmp_path / "never")),
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "trimtab: settings: refusing to listen on 0.0.0.0 without a token: set TRIMTAB_TOKEN\n"
+    )
+    assert not (tmp_path / "never").exists()
+
+
+def test_it_announces_itself_once_and_leaves_on_a_signal(
+    tmp_path: Path, database_url: str
+) -> None:
+    with started(tmp_path, database_url, token=TOKEN) as process:
+        line = announced(process)
+        assert line["dashboard"] == f"{line['url']}/dashboard"
+        assert httpx2.get(f"{line['url']}/livez", trust_env=False).status_code == 204
+        assert httpx2.get(f"{line['url']}/v1/info", trust_env=False).status_code == 401
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert process.stdout
+        assert process.stdout.read() == ""
+
+
+def test_it_leaves_with_its_lifeline(tmp_path: Path, database_url: str) -> None:
+    read, write = os.pipe()
+    try:
+        with started(tmp_path, database_url, "--lifeline", str(read)) as process:
+            announced(process)
+            os.close(write)
+            assert process.wait(60) == 0
+    finally:
+        os.close(read)
+
+
+def test_no_secret_reaches_its_log(tmp_path: Path, database_url: str) -> None:
+    wrong = engine.normalised(database_url).set(password="s3cr3t-passw0rd")
+    url = wrong.render_as_string(hide_password=False)
+    with started(tmp_path, url, token=TOKEN) as process:
+        address = announced(process)["url"]
+        headers = {"Authorization": f"Bearer {TOKEN}"}
+        answers = [
+            httpx2.get(f"{address}{path}", headers=headers, trust_env=False)
+            for path in ("/readyz", "/v1/studies", "/api/studies")
+        ]
+        assert {answer.status_code for answer in answers} == {503}
+        process.send_signal(signal.SIGTERM)
+        process.wait(60)
+    log = (tmp_path / "log").read_text()
+    assert "database_not_ready" in log
+    told = log + "".join(answer.text for answer in answers)
+    assert "s3cr3t" not in told
