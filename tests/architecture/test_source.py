@@ -14,7 +14,7 @@ PACKAGES = ("trimtab", "service", "worker", "migrations")
 WORKER_ONLY = {"torch", "torchvision", "scikit-learn", "pillow", "safetensors"}
 LONGEST = 400
 OF_ONE_MACHINE = re.compile(
-    r"(?<![\w.}])/(?:work|root)/[.\w]"  # somebody's folders
+    r"(?<![\w.}])/(?:work/\w|root/\.pyenv)"  # somebody's folders
     r"|https?://[\w.-]+\.(?:internal|corp|lan)\b(?!\.)"  # somebody's hosts
     r"|\b(?:extra-)?index[-]url\b|\b(?:UV|PIP)_\w*INDEX_URL"  # somebody's package mirror
 )
@@ -119,7 +119,7 @@ def test_no_package_runs_bytes_that_somebody_sent() -> None:
 def test_no_module_is_longer_than_a_room() -> None:
     lengths = {
         str(path.relative_to(REPOSITORY)): len(path.read_text().splitlines())
-        for path in files("*.py")
+        for path in sources()
     }
     assert {path: length for path, length in lengths.items() if length > LONGEST} == {}
 
