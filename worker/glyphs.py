@@ -53,17 +53,20 @@ def find_fonts() -> tuple[Path, ...]:
 
 
 def typefaces(paths: Iterable[Path]) -> tuple[Typeface, ...]:
-    """Open Pillow's own fonts and the files that draw every character; the same file counts once."""
+    """Open Pillow's own fonts and the files that draw every character.
+
+    The same file counts once, and where it lies makes no difference: the faces are in the order of their hashes.
+    """
     faces = {face.sha256: face for face in _own_typefaces()}
     for path in paths:
-        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
         try:
+            sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
             font = ImageFont.truetype(path, _CANVAS)
         except OSError:
-            continue  # A bitmap-only or broken file.
+            continue  # A broken file, or one that we may not read.
         if _draws_all(font):
             faces.setdefault(sha256, Typeface(path.name, sha256, font))
-    return tuple(faces.values())
+    return tuple(face for _, face in sorted(faces.items()))
 
 
 def draw(

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 from torch.nn import functional
-from torch.optim import Optimizer
 
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
@@ -16,6 +15,7 @@ from worker.training import adaptation, optim, placement, seeding
 from worker.training.backbones import Backbone
 from worker.training.errors import CheckpointIncompatible, Diverged
 from worker.training.evaluate import evaluate
+from worker.training.optim import Optimizer
 from worker.training.placement import PlacedSplit, autocast
 from worker.training.state import FitState, Progress
 
@@ -106,7 +106,7 @@ def fit(
     model.to(device)
     if device.type == "cuda":
         model.to(memory_format=torch.channels_last)
-    training = _Training(model, optim.make_optimizer(model, recipe), recipe, seed, device)
+    training = _Training(model, Optimizer(model.network, recipe), recipe, seed, device)
     if resume is not None:
         _restore(training, resume)
     return _epochs(
@@ -148,8 +148,7 @@ def _train_one(training: _Training, train: PlacedSplit) -> float:
     for position, rows in enumerate(batches):
         step = epoch * len(batches) + position
         rate = optim.learning_rate(recipe, step=step, steps_per_epoch=len(batches))
-        optim.set_learning_rate(training.optimizer, rate)
-        total += _step(training, *train.take(rows)) * len(rows)
+        total += _step(training, *train.take(rows), rate) * len(rows)
         seen += len(rows)
         looks = (position + 1) % _CHECK_STEPS == 0 or position + 1 == len(batches)
         if looks and not math.isfinite(total.item()):
@@ -165,12 +164,12 @@ def _batches(count: int, batch_size: int) -> list[Tensor]:
     return batches
 
 
-def _step(training: _Training, images: Tensor, labels: Tensor) -> Tensor:
+def _step(training: _Training, images: Tensor, labels: Tensor, rate: float) -> Tensor:
     with autocast(training.device):
         loss = functional.cross_entropy(training.model(images), labels)
     training.optimizer.zero_grad()
     loss.backward()
-    training.optimizer.step()
+    training.optimizer.step(rate)
     return loss.detach()
 
 
@@ -181,7 +180,7 @@ def _capture(training: _Training) -> FitState:
         optimizer=training.recipe.optimizer,
         progress=training.progress,
         weights={name: tensor.detach().cpu().clone() for name, tensor in weights.items()},
-        moments=optim.tensors_of(training.optimizer),
+        moments=training.optimizer.tensors(),
     )
 
 
@@ -196,7 +195,7 @@ def _restore(training: _Training, state: FitState) -> None:
         )
     load_weights(training.model, state)
     try:
-        optim.restore(training.optimizer, dict(state.moments))
+        training.optimizer.restore(state.moments)
     except ValueError as error:
         raise CheckpointIncompatible(
             f"the checkpoint is of another training: {error}"

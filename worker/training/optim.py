@@ -1,38 +1,123 @@
-"""Optimizers and learning-rate schedules from a recipe."""
+"""Optimizers and learning-rate schedules from a recipe.
+
+The updates are torch's own, called by their functional form: the classes around it import the compiler at their
+first step, which costs every process 4 s and 160 MB.
+"""
 
 import math
+from collections.abc import Mapping
 
 import torch
-from torch import nn, optim
-from torch.optim import Optimizer
+from torch import Tensor, nn
+from torch.optim.adam import adam
+from torch.optim.sgd import sgd
 
 from trimtab.contract.recipe import Recipe
 
+_BETAS = (0.9, 0.999)
+_EPSILON = 1e-8
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> Optimizer:
-    """Return an optimizer over what is not frozen; biases and normalisation layers do not decay.
+
+class Optimizer:
+    """Moves what is not frozen; biases and normalisation layers do not decay.
 
     SGD takes Nesterov's momentum (Sutskever et al., 2013), AdamW decouples the decay (Loshchilov and Hutter,
     2019, https://arxiv.org/abs/1711.05101). All are the fused kernels: one pass over the weights for each step.
     """
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    groups = [
-        {"params": [p for p in trained if p.dim() > 1], "weight_decay": recipe.weight_decay},
-        {"params": [p for p in trained if p.dim() <= 1], "weight_decay": 0.0},
-    ]
-    match recipe.optimizer:
-        case "sgd":
-            return optim.SGD(
-                groups,
-                lr=recipe.learning_rate,
-                momentum=recipe.momentum,
-                nesterov=recipe.momentum > 0,
+
+    def __init__(self, model: nn.Module, recipe: Recipe) -> None:
+        self._recipe = recipe
+        self._parameters = {
+            name: parameter
+            for name, parameter in model.named_parameters()
+            if parameter.requires_grad
+        }
+        self._moments = {
+            name: self._fresh_moments(parameter) for name, parameter in self._parameters.items()
+        }
+
+    def zero_grad(self) -> None:
+        """Forget the gradients."""
+        for parameter in self._parameters.values():
+            parameter.grad = None
+
+    @torch.no_grad()
+    def step(self, learning_rate: float) -> None:
+        """Move every parameter that has a gradient."""
+        with_gradient = [name for name, p in self._parameters.items() if p.grad is not None]
+        decayed = [name for name in with_gradient if self._parameters[name].dim() > 1]
+        spared = [name for name in with_gradient if self._parameters[name].dim() <= 1]
+        self._update(decayed, learning_rate, self._recipe.weight_decay)
+        self._update(spared, learning_rate, 0.0)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return copies of the moments on the CPU, named `<parameter>:<moment>`."""
+        return {
+            f"{name}:{moment}": value.cpu().clone()
+            for name, moments in self._moments.items()
+            for moment, value in moments.items()
+        }
+
+    def restore(self, tensors: Mapping[str, Tensor]) -> None:
+        """Put back what `tensors` returned.
+
+        Raises:
+            ValueError: They are of other parameters or of another optimizer.
+        """
+        own = self.tensors()
+        if own.keys() != tensors.keys():
+            raise ValueError("it trains other parameters")
+        if any(own[name].shape != value.shape for name, value in tensors.items()):
+            raise ValueError("its parameters have other shapes")
+        for full_name, value in tensors.items():
+            name, moment = full_name.rsplit(":", 1)
+            self._moments[name][moment].copy_(value)
+
+    def _fresh_moments(self, parameter: Tensor) -> dict[str, Tensor]:
+        if self._recipe.optimizer == "sgd":
+            return {"momentum": torch.zeros_like(parameter)} if self._recipe.momentum else {}
+        steps = torch.zeros((), dtype=torch.float32, device=parameter.device)
+        return {
+            "mean": torch.zeros_like(parameter),
+            "variance": torch.zeros_like(parameter),
+            "steps": steps,
+        }
+
+    def _update(self, names: list[str], learning_rate: float, weight_decay: float) -> None:
+        parameters: list[Tensor] = [self._parameters[name] for name in names]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        moments = [self._moments[name] for name in names]
+        if self._recipe.optimizer == "sgd":
+            sgd(
+                parameters,
+                gradients,
+                [own.get("momentum") for own in moments],
                 fused=True,
+                weight_decay=weight_decay,
+                momentum=self._recipe.momentum,
+                lr=learning_rate,
+                dampening=0.0,
+                nesterov=self._recipe.momentum > 0,
+                maximize=False,
             )
-        case "adam":
-            return optim.Adam(groups, lr=recipe.learning_rate, fused=True)
-        case "adamw":
-            return optim.AdamW(groups, lr=recipe.learning_rate, fused=True)
+            return
+        adam(
+            parameters,
+            gradients,
+            [own["mean"] for own in moments],
+            [own["variance"] for own in moments],
+            [],
+            [own["steps"] for own in moments],
+            fused=True,
+            decoupled_weight_decay=self._recipe.optimizer == "adamw",
+            amsgrad=False,
+            beta1=_BETAS[0],
+            beta2=_BETAS[1],
+            lr=learning_rate,
+            weight_decay=weight_decay,
+            eps=_EPSILON,
+            maximize=False,
+        )
 
 
 def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
@@ -56,42 +141,3 @@ def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
             return recipe.learning_rate * (1 - progress)
         case "cosine":
             return recipe.learning_rate * (1 + math.cos(math.pi * progress)) / 2
-
-
-def set_learning_rate(optimizer: Optimizer, rate: float) -> None:
-    """Use `rate` from the next step on."""
-    for group in optimizer.param_groups:
-        group["lr"] = rate
-
-
-def tensors_of(optimizer: Optimizer) -> dict[str, torch.Tensor]:
-    """Return copies of the optimizer's tensors on the CPU, named `<position of the parameter>.<name>`."""
-    state = optimizer.state_dict()["state"]
-    return {
-        f"{position}.{name}": value.detach().cpu().clone()
-        for position, values in state.items()
-        for name, value in values.items()
-        if isinstance(value, torch.Tensor)
-    }
-
-
-def restore(optimizer: Optimizer, tensors: dict[str, torch.Tensor]) -> None:
-    """Put back what `tensors_of` returned.
-
-    Raises:
-        ValueError: They are those of other parameters.
-    """
-    parameters = [p for group in optimizer.param_groups for p in group["params"]]
-    state: dict[int, dict[str, torch.Tensor]] = {}
-    for full_name, value in tensors.items():
-        position, name = full_name.split(".")
-        if not 0 <= int(position) < len(parameters):
-            raise ValueError("it holds the state of more parameters than are trained")
-        if value.dim() and value.shape != parameters[int(position)].shape:
-            raise ValueError("its parameters have other shapes than those trained")
-        state.setdefault(int(position), {})[name] = value
-    if state and len(state) != len(parameters):
-        raise ValueError("it holds the state of fewer parameters than are trained")
-    optimizer.load_state_dict(
-        {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
-    )

@@ -3,16 +3,18 @@
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
+from trimtab.contract.recipe import Recipe
 from worker.training.backbones import Backbone
 from worker.training.evaluate import BATCH_SIZE
+from worker.training.optim import Optimizer, learning_rate
 from worker.training.placement import PlacedSplit, autocast, row_batches
 
 _STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4)
 """Of the penalty on squared weights, the strongest first: it wins a tie."""
-_ITERATIONS = 100
+_STEPS = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,34 +49,31 @@ def linear_probe(train: Features, validation: Features, test: Features, classes:
         Features((part.values - mean) / (std + 1e-6), part.labels)
         for part in (train, validation, test)
     ]
-    best_weights, best_accuracy = torch.zeros(0), -1.0
-    for strength in _STRENGTHS:
-        weights = _logistic_regression(scaled[0], classes, strength)
-        accuracy = _accuracy(weights, scaled[1])
-        if accuracy > best_accuracy:
-            best_weights, best_accuracy = weights, accuracy
-    return _accuracy(best_weights, scaled[2])
+    candidates = [_logistic_regression(scaled[0], classes, strength) for strength in _STRENGTHS]
+    best = max(candidates, key=lambda classifier: _accuracy(classifier, scaled[1]))
+    return _accuracy(best, scaled[2])
 
 
-def _logistic_regression(train: Features, classes: int, strength: float) -> Tensor:
-    """Return weights `(F + 1, classes)`, the last row the bias, which is not penalised."""
-    weights = train.values.new_zeros(train.values.shape[1] + 1, classes, requires_grad=True)
-    solver = torch.optim.LBFGS([weights], max_iter=_ITERATIONS, line_search_fn="strong_wolfe")
+def _logistic_regression(train: Features, classes: int, strength: float) -> nn.Linear:
+    """Minimise cross-entropy and penalty from zero weights, over the whole split at each step."""
+    recipe = Recipe(
+        optimizer="adam",
+        learning_rate=0.1,
+        weight_decay=strength,
+        schedule="cosine",
+        epochs=_STEPS,
+    )
+    classifier = nn.Linear(train.values.shape[1], classes, device=train.values.device)
+    for parameter in classifier.parameters():
+        nn.init.zeros_(parameter)
+    optimizer = Optimizer(classifier, recipe)
+    for step in range(_STEPS):
+        optimizer.zero_grad()
+        functional.cross_entropy(classifier(train.values), train.labels).backward()
+        optimizer.step(learning_rate(recipe, step=step, steps_per_epoch=1))
+    return classifier
 
-    def loss() -> Tensor:
-        solver.zero_grad()
-        value = functional.cross_entropy(_logits(weights, train), train.labels)
-        value = value + strength * weights[:-1].square().sum()
-        value.backward()
-        return value
 
-    solver.step(loss)
-    return weights.detach()
-
-
-def _logits(weights: Tensor, part: Features) -> Tensor:
-    return part.values @ weights[:-1] + weights[-1]
-
-
-def _accuracy(weights: Tensor, part: Features) -> float:
-    return (_logits(weights, part).argmax(dim=1) == part.labels).double().mean().item()
+def _accuracy(classifier: nn.Linear, part: Features) -> float:
+    with torch.no_grad():
+        return (classifier(part.values).argmax(dim=1) == part.labels).double().mean().item()

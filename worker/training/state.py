@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from torch import Tensor
 
+from trimtab.contract.message import Message
 from worker.training import files
 from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
 
@@ -50,6 +51,13 @@ class Progress:
         )
 
 
+class _Header(Message):
+    format: int
+    seed: int
+    optimizer: str
+    progress: Progress
+
+
 @dataclass(frozen=True, slots=True)
 class FitState:
     """What `fit` resumes from.
@@ -61,7 +69,7 @@ class FitState:
         optimizer: Its name in the recipe.
         progress: Epochs finished, best so far, early stopping's counters.
         weights: State dict of the network, on the CPU.
-        moments: Tensors of the optimizer, named `<position of the parameter>.<name>`, on the CPU.
+        moments: Tensors of the optimizer, named `<parameter>:<moment>`, on the CPU.
     """
 
     seed: int
@@ -77,15 +85,12 @@ class FitState:
 
     def save(self, path: Path) -> None:
         """Write a safetensors file; what is not a tensor stands as JSON in its metadata."""
-        header = {
-            "format": _FORMAT,
-            "seed": self.seed,
-            "optimizer": self.optimizer,
-            "progress": asdict(self.progress),
-        }
+        header = _Header(
+            format=_FORMAT, seed=self.seed, optimizer=self.optimizer, progress=self.progress
+        )
         tensors = {f"{_WEIGHTS}{name}": tensor for name, tensor in self.weights.items()}
         tensors |= {f"{_OPTIMIZER}{name}": tensor for name, tensor in self.moments.items()}
-        files.write(path, tensors, {_KEY: json.dumps(header)})
+        files.write(path, tensors, {_KEY: header.model_dump_json()})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -97,19 +102,19 @@ class FitState:
         """
         try:
             tensors, metadata = files.read(path)
-            header = json.loads(metadata[_KEY])
-        except KeyError as error:
+            if (found := json.loads(metadata[_KEY])["format"]) != _FORMAT:
+                raise CheckpointIncompatible(
+                    f"{path}: written in format {found}, this release reads {_FORMAT}"
+                )
+            header = _Header.model_validate_json(metadata[_KEY])
+        except (KeyError, TypeError) as error:
             raise CheckpointUnreadable(path, "it is not one of trimtab's") from error
         except (files.SafetensorError, OSError, ValueError) as error:
             raise CheckpointUnreadable(path, str(error)) from error
-        if header["format"] != _FORMAT:
-            raise CheckpointIncompatible(
-                f"{path}: written in format {header['format']}, this release reads {_FORMAT}"
-            )
         return cls(
-            seed=header["seed"],
-            optimizer=header["optimizer"],
-            progress=Progress(**header["progress"]),
+            seed=header.seed,
+            optimizer=header.optimizer,
+            progress=header.progress,
             weights=_named(tensors, _WEIGHTS),
             moments=_named(tensors, _OPTIMIZER),
         )

@@ -1,0 +1,272 @@
+"""From a task to its splits, through the cache of decoded pictures."""
+
+import os
+import shutil
+import tarfile
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.support.pictures import folder_task, picture, write_classes
+from trimtab.contract.tasks import BuiltinDataset, Task
+from worker import data
+from worker.data import cache
+from worker.data.errors import (
+    CacheUnwritable,
+    DataMissing,
+    EmptyClass,
+    NoClasses,
+    SingleClass,
+    UnknownClass,
+    UnreadableImages,
+)
+from worker.data.loading import COMMON_SIDE
+
+PHOTOS = Path(__file__).parents[4] / "shared" / "data" / "ants_bees.tar"
+DIGITS = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))
+
+
+def test_the_digits_are_shared_out_class_by_class(tmp_path: Path) -> None:
+    digits = data.load(DIGITS, cache_dir=tmp_path)
+    sealed = data.open_test(DIGITS, cache_dir=tmp_path)
+    assert digits.train.images.shape == (1079, 8, 8, 1)
+    assert digits.train.images.dtype == np.uint8
+    assert (len(digits.validation), len(sealed)) == (359, 359)
+    assert digits.counts == {"train": 1079, "validation": 359, "test": 359}
+    assert digits.classes == tuple("0123456789")
+    assert np.bincount(sealed.labels).min() >= 34
+    assert digits.train.images.max() == 255
+
+
+def test_the_digits_keep_their_pixels(tmp_path: Path) -> None:
+    from sklearn import datasets
+
+    original = np.rint(cast(Any, datasets.load_digits()).images * 255 / 16).astype(np.uint8)
+    digits = data.load(DIGITS, cache_dir=tmp_path)
+    parts = [digits.train, digits.validation, data.open_test(DIGITS, cache_dir=tmp_path)]
+    stored = sorted(image.tobytes() for part in parts for image in part.images)
+    assert stored == sorted(image.tobytes() for image in original)
+
+
+def test_the_split_is_seeded_by_the_data_alone(tmp_path: Path) -> None:
+    one = data.load(DIGITS, cache_dir=tmp_path / "a")
+    other = data.load(DIGITS, cache_dir=tmp_path / "b")
+    assert one.split_seed == int(one.sha256[:16], 16) >> 1
+    assert np.array_equal(one.validation.images, other.validation.images)
+
+
+def test_a_filled_cache_does_without_decoding_and_without_scikit_learn(tmp_path: Path) -> None:
+    data.load(DIGITS, cache_dir=tmp_path)
+    with get_context("spawn").Pool(1) as pool:
+        assert pool.apply(_load_and_look_for_sklearn, (tmp_path,)) == (1079, False)
+
+
+def _load_and_look_for_sklearn(cache_dir: Path) -> tuple[int, bool]:
+    import sys
+
+    return len(data.load(DIGITS, cache_dir=cache_dir).train), "sklearn" in sys.modules
+
+
+def test_what_trains_never_opens_the_sealed_split(tmp_path: Path) -> None:
+    data.load(DIGITS, cache_dir=tmp_path)
+    for path in tmp_path.glob("*/test*.npy"):
+        path.unlink()
+    assert len(data.load(DIGITS, cache_dir=tmp_path).train) == 1079
+    with pytest.raises(FileNotFoundError):
+        data.open_test(DIGITS, cache_dir=tmp_path)
+
+
+def test_writing_to_a_split_changes_nobody_elses(tmp_path: Path) -> None:
+    ours = data.load(DIGITS, cache_dir=tmp_path).train.images
+    ours[:] = 7
+    assert data.load(DIGITS, cache_dir=tmp_path).train.images.max() == 255
+
+
+def test_a_folder_of_classes_is_split_by_the_shares(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 10, "dog": 10})
+    pets = data.load(folder_task(tmp_path / "pets"), cache_dir=tmp_path / "cache")
+    assert pets.classes == ("cat", "dog")
+    assert pets.counts == {"train": 12, "validation": 4, "test": 4}
+    assert pets.train.images.shape == (12, 12, 12, 3)
+    assert pets.notes == ()
+
+
+@pytest.mark.parametrize("name", ["val", "valid", "validation"])
+def test_train_val_and_test_folders_are_the_splits(tmp_path: Path, name: str) -> None:
+    root = tmp_path / "pets"
+    write_classes(root / "train", {"cat": 4, "dog": 4})
+    write_classes(root / name, {"cat": 2, "dog": 1})
+    write_classes(root / "test", {"dog": 3})
+    pets = data.load(folder_task(root), cache_dir=tmp_path / "cache")
+    assert pets.counts == {"train": 8, "validation": 3, "test": 3}
+    sealed = data.open_test(folder_task(root), cache_dir=tmp_path / "cache")
+    assert sealed.labels.tolist() == [1, 1, 1]
+    expected = np.asarray(Image.open(root / "test/dog/001.png"))
+    assert np.array_equal(sealed.images[1], expected)
+
+
+def test_train_and_val_alone_seal_a_part_of_train_and_say_so(tmp_path: Path) -> None:
+    root = tmp_path / "pets"
+    write_classes(root / "train", {"cat": 10, "dog": 10})
+    write_classes(root / "val", {"cat": 2, "dog": 2})
+    pets = data.load(folder_task(root), cache_dir=tmp_path / "cache")
+    assert pets.counts == {"train": 16, "validation": 4, "test": 4}
+    assert "no test split" in pets.notes[0]
+
+
+def test_a_class_called_train_is_a_class(tmp_path: Path) -> None:
+    write_classes(tmp_path / "vehicles", {"train": 5, "car": 5})
+    vehicles = data.load(folder_task(tmp_path / "vehicles"), cache_dir=tmp_path / "cache")
+    assert vehicles.classes == ("car", "train")
+
+
+def test_pictures_of_unlike_sizes_get_a_common_one(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 4, "dog": 4})
+    picture(size=(40, 30)).save(tmp_path / "pets/cat/odd.png")
+    task = folder_task(tmp_path / "pets")
+    assert data.load(task, cache_dir=tmp_path / "c").train.images.shape[1:] == (
+        COMMON_SIDE,
+    ) * 2 + (3,)
+    sized = data.load(task, cache_dir=tmp_path / "c", image_size=20)
+    assert sized.train.images.shape[1:] == (20, 20, 3)
+
+
+def test_grey_pictures_keep_one_channel_unless_one_is_coloured(tmp_path: Path) -> None:
+    write_classes(tmp_path / "scans", {"a": 4, "b": 4}, mode="L")
+    task = folder_task(tmp_path / "scans")
+    assert data.load(task, cache_dir=tmp_path / "c").train.images.shape[3] == 1
+    picture().save(tmp_path / "scans/a/colour.png")
+    assert data.load(task, cache_dir=tmp_path / "c").train.images.shape[3] == 3
+
+
+def test_a_changed_picture_is_decoded_again(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 4, "dog": 4})
+    task = folder_task(tmp_path / "pets")
+    before = data.load(task, cache_dir=tmp_path / "c")
+    path = tmp_path / "pets/cat/000.png"
+    picture(99).save(path)
+    os.utime(path, ns=(1, 1))
+    after = data.load(task, cache_dir=tmp_path / "c")
+    assert after.sha256 != before.sha256
+
+
+def test_the_hash_is_of_the_content_and_not_of_the_place(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 4, "dog": 4})
+    shutil.copytree(tmp_path / "pets", tmp_path / "moved")
+    here = data.load(folder_task(tmp_path / "pets"), cache_dir=tmp_path / "c")
+    there = data.load(folder_task(tmp_path / "moved"), cache_dir=tmp_path / "c")
+    assert here.sha256 == there.sha256
+
+
+def test_processes_that_begin_together_share_one_cache(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 30, "dog": 30})
+    with get_context("spawn").Pool(3) as pool:
+        counts = pool.starmap(_load, [(tmp_path,)] * 3)
+    assert counts == [36] * 3
+    assert (
+        len([path for path in (tmp_path / "c").iterdir() if (path / "manifest.json").exists()])
+        == 1
+    )
+    assert not list((tmp_path / "c").glob(".*/manifest.json"))
+
+
+def _load(root: Path) -> int:
+    return len(data.load(folder_task(root / "pets"), cache_dir=root / "c").train)
+
+
+def test_whoever_comes_while_a_folder_is_being_filled_waits_for_it(tmp_path: Path) -> None:
+    fills: list[Path] = []
+    everybody = threading.Barrier(4)
+
+    def fill(folder: Path) -> None:
+        fills.append(folder)
+        (folder / "data").write_text("whole")
+
+    def ask(_: int) -> str:
+        everybody.wait()
+        return (cache.folder_once(tmp_path / "a", fill) / "data").read_text()
+
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(ask, range(4))) == ["whole"] * 4
+    assert len(fills) == 1
+
+
+def test_a_fill_that_was_cut_short_is_not_taken_for_the_whole(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 4, "dog": 4})
+    broken = tmp_path / "pets/dog/000.png"
+    content = broken.read_bytes()
+    broken.write_bytes(content[:60])
+    task = folder_task(tmp_path / "pets")
+    with pytest.raises(UnreadableImages):
+        data.load(task, cache_dir=tmp_path / "c")
+    broken.write_bytes(content)
+    assert data.load(task, cache_dir=tmp_path / "c").counts["train"] == 4
+
+
+def test_every_unreadable_picture_is_named_with_its_reason(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 4, "dog": 4})
+    (tmp_path / "pets/cat/text.jpg").write_text("no picture")
+    (tmp_path / "pets/dog/gone.png").symlink_to(tmp_path / "nowhere.png")
+    with pytest.raises(UnreadableImages) as caught:
+        data.load(folder_task(tmp_path / "pets"), cache_dir=tmp_path / "c")
+    assert {path.name for path in caught.value.reasons} == {"text.jpg", "gone.png"}
+    assert str(tmp_path / "pets/cat/text.jpg") in str(caught.value)
+    assert caught.value.kind == "user_error"
+
+
+def test_a_missing_folder_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataMissing, match="there is no such folder") as caught:
+        data.load(folder_task(tmp_path / "nowhere"), cache_dir=tmp_path)
+    assert caught.value.kind == "data_missing"
+    assert str(tmp_path / "nowhere") in str(caught.value)
+
+
+def test_pictures_without_class_folders_are_refused(tmp_path: Path) -> None:
+    picture().save(tmp_path / "a.png")
+    with pytest.raises(NoClasses, match="class folders"):
+        data.load(folder_task(tmp_path), cache_dir=tmp_path / "c")
+
+
+def test_an_empty_class_is_named(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 4, "dog": 0})
+    with pytest.raises(EmptyClass, match="pets/dog"):
+        data.load(folder_task(tmp_path / "pets"), cache_dir=tmp_path / "c")
+
+
+def test_a_single_class_is_refused(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 4})
+    with pytest.raises(SingleClass, match="'cat' is the only class"):
+        data.load(folder_task(tmp_path / "pets"), cache_dir=tmp_path / "c")
+
+
+def test_a_class_that_train_has_not_is_named(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets/train", {"cat": 4, "dog": 4})
+    write_classes(tmp_path / "pets/test", {"cat": 1, "wolf": 1})
+    with pytest.raises(UnknownClass, match="test/wolf"):
+        data.load(folder_task(tmp_path / "pets"), cache_dir=tmp_path / "c")
+
+
+def test_a_cache_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(CacheUnwritable, match="cannot be kept here") as caught:
+        data.load(DIGITS, cache_dir=tmp_path / "file")
+    assert caught.value.kind == "infrastructure"
+
+
+@pytest.mark.skipif(
+    not PHOTOS.exists(), reason="needs the lab's shared data beside the checkout"
+)
+def test_photos_as_people_have_them_are_loaded(tmp_path: Path) -> None:
+    with tarfile.open(PHOTOS) as archive:
+        archive.extractall(tmp_path, filter="data")
+    (train,) = tmp_path.rglob("train")
+    photos = data.load(folder_task(train.parent), cache_dir=tmp_path / "c", image_size=32)
+    assert sorted(photos.classes) == ["ants", "bees"]
+    assert sum(photos.counts.values()) == 397
+    assert photos.train.images.shape[1:] == (32, 32, 3)

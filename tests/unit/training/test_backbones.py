@@ -1,0 +1,133 @@
+"""Backbones: a new head on pretrained weights, taking pictures as the data room keeps them."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.pictures import tiny_data
+from tests.support.tiny import same_tensors, tiny_backbone
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import Model
+from worker.glyphs import CHARACTERS
+from worker.training import backbones, glyphnet, weights
+
+DIGITS = tuple("0123456789")
+PRETRAINED = Model(backbone="glyphnet")
+RANDOM = Model(backbone="glyphnet", weights="none")
+
+
+def test_glyphnet_is_small_and_comes_with_its_weights() -> None:
+    model = backbones.build(PRETRAINED, classes=DIGITS, seed=0)
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    assert 100_000 < parameters < 150_000
+    assert backbones.GLYPHNET_WEIGHTS.stat().st_size < 1_000_000
+    assert model.report is not None
+    assert model.report.left_out == ("fc.weight", "fc.bias")
+    assert model.report.missing == model.report.unused == ()
+
+
+def test_the_pretrained_weights_are_taken_over_and_the_head_is_new() -> None:
+    model = backbones.build(PRETRAINED, classes=DIGITS, seed=0)
+    file = weights.read(backbones.GLYPHNET_WEIGHTS)
+    for name, value in model.network.state_dict().items():
+        if name.startswith("fc."):
+            assert len(value) == 10
+        else:
+            assert torch.equal(value, file.tensors[name])
+
+
+def test_the_seed_decides_the_head_and_all_of_a_random_network() -> None:
+    for spec in (PRETRAINED, RANDOM):
+        one, same, other = (
+            backbones.build(spec, classes=DIGITS, seed=seed).network.state_dict()
+            for seed in (1, 1, 2)
+        )
+        assert same_tensors(one, same)
+        assert not torch.equal(one["fc.weight"], other["fc.weight"])
+        assert torch.equal(one["conv1.weight"], other["conv1.weight"]) == (spec is PRETRAINED)
+
+
+def test_building_leaves_the_callers_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    backbones.build(RANDOM, classes=DIGITS, seed=0)
+    assert torch.equal(torch.rand(3), expected)
+
+
+def test_a_head_that_knew_all_the_classes_is_kept_beside_the_new_one() -> None:
+    model = backbones.build(PRETRAINED, classes=("7", "a", "0"), seed=0)
+    file = weights.read(backbones.GLYPHNET_WEIGHTS)
+    assert model.own_head is not None
+    rows = [CHARACTERS.index(name) for name in ("7", "a", "0")]
+    assert torch.equal(model.own_head["weight"], file.tensors["fc.weight"][rows])
+    assert torch.equal(model.own_head["bias"], file.tensors["fc.bias"][rows])
+
+
+def test_a_head_that_knew_only_some_of_the_classes_is_of_no_use() -> None:
+    assert backbones.build(PRETRAINED, classes=("7", "cat"), seed=0).own_head is None
+    assert backbones.build(RANDOM, classes=DIGITS, seed=0).own_head is None
+
+
+def test_a_path_may_be_relative_to_the_weights_folder(tmp_path: Path) -> None:
+    (tmp_path / "mine.safetensors").write_bytes(backbones.GLYPHNET_WEIGHTS.read_bytes())
+    spec = Model(backbone="glyphnet", weights="mine.safetensors")
+    model = backbones.build(spec, classes=DIGITS, seed=0, weights_dir=tmp_path)
+    assert model.report is not None
+    assert model.report.source == str(tmp_path / "mine.safetensors")
+
+
+def test_a_head_of_the_same_shape_comes_along_with_a_path(tmp_path: Path) -> None:
+    trained = backbones.build(RANDOM, classes=DIGITS, seed=7)
+    torch.save(trained.network.state_dict(), tmp_path / "mine.pt")
+    spec = Model(backbone="glyphnet", weights=str(tmp_path / "mine.pt"))
+    model = backbones.build(spec, classes=DIGITS, seed=0)
+    assert same_tensors(trained.network.state_dict(), model.network.state_dict())
+
+
+def test_grey_and_colour_pictures_of_the_same_grey_are_alike_to_a_grey_network() -> None:
+    model = backbones.build(PRETRAINED, classes=DIGITS, seed=0).eval()
+    grey = torch.randint(0, 256, (4, 8, 8, 1), dtype=torch.uint8)
+    logits = [model(grey), model(grey.expand(-1, -1, -1, 3))]
+    assert torch.allclose(*logits, atol=1e-4)
+
+
+def test_pictures_are_normalised_by_what_the_network_was_trained_on() -> None:
+    data = tiny_data()
+    model = tiny_backbone(data).eval()
+    images = torch.randint(0, 256, (4, 8, 8, 1), dtype=torch.uint8)
+    by_hand = (images.permute(0, 3, 1, 2) / 255 - 0.4) / 0.3
+    assert torch.allclose(model(images), model.network(by_hand), atol=1e-6)
+
+
+def test_small_pictures_are_enlarged_to_what_the_network_can_take() -> None:
+    model = tiny_backbone(tiny_data()).eval()
+    model.least_side = 8
+    assert model(torch.zeros(2, 5, 5, 1, dtype=torch.uint8)).shape == (2, 3)
+
+
+def test_features_are_what_the_head_sees() -> None:
+    model = backbones.build(PRETRAINED, classes=DIGITS, seed=0).eval()
+    images = torch.randint(0, 256, (4, 8, 8, 1), dtype=torch.uint8)
+    features = model.features(images)
+    assert features.shape == (4, glyphnet.WIDTHS[-1])
+    assert torch.equal(model.head(features), model(images))
+
+
+def test_every_parameter_but_the_heads_is_in_exactly_one_stage() -> None:
+    model = backbones.build(RANDOM, classes=DIGITS, seed=0)
+    staged = [
+        id(parameter)
+        for stage in model.stages
+        for parameter in backbones.parameters_of(model.network, stage)
+    ]
+    head = [id(parameter) for parameter in model.head.parameters()]
+    assert sorted(staged + head) == sorted(id(p) for p in model.network.parameters())
+
+
+@pytest.mark.parametrize("size", [None, 16])
+def test_glyphnet_takes_the_pictures_as_they_are_unless_the_recipe_says_otherwise(
+    size: int | None,
+) -> None:
+    assert backbones.image_size(PRETRAINED, Recipe(image_size=size)) == size

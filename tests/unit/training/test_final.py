@@ -1,0 +1,128 @@
+"""The final evaluation: the sealed split, once, for the winner."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.support.pictures import folder_task, write_classes
+from tests.support.tiny import CPU
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import BuiltinDataset, Model, Task
+from worker import data
+from worker.training import backbones, probe
+from worker.training.errors import CheckpointIncompatible
+from worker.training.evaluate import evaluate
+from worker.training.export import load_exported
+from worker.training.final import final_evaluation
+from worker.training.fit import fit
+from worker.training.placement import PlacedSplit
+from worker.training.probe import Features, linear_probe
+from worker.training.state import FitState
+
+DIGITS = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))
+RECIPE = Recipe(epochs=2, batch_size=64, learning_rate=3e-3)
+
+
+def _winner(task: Task, model: Model, cache_dir: Path) -> FitState:
+    seen = data.load(task, cache_dir=cache_dir)
+    network = backbones.build(model, classes=seen.classes, seed=0)
+    *_, last = fit(network, seen, RECIPE, seed=0, device=CPU)
+    return last.state()
+
+
+def test_the_digits_winner_is_tested_beside_what_it_began_with(tmp_path: Path) -> None:
+    model = Model(backbone="glyphnet")
+    state = _winner(DIGITS, model, tmp_path)
+    path = tmp_path / "winner.safetensors"
+    scores = final_evaluation(
+        DIGITS, model, RECIPE, state, cache_dir=tmp_path, device=CPU, export_to=path
+    )
+    assert scores.test_count == 359
+    assert scores.validation_accuracy == state.progress.best_accuracy
+    # The pretrained head reads handwriting it has never seen; a probe does better, fine-tuning best.
+    assert 0.8 < scores.test_accuracy_before < scores.linear_probe_test_accuracy
+    assert scores.linear_probe_test_accuracy < scores.test_accuracy
+    assert scores.test_accuracy > 0.98
+
+    exported = load_exported(path)
+    sealed = PlacedSplit(data.open_test(DIGITS, cache_dir=tmp_path), CPU)
+    again = evaluate(exported.model, sealed)
+    assert (again.accuracy, again.loss) == (scores.test_accuracy, scores.test_loss)
+    assert exported.card.scores.test_accuracy == scores.test_accuracy
+    assert exported.card.scores.test_accuracy_before == scores.test_accuracy_before
+    assert exported.card.data_sha256 == data.load(DIGITS, cache_dir=tmp_path).sha256
+
+
+def test_the_final_evaluation_repeats_bit_by_bit(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 12, "dog": 12}, mode="L")
+    task, model = folder_task(tmp_path / "pets"), Model(backbone="glyphnet")
+    state = _winner(task, model, tmp_path)
+    one, other = (
+        final_evaluation(task, model, RECIPE, state, cache_dir=tmp_path, device=CPU)
+        for _ in range(2)
+    )
+    assert one == other
+    assert one.test_count == 4
+
+
+def test_before_training_a_head_that_knew_the_classes_answers_and_else_the_untrained_one(
+    tmp_path: Path,
+) -> None:
+    state = _winner(DIGITS, Model(backbone="glyphnet", weights="none"), tmp_path)
+    scores = {
+        weights: final_evaluation(
+            DIGITS,
+            Model.model_validate({"backbone": "glyphnet", "weights": weights}),
+            RECIPE,
+            state,
+            cache_dir=tmp_path,
+            device=CPU,
+        )
+        for weights in ("default", "none")
+    }
+    assert scores["default"].test_accuracy_before > 0.8
+    assert scores["none"].test_accuracy_before < 0.3
+    assert scores["default"].test_accuracy == scores["none"].test_accuracy
+
+
+def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 6, "dog": 6}, mode="L")
+    model = Model(backbone="glyphnet")
+    state = _winner(folder_task(tmp_path / "pets"), model, tmp_path)
+    with pytest.raises(CheckpointIncompatible, match="10 classes"):
+        final_evaluation(DIGITS, model, RECIPE, state, cache_dir=tmp_path, device=CPU)
+
+
+def test_a_linear_probe_separates_what_a_line_separates() -> None:
+    random = np.random.default_rng(0)
+
+    def part(count: int) -> Features:
+        labels = torch.arange(count) % 3
+        values = torch.from_numpy(random.normal(size=(count, 5))).float()
+        values[:, 0] += 8 * labels
+        return Features(values, labels)
+
+    assert linear_probe(part(60), part(30), part(30), classes=3) == 1.0
+
+
+def test_a_linear_probe_chooses_its_penalty_on_the_validation_split(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # So strong a penalty leaves the bias alone, which answers the commonest class; the weak one separates.
+    monkeypatch.setattr(probe, "_STRENGTHS", (10.0, 1e-4))
+
+    def part(labels: list[int]) -> Features:
+        return Features(torch.tensor(labels).float().unsqueeze(1) * 2, torch.tensor(labels))
+
+    train, test = part([0] * 7 + [1] * 3), part([0, 1, 1, 1])
+    assert linear_probe(train, part([0, 1]), test, classes=2) == 1.0
+    assert linear_probe(train, part([0, 0]), test, classes=2) == 0.25
+
+
+def test_a_constant_feature_does_no_harm() -> None:
+    labels = torch.arange(20) % 2
+    values = torch.stack([labels.float(), torch.full((20,), 7.0)], dim=1)
+    part = Features(values, labels)
+    assert linear_probe(part, part, part, classes=2) == 1.0

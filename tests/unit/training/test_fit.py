@@ -1,0 +1,266 @@
+"""The training loop: epochs as long as they are asked for, bit by bit repeatable, resumable from any of them."""
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import astuple, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.support.pictures import tiny_data
+from tests.support.tiny import CPU, same_tensors, tiny_backbone
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import BuiltinDataset, Model, Task
+from worker import data as data_room
+from worker.data import Split
+from worker.training import backbones
+from worker.training.errors import CheckpointIncompatible, Diverged
+from worker.training.fit import EpochResult, fit
+from worker.training.state import FitState, Progress
+
+DATA = tiny_data()
+SHORT = Recipe(epochs=4, batch_size=8, learning_rate=1e-2)
+
+
+def _curve(epochs: Iterator[EpochResult]) -> list[tuple[float, float, float]]:
+    return [(e.train_loss, e.validation_loss, e.validation_accuracy) for e in epochs]
+
+
+def _start(recipe: Recipe = SHORT, seed: int = 0) -> Iterator[EpochResult]:
+    return fit(tiny_backbone(DATA), DATA, recipe, seed=seed, device=CPU)
+
+
+def test_training_yields_as_many_epochs_as_the_recipe_says() -> None:
+    results = list(_start())
+    assert [result.epoch for result in results] == [0, 1, 2, 3]
+    assert all(result.seconds > 0 for result in results)
+
+
+def test_nothing_is_trained_until_it_is_asked_for() -> None:
+    model = tiny_backbone(DATA)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    epochs = fit(model, DATA, SHORT, seed=0, device=CPU)
+    assert same_tensors(before, model.state_dict())
+    next(epochs)
+    assert not same_tensors(before, model.state_dict())
+
+
+def test_training_learns_what_can_be_learned() -> None:
+    recipe = SHORT.model_copy(update={"epochs": 30})
+    *_, last = _start(recipe)
+    assert last.validation_accuracy == 1.0
+    assert last.train_loss < 0.2
+
+
+def test_the_same_seed_gives_the_same_curve_whatever_the_caller_drew_meanwhile() -> None:
+    one = _curve(_start())
+    torch.manual_seed(99)
+    other: list[tuple[float, float, float]] = []
+    for result in _start():
+        torch.rand(3)
+        other.append((result.train_loss, result.validation_loss, result.validation_accuracy))
+    assert one == other
+    assert one != _curve(_start(seed=1))
+
+
+def test_training_leaves_the_callers_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    expected = torch.rand(3)
+    torch.manual_seed(5)
+    list(_start())
+    assert torch.equal(torch.rand(3), expected)
+
+
+@settings(max_examples=25)
+@given(
+    optimizer=st.sampled_from(["sgd", "adam", "adamw"]),
+    schedule=st.sampled_from(["constant", "linear", "cosine"]),
+    warmup=st.sampled_from([0.0, 1.5]),
+    momentum=st.sampled_from([0.0, 0.9]),
+    frozen_stages=st.integers(0, 2),
+    batch_size=st.sampled_from([1, 5, 7, 22, 64]),
+    interruptions=st.sets(st.integers(0, 3), min_size=1),
+)
+def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_by_bit(
+    tmp_path: Path,
+    optimizer: str,
+    schedule: str,
+    warmup: float,
+    momentum: float,
+    frozen_stages: int,
+    batch_size: int,
+    interruptions: set[int],
+) -> None:
+    recipe = Recipe.model_validate(
+        {
+            "epochs": 4,
+            "batch_size": batch_size,
+            "learning_rate": 1e-2,
+            "weight_decay": 1e-2,
+            "optimizer": optimizer,
+            "schedule": schedule,
+            "warmup_epochs": warmup,
+            "momentum": momentum,
+            "frozen_stages": frozen_stages,
+        }
+    )
+    whole = tiny_backbone(DATA)
+    curve = _curve(fit(whole, DATA, recipe, seed=3, device=CPU))
+
+    model, pieces = tiny_backbone(DATA), list[tuple[float, float, float]]()
+    epochs = fit(model, DATA, recipe, seed=3, device=CPU)
+    for epoch in range(recipe.epochs):
+        result = next(epochs)
+        pieces += _curve(iter([result]))
+        if epoch in interruptions:
+            result.state().save(tmp_path / "state")
+            model = tiny_backbone(DATA, seed=epoch + 50)
+            state = FitState.load(tmp_path / "state")
+            epochs = fit(model, DATA, recipe, seed=3, device=CPU, resume=state)
+    assert list(epochs) == []
+    assert pieces == curve
+    assert same_tensors(whole.state_dict(), model.state_dict())
+
+
+def test_the_digits_resume_bit_by_bit_with_the_real_backbone(tmp_path: Path) -> None:
+    task = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))
+    digits = data_room.load(task, cache_dir=tmp_path)
+    spec = Model(backbone="glyphnet", weights="default")
+    recipe = Recipe(epochs=3, batch_size=64, learning_rate=3e-3)
+    whole = backbones.build(spec, classes=digits.classes, seed=0)
+    results = fit(whole, digits, recipe, seed=0, device=CPU)
+    state = next(results).state()
+    *_, last = results
+    again = backbones.build(spec, classes=digits.classes, seed=1)
+    *_, resumed = fit(again, digits, recipe, seed=0, device=CPU, resume=state)
+    assert astuple(replace(last, seconds=0, _training=None)) == astuple(
+        replace(resumed, seconds=0, _training=None)
+    )
+    assert same_tensors(whole.state_dict(), again.state_dict())
+    assert last.validation_accuracy >= 0.98
+
+
+def test_a_state_is_a_copy_that_later_epochs_leave_alone() -> None:
+    epochs = _start()
+    state = next(epochs).state()
+    kept = {name: value.clone() for name, value in state.weights.items()}
+    list(epochs)
+    assert same_tensors(kept, dict(state.weights))
+
+
+def test_a_state_cannot_be_taken_of_an_epoch_that_has_passed() -> None:
+    epochs = _start()
+    first = next(epochs)
+    next(epochs)
+    with pytest.raises(RuntimeError, match="before the next is asked for"):
+        first.state()
+
+
+def test_resuming_after_the_last_epoch_trains_no_more() -> None:
+    *_, last = _start()
+    again = fit(tiny_backbone(DATA), DATA, SHORT, seed=0, device=CPU, resume=last.state())
+    assert list(again) == []
+
+
+@pytest.mark.parametrize(
+    ("change", "seed", "why"),
+    [
+        ({"optimizer": "sgd"}, 0, "of adamw"),
+        ({}, 1, "seed"),
+        ({"frozen_stages": 1}, 0, "another training"),
+    ],
+)
+def test_a_state_of_another_training_is_refused(
+    change: dict[str, object], seed: int, why: str
+) -> None:
+    state = next(_start()).state()
+    recipe = SHORT.model_copy(update=change)
+    with pytest.raises(CheckpointIncompatible, match=why):
+        fit(tiny_backbone(DATA), DATA, recipe, seed=seed, device=CPU, resume=state)
+
+
+def test_a_state_of_another_model_is_refused() -> None:
+    other = tiny_data(classes=2)
+    state = next(fit(tiny_backbone(other), other, SHORT, seed=0, device=CPU)).state()
+    with pytest.raises(CheckpointIncompatible, match="not of tiny with 3 classes"):
+        fit(tiny_backbone(DATA), DATA, SHORT, seed=0, device=CPU, resume=state)
+
+
+def test_a_loss_that_is_not_finite_ends_the_training_at_once() -> None:
+    recipe = SHORT.model_copy(update={"optimizer": "sgd", "learning_rate": 1e30, "epochs": 50})
+    results: list[EpochResult] = []
+    with pytest.raises(Diverged) as caught:
+        results.extend(_start(recipe))
+    assert len(results) <= 1
+    assert caught.value.kind == "diverged"
+
+
+def test_early_stopping_ends_after_so_many_epochs_without_gain() -> None:
+    recipe = SHORT.model_copy(
+        update={"epochs": 50, "learning_rate": 1e-12, "early_stopping_patience": 3}
+    )
+    assert len(list(_start(recipe))) == 4
+
+
+def test_a_resumed_training_remembers_its_impatience() -> None:
+    recipe = SHORT.model_copy(
+        update={"epochs": 50, "learning_rate": 1e-12, "early_stopping_patience": 3}
+    )
+    epochs = _start(recipe)
+    next(epochs)
+    state = next(epochs).state()
+    rest = fit(tiny_backbone(DATA), DATA, recipe, seed=0, device=CPU, resume=state)
+    assert len(list(rest)) == 2
+
+
+def test_early_stopping_counts_only_gains_above_the_minimum() -> None:
+    progress = Progress().after(0.50, 1.0, 0.1).after(0.55, 0.9, 0.1).after(0.58, 0.8, 0.1)
+    assert progress.stale == 2
+    assert progress.best_epoch == 2
+    assert progress.after(0.65, 0.7, 0.1).stale == 0
+
+
+def test_the_best_epoch_is_the_most_accurate_and_between_equals_the_one_of_lower_loss() -> None:
+    progress = Progress().after(0.5, 1.0, 0).after(0.5, 0.9, 0).after(0.5, 0.95, 0)
+    assert (progress.best_epoch, progress.best_accuracy, progress.best_loss) == (1, 0.5, 0.9)
+
+
+def test_a_result_says_whether_it_is_the_best_so_far() -> None:
+    seen: list[tuple[float, float]] = []
+    for result in _start(SHORT.model_copy(update={"epochs": 10})):
+        key = (result.validation_accuracy, -result.validation_loss)
+        assert result.best == (not seen or key > max(seen))
+        seen.append(key)
+
+
+@pytest.mark.parametrize("batch_size", [1, 7, 21])
+def test_a_single_picture_in_a_batch_does_not_break_batch_normalisation(
+    batch_size: int,
+) -> None:
+    recipe = SHORT.model_copy(update={"batch_size": batch_size, "epochs": 1})
+    assert len(list(_start(recipe))) == 1
+
+
+def test_every_picture_is_learned_from_once_an_epoch() -> None:
+    images = np.zeros((10, 8, 8, 1), dtype=np.uint8)
+    images[:, 0, 0, 0] = range(10)
+    labels = np.arange(10, dtype=np.int64) % 2
+    data = replace(DATA, train=Split(images, labels), classes=("a", "b"))
+    data = replace(data, validation=Split(images, labels))
+    model = tiny_backbone(data)
+    seen: list[list[int]] = []
+    model.register_forward_pre_hook(
+        lambda module, args: (
+            seen.append(args[0][:, 0, 0, 0].tolist()) if module.training else None
+        )
+    )
+    recipe = SHORT.model_copy(update={"epochs": 2, "batch_size": 4})
+    list(fit(model, data, recipe, seed=0, device=CPU))
+    assert [len(batch) for batch in seen] == [4, 4, 2] * 2
+    orders = [[*itertools.chain(*seen[:3])], [*itertools.chain(*seen[3:])]]
+    assert [sorted(order) for order in orders] == [list(range(10))] * 2
+    assert orders[0] != orders[1]

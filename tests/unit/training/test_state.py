@@ -1,0 +1,81 @@
+"""Training states on disk."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.pictures import tiny_data
+from tests.support.tiny import CPU, same_tensors, tiny_backbone
+from trimtab.contract.recipe import Recipe
+from worker.training import files
+from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
+from worker.training.fit import fit
+from worker.training.state import FitState
+
+
+@pytest.fixture(scope="module")
+def state() -> FitState:
+    data = tiny_data()
+    return next(
+        fit(tiny_backbone(data), data, Recipe(epochs=2), seed=2**62, device=CPU)
+    ).state()
+
+
+def test_a_state_comes_back_from_its_file_as_it_was(tmp_path: Path, state: FitState) -> None:
+    state.save(tmp_path / "a")
+    loaded = FitState.load(tmp_path / "a")
+    assert (loaded.seed, loaded.optimizer, loaded.progress) == (2**62, "adamw", state.progress)
+    assert loaded.epoch == 0
+    assert same_tensors(dict(loaded.weights), dict(state.weights))
+    assert same_tensors(dict(loaded.moments), dict(state.moments))
+
+
+def test_the_same_state_gives_the_same_bytes(tmp_path: Path, state: FitState) -> None:
+    for name in "ab":
+        state.save(tmp_path / name)
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+@given(st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_short_anywhere_is_unreadable(
+    tmp_path: Path, state: FitState, share: float
+) -> None:
+    state.save(tmp_path / "a")
+    content = (tmp_path / "a").read_bytes()
+    (tmp_path / "a").write_bytes(content[: int(share * len(content))])
+    with pytest.raises(CheckpointUnreadable) as caught:
+        FitState.load(tmp_path / "a")
+    assert caught.value.kind == "checkpoint_corrupt"
+
+
+def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointUnreadable, match="nowhere"):
+        FitState.load(tmp_path / "nowhere")
+
+
+def test_a_safetensors_file_of_somebody_else_is_unreadable(
+    tmp_path: Path, state: FitState
+) -> None:
+    files.write(tmp_path / "a", state.weights, {})
+    with pytest.raises(CheckpointUnreadable, match="not one of trimtab's"):
+        FitState.load(tmp_path / "a")
+
+
+def test_a_state_in_another_format_is_incompatible(tmp_path: Path, state: FitState) -> None:
+    header = '{"format": 999}'
+    files.write(tmp_path / "a", state.weights, {"trimtab.checkpoint": header})
+    with pytest.raises(CheckpointIncompatible, match="format 999"):
+        FitState.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "header", ["[]", "{}", '{"format": 1}', '{"format": 1, "seed": 0', '"x"']
+)
+def test_a_header_that_makes_no_sense_is_unreadable(
+    tmp_path: Path, state: FitState, header: str
+) -> None:
+    files.write(tmp_path / "a", state.weights, {"trimtab.checkpoint": header})
+    with pytest.raises(CheckpointUnreadable):
+        FitState.load(tmp_path / "a")

@@ -1,0 +1,182 @@
+"""Weights as people publish them."""
+
+import pickle
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, hub, nn
+
+from tests.support.tiny import same_tensors
+from worker.training import files, weights
+from worker.training.errors import (
+    WeightsMissing,
+    WeightsUnavailable,
+    WeightsUnfit,
+    WeightsUnreadable,
+)
+from worker.training.weights import WeightsFile
+
+SHARED = Path(__file__).parents[4] / "shared" / "data"
+PUBLISHED = SHARED / "resnet20-12fca82f.th"
+
+
+def _network(outputs: int = 2) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, outputs))
+
+
+def _wrapped(how: str, state: dict[str, Tensor]) -> object:
+    prefixed = {f"module.{name}": value for name, value in state.items()}
+    compiled = {f"_orig_mod.{name}": value for name, value in state.items()}
+    return {
+        "bare": state,
+        "state_dict": {"state_dict": prefixed, "best_prec1": 91.7, "epoch": 3},
+        "model": {"model": {"state_dict": compiled}, "args": "--lr 1"},
+    }[how]
+
+
+@pytest.mark.parametrize("suffix", ["pt", "pth", "th"])
+@pytest.mark.parametrize("how", ["bare", "state_dict", "model"])
+def test_a_torch_file_is_unwrapped(tmp_path: Path, how: str, suffix: str) -> None:
+    state = _network().state_dict()
+    torch.save(_wrapped(how, state), tmp_path / f"a.{suffix}")
+    assert same_tensors(state, dict(weights.read(tmp_path / f"a.{suffix}").tensors))
+
+
+def test_a_safetensors_file_brings_its_metadata(tmp_path: Path) -> None:
+    state = _network().state_dict()
+    files.write(tmp_path / "a.safetensors", state, {"author": "someone"})
+    file = weights.read(tmp_path / "a.safetensors")
+    assert same_tensors(state, dict(file.tensors))
+    assert file.metadata == {"author": "someone"}
+
+
+def test_the_same_tensors_give_the_same_file(tmp_path: Path) -> None:
+    state = _network().state_dict()
+    for name in "ab":
+        files.write(tmp_path / name, state, {"card": "x"})
+    assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_names_from_before_torch_forbade_dots_are_understood(tmp_path: Path) -> None:
+    old = "features.denseblock1.denselayer2.norm.1.running_mean"
+    torch.save({old: torch.zeros(1)}, tmp_path / "a.pth")
+    assert list(weights.read(tmp_path / "a.pth").tensors) == [
+        "features.denseblock1.denselayer2.norm1.running_mean"
+    ]
+
+
+class _Bomb:
+    """Unpickling it would touch a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (Path.touch, (self.path,))
+
+
+def test_code_in_a_weights_file_is_never_run(tmp_path: Path) -> None:
+    torch.save(
+        {"state_dict": {"a": torch.zeros(1)}, "x": _Bomb(tmp_path / "hit")}, tmp_path / "a.pt"
+    )
+    (tmp_path / "b.pth").write_bytes(pickle.dumps(_Bomb(tmp_path / "hit")))
+    for name in ("a.pt", "b.pth"):
+        with pytest.raises(WeightsUnreadable, match=name):
+            weights.read(tmp_path / name)
+    assert not (tmp_path / "hit").exists()
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(WeightsMissing, match="there is no such weights file") as caught:
+        weights.read(tmp_path / "nowhere.pt")
+    assert caught.value.kind == "data_missing"
+
+
+@pytest.mark.parametrize("suffix", ["safetensors", "pt"])
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_file_cut_short_is_unreadable(tmp_path: Path, suffix: str, share: float) -> None:
+    path = tmp_path / f"a.{suffix}"
+    if suffix == "pt":
+        torch.save(_network().state_dict(), path)
+    else:
+        files.write(path, _network().state_dict(), {})
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(WeightsUnreadable):
+        weights.read(path)
+
+
+@given(content=st.binary(max_size=100))
+def test_bytes_that_are_no_weights_are_unreadable(tmp_path: Path, content: bytes) -> None:
+    for suffix in ("safetensors", "pth"):
+        path = tmp_path / f"a.{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(WeightsUnreadable):
+            weights.read(path)
+
+
+def test_a_file_of_a_single_tensor_is_unreadable(tmp_path: Path) -> None:
+    torch.save(torch.zeros(3), tmp_path / "a.pt")
+    with pytest.raises(WeightsUnreadable, match="holds a Tensor"):
+        weights.read(tmp_path / "a.pt")
+
+
+def test_what_matched_and_what_did_not_is_told() -> None:
+    network = _network()
+    theirs = _network(outputs=5).state_dict() | {"aux.weight": torch.zeros(1)}
+    del theirs["1.bias"]
+    untouched = network.state_dict()["2.weight"].clone()
+    report = weights.load_into(network, WeightsFile(theirs), source="file", backbone="net")
+    assert report.left_out == ("2.weight", "2.bias")
+    assert report.missing == ("1.bias",)
+    assert report.unused == ("aux.weight",)
+    assert "0.weight" in report.matched
+    now = network.state_dict()
+    assert torch.equal(now["0.weight"], theirs["0.weight"])
+    assert torch.equal(now["2.weight"], untouched)
+
+
+def test_weights_of_another_network_are_refused() -> None:
+    theirs = WeightsFile({"0.weight": torch.zeros(9, 9), "blocks.0": torch.zeros(1)})
+    with pytest.raises(WeightsUnfit, match="is it another network's"):
+        weights.load_into(_network(), theirs, source="file", backbone="net")
+
+
+def _closed_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+def test_published_weights_out_of_reach_are_named_with_url_path_and_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hub, "get_dir", lambda: str(tmp_path))
+    url = f"http://127.0.0.1:{_closed_port()}/resnet18-f37072fd.pth"
+    with pytest.raises(WeightsUnavailable) as caught:
+        weights.download("resnet18", url, None)
+    message = str(caught.value)
+    assert url in message
+    assert str(tmp_path / "checkpoints" / "resnet18-f37072fd.pth") in message
+    assert "none or to a path" in message
+    assert caught.value.kind == "data_missing"
+    assert socket.getdefaulttimeout() is None
+
+
+def test_published_weights_in_the_cache_need_no_network(tmp_path: Path) -> None:
+    (tmp_path / "net-12345678.pth").touch()
+    url = "http://127.0.0.1:1/net-12345678.pth"
+    assert weights.download("net", url, tmp_path) == tmp_path / "net-12345678.pth"
+
+
+@pytest.mark.skipif(
+    not PUBLISHED.exists(), reason="needs the lab's shared data beside the checkout"
+)
+def test_a_resnet20_as_people_publish_it_is_read() -> None:
+    tensors = weights.read(PUBLISHED).tensors
+    assert tensors["conv1.weight"].shape == (16, 3, 3, 3)
+    assert tensors["linear.weight"].shape == (10, 64)
+    assert not any(name.startswith("module.") for name in tensors)
