@@ -31,7 +31,7 @@ def keep(
     every_s: float,
     on_ready: Callable[[], None],
 ) -> None:
-    """Migrate, waiting for the database as long as it takes; then revoke expired leases every `every_s` seconds."""
+    """Migrate, waiting for the database as long as it takes; then sweep every `every_s` seconds, or sooner."""
     log = structlog.get_logger(__name__)
     while not stop.is_set() and not readiness.ready.is_set():
         try:
@@ -45,11 +45,16 @@ def keep(
         except Exception as error:  # noqa: BLE001 - the service waits for its database, whatever ails it
             log.warning("database_not_ready", error=type(error).__name__)
             stop.wait(RETRY_S)
-    while not stop.wait(every_s):
+    pause_s = every_s
+    while not stop.wait(pause_s):
         try:
-            if count := expiry.sweep(context):
-                log.info("leases_expired", count=count)
+            swept = expiry.sweep(context, every_s)
         except Problem as error:
             log.warning("sweep_failed", detail=error.detail)
         except Exception:
             log.exception("sweep_failed")
+        else:
+            pause_s = swept.pause_s
+            counts = {"expired": swept.expired, "extended": swept.extended, "held": swept.held}
+            if any(counts.values()):
+                log.info("leases_swept", **counts)

@@ -143,6 +143,14 @@ CREATE TABLE trimtab.idempotency (
     created_at     timestamptz NOT NULL DEFAULT trimtab.now()
 );
 
+-- One row, locked by the replica that sweeps.
+CREATE TABLE trimtab.sweeper (
+    only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    swept_at   timestamptz NOT NULL DEFAULT trimtab.now(),  -- by any replica: an older time than usual was an outage
+    held_since timestamptz                                  -- when a mass expiry was first held back
+);
+INSERT INTO trimtab.sweeper DEFAULT VALUES;
+
 -- Optuna keeps neither promise itself; both hold for its own writes too.
 ALTER TABLE public.trial_values ADD CONSTRAINT trimtab_finite CHECK (value_type = 'FINITE' AND value <> 'NaN');
 CREATE UNIQUE INDEX trimtab_trial_number ON public.trials (study_id, number);
