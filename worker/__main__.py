@@ -6,7 +6,8 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -131,11 +132,22 @@ def _plan(settings: Settings) -> Plan:
 
 
 def _work(agent: Agent, lifeline_fd: int | None) -> None:
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda number, _: _on_signal(agent, number))
     if lifeline_fd is not None:
         lifeline.watch(lifeline_fd, agent.leave)
-    agent.run()
+    with _signals_to(agent):
+        agent.run()
+
+
+@contextmanager
+def _signals_to(agent: Agent) -> Generator[None]:
+    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    for number in before:
+        signal.signal(number, lambda number, _: _on_signal(agent, number))
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _on_signal(agent: Agent, number: int) -> None:

@@ -130,8 +130,10 @@ class Sender:
                 line = line[os.write(self._fd, line) :]
 
     def close(self) -> None:
-        """Close the writing end."""
-        os.close(self._fd)
+        """Close the writing end; closing twice is harmless."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
 
 
 def read_orders(fd: int) -> Iterator[Order]:

@@ -1,8 +1,11 @@
 """Real workers that train: the runner of the project on handwritten digits; only the service is scripted."""
 
 import hashlib
+import json
 import math
 import signal
+import subprocess
+import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from tests.support.leases import a_lease
 from tests.support.scripted_service import ScriptedService
 from tests.support.workers import a_worker
 from trimtab.contract.leases import Checkpoint, Lease
+from worker.__main__ import FAILED, main
 from worker.training import files
 from worker.training.export import load_exported
 from worker.training.glyphnet import GlyphNet
@@ -70,6 +74,12 @@ def best_of(service: ScriptedService, lease: Lease) -> Checkpoint:
     return Checkpoint.model_validate(about(service, "checkpoint", lease)[-1]["best"])
 
 
+def predict(*argv: str) -> str:
+    """Run the verb in a process of its own and return what it printed."""
+    whole = [sys.executable, "-P", "-m", "worker", "predict", *argv]
+    return subprocess.run(whole, check=True, capture_output=True, text=True).stdout
+
+
 @pytest.mark.usefixtures("worker")
 def test_a_completed_trial_is_worth_its_best_epoch(service: ScriptedService) -> None:
     lease = a_lease(epochs=EPOCHS)
@@ -94,8 +104,26 @@ def test_the_winners_model_is_measured_once_and_predicts(
     assert outcome["metrics"]["validation_accuracy"] == validation
     path = tmp_path / "model.safetensors"
     path.write_bytes(service.artifacts[outcome["model_sha256"]])
-    card = load_exported(path).card
-    assert card.scores.test_accuracy == outcome["value"]
+    assert load_exported(path).card.scores.test_accuracy == outcome["value"]
+    told = json.loads(predict("--model", str(path), "--json", "--builtin", "digits"))
+    assert (told["class"], told["label"]) == ("0", "0")
+    assert 0.5 < told["probability"] == told["probabilities"]["0"] <= 1
+
+
+@pytest.mark.parametrize(
+    ("argv", "words"),
+    [
+        (("--model", "m", "--builtin", "digits", "--index", "5000"), "0 to 1796"),
+        (("--model", "/nowhere/m", "picture.png"), "/nowhere/m"),
+    ],
+)
+def test_a_prediction_that_cannot_be_made_is_refused_in_one_line(
+    argv: tuple[str, ...], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["predict", *argv]) == FAILED
+    complaint = capsys.readouterr().err
+    assert words in complaint
+    assert complaint.count("\n") == 1
 
 
 @pytest.mark.usefixtures("worker")

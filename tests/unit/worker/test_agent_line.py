@@ -1,0 +1,80 @@
+import os
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from tests.support.leases import a_lease
+from worker.agent_line import AgentLine
+from worker.pipe_messages import NEWS, Progress, RunTrial, Sender, Steer, read_news
+
+
+@dataclass
+class Ends:
+    """Both ends of the two pipes."""
+
+    line: AgentLine
+    sender: Sender
+    news: int
+
+    def give(self) -> RunTrial:
+        """Order a trial, and wait until the line has it."""
+        order = RunTrial(lease=a_lease(), folder=Path("/nowhere"))
+        self.sender.send(order)
+        assert next(self.line.trials()) == order
+        return order
+
+
+@pytest.fixture
+def ends() -> Generator[Ends]:
+    orders, orders_end = os.pipe()
+    news, news_end = os.pipe()
+    sender = Sender(orders_end)
+    line = AgentLine(orders, news_end)
+    yield Ends(line, sender, news)
+    sender.close()
+    assert list(line.trials()) == []
+    os.close(news_end)
+    os.close(news)
+
+
+def test_an_epoch_waits_for_its_own_verdict(ends: Ends) -> None:
+    lease_id = ends.give().lease.lease_id
+    ends.sender.send(Steer(lease_id=lease_id, verdict="continue", step=3))
+    ends.sender.send(Steer(lease_id=lease_id, verdict="stop", step=4))
+    assert ends.line.verdict(4) == "stop"
+
+
+def test_a_word_in_between_is_heard_without_waiting(ends: Ends) -> None:
+    lease_id = ends.give().lease.lease_id
+    assert ends.line.asked() == "continue"
+    ends.sender.send(Steer(lease_id=lease_id, verdict="cancel"))
+    ends.sender.send(Steer(lease_id=lease_id, verdict="continue", step=0))
+    assert ends.line.verdict(0) == "continue"
+    assert ends.line.asked() == "cancel"
+
+
+def test_a_late_word_about_the_trial_before_is_not_heeded(ends: Ends) -> None:
+    before = ends.give().lease.lease_id
+    now = ends.give().lease.lease_id
+    ends.sender.send(Steer(lease_id=before, verdict="cancel"))
+    ends.sender.send(Steer(lease_id=now, verdict="continue", step=0))
+    assert ends.line.verdict(0) == "continue"
+    assert ends.line.asked() == "continue"
+
+
+def test_a_runner_whose_agent_is_gone_cancels_and_asks_for_no_more(ends: Ends) -> None:
+    ends.give()
+    ends.sender.close()
+    assert ends.line.verdict(0) == "cancel"
+    assert list(ends.line.trials()) == []
+
+
+def test_a_line_cut_off_by_a_death_is_dropped() -> None:
+    reading, writing = os.pipe()
+    whole = Progress(lease_id=uuid4())
+    os.write(writing, NEWS.dump_json(whole) + b'\n{"kind": "prog')
+    os.close(writing)
+    assert list(read_news(reading)) == [whole]

@@ -1,0 +1,50 @@
+import socket
+from pathlib import Path
+
+import pytest
+
+from worker.__main__ import FAILED, UNREACHABLE, USAGE, main
+
+
+@pytest.mark.parametrize(
+    ("argv", "code", "words"),
+    [
+        (["start", "--device", "gpu7"], USAGE, "device: must be auto, cpu, cuda or cuda:N"),
+        (["start", "--label", "Upper Case"], USAGE, "label"),
+        (["start", "--exit-when-idle", "-1"], USAGE, "exit_when_idle_s"),
+        (["start", "--server", "ftp://x"], UNREACHABLE, "is no address of a service"),
+        (["predict", "--model", "m"], USAGE, "give either pictures or --builtin"),
+        (["pretrain", "glyphs", "--out", "out", "--epochs", "0"], USAGE, "--epochs"),
+    ],
+    ids=str,
+)
+def test_a_mistake_gets_one_line_that_says_what_is_wrong(
+    argv: list[str], code: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(argv) == code
+    complaint = capsys.readouterr().err
+    assert words in complaint
+    assert complaint.count("\n") == 1
+
+
+def test_a_token_that_cannot_be_sent_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRIMTAB_TOKEN", "canary with blanks")
+    assert main(["start"]) == FAILED
+    complaint = capsys.readouterr().err
+    assert "token" in complaint
+    assert "canary" not in complaint
+
+
+def test_a_worker_whose_service_never_answered_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRIMTAB_WORKER_RUNNER", "tests.support.scripted_runner")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{nobody.getsockname()[1]}"
+        argv = ["start", "--server", address, "--cache-dir", str(tmp_path)]
+        assert main([*argv, "--exit-when-idle", "0.1"]) == UNREACHABLE
+    assert f"No trimtab service answers at {address}" in capsys.readouterr().err

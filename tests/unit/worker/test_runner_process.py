@@ -1,0 +1,100 @@
+import os
+import signal
+import sys
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import pytest
+
+from worker import devices
+from worker.inbox import Died, Inbox, Said
+from worker.pipe_messages import Ready
+from worker.runner_process import RunnerProcess
+
+OBEDIENT = """
+import os, signal, sys
+args = dict(zip(sys.argv[1::2], sys.argv[2::2]))
+os.write(int(args["--news"]), b'{"kind": "ready", "device": "' + os.environ.get("TRIMTAB_TOKEN", "none").encode() + b'"}\\n')
+os.read(int(args["--lifeline"]), 1)
+"""
+
+
+@contextmanager
+def a_runner(inbox: Inbox, code: str = OBEDIENT) -> Generator[RunnerProcess]:
+    runner = RunnerProcess([sys.executable, "-c", code], inbox.put)
+    try:
+        yield runner
+    finally:
+        runner.close()
+
+
+def ready(inbox: Inbox) -> Ready:
+    event = inbox.get(30)
+    assert isinstance(event, Said)
+    assert isinstance(event.news, Ready)
+    return event.news
+
+
+def death(inbox: Inbox) -> Died:
+    event = inbox.get(30)
+    assert isinstance(event, Died)
+    return event
+
+
+def test_a_runner_that_is_killed_is_told_as_such() -> None:
+    inbox = Inbox()
+    with a_runner(inbox) as runner:
+        ready(inbox)
+        os.kill(runner.pid, signal.SIGKILL)
+        assert death(inbox).failure.error == "killed"
+
+
+def test_a_runner_that_the_kernel_killed_for_memory_is_out_of_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    inbox = Inbox()
+    kills = [0]
+    monkeypatch.setattr(devices, "oom_kills", lambda: kills[0])
+    with a_runner(inbox) as runner:
+        ready(inbox)
+        kills[0] = 1
+        os.kill(runner.pid, signal.SIGKILL)
+        failure = death(inbox).failure
+    assert (failure.error, failure.retryable) == ("oom", True)
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        ("import os; os.abort()", "signal 6"),
+        ("raise SystemExit(3)", "exit code 3"),
+    ],
+)
+def test_a_runner_that_dies_by_itself_has_crashed(code: str, words: str) -> None:
+    inbox = Inbox()
+    with a_runner(inbox, code):
+        failure = death(inbox).failure
+    assert (failure.error, failure.retryable) == ("crashed", True)
+    assert words in failure.message
+
+
+def test_a_runner_leaves_when_it_is_let_go() -> None:
+    inbox = Inbox()
+    with a_runner(inbox) as runner:
+        ready(inbox)
+    assert not runner.is_alive
+
+
+def test_a_runner_that_will_not_leave_is_made_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.runner_process.LEAVE_WITHIN_S", 0.1)
+    inbox = Inbox()
+    with a_runner(inbox, OBEDIENT + "import time; time.sleep(3600)") as runner:
+        ready(inbox)
+    assert not runner.is_alive
+
+
+def test_a_runner_is_not_shown_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIMTAB_TOKEN", "canary")
+    inbox = Inbox()
+    with a_runner(inbox):
+        assert ready(inbox).device == "none"
