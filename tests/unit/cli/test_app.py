@@ -10,7 +10,7 @@ import pytest
 import stamina
 
 from tests.unit.cli.played_service import BEST, STUDIES, STUDY, TRIAL, TRIALS, Played
-from tests.unit.cli.test_documents import GOOD
+from tests.unit.cli.test_study_documents import GOOD
 from trimtab.cli import app, terminal
 from trimtab.client import Client
 from trimtab.contract import problems
