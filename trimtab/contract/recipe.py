@@ -73,8 +73,8 @@ class Recipe(Message):
     )
     image_size: Annotated[Int, Field(ge=8, le=1024)] | None = Field(
         default=None,
-        description="Side in pixels of the square images; null: the images' own size if all agree on it and the "
-        "backbone takes it, else the backbone's default.",
+        description="Side in pixels of the square images; null: what the backbone's published weights were made "
+        "for; glyphnet keeps small images that all have one side as they are.",
     )
 
 

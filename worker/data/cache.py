@@ -11,7 +11,6 @@ import fcntl
 import json
 import os
 import shutil
-import uuid
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -69,11 +68,11 @@ def write_split(
 def json_once(path: Path, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
     """Read a JSON object; where there is none, make it and keep it."""
     if not path.exists():
-        with _building(path):
+        with _building(path) as beside:
             if not path.exists():
-                beside = _beside(path)
                 beside.write_text(json.dumps(make()))
-                beside.replace(path)
+                _flush(beside)
+                beside.rename(path)
     return json.loads(path.read_text())
 
 
@@ -84,35 +83,39 @@ def folder_once(path: Path, fill: Callable[[Path], None]) -> Path:
     taken for the whole.
     """
     if not path.exists():
-        with _building(path):
+        with _building(path) as beside:
             if not path.exists():
-                beside = _beside(path)
                 beside.mkdir()
-                try:
-                    fill(beside)
-                    _flush(beside)
-                    beside.rename(path)
-                finally:
-                    shutil.rmtree(beside, ignore_errors=True)
+                fill(beside)
+                for file in beside.iterdir():
+                    _flush(file)
+                beside.rename(path)
     return path
 
 
 @contextmanager
-def _building(path: Path) -> Generator[None]:
+def _building(path: Path) -> Generator[Path]:
+    """Keep others from making `path` meanwhile; yield a place beside it, which is empty before and after."""
+    beside = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.with_name(f".{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            yield
+            _remove(beside)  # Whoever left it is dead: the lock went with them.
+            try:
+                yield beside
+            finally:
+                _remove(beside)
     except OSError as error:
         raise CacheUnwritable(path.parent, error.strerror or str(error)) from error
 
 
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.unlink(missing_ok=True)
 
 
-def _flush(folder: Path) -> None:
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
+def _flush(path: Path) -> None:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())

@@ -209,6 +209,14 @@ def test_a_fill_that_was_cut_short_is_not_taken_for_the_whole(tmp_path: Path) ->
     assert data.load(task, cache_dir=tmp_path / "c").counts["train"] == 4
 
 
+def test_what_a_killed_fill_left_behind_is_swept_away(tmp_path: Path) -> None:
+    (tmp_path / ".a.part").mkdir(parents=True)
+    (tmp_path / ".a.part" / "half").touch()
+    folder = cache.folder_once(tmp_path / "a", lambda beside: (beside / "whole").touch())
+    assert [path.name for path in folder.iterdir()] == ["whole"]
+    assert not (tmp_path / ".a.part").exists()
+
+
 def test_every_unreadable_picture_is_named_with_its_reason(tmp_path: Path) -> None:
     write_classes(tmp_path / "pets", {"cat": 4, "dog": 4})
     (tmp_path / "pets/cat/text.jpg").write_text("no picture")
