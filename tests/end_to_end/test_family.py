@@ -88,8 +88,8 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Stage]:
     made.family.stop()
 
 
-def eventually(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + PATIENCE_S
+def eventually(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
+    deadline = time.monotonic() + within_s
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         threading.Event().wait(0.02)
@@ -159,27 +159,36 @@ def test_asked_once_everyone_leaves_in_good_order(stage: Stage, number: signal.S
     assert signal.getsignal(number) is handler
 
 
-def test_asked_twice_nobody_is_waited_for(stage: Stage) -> None:
+def test_asked_twice_nobody_is_waited_for(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(family_module, "WORKER_LEAVES_S", 10_000.0)
     stage.play(LISTENS + "\ngone = threading.Event()")  # deaf to its lifeline
-    asked_again = threading.Thread(
-        target=lambda: (
-            eventually(lambda: any("Leaving" in line for line in stage.said)),
-            os.kill(os.getpid(), signal.SIGINT),
-        )
-    )
+    left_at_once: list[bool] = []
+
+    def ask_again() -> None:
+        eventually(lambda: any("Leaving" in line for line in stage.said))
+        os.kill(os.getpid(), signal.SIGINT)
+        pids = stage.begun("service") + stage.begun("worker")
+        try:
+            eventually(lambda: not any(map(is_running, pids)), within_s=10.0)
+            left_at_once.append(True)
+        finally:
+            stage.family.kill()
 
     def body() -> None:
         with stage.family.until_asked():
             stage.start()
-            asked_again.start()
+            asking.start()
             os.kill(os.getpid(), signal.SIGINT)
             stage.family.wait()
 
+    asking = threading.Thread(target=ask_again)
     with pytest.raises(Asked):
         body()
-    asked_again.join()
+    asking.join()
+    assert left_at_once == [True]
     assert stage.left() == []
-    assert not any(map(is_running, stage.begun("service") + stage.begun("worker")))
 
 
 def test_a_worker_deaf_to_its_lifeline_is_killed_in_the_end(
