@@ -1,0 +1,88 @@
+"""The schema: migrations, and the clock that tests move."""
+
+import subprocess
+import sys
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Connection, text
+
+import migrations
+from service.storage import engine, schema
+from service.storage.engine import Database
+
+
+def test_the_schema_can_be_taken_down_and_put_up_again(database: Database) -> None:
+    with database.transaction() as connection:
+        config = schema_config(connection)
+        command.downgrade(config, "base")
+    with database.statements() as connection:
+        left = connection.execute(
+            text(
+                "SELECT count(*) FROM information_schema.schemata WHERE schema_name = 'trimtab'"
+            )
+        ).scalar_one()
+        guards = connection.execute(
+            text("SELECT count(*) FROM pg_class WHERE relname LIKE 'trimtab_trial%'")
+        ).scalar_one()
+    assert (left, guards) == (0, 0)
+    schema.migrate(database)
+    schema.migrate(database)
+    with database.statements() as connection:
+        assert (
+            connection.execute(text("SELECT count(*) FROM trimtab.studies")).scalar_one() == 0
+        )
+
+
+def test_processes_that_migrate_an_empty_database_at_once_all_succeed(
+    postgres: str, empty_database: str
+) -> None:
+    command_line = [sys.executable, "-c", MIGRATE, empty_database]
+    processes = [subprocess.Popen(command_line) for _ in range(3)]
+    assert [process.wait(60) for process in processes] == [0, 0, 0]
+
+
+def test_a_database_that_a_newer_version_migrated_is_refused(database: Database) -> None:
+    with database.statements() as connection:
+        connection.execute(text("UPDATE public.trimtab_version SET version_num = '9999'"))
+    with pytest.raises(schema.SchemaTooNew, match="9999"):
+        schema.migrate(database)
+
+
+def test_the_clock_of_the_database_can_be_moved_for_one_pool(database_url: str) -> None:
+    ahead = engine.connect(database_url, skew="1 hour")
+    with ahead.statements() as connection:
+        hours = connection.execute(
+            text("SELECT extract(epoch FROM trimtab.now() - clock_timestamp()) / 3600")
+        ).scalar_one()
+    ahead.dispose()
+    assert round(hours) == 1
+
+
+MIGRATE = """
+import sys
+from service.storage import engine, schema
+schema.migrate(engine.connect(sys.argv[1]))
+"""
+
+
+@pytest.fixture
+def empty_database(postgres: str) -> str:
+    """A database that nobody has migrated."""
+    name = f"empty_{uuid4().hex}"
+    admin = engine.connect(postgres)
+    with admin.statements() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return engine.normalised(postgres).set(database=name).render_as_string(hide_password=False)
+
+
+def schema_config(connection: Connection) -> Config:
+    """Alembic's configuration as the service makes it."""
+    config = Config()
+    config.set_main_option("script_location", str(Path(migrations.__file__).parent))
+    config.attributes["connection"] = connection
+    return config

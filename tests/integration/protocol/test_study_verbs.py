@@ -1,0 +1,204 @@
+"""The verbs of studies, their final leases and their end, as people rely on them."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from service.use_cases import studies, trials
+from tests.support.protocol import A_MODEL, Service
+from tests.support.protocol_invariants import broken
+from trimtab.contract.leases import Completed, Pruned
+from trimtab.contract.problems import (
+    ArtifactNotFound,
+    Conflict,
+    Invalid,
+    NoCompletedTrial,
+    Problem,
+    StudyNotActive,
+    StudyNotFound,
+    StudyNotIdle,
+)
+from trimtab.contract.trials import Trial
+
+
+def trial(service: Service, number: int = 0, study: str = "digits") -> Trial:
+    return trials.read(service.context, study, number)
+
+
+def state(service: Service, study: str = "digits") -> str:
+    return studies.read(service.context, study).state
+
+
+def test_a_paused_study_gives_nothing_and_takes_its_trials_up_again(service: Service) -> None:
+    service.study(budget={"trials": 1})
+    lease = service.lease()
+    service.checkpoint(lease, 2)
+    studies.pause(service.context, "digits")
+    assert service.heartbeat(lease) == "pause"
+    service.give_back_paused(lease)
+    assert trial(service).state == "paused"
+    assert service.claim(service.worker()) == ()
+    studies.resume(service.context, "digits")
+    again = service.lease()
+    assert (again.fence, again.resume) == (2, service.state(2))
+
+
+def test_a_stopping_study_finishes_what_has_begun_and_proposes_nothing_more(
+    service: Service,
+) -> None:
+    service.study(budget={"trials": 9})
+    queued, running = service.lease(), service.lease()
+    service.drain(queued)
+    studies.stop(service.context, "digits")
+    assert service.heartbeat(running) == "continue"
+    service.complete(service.lease(), 0.4)
+    assert service.claim(service.worker()) == ()
+    service.complete(running, 0.5)
+    assert service.lease().kind == "final"
+
+
+def test_a_cancelled_study_cancels_what_waits_at_once_and_what_runs_at_its_next_word(
+    service: Service,
+) -> None:
+    service.study()
+    queued, running = service.lease(), service.lease()
+    service.drain(queued)
+    studies.cancel(service.context, "digits")
+    assert trial(service, queued.trial_number).state == "cancelled"
+    assert service.report(running, 0.5) == "cancel"
+    assert service.fail(running, "cancelled") == "cancelled"
+    with pytest.raises(StudyNotActive):
+        studies.resume(service.context, "digits")
+
+
+def test_the_wall_time_cancels_what_runs_and_still_evaluates_the_winner(
+    service: Service,
+) -> None:
+    service.study(budget={"trials": 9, "wall_time_s": 100})
+    service.complete(service.lease(), 0.5)
+    running, queued = service.lease(), service.lease()
+    service.drain(queued)
+    service.clock.advance(50)
+    service.heartbeat(running)
+    studies.pause(service.context, "digits")
+    service.clock.advance(1000)  # pauses do not count
+    studies.resume(service.context, "digits")
+    assert service.report(running, 0.6) == "continue"
+    service.clock.advance(51)
+    assert service.report(running, 0.7, step=1) == "cancel"
+    assert service.claim(service.worker()) == ()
+    service.fail(running, "cancelled")
+    assert trial(service, queued.trial_number).state == "cancelled"
+    assert service.lease().kind == "final"
+
+
+def test_a_study_without_a_completed_trial_is_done_at_once_and_says_why(
+    service: Service,
+) -> None:
+    service.study(budget={"trials": 1})
+    service.prune(service.lease())
+    study = studies.read(service.context, "digits")
+    assert (study.state, study.final) == ("done", None)
+    assert study.problem is not None
+    with pytest.raises(NoCompletedTrial):
+        studies.best(service.context, "digits")
+
+
+def test_a_study_whose_grid_is_used_up_ends_before_its_budget(service: Service) -> None:
+    space = {"batch_size": {"kind": "choices", "choices": [16, 32]}}
+    service.study(space=space, search={"sampler": "grid"}, budget={"trials": 9})
+    for value in (0.4, 0.5):
+        service.complete(service.lease(), value)
+    service.claim(service.worker())
+    final = service.lease()
+    assert (final.kind, final.hyperparameters) == ("final", {"batch_size": 32})
+
+
+def finalising(service: Service, **changes: Any) -> None:
+    """A study whose winner is trial 1, with a best checkpoint before its last one."""
+    service.study(budget={"trials": 3}, **changes)
+    for value in (0.5, 0.8, 0.8):
+        lease = service.lease()
+        service.checkpoint(lease, 3, best=lease.trial_number)
+        service.complete(lease, value)
+
+
+def test_the_winner_alone_gets_a_final_lease_from_its_best_checkpoint(service: Service) -> None:
+    finalising(service)
+    final = service.lease()
+    assert (final.kind, final.trial_number, final.validation_accuracy) == ("final", 1, 0.8)
+    assert final.resume == service.state(1)
+    assert service.claim(service.worker()) == ()
+    service.complete_final(final)
+    assert service.complete_final(final) == "completed"
+    scores = studies.best(service.context, "digits").final
+    assert scores is not None
+    assert (scores.test_accuracy, scores.test_accuracy_before) == (0.9, 0.1)
+    assert studies.model_sha256(service.context, "digits") == A_MODEL
+    assert state(service) == "done"
+
+
+def test_a_final_lease_is_queued_again_after_a_crash_and_given_up_after_too_many(
+    service: Service,
+) -> None:
+    finalising(service, max_crashes=2)
+    assert service.lease().fence == 1
+    service.expire()
+    assert state(service) == "finalising"
+    service.clock.advance(300)
+    final = service.lease()
+    assert (final.kind, final.fence, final.resume) == ("final", 2, service.state(1))
+    assert service.fail(final, retryable=True) == "failed"
+    study = studies.read(service.context, "digits")
+    assert (study.state, study.final) == ("done", None)
+    assert study.problem is not None
+    assert trial(service, 1).state == "completed"
+
+
+def test_a_final_lease_takes_scores_with_a_model_and_nothing_else(service: Service) -> None:
+    finalising(service)
+    final = service.lease()
+    refused: list[tuple[type[Problem], Callable[[], object]]] = [
+        (Conflict, lambda: service.report(final, 0.5)),
+        (Conflict, lambda: service.checkpoint(final, 9)),
+        (Invalid, lambda: service.settle(final, Pruned())),
+        (Invalid, lambda: service.complete(final, 0.9)),
+        (
+            ArtifactNotFound,
+            lambda: service.settle(final, Completed(value=0.9, model_sha256="0" * 64)),
+        ),
+    ]
+    for problem, verb in refused:
+        with pytest.raises(problem):
+            verb()
+    assert service.complete_final(final) == "completed"
+
+
+def counts(service: Service) -> dict[str, int]:
+    tables = service.rows(
+        """SELECT table_schema || '.' || table_name FROM information_schema.tables
+           WHERE table_schema IN ('public', 'trimtab') AND table_type = 'BASE TABLE'"""
+    )
+    return {table: service.value(f"SELECT count(*) FROM {table}") for (table,) in tables}
+
+
+def test_a_delete_is_refused_while_trials_run_and_leaves_no_row_behind(
+    service: Service,
+) -> None:
+    service.study("other")
+    service.report(service.lease(), 0.1)
+    studies.pause(service.context, "other")
+    before = counts(service)
+    finalising(service)
+    final = service.lease()
+    with pytest.raises(StudyNotIdle):
+        studies.delete(service.context, "digits")
+    service.complete_final(final)
+    studies.delete(service.context, "digits")
+    with pytest.raises(StudyNotFound):
+        studies.delete(service.context, "digits")
+    after = counts(service)
+    outlive = ("trimtab.workers", "trimtab.artifacts")
+    assert after == before | {table: after[table] for table in outlive}
+    assert broken(service.context.database) == {}
