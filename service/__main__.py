@@ -8,6 +8,7 @@ import argparse
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import socket
 import sys
@@ -84,7 +85,11 @@ def _serve(settings: Settings, lifeline_fd: int | None) -> int:
     )
     with _listening(settings) as listening, contextlib.ExitStack() as stack:
         if settings.database_url is None:
-            postgres = stack.enter_context(embedded.running(settings.data_dir))
+            postgres = stack.enter_context(
+                embedded.running(
+                    settings.data_dir, on_lost=lambda: os.kill(os.getpid(), signal.SIGTERM)
+                )
+            )
             settings = settings.model_copy(update={"database_url": SecretStr(postgres.url)})
         config.app = create_app(settings)
         server = Server(config)

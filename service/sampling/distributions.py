@@ -19,11 +19,9 @@ def distribution(dimension: Dimension) -> BaseDistribution:
     """Return Optuna's word for one dimension; choices keep their types and their order."""
     match dimension:
         case FloatRange():
-            real = FloatDistribution(dimension.low, dimension.high, log=dimension.log)
-            # Not through the constructor: it asks that the step divide the range as decimal numbers, to the
-            # last digit, and otherwise warns and moves `high`. The contract has checked it as floats.
-            real.step = dimension.step
-            return real
+            return FloatDistribution(
+                dimension.low, dimension.high, log=dimension.log, step=dimension.step
+            )
         case IntRange():
             return IntDistribution(
                 dimension.low, dimension.high, log=dimension.log, step=dimension.step

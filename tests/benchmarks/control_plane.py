@@ -2,8 +2,9 @@
 
 `./run bench control-plane [--json] [--clients 1,8,32,128] [--finished 100,1000,10000,50000] [--seconds S] [--rounds N]`
 
-A trial is a claim, ten reports with a verdict each, and an outcome. All sample at random where throughput is measured,
-so that the sampler's mathematics stays out; claims by finished trials use TPE, as studies do. CPU is read from /proc:
+A trial is a claim, ten reports with a verdict each, and an outcome, in a study of 1,000 finished trials. CPU a trial is
+measured with random sampling, so that the sampler's mathematics stays out; trials per second, and claims by finished
+trials, with TPE (multivariate, constant liar), as studies have it. CPU is read from /proc:
 of the service (or gRPC proxy), of Postgres with all its backends, and of the clients, apart. Postgres is durable
 (fsync on). Peers: (rdb) Optuna on RDBStorage directly, (grpc) through Optuna's gRPC storage proxy.
 """
@@ -37,6 +38,8 @@ from trimtab.contract.workers import Registration
 TICKS = os.sysconf("SC_CLK_TCK")
 PEER_PROCESSES = 4
 MANY = 1_000_000
+FINISHED = 1000
+WAYS = ("ours", "rdb", "grpc")
 
 
 def document(name: str, sampler: str) -> StudyDocument:
@@ -114,12 +117,14 @@ def _service(bench: Bench, folder: Path) -> Generator[tuple[Client, int, str]]:
         process.terminate()
 
 
-def measure_ours(bench: Bench, folder: Path, clients: int, seconds: float) -> Throughput:
-    """Our service over HTTP, a fresh process with a fresh study of 100 finished trials."""
+def measure_ours(
+    bench: Bench, folder: Path, sampler: str, clients: int, seconds: float
+) -> Throughput:
+    """Our service over HTTP, a fresh process with a fresh study."""
     with _service(bench, folder) as (client, pid, url):
         name = f"ours-{uuid4().hex[:12]}"
-        client.create_study(document(name, "random"))
-        fill(bench.database, name, document(name, "random"), 100)
+        client.create_study(document(name, sampler))
+        fill(bench.database, name, document(name, sampler), FINISHED)
         loads.run(url, clients, 1.0)  # warm: connections opened, statements planned
         before = cpu_s([pid]), bench.postgres_cpu_s(), time.process_time(), time.monotonic()
         timings = loads.run(url, clients, seconds)
@@ -137,13 +142,15 @@ def measure_ours(bench: Bench, folder: Path, clients: int, seconds: float) -> Th
     )
 
 
-def measure_optuna(bench: Bench, kind: str, clients: int, seconds: float) -> Throughput:
+def measure_optuna(
+    bench: Bench, kind: str, sampler: str, clients: int, seconds: float
+) -> Throughput:
     """Optuna's workers, four processes of threads, on RDBStorage or through a gRPC proxy on it."""
-    name = _optuna_study(bench, 100)
+    name = _optuna_study(bench, FINISHED)
     with _proxy(bench, kind) as (url, proxy):
         pids = [] if proxy is None else [proxy]
         before = cpu_s(pids), bench.postgres_cpu_s()
-        results = _peers(kind, url, name, clients, seconds)
+        results = _peers([kind, url, name], sampler, clients, seconds)
         server = cpu_s(pids) - before[0] + bench.postgres_cpu_s() - before[1]
     trials = sum(result["trials"] for result in results)
     spent = sum(result["cpu_s"] for result in results)
@@ -158,16 +165,16 @@ def measure_optuna(bench: Bench, kind: str, clients: int, seconds: float) -> Thr
 
 
 def _peers(
-    kind: str, url: str, name: str, clients: int, seconds: float
+    where: Sequence[str], sampler: str, clients: int, seconds: float
 ) -> list[dict[str, Any]]:
     processes = min(clients, PEER_PROCESSES)
     shares = [
         clients // processes + (number < clients % processes) for number in range(processes)
     ]
-    argv = [sys.executable, "-m", "tests.benchmarks.optuna_peer", "work", kind, url, name]
+    argv = [sys.executable, "-m", "tests.benchmarks.optuna_peer", "work", *where]
     running = [
         subprocess.Popen(
-            [*argv, str(share), str(seconds), "random"], stdout=subprocess.PIPE, text=True
+            [*argv, str(share), str(seconds), sampler], stdout=subprocess.PIPE, text=True
         )
         for share in shares
     ]
@@ -247,55 +254,73 @@ def claims_rdb(bench: Bench, finished: int, asks: int) -> tuple[float, float]:
     return times[0], statistics.median(times[1:])
 
 
-def _rounds(measure: Callable[[], Throughput], rounds: int) -> Throughput:
-    """The round with the median CPU."""
-    measured = sorted((measure() for _ in range(rounds)), key=lambda one: one.server_ms)
-    low, high = measured[0].server_ms, measured[-1].server_ms
-    _say(f"    CPU of {rounds} rounds: {low:.1f} to {high:.1f} ms a trial")
-    return measured[len(measured) // 2]
+def _measure(
+    bench: Bench, folder: Path, way: str, sampler: str, clients: int, seconds: float
+) -> Throughput:
+    if way == "ours":
+        return measure_ours(bench, folder, sampler, clients, seconds)
+    return measure_optuna(bench, way, sampler, clients, seconds)
 
 
 def _say(line: str) -> None:
     print(line, flush=True)  # noqa: T201 - the table is the product
 
 
-def _report(way: str, clients: int, one: Throughput) -> None:
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+
+
+def _throughput(
+    arguments: argparse.Namespace,
+    bench: Bench,
+    folder: Path,
+    clients: int,
+    figures: dict[str, Any],
+) -> None:
+    """Measure every way in turn, round after round, and print medians with their spread."""
+    rounds: dict[tuple[str, str], list[Throughput]] = {}
+    for _ in range(arguments.rounds):
+        for sampler in ("random", "tpe"):
+            for way in WAYS:
+                one = _measure(bench, folder, way, sampler, clients, arguments.seconds)
+                rounds.setdefault((way, sampler), []).append(one)
+    for way in WAYS:
+        _report(way, clients, rounds[way, "random"], rounds[way, "tpe"], figures)
+    pairs = [
+        ours.trials_per_s / max(rdb.trials_per_s, grpc.trials_per_s)
+        for ours, rdb, grpc in zip(*(rounds[way, "tpe"] for way in WAYS), strict=True)
+    ]
+    _say(f"      {clients:>4} clients: trials/s {_spread(pairs)} x the best Optuna way")
+
+
+def _report(
+    way: str,
+    clients: int,
+    random: Sequence[Throughput],
+    tpe: Sequence[Throughput],
+    figures: dict[str, Any],
+) -> None:
+    cpu, rates = [one.server_ms for one in random], [one.trials_per_s for one in tpe]
+    client_ms = statistics.median(one.client_ms for one in random)
     verbs = "  ".join(
-        f"{verb} {p50:.0f}/{p99:.0f}" for verb, (p50, p99) in one.quantiles.items()
+        f"{verb} {p50:.0f}/{p99:.0f}" for verb, (p50, p99) in tpe[0].quantiles.items()
     )
     _say(
-        f"{way:>5} {clients:>4} clients: {one.trials_per_s:7.1f} trials/s  CPU {one.server_ms:7.1f} ms a trial "
-        f"(clients {one.client_ms:.1f})  p50/p99 ms: {verbs}"
+        f"{way:>5} {clients:>4} clients: CPU ms a trial {_spread(cpu)}, "
+        f"clients {client_ms:.1f} {'apart' if way == 'ours' else 'included'}; with TPE: "
+        f"trials/s {_spread(rates)}, CPU ms {_spread([one.server_ms for one in tpe])}, p50/p99 ms {verbs}"
     )
+    figures["cpu_ms_per_trial"][way][clients] = round(statistics.median(cpu), 2)
+    figures["trials_per_s"][way][clients] = round(statistics.median(rates), 2)
 
 
 def run(arguments: argparse.Namespace, bench: Bench, folder: Path) -> dict[str, Any]:
     """Measure everything and print as it comes; returns the figures."""
     figures: dict[str, Any] = {
-        key: {way: {} for way in ("ours", "rdb", "grpc")}
-        for key in ("cpu_ms_per_trial", "client_cpu_ms_per_trial", "trials_per_s")
+        key: {way: {} for way in WAYS} for key in ("cpu_ms_per_trial", "trials_per_s")
     }
     for clients in arguments.clients:
-        ways: dict[str, Callable[[], Throughput]] = {
-            "ours": lambda clients=clients: measure_ours(
-                bench, folder, clients, arguments.seconds
-            ),
-            "rdb": lambda clients=clients: measure_optuna(
-                bench, "rdb", clients, arguments.seconds
-            ),
-            "grpc": lambda clients=clients: measure_optuna(
-                bench, "grpc", clients, arguments.seconds
-            ),
-        }
-        for way, measure in ways.items():
-            one = _rounds(measure, arguments.rounds)
-            _report(way, clients, one)
-            figures["cpu_ms_per_trial"][way][clients] = round(one.server_ms, 2)
-            figures["client_cpu_ms_per_trial"][way][clients] = round(one.client_ms, 2)
-            figures["trials_per_s"][way][clients] = round(one.trials_per_s, 2)
-        best = max(figures["trials_per_s"][way][clients] for way in ("rdb", "grpc"))
-        ratio = figures["trials_per_s"]["ours"][clients] / best
-        _say(f"      {clients:>4} clients: {ratio:.1f} x the best Optuna way")
+        _throughput(arguments, bench, folder, clients, figures)
     figures["claim_ms_by_finished"] = {"ours": {}, "rdb": {}}
     for finished in arguments.finished:
         first, median = claims_ours(bench, folder, finished, 30)
@@ -317,8 +342,8 @@ def main() -> None:
     numbers: Callable[[str], list[int]] = lambda text: [int(part) for part in text.split(",")]  # noqa: E731
     parser.add_argument("--clients", type=numbers, default=[1, 8, 32, 128])
     parser.add_argument("--finished", type=numbers, default=[100, 1000, 10_000, 50_000])
-    parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=6.0)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, embedded.running(Path(name)) as postgres:

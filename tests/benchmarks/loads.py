@@ -27,7 +27,9 @@ class Timings:
     def quantile(self, verb: str, q: float) -> float:
         """The q-quantile of a verb's times, in milliseconds."""
         ordered = sorted(self.ms[verb])
-        return ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else float("nan")
+        return (
+            ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else float("nan")
+        )
 
 
 class Connection:
@@ -52,7 +54,12 @@ class Connection:
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
         status = int(head.split(" ", 2)[1])
         length = next(
-            (int(line[15:]) for line in head.split("\r\n") if line.startswith("content-length:")), 0
+            (
+                int(line[15:])
+                for line in head.split("\r\n")
+                if line.startswith("content-length:")
+            ),
+            0,
         )
         content = await reader.readexactly(length)
         return status, json.loads(content) if content else None

@@ -97,9 +97,10 @@ def float_ranges(draw: st.DrawFn) -> FloatRange:
             low, high = sorted([draw(finite(1e-12, 1e6)), draw(finite(1e-12, 1e6))])
             return FloatRange(kind="float", low=low, high=high, log=True)
         case "step":
-            low, step = draw(finite(-100, 100)), draw(finite(1e-3, 10))
-            high = low + draw(st.integers(2, 50)) * step
-            return FloatRange(kind="float", low=low, high=high, step=step)
+            # A step divides its range as decimals do.
+            low, step = draw(st.integers(-100_000, 100_000)), draw(st.integers(1, 10_000))
+            high = low + draw(st.integers(1, 50)) * step
+            return FloatRange(kind="float", low=low / 1e3, high=high / 1e3, step=step / 1e3)
         case _:
             low, high = sorted([draw(finite(-1e6, 1e6)), draw(finite(-1e6, 1e6))])
             return FloatRange(kind="float", low=low, high=high)
