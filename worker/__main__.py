@@ -1,16 +1,13 @@
 """`python -P -m worker start | predict | pretrain`: what a person or a launcher starts on a machine."""
 
 import argparse
-import json
 import logging
 import os
 import signal
 import sys
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import stamina
 from pydantic import ValidationError
@@ -19,15 +16,11 @@ from trimtab import lifeline
 from trimtab.client import Client
 from trimtab.contract import problems
 from worker import settings as worker_settings
-from worker.agent import Agent, CannotWork, Plan
-from worker.attempt import Limits
+from worker.agent import Agent, Plan
+from worker.patience import Limits
 from worker.runner_process import command
 from worker.settings import Settings
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-    from worker.training.export import Prediction
+from worker.warm_runner import CannotWork
 
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 TIMEOUT_S = 10.0
@@ -44,13 +37,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("httpx2").setLevel(logging.WARNING)
     # The agent says itself what is unreachable, once and in words.
     stamina.instrumentation.set_on_retry_hooks([])
-    match arguments.verb:
-        case "start":
-            return _start(arguments)
-        case "predict":
-            return _predict(arguments)
-        case _:
-            return _pretrain(arguments)
+    if arguments.verb == "start":
+        return _start(arguments)
+    return _by_hand(arguments)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -160,86 +149,37 @@ def _on_signal(agent: Agent, number: int) -> None:
 # predict, pretrain
 
 
-def _predict(arguments: argparse.Namespace) -> int:
-    if bool(arguments.images) == bool(arguments.builtin):
-        _complain("give either pictures or --builtin digits --index N")
+def _by_hand(arguments: argparse.Namespace) -> int:
+    wrong = _wrong_usage(arguments)
+    if wrong is not None:
+        _complain(wrong)
         return USAGE
-    # Imported here because torch costs seconds, and the other verbs do without.
-    from worker.data.errors import DataError
-    from worker.training.errors import TrainingError
-    from worker.training.export import load_exported
+    # Imported here because torch costs seconds, and a worker's agent does without.
+    from worker import verbs
 
     try:
-        pictures = _digit(arguments.index) if arguments.builtin else _files(arguments.images)
-        predictor = load_exported(arguments.model)
-        predictions = predictor.predict([picture.content for picture in pictures])
-    except (TrainingError, DataError, IndexError) as error:
+        if arguments.verb == "pretrain":
+            verbs.pretrain(arguments.out, epochs=arguments.epochs, seed=arguments.seed)
+        else:
+            pictures = (
+                verbs.digit(arguments.index)
+                if arguments.builtin
+                else verbs.files(arguments.images)
+            )
+            for line in verbs.predict(arguments.model, pictures, as_json=arguments.json):
+                sys.stdout.write(f"{line}\n")
+    except verbs.MISTAKES as error:
         _complain(str(error))
         return FAILED
-    for picture, prediction in zip(pictures, predictions, strict=True):
-        told = _told(picture, prediction)
-        _say(json.dumps(told) if arguments.json else _as_line(told))
     return OK
 
 
-@dataclass(frozen=True)
-class _Picture:
-    name: str
-    content: "Path | Image"
-    label: str | None = None
-
-
-def _files(paths: Sequence[Path]) -> list[_Picture]:
-    return [_Picture(str(path), path) for path in paths]
-
-
-def _digit(index: int) -> list[_Picture]:
-    from worker.data.digits import Digits
-
-    digits = Digits()
-    if not 0 <= index < len(digits.samples):
-        raise IndexError(f"--index: digits has the pictures 0 to {len(digits.samples) - 1}")
-    sample = digits.samples[index]
-    return [_Picture(f"digits {index}", digits.read(sample), digits.classes[sample.label])]
-
-
-def _told(picture: _Picture, prediction: "Prediction") -> dict[str, object]:
-    label = {} if picture.label is None else {"label": picture.label}
-    return {
-        "image": picture.name,
-        "class": prediction.class_name,
-        "probability": prediction.probabilities[prediction.class_name],
-        **label,
-        "probabilities": dict(prediction.probabilities),
-    }
-
-
-def _as_line(told: Mapping[str, object]) -> str:
-    label = f" (it is {told['label']})" if "label" in told else ""
-    return f"{told['image']}: {told['class']}, probability {told['probability']:.3f}{label}"
-
-
-def _pretrain(arguments: argparse.Namespace) -> int:
-    # Imported here for the same reason.
-    from worker.pretrain import pretrain_glyphs
-    from worker.training.fit import EpochResult
-
-    if arguments.epochs < 1:
-        _complain("--epochs must be 1 or more")
-        return USAGE
-
-    def progress(epoch: EpochResult) -> None:
-        _say(f"epoch {epoch.epoch}: validation accuracy {epoch.validation_accuracy:.4f}")
-
-    try:
-        path = pretrain_glyphs(
-            arguments.out, epochs=arguments.epochs, seed=arguments.seed, progress=progress
-        )
-    except OSError as error:
-        _complain(str(error))
-        return FAILED
-    _say(str(path))
-    return OK
+def _wrong_usage(arguments: argparse.Namespace) -> str | None:
+    if arguments.verb == "predict" and bool(arguments.images) == bool(arguments.builtin):
+        return "give either pictures or --builtin digits --index N"
+    if arguments.verb == "pretrain" and arguments.epochs < 1:
+        return "--epochs must be 1 or more"
+    return None
 
 
 # Words
@@ -250,11 +190,6 @@ def _in_words(error: ValidationError) -> list[str]:
         f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
         for fault in error.errors(include_input=False)
     ]
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
-    sys.stdout.flush()
 
 
 def _complain(message: str) -> None:

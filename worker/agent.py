@@ -25,19 +25,19 @@ from trimtab.contract.leases import (
 )
 from trimtab.contract.workers import Registration, Worker
 from worker import attempt, checkpoints, spool
-from worker.attempt import Attempt, Limits
+from worker.attempt import Attempt
 from worker.backoff import Backoff
-from worker.inbox import Claimed, Died, Drain, Event, Inbox, Said
+from worker.inbox import Claimed, Drain, Inbox
 from worker.lease_keeper import Heartbeats, LeaseKeeper
-from worker.pipe_messages import Ready, Refused
+from worker.patience import Limits
+from worker.pipe_messages import Ready
 from worker.runner_process import RunnerProcess
-from worker.spool import Delivery, Spool
+from worker.spool import Spool
+from worker.warm_runner import CannotWork, WarmRunner
 
 log = logging.getLogger(__name__)
 
 CLAIM_WAIT_S = 20.0
-START_WITHIN_S = 300.0
-"""Importing torch from a slow network disk takes minutes."""
 KEEP_COPIES_S = 24 * 3600.0
 
 
@@ -55,10 +55,6 @@ class Verbs(attempt.Verbs, spool.Verbs, Heartbeats, Protocol):
     def report(self, lease_id: UUID, reports: Reports, /) -> Answer:
         """Store intermediate values."""
         ...
-
-
-class CannotWork(Exception):
-    """This agent can do nothing until a person changes something; the message says what."""
 
 
 @dataclass(frozen=True)
@@ -89,8 +85,7 @@ class Agent:
         self._leaving = threading.Event()
         self._backoff = Backoff()
         self._spool = Spool(plan.cache_dir / "spool", plan.server)
-        self._runner: RunnerProcess | None = None
-        self._ready: Ready | None = None
+        self._runner = WarmRunner(plan.runner, self._inbox, self._leaving.is_set)
         self._worker: Worker | None = None
         self._claim_id = uuid.uuid4()
         self._busy_at = time.monotonic()
@@ -120,79 +115,32 @@ class Agent:
                     f"No trimtab service answers at {self._plan.server}."
                 )
         finally:
-            self._stop_runner()
+            self._runner.stop()
 
     def _once(self) -> None:
         """Take the next step that is due."""
-        if not self._deliver() or not self._has_runner():
+        if not self._deliver():
             return
-        if self._worker is None:
-            self._register()
-            return
-        lease = self._claim(self._worker)
-        if lease is not None:
-            self._work(lease)
-            self._busy_at = time.monotonic()
+        warm = self._runner.get()
+        if warm is None:
+            self._rest()
+        elif self._worker is None:
+            self._register(*warm)
+        else:
+            lease = self._claim(self._worker)
+            if lease is not None:
+                self._work(lease)
+                self._busy_at = time.monotonic()
 
     def _is_idle(self) -> bool:
         patience = self._plan.exit_when_idle_s
         return patience is not None and time.monotonic() - self._busy_at >= patience
 
-    # The runner
-
-    def _has_runner(self) -> bool:
-        """Wait for a warm runner; False when it has to be tried again."""
-        if self._runner is None:
-            self._start_runner()
-        deadline = time.monotonic() + START_WITHIN_S
-        while self._runner is not None and self._ready is None and not self.is_leaving:
-            event = self._inbox.get(deadline - time.monotonic())
-            if event is None:
-                self._runner.kill(Failed(error="stalled", message="It did not start in time."))
-                deadline += START_WITHIN_S
-            else:
-                self._take(event)
-        return self._ready is not None
-
-    def _start_runner(self) -> None:
-        self._ready = None
-        try:
-            self._runner = RunnerProcess(self._plan.runner, self._inbox.put)
-        except OSError as error:
-            log.error("the runner could not be started: %s", error)
-            self._rest()
-
-    def _stop_runner(self) -> None:
-        if self._runner is not None:
-            self._runner.close()
-        self._runner = self._ready = None
-
-    def _take(self, event: Event) -> None:
-        """Heed what happens between two trials."""
-        pid = None if self._runner is None else self._runner.pid
-        match event:
-            case Said(pid=said, news=Ready() as ready) if said == pid:
-                self._ready = ready
-            case Said(pid=said, news=Refused(message=message)) if said == pid:
-                raise CannotWork(message)
-            case Died(pid=dead, failure=failure) if dead == pid:
-                was_warm = self._ready is not None
-                self._stop_runner()
-                log.warning("%s It is replaced.", failure.message)
-                if not was_warm:
-                    self._rest()
-            case _:
-                pass
-
     # The service
 
-    def _register(self) -> None:
-        if self._ready is None:
-            return
+    def _register(self, _: RunnerProcess, ready: Ready) -> None:
         registration = Registration(
-            label=self._plan.label,
-            device=self._ready.device,
-            memory_bytes=self._ready.memory_bytes,
+            label=self._plan.label, device=ready.device, memory_bytes=ready.memory_bytes
         )
         try:
             self._worker = self._client.register(registration)
@@ -201,9 +149,7 @@ class Agent:
         else:
             self._backoff.reset()
             self._busy_at = time.monotonic()
-            log.info(
-                "%s works for %s on %s", self._plan.label, self._plan.server, self._ready.device
-            )
+            log.info("%s works for %s on %s", self._plan.label, self._plan.server, ready.device)
 
     def _claim(self, worker: Worker) -> Lease | None:
         """Ask for a trial. The claim's id changes only once it was answered, so that no lease is lost on the way."""
@@ -243,7 +189,7 @@ class Agent:
                 case None:
                     pass
                 case _:
-                    self._take(event)
+                    self._runner.take(event)
 
     def _ask(self, request: LeaseRequest) -> None:
         try:
@@ -280,7 +226,7 @@ class Agent:
         """Wait a while, longer each time, unless something happens, which is heeded."""
         event = self._inbox.get(self._backoff.next())
         if event is not None:
-            self._take(event)
+            self._runner.take(event)
 
     # One lease
 
@@ -295,17 +241,21 @@ class Agent:
         )
         with keeper:
             # It was warm when we asked, but may have died while we waited for an answer.
-            if not self._has_runner() or self._runner is None:
+            warm = self._runner.get()
+            if warm is None:
                 self._hand_back(lease)
                 return
-            work = self._attempt(lease, self._runner, keeper)
+            work = self._attempt(lease, warm[0], keeper)
             begun.append(work)
             log.info("%s: begun", work.name)
             delivery = work.run()
             if delivery is not None:
                 self._spool.add(delivery)
                 self._deliver_patiently()
-            self._renew_runner(self._runner, delivery)
+        ending = None if delivery is None else delivery.ending
+        self._runner.after_trial(
+            crashed=isinstance(ending, Failed) and ending.error == "crashed"
+        )
 
     def _attempt(self, lease: Lease, runner: RunnerProcess, keeper: LeaseKeeper) -> Attempt:
         root = self._plan.cache_dir / "checkpoints"
@@ -325,13 +275,6 @@ class Agent:
             self._client.release(lease.lease_id, Release(reason="drain"))
         except problems.Problem as problem:
             log.warning("a lease that was not begun could not be given back: %s", problem)
-
-    def _renew_runner(self, runner: RunnerProcess, delivery: Delivery | None) -> None:
-        """Begin afresh after what nobody foresaw: a CUDA error, say, spoils its whole process."""
-        ending = None if delivery is None else delivery.ending
-        crashed = isinstance(ending, Failed) and ending.error == "crashed"
-        if crashed or not runner.is_alive:
-            self._stop_runner()
 
     # Last words
 

@@ -3,14 +3,12 @@
 import logging
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 from uuid import UUID
 
 from trimtab.contract import problems
 from trimtab.contract.leases import (
-    Answer,
     CheckpointReport,
     Completed,
     Failed,
@@ -18,13 +16,13 @@ from trimtab.contract.leases import (
     Outcome,
     Release,
     Report,
-    Reports,
     Verdict,
 )
-from worker import checkpoints
+from worker import checkpoints, reporter
 from worker.backoff import Backoff
 from worker.inbox import Died, Drain, Event, Inbox, Lost, Said, Told
 from worker.lease_keeper import LOST
+from worker.patience import Limits, Patience
 from worker.pipe_messages import (
     Ended,
     EpochDone,
@@ -35,7 +33,8 @@ from worker.pipe_messages import (
     Steer,
     StoredFile,
 )
-from worker.spool import REPORTS_AT_ONCE, Delivery
+from worker.reporter import Reporter
+from worker.spool import Delivery
 from worker.uploads import Pair, Uploads
 
 log = logging.getLogger(__name__)
@@ -43,12 +42,8 @@ log = logging.getLogger(__name__)
 SEVERITY: tuple[Verdict, ...] = ("continue", "stop", "pause", "cancel")
 
 
-class Verbs(Protocol):
+class Verbs(reporter.Verbs, Protocol):
     """What an attempt needs of the client."""
-
-    def report(self, lease_id: UUID, reports: Reports, /) -> Answer:
-        """Store intermediate values."""
-        ...
 
     def upload(self, path: Path, sha256: str, /) -> None:
         """Store a file's bytes."""
@@ -80,20 +75,6 @@ class Runner(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Limits:
-    """How patient an agent is, in seconds."""
-
-    stall_s: float = 300.0
-    """Without progress for so long (and ten times the slowest epoch) the runner hangs."""
-    grace_s: float = 20.0
-    """From the word to leave until leaving: to end the epoch, and to upload its checkpoint."""
-
-    def stall_after(self, slowest_epoch_s: float) -> float:
-        """Return how long to wait for a sign of life."""
-        return max(self.stall_s, 10 * slowest_epoch_s)
-
-
 class Attempt:
     """Runs one lease on a warm runner. `run` returns what is left to say, or None when the lease was lost.
 
@@ -105,6 +86,7 @@ class Attempt:
         folder: this attempt's checkpoints.
         limits: how patient to be.
         renewed: is called with the ttl when a report has renewed the lease.
+        clock: seconds that only go forward.
     """
 
     def __init__(
@@ -117,6 +99,7 @@ class Attempt:
         folder: Path,
         limits: Limits,
         renewed: Callable[[float], None],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lease = lease
         self._client = client
@@ -124,17 +107,12 @@ class Attempt:
         self._inbox = inbox
         self._folder = folder
         self._limits = limits
-        self._renewed = renewed
+        self._clock = clock
         self._uploads = Uploads(client, lease.lease_id)
-        self._backoff = Backoff()
-        self._quiet_until = 0.0
-        self._pending: list[Report] = []
+        self._reporter = Reporter(client, lease.lease_id, renewed, clock)
+        self._patience = Patience(limits, clock)
         self._pair: Pair | None = None
         self._asked: Verdict = "continue"
-        self._moved_at: float | None = None
-        self._epoch_began_at = 0.0
-        self._slowest_s = 0.0
-        self._deadline: float | None = None
         self._draining = False
         self._lost = False
         self._ending: Outcome | Release | None = None
@@ -148,26 +126,33 @@ class Attempt:
 
     def moves(self) -> bool:
         """Tell whether there is progress; what the agent itself does for the attempt counts as such."""
-        return self._moved_at is None or time.monotonic() < self._stalls_at()
+        return self._patience.is_moving()
 
     def run(self) -> Delivery | None:
         """Train, or evaluate, until it ends, is put aside, is lost or dies."""
         resume = self._fetch()
         if self._ending is None:
             self._runner.send(RunTrial(lease=self.lease, folder=self._folder, resume=resume))
-            self._moved_at = self._epoch_began_at = time.monotonic()
+            self._patience.begin()
         while self._ending is None:
-            event = self._inbox.get(self._next_alarm() - time.monotonic())
-            if event is None:
-                self._alarm()
-            else:
-                self._take(event)
-        self._moved_at = None
+            self._wait_for_runner()
+        self._patience.end()
         self._uploads.finish(self._limits.grace_s / 4)
         if self._lost:
             checkpoints.discard_attempt(self._folder)
             return None
         return self._last_words(self._ending)
+
+    def _wait_for_runner(self) -> None:
+        seconds, began = self._patience.seconds_left(), self._clock()
+        event = self._inbox.get(seconds)
+        if event is not None:
+            self._take(event)
+            return
+        self._patience.overslept(self._clock() - began - seconds)
+        why = self._patience.verdict()
+        if why is not None:
+            self._runner.kill(why)
 
     # Where to begin
 
@@ -177,13 +162,14 @@ class Attempt:
         if wanted is None:
             return ()
         newest = checkpoints.local_copy(self._folder, wanted)
+        backoff = Backoff()
         while newest is None and self._ending is None:
             try:
                 path = checkpoints.path_for(self._folder, wanted)
                 self._client.download(wanted.sha256, path)
                 newest = checkpoints.local_copy(self._folder, wanted)
             except problems.Unavailable:
-                self._wait(self._backoff.next())
+                self._wait(backoff.next())
             except (problems.Problem, OSError) as error:
                 log.warning(
                     "%s: checkpoint of step %d is gone: %s", self.name, wanted.step, error
@@ -213,7 +199,7 @@ class Attempt:
             case Said(pid=self._runner.pid, news=Progress() as progress) if self._ours(
                 progress
             ):
-                self._moved_at = time.monotonic()
+                self._patience.moved()
             case Said(pid=self._runner.pid, news=Ended() as ended) if self._ours(ended):
                 self._on_end(ended)
             case Died(pid=self._runner.pid, failure=failure):
@@ -231,13 +217,20 @@ class Attempt:
         return news.lease_id == self.lease.lease_id
 
     def _on_epoch(self, epoch: EpochDone) -> None:
-        self._slowest_s = max(self._slowest_s, time.monotonic() - self._epoch_began_at)
+        self._patience.epoch_done()
         self._note(epoch.newest, epoch.best)
         self._asked = _graver(self._report(epoch.report), self._asked)
         self._send(self._asked, epoch.report.step)
-        self._moved_at = self._epoch_began_at = time.monotonic()
+        self._patience.begin()
         if self._pair is not None and self._asked == "continue":
             self._uploads.offer(self._pair)
+
+    def _report(self, report: Report) -> Verdict:
+        try:
+            return self._reporter.report(report)
+        except LOST as problem:
+            self._lose(problem)
+            return "cancel"
 
     def _on_end(self, ended: Ended) -> None:
         self._note(ended.newest, ended.best)
@@ -264,35 +257,13 @@ class Attempt:
     def _lose(self, problem: problems.Problem) -> None:
         log.warning("%s: given up: %s", self.name, problem)
         self._lost = True
-        self._leave_soon()
+        self._patience.leave_soon()
         self._steer("cancel")
 
     def _drain(self) -> None:
         self._draining = True
-        self._leave_soon()
+        self._patience.leave_soon()
         self._steer("pause")
-
-    def _leave_soon(self) -> None:
-        if self._deadline is None:
-            self._deadline = time.monotonic() + self._limits.grace_s / 2
-
-    # Alarms
-
-    def _stalls_at(self) -> float:
-        moved_at = time.monotonic() if self._moved_at is None else self._moved_at
-        return moved_at + self._limits.stall_after(self._slowest_s)
-
-    def _next_alarm(self) -> float:
-        return min(self._stalls_at(), self._deadline or self._stalls_at())
-
-    def _alarm(self) -> None:
-        if self._deadline is not None and time.monotonic() >= self._deadline:
-            message = "The runner did not end the epoch within the grace."
-        else:
-            message = f"No progress for {self._limits.stall_after(self._slowest_s):.0f} s."
-        self._runner.kill(Failed(error="stalled", message=message, retryable=True))
-        self._deadline = None
-        self._moved_at = time.monotonic()
 
     # What the service is told
 
@@ -300,35 +271,13 @@ class Attempt:
         if newest is not None:
             self._pair = Pair(newest, best)
 
-    def _report(self, report: Report) -> Verdict:
-        """Report all epochs that the service has not heard of; while it is away, train on."""
-        self._pending.append(report)
-        if time.monotonic() < self._quiet_until:
-            return "continue"
-        batch = Reports(reports=tuple(self._pending[:REPORTS_AT_ONCE]))
-        try:
-            answer = self._client.report(self.lease.lease_id, batch)
-        except LOST as problem:
-            self._lose(problem)
-            return "cancel"
-        except problems.Problem as problem:
-            log.warning(
-                "%s: step %d could not be reported: %s", self.name, report.step, problem
-            )
-            self._quiet_until = time.monotonic() + self._backoff.next()
-            return "continue"
-        del self._pending[:REPORTS_AT_ONCE]
-        self._backoff.reset()
-        self._renewed(answer.ttl_s)
-        return answer.verdict
-
     def _last_words(self, ending: Outcome | Release) -> Delivery:
         files, checkpoint = self._left_to_store(ending)
         model = () if self._model is None else (self._model,)
         return Delivery(
             lease_id=self.lease.lease_id,
             name=self.name,
-            reports=tuple(self._pending),
+            reports=self._reporter.pending,
             files=(*files, *model),
             checkpoint=checkpoint,
             ending=ending,
