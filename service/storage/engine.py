@@ -2,19 +2,30 @@
 
 from collections.abc import Generator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
+from service.storage.gate import Gate
+from service.storage.watchdog import Watchdog
 from trimtab.contract.problems import Problem, StorageFull, Unavailable
 
 DISK_FULL = "53100"
+LOCK_NOT_AVAILABLE = "55P03"
+AWAY = ("08", "57P", "53300")
+"""Codes of a server that takes no more work: connection lost, shutting down, starting up, no connection left."""
 RETRY_AFTER_S = 1.0
+DEADLINE_S = 8.0
+"""How long one verb may wait for the database, longer than any single statement or lock may take."""
+
+
+class Locked(Unavailable):
+    """Someone else holds what this needs, for too long. Try again."""
 
 
 @dataclass(frozen=True)
@@ -23,6 +34,9 @@ class Database:
 
     engine: Engine
     autocommit: Engine
+    deadline_s: float = DEADLINE_S
+    _watchdog: Watchdog = field(default_factory=Watchdog)
+    _gate: Gate = field(default_factory=Gate)
 
     def dispose(self) -> None:
         """Close what is pooled."""
@@ -36,18 +50,27 @@ class Database:
         Raises:
             Unavailable: the database does not answer. Nothing of the failed statement was stored.
         """
-        with _translated(), self.autocommit.connect() as connection, _watched(connection):
+        with self._connected(self.autocommit, self.deadline_s) as connection:
             yield connection
 
     @contextmanager
-    def transaction(self) -> Generator[Connection]:
+    def transaction(self, *, within_s: float | None = None) -> Generator[Connection]:
         """Connect for a verb of several statements; commits at the end, rolls back on any error.
 
         Raises:
-            Unavailable: the database does not answer; nothing was stored.
+            Unavailable: the database does not answer, or not within `within_s` seconds; nothing was stored.
         """
-        with _translated(), self.engine.begin() as connection, _watched(connection):
+        within_s = self.deadline_s if within_s is None else within_s
+        with self._connected(self.engine, within_s) as connection, connection.begin():
             yield connection
+
+    @contextmanager
+    def _connected(self, engine: Engine, within_s: float) -> Generator[Connection]:
+        self._gate.enter()
+        with _translated(self._gate), engine.connect() as connection:
+            raw = connection.connection.dbapi_connection
+            with self._watchdog.watch(raw, within_s), _watched(connection):
+                yield connection
 
 
 def normalised(url: str) -> URL:
@@ -82,7 +105,7 @@ def connect(url: str, *, pool_size: int = 20, skew: str | None = None) -> Databa
                 # One schema for Optuna's tables, whatever the role is called; no wait without an end; prepared
                 # statements find rows by key, so that one plan suits every value.
                 "options": "-csearch_path=public -cstatement_timeout=5s -clock_timeout=2s -ctimezone=UTC"
-                " -cplan_cache_mode=force_generic_plan",
+                " -cidle_in_transaction_session_timeout=10s -cplan_cache_mode=force_generic_plan",
             },
             **options,
         )
@@ -112,32 +135,47 @@ def _watched(connection: Connection) -> Generator[None]:
         raw: Any = None if connection.invalidated else connection.connection.dbapi_connection
         if raw is not None and raw.closed:
             connection.invalidate(error)
+            # Whatever ended this connection has ended those that wait in the pool.
+            connection.engine.dispose()
         raise
 
 
 @contextmanager
-def _translated() -> Generator[None]:
+def _translated(gate: Gate) -> Generator[None]:
     try:
         yield
-    except (IntegrityError, psycopg2.IntegrityError):
-        raise  # a constraint spoke: the verb that ran knows what it means
     except PoolTimeout as error:
+        if gate.is_shut:
+            gate.shut()
         raise Unavailable(
             "Every database connection is in use.", retry_after_s=RETRY_AFTER_S
         ) from error
-    except DBAPIError as error:
-        if (problem := _problem(error.orig)) is None:
+    except (DBAPIError, psycopg2.Error) as error:
+        cause = error.orig if isinstance(error, DBAPIError) else error
+        (gate.shut if _is_away(cause) else gate.open)()
+        # A constraint that spoke is no trouble of the database's: the verb that ran knows what it means.
+        if (problem := _problem(cause)) is None:
             raise
         raise problem from error
-    except psycopg2.Error as error:
-        if (problem := _problem(error)) is None:
-            raise
-        raise problem from error
+    except BaseException:
+        gate.open()
+        raise
+    else:
+        gate.open()
+
+
+def _is_away(error: BaseException | None) -> bool:
+    if not isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
+        return False
+    return error.pgcode is None or error.pgcode.startswith(AWAY)
 
 
 def _problem(error: BaseException | None) -> Problem | None:
-    if getattr(error, "pgcode", None) == DISK_FULL:
+    code = getattr(error, "pgcode", None)
+    if code == DISK_FULL:
         return StorageFull(retry_after_s=30.0)
+    if code == LOCK_NOT_AVAILABLE:
+        return Locked(retry_after_s=RETRY_AFTER_S)
     if isinstance(error, psycopg2.OperationalError | psycopg2.InterfaceError):
         return Unavailable("The database does not answer.", retry_after_s=RETRY_AFTER_S)
     return None

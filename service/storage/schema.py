@@ -14,6 +14,10 @@ from sqlalchemy import Connection, text
 from service.storage.engine import Database
 
 ADVISORY_LOCK = 7_461_726
+MIGRATES_WITHIN_S = 600.0
+
+_PATIENTLY = """
+    SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"""
 
 
 class SchemaTooNew(Exception):
@@ -29,9 +33,9 @@ def migrate(database: Database) -> None:
         SchemaTooNew: the database is ahead of this version.
         Unavailable: the database does not answer.
     """
-    with database.transaction() as connection:
+    with database.transaction(within_s=MIGRATES_WITHIN_S) as connection:
         # The lock is held by this transaction, while Optuna works on connections of its own.
-        connection.execute(text("SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0"))
+        connection.execute(text(_PATIENTLY))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
         _refuse_newer(connection)
         _create_optuna_tables(database)

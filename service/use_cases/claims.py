@@ -4,6 +4,7 @@ import zlib
 
 from service.sampling import Exhausted
 from service.storage import leases, trials, workers
+from service.storage.engine import Locked
 from service.use_cases import studies
 from service.use_cases.context import Context
 from service.use_cases.races import again
@@ -53,9 +54,18 @@ def _known(worker: workers.Claimant | None) -> workers.Claimant:
 def _claim_one(context: Context, request: LeaseRequest, ordinal: int) -> leases.LeaseRow | None:
     with context.database.statements() as connection:
         candidates = leases.candidates(connection)
+    locked: Locked | None = None
     for candidate in candidates:
-        if (row := _claim_of_study(context, candidate, request, ordinal)) is not None:
-            return row
+        try:
+            row = _claim_of_study(context, candidate, request, ordinal)
+        except Locked as error:
+            # Whoever holds this study for so long does not hold the others.
+            locked = error
+        else:
+            if row is not None:
+                return row
+    if locked is not None:
+        raise locked
     return None
 
 

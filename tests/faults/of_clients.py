@@ -11,6 +11,10 @@ from tests.faults.violation import Violation
 
 AFTERMATH_S = 10.0
 NO_ANSWER = 503
+OUTAGES = frozenset({"stop_postgres", "restart_postgres", "kill_every_replica"})
+HARMLESS = frozenset(
+    {"replay_late", "pause_study", "stop_study", "cancel_study", "delete_study"}
+)
 
 
 def no_acknowledged_word_is_lost(facts: Facts) -> Iterator[Violation]:
@@ -172,6 +176,36 @@ def every_5xx_has_its_fault(facts: Facts) -> Iterator[Violation]:
             yield Violation("I20", f"{op.status} without a reason", (op,))
 
 
+def an_outage_costs_no_lease(facts: Facts) -> Iterator[Violation]:
+    """Row 22 of the fault matrix: a lease whose holder kept asking was not revoked because nobody could answer."""
+    asked = grouped((op for op in facts.ops if op.lease is not None), lambda op: op.lease)
+    for attempt in facts.ours["attempts"]:
+        began, ended = (
+            attempt[name].timestamp() if attempt[name] else 0.0
+            for name in ("started_at", "ended_at")
+        )
+        meanwhile = [w.kind for w in facts.windows if w.began <= ended and began <= w.ended]
+        if (
+            attempt["outcome"] != "expired"
+            or not set(meanwhile) & OUTAGES
+            or set(meanwhile) - OUTAGES - HARMLESS
+        ):
+            continue
+        study = facts.studies[facts.trials[attempt["trial_id"], attempt["kind"]]["study_id"]]
+        last = [
+            op
+            for op in asked.get(str(attempt["lease_id"]), [])
+            if op.client.startswith("worker")
+            and ended - study["lease_ttl"].total_seconds() <= op.began <= ended
+        ]
+        if last and all(op.ending == "unknown" for op in last):
+            yield Violation(
+                "outage",
+                "a lease was revoked though its holder kept asking",
+                (attempt, meanwhile, *last),
+            )
+
+
 def no_log_shows_a_secret(facts: Facts) -> Iterator[Violation]:
     """I22: neither the token nor the database's password is in any log."""
     for name, text in facts.logs.items():
@@ -193,6 +227,7 @@ RULES: Mapping[str, Callable[[Facts], Iterator[Violation]]] = {
         leases_tell_the_same_trial,
         a_resumed_trial_has_its_checkpoint,
         every_5xx_has_its_fault,
+        an_outage_costs_no_lease,
         no_log_shows_a_secret,
     )
 }

@@ -27,6 +27,7 @@ class Network:
     """The event loop that all proxies of a cluster share."""
 
     def __init__(self) -> None:
+        self.servers: list[asyncio.Server] = []
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="network", daemon=True
@@ -66,6 +67,8 @@ class Network:
         return proxy
 
     async def _end(self) -> None:
+        for server in self.servers:
+            server.close()
         mine = asyncio.current_task()
         tasks = [task for task in asyncio.all_tasks() if task is not mine]
         for task in tasks:
@@ -98,6 +101,7 @@ class Proxy:
     async def listen(self) -> None:
         """Begin to accept."""
         server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self._network.servers.append(server)
         self.port = server.sockets[0].getsockname()[1]
 
     def cut(self) -> None:
@@ -114,7 +118,8 @@ class Proxy:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
+        # The stream server of Python 3.11 cannot bury a handler that was cancelled.
+        with contextlib.suppress(OSError, asyncio.CancelledError):
             try:
                 if not self.refusing:
                     await self._join(reader, writer)
