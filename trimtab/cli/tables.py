@@ -135,8 +135,9 @@ def scalar(value: Scalar) -> str:
 
 
 def hyperparameters(values: Mapping[str, Scalar]) -> str:
-    """A configuration on one line."""
-    return "  ".join(f"{name}={scalar(value)}" for name, value in values.items())
+    """A configuration on one line, the learning rate first: where the line is cut, that is what is looked for."""
+    names = sorted(values, key=lambda name: name != "learning_rate")
+    return "  ".join(f"{name}={scalar(values[name])}" for name in names)
 
 
 def counts(study: Study) -> str:

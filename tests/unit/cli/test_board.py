@@ -161,3 +161,9 @@ def test_the_board_and_the_lines_say_why_a_trial_failed() -> None:
     seen = Snapshot(study(), {3: failed}, (event("trial_failed", 3),), None)
     assert "trial 3: oom: no memory" in drawn(board.board(seen))
     assert "trial 3 failed  oom: no memory" in board.lines(seen)[0]
+
+
+def test_the_learning_rate_stands_first() -> None:
+    values = {"batch_size": 16, "momentum": 0.9, "learning_rate": 0.0123456}
+    shown = tables.hyperparameters(values)
+    assert shown == "learning_rate=0.0123  batch_size=16  momentum=0.9"
