@@ -89,6 +89,8 @@ def _check_bounds(low: float, high: float, *, log: bool, step: float | None) -> 
         raise ValueError("step and log exclude each other")
     if step <= 0:
         raise ValueError("step must be above 0")
+    if (high - low) / step > LARGEST_INT:
+        raise ValueError("step is too small for this range")
     # As Optuna counts: in decimals, so that 0.2 to 0.3 is one step of 0.1. It would move `high` without a word.
     if (Decimal(str(high)) - Decimal(str(low))) % Decimal(str(step)) != 0:
         raise ValueError("step must divide high - low")

@@ -1,0 +1,128 @@
+"""Study documents: what is refused, where it is said to be, and the recipe that comes of the rest."""
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import sampled_from, text
+from pydantic import ValidationError
+
+from tests.support.documents import a_document, a_study_document
+from trimtab.contract.faults import faults
+from trimtab.contract.recipe import hyperparameters
+from trimtab.contract.studies import StudyDocument
+
+A_RANGE = {"kind": "float", "low": 0.0, "high": 1.0}
+
+
+def places(document: dict[str, Any]) -> dict[str, str]:
+    """Pointer and message of every fault."""
+    try:
+        StudyDocument.model_validate(document)
+    except ValidationError as error:
+        return {
+            fault.pointer: fault.message
+            for fault in faults(StudyDocument, document, error.errors(include_url=False))
+        }
+    return {}
+
+
+def test_a_document_survives_its_own_json() -> None:
+    document = a_study_document()
+    assert StudyDocument.model_validate_json(document.model_dump_json()) == document
+
+
+def test_a_recipe_is_the_fixed_values_and_the_sampled_ones() -> None:
+    recipe = a_study_document(fixed={"epochs": 3, "momentum": 0.5}).recipe(
+        {"learning_rate": 0.25, "batch_size": 64}
+    )
+    assert (recipe.epochs, recipe.momentum) == (3, 0.5)
+    assert (recipe.learning_rate, recipe.batch_size) == (0.25, 64)
+    assert recipe.optimizer == hyperparameters()["optimizer"].default
+
+
+@given(sampled_from(sorted(hyperparameters())))
+def test_every_hyperparameter_of_a_recipe_may_be_fixed_to_its_default(name: str) -> None:
+    default = hyperparameters()[name].default
+    document = a_document(
+        space={"weight_decay": A_RANGE}
+        if name != "weight_decay"
+        else {"momentum": {**A_RANGE, "high": 0.5}},
+        fixed={name: default},
+    )
+    assert places(document) == {}
+
+
+@given(text(max_size=20).filter(lambda name: name not in hyperparameters()))
+def test_no_other_name_is_taken(name: str) -> None:
+    document = a_document(space={"weight_decay": A_RANGE, name: A_RANGE})
+    (message,) = places(document).values()
+    assert message.startswith("no worker understands this hyperparameter")
+
+
+@pytest.mark.parametrize(
+    ("changes", "pointer", "said"),
+    [
+        (
+            {"space": {"weight_dcay": A_RANGE}},
+            "/space/weight_dcay",
+            "did you mean 'weight_decay'?",
+        ),
+        ({"fixed": {"epoch": 3}}, "/fixed/epoch", "did you mean 'epochs'?"),
+        ({"fixed": {"qqq": 3}}, "/fixed/qqq", "known here: batch_size"),
+        ({"fixed": {"batch_size": 3}}, "/fixed/batch_size", "stands in `space` as well"),
+        ({"fixed": {"epochs": 0}}, "/fixed/epochs", "greater than or equal to 1"),
+        ({"space": {"batch_size": A_RANGE}}, "/space/batch_size", "takes no real number"),
+        ({"space": {"momentum": A_RANGE}}, "/space/momentum", "float >= 0 and < 1"),
+        (
+            {"space": {"optimizer": {"kind": "choices", "choices": ["sdg"]}}},
+            "/space/optimizer",
+            "one of sgd, adam, adamw",
+        ),
+        (
+            {"search": {"sampler": "grid"}},
+            "/space/learning_rate",
+            "a grid needs a step or choices",
+        ),
+        ({"space": {}}, "/space", "1 to 200"),
+        ({"name": "A"}, "/name", "pattern"),
+    ],
+)
+def test_a_fault_is_told_at_its_place(changes: dict[str, Any], pointer: str, said: str) -> None:
+    told = places(a_document(**changes))
+    assert list(told) == [pointer]
+    assert said in told[pointer]
+
+
+def test_a_grid_of_single_values_steps_and_choices_has_an_end() -> None:
+    space = {
+        "weight_decay": {"kind": "float", "low": 0.5, "high": 0.5},
+        "momentum": {"kind": "float", "low": 0.0, "high": 0.5, "step": 0.25},
+        "batch_size": {"kind": "int", "low": 1, "high": 64},
+        "optimizer": {"kind": "choices", "choices": ["sgd", "adam"]},
+    }
+    assert places(a_document(space=space, search={"sampler": "grid"})) == {}
+
+
+@pytest.mark.parametrize("name", ["a", "0", "a-b.c_d", "a" * 63])
+def test_a_name_is_short_and_plain(name: str) -> None:
+    assert places(a_document(name=name)) == {}
+
+
+@pytest.mark.parametrize(
+    "name", ["", "-a", "a-", "a" * 64, "a b", "A", "a\n", "ä", "..", "a/b"]
+)
+def test_another_name_is_refused(name: str) -> None:
+    assert list(places(a_document(name=name))) == ["/name"]
+
+
+def test_one_document_among_others_is_pointed_into_from_the_outside() -> None:
+    errors = None
+    try:
+        StudyDocument.model_validate_json(json.dumps(a_document(space={"a/b~c": A_RANGE})))
+    except ValidationError as error:
+        errors = error.errors(include_url=False)
+    assert errors is not None
+    (fault,) = faults(StudyDocument, a_document(space={"a/b~c": A_RANGE}), errors)
+    assert fault.pointer == "/space/a~1b~0c"

@@ -1,0 +1,196 @@
+"""What a lease's holder is told, and what becomes of a trial when its lease ends: every decision."""
+
+from typing import get_args
+
+import pytest
+from hypothesis import given
+from hypothesis.strategies import booleans, builds, floats, integers, just, sampled_from
+
+from service.domain import leasing
+from service.domain.leasing import Departure, Held
+from service.domain.lifecycle import TRIAL_STEPS
+from trimtab.contract.leases import Completed, Failed, Outcome, Pruned, Verdict
+from trimtab.contract.studies import StudyState
+from trimtab.contract.trials import FailureKind, TrialState
+
+STUDY_STATES: tuple[StudyState, ...] = get_args(StudyState)
+FAILURES: tuple[FailureKind, ...] = get_args(FailureKind)
+UNWANTED: tuple[StudyState, ...] = ("cancelled", "deleting")
+WANTED: tuple[StudyState, ...] = tuple(s for s in STUDY_STATES if s not in UNWANTED)
+
+helds = builds(
+    Held,
+    kind=sampled_from(["trial", "final"]),
+    study_state=sampled_from(STUDY_STATES),
+    wall_time_over=booleans(),
+    crashes=integers(0, 5),
+    max_crashes=integers(1, 5),
+)
+outcomes = (
+    builds(Completed, value=floats(allow_nan=False, allow_infinity=False))
+    | just(Pruned())
+    | builds(Failed, error=sampled_from(FAILURES), retryable=booleans())
+)
+
+
+def a_held(state: StudyState = "active", **changes: object) -> Held:
+    facts = {"kind": "trial", "wall_time_over": False, "crashes": 0, "max_crashes": 3}
+    return Held(study_state=state, **(facts | changes))  # pyright: ignore[reportArgumentType] - facts by name
+
+
+@given(helds, outcomes, sampled_from(["drain", "paused"]))
+def test_every_departure_is_a_legal_step_and_whole(
+    held: Held, outcome: Outcome, reason: str
+) -> None:
+    departures = [
+        leasing.settled(held, outcome),
+        leasing.released(held, "drain" if reason == "drain" else "paused"),
+        leasing.expired(held),
+    ]
+    for departure in departures:
+        assert departure.state in TRIAL_STEPS["running"]
+        assert (departure.value is not None) == (departure.state == "completed")
+        assert departure.delay_s == 0 or departure.state == "queued"
+        assert departure.state not in ("failed", "cancelled") or departure.error_kind
+        assert departure.event(held.kind)
+
+
+@pytest.mark.parametrize("state", STUDY_STATES)
+@pytest.mark.parametrize("prune", [False, True])
+def test_the_studys_state_outranks_the_pruner(state: StudyState, prune: bool) -> None:
+    expected: Verdict = "stop" if prune else "continue"
+    if state in UNWANTED:
+        expected = "cancel"
+    elif state == "paused":
+        expected = "pause"
+    assert leasing.verdict(a_held(state), prune=prune) == expected
+
+
+@pytest.mark.parametrize("state", STUDY_STATES)
+def test_when_the_wall_time_is_over_a_trial_is_cancelled_and_a_final_evaluation_is_not(
+    state: StudyState,
+) -> None:
+    assert leasing.verdict(a_held(state, wall_time_over=True), prune=False) == "cancel"
+    final = a_held(state, wall_time_over=True, kind="final")
+    assert leasing.verdict(final, prune=False) == leasing.verdict(
+        a_held(state, kind="final"), prune=False
+    )
+
+
+@given(helds, floats(allow_nan=False, allow_infinity=False))
+def test_a_value_that_arrives_counts_whatever_the_study_became(
+    held: Held, value: float
+) -> None:
+    assert leasing.settled(held, Completed(value=value)) == Departure(
+        "completed", "completed", value=value
+    )
+
+
+@given(helds)
+def test_a_pruned_trial_is_pruned_whatever_the_study_became(held: Held) -> None:
+    assert leasing.settled(held, Pruned()) == Departure("pruned", "pruned")
+
+
+@given(helds, booleans())
+def test_a_cancelled_trial_is_no_failure_and_no_crash(held: Held, retryable: bool) -> None:
+    departure = leasing.settled(held, Failed(error="cancelled", retryable=retryable))
+    assert departure == Departure("cancelled", "cancelled", error_kind="cancelled")
+
+
+@given(helds, sampled_from([kind for kind in FAILURES if kind != "cancelled"]))
+def test_a_failure_that_is_final_ends_the_trial_with_its_kind_and_message(
+    held: Held, kind: FailureKind
+) -> None:
+    departure = leasing.settled(held, Failed(error=kind, message="why"))
+    assert departure == Departure("failed", "failed", error_kind=kind, error_message="why")
+
+
+@given(helds, sampled_from([kind for kind in FAILURES if kind != "cancelled"]))
+def test_a_retryable_failure_is_a_crash_as_silence_is(held: Held, kind: FailureKind) -> None:
+    failed = leasing.settled(held, Failed(error=kind, message="why", retryable=True))
+    silent = leasing.expired(held)
+    assert failed.crash
+    assert silent.crash
+    assert (failed.outcome, silent.outcome) == ("failed", "expired")
+    assert (failed.state, failed.delay_s) == (silent.state, silent.delay_s)
+
+
+@pytest.mark.parametrize("crashes", range(6))
+@pytest.mark.parametrize("max_crashes", range(1, 6))
+@pytest.mark.parametrize("kind", ["trial", "final"])
+def test_a_crash_is_retried_until_they_are_too_many(
+    kind: str, crashes: int, max_crashes: int
+) -> None:
+    departure = leasing.expired(a_held(kind=kind, crashes=crashes, max_crashes=max_crashes))
+    if crashes + 1 < max_crashes:
+        assert departure.state == "queued"
+        assert departure.delay_s == 5 * 2**crashes
+    else:
+        assert (departure.state, departure.error_kind) == ("failed", "poison")
+        assert f"after {crashes + 1} crashes" in str(departure.error_message)
+
+
+def test_the_back_off_doubles_up_to_five_minutes() -> None:
+    waits = [leasing.back_off_s(crashes) for crashes in range(10)]
+    assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300, 300]
+    assert leasing.back_off_s(10**6) == 300
+
+
+@pytest.mark.parametrize("state", UNWANTED)
+def test_nobody_retries_what_nobody_wants(state: StudyState) -> None:
+    for departure in (
+        leasing.expired(a_held(state)),
+        leasing.settled(a_held(state), Failed(error="crashed", retryable=True)),
+    ):
+        assert (departure.state, departure.error_kind) == ("cancelled", "cancelled")
+
+
+RELEASES: list[tuple[str, StudyState, str, TrialState]] = [
+    *(("trial", state, "drain", "queued") for state in WANTED),
+    *(("final", state, "drain", "queued") for state in WANTED),
+    *(("final", state, "paused", "queued") for state in WANTED),
+    *(("trial", state, "paused", "queued") for state in WANTED if state != "paused"),
+    ("trial", "paused", "paused", "paused"),
+    *((kind, state, reason, "cancelled") for kind in ("trial", "final") for state in UNWANTED for reason in ("drain", "paused")),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "state", "reason", "becomes"), RELEASES)
+def test_a_release_counts_no_crash_and_the_trial_becomes(
+    kind: str, state: StudyState, reason: str, becomes: TrialState
+) -> None:
+    held = a_held(state, kind=kind, crashes=2)
+    departure = leasing.released(held, "drain" if reason == "drain" else "paused")
+    assert departure.state == becomes
+    assert departure.outcome == ("drained" if reason == "drain" else "paused")
+    assert not departure.crash
+    assert departure.delay_s == 0
+
+
+@pytest.mark.parametrize("reason", ["drain", "paused"])
+def test_a_trial_given_back_after_the_wall_time_is_cancelled(reason: str) -> None:
+    held = a_held(wall_time_over=True)
+    departure = leasing.released(held, "drain" if reason == "drain" else "paused")
+    assert departure.state == "cancelled"
+
+
+def test_out_of_memory_is_told_to_optuna_as_pruned() -> None:
+    departure = leasing.settled(a_held(), Failed(error="oom"))
+    assert (departure.state, departure.optuna_state) == ("failed", "PRUNED")
+    assert leasing.settled(a_held(), Failed(error="diverged")).optuna_state == "FAIL"
+
+
+def test_an_event_is_named_by_what_became_of_it() -> None:
+    ends = {
+        "trial_completed": leasing.settled(a_held(), Completed(value=1.0)),
+        "trial_pruned": leasing.settled(a_held(), Pruned()),
+        "trial_failed": leasing.settled(a_held(), Failed(error="oom")),
+        "trial_cancelled": leasing.expired(a_held("cancelled")),
+        "trial_queued": leasing.released(a_held(), "drain"),
+        "trial_paused": leasing.released(a_held("paused"), "paused"),
+    }
+    for name, departure in ends.items():
+        assert departure.event("trial") == name
+        assert departure.event("final") == (
+            "final_settled" if departure.is_over else "final_queued"
+        )
