@@ -6,7 +6,6 @@ A small process that never imports torch: it renews leases and speaks for a runn
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,16 +17,14 @@ from trimtab.contract.leases import (
     Answer,
     Failed,
     Lease,
-    LeaseRequest,
-    Leases,
-    Release,
     Reports,
 )
 from trimtab.contract.workers import Registration, Worker
-from worker import attempt, checkpoints, spool
+from worker import attempt, checkpoints, claiming, spool
 from worker.attempt import Attempt
 from worker.backoff import Backoff
-from worker.inbox import Claimed, Drain, Inbox
+from worker.claiming import Claimer
+from worker.inbox import Drain, Inbox
 from worker.lease_keeper import Heartbeats, LeaseKeeper
 from worker.patience import Limits
 from worker.pipe_messages import Ready
@@ -41,15 +38,11 @@ CLAIM_WAIT_S = 20.0
 KEEP_COPIES_S = 24 * 3600.0
 
 
-class Verbs(attempt.Verbs, spool.Verbs, Heartbeats, Protocol):
+class Verbs(attempt.Verbs, spool.Verbs, claiming.Verbs, Heartbeats, Protocol):
     """What an agent needs of the client."""
 
     def register(self, registration: Registration, /) -> Worker:
         """Introduce a worker."""
-        ...
-
-    def claim(self, request: LeaseRequest, /) -> Leases:
-        """Ask for work."""
         ...
 
     def report(self, lease_id: UUID, reports: Reports, /) -> Answer:
@@ -87,7 +80,7 @@ class Agent:
         self._spool = Spool(plan.cache_dir / "spool", plan.server)
         self._runner = WarmRunner(plan.runner, self._inbox, self._leaving.is_set)
         self._worker: Worker | None = None
-        self._claim_id = uuid.uuid4()
+        self._claimer = Claimer(client, self._inbox, self._runner.take)
         self._busy_at = time.monotonic()
 
     @property
@@ -152,63 +145,22 @@ class Agent:
             log.info("%s works for %s on %s", self._plan.label, self._plan.server, ready.device)
 
     def _claim(self, worker: Worker) -> Lease | None:
-        """Ask for a trial. The claim's id changes only once it was answered, so that no lease is lost on the way."""
-        request = LeaseRequest(
-            worker_id=worker.worker_id, claim_id=self._claim_id, wait_s=self._claim_wait()
-        )
-        match self._answer(request):
-            case Leases(leases=leases):
-                self._claim_id = uuid.uuid4()
-                self._backoff.reset()
-                return next(iter(leases), None)
-            case problems.WorkerNotFound():
-                self._worker = None
-            case problems.Problem() as problem:
-                self._cope(problem)
-            case None:
-                pass
-        return None
+        try:
+            lease = self._claimer.claim(worker.worker_id, self._claim_wait())
+        except problems.WorkerNotFound:
+            self._worker = None
+            return None
+        except problems.Problem as problem:
+            self._cope(problem)
+            return None
+        self._backoff.reset()
+        return lease
 
     def _claim_wait(self) -> float:
         patience = self._plan.exit_when_idle_s
         if patience is None:
             return CLAIM_WAIT_S
         return max(0.0, min(CLAIM_WAIT_S, self._busy_at + patience - time.monotonic()))
-
-    def _answer(self, request: LeaseRequest) -> Leases | problems.Problem | None:
-        """Claim in a thread, so that a word to leave is heard meanwhile; None when something else came first."""
-        threading.Thread(target=self._ask, args=(request,), name="claim", daemon=True).start()
-        while True:
-            event = self._inbox.get(CLAIM_WAIT_S)
-            match event:
-                case Claimed(claim_id=request.claim_id, answer=answer):
-                    return answer
-                case Drain():
-                    self._give_back(request)
-                    return None
-                case None:
-                    pass
-                case _:
-                    self._runner.take(event)
-
-    def _ask(self, request: LeaseRequest) -> None:
-        try:
-            answer: Leases | problems.Problem = self._client.claim(request)
-        except problems.Problem as problem:
-            answer = problem
-        except Exception as error:  # noqa: BLE001 - or nobody would ever answer the main thread
-            answer = problems.Problem(f"{type(error).__name__}: {error}")
-        self._inbox.put(Claimed(request.claim_id, answer))
-
-    def _give_back(self, request: LeaseRequest) -> None:
-        """Release what the claim that we do not wait for may have got."""
-        try:
-            leases = self._client.claim(request.model_copy(update={"wait_s": 0.0})).leases
-        except problems.Problem as problem:
-            log.info("nothing could be given back: %s", problem)
-        else:
-            for lease in leases:
-                self._hand_back(lease)
 
     def _cope(self, problem: problems.Problem) -> None:
         """Rest if it may pass.
@@ -243,7 +195,7 @@ class Agent:
             # It was warm when we asked, but may have died while we waited for an answer.
             warm = self._runner.get()
             if warm is None:
-                self._hand_back(lease)
+                self._claimer.give_back(lease)
                 return
             work = self._attempt(lease, warm[0], keeper)
             begun.append(work)
@@ -269,12 +221,6 @@ class Agent:
             limits=self._plan.limits,
             renewed=keeper.renewed,
         )
-
-    def _hand_back(self, lease: Lease) -> None:
-        try:
-            self._client.release(lease.lease_id, Release(reason="drain"))
-        except problems.Problem as problem:
-            log.warning("a lease that was not begun could not be given back: %s", problem)
 
     # Last words
 

@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
-from uuid import UUID
 
 from trimtab.contract import problems
 from trimtab.contract.leases import (
@@ -18,8 +17,7 @@ from trimtab.contract.leases import (
     Report,
     Verdict,
 )
-from worker import checkpoints, reporter
-from worker.backoff import Backoff
+from worker import checkpoints, reporter, resuming, uploads
 from worker.inbox import Died, Drain, Event, Inbox, Lost, Said, Told
 from worker.lease_keeper import LOST
 from worker.patience import Limits, Patience
@@ -42,20 +40,8 @@ log = logging.getLogger(__name__)
 SEVERITY: tuple[Verdict, ...] = ("continue", "stop", "pause", "cancel")
 
 
-class Verbs(reporter.Verbs, Protocol):
+class Verbs(reporter.Verbs, resuming.Verbs, uploads.Verbs, Protocol):
     """What an attempt needs of the client."""
-
-    def upload(self, path: Path, sha256: str, /) -> None:
-        """Store a file's bytes."""
-        ...
-
-    def download(self, sha256: str, path: Path, /) -> Path:
-        """Fetch a file's bytes."""
-        ...
-
-    def checkpoint(self, lease_id: UUID, report: CheckpointReport, /) -> None:
-        """Record a training state."""
-        ...
 
 
 class Runner(Protocol):
@@ -130,7 +116,7 @@ class Attempt:
 
     def run(self) -> Delivery | None:
         """Train, or evaluate, until it ends, is put aside, is lost or dies."""
-        resume = self._fetch()
+        resume = resuming.fetch(self.lease, self._folder, self._client, self._rest)
         if self._ending is None:
             self._runner.send(RunTrial(lease=self.lease, folder=self._folder, resume=resume))
             self._patience.begin()
@@ -154,41 +140,15 @@ class Attempt:
         if why is not None:
             self._runner.kill(why)
 
-    # Where to begin
-
-    def _fetch(self) -> tuple[SavedState, ...]:
-        """Bring the recorded checkpoint here, and an earlier one to fall back on."""
-        wanted = self.lease.resume
-        if wanted is None:
-            return ()
-        newest = checkpoints.local_copy(self._folder, wanted)
-        backoff = Backoff()
-        while newest is None and self._ending is None:
-            try:
-                path = checkpoints.path_for(self._folder, wanted)
-                self._client.download(wanted.sha256, path)
-                newest = checkpoints.local_copy(self._folder, wanted)
-            except problems.Unavailable:
-                self._wait(backoff.next())
-            except (problems.Problem, OSError) as error:
-                log.warning(
-                    "%s: checkpoint of step %d is gone: %s", self.name, wanted.step, error
-                )
-                break
-        if self.lease.kind == "final":
-            # Another epoch's weights would be another model.
-            return () if newest is None else (newest,)
-        found = (newest, checkpoints.earlier(self._folder, wanted))
-        return tuple(state for state in found if state is not None)
-
-    def _wait(self, seconds: float) -> None:
+    def _rest(self, seconds: float) -> bool:
+        """Wait for a service that is away, before the runner has begun; false when the attempt ends here."""
         event = self._inbox.get(seconds)
-        if event is None:
-            return
-        self._take(event)
+        if event is not None:
+            self._take(event)
         if self._draining or self._lost:
-            # The runner has not begun: there is nothing to put aside.
+            # There is nothing to put aside.
             self._ending = Release(reason="drain")
+        return self._ending is None
 
     # What happens
 

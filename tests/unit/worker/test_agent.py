@@ -178,6 +178,28 @@ def test_a_trial_whose_checkpoint_is_gone_begins_afresh(
     assert steps(service) == [0, 1, 2, 3, 4]
 
 
+def test_a_checkpoint_is_waited_for_while_the_service_is_away(
+    service: ScriptedService, start: Start
+) -> None:
+    service.refusals["download"] = problems.Unavailable()
+    service.leases.append(a_lease(epochs=5, resume=a_checkpoint(service, 3, 0.97)))
+    start()
+    service.wait_for(lambda: bool(service.refused))
+    service.refusals.clear()
+    service.wait_for(lambda: bool(service.of("outcome")))
+    assert steps(service) == [4]
+
+
+def test_leaving_does_not_wait_for_a_checkpoint(service: ScriptedService, start: Start) -> None:
+    service.refusals["download"] = problems.Unavailable()
+    service.leases.append(a_lease(epochs=5, resume=a_checkpoint(service, 3, 0.97)))
+    agent = start()
+    service.wait_for(lambda: bool(service.refused))
+    agent.leave()
+    service.wait_for(lambda: bool(service.of("release")))
+    assert not service.of("reports")
+
+
 def test_a_final_lease_uploads_the_model_that_its_outcome_names(
     service: ScriptedService, start: Start
 ) -> None:

@@ -1,0 +1,110 @@
+from dataclasses import dataclass
+
+import pytest
+
+from worker.patience import Limits, Patience
+
+
+@dataclass
+class Clock:
+    """Time that passes when told to."""
+
+    now: float = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def patience(clock: Clock) -> Patience:
+    patience = Patience(Limits(stall_s=300, grace_s=20), clock)
+    patience.begin()
+    return patience
+
+
+def test_a_silent_runner_is_given_up_after_the_stall_time(
+    patience: Patience, clock: Clock
+) -> None:
+    clock.now += 299
+    assert patience.verdict() is None
+    assert patience.is_moving()
+    clock.now += 1
+    assert not patience.is_moving()
+    failure = patience.verdict()
+    assert failure is not None
+    assert (failure.error, failure.retryable) == ("stalled", True)
+
+
+def test_a_sign_of_life_begins_the_wait_anew(patience: Patience, clock: Clock) -> None:
+    clock.now += 299
+    patience.moved()
+    assert patience.seconds_left() == 300
+
+
+def test_a_slow_epoch_earns_ten_times_its_own_length(patience: Patience, clock: Clock) -> None:
+    clock.now += 100
+    patience.epoch_done()
+    patience.begin()
+    assert patience.seconds_left() == 1000
+    clock.now += 5
+    patience.epoch_done()
+    patience.begin()
+    assert patience.seconds_left() == 1000
+
+
+def test_signs_of_life_within_an_epoch_do_not_shorten_it(
+    patience: Patience, clock: Clock
+) -> None:
+    for _ in range(10):
+        clock.now += 40
+        patience.moved()
+    patience.epoch_done()
+    patience.begin()
+    assert patience.seconds_left() == 4000
+
+
+def test_leaving_waits_for_half_of_the_grace_and_no_longer(
+    patience: Patience, clock: Clock
+) -> None:
+    patience.leave_soon()
+    assert patience.seconds_left() == 10
+    clock.now += 5
+    patience.leave_soon()
+    patience.moved()
+    assert patience.seconds_left() == 5
+    clock.now += 5
+    assert patience.verdict() is not None
+
+
+def test_a_kill_is_given_time_before_the_next(patience: Patience, clock: Clock) -> None:
+    clock.now += 300
+    assert patience.verdict() is not None
+    assert patience.verdict() is None
+
+
+def test_what_the_agent_itself_slept_is_not_held_against_the_runner(
+    patience: Patience, clock: Clock
+) -> None:
+    clock.now += 3600
+    patience.overslept(3590)
+    assert patience.verdict() is None
+    assert patience.seconds_left() == 290
+
+
+def test_an_ordinary_delay_is_no_sleep(patience: Patience, clock: Clock) -> None:
+    clock.now += 300
+    patience.overslept(0.2)
+    assert patience.verdict() is not None
+
+
+def test_an_attempt_that_needs_no_runner_any_more_moves(
+    patience: Patience, clock: Clock
+) -> None:
+    patience.end()
+    clock.now += 3600
+    assert patience.is_moving()

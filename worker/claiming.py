@@ -1,0 +1,100 @@
+"""Asking for work without ever losing what was granted."""
+
+import logging
+import threading
+import uuid
+from collections.abc import Callable
+from typing import Protocol
+from uuid import UUID
+
+from trimtab.contract import problems
+from trimtab.contract.leases import Lease, LeaseRequest, Leases, Release
+from worker.inbox import Claimed, Drain, Event, Inbox
+
+log = logging.getLogger(__name__)
+
+LOOK_EVERY_S = 20.0
+
+
+class Verbs(Protocol):
+    """What claiming needs of the client."""
+
+    def claim(self, request: LeaseRequest, /) -> Leases:
+        """Ask for work."""
+        ...
+
+    def release(self, lease_id: UUID, release: Release, /) -> None:
+        """Give a trial back."""
+        ...
+
+
+class Claimer:
+    """Claims one lease at a time.
+
+    Args:
+        client: the service.
+        inbox: where the answer comes in, and the word to leave.
+        heed: is given every other event that comes meanwhile.
+    """
+
+    def __init__(self, client: Verbs, inbox: Inbox, heed: Callable[[Event], None]) -> None:
+        self._client = client
+        self._inbox = inbox
+        self._heed = heed
+        self._claim_id = uuid.uuid4()
+
+    def claim(self, worker_id: UUID, wait_s: float) -> Lease | None:
+        """Ask for a trial; None when there is none, or the agent was told to leave.
+
+        The claim's id changes only once it was answered, so that a lease whose answer was lost is given again.
+
+        Raises:
+            problems.Problem: the service refuses, or is away.
+        """
+        request = LeaseRequest(worker_id=worker_id, claim_id=self._claim_id, wait_s=wait_s)
+        threading.Thread(target=self._ask, args=(request,), name="claim", daemon=True).start()
+        answer = self._answer(request)
+        if isinstance(answer, problems.Problem):
+            raise answer
+        self._claim_id = uuid.uuid4()
+        return next(iter(answer.leases), None)
+
+    def give_back(self, lease: Lease) -> None:
+        """Release a lease that was not begun."""
+        try:
+            self._client.release(lease.lease_id, Release(reason="drain"))
+        except problems.Problem as problem:
+            log.warning("a lease that was not begun could not be given back: %s", problem)
+
+    def _ask(self, request: LeaseRequest) -> None:
+        """Claim in a thread, so that the main one hears a word to leave meanwhile."""
+        try:
+            answer: Leases | problems.Problem = self._client.claim(request)
+        except problems.Problem as problem:
+            answer = problem
+        except Exception as error:  # noqa: BLE001 - or nobody would ever answer the main thread
+            answer = problems.Problem(f"{type(error).__name__}: {error}")
+        self._inbox.put(Claimed(request.claim_id, answer))
+
+    def _answer(self, request: LeaseRequest) -> Leases | problems.Problem:
+        while True:
+            match self._inbox.get(LOOK_EVERY_S):
+                case Claimed(claim_id=request.claim_id, answer=answer):
+                    return answer
+                case Drain():
+                    self._abandon(request)
+                    return Leases(leases=())
+                case None:
+                    pass
+                case event:
+                    self._heed(event)
+
+    def _abandon(self, request: LeaseRequest) -> None:
+        """Release what the claim that we do not wait for may have got: a repeat of it says what that is."""
+        try:
+            leases = self._client.claim(request.model_copy(update={"wait_s": 0.0})).leases
+        except problems.Problem as problem:
+            log.info("nothing could be given back: %s", problem)
+        else:
+            for lease in leases:
+                self.give_back(lease)
