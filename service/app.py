@@ -23,8 +23,7 @@ from service.housekeeping import Readiness
 from service.pages.dashboard import Dispatcher, optuna_dashboard
 from service.sampling import Sampling
 from service.settings import Settings
-from service.storage import bell, engine, optuna_view
-from service.storage import events as event_rows
+from service.storage import bell, engine, history, optuna_view
 from service.storage.artifacts import Folder
 from service.storage.engine import Database
 from service.use_cases import health as health_rules
@@ -124,7 +123,7 @@ async def _lifespan(
 def _sampling(database: Database) -> Sampling:
     def read(study_id: int, cursor: Cursor | None) -> Changes:
         with database.statements() as connection:
-            return event_rows.changes(connection, study_id, cursor)
+            return history.changes(connection, study_id, cursor)
 
     return Sampling(read, time.monotonic)
 

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from service.domain.facts import Changes, Cursor
 from service.sampling import Sampling
-from service.storage import events, workers
+from service.storage import history, workers
 from service.storage.artifacts import Folder
 from service.storage.engine import Database
 from service.use_cases.context import Context
@@ -18,7 +18,7 @@ def a_context(database: Database, artifacts: Path) -> Context:
 
     def read(study_id: int, cursor: Cursor | None) -> Changes:
         with database.statements() as connection:
-            return events.changes(connection, study_id, cursor)
+            return history.changes(connection, study_id, cursor)
 
     return Context(database, Sampling(read, time.monotonic), Folder(artifacts))
 
