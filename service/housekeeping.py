@@ -8,7 +8,7 @@ import structlog
 
 from service.storage import schema
 from service.storage.schema import SchemaTooNew
-from service.use_cases import expiry
+from service.use_cases import expiry, reconciling
 from service.use_cases.context import Context
 from trimtab.contract.problems import Problem
 
@@ -49,6 +49,7 @@ def keep(
     while not stop.wait(pause_s):
         try:
             swept = expiry.sweep(context, every_s)
+            repaired = reconciling.reconcile(context)
         except Problem as error:
             log.warning("sweep_failed", detail=error.detail)
         except Exception:
@@ -58,3 +59,5 @@ def keep(
             counts = {"expired": swept.expired, "extended": swept.extended, "held": swept.held}
             if any(counts.values()):
                 log.info("leases_swept", **counts)
+            if repaired:
+                log.warning("optuna_tables_repaired", count=repaired)

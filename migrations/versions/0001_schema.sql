@@ -145,9 +145,10 @@ CREATE TABLE trimtab.idempotency (
 
 -- One row, locked by the replica that sweeps.
 CREATE TABLE trimtab.sweeper (
-    only_row   boolean PRIMARY KEY DEFAULT true CHECK (only_row),
-    swept_at   timestamptz NOT NULL DEFAULT trimtab.now(),  -- by any replica: an older time than usual was an outage
-    held_since timestamptz                                  -- when a mass expiry was first held back
+    only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
+    swept_at      timestamptz NOT NULL DEFAULT trimtab.now(),  -- by any replica: an older time than usual was an outage
+    held_since    timestamptz,                                 -- when a mass expiry was first held back
+    reconciled_at timestamptz NOT NULL DEFAULT trimtab.now()   -- when Optuna's tables were last compared with ours
 );
 INSERT INTO trimtab.sweeper DEFAULT VALUES;
 
@@ -162,5 +163,5 @@ BEGIN
     RETURN NULL;
 END $$;
 CREATE TRIGGER ring AFTER INSERT ON trimtab.events FOR EACH ROW
-    WHEN (NEW.kind IN ('study_created', 'study_resumed', 'study_finalising', 'trial_queued', 'final_queued'))
+    WHEN (NEW.kind IN ('study_created', 'study_resumed', 'study_finalising', 'trial_queued', 'final_queued', 'crash_refunded'))
     EXECUTE FUNCTION trimtab.ring();

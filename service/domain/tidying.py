@@ -7,6 +7,7 @@ likelier than the death of them all, so they get one more time to live, once
 https://kubernetes.io/docs/concepts/architecture/nodes/#rate-limits-on-eviction).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 SHORTEST_SILENCE_S = 1.0
@@ -14,6 +15,17 @@ SHORTEST_SILENCE_S = 1.0
 FEWEST_OF_A_MASS = 4
 SWEEPS_PER_LEASE = 4
 """So often is a lease looked at in its time to live, so that the pause between two sweeps is no outage."""
+
+
+CRASHES_OF_A_BAD_WORKER = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How one attempt of a worker ended."""
+
+    trial_id: int
+    crashed: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,3 +70,15 @@ def pause_s(running: Running, longest_s: float) -> float:
     if running.shortest_ttl_s is None:
         return longest_s
     return min(longest_s, running.shortest_ttl_s / SWEEPS_PER_LEASE)
+
+
+def fails_everything(newest: Sequence[Ended], *, others_succeed: bool) -> bool:
+    """Whether it is the worker that fails, not its trials: its newest attempts, at different trials, all crashed.
+
+    Args:
+        newest: how the worker's newest attempts ended, at least the last three.
+        others_succeed: whether another worker has completed or pruned a trial meanwhile; otherwise it may be the study.
+    """
+    last = newest[:CRASHES_OF_A_BAD_WORKER]
+    trials = {ended.trial_id for ended in last if ended.crashed}
+    return others_succeed and len(trials) == CRASHES_OF_A_BAD_WORKER

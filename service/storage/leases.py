@@ -153,13 +153,14 @@ WITH t AS (
     UPDATE trimtab.trials t SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl)
     FROM trimtab.studies s
     WHERE t.lease_id = :lease_id AND t.state = 'running' AND s.study_id = t.study_id
+      AND NOT EXISTS (SELECT FROM trimtab.workers q WHERE q.worker_id = t.worker_id AND q.state = 'quarantined')
     RETURNING t.worker_id)
 UPDATE trimtab.workers w SET last_seen = trimtab.now() FROM t WHERE w.worker_id = t.worker_id
 RETURNING 1""")
 
 
 def renew(connection: Connection, lease_id: UUID) -> bool:
-    """Extend the lease by its full time to live. False: the lease is lost.
+    """Extend the lease by its full time to live. False: the lease is lost, or its holder in quarantine.
 
     A lease past its time that nobody has taken yet is still good: expiry permits to revoke, it does not revoke.
     """

@@ -1,10 +1,13 @@
-"""The sweeper's own row, and what it looks at before it revokes anything."""
+"""The sweeper's own row, what it looks at before it revokes anything, and the repair of Optuna's tables."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from sqlalchemy import Connection, text
 
+from service.domain.lifecycle import TRIAL_STEPS, optuna_state
 from service.domain.tidying import Running
+from trimtab.contract.trials import FailureKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,3 +62,95 @@ def running(connection: Connection) -> Running:
             FROM trimtab.trials t JOIN trimtab.studies s USING (study_id) WHERE t.state = 'running'""")
     ).one()
     return Running(*row)
+
+
+def take_turn_to_reconcile(connection: Connection, every_s: float) -> bool:
+    """Whether it is time to compare Optuna's tables with ours, and this replica's turn."""
+    row = connection.execute(
+        text("""
+            UPDATE trimtab.sweeper SET reconciled_at = trimtab.now()
+            WHERE reconciled_at < trimtab.now() - make_interval(secs => :every_s) RETURNING 1"""),
+        {"every_s": every_s},
+    ).one_or_none()
+    return row is not None
+
+
+def _mapping() -> str:
+    """The lifecycle's word for each trial, as SQL: kinds with a word of their own first."""
+    special = [
+        f"WHEN t.state = '{state}' AND t.error_kind = '{kind}' THEN '{optuna_state(state, kind)}'"
+        for state in TRIAL_STEPS
+        for kind in get_args(FailureKind)
+        if optuna_state(state, kind) != optuna_state(state)
+    ]
+    general = [
+        f"WHEN t.state = '{state}' THEN '{optuna_state(state)}'" for state in TRIAL_STEPS
+    ]
+    return "CASE " + " ".join([*special, *general]) + " END"
+
+
+_WANTED = _mapping()
+
+
+def lock_disagreeing(connection: Connection, limit: int = 100) -> list[int]:
+    """Lock trials whose state in Optuna's tables is not what ours says; returns their ids."""
+    rows = connection.execute(
+        text(f"""
+            SELECT t.trial_id FROM trimtab.trials t
+            JOIN trimtab.studies s USING (study_id) JOIN public.trials p USING (trial_id)
+            WHERE t.kind = 'trial' AND s.state NOT IN ('done', 'cancelled') AND p.state::text <> {_WANTED}
+            ORDER BY t.trial_id LIMIT :limit FOR UPDATE OF t SKIP LOCKED"""),
+        {"limit": limit},
+    )
+    return list(rows.scalars())
+
+
+def repair(connection: Connection, trial_id: int) -> bool:
+    """Make Optuna's row of one trial say what ours says; False when it does already.
+
+    The caller holds our row, and this statement sees what was committed before that.
+    """
+    row = connection.execute(
+        text(f"""
+            WITH was AS (
+                SELECT p.state::text AS optuna, {_WANTED} AS wanted, t.*
+                FROM public.trials p JOIN trimtab.trials t USING (trial_id)
+                WHERE p.trial_id = :trial_id AND t.kind = 'trial' AND p.state::text <> {_WANTED}),
+            optuna AS (
+                UPDATE public.trials p
+                SET state = CAST(was.wanted AS public.trialstate),
+                    datetime_complete = was.ended_at AT TIME ZONE 'UTC'
+                FROM was WHERE p.trial_id = was.trial_id),
+            dropped AS (
+                DELETE FROM public.trial_values v USING was
+                WHERE v.trial_id = was.trial_id AND was.state <> 'completed'),
+            stored AS (
+                INSERT INTO public.trial_values AS v (trial_id, objective, value, value_type)
+                SELECT trial_id, 0, value, 'FINITE' FROM was WHERE state = 'completed'
+                ON CONFLICT (trial_id, objective) DO UPDATE SET value = excluded.value, value_type = 'FINITE')
+            INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
+            SELECT study_id, trial_id, number, fence, 'trial_repaired', jsonb_build_object('was', optuna, 'is', wanted)
+            FROM was RETURNING 1"""),
+        {"trial_id": trial_id},
+    ).one_or_none()
+    return row is not None
+
+
+def fail_orphans(connection: Connection, older_than_s: float) -> int:
+    """End what others began in our studies and left running; returns how many."""
+    return connection.execute(
+        text("""
+            WITH p AS (
+                UPDATE public.trials p SET state = 'FAIL', datetime_complete = trimtab.now() AT TIME ZONE 'UTC'
+                FROM trimtab.studies s
+                WHERE p.study_id = s.study_id AND p.state = 'RUNNING'
+                  AND p.datetime_start < trimtab.now() AT TIME ZONE 'UTC' - make_interval(secs => :older_than_s)
+                  AND NOT EXISTS (SELECT FROM trimtab.trials t WHERE t.trial_id = p.trial_id)
+                RETURNING p.trial_id, p.study_id, p.number),
+            attributes AS (
+                INSERT INTO public.trial_system_attributes (trial_id, key, value_json)
+                SELECT trial_id, 'trimtab:orphan', 'true' FROM p)
+            INSERT INTO trimtab.events (study_id, kind, body)
+            SELECT study_id, 'orphan_failed', jsonb_build_object('optuna_number', number) FROM p"""),
+        {"older_than_s": older_than_s},
+    ).rowcount

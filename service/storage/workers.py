@@ -1,11 +1,13 @@
 """Workers in SQL."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from service.domain.tidying import Ended
 from service.storage.statements import Statement
 from trimtab.contract.workers import Registration, WorkerState
 
@@ -54,12 +56,13 @@ class Claimant:
     capacity: int
     running: int
     is_quiet: bool
+    is_quarantined: bool
 
 
 _CLAIMANT = Statement("""
 SELECT w.capacity,
        (SELECT count(*) FROM trimtab.trials t WHERE t.worker_id = w.worker_id AND t.state = 'running'),
-       w.last_seen < trimtab.now() - interval '10 seconds'
+       w.last_seen < trimtab.now() - interval '10 seconds', w.state = 'quarantined'
 FROM trimtab.workers w WHERE w.worker_id = :worker_id""")
 
 
@@ -88,3 +91,79 @@ def newest(connection: Connection, limit: int = 1000) -> list[WorkerRow]:
         {"limit": limit},
     ).all()
     return [WorkerRow(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Conduct:
+    """How a worker's newest attempts ended, the newest first; the leases are of those attempts."""
+
+    worker_id: UUID
+    newest: tuple[Ended, ...]
+    leases: tuple[UUID, ...]
+    others_succeed: bool
+
+
+def conduct(connection: Connection, lease_id: UUID, count: int) -> Conduct | None:
+    """Look at the last `count` attempts of the worker that held this lease, and whether others got on meanwhile.
+
+    None when nothing is known of the lease any more.
+    """
+    rows = connection.execute(
+        text("""
+            WITH newest AS (
+                SELECT a.* FROM trimtab.attempts a
+                WHERE a.worker_id = (SELECT worker_id FROM trimtab.attempts WHERE lease_id = :lease_id)
+                  AND a.ended_at IS NOT NULL
+                ORDER BY a.ended_at DESC LIMIT :count)
+            SELECT worker_id, lease_id, trial_id,
+                   outcome = 'expired' OR outcome = 'failed' AND (became = 'queued' OR error_kind = 'poison') AS crashed,
+                   EXISTS (SELECT FROM trimtab.attempts o
+                           WHERE o.worker_id <> newest.worker_id AND o.outcome IN ('completed', 'pruned')
+                             AND o.ended_at >= (SELECT min(started_at) FROM newest)) AS others_succeed
+            FROM newest ORDER BY ended_at DESC"""),
+        {"lease_id": lease_id, "count": count},
+    ).all()
+    if not rows:
+        return None
+    return Conduct(
+        rows[0].worker_id,
+        tuple(Ended(row.trial_id, row.crashed) for row in rows),
+        tuple(row.lease_id for row in rows),
+        rows[0].others_succeed,
+    )
+
+
+def quarantine(connection: Connection, worker_id: UUID, refunded: Sequence[UUID]) -> bool:
+    """Give the worker nothing more, and take back the crashes of these leases, whose trials may be claimed at once.
+
+    False: it was in quarantine already. A trial that has ended meanwhile stays as it is.
+    """
+    row = connection.execute(
+        text("""
+            WITH w AS (
+                UPDATE trimtab.workers SET state = 'quarantined'
+                WHERE worker_id = :worker_id AND state <> 'quarantined' RETURNING worker_id, label),
+            refunded AS (
+                UPDATE trimtab.trials t SET crashes = t.crashes - 1, not_before = trimtab.now()
+                FROM w, trimtab.attempts a
+                WHERE a.lease_id = ANY(:refunded) AND t.trial_id = a.trial_id AND t.kind = a.kind
+                  AND t.state IN ('queued', 'running', 'paused')
+                RETURNING t.study_id, t.trial_id, t.kind, t.number, a.fence, w.label),
+            events AS (
+                INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
+                SELECT study_id, trial_id, number, fence, 'crash_refunded',
+                       jsonb_build_object('worker', label, 'lease_kind', kind) FROM refunded)
+            SELECT 1 FROM w"""),
+        {"worker_id": worker_id, "refunded": list(refunded)},
+    ).one_or_none()
+    return row is not None
+
+
+def is_quarantined(connection: Connection, lease_id: UUID) -> bool:
+    """Whether the worker that was given this lease is in quarantine."""
+    return connection.execute(
+        text("""
+            SELECT EXISTS (SELECT FROM trimtab.attempts JOIN trimtab.workers w USING (worker_id)
+                           WHERE lease_id = :lease_id AND w.state = 'quarantined')"""),
+        {"lease_id": lease_id},
+    ).scalar_one()

@@ -9,7 +9,7 @@ from service.use_cases import studies
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract.leases import Checkpoint, Lease, LeaseRequest, Leases
-from trimtab.contract.problems import WorkerBusy, WorkerNotFound
+from trimtab.contract.problems import WorkerBusy, WorkerNotFound, WorkerQuarantined
 from trimtab.contract.studies import StudyDocument
 
 
@@ -18,6 +18,7 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
 
     Raises:
         WorkerNotFound: the worker never registered here.
+        WorkerQuarantined: it fails everything.
         WorkerBusy: it holds as many leases as it registered for.
     """
     rows = again(lambda: _claim(context, request))
@@ -48,6 +49,8 @@ def _claim(context: Context, request: LeaseRequest) -> list[leases.LeaseRow]:
 def _known(worker: workers.Claimant | None) -> workers.Claimant:
     if worker is None:
         raise WorkerNotFound
+    if worker.is_quarantined:
+        raise WorkerQuarantined
     return worker
 
 

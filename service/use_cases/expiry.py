@@ -6,7 +6,7 @@ from service.domain import leasing
 from service.domain import tidying as rules
 from service.storage import leases, tidying
 from service.storage import studies as study_rows
-from service.use_cases import studies
+from service.use_cases import quarantine, studies
 from service.use_cases.context import Context
 
 BATCH = 100
@@ -64,4 +64,5 @@ def _revoke_some(context: Context) -> int:
             leases.leave(connection, lease.lease_id, departure, lease.held.kind)
     for lease in expired:
         context.sampling.touch(lease.study_id)
+        quarantine.judge(context, lease.lease_id)
     return len(expired)

@@ -9,9 +9,9 @@ from typing import NoReturn
 from uuid import UUID
 
 from service.domain import leasing
-from service.storage import artifacts, leases
+from service.storage import artifacts, leases, workers
 from service.storage import studies as study_rows
-from service.use_cases import reports, studies
+from service.use_cases import quarantine, reports, studies
 from service.use_cases.context import Context
 from trimtab.contract.leases import (
     Answer,
@@ -32,6 +32,7 @@ from trimtab.contract.problems import (
     LeaseNotFound,
     Problem,
     ResultConflict,
+    WorkerQuarantined,
 )
 from trimtab.contract.studies import FinalScores
 
@@ -54,10 +55,13 @@ def heartbeat(context: Context, lease_id: UUID) -> Answer:
 
     Raises:
         LeaseNotFound, LeaseLost: the caller does not hold this lease.
+        WorkerQuarantined: its worker is given nothing more, and keeps nothing.
     """
     with context.database.statements() as connection:
         facts = _live(leases.read(connection, lease_id))
         if not leases.renew(connection, lease_id):
+            if workers.is_quarantined(connection, lease_id):
+                raise WorkerQuarantined
             raise _lost(context, lease_id)
     return Answer(verdict=leasing.verdict(facts.held, prune=False), ttl_s=facts.ttl_s)
 
@@ -131,6 +135,8 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
             )
         if final is not None:
             study_rows.set_final(connection, facts.study_id, final.model_dump(mode="json"))
+    if departure.crash:
+        quarantine.judge(context, lease_id)
     studies.follow(context, facts.study_name)
     return Settled(state=departure.state)
 

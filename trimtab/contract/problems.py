@@ -5,7 +5,8 @@ answers with `application/problem+json` (RFC 9457) and the client raises the sam
 
     Problem
     ├── BadRequest: MalformedJson, DuplicateKey, BadHost
-    ├── Unauthorized, Forbidden
+    ├── Unauthorized
+    ├── Forbidden: WorkerQuarantined
     ├── NotFound: StudyNotFound, TrialNotFound, WorkerNotFound, LeaseNotFound, ArtifactNotFound, NoCompletedTrial, NoModel
     ├── MethodNotAllowed
     ├── Conflict: StudyExists, StudyNotActive, StudyNotIdle, LeaseLost, StepConflict, ResultConflict, WorkerBusy,
@@ -99,6 +100,10 @@ class Unauthorized(Problem):
 
 class Forbidden(Problem):
     """This is not allowed here."""
+
+
+class WorkerQuarantined(Forbidden):
+    """Everything that this worker tried of late crashed, while others succeeded: mend its machine, then start it again."""
 
 
 class NotFound(Problem):
@@ -246,6 +251,7 @@ TABLE: Mapping[type[Problem], Row] = {
     BadHost: Row("bad-host", "Bad Host header", 400),
     Unauthorized: Row("unauthorized", "Unauthorized", 401),
     Forbidden: Row("forbidden", "Forbidden", 403),
+    WorkerQuarantined: Row("worker-quarantined", "Worker quarantined", 403),
     NotFound: Row("not-found", "Not found", 404),
     StudyNotFound: Row("study-not-found", "Study not found", 404),
     TrialNotFound: Row("trial-not-found", "Trial not found", 404),

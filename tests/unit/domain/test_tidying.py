@@ -5,8 +5,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.tidying import (
+    Ended,
     Running,
     amnesty_below_ttl_s,
+    fails_everything,
     holds_back,
     pause_s,
 )
@@ -55,3 +57,26 @@ def test_a_mass_expiry_is_held_back_for_one_more_lease_and_no_longer() -> None:
 def test_where_nothing_runs_the_next_sweep_has_time() -> None:
     assert pause_s(running(0, 0), 5.0) == 5.0
     assert pause_s(running(2, 0, ttl_s=2.0), 5.0) == 0.5
+
+
+CRASHES = [Ended(1, True), Ended(2, True), Ended(3, True)]
+
+
+def test_a_worker_whose_last_three_trials_crashed_fails_everything_if_others_succeed() -> None:
+    assert fails_everything(CRASHES, others_succeed=True)
+    assert not fails_everything(CRASHES, others_succeed=False)
+
+
+def test_one_trial_that_crashes_everywhere_is_not_the_workers_fault() -> None:
+    assert not fails_everything([Ended(1, True)] * 3, others_succeed=True)
+
+
+def test_a_success_among_the_last_three_clears_a_worker() -> None:
+    for position in range(3):
+        newest = [*CRASHES]
+        newest[position] = Ended(9, False)
+        assert not fails_everything(newest, others_succeed=True)
+
+
+def test_two_crashes_are_too_few() -> None:
+    assert not fails_everything(CRASHES[:2], others_succeed=True)
