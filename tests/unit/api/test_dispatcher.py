@@ -34,7 +34,7 @@ def reached(method: str, path: str, *, is_ready: bool = True) -> str:
         return answering(type(problem).__name__)
 
     dispatcher = Dispatcher(answering("api"), check, lambda: answering("dashboard"), refuse)
-    scope = {"type": "http", "method": method, "path": path, "headers": []}
+    scope: dict[str, Any] = {"type": "http", "method": method, "path": path, "headers": []}
     asyncio.run(dispatcher(scope, None, None))  # pyright: ignore[reportArgumentType] - nobody speaks
     (name,) = answered
     return name
@@ -81,11 +81,15 @@ def test_the_dashboard_is_made_once_and_on_first_use() -> None:
     assert made == []
 
     async def look() -> None:
+        async def receive() -> Any:
+            return {"type": "http.disconnect"}
+
         async def send(_message: Any) -> None:
             pass
 
-        scope = {"type": "http", "method": "GET", "path": "/dashboard", "headers": []}
-        await asyncio.gather(*(dispatcher(scope, send, send) for _ in range(3)))
+        scope: dict[str, Any] = {"type": "http", "method": "GET", "path": "/dashboard"}
+        scope["headers"] = []
+        await asyncio.gather(*(dispatcher(scope, receive, send) for _ in range(3)))
 
     asyncio.run(look())
     assert made == [1]
