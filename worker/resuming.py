@@ -47,15 +47,15 @@ def _bring(
     wanted: Checkpoint, folder: Path, client: Verbs, rest: Callable[[float], bool]
 ) -> SavedState | None:
     backoff = Backoff()
-    while True:
-        newest = checkpoints.local_copy(folder, wanted)
-        if newest is not None:
-            return newest
+    here = checkpoints.local_copy(folder, wanted)
+    while here is None:
         try:
             client.download(wanted.sha256, checkpoints.path_for(folder, wanted))
+            return checkpoints.local_copy(folder, wanted)
         except problems.Unavailable:
             if not rest(backoff.next()):
                 return None
         except (problems.Problem, OSError) as error:
             log.warning("the checkpoint after step %d is gone: %s", wanted.step, error)
             return None
+    return here

@@ -1,0 +1,101 @@
+import hashlib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.support.leases import a_lease
+from trimtab.contract import problems
+from trimtab.contract.leases import Checkpoint
+from worker import checkpoints, resuming
+
+
+@dataclass
+class Service:
+    """Has some artifacts, once it is there."""
+
+    artifacts: dict[str, bytes] = field(default_factory=dict[str, bytes])
+    absent_for: int = 0
+
+    def download(self, sha256: str, path: Path) -> Path:
+        if self.absent_for:
+            self.absent_for -= 1
+            raise problems.Unreachable
+        if sha256 not in self.artifacts:
+            raise problems.ArtifactNotFound
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(self.artifacts[sha256])
+        return path
+
+
+def a_checkpoint(step: int) -> tuple[Checkpoint, bytes]:
+    content = f"after {step}".encode()
+    sha256 = hashlib.sha256(content).hexdigest()
+    return Checkpoint(step=step, sha256=sha256, bytes=len(content)), content
+
+
+def saved(folder: Path, step: int) -> None:
+    def fill(path: Path) -> None:
+        path.write_bytes(f"after {step}".encode())
+
+    checkpoints.save(folder, step, fill)
+
+
+def test_a_recorded_checkpoint_is_brought_here(tmp_path: Path) -> None:
+    wanted, content = a_checkpoint(4)
+    service = Service({wanted.sha256: content})
+    (state,) = resuming.fetch(
+        a_lease(resume=wanted), tmp_path / "t" / "1", service, lambda _: True
+    )
+    assert (state.step, state.path.read_bytes()) == (4, content)
+
+
+def test_a_copy_on_this_machine_needs_no_download(tmp_path: Path) -> None:
+    wanted, _ = a_checkpoint(4)
+    saved(tmp_path / "t" / "1", 4)
+    (state,) = resuming.fetch(
+        a_lease(resume=wanted), tmp_path / "t" / "2", Service(), lambda _: True
+    )
+    assert state.step == 4
+
+
+def test_a_lost_checkpoint_is_replaced_by_the_one_before(tmp_path: Path) -> None:
+    wanted, _ = a_checkpoint(4)
+    saved(tmp_path / "t" / "1", 3)
+    (state,) = resuming.fetch(
+        a_lease(resume=wanted), tmp_path / "t" / "2", Service(), lambda _: True
+    )
+    assert state.step == 3
+
+
+def test_a_final_evaluation_never_takes_another_epochs_weights(tmp_path: Path) -> None:
+    wanted, _ = a_checkpoint(4)
+    saved(tmp_path / "t" / "1", 3)
+    lease = a_lease(kind="final", resume=wanted)
+    assert resuming.fetch(lease, tmp_path / "t" / "2", Service(), lambda _: True) == ()
+
+
+def test_bytes_that_are_not_those_recorded_are_not_taken(tmp_path: Path) -> None:
+    wanted, _ = a_checkpoint(4)
+    service = Service({wanted.sha256: b"other bytes"})
+    lease = a_lease(resume=wanted)
+    assert resuming.fetch(lease, tmp_path / "t" / "1", service, lambda _: True) == ()
+
+
+def test_a_service_that_is_away_is_waited_for(tmp_path: Path) -> None:
+    wanted, content = a_checkpoint(4)
+    service = Service({wanted.sha256: content}, absent_for=3)
+    rests: list[float] = []
+
+    def rest(seconds: float) -> bool:
+        rests.append(seconds)
+        return True
+
+    (state,) = resuming.fetch(a_lease(resume=wanted), tmp_path / "t" / "1", service, rest)
+    assert state.step == 4
+    assert len(rests) == 3
+
+
+def test_waiting_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    wanted, content = a_checkpoint(4)
+    service = Service({wanted.sha256: content}, absent_for=3)
+    lease = a_lease(resume=wanted)
+    assert resuming.fetch(lease, tmp_path / "t" / "1", service, lambda _: False) == ()
