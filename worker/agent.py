@@ -169,7 +169,8 @@ class Agent:
             CannotWork: it will not.
         """
         status = problems.row_of(type(problem)).status
-        if status in (400, 401, 404, 405, 410, 413, 415, 422):
+        for_good = status in (400, 401, 404, 405, 410, 413, 415, 422)
+        if for_good or isinstance(problem, problems.WorkerQuarantined):
             raise CannotWork(f"{self._plan.server} refuses this worker: {problem}") from problem
         log.warning("%s: %s", self._plan.server, problem)
         self._rest()

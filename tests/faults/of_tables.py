@@ -162,11 +162,13 @@ def optuna_states_are_the_mapping(facts: Facts) -> Iterator[Violation]:
 def crashes_are_counted(facts: Facts) -> Iterator[Violation]:
     """I10: crashes are those of the attempts, at most `max_crashes`; every attempt that ended says how. I14: releases count none."""
     refunds = Counter(
-        row["trial_id"] for row in facts.ours["events"] if row["kind"] == "crash_refunded"
+        (row["trial_id"], row["body"]["lease_kind"])
+        for row in facts.ours["events"]
+        if row["kind"] == "crash_refunded"
     )
     for (trial_id, kind), trial in facts.trials.items():
         attempts = facts.attempts.get((trial_id, kind), [])
-        crashed = sum(map(_crashed, attempts)) - (refunds[trial_id] if kind == "trial" else 0)
+        crashed = sum(map(_crashed, attempts)) - refunds[trial_id, kind]
         if trial["crashes"] != crashed:
             yield Violation(
                 "I10",

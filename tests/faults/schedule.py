@@ -452,6 +452,9 @@ class Schedule:
         if self._errors:
             raise self._errors[0]
         self._rounds += 1
+        for worker in self.cluster.workers:
+            # One that was put in quarantine has left; a new process is a new worker.
+            worker.member.start()
         settled = self._settled()
         until(lambda: self._settled() >= settled + SETTLED_BETWEEN, CALM_S, every_s=0.2)
 

@@ -18,9 +18,10 @@ from trimtab import lifeline
 from trimtab.client import Client
 from trimtab.contract import problems
 from worker import agent, backoff, uploads
-from worker.agent import Agent, CannotWork, Plan
-from worker.attempt import Limits
+from worker.agent import Agent, Plan
+from worker.patience import Limits
 from worker.runner_process import command
+from worker.warm_runner import CannotWork
 
 TIMEOUT_S = 2.0
 

@@ -379,11 +379,23 @@ def test_a_worker_without_work_leaves_when_its_patience_ends(
     assert service.of("claim")[0].body["wait_s"] <= 0.5
 
 
+@pytest.mark.parametrize(
+    ("verb", "refusal", "reason"),
+    [
+        ("register", problems.Unauthorized(), "bearer token"),
+        ("claim", problems.WorkerQuarantined(), "mend its machine"),
+    ],
+)
 def test_a_service_that_refuses_the_worker_ends_it_with_a_reason(
-    service: ScriptedService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    service: ScriptedService,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    verb: str,
+    refusal: problems.Problem,
+    reason: str,
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    service.refusals["register"] = problems.Unauthorized()
+    service.refusals[verb] = refusal
     plan = Plan(
         server=service.address,
         label="tester",
@@ -392,6 +404,6 @@ def test_a_service_that_refuses_the_worker_ends_it_with_a_reason(
     )
     with (
         Client(service.address, retry_for_s=0) as client,
-        pytest.raises(CannotWork, match="bearer token"),
+        pytest.raises(CannotWork, match=reason),
     ):
         Agent(client, plan).run()
