@@ -74,6 +74,14 @@ def test_a_header_that_comes_twice_counts_as_none() -> None:
     assert not passes(None)
 
 
+@pytest.mark.parametrize(
+    "host",
+    [b"localhost.evil", b"127.0.0.1.evil:80", b"evil:localhost", b"10.0.0.7", b"[::2]", b""],
+)
+def test_a_host_that_is_not_this_machine_is_refused(host: bytes) -> None:
+    assert not passes(None, [(b"host", host)])
+
+
 @given(binary(max_size=20))
 def test_any_host_gets_an_answer(host: bytes) -> None:
     assert not passes(None, [(b"host", b"x" + host)])

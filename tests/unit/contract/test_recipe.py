@@ -3,7 +3,7 @@
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -75,6 +75,8 @@ ODD = st.one_of(
 
 
 @given(st.sampled_from(NAMES), ODD)
+@example("learning_rate", math.nan)
+@example("momentum", 1.0)
 def test_a_hyperparameter_allows_exactly_what_a_recipe_takes(name: str, value: object) -> None:
     try:
         Recipe.model_validate({name: value})

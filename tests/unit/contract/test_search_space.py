@@ -148,6 +148,12 @@ def test_whole_bounds_are_legal_or_refused(low: int, high: int, log: bool, step:
     assert contains(space, high)
 
 
+@pytest.mark.parametrize("choices", [(1, 1), (1, 1.0), (1, True), (0, False), ("a", "a")])
+def test_choices_that_python_holds_equal_are_refused(choices: tuple[Any, ...]) -> None:
+    with pytest.raises(ValidationError, match="choices must differ"):
+        Choices(kind="choices", choices=choices)
+
+
 @pytest.mark.parametrize(
     ("count", "is_legal"), [(0, False), (1, True), (200, True), (201, False)]
 )
