@@ -1,0 +1,18 @@
+"""A minute of faults, and no promise broken."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.faults.soak import Plan, run
+
+SEED = 7
+EVERY_FAULT_S = 60.0
+
+
+@pytest.mark.timeout(600)
+def test_no_promise_is_broken_in_a_minute_of_faults(open_folder: Path) -> None:
+    result = run(Plan(EVERY_FAULT_S, SEED), open_folder / "cluster")
+    assert not result.violations, "\n".join(map(str, result.violations))
+    assert result.trials > 0
+    assert sum(result.faults.values()) > 0
