@@ -87,7 +87,7 @@ class Backbone(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `(N, classes)` of uint8 images `(N, H, W, C)`, grey or colour."""
-        return cast(Tensor, self.network(self._normalised(images)))
+        return cast(Tensor, self.network(self.normalised(images)))
 
     def features(self, images: Tensor) -> Tensor:
         """Return what the head sees of uint8 images, `(N, F)`; a convolutional head's input is averaged."""
@@ -103,7 +103,8 @@ class Backbone(nn.Module):
             hook.remove()
         return seen[0].flatten(2).mean(dim=2) if seen[0].dim() == 4 else seen[0]
 
-    def _normalised(self, images: Tensor) -> Tensor:
+    def normalised(self, images: Tensor) -> Tensor:
+        """Return what the network takes, `(N, channels, H, W)`, of uint8 images."""
         x = images.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
         channels = self.mean.shape[1]
         if channels == 1 and x.shape[1] == 3:

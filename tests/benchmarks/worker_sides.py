@@ -1,0 +1,154 @@
+"""The two sides of the worker's benchmark, each a warm process that trains one trial when it is told to."""
+
+import dataclasses
+import json
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from tests.benchmarks.worker_jobs import Done, Job, Stopwatch
+from trimtab import lifeline
+from trimtab.contract.leases import Completed, Lease
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import ImageFolderDataset, Model, Task
+from worker import checkpoints, runner_process
+from worker.inbox import Died, Said
+from worker.pipe_messages import Ended, EpochDone, News, Progress, Ready, RunTrial, Steer
+from worker.runner_process import RunnerProcess
+
+
+class Side(Protocol):
+    """Trains trials."""
+
+    def train(self, job: Job) -> Done:
+        """Train one."""
+        ...
+
+
+class Script:
+    """The script a person would write."""
+
+    def __init__(self) -> None:
+        argv = [sys.executable, "-m", "tests.benchmarks.worker_script"]
+        self._child = lifeline.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        self._line()
+
+    def train(self, job: Job) -> Done:
+        """Train one trial."""
+        stdin = self._child.process.stdin
+        if stdin is None:
+            raise RuntimeError("the script has no input")
+        stdin.write(json.dumps(dataclasses.asdict(job)) + "\n")
+        stdin.flush()
+        told: dict[str, float] = json.loads(self._line())
+        return Done(told["wall_s"], told["cpu_s"], told["accuracy"])
+
+    def close(self) -> None:
+        """Let it leave."""
+        self._child.let_go()
+        self._child.process.wait()
+
+    def _line(self) -> str:
+        stdout = self._child.process.stdout
+        line = stdout.readline() if stdout is not None else ""
+        if not line:
+            raise RuntimeError("the script has died")
+        return line
+
+
+class Ours:
+    """The worker's own training process, spoken to over its pipes as the agent does."""
+
+    def __init__(self, cache_dir: Path) -> None:
+        self._cache_dir = cache_dir
+        self._news: SimpleQueue[Said | Died] = SimpleQueue()
+        arguments = ("--device", "cpu", "--cache-dir", str(cache_dir))
+        argv = runner_process.command("worker.runner", arguments)
+        self._runner = RunnerProcess(argv, self._news.put)
+        if not isinstance(told := self._next(), Ready):
+            raise RuntimeError(f"the runner said {told}")
+
+    def train(self, job: Job) -> Done:
+        """Train one trial: every epoch is reported and answered, checkpoints are written as always."""
+        watch, began = Stopwatch(self._runner.pid), time.perf_counter()
+        lease = _lease(job)
+        folder = checkpoints.folder_of(self._cache_dir / "checkpoints", lease)
+        self._runner.send(RunTrial(lease=lease, folder=folder))
+        seconds: list[float] = []
+        first_s, last = 0.0, began
+        while not isinstance(news := self._next(), Ended):
+            if not isinstance(news, EpochDone):
+                continue
+            seconds.append(float(news.report.metrics["seconds"]))
+            last = time.perf_counter()
+            first_s = first_s or last - began - seconds[0]
+            self._runner.send(
+                Steer(lease_id=lease.lease_id, verdict="continue", step=news.report.step)
+            )
+        wall_s, cpu = watch.read()
+        if not isinstance(news.outcome, Completed):
+            raise RuntimeError(f"the trial ended with {news.outcome}")
+        checkpoints.discard_trial(folder)
+        end_s = time.perf_counter() - last
+        return Done(wall_s, cpu, float(news.outcome.value), tuple(seconds), first_s, end_s)
+
+    def close(self) -> None:
+        """Let it leave."""
+        self._runner.close()
+
+    def _next(self) -> News:
+        while True:
+            said = self._news.get()
+            if isinstance(said, Died):
+                raise RuntimeError(f"the runner has died: {said.failure.message}")
+            if not isinstance(said.news, Progress):
+                return said.news
+
+
+def _lease(job: Job) -> Lease:
+    fields: dict[str, Any] = {
+        "epochs": job.epochs,
+        "batch_size": job.batch_size,
+        "learning_rate": job.learning_rate,
+        "weight_decay": 0.0,
+        "optimizer": "adam",
+        "schedule": "constant",
+        "frozen_stages": job.frozen_stages,
+        "image_size": job.side,
+    }
+    return Lease(
+        lease_id=uuid.uuid4(),
+        kind="trial",
+        study="benchmark",
+        trial_number=job.seed,
+        fence=1,
+        ttl_s=60.0,
+        seed=job.seed,
+        task=Task(
+            kind="classification",
+            dataset=ImageFolderDataset(kind="image_folder", path=job.pictures),
+        ),
+        model=Model(backbone=job.backbone, weights=job.weights),
+        hyperparameters={"learning_rate": job.learning_rate},
+        recipe=Recipe.model_validate(fields),
+    )
+
+
+@contextmanager
+def both(cache_dir: Path) -> Generator[tuple[Script, Ours]]:
+    """Start both; they are warm when this returns."""
+    script = Script()
+    try:
+        ours = Ours(cache_dir)
+        try:
+            yield script, ours
+        finally:
+            ours.close()
+    finally:
+        script.close()
