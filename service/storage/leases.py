@@ -193,6 +193,9 @@ def checkpoint(
     return row is not None
 
 
+# The curve must have the report that is just being stored.
+_HOLD = Statement("SELECT FROM trimtab.trials WHERE lease_id = :lease_id FOR UPDATE")
+
 _LEAVE = Statement("""
 WITH t AS (
     UPDATE trimtab.trials t
@@ -254,6 +257,7 @@ def leave(
     """End the lease as decided: settle, release or expire. False: the lease was gone already."""
     row = _LEAVE.row(
         connection,
+        first=_HOLD,
         lease_id=lease_id,
         state=departure.state,
         crash=int(departure.crash),

@@ -38,24 +38,39 @@ class Statement:
         object.__setattr__(self, "_prepare", f"PREPARE {name} AS {numbered}")
         object.__setattr__(self, "_execute", f"EXECUTE {name}{values}")
 
-    def rows(self, connection: Connection, **values: Any) -> list[tuple[Any, ...]]:
+    def rows(
+        self, connection: Connection, *, first: "Statement | None" = None, **values: Any
+    ) -> list[tuple[Any, ...]]:
         """Run it and return all rows.
+
+        Args:
+            connection: of `Database`.
+            first: runs before it in the same round trip. A statement sees what was committed before it began: what it
+                reads beside a row that it waits for is older than that row, unless another has waited for it before.
+            values: the parameters by name.
 
         Raises:
             psycopg2.Error: as the driver raises them; `Database` translates what is the database's trouble.
         """
         raw: Any = connection.connection.dbapi_connection
         known: set[str] = connection.connection.info.setdefault("prepared", set[str]())
+        parts = (self,) if first is None else (first, self)
         with raw.cursor() as cursor:
-            if self.name not in known:
-                cursor.execute(self._prepare)
-                known.add(self.name)
-            cursor.execute(self._execute, tuple(values[name] for name in self.parameters))
+            for part in parts:
+                if part.name not in known:
+                    cursor.execute(part._prepare)
+                    known.add(part.name)
+            cursor.execute(
+                "; ".join(part._execute for part in parts),
+                tuple(values[name] for part in parts for name in part.parameters),
+            )
             return cursor.fetchall()
 
-    def row(self, connection: Connection, **values: Any) -> tuple[Any, ...] | None:
+    def row(
+        self, connection: Connection, *, first: "Statement | None" = None, **values: Any
+    ) -> tuple[Any, ...] | None:
         """Run it and return its only row, or None."""
-        rows = self.rows(connection, **values)
+        rows = self.rows(connection, first=first, **values)
         return rows[0] if rows else None
 
 
