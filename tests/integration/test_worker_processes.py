@@ -153,7 +153,7 @@ def test_a_user_module_of_our_name_shadows_nothing(
     monkeypatch.chdir(tmp_path)
     service.leases.append(a_lease(epochs=1))
     with a_worker(service.address, tmp_path / "cache"):
-        service.wait_for(lambda: bool(service.of("outcome")))
+        service.wait_for(lambda: bool(service.of("outcome")), within_s=30)
     assert service.of("outcome")[0].body["kind"] == "completed"
 
 

@@ -56,6 +56,8 @@ class ScriptedService:
     lost: set[UUID] = field(default_factory=set[UUID])
     refusals: dict[str, problems.Problem] = field(default_factory=dict[str, problems.Problem])
     """By verb: refuse it so, as long as it stands here."""
+    turned_away: list[str] = field(default_factory=list[str])
+    """Verbs that were said of a lost lease."""
     refused: list[str] = field(default_factory=list[str])
     deaf_after: set[str] = field(default_factory=set[str])
     """Verbs that are carried out once, but whose first answer never arrives."""
@@ -113,6 +115,7 @@ class ScriptedService:
                 return self.artifacts[about]
             case "reports" | "heartbeat" | "outcome" | "release" | "checkpoint":
                 if UUID(about) in self.lost:
+                    self.turned_away.append(verb)
                     raise problems.LeaseLost
                 if verb == "reports":
                     step = body["reports"][-1]["step"]

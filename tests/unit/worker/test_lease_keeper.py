@@ -31,7 +31,7 @@ class Service:
 
     def wait_for(self, beats: int) -> None:
         with self.changed:
-            assert self.changed.wait_for(lambda: self.beats >= beats, 30)
+            assert self.changed.wait_for(lambda: self.beats >= beats, 10)
 
 
 class Ears:
@@ -66,7 +66,7 @@ def test_a_lease_is_renewed_again_and_again() -> None:
 def test_a_verdict_is_passed_on() -> None:
     service, ears = Service(Answer(verdict="pause", ttl_s=60)), Ears()
     with keeper(service, ears):
-        assert ears.something.wait(30)
+        assert ears.something.wait(10)
     (told,) = ears.heard
     assert isinstance(told, Told)
     assert told.verdict == "pause"
@@ -81,7 +81,7 @@ def test_a_lost_lease_is_told_once_and_not_asked_for_again(refusal: problems.Pro
     service, ears = Service(refusal), Ears()
     kept = keeper(service, ears)
     with kept:
-        assert ears.something.wait(30)
+        assert ears.something.wait(10)
         kept.join(30)
     assert service.beats == 1
     (lost,) = ears.heard
@@ -114,7 +114,7 @@ def test_no_heartbeat_is_sent_for_a_trial_that_does_not_move() -> None:
         return False
 
     with keeper(service, ears, moves):
-        assert asked.wait(30)
+        assert asked.wait(10)
     assert service.beats == 0
 
 
