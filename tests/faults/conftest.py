@@ -9,6 +9,8 @@ import pytest
 
 @pytest.fixture
 def open_folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="trimtab-faults-", ignore_cleanup_errors=True) as name:
+    with tempfile.TemporaryDirectory(
+        prefix="trimtab-faults-", ignore_cleanup_errors=True
+    ) as name:
         Path(name).chmod(0o755)
         yield Path(name)

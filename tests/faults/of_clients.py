@@ -10,6 +10,7 @@ from tests.faults.log import Op
 from tests.faults.violation import Violation
 
 AFTERMATH_S = 10.0
+CONFLICT = 409
 NO_ANSWER = 503
 OUTAGES = frozenset({"stop_postgres", "restart_postgres", "kill_every_replica"})
 HARMLESS = frozenset(
@@ -100,6 +101,22 @@ def repeats_are_answered_alike(facts: Facts) -> Iterator[Violation]:
         }
         if len(answers) > 1:
             yield Violation("I21", "a repeated claim got another lease", tuple(ops))
+    yield from _busy_with_their_own_lease(facts)
+
+
+def _busy_with_their_own_lease(facts: Facts) -> Iterator[Violation]:
+    served = {(op.body["worker_id"], op.body["claim_id"]): op for op, _ in facts.leases_told}
+    for op in facts.ops:
+        refused = (
+            op.verb == "claim"
+            and op.status == CONFLICT
+            and op.answer["type"].endswith("/worker-busy")
+        )
+        first = served.get((op.body["worker_id"], op.body["claim_id"])) if refused else None
+        if first is not None:
+            yield Violation(
+                "I21", "a repeated claim was refused for the lease that it had got", (first, op)
+            )
 
 
 def _lasting(answer: Mapping[str, Any]) -> dict[str, Any]:

@@ -17,6 +17,7 @@ def budget_is_exact(facts: Facts) -> Iterator[Violation]:
     """I1: never more trials than the budget; in a study that ran to its end, exactly so many."""
     events = grouped(facts.ours["events"], lambda row: row["study_id"])
     for study_id, study in facts.studies.items():
+        limit = study["document"]["budget"]["trials"]
         mine = [
             row
             for row in facts.ours["trials"]
@@ -25,24 +26,20 @@ def budget_is_exact(facts: Facts) -> Iterator[Violation]:
         optunas = [row for row in facts.optunas["trials"] if row["study_id"] == study_id]
         kinds = Counter(row["kind"] for row in events.get(study_id, []))
         counts = {
-            "limit": study["trials_limit"],
+            "limit": limit,
             "created": study["trials_created"],
             "trials": len(mine),
             "optuna": len(optunas),
             "started": kinds["trial_started"],
         }
-        if max(counts.values()) > study["trials_limit"]:
+        if max(counts.values()) > limit:
             yield Violation("I1", f"{study['name']}: more trials than its budget", (counts,))
         elif len({counts[name] for name in ("created", "trials", "optuna", "started")}) > 1:
             yield Violation("I1", f"{study['name']}: the counts of trials differ", (counts,))
         ran_out = (
             study["state"] == "done" and not study["exhausted"] and study["wall_time_s"] is None
         )
-        if (
-            ran_out
-            and not any(kinds[kind] for kind in CALLED_OFF)
-            and len(mine) < study["trials_limit"]
-        ):
+        if ran_out and not any(kinds[kind] for kind in CALLED_OFF) and len(mine) < limit:
             yield Violation(
                 "I1", f"{study['name']}: done before its budget was reached", (counts,)
             )

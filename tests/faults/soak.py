@@ -65,6 +65,7 @@ class Result:
             "requests": self.requests,
             "faults": self.faults,
             "violations": len(self.violations),
+            "broken": sorted({violation.invariant for violation in self.violations}),
         }
 
 
