@@ -282,6 +282,7 @@ def test_a_lost_lease_is_given_up_and_the_next_one_claimed(
     service.wait_for(lambda: bool(service.of("outcome")))
     assert service.of("outcome")[0].about != str(lost.lease_id)
     assert set(service.turned_away) <= {"reports", "heartbeat"}
+    assert service.turned_away.count("reports") <= 1, "its pending epochs are not said again"
 
 
 def test_a_lease_lost_within_an_epoch_is_noticed_by_the_heartbeat(
