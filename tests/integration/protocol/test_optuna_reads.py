@@ -46,3 +46,18 @@ def test_optuna_reads_our_study_as_its_own(service: Service, database_url: str) 
     assert told[4].system_attrs["trimtab:state"] == "paused"
     assert study.metric_names == ["validation_accuracy"]
     storage.engine.dispose()
+
+
+def test_optuna_is_not_told_of_a_crash_that_the_trial_got_over(
+    service: Service, database_url: str
+) -> None:
+    service.study(budget={"trials": 1})
+    service.fail(service.lease(), "oom", retryable=True)
+    service.clock.advance(300)
+    service.prune(service.lease())
+    storage = storage_on(database_url)
+    (told,) = optuna.load_study(study_name="digits", storage=storage).get_trials()
+    storage.engine.dispose()
+    assert told.state.name == "PRUNED"
+    assert told.system_attrs["trimtab:error_kind"] is None
+    assert told.system_attrs["trimtab:state"] == "pruned"

@@ -264,3 +264,25 @@ def test_a_release_counts_no_crash_and_the_trial_is_leased_again_at_once(
         service.drain(lease)  # a repeat says nothing new
     assert trial(service).crashes == 0
     assert [attempt.outcome for attempt in trial(service).attempts] == ["drained"] * 3
+
+
+def test_each_step_of_a_trials_life_is_an_event(service: Service) -> None:
+    service.study(budget={"trials": 1})
+    first = service.lease()
+    service.report(first, 0.2, 0.3)
+    service.checkpoint(first, 1)
+    service.fail(first, retryable=True)
+    service.clock.advance(300)
+    service.complete(service.lease(), 0.5)
+    events = service.rows(
+        "SELECT kind, fence FROM trimtab.events WHERE trial_id IS NOT NULL ORDER BY id"
+    )
+    assert [tuple(event) for event in events] == [
+        ("trial_started", 1),
+        ("reported", 1),
+        ("reported", 1),
+        ("checkpointed", 1),
+        ("trial_queued", 1),
+        ("trial_resumed", 2),
+        ("trial_completed", 2),
+    ]
