@@ -5,7 +5,7 @@ import math
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis.strategies import (
     DrawFn,
     binary,
@@ -62,6 +62,8 @@ def test_any_bytes_are_read_or_refused_by_name(body: bytes) -> None:
 
 
 @given(nested())
+@example((DEEPEST, "[" * DEEPEST + "0" + "]" * DEEPEST))
+@example((DEEPEST + 1, "[" * (DEEPEST + 1) + "0" + "]" * (DEEPEST + 1)))
 def test_depth_is_counted_up_to_32(case: tuple[int, str]) -> None:
     depth, body = case
     if depth <= DEEPEST:
