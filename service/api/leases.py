@@ -47,9 +47,11 @@ async def claim(
         left = deadline - time.monotonic()
         if got.leases:
             return got
+        if left > 0:
+            await wait(bell, min(left, LONGEST_NAP_S))
+        # A trial is not given to a worker that has hung up meanwhile.
         if left <= 0 or await http.is_disconnected():
             return Response(status_code=204)  # pyright: ignore[reportReturnType]
-        await wait(bell, min(left, LONGEST_NAP_S))
 
 
 @router.post("/{lease}/reports")

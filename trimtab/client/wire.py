@@ -124,7 +124,7 @@ class Wire:
         """Raise transport errors as `problems.Unreachable`, with the address and what to do."""
         try:
             yield
-        except httpx2.TransportError as error:
+        except httpx2.HTTPError as error:
             reason = str(error) or type(error).__name__
             raise problems.Unreachable(
                 f"No trimtab service answers at {self.server} ({reason}). Start one with `trimtab up`, "
