@@ -34,6 +34,7 @@ from trimtab.client import Client
 ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "canary-token-that-no-log-may-show"
 SWEEP_EVERY_S = 0.5
+ZONES = ("UTC", "America/New_York")
 LEAVE_WITHIN_S = 20.0
 START_WITHIN_S = 90.0
 
@@ -282,6 +283,9 @@ def _replica(cluster: Cluster, number: int, link: Proxy) -> Replica:
         "TRIMTAB_TOKEN": TOKEN,
         "TRIMTAB_SWEEP_EVERY_S": str(SWEEP_EVERY_S),
         "TRIMTAB_POOL_SIZE": "8",
+        # Each lives in a time zone of its own, which should make no difference.
+        "TZ": ZONES[number % len(ZONES)],
+        "PGTZ": ZONES[number % len(ZONES)],
     }
     name = f"service-{number}"
     return Replica(name, ["service", "--port", "0"], env, cluster.folder / f"{name}.log")

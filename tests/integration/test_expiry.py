@@ -102,3 +102,24 @@ def test_while_one_replica_decides_another_leaves_it_alone(service: Service) -> 
     with service.context.database.transaction() as other:
         assert tidying.lock_sweeper(other) is not None
         assert sweep(service) == Swept(pause_s=EVERY_S)
+
+
+def test_a_clock_that_jumps_forward_costs_no_lease(service: Service) -> None:
+    lease = service.lease()
+    service.clock.advance(3600)
+    assert sweep(service).expired == 0
+    service.heartbeat(lease)
+    assert pass_time(service, TTL_S - EVERY_S) == Swept()
+
+
+def test_a_clock_that_jumps_back_costs_no_lease_and_the_fences_keep_their_order(
+    service: Service,
+) -> None:
+    first = service.lease()
+    service.clock.advance(-3600)
+    assert pass_time(service, TTL_S) == Swept()
+    service.heartbeat(first)
+    service.drain(first)
+    second = service.lease()
+    assert (second.trial_number, second.fence) == (first.trial_number, 2)
+    service.complete(second, 0.5)
