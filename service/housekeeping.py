@@ -43,7 +43,7 @@ def keep(
             log.error("schema_too_new", detail=str(error))
             return
         except Exception as error:  # noqa: BLE001 - the service waits for its database, whatever ails it
-            log.warning("database_not_ready", error=type(error).__name__)
+            log.warning("database_not_ready", error=type(error).__name__, detail=str(error))
             stop.wait(RETRY_S)
     pause_s = every_s
     while not stop.wait(pause_s):

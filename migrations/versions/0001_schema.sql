@@ -10,7 +10,7 @@ CREATE TABLE trimtab.studies (
     name           text NOT NULL UNIQUE,
     state          text NOT NULL DEFAULT 'active' CHECK (state IN
                        ('active', 'paused', 'stopping', 'finalising', 'done', 'cancelled', 'deleting')),
-    document       jsonb NOT NULL,
+    document       json NOT NULL,                        -- json: keeps the order of its keys
     priority       integer NOT NULL,
     trials_limit   integer NOT NULL CHECK (trials_limit > 0),
     trials_created integer NOT NULL DEFAULT 0 CHECK (trials_created BETWEEN 0 AND trials_limit),
@@ -139,7 +139,7 @@ CREATE TABLE trimtab.idempotency (
     key            text PRIMARY KEY,
     request_sha256 text NOT NULL,
     status         integer NOT NULL,
-    body           jsonb NOT NULL,
+    body           json NOT NULL,
     created_at     timestamptz NOT NULL DEFAULT trimtab.now()
 );
 

@@ -1,5 +1,6 @@
 """Artifacts: bytes named by their sha256, in a folder that replicas share, with a row for each."""
 
+import asyncio
 import hashlib
 import os
 import tempfile
@@ -71,7 +72,7 @@ async def _write(handle: int, sha256: str, chunks: AsyncIterator[bytes]) -> int:
                 digest.update(chunk)
                 size += file.write(chunk)
             file.flush()
-            os.fsync(file.fileno())
+            await asyncio.to_thread(os.fsync, file.fileno())  # a slow disk holds nobody else up
         except OSError as error:
             raise StorageFull("The artifact folder is full.") from error
     if digest.hexdigest() != sha256:

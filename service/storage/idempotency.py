@@ -33,6 +33,6 @@ def keep(connection: Connection, key: str, request_sha256: str, status: int, bod
     connection.execute(
         text("""
             INSERT INTO trimtab.idempotency (key, request_sha256, status, body)
-            VALUES (:key, :request_sha256, :status, CAST(:body AS jsonb))"""),
+            VALUES (:key, :request_sha256, :status, CAST(:body AS json))"""),
         {"key": key, "request_sha256": request_sha256, "status": status, "body": body},
     )

@@ -53,7 +53,7 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
             study AS (
                 INSERT INTO trimtab.studies (study_id, name, document, priority, trials_limit, wall_time_s,
                                              active_since, max_crashes, lease_ttl)
-                SELECT study_id, :name, CAST(:document AS jsonb), :priority, :trials_limit, :wall_time_s,
+                SELECT study_id, :name, CAST(:document AS json), :priority, :trials_limit, :wall_time_s,
                        trimtab.now(), :max_crashes, make_interval(secs => :lease_ttl_s) FROM optuna
                 RETURNING *),
             event AS (
