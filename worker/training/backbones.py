@@ -1,7 +1,7 @@
 """Pretrained networks with a new head, and what training must know about each."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -61,6 +61,8 @@ class Backbone(nn.Module):
         stages: See `Architecture`.
         report: What was loaded; None for random weights.
         own_head: Rows of the pretrained head for `classes`, where it knew them all: a model before any training.
+        digests: Of the pretrained weights of the first so many stages, as far as asked for; None where nobody
+            vouches that the weights are as they were loaded.
     """
 
     mean: Tensor
@@ -77,6 +79,7 @@ class Backbone(nn.Module):
         self.only_side = architecture.only_side
         self.report: WeightsReport | None = None
         self.own_head: dict[str, Tensor] | None = None
+        self.digests: dict[int, str] | None = None
         self.register_buffer("mean", _per_channel(architecture.mean), persistent=False)
         self.register_buffer("std", _per_channel(architecture.std), persistent=False)
 
@@ -109,7 +112,7 @@ class Backbone(nn.Module):
         channels = self.mean.shape[1]
         if channels == 1 and x.shape[1] == 3:
             x = (x * _per_channel(_LUMA).to(x)).sum(dim=1, keepdim=True)
-        x = (x - self.mean) / self.std  # One grey channel spreads over three here.
+        x = (x - self.mean).div_(self.std)  # One grey channel spreads over three here.
         side = self.only_side or max(self.least_side, x.shape[-1])
         if side != x.shape[-1]:
             x = functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
@@ -201,5 +204,10 @@ def _per_channel(values: Sequence[float]) -> Tensor:
 def parameters_of(network: nn.Module, names: Sequence[str]) -> Iterator[nn.Parameter]:
     """Yield the parameters that belong to the modules or have the names given."""
     for name, parameter in network.named_parameters():
-        if any(name == start or name.startswith(f"{start}.") for start in names):
+        if is_within(name, names):
             yield parameter
+
+
+def is_within(name: str, modules: Collection[str]) -> bool:
+    """Whether a module, parameter or buffer is one of those named or inside one of them."""
+    return any(name == start or name.startswith(f"{start}.") for start in modules)
