@@ -94,7 +94,7 @@ INVARIANTS: Mapping[str, str] = {
                <> (SELECT count(*) FROM jsonb_object_keys(t.hyperparameters)))""",
     "I15 the hyperparameters lie inside the space": """
         SELECT t.trial_id FROM trimtab.trials t JOIN trimtab.studies s USING (study_id),
-            jsonb_each(s.document -> 'space') d (key, dimension)
+            jsonb_each(s.document::jsonb -> 'space') d (key, dimension)
         WHERE NOT CASE dimension ->> 'kind'
             WHEN 'choices' THEN dimension -> 'choices' @> (t.hyperparameters -> d.key)
             ELSE (t.hyperparameters ->> d.key)::float8
