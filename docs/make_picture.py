@@ -1,7 +1,6 @@
 """Draws docs/images/demo.svg from a real run of the demo: `.venv/bin/python docs/make_picture.py`."""
 
 import io
-import os
 import re
 import tempfile
 import time
@@ -9,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trimtab.cli import board, demo, terminal, up, watch
+from trimtab.cli import board, demo, handover, terminal, up, watch
 from trimtab.cli.family import Family
 from trimtab.cli.watch import Snapshot, count_settled
 from trimtab.client import Client
@@ -30,7 +29,9 @@ def main() -> None:
         highlight=False,
     )
     with tempfile.TemporaryDirectory() as folder:
-        family = Family(Path(folder), dict(os.environ), terminal.console(stderr=True).print)
+        family = Family(
+            Path(folder), handover.environment(None), terminal.console(stderr=True).print
+        )
         with family.until_asked():
             _run(family, Path(folder), console)
     PICTURE.parent.mkdir(exist_ok=True)

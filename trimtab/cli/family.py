@@ -1,7 +1,6 @@
 """The family of processes behind `up` and `demo`: one service and its workers, all on this machine."""
 
 import contextlib
-import os
 import signal
 import threading
 import time
@@ -215,8 +214,3 @@ class Family:
     def _fail(self, what: str) -> None:
         self._problem = problems.Unavailable(what)
         self._trouble.set()
-
-
-def environment(token: str | None) -> dict[str, str]:
-    """What the processes inherit; the token goes this way, since every user can read command lines."""
-    return {**os.environ, **({"TRIMTAB_TOKEN": token} if token else {})}

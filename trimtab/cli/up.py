@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 
 from trimtab.cli import machine, terminal
-from trimtab.cli.family import Address, Asked, Family, environment
+from trimtab.cli.family import Address, Asked, Family
+from trimtab.cli.handover import environment
 from trimtab.client import Client
 
 Port = Annotated[

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import pytest
 
 from trimtab.cli import app
+from trimtab.cli.handover import environment
 
 
 class Became(Exception):
@@ -89,6 +90,18 @@ def test_a_token_is_handed_on_in_the_environment_and_never_as_a_word(become: Bec
     became = become("worker", "start", "--token", "s3cret")
     assert became.env["TRIMTAB_TOKEN"] == "s3cret"
     assert "s3cret" not in became.argv
+
+
+def test_the_users_own_environment_goes_before_ours_and_the_option_before_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRIMTAB_TOKEN", "from-outside")
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    assert environment(None)["TRIMTAB_TOKEN"] == "from-outside"
+    assert environment("s3cret")["TRIMTAB_TOKEN"] == "s3cret"
+    assert environment(None)["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    assert environment(None)["OMP_WAIT_POLICY"] == "ACTIVE"
 
 
 def test_a_picture_whose_name_begins_with_a_dash_is_a_picture(become: Become) -> None:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from tests.unit.cli.played_service import STUDY, TRIAL, Played
 from trimtab.cli import board, demo
-from trimtab.cli.family import Address, environment
+from trimtab.cli.family import Address
 from trimtab.cli.watch import Snapshot
 from trimtab.client import Client
 from trimtab.contract import problems
@@ -104,11 +104,3 @@ def test_on_a_terminal_one_board_is_redrawn() -> None:
     assert last is snapshot
     assert "\x1b[" in captured.get()
     assert "96.25 %" in captured.get()
-
-
-def test_a_token_on_the_command_line_reaches_the_processes(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setenv("TRIMTAB_TOKEN", "from-outside")
-    assert environment("s3cret")["TRIMTAB_TOKEN"] == "s3cret"
-    assert environment(None)["TRIMTAB_TOKEN"] == "from-outside"
