@@ -4,7 +4,7 @@ import json
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,11 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.training import glyphnet, weights
 from worker.training.card import CARD_KEY
-from worker.training.seeding import seeded
+from worker.training.seeding import derive, seeded
 from worker.training.weights import WeightsFile, WeightsReport
+
+if TYPE_CHECKING:
+    from worker.training.prefix import Halves
 
 GLYPHNET_WEIGHTS = Path(__file__).parent.parent / "weights" / "glyphnet.safetensors"
 
@@ -63,6 +66,7 @@ class Backbone(nn.Module):
         own_head: Rows of the pretrained head for `classes`, where it knew them all: a model before any training.
         digests: Of the pretrained weights of the first so many stages, as far as asked for; None where nobody
             vouches that the weights are as they were loaded.
+        halves: The network cut after so many stages, as far as asked for.
     """
 
     mean: Tensor
@@ -79,6 +83,10 @@ class Backbone(nn.Module):
         self.only_side = architecture.only_side
         self.report: WeightsReport | None = None
         self.own_head: dict[str, Tensor] | None = None
+        self.halves: dict[int, Halves | None] = {}
+        self._initial_head = {
+            name: value.detach().clone() for name, value in self.head.named_parameters()
+        }
         self.digests: dict[int, str] | None = None
         self.register_buffer("mean", _per_channel(architecture.mean), persistent=False)
         self.register_buffer("std", _per_channel(architecture.std), persistent=False)
@@ -87,6 +95,19 @@ class Backbone(nn.Module):
     def head(self) -> nn.Module:
         """The layer that is new to this task."""
         return self.network.get_submodule(self.head_name)
+
+    def draw_head(self, seed: int) -> None:
+        """Draw what the pretrained weights hold nothing for in the head: the same for the same seed.
+
+        The values that the architecture begins with are shuffled: each has a distribution of its own.
+        """
+        known = set() if self.report is None else set(self.report.matched)
+        with seeded(derive(seed, "head")), torch.no_grad():
+            for name, parameter in self.head.named_parameters():
+                order = torch.randperm(parameter.numel())
+                if f"{self.head_name}.{name}" not in known:
+                    values = self._initial_head[name].flatten()[order]
+                    parameter.copy_(values.view_as(parameter))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `(N, classes)` of uint8 images `(N, H, W, C)`, grey or colour."""
@@ -134,7 +155,8 @@ def build(
     Raises:
         WeightsError: The weights are missing, unreachable, unreadable or another network's.
     """
-    with seeded(seed):
+    # The head is drawn apart, so that a kept backbone gets the same one as a new backbone.
+    with seeded(seed if model.weights == "none" else 0):
         architecture = _architecture(model.backbone, len(classes))
     backbone = Backbone(model.backbone, classes, architecture)
     if model.weights == "none":
@@ -146,6 +168,7 @@ def build(
     backbone.report = weights.load_into(
         backbone.network, file, source=str(path), backbone=model.backbone
     )
+    backbone.draw_head(seed)
     return backbone
 
 

@@ -68,8 +68,19 @@ class EpochResult:
     best: bool
     _training: _Training = field(repr=False, compare=False)
 
-    def state(self) -> FitState:
+    @property
+    def nbytes(self) -> int:
+        """How large its whole state is."""
+        weights = adaptation.state_of(
+            self._training.model, self._training.recipe.frozen_stages, frozen=False
+        )
+        return sum(value.nbytes for value in weights.values()) + self._training.optimizer.nbytes
+
+    def state(self, *, whole: bool = True) -> FitState:
         """Return a copy of everything that the next epoch depends on.
+
+        Args:
+            whole: Without it the optimizer's moments are left out: enough for evaluation, too little to carry on from.
 
         Raises:
             RuntimeError: The next epoch has begun, and the weights are no longer this one's.
@@ -78,7 +89,7 @@ class EpochResult:
             raise RuntimeError(
                 "the state of an epoch is to be taken before the next is asked for"
             )
-        return _capture(self._training)
+        return _capture(self._training, whole=whole)
 
 
 def fit(
@@ -192,7 +203,7 @@ def _step(training: _Training, images: Tensor, labels: Tensor, rate: float) -> T
     return loss.detach()
 
 
-def _capture(training: _Training) -> FitState:
+def _capture(training: _Training, *, whole: bool) -> FitState:
     frozen_stages = training.recipe.frozen_stages
     weights = adaptation.state_of(training.model, frozen_stages, frozen=False)
     return FitState(
@@ -202,7 +213,7 @@ def _capture(training: _Training) -> FitState:
         optimizer=training.recipe.optimizer,
         progress=training.progress,
         weights={name: tensor.detach().cpu().clone() for name, tensor in weights.items()},
-        moments=training.optimizer.tensors(),
+        moments=training.optimizer.tensors() if whole else {},
     )
 
 

@@ -50,6 +50,11 @@ class Optimizer:
         self._update(decayed, learning_rate, self._recipe.weight_decay)
         self._update(spared, learning_rate, 0.0)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the moments take."""
+        return sum(value.nbytes for own in self._moments.values() for value in own.values())
+
     def tensors(self) -> dict[str, Tensor]:
         """Return copies of the moments on the CPU, named `<parameter>:<moment>`."""
         return {

@@ -87,6 +87,12 @@ def cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
         backbone: With its parameters frozen and its frozen modules in evaluation mode.
         frozen_stages: How many.
     """
+    if frozen_stages not in backbone.halves:
+        backbone.halves[frozen_stages] = _cut(backbone, frozen_stages)
+    return backbone.halves[frozen_stages]
+
+
+def _cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
     frozen = adaptation.frozen_modules(backbone, frozen_stages)
     if not frozen:
         return None
