@@ -168,6 +168,7 @@ def test_ctrl_c_twice_leaves_at_once(demo: Demo) -> None:
     eventually(lambda: not demo.everyone(), demo.said)
 
 
+@pytest.mark.slow
 def test_sigterm_leaves_in_good_order(demo: Demo) -> None:
     demo.wait_for("runner")
     demo.process.send_signal(signal.SIGTERM)
