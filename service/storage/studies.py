@@ -89,12 +89,12 @@ def name_taken(connection: Connection, name: str) -> bool:
     ).scalar_one()
 
 
-def document(connection: Connection, study_id: int) -> dict[str, Any]:
-    """The document of a study that is known to exist."""
+def document(connection: Connection, study_id: int) -> dict[str, Any] | None:
+    """The document of a study, or None if it is no more."""
     return connection.execute(
         text("SELECT document FROM trimtab.studies WHERE study_id = :study_id"),
         {"study_id": study_id},
-    ).scalar_one()
+    ).scalar_one_or_none()
 
 
 @dataclass(frozen=True, slots=True)

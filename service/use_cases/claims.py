@@ -9,7 +9,12 @@ from service.use_cases import studies
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract.leases import Checkpoint, Lease, LeaseRequest, Leases
-from trimtab.contract.problems import WorkerBusy, WorkerNotFound, WorkerQuarantined
+from trimtab.contract.problems import (
+    StudyDeleted,
+    WorkerBusy,
+    WorkerNotFound,
+    WorkerQuarantined,
+)
 from trimtab.contract.studies import StudyDocument
 
 
@@ -92,8 +97,11 @@ def _claim_of_study(
 def _propose(
     context: Context, candidate: leases.Candidate, request: LeaseRequest, ordinal: int
 ) -> leases.LeaseRow | None:
-    with context.database.statements() as connection:
-        document = studies.document(context, candidate.study_id, connection)
+    try:
+        with context.database.statements() as connection:
+            document = studies.document(context, candidate.study_id, connection)
+    except StudyDeleted:
+        return None  # since it was listed
     row, overtaken = _start(context, candidate, document, request, ordinal)
     while overtaken:
         now = _anew(context, candidate)

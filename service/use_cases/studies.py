@@ -14,6 +14,7 @@ from trimtab.contract.problems import (
     IdempotencyKeyReused,
     NoCompletedTrial,
     NoModel,
+    StudyDeleted,
     StudyExists,
     StudyNotActive,
     StudyNotFound,
@@ -243,9 +244,18 @@ def _follow(connection: Connection, locked: studies.LockedStudy) -> None:
 
 
 def document(context: Context, study_id: int, connection: Connection) -> StudyDocument:
-    """The study's document, from this process's memory or the database."""
+    """The study's document, from this process's memory or the database.
+
+    Raises:
+        StudyDeleted: it was deleted at this moment.
+    """
     known = context.documents.known(study_id)
-    return known or context.documents.of(study_id, studies.document(connection, study_id))
+    if known is not None:
+        return known
+    stored = studies.document(connection, study_id)
+    if stored is None:
+        raise StudyDeleted
+    return context.documents.of(study_id, stored)
 
 
 def _found(row: studies.StudyRow | None) -> studies.StudyRow:

@@ -10,8 +10,10 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from sqlalchemy import Connection
 
 from service.storage import engine
+from service.storage import leases as lease_rows
 from service.use_cases import studies
 from tests.support.contexts import a_context
 from tests.support.documents import a_study_document
@@ -298,6 +300,22 @@ def test_a_claim_that_races_a_delete_is_of_a_study_that_stays(
         with pytest.raises(StudyNotFound):
             studies.read(replicas.one.context, name)
     replicas.assert_intact()
+
+
+def test_a_study_deleted_between_two_looks_of_a_claim_is_passed_over(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    replicas.one.study("first")
+    replicas.one.study("second")
+    list_candidates = lease_rows.candidates
+
+    def list_and_delete(connection: Connection) -> list[lease_rows.Candidate]:
+        listed = list_candidates(connection)
+        studies.delete(replicas.one.context, "first")
+        return listed
+
+    monkeypatch.setattr(lease_rows, "candidates", list_and_delete)
+    assert replicas.two.lease().study == "second"
 
 
 @pytest.mark.parametrize(
