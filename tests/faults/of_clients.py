@@ -105,7 +105,12 @@ def repeats_are_answered_alike(facts: Facts) -> Iterator[Violation]:
 
 
 def _busy_with_their_own_lease(facts: Facts) -> Iterator[Violation]:
-    served = {(op.body["worker_id"], op.body["claim_id"]): op for op, _ in facts.leases_told}
+    # A deleted study takes the memory of its claims along.
+    served = {
+        (op.body["worker_id"], op.body["claim_id"]): op
+        for op, lease in facts.leases_told
+        if lease["lease_id"] not in facts.deleted_leases
+    }
     for op in facts.ops:
         refused = (
             op.verb == "claim"

@@ -21,10 +21,11 @@ FAST = {"fsync": "off"}
 NOBODY = 65534
 NAMELESS = 54321
 OWNER = """
-import json, os, sys, time
+import json, os, signal, sys, time
 from dataclasses import asdict
 from pathlib import Path
 from service.embedded import running
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job inherits it ignored
 with running(Path(sys.argv[1]), settings={"fsync": "off"}) as server:
     print(json.dumps({**asdict(server), "data_dir": str(server.data_dir)}), flush=True)
     if "fork" in sys.argv and os.fork() == 0:
