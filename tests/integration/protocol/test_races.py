@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection
@@ -344,6 +344,36 @@ def test_a_trial_given_back_while_its_study_changes_is_not_left_behind(
             name=name,
         )
         assert trial.state == after
+    replicas.assert_intact()
+
+
+@pytest.mark.parametrize(
+    ("before", "change", "after"),
+    [
+        (studies.pause, studies.resume, "queued"),
+        (studies.read, studies.cancel, "cancelled"),
+    ],
+)
+def test_a_study_that_changes_between_two_looks_of_a_release_keeps_its_trial(
+    replicas: Replicas,
+    monkeypatch: pytest.MonkeyPatch,
+    before: Callable[..., object],
+    change: Callable[..., object],
+    after: str,
+) -> None:
+    name = replicas.one.study(budget={"trials": 1})
+    lease = replicas.one.lease()
+    before(replicas.one.context, name)
+    read = lease_rows.read
+
+    def read_and_change(connection: Connection, lease_id: UUID) -> lease_rows.LeaseFacts | None:
+        facts = read(connection, lease_id)
+        change(replicas.two.context, name)
+        return facts
+
+    monkeypatch.setattr(lease_rows, "read", read_and_change)
+    replicas.one.give_back_paused(lease)
+    assert replicas.one.value("SELECT state FROM trimtab.trials") == after
     replicas.assert_intact()
 
 
