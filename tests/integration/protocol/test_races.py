@@ -2,23 +2,18 @@
 
 # ruff: noqa: B023 - every thread of a round has ended before the next round begins
 
-import threading
-from collections.abc import Callable, Generator, Iterable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Iterable
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import Connection
 
-from service.storage import engine
 from service.storage import leases as lease_rows
 from service.use_cases import studies
-from tests.support.contexts import a_context
 from tests.support.documents import a_study_document
-from tests.support.protocol import TTL_S, Service
-from tests.support.protocol_invariants import broken
+from tests.support.protocol import TTL_S
+from tests.support.races import Replicas, at_once
 from trimtab.contract.leases import Lease
 from trimtab.contract.problems import (
     LeaseLost,
@@ -27,57 +22,9 @@ from trimtab.contract.problems import (
     StepConflict,
     StudyNotFound,
     StudyNotIdle,
-    Unavailable,
 )
 
 ROUNDS = 25
-
-
-@dataclass(frozen=True)
-class Replicas:
-    """Two services with a pool and a memory of their own, over the same database."""
-
-    one: Service
-    two: Service
-
-    def alternate(self, count: int) -> Sequence[Service]:
-        """So many services: one, two, one, ..."""
-        return [(self.one, self.two)[n % 2] for n in range(count)]
-
-    def assert_intact(self) -> None:
-        """No invariant is broken."""
-        assert broken(self.one.context.database) == {}
-
-
-@pytest.fixture
-def replicas(service: Service, database_url: str, tmp_path: Path) -> Generator[Replicas]:
-    second = engine.connect(database_url)
-    yield Replicas(service, Service(a_context(second, tmp_path), service.clock))
-    second.dispose()
-
-
-def at_once(*verbs: Callable[[], Any]) -> list[Any]:
-    """Run the verbs in threads that start together; what each answered, or the problem that it raised."""
-    barrier = threading.Barrier(len(verbs))
-    answers: list[Any] = [None] * len(verbs)
-
-    def run(index: int, verb: Callable[[], Any]) -> None:
-        barrier.wait()
-        try:
-            answers[index] = verb()
-        except Exception as error:  # noqa: BLE001 - judged below
-            answers[index] = error
-
-    threads = [threading.Thread(target=run, args=pair) for pair in enumerate(verbs)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    for answer in answers:
-        if isinstance(answer, Exception) and not isinstance(answer, Problem):
-            raise answer
-    assert not any(isinstance(answer, Unavailable) for answer in answers), answers
-    return answers
 
 
 def kinds(answers: Iterable[Any]) -> list[str]:
