@@ -51,8 +51,6 @@ class StudyDocument(Message):
     search: Search = Search()
     budget: Budget
     priority: Annotated[Int, Field(ge=0, le=1000)] = 500
-    parallelism: Annotated[Int, Field(ge=1, le=10_000)] | None = None
-    """At most so many of the study's trials run at once."""
     max_crashes: Annotated[Int, Field(ge=1, le=100)] = 3
     """A trial whose attempts crashed so often is given up as poison."""
     lease_ttl_s: Annotated[Number, Field(ge=1, le=3600)] = 60.0
