@@ -23,7 +23,7 @@ import tempfile
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -37,6 +37,8 @@ PRELOADED = (
 )  # fmt: skip
 PRELOAD_FROM = 4
 JOBS = 2
+TRIES = 3
+"""A test may draw its inputs at random: one draw that misses a mutant proves nothing."""
 TEST_TIMEOUT_S = 120
 WRONG_COPY = 90
 
@@ -66,6 +68,7 @@ class Run:
     mutant: Mutant
     copy: Path
     started: float
+    tries: int = 1
 
 
 class Workshop:
@@ -212,11 +215,16 @@ def outcomes(
         if under_way:
             pid, status = os.wait()
             run = under_way.pop(pid)
+            outcome = verdict(os.waitstatus_to_exitcode(status))
+            if outcome == "SURVIVED" and run.tries < TRIES:
+                again = replace(run, tries=run.tries + 1)
+                under_way[fork_pytest(run.copy, run.mutant.tests)] = again
+                continue
             workshop.mend(run.copy, run.mutant)
             free.append(run.copy)
             yield (
                 run.mutant,
-                verdict(os.waitstatus_to_exitcode(status)),
+                outcome,
                 time.monotonic() - run.started,
             )
 

@@ -1,7 +1,7 @@
 """Text that Postgres and UTF-8 can hold."""
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis.strategies import characters, text
 
 from trimtab.contract.leases import LONGEST_MESSAGE, Failed
@@ -42,6 +42,8 @@ def test_what_is_no_text_is_anothers_to_judge(value: object) -> None:
 
 
 @given(anything)
+@example("\0")
+@example("\ud800")
 def test_a_failure_is_never_refused_for_its_message(content: str) -> None:
     failed = Failed(error="crashed", message=content * 500)
     assert is_storable(failed.message)
