@@ -9,8 +9,7 @@ from typing import cast
 import yaml
 from pydantic import ValidationError
 
-from trimtab.cli import pointers
-from trimtab.contract import problems
+from trimtab.contract import faults, problems
 from trimtab.contract.studies import StudyDocument
 
 LARGEST_BYTES = 1 << 20
@@ -31,7 +30,9 @@ def read(path: Path) -> StudyDocument:
     except ValidationError as error:
         raise problems.Invalid(
             f"{source} is no valid study:",
-            errors=pointers.faults(StudyDocument, document, error),
+            errors=faults.faults(
+                StudyDocument, document, error.errors(include_url=False, include_input=False)
+            ),
         ) from None
 
 
