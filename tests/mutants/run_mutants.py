@@ -12,6 +12,7 @@ afresh, from the copy.
 import argparse
 import atexit
 import contextlib
+import faulthandler
 import gc
 import importlib
 import itertools
@@ -135,6 +136,8 @@ def fork_pytest(copy: Path, tests: Sequence[str]) -> int:
     if pid:
         return pid
     try:
+        # Where pytest's own limit does not reach, inside an event loop in C, the process fails as a whole.
+        faulthandler.dump_traceback_later(2 * TEST_TIMEOUT_S, exit=True)
         log = os.open(copy / "mutants.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(log, stream)

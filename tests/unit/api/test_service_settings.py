@@ -78,6 +78,9 @@ def test_a_bad_setting_is_named_without_its_value(
     said: str,
 ) -> None:
     monkeypatch.setenv(f"TRIMTAB_{name.upper()}", value)
+    monkeypatch.setenv(
+        "TRIMTAB_DATABASE_URL", "sqlite://"
+    )  # were it taken, nothing would serve
     assert main([]) == 2
     told = capsys.readouterr()
     assert told.out == ""
