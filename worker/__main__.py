@@ -109,7 +109,10 @@ def _start(arguments: argparse.Namespace) -> int:
 
 
 def _plan(settings: Settings) -> Plan:
-    runner = ("--device", settings.device, "--cache-dir", str(settings.cache_dir))
+    runner = (
+        *("--device", settings.device, "--cache-dir", str(settings.cache_dir)),
+        *("--feature-cache-bytes", str(settings.feature_cache_bytes)),
+    )
     return Plan(
         server=settings.server.rstrip("/"),
         label=settings.label,

@@ -8,7 +8,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -30,9 +30,11 @@ from worker.saver import Saver
 from worker.signs_of_life import Cancelled, SignsOfLife
 from worker.training import backbones
 from worker.training.errors import CheckpointError
+from worker.training.feature_cache import LIMIT_BYTES, FeatureCache
 from worker.training.files import SafetensorError
 from worker.training.final import final_evaluation
 from worker.training.fit import EpochResult, fit
+from worker.training.shelf import Shelf
 from worker.training.state import FitState
 
 log = logging.getLogger(__name__)
@@ -49,6 +51,8 @@ class Bench:
     line: AgentLine
     device: torch.device
     cache_dir: Path
+    features: FeatureCache
+    shelf: Shelf = field(default_factory=Shelf)
 
 
 @dataclass(frozen=True)
@@ -92,11 +96,17 @@ def main(argv: Sequence[str] | None = None) -> None:
     except devices.NoSuchDevice as error:
         line.say(Refused(message=str(error)))
         return
-    bench = Bench(line, device, arguments.cache_dir / "data")
+    features = FeatureCache(
+        arguments.cache_dir / "features", limit_bytes=arguments.feature_cache_bytes
+    )
+    bench = Bench(line, device, arguments.cache_dir / "data", features)
     line.say(_introduction(device))
-    for order in line.trials():
+    for count, order in enumerate(line.trials(), 1):
         line.say(run(bench, order))
         _tidy(device)
+        if count == 1:
+            # What the imports made lives as long as this process: no later collection need look at it again.
+            gc.freeze()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -105,6 +115,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--cache-dir", type=Path, required=True)
+    parser.add_argument("--feature-cache-bytes", type=int, default=LIMIT_BYTES)
     return parser
 
 
@@ -138,6 +149,7 @@ def run(bench: Bench, order: RunTrial) -> Ended:
     except Cancelled:
         outcome = Failed(error="cancelled")
     except Exception as error:  # noqa: BLE001 - whatever it is, the agent is told, and goes on
+        bench.shelf.clear()
         outcome = failure_of(error)
         log.info("%s/%d: %s", lease.study, lease.trial_number, outcome.message)
     return Ended(
@@ -156,7 +168,12 @@ def _train(bench: Bench, order: RunTrial, signs: SignsOfLife, saver: Saver) -> O
         epochs, best = _begin(bench, order, signs)
     for epoch in epochs:
         best = max(best, epoch.validation_accuracy)
-        saver.offer(lambda epoch=epoch: Storable(epoch.state()), is_best=epoch.best)
+        saver.offer(
+            lambda epoch=epoch: Storable(epoch.state()),
+            is_best=epoch.best,
+            take_best=lambda epoch=epoch: Storable(epoch.state(whole=False)),
+            nbytes=epoch.nbytes,
+        )
         bench.line.say(
             EpochDone(
                 lease_id=lease.lease_id,
@@ -188,10 +205,15 @@ def _begin(
     seen = data.load(lease.task, cache_dir=bench.cache_dir, image_size=size)
 
     def begin(state: FitState | None) -> Iterator[EpochResult]:
-        model = backbones.build(lease.model, classes=seen.classes, seed=lease.seed)
-        model.register_forward_pre_hook(signs.batch)
         return fit(
-            model, seen, lease.recipe, seed=lease.seed, device=bench.device, resume=state
+            bench.shelf.take(lease.model, classes=seen.classes, seed=lease.seed),
+            seen,
+            lease.recipe,
+            seed=lease.seed,
+            device=bench.device,
+            resume=state,
+            features_cache=bench.features,
+            each_batch=signs.batch,
         )
 
     for saved in order.resume:

@@ -13,6 +13,8 @@ log = logging.getLogger(__name__)
 
 SHARE = 0.02
 """At most this part of the time goes into writing."""
+BYTES_PER_S = 200e6
+"""How fast a disk is believed to be before the first write has shown it."""
 
 
 class State(Protocol):
@@ -43,16 +45,31 @@ class Saver:
         self.best: SavedState | None = None
         self._folder = folder
         self._clock = clock
-        self._due_at = clock()
+        self._began = self._due_at = clock()
         self._waiting: State | None = None
         self._complained = False
 
-    def offer(self, take: Callable[[], State], *, is_best: bool) -> None:
-        """Look at the epoch that has just ended; `take` copies its state, which costs memory and time."""
-        if self._clock() >= self._due_at:
+    def offer(
+        self,
+        take: Callable[[], State],
+        *,
+        is_best: bool,
+        take_best: Callable[[], State] | None = None,
+        nbytes: int = 0,
+    ) -> None:
+        """Look at the epoch that has just ended.
+
+        Args:
+            take: Copies its state, which costs memory and time.
+            is_best: Whether it is the best so far.
+            take_best: Copies what the final evaluation needs of it; None is all.
+            nbytes: About how large the state is: the first write waits until it is worth its time.
+        """
+        now = self._clock()
+        if now >= self._due_at and now - self._began >= nbytes / BYTES_PER_S / SHARE:
             self.save(take(), is_best=is_best)
         elif is_best:
-            self._waiting = take()
+            self._waiting = (take_best or take)()
 
     def save(self, state: State, *, is_best: bool) -> None:
         """Write this state now, and the best one if it is not on disk."""

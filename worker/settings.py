@@ -42,6 +42,8 @@ class Settings(BaseSettings):
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "trimtab")
     """Decoded data sets, checkpoints and undelivered outcomes; workers of one machine share it."""
+    feature_cache_bytes: Annotated[int, Field(ge=0)] = 8 * 2**30
+    """Of disk for what frozen stages make of data sets; what is larger is computed at every step instead."""
     exit_when_idle_s: Annotated[float, Field(ge=0)] | None = None
     stall_s: Annotated[float, Field(gt=0)] = 300.0
     grace_s: Annotated[float, Field(gt=0)] = 20.0

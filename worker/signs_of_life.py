@@ -36,8 +36,8 @@ class SignsOfLife:
         self._lease_id = lease_id
         self._told_at = time.monotonic()
 
-    def batch(self, *_: object) -> None:
-        """Show life between two batches; a forward hook of torch may call it.
+    def batch(self) -> None:
+        """Show life between two batches.
 
         Raises:
             Cancelled: the agent said so meanwhile.

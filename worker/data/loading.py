@@ -45,6 +45,7 @@ class TaskData:
         split_seed: Seed of the splits, from the hash: the same data are split alike everywhere.
         counts: Pictures in `train`, `validation` and `test`.
         notes: What a person should know about the splits.
+        key: Changes whenever a byte of `train` or `validation` may have changed; empty where nobody knows.
     """
 
     train: Split
@@ -54,6 +55,7 @@ class TaskData:
     split_seed: int
     counts: Mapping[str, int]
     notes: tuple[str, ...] = ()
+    key: str = ""
 
 
 def load(task: Task, *, cache_dir: Path, image_size: int | None = None) -> TaskData:
@@ -78,6 +80,7 @@ def load(task: Task, *, cache_dir: Path, image_size: int | None = None) -> TaskD
         split_seed=manifest["split_seed"],
         counts=manifest["counts"],
         notes=tuple(manifest["notes"]),
+        key=decoded.name,
     )
 
 

@@ -3,18 +3,30 @@
 from collections.abc import Iterator
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage] - the only common base
 
 from trimtab.contract.recipe import Recipe
-from worker.training.backbones import Backbone, parameters_of
+from worker.training.backbones import Backbone, is_within, parameters_of
 
 
 def freeze(backbone: Backbone, recipe: Recipe) -> None:
     """Take the first `frozen_stages` stages out of training; the head is always trained."""
-    for names in backbone.stages[: recipe.frozen_stages]:
-        for parameter in parameters_of(backbone.network, names):
-            parameter.requires_grad_(False)
+    frozen = frozen_modules(backbone, recipe.frozen_stages)
+    for parameter in parameters_of(backbone.network, frozen):
+        parameter.requires_grad_(False)
+
+
+def frozen_modules(backbone: Backbone, frozen_stages: int) -> tuple[str, ...]:
+    """Return the names of the modules and lone parameters of the first `frozen_stages` stages."""
+    return tuple(name for names in backbone.stages[:frozen_stages] for name in names)
+
+
+def state_of(backbone: Backbone, frozen_stages: int, *, frozen: bool) -> dict[str, Tensor]:
+    """Return the part of the network's state dict that is frozen, or the part that training moves."""
+    modules = frozen_modules(backbone, frozen_stages)
+    state = cast(dict[str, Tensor], backbone.network.state_dict())
+    return {name: value for name, value in state.items() if is_within(name, modules) == frozen}
 
 
 def training_mode(backbone: Backbone, recipe: Recipe) -> None:
@@ -25,10 +37,11 @@ def training_mode(backbone: Backbone, recipe: Recipe) -> None:
     since one picture has no variance.
     """
     backbone.train()
-    frozen = [name for names in backbone.stages[: recipe.frozen_stages] for name in names]
+    frozen = frozen_modules(backbone, recipe.frozen_stages)
     for name, module in _modules(backbone.network):
-        held = any(name == start or name.startswith(f"{start}.") for start in frozen)
-        if held or (recipe.batch_size == 1 and isinstance(module, _BatchNorm)):
+        if is_within(name, frozen) or (
+            recipe.batch_size == 1 and isinstance(module, _BatchNorm)
+        ):
             module.eval()
 
 

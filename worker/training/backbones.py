@@ -1,10 +1,10 @@
 """Pretrained networks with a new head, and what training must know about each."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 import torch
 from torch import Tensor, nn
@@ -15,8 +15,11 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.training import glyphnet, weights
 from worker.training.card import CARD_KEY
-from worker.training.seeding import seeded
+from worker.training.seeding import derive, seeded
 from worker.training.weights import WeightsFile, WeightsReport
+
+if TYPE_CHECKING:
+    from worker.training.prefix import Halves
 
 GLYPHNET_WEIGHTS = Path(__file__).parent.parent / "weights" / "glyphnet.safetensors"
 
@@ -61,6 +64,9 @@ class Backbone(nn.Module):
         stages: See `Architecture`.
         report: What was loaded; None for random weights.
         own_head: Rows of the pretrained head for `classes`, where it knew them all: a model before any training.
+        digests: Of the pretrained weights of the first so many stages, as far as asked for; None where nobody
+            vouches that the weights are as they were loaded.
+        halves: The network cut after so many stages, as far as asked for.
     """
 
     mean: Tensor
@@ -77,6 +83,11 @@ class Backbone(nn.Module):
         self.only_side = architecture.only_side
         self.report: WeightsReport | None = None
         self.own_head: dict[str, Tensor] | None = None
+        self.halves: dict[int, Halves | None] = {}
+        self._initial_head = {
+            name: value.detach().clone() for name, value in self.head.named_parameters()
+        }
+        self.digests: dict[int, str] | None = None
         self.register_buffer("mean", _per_channel(architecture.mean), persistent=False)
         self.register_buffer("std", _per_channel(architecture.std), persistent=False)
 
@@ -84,6 +95,19 @@ class Backbone(nn.Module):
     def head(self) -> nn.Module:
         """The layer that is new to this task."""
         return self.network.get_submodule(self.head_name)
+
+    def draw_head(self, seed: int) -> None:
+        """Draw what the pretrained weights hold nothing for in the head: the same for the same seed.
+
+        The values that the architecture begins with are shuffled: each has a distribution of its own.
+        """
+        known = set() if self.report is None else set(self.report.matched)
+        with seeded(derive(seed, "head")), torch.no_grad():
+            for name, parameter in self.head.named_parameters():
+                order = torch.randperm(parameter.numel())
+                if f"{self.head_name}.{name}" not in known:
+                    values = self._initial_head[name].flatten()[order]
+                    parameter.copy_(values.view_as(parameter))
 
     def forward(self, images: Tensor) -> Tensor:
         """Return the logits `(N, classes)` of uint8 images `(N, H, W, C)`, grey or colour."""
@@ -109,7 +133,7 @@ class Backbone(nn.Module):
         channels = self.mean.shape[1]
         if channels == 1 and x.shape[1] == 3:
             x = (x * _per_channel(_LUMA).to(x)).sum(dim=1, keepdim=True)
-        x = (x - self.mean) / self.std  # One grey channel spreads over three here.
+        x = (x - self.mean).div_(self.std)  # One grey channel spreads over three here.
         side = self.only_side or max(self.least_side, x.shape[-1])
         if side != x.shape[-1]:
             x = functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
@@ -131,7 +155,8 @@ def build(
     Raises:
         WeightsError: The weights are missing, unreachable, unreadable or another network's.
     """
-    with seeded(seed):
+    # The head is drawn apart, so that a kept backbone gets the same one as a new backbone.
+    with seeded(seed if model.weights == "none" else 0):
         architecture = _architecture(model.backbone, len(classes))
     backbone = Backbone(model.backbone, classes, architecture)
     if model.weights == "none":
@@ -143,6 +168,7 @@ def build(
     backbone.report = weights.load_into(
         backbone.network, file, source=str(path), backbone=model.backbone
     )
+    backbone.draw_head(seed)
     return backbone
 
 
@@ -201,5 +227,10 @@ def _per_channel(values: Sequence[float]) -> Tensor:
 def parameters_of(network: nn.Module, names: Sequence[str]) -> Iterator[nn.Parameter]:
     """Yield the parameters that belong to the modules or have the names given."""
     for name, parameter in network.named_parameters():
-        if any(name == start or name.startswith(f"{start}.") for start in names):
+        if is_within(name, names):
             yield parameter
+
+
+def is_within(name: str, modules: Collection[str]) -> bool:
+    """Whether a module, parameter or buffer is one of those named or inside one of them."""
+    return any(name == start or name.startswith(f"{start}.") for start in modules)

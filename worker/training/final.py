@@ -71,13 +71,11 @@ def final_evaluation(
     """
     size = backbones.image_size(model, recipe)
     seen = data.load(task, cache_dir=cache_dir, image_size=size)
-    winner = backbones.build(
-        Model(backbone=model.backbone, weights="none"), classes=seen.classes, seed=state.seed
+    winner, before = (
+        backbones.build(model, classes=seen.classes, seed=state.seed, weights_dir=weights_dir)
+        for _ in range(2)
     )
     load_weights(winner, state)
-    before = backbones.build(
-        model, classes=seen.classes, seed=state.seed, weights_dir=weights_dir
-    )
     sealed = PlacedSplit(data.open_test(task, cache_dir=cache_dir, image_size=size), device)
     scores = _compare(winner.to(device), before.to(device), seen, sealed)
     if export_to is not None:

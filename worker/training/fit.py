@@ -2,7 +2,7 @@
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -11,10 +11,12 @@ from torch.nn import functional
 
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
-from worker.training import adaptation, optim, placement, seeding
+from worker.training import adaptation, features, optim, placement, seeding
 from worker.training.backbones import Backbone
 from worker.training.errors import CheckpointIncompatible, Diverged
 from worker.training.evaluate import evaluate
+from worker.training.feature_cache import FeatureCache
+from worker.training.features import Inputs
 from worker.training.optim import Optimizer
 from worker.training.placement import PlacedSplit, autocast
 from worker.training.state import FitState, Progress
@@ -32,6 +34,9 @@ class _Training:
     recipe: Recipe
     seed: int
     device: torch.device
+    frozen_sha256: str
+    inputs: Inputs
+    each_batch: Callable[[], object]
     progress: Progress = field(default_factory=Progress)
 
     @property
@@ -63,8 +68,19 @@ class EpochResult:
     best: bool
     _training: _Training = field(repr=False, compare=False)
 
-    def state(self) -> FitState:
+    @property
+    def nbytes(self) -> int:
+        """How large its whole state is."""
+        weights = adaptation.state_of(
+            self._training.model, self._training.recipe.frozen_stages, frozen=False
+        )
+        return sum(value.nbytes for value in weights.values()) + self._training.optimizer.nbytes
+
+    def state(self, *, whole: bool = True) -> FitState:
         """Return a copy of everything that the next epoch depends on.
+
+        Args:
+            whole: Without it the optimizer's moments are left out: enough for evaluation, too little to carry on from.
 
         Raises:
             RuntimeError: The next epoch has begun, and the weights are no longer this one's.
@@ -73,7 +89,7 @@ class EpochResult:
             raise RuntimeError(
                 "the state of an epoch is to be taken before the next is asked for"
             )
-        return _capture(self._training)
+        return _capture(self._training, whole=whole)
 
 
 def fit(
@@ -84,6 +100,8 @@ def fit(
     seed: int,
     device: torch.device,
     resume: FitState | None = None,
+    features_cache: FeatureCache | None = None,
+    each_batch: Callable[[], object] = lambda: None,
 ) -> Iterator[EpochResult]:
     """Adapt a model to a task, an epoch at each `next`, until the recipe or its early stopping ends it.
 
@@ -97,32 +115,43 @@ def fit(
         seed: Of data order and dropout.
         device: Where.
         resume: State to carry on from, of the same model, recipe and seed.
+        features_cache: Where to keep what frozen stages make of the data; None computes it for this training alone.
+        each_batch: Called before every batch; what it raises ends the training.
 
     Raises:
         CheckpointIncompatible: `resume` is of another training.
         Diverged: From the iterator: a loss is not finite.
     """
     adaptation.freeze(model, recipe)
-    model.to(device)
-    if device.type == "cuda":
-        model.to(memory_format=torch.channels_last)
-    training = _Training(model, Optimizer(model.network, recipe), recipe, seed, device)
+    model.to(device).to(memory_format=torch.channels_last)
+    inputs = features.inputs_of(
+        model, data, recipe, device, cache=features_cache, each_batch=each_batch
+    )
+    training = _Training(
+        model=model,
+        optimizer=Optimizer(model.network, recipe),
+        recipe=recipe,
+        seed=seed,
+        device=device,
+        frozen_sha256=features.digest(model, recipe.frozen_stages),
+        inputs=inputs,
+        each_batch=each_batch,
+    )
     if resume is not None:
         _restore(training, resume)
-    return _epochs(
-        training, PlacedSplit(data.train, device), PlacedSplit(data.validation, device)
-    )
+    return _epochs(training)
 
 
-def _epochs(
-    training: _Training, train: PlacedSplit, validation: PlacedSplit
-) -> Iterator[EpochResult]:
+def _epochs(training: _Training) -> Iterator[EpochResult]:
+    inputs = training.inputs
     while not training.ended:
         began = time.perf_counter()
         epoch = training.progress.epochs
         with seeding.seeded(seeding.derive(training.seed, "epoch", epoch), training.device):
-            train_loss = _train_one(training, train)
-        scores = evaluate(training.model, validation)
+            train_loss = _train_one(training, inputs.train)
+        scores = evaluate(
+            training.model, inputs.validation, inputs.forward, each_batch=training.each_batch
+        )
         if not math.isfinite(scores.loss):
             raise Diverged(epoch, "validation")
         training.progress = training.progress.after(
@@ -146,6 +175,7 @@ def _train_one(training: _Training, train: PlacedSplit) -> float:
     batches = _batches(len(train), recipe.batch_size)
     total, seen = torch.zeros((), dtype=torch.float64, device=training.device), 0
     for position, rows in enumerate(batches):
+        training.each_batch()
         step = epoch * len(batches) + position
         rate = optim.learning_rate(recipe, step=step, steps_per_epoch=len(batches))
         total += _step(training, *train.take(rows), rate) * len(rows)
@@ -166,21 +196,24 @@ def _batches(count: int, batch_size: int) -> list[Tensor]:
 
 def _step(training: _Training, images: Tensor, labels: Tensor, rate: float) -> Tensor:
     with autocast(training.device):
-        loss = functional.cross_entropy(training.model(images), labels)
+        loss = functional.cross_entropy(training.inputs.forward(images), labels)
     training.optimizer.zero_grad()
     loss.backward()
     training.optimizer.step(rate)
     return loss.detach()
 
 
-def _capture(training: _Training) -> FitState:
-    weights = training.model.network.state_dict()
+def _capture(training: _Training, *, whole: bool) -> FitState:
+    frozen_stages = training.recipe.frozen_stages
+    weights = adaptation.state_of(training.model, frozen_stages, frozen=False)
     return FitState(
         seed=training.seed,
+        frozen_stages=frozen_stages,
+        frozen_sha256=training.frozen_sha256,
         optimizer=training.recipe.optimizer,
         progress=training.progress,
         weights={name: tensor.detach().cpu().clone() for name, tensor in weights.items()},
-        moments=training.optimizer.tensors(),
+        moments=training.optimizer.tensors() if whole else {},
     )
 
 
@@ -193,6 +226,10 @@ def _restore(training: _Training, state: FitState) -> None:
         raise CheckpointIncompatible(
             f"the checkpoint is of {state.optimizer}, the recipe asks for {training.recipe.optimizer}"
         )
+    if state.frozen_stages != training.recipe.frozen_stages:
+        raise CheckpointIncompatible(
+            f"the checkpoint is of another training: {state.frozen_stages} stages were frozen in it"
+        )
     load_weights(training.model, state)
     try:
         training.optimizer.restore(state.moments)
@@ -204,14 +241,21 @@ def _restore(training: _Training, state: FitState) -> None:
 
 
 def load_weights(model: Backbone, state: FitState) -> None:
-    """Give a model the weights of a training state.
+    """Give a model, which has its pretrained weights, those that a training moved.
 
     Raises:
         CheckpointIncompatible: They are another network's.
     """
-    try:
-        model.network.load_state_dict(dict(state.weights))
-    except RuntimeError as error:
+    trained = adaptation.state_of(model, state.frozen_stages, frozen=False)
+    same = trained.keys() == state.weights.keys() and all(
+        trained[name].shape == value.shape for name, value in state.weights.items()
+    )
+    if not same:
         raise CheckpointIncompatible(
             f"the checkpoint is not of {model.name} with {len(model.classes)} classes"
-        ) from error
+        )
+    if features.digest(model, state.frozen_stages) != state.frozen_sha256:
+        raise CheckpointIncompatible(
+            f"the checkpoint's training began with other weights of {model.name} than these"
+        )
+    model.network.load_state_dict(dict(state.weights), strict=False)

@@ -50,6 +50,11 @@ class Optimizer:
         self._update(decayed, learning_rate, self._recipe.weight_decay)
         self._update(spared, learning_rate, 0.0)
 
+    @property
+    def nbytes(self) -> int:
+        """Memory that the moments take."""
+        return sum(value.nbytes for own in self._moments.values() for value in own.values())
+
     def tensors(self) -> dict[str, Tensor]:
         """Return copies of the moments on the CPU, named `<parameter>:<moment>`."""
         return {
@@ -84,14 +89,21 @@ class Optimizer:
         }
 
     def _update(self, names: list[str], learning_rate: float, weight_decay: float) -> None:
-        parameters: list[Tensor] = [self._parameters[name] for name in names]
-        gradients = [p.grad for p in parameters if p.grad is not None]
-        moments = [self._moments[name] for name in names]
+        own = [self._parameters[name] for name in names]
+        gradients = [_in_memory_order(p.grad, p) for p in own if p.grad is not None]
+        moments = [
+            {
+                moment: _in_memory_order(value, p)
+                for moment, value in self._moments[name].items()
+            }
+            for name, p in zip(names, own, strict=True)
+        ]
+        parameters = [_in_memory_order(p, p) for p in own]
         if self._recipe.optimizer == "sgd":
             sgd(
                 parameters,
                 gradients,
-                [own.get("momentum") for own in moments],
+                [each.get("momentum") for each in moments],
                 fused=True,
                 weight_decay=weight_decay,
                 momentum=self._recipe.momentum,
@@ -104,10 +116,10 @@ class Optimizer:
         adam(
             parameters,
             gradients,
-            [own["mean"] for own in moments],
-            [own["variance"] for own in moments],
+            [each["mean"] for each in moments],
+            [each["variance"] for each in moments],
             [],
-            [own["steps"] for own in moments],
+            [each["steps"] for each in moments],
             fused=True,
             decoupled_weight_decay=self._recipe.optimizer == "adamw",
             amsgrad=False,
@@ -118,6 +130,13 @@ class Optimizer:
             eps=_EPSILON,
             maximize=False,
         )
+
+
+def _in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
+    """View what belongs to a channels-last parameter as contiguous: what is not, the fused kernels copy first."""
+    if tensor.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
+        return tensor.permute(0, 2, 3, 1)
+    return tensor
 
 
 def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:

@@ -1,6 +1,7 @@
 """Pictures on the device that trains, and the precision it computes in."""
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -17,21 +18,24 @@ class PlacedSplit:
     On a CPU nothing is copied: the tensors are the cache's own memory.
     """
 
-    def __init__(self, split: Split, device: torch.device) -> None:
+    def __init__(
+        self, split: Split, device: torch.device, inputs: Tensor | None = None
+    ) -> None:
+        """Place a split; `inputs` stand for its pictures where something was computed from them before."""
         self.device = device
-        self._images = torch.from_numpy(split.images)
+        self._inputs = torch.from_numpy(split.images) if inputs is None else inputs
         self._labels = torch.from_numpy(split.labels).to(device)
-        if split.images.nbytes <= _RESIDENT_BYTES:
-            self._images = self._images.to(device)
+        if self._inputs.nbytes <= _RESIDENT_BYTES:
+            self._inputs = self._inputs.to(device)
 
     def __len__(self) -> int:
         return len(self._labels)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return images `(n, H, W, C)` and labels `(n,)` of the rows given (a CPU tensor)."""
-        images = self._images.index_select(0, rows.to(self._images.device))
+        inputs = self._inputs.index_select(0, rows.to(self._inputs.device))
         labels = self._labels.index_select(0, rows.to(self.device))
-        return images.to(self.device, non_blocking=True), labels
+        return inputs.to(self.device, non_blocking=True), labels
 
 
 def row_batches(order: Tensor, batch_size: int) -> list[Tensor]:
@@ -40,7 +44,20 @@ def row_batches(order: Tensor, batch_size: int) -> list[Tensor]:
 
 
 def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Compute in bfloat16 where a GPU has it; on a CPU in float32, which repeats bit by bit."""
-    if device.type == "cuda" and torch.cuda.is_bf16_supported():
-        return torch.autocast("cuda", torch.bfloat16)
+    """Compute in bfloat16 where the device is built for it.
+
+    What decides is the device alone and never a measurement, so that a training repeats bit by bit on machines of
+    one kind.
+    """
+    if computes_in_bfloat16(device):
+        return torch.autocast(device.type, torch.bfloat16)
     return nullcontext()
+
+
+@cache
+def computes_in_bfloat16(device: torch.device) -> bool:
+    """Whether training on `device` runs in bfloat16: most GPUs, and CPUs with instructions for it."""
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    able = torch.cpu.get_capabilities()
+    return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

@@ -12,7 +12,7 @@ from trimtab.contract.message import Message
 from worker.training import files
 from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
 
-_FORMAT = 1
+_FORMAT = 2
 _KEY = "trimtab.checkpoint"
 _WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
 
@@ -55,6 +55,8 @@ class _Header(Message):
     format: int
     seed: int
     optimizer: str
+    frozen_stages: int
+    frozen_sha256: str
     progress: Progress
 
 
@@ -68,12 +70,16 @@ class FitState:
         seed: Of the training.
         optimizer: Its name in the recipe.
         progress: Epochs finished, best so far, early stopping's counters.
-        weights: State dict of the network, on the CPU.
+        frozen_stages: Stages whose weights are the pretrained ones, and not in here.
+        frozen_sha256: What they hash to.
+        weights: State dict of the rest of the network, on the CPU.
         moments: Tensors of the optimizer, named `<parameter>:<moment>`, on the CPU.
     """
 
     seed: int
     optimizer: str
+    frozen_stages: int
+    frozen_sha256: str
     progress: Progress
     weights: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
@@ -86,7 +92,12 @@ class FitState:
     def save(self, path: Path) -> None:
         """Write a safetensors file; what is not a tensor stands as JSON in its metadata."""
         header = _Header(
-            format=_FORMAT, seed=self.seed, optimizer=self.optimizer, progress=self.progress
+            format=_FORMAT,
+            seed=self.seed,
+            optimizer=self.optimizer,
+            frozen_stages=self.frozen_stages,
+            frozen_sha256=self.frozen_sha256,
+            progress=self.progress,
         )
         tensors = {f"{_WEIGHTS}{name}": tensor for name, tensor in self.weights.items()}
         tensors |= {f"{_OPTIMIZER}{name}": tensor for name, tensor in self.moments.items()}
@@ -114,6 +125,8 @@ class FitState:
         return cls(
             seed=header.seed,
             optimizer=header.optimizer,
+            frozen_stages=header.frozen_stages,
+            frozen_sha256=header.frozen_sha256,
             progress=header.progress,
             weights=_named(tensors, _WEIGHTS),
             moments=_named(tensors, _OPTIMIZER),

@@ -120,7 +120,7 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
         pieces += _curve(iter([result]))
         if epoch in interruptions:
             result.state().save(tmp_path / "state")
-            model = tiny_backbone(DATA, seed=epoch + 50)
+            model = tiny_backbone(DATA, seed=0 if frozen_stages else epoch + 50)
             state = FitState.load(tmp_path / "state")
             epochs = fit(model, DATA, recipe, seed=3, device=CPU, resume=state)
     assert list(epochs) == []

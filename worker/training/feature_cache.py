@@ -1,0 +1,132 @@
+"""What frozen networks make of data sets, on disk: computed once on a machine, for all trials and processes.
+
+cache_dir/<key>/ appears whole, by rename, and holds
+├── manifest.json    shape, dtype and checksum
+└── values           the tensor's bytes
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from worker.data.cache import folder_once
+from worker.data.errors import CacheUnwritable
+
+log = logging.getLogger(__name__)
+
+LIMIT_BYTES = 8 * 2**30
+_HELD = 4
+"""Tensors that stay mapped: both splits of two tasks."""
+
+
+class FeatureCache:
+    """Tensors by key, memory-mapped; the longest unused make room for new ones.
+
+    Args:
+        folder: Where they are kept; processes may share it.
+        limit_bytes: How much of the disk they may take.
+    """
+
+    def __init__(self, folder: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:
+        self.limit_bytes = limit_bytes
+        self._folder = folder
+        self._held: OrderedDict[str, Tensor] = OrderedDict()
+
+    def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        """Return the tensor of `key`; where there is none, or a damaged one, `make` it.
+
+        Args:
+            key: All that the values depend on.
+            make: Computes them. Must be a function of `key`: what it returns is kept for everybody.
+        """
+        if key not in self._held:
+            self._held[key] = self._open_or_make(key, make)
+        self._held.move_to_end(key)
+        while len(self._held) > _HELD:
+            self._held.popitem(last=False)
+        return self._held[key]
+
+    def _open_or_make(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        path = self._folder / hashlib.sha256(key.encode()).hexdigest()
+        if path.exists() and (found := _open(path)) is not None:
+            return found
+        made: list[Tensor] = []
+
+        def fill(folder: Path) -> None:
+            made.append(make())
+            _write(folder, made[0])
+
+        try:
+            # Another process may have repaired it meanwhile; then this costs one more computation.
+            shutil.rmtree(path, ignore_errors=True)
+            found = _open(folder_once(path, fill))
+            self._make_room(path)
+        except CacheUnwritable as error:
+            log.warning("features stay in memory: %s", error)
+            found = None
+        if found is not None:
+            return found
+        return made[0] if made else make()
+
+    def _make_room(self, newest: Path) -> None:
+        entries = sorted(_entries(self._folder))
+        total = sum(size for _, size, _ in entries)
+        for _, size, path in entries:
+            if total <= self.limit_bytes:
+                return
+            if path != newest:
+                shutil.rmtree(path, ignore_errors=True)
+                total -= size
+
+
+def _entries(folder: Path) -> list[tuple[float, int, Path]]:
+    """Time of last use, size and path of every entry; those that vanish meanwhile are gone."""
+    found: list[tuple[float, int, Path]] = []
+    for path in folder.iterdir():
+        try:
+            if path.is_dir() and path.name[0] != ".":
+                size = sum(file.stat().st_size for file in path.iterdir())
+                found.append((path.stat().st_mtime, size, path))
+        except OSError:
+            continue
+    return found
+
+
+def _write(folder: Path, values: Tensor) -> None:
+    raw = values.contiguous().flatten().view(torch.uint8).numpy()
+    (folder / "values").write_bytes(raw)
+    manifest = {
+        "shape": list(values.shape),
+        "dtype": str(values.dtype).removeprefix("torch."),
+        "crc32": zlib.crc32(raw),
+    }
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def _open(folder: Path) -> Tensor | None:
+    """Map an entry and note its use; None where it is damaged."""
+    try:
+        manifest = json.loads((folder / "manifest.json").read_text())
+        shape, dtype = manifest["shape"], getattr(torch, manifest["dtype"])
+        path = folder / "values"
+        if path.stat().st_size != prod(shape) * dtype.itemsize:
+            raise ValueError("it is cut short")
+        # Not shared: what a process writes to it changes its own copy only.
+        values = torch.from_file(str(path), shared=False, size=prod(shape), dtype=dtype)
+        if zlib.crc32(values.view(torch.uint8).numpy()) != manifest["crc32"]:
+            raise ValueError("its checksum is wrong")
+        os.utime(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
+        log.warning("%s is computed again: %s", folder, error)
+        return None
+    return values.view(shape)

@@ -1,0 +1,157 @@
+"""What a training runs over: pictures, or what the frozen beginning of its network makes of them, computed once."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from trimtab.contract.recipe import Recipe
+from worker.data import Split, TaskData
+from worker.training import adaptation, prefix
+from worker.training.backbones import Backbone
+from worker.training.evaluate import BATCH_SIZE
+from worker.training.feature_cache import LIMIT_BYTES, FeatureCache
+from worker.training.placement import (
+    PlacedSplit,
+    autocast,
+    computes_in_bfloat16,
+    row_batches,
+)
+from worker.training.prefix import Halves
+
+_FORMAT = 1
+"""Part of every key: a change of how features are computed makes old ones invisible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What every epoch goes over.
+
+    Attributes:
+        forward: From a batch of either split to its logits `(N, classes)`.
+        train: Pictures or features that are learned from.
+        validation: Those that are measured by.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    train: PlacedSplit
+    validation: PlacedSplit
+
+
+def inputs_of(
+    model: Backbone,
+    data: TaskData,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    cache: FeatureCache | None,
+    each_batch: Callable[[], object],
+) -> Inputs:
+    """Compute what the frozen stages make of the data, or find it; where nothing is frozen, these are the pictures.
+
+    The features are the same bits whether they are computed or found, with a cache or without: they are computed
+    in batches of `evaluate`'s size, in the order of the split.
+
+    Args:
+        model: On its device, frozen as the recipe says.
+        data: Its pictures.
+        recipe: How many stages are frozen.
+        device: Where.
+        cache: Where features are kept; None keeps them in memory.
+        each_batch: Called before every batch.
+    """
+    limit = LIMIT_BYTES if cache is None else cache.limit_bytes
+    adaptation.training_mode(model, recipe)
+    halves = prefix.cut(model, recipe.frozen_stages)
+    if halves is None or _bytes_of(halves, model, data, device) > limit:
+        return Inputs(
+            model, PlacedSplit(data.train, device), PlacedSplit(data.validation, device)
+        )
+
+    def place(part: str, split: Split) -> PlacedSplit:
+        def make() -> Tensor:
+            return _compute(halves, model, PlacedSplit(split, device), each_batch)
+
+        if cache is None or not data.key:
+            return PlacedSplit(split, device, make())
+        return PlacedSplit(
+            split, device, cache.get(key(model, data, recipe, device, part), make)
+        )
+
+    return Inputs(halves.rest, place("train", data.train), place("validation", data.validation))
+
+
+def key(
+    model: Backbone, data: TaskData, recipe: Recipe, device: torch.device, part: str
+) -> str:
+    """Return all that the features of a split depend on, as text.
+
+    Args:
+        model: The network, its frozen weights and what it does to pictures first.
+        data: Of a known `key`.
+        recipe: How many stages are frozen.
+        device: Its kind and precision; on a CPU, the number of threads orders the sums.
+        part: Name of the split.
+    """
+    cpu = device.type == "cpu"
+    kind = (
+        torch.cpu.get_capabilities()["cpu_name"] if cpu else torch.cuda.get_device_name(device)
+    )
+    facts = {
+        "format": _FORMAT,
+        "torch": torch.__version__,
+        "device": [device.type, kind, torch.get_num_threads() if cpu else 0],
+        "bfloat16": computes_in_bfloat16(device),
+        "backbone": model.name,
+        "frozen_stages": min(recipe.frozen_stages, len(model.stages)),
+        "weights": digest(model, recipe.frozen_stages),
+        "pictures": [
+            model.mean.tolist(),
+            model.std.tolist(),
+            model.least_side,
+            model.only_side,
+        ],
+        "data": data.key,
+        "part": part,
+    }
+    return json.dumps(facts)
+
+
+def digest(model: Backbone, frozen_stages: int) -> str:
+    """Return a hash of the frozen weights; remembered where the model's maker vouches for them (`digests`)."""
+    known = {} if model.digests is None else model.digests
+    if frozen_stages not in known:
+        seen = hashlib.sha256()
+        for name, value in adaptation.state_of(model, frozen_stages, frozen=True).items():
+            plain = value.detach().cpu().contiguous()
+            seen.update(f"{name} {tuple(plain.shape)} {plain.dtype}\n".encode())
+            seen.update(plain.flatten().view(torch.uint8).numpy())
+        known[frozen_stages] = seen.hexdigest()
+    return known[frozen_stages]
+
+
+def _compute(
+    halves: Halves, model: Backbone, split: PlacedSplit, each_batch: Callable[[], object]
+) -> Tensor:
+    model.eval()
+    kept: list[Tensor] = []
+    with torch.no_grad(), autocast(split.device):
+        for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
+            each_batch()
+            images, _ = split.take(rows)
+            kept.append(halves.kept(model.normalised(images)).cpu())
+    return torch.cat(kept)
+
+
+def _bytes_of(halves: Halves, model: Backbone, data: TaskData, device: torch.device) -> int:
+    """How large the features of both splits are."""
+    one = np.ascontiguousarray(data.train.images[:1])
+    model.eval()
+    with torch.no_grad(), autocast(device):
+        kept = cast(Tensor, halves.kept(model.normalised(torch.from_numpy(one).to(device))))
+    return kept.nbytes * (len(data.train) + len(data.validation))
