@@ -66,7 +66,7 @@ def pretrain_glyphs(
         data,
         recipe=recipe,
         seed=seed,
-        scores=Scores(validation_accuracy=best.progress.best_accuracy),
+        scores=Scores(validation_accuracy=best.progress.best_value),
         fonts={face.sha256: face.name for face in faces},
     )
     export(path, model, card=described)

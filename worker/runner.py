@@ -39,8 +39,6 @@ from worker.training.state import FitState
 
 log = logging.getLogger(__name__)
 
-NOTHING_YET = -1.0
-"""Below any accuracy."""
 _OS_ERROR = re.compile(r"os error (\d+)")
 
 
@@ -167,7 +165,7 @@ def _train(bench: Bench, order: RunTrial, signs: SignsOfLife, saver: Saver) -> O
     with signs.busy():
         epochs, best = _begin(bench, order, signs)
     for epoch in epochs:
-        best = max(best, epoch.validation_accuracy)
+        best = epoch.best_value
         saver.offer(
             lambda epoch=epoch: Storable(epoch.state()),
             is_best=epoch.best,
@@ -199,7 +197,7 @@ def _train(bench: Bench, order: RunTrial, signs: SignsOfLife, saver: Saver) -> O
 def _begin(
     bench: Bench, order: RunTrial, signs: SignsOfLife
 ) -> tuple[Iterator[EpochResult], float]:
-    """Load data and model, and carry on from the first state that fits; with the best accuracy so far."""
+    """Load data and model, and carry on from the first state that fits; with the best value so far."""
     lease = order.lease
     size = backbones.image_size(lease.model, lease.recipe)
     seen = data.load(lease.task, cache_dir=bench.cache_dir, image_size=size)
@@ -219,19 +217,16 @@ def _begin(
     for saved in order.resume:
         try:
             state = FitState.load(saved.path)
-            return begin(state), state.progress.best_accuracy
+            return begin(state), state.progress.best_value
         except CheckpointError as error:
             log.warning("step %d is passed over: %s", saved.step, error)
-    return begin(None), NOTHING_YET
+    return begin(None), 0.0
 
 
 def _report(epoch: EpochResult) -> Report:
-    metrics = {
-        "train_loss": epoch.train_loss,
-        "validation_loss": epoch.validation_loss,
-        "seconds": epoch.seconds,
-    }
-    return Report(step=epoch.epoch, value=epoch.validation_accuracy, metrics=metrics)
+    measured = {f"validation_{name}": value for name, value in epoch.metrics.items()}
+    metrics = {**measured, "train_loss": epoch.train_loss, "seconds": epoch.seconds}
+    return Report(step=epoch.epoch, value=epoch.value, metrics=metrics)
 
 
 def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcome, StoredFile]:

@@ -66,7 +66,7 @@ def pretrain(out: Path, *, epochs: int, seed: int) -> None:
     """
 
     def progress(epoch: EpochResult) -> None:
-        accuracy = f"{epoch.validation_accuracy:.4f}"
+        accuracy = f"{epoch.value:.4f}"
         print(f"epoch {epoch.epoch}: validation accuracy {accuracy}", flush=True)  # noqa: T201
 
     print(pretrain_glyphs(out, epochs=epochs, seed=seed, progress=progress))  # noqa: T201

@@ -23,7 +23,7 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data
 from worker.data import Split, TaskData
-from worker.training import backbones
+from worker.training import backbones, objectives
 from worker.training.evaluate import evaluate
 from worker.training.fit import fit
 from worker.training.placement import PlacedSplit
@@ -115,7 +115,9 @@ def _train(digits: TaskData, weights: str, rate: float, seed: int) -> tuple[floa
     )
     recipe = RECIPE.model_copy(update={"learning_rate": rate})
     *_, last = fit(model, few, recipe, seed=seed, device=CPU)
-    return last.validation_accuracy, evaluate(model, PlacedSplit(rest, CPU)).accuracy
+    return last.value, evaluate(
+        model, PlacedSplit(rest, CPU), objectives.of(few, recipe)
+    ).metrics["accuracy"]
 
 
 def _points(values: Sequence[float]) -> str:

@@ -8,8 +8,9 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from trimtab.contract import search_space
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint, refuse
+from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
 from trimtab.contract.message import Int, Message, Name, Number, Sha256
-from trimtab.contract.recipe import Hyperparameter, Recipe, hyperparameters
+from trimtab.contract.recipe import Recipe
 from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, Space
 from trimtab.contract.tasks import Model, Task
 

@@ -7,6 +7,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from trimtab.contract.backbones import GLYPHNET, TORCHVISION_BACKBONES
 from trimtab.contract.message import Message, Number, Text
+from trimtab.contract.metrics import METRICS, Direction, TaskKind
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".th")
 
@@ -42,8 +43,13 @@ Share = Annotated[Number, Field(gt=0, lt=1)]
 class Task(Message):
     """What the search adapts a model to. The test split is sealed: it is opened once, for the winner."""
 
-    kind: Literal["classification"]
+    kind: TaskKind
     dataset: Dataset
+    objective: Annotated[Text, Field(max_length=128)] | None = Field(
+        default=None,
+        description="What trials are compared by, on the validation split; null: the kind's usual metric. "
+        "Whether more or less of it is better follows from it.",
+    )
     validation: Share = Field(
         default=0.2,
         description="Share held out to compare trials by, unless the data set brings its own.",
@@ -60,6 +66,24 @@ class Task(Message):
                 "validation and test together must leave something to train on: their sum must be below 1"
             )
         return self
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        if self.objective is not None and self.objective not in METRICS[self.kind]:
+            raise ValueError(
+                f"the objective of a {self.kind} is one of {', '.join(METRICS[self.kind])}"
+            )
+        return self
+
+    @property
+    def metric(self) -> str:
+        """Name of what trials are compared by."""
+        return self.objective or next(iter(METRICS[self.kind]))
+
+    @property
+    def direction(self) -> Direction:
+        """Whether more or less of the metric is better."""
+        return METRICS[self.kind][self.metric]
 
 
 def _known_backbone(name: str) -> str:

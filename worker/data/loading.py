@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.contract.metrics import Direction
 from trimtab.contract.tasks import BuiltinDataset, ImageFolderDataset, Task
 from worker.data import cache, folder, images, splits
 from worker.data.cache import Split
@@ -46,6 +47,8 @@ class TaskData:
         counts: Pictures in `train`, `validation` and `test`.
         notes: What a person should know about the splits.
         key: Changes whenever a byte of `train` or `validation` may have changed; empty where nobody knows.
+        metric: What trials are compared by.
+        direction: Whether more or less of it is better.
     """
 
     train: Split
@@ -56,6 +59,8 @@ class TaskData:
     counts: Mapping[str, int]
     notes: tuple[str, ...] = ()
     key: str = ""
+    metric: str = "accuracy"
+    direction: Direction = "maximize"
 
 
 def load(task: Task, *, cache_dir: Path, image_size: int | None = None) -> TaskData:
@@ -81,6 +86,8 @@ def load(task: Task, *, cache_dir: Path, image_size: int | None = None) -> TaskD
         counts=manifest["counts"],
         notes=tuple(manifest["notes"]),
         key=decoded.name,
+        metric=task.metric,
+        direction=task.direction,
     )
 
 

@@ -1,13 +1,13 @@
 """How well a model does on a split."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
 from worker.training.backbones import Backbone
+from worker.training.objectives import Objective
 from worker.training.placement import PlacedSplit, autocast, row_batches
 
 BATCH_SIZE = 256
@@ -15,16 +15,21 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """Accuracy in [0, 1] and mean cross-entropy over `count` pictures."""
+    """What was measured over `count` pictures, by name; the mean loss is always among it."""
 
-    accuracy: float
-    loss: float
+    metrics: Mapping[str, float]
     count: int
+
+    @property
+    def loss(self) -> float:
+        """The mean loss."""
+        return self.metrics["loss"]
 
 
 def evaluate(
     model: Backbone,
     split: PlacedSplit,
+    objective: Objective,
     forward: Callable[[Tensor], Tensor] | None = None,
     *,
     each_batch: Callable[[], object] = lambda: None,
@@ -34,18 +39,18 @@ def evaluate(
     Args:
         model: What is scored.
         split: What it is scored on.
+        objective: What is measured.
         forward: The part of the model that takes what `split` holds; None is all of it.
         each_batch: Called before every batch.
     """
     forward = forward or model
     model.eval()
-    correct = torch.zeros((), dtype=torch.int64, device=split.device)
-    loss = torch.zeros((), dtype=torch.float64, device=split.device)
+    outputs: list[Tensor] = []
+    labels: list[Tensor] = []
     with torch.inference_mode(), autocast(split.device):
         for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
             each_batch()
-            inputs, labels = split.take(rows)
-            logits = forward(inputs).float()
-            correct += (logits.argmax(dim=1) == labels).sum()
-            loss += functional.cross_entropy(logits, labels, reduction="sum")
-    return Scores(correct.item() / len(split), loss.item() / len(split), len(split))
+            inputs, batch_labels = split.take(rows)
+            outputs.append(forward(inputs).float())
+            labels.append(batch_labels)
+    return Scores(objective.metrics(torch.cat(outputs), torch.cat(labels)), len(split))

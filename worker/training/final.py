@@ -9,7 +9,7 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model, Task
 from worker import data
 from worker.data import TaskData
-from worker.training import backbones, card
+from worker.training import backbones, card, objectives
 from worker.training.backbones import Backbone
 from worker.training.evaluate import evaluate
 from worker.training.export import export, make_card
@@ -77,7 +77,7 @@ def final_evaluation(
     )
     load_weights(winner, state)
     sealed = PlacedSplit(data.open_test(task, cache_dir=cache_dir, image_size=size), device)
-    scores = _compare(winner.to(device), before.to(device), seen, sealed)
+    scores = _compare(winner.to(device), before.to(device), seen, sealed, recipe)
     if export_to is not None:
         described = make_card(
             winner,
@@ -92,7 +92,7 @@ def final_evaluation(
 
 
 def _compare(
-    winner: Backbone, before: Backbone, seen: TaskData, sealed: PlacedSplit
+    winner: Backbone, before: Backbone, seen: TaskData, sealed: PlacedSplit, recipe: Recipe
 ) -> FinalScores:
     train, validation = (
         PlacedSplit(split, sealed.device) for split in (seen.train, seen.validation)
@@ -100,12 +100,13 @@ def _compare(
     known = [features_of(before, split) for split in (train, validation, sealed)]
     if before.own_head is not None:
         before.head.load_state_dict(before.own_head)
-    after = evaluate(winner, sealed)
+    objective = objectives.of(seen, recipe)
+    after = evaluate(winner, sealed, objective)
     return FinalScores(
-        validation_accuracy=evaluate(winner, validation).accuracy,
-        test_accuracy=after.accuracy,
+        validation_accuracy=evaluate(winner, validation, objective).metrics["accuracy"],
+        test_accuracy=after.metrics["accuracy"],
         test_loss=after.loss,
         test_count=after.count,
-        test_accuracy_before=evaluate(before, sealed).accuracy,
+        test_accuracy_before=evaluate(before, sealed, objective).metrics["accuracy"],
         linear_probe_test_accuracy=linear_probe(*known, classes=len(seen.classes)),
     )

@@ -2,49 +2,38 @@
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
-from torch.nn import functional
 
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
-from worker.training import adaptation, features, optim, placement, seeding
+from worker.training import adaptation, features, objectives, seeding
 from worker.training.backbones import Backbone
 from worker.training.errors import CheckpointIncompatible, Diverged
 from worker.training.evaluate import evaluate
 from worker.training.feature_cache import FeatureCache
-from worker.training.features import Inputs
 from worker.training.optim import Optimizer
-from worker.training.placement import PlacedSplit, autocast
 from worker.training.state import FitState, Progress
-
-_CHECK_STEPS = 50
-"""Reading the loss waits for the device, so only every so many steps is it looked at for NaN."""
+from worker.training.step import Learner, train_epoch
 
 
 @dataclass(slots=True)
 class _Training:
-    """A training that is going on: what changes from step to step."""
+    """A training that is going on."""
 
-    model: Backbone
-    optimizer: Optimizer
-    recipe: Recipe
+    learner: Learner
     seed: int
-    device: torch.device
     frozen_sha256: str
-    inputs: Inputs
-    each_batch: Callable[[], object]
     progress: Progress = field(default_factory=Progress)
 
     @property
     def ended(self) -> bool:
         """Whether the recipe asks for no further epoch."""
-        patience = self.recipe.early_stopping_patience
-        impatient = bool(patience) and self.progress.stale >= patience
-        return self.progress.epochs >= self.recipe.epochs or impatient
+        recipe = self.learner.recipe
+        impatient = 0 < recipe.early_stopping_patience <= self.progress.stale
+        return self.progress.epochs >= recipe.epochs or impatient
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +42,19 @@ class EpochResult:
 
     Attributes:
         epoch: From 0.
+        value: What trials are compared by, on the validation split after it.
+        best_value: The best of all epochs so far.
         train_loss: Mean over the epoch, while the weights moved.
-        validation_loss: After it.
-        validation_accuracy: After it, in [0, 1].
+        metrics: Everything measured on the validation split after it, the mean `loss` included.
         seconds: For training and validation.
         best: Whether this is the best epoch so far; then its state is the one to keep for the final evaluation.
     """
 
     epoch: int
+    value: float
+    best_value: float
     train_loss: float
-    validation_loss: float
-    validation_accuracy: float
+    metrics: Mapping[str, float]
     seconds: float
     best: bool
     _training: _Training = field(repr=False, compare=False)
@@ -71,10 +62,9 @@ class EpochResult:
     @property
     def nbytes(self) -> int:
         """How large its whole state is."""
-        weights = adaptation.state_of(
-            self._training.model, self._training.recipe.frozen_stages, frozen=False
-        )
-        return sum(value.nbytes for value in weights.values()) + self._training.optimizer.nbytes
+        learner = self._training.learner
+        weights = adaptation.state_of(learner.model, learner.recipe.frozen_stages, frozen=False)
+        return sum(value.nbytes for value in weights.values()) + learner.optimizer.nbytes
 
     def state(self, *, whole: bool = True) -> FitState:
         """Return a copy of everything that the next epoch depends on.
@@ -128,14 +118,17 @@ def fit(
         model, data, recipe, device, cache=features_cache, each_batch=each_batch
     )
     training = _Training(
-        model=model,
-        optimizer=Optimizer(model.network, recipe),
-        recipe=recipe,
+        Learner(
+            model=model,
+            optimizer=Optimizer(model.network, recipe),
+            objective=objectives.of(data, recipe),
+            recipe=recipe,
+            device=device,
+            inputs=inputs,
+            each_batch=each_batch,
+        ),
         seed=seed,
-        device=device,
         frozen_sha256=features.digest(model, recipe.frozen_stages),
-        inputs=inputs,
-        each_batch=each_batch,
     )
     if resume is not None:
         _restore(training, resume)
@@ -143,96 +136,73 @@ def fit(
 
 
 def _epochs(training: _Training) -> Iterator[EpochResult]:
-    inputs = training.inputs
+    learner = training.learner
+    objective, inputs = learner.objective, learner.inputs
     while not training.ended:
         began = time.perf_counter()
         epoch = training.progress.epochs
-        with seeding.seeded(seeding.derive(training.seed, "epoch", epoch), training.device):
-            train_loss = _train_one(training, inputs.train)
+        with seeding.seeded(seeding.derive(training.seed, "epoch", epoch), learner.device):
+            train_loss = train_epoch(learner, epoch)
         scores = evaluate(
-            training.model, inputs.validation, inputs.forward, each_batch=training.each_batch
+            learner.model,
+            inputs.validation,
+            objective,
+            inputs.forward,
+            each_batch=learner.each_batch,
         )
-        if not math.isfinite(scores.loss):
+        value = scores.metrics[objective.metric]
+        if not (math.isfinite(scores.loss) and math.isfinite(value)):
             raise Diverged(epoch, "validation")
         training.progress = training.progress.after(
-            scores.accuracy, scores.loss, training.recipe.early_stopping_min_gain
+            value,
+            scores.loss,
+            min_gain=learner.recipe.early_stopping_min_gain,
+            direction=objective.direction,
         )
         yield EpochResult(
             epoch=epoch,
+            value=value,
+            best_value=training.progress.best_value,
             train_loss=train_loss,
-            validation_loss=scores.loss,
-            validation_accuracy=scores.accuracy,
+            metrics=scores.metrics,
             seconds=time.perf_counter() - began,
             best=training.progress.best_epoch == epoch,
             _training=training,
         )
 
 
-def _train_one(training: _Training, train: PlacedSplit) -> float:
-    """One pass over the training split; return its mean loss."""
-    recipe, epoch = training.recipe, training.progress.epochs
-    adaptation.training_mode(training.model, recipe)
-    batches = _batches(len(train), recipe.batch_size)
-    total, seen = torch.zeros((), dtype=torch.float64, device=training.device), 0
-    for position, rows in enumerate(batches):
-        training.each_batch()
-        step = epoch * len(batches) + position
-        rate = optim.learning_rate(recipe, step=step, steps_per_epoch=len(batches))
-        total += _step(training, *train.take(rows), rate) * len(rows)
-        seen += len(rows)
-        looks = (position + 1) % _CHECK_STEPS == 0 or position + 1 == len(batches)
-        if looks and not math.isfinite(total.item()):
-            raise Diverged(epoch, "training")
-    return total.item() / seen
-
-
-def _batches(count: int, batch_size: int) -> list[Tensor]:
-    """A new order, cut into batches. A single picture left over is left out: it has no batch statistics."""
-    batches = placement.row_batches(torch.randperm(count), batch_size)
-    if len(batches) > 1 and batch_size > 1 and len(batches[-1]) == 1:
-        del batches[-1]
-    return batches
-
-
-def _step(training: _Training, images: Tensor, labels: Tensor, rate: float) -> Tensor:
-    with autocast(training.device):
-        loss = functional.cross_entropy(training.inputs.forward(images), labels)
-    training.optimizer.zero_grad()
-    loss.backward()
-    training.optimizer.step(rate)
-    return loss.detach()
-
-
 def _capture(training: _Training, *, whole: bool) -> FitState:
-    frozen_stages = training.recipe.frozen_stages
-    weights = adaptation.state_of(training.model, frozen_stages, frozen=False)
+    learner = training.learner
+    frozen_stages = learner.recipe.frozen_stages
+    weights = adaptation.state_of(learner.model, frozen_stages, frozen=False)
     return FitState(
         seed=training.seed,
         frozen_stages=frozen_stages,
         frozen_sha256=training.frozen_sha256,
-        optimizer=training.recipe.optimizer,
+        optimizer=learner.recipe.optimizer,
         progress=training.progress,
         weights={name: tensor.detach().cpu().clone() for name, tensor in weights.items()},
-        moments=training.optimizer.tensors() if whole else {},
+        moments=learner.optimizer.tensors() if whole else {},
     )
 
 
 def _restore(training: _Training, state: FitState) -> None:
+    model, recipe = training.learner.model, training.learner.recipe
     if state.seed != training.seed:
         raise CheckpointIncompatible(
             f"the checkpoint's seed is {state.seed}, not {training.seed}"
         )
-    if state.optimizer != training.recipe.optimizer:
+    if state.optimizer != recipe.optimizer:
         raise CheckpointIncompatible(
-            f"the checkpoint is of {state.optimizer}, the recipe asks for {training.recipe.optimizer}"
+            f"the checkpoint is of {state.optimizer}, the recipe asks for {recipe.optimizer}"
         )
-    if state.frozen_stages != training.recipe.frozen_stages:
+    if state.frozen_stages != recipe.frozen_stages:
         raise CheckpointIncompatible(
             f"the checkpoint is of another training: {state.frozen_stages} stages were frozen in it"
         )
-    load_weights(training.model, state)
+    load_weights(model, state)
     try:
-        training.optimizer.restore(state.moments)
+        training.learner.optimizer.restore(state.moments)
     except ValueError as error:
         raise CheckpointIncompatible(
             f"the checkpoint is of another training: {error}"

@@ -1,10 +1,9 @@
-"""Optimizers and learning-rate schedules from a recipe.
+"""Optimizers from a recipe.
 
 The updates are torch's own, called by their functional form: the classes around it import the compiler at their
 first step, which costs every process 4 s and 160 MB.
 """
 
-import math
 from collections.abc import Mapping
 
 import torch
@@ -137,26 +136,3 @@ def _in_memory_order(tensor: Tensor, parameter: Tensor) -> Tensor:
     if tensor.dim() == 4 and parameter.is_contiguous(memory_format=torch.channels_last):
         return tensor.permute(0, 2, 3, 1)
     return tensor
-
-
-def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
-    """Return the learning rate of one step.
-
-    The schedule is a function of the step alone, so that a resumed training needs no state of it.
-
-    Args:
-        recipe: Peak, warm-up and schedule.
-        step: From 0, over all epochs.
-        steps_per_epoch: Steps in one epoch.
-    """
-    warmup = recipe.warmup_epochs * steps_per_epoch
-    if step < warmup:
-        return recipe.learning_rate * min(1.0, (step + 1) / warmup)
-    progress = (step - warmup) / (recipe.epochs * steps_per_epoch - warmup)
-    match recipe.schedule:
-        case "constant":
-            return recipe.learning_rate
-        case "linear":
-            return recipe.learning_rate * (1 - progress)
-        case "cosine":
-            return recipe.learning_rate * (1 + math.cos(math.pi * progress)) / 2

@@ -9,8 +9,9 @@ from torch.nn import functional
 from trimtab.contract.recipe import Recipe
 from worker.training.backbones import Backbone
 from worker.training.evaluate import BATCH_SIZE
-from worker.training.optim import Optimizer, learning_rate
+from worker.training.optim import Optimizer
 from worker.training.placement import PlacedSplit, autocast, row_batches
+from worker.training.schedules import learning_rate
 
 _STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4)
 """Of the penalty on squared weights, the strongest first: it wins a tie."""

@@ -9,6 +9,7 @@ from typing import Self
 from torch import Tensor
 
 from trimtab.contract.message import Message
+from trimtab.contract.metrics import Direction
 from worker.training import files
 from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
 
@@ -23,30 +24,34 @@ class Progress:
 
     Attributes:
         epochs: Finished.
-        best_epoch: Of the best validation accuracy; between equals, of the lowest validation loss.
-        best_accuracy: There.
+        best_epoch: Of the best value; between equals, of the lowest validation loss.
+        best_value: There, of what trials are compared by.
         best_loss: There.
-        bar: Validation accuracy that early stopping compares with.
+        bar: Value that early stopping compares with.
         stale: Epochs since the bar was last raised.
     """
 
     epochs: int = 0
     best_epoch: int = -1
-    best_accuracy: float = -1.0
+    best_value: float = 0.0
     best_loss: float = 0.0
-    bar: float = -1.0
+    bar: float = 0.0
     stale: int = 0
 
-    def after(self, accuracy: float, loss: float, min_gain: float) -> "Progress":
+    def after(
+        self, value: float, loss: float, *, min_gain: float, direction: Direction
+    ) -> "Progress":
         """Return the progress after one more epoch."""
-        best = (accuracy, -loss) > (self.best_accuracy, -self.best_loss)
-        raised = self.epochs == 0 or accuracy > self.bar + min_gain
+        sign = 1 if direction == "maximize" else -1
+        first = self.epochs == 0
+        best = first or (sign * value, -loss) > (sign * self.best_value, -self.best_loss)
+        raised = first or sign * (value - self.bar) > min_gain
         return Progress(
             epochs=self.epochs + 1,
             best_epoch=self.epochs if best else self.best_epoch,
-            best_accuracy=accuracy if best else self.best_accuracy,
+            best_value=value if best else self.best_value,
             best_loss=loss if best else self.best_loss,
-            bar=accuracy if raised else self.bar,
+            bar=value if raised else self.bar,
             stale=0 if raised else self.stale + 1,
         )
 

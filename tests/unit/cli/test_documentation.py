@@ -15,7 +15,7 @@ from tests.unit.cli.played_service import BEST, STUDY, Played
 from trimtab import client as client_module
 from trimtab.cli import app, documents, failures
 from trimtab.client import Client
-from trimtab.contract.recipe import Hyperparameter, hyperparameters
+from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
 from trimtab.contract.studies import StudyDocument
 
 ROOT = Path(__file__).parents[3]

@@ -7,7 +7,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from trimtab.contract.recipe import Hyperparameter, Recipe, hyperparameters
+from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
+from trimtab.contract.recipe import Recipe
 
 NAMES = sorted(Recipe.model_fields)
 

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 
 from tests.support.documents import a_document, a_study_document
 from trimtab.contract.faults import faults
-from trimtab.contract.recipe import hyperparameters
+from trimtab.contract.hyperparameters import hyperparameters
 from trimtab.contract.studies import StudyDocument
 
 A_RANGE = {"kind": "float", "low": 0.0, "high": 1.0}

@@ -17,6 +17,7 @@ from worker.training.evaluate import evaluate
 from worker.training.export import load_exported
 from worker.training.final import final_evaluation
 from worker.training.fit import fit
+from worker.training.objectives import Classification
 from worker.training.placement import PlacedSplit
 from worker.training.probe import Features, linear_probe
 from worker.training.state import FitState
@@ -40,7 +41,7 @@ def test_the_digits_winner_is_tested_beside_what_it_began_with(tmp_path: Path) -
         DIGITS, model, RECIPE, state, cache_dir=tmp_path, device=CPU, export_to=path
     )
     assert scores.test_count == 359
-    assert scores.validation_accuracy == state.progress.best_accuracy
+    assert scores.validation_accuracy == state.progress.best_value
     # The pretrained head reads handwriting it has never seen; a probe does better, fine-tuning best.
     assert 0.8 < scores.test_accuracy_before < scores.linear_probe_test_accuracy
     assert scores.linear_probe_test_accuracy < scores.test_accuracy
@@ -48,8 +49,8 @@ def test_the_digits_winner_is_tested_beside_what_it_began_with(tmp_path: Path) -
 
     exported = load_exported(path)
     sealed = PlacedSplit(data.open_test(DIGITS, cache_dir=tmp_path), CPU)
-    again = evaluate(exported.model, sealed)
-    assert (again.accuracy, again.loss) == (scores.test_accuracy, scores.test_loss)
+    again = evaluate(exported.model, sealed, Classification("accuracy", "maximize"))
+    assert (again.metrics["accuracy"], again.loss) == (scores.test_accuracy, scores.test_loss)
     assert exported.card.scores.test_accuracy == scores.test_accuracy
     assert exported.card.scores.test_accuracy_before == scores.test_accuracy_before
     assert exported.card.data_sha256 == data.load(DIGITS, cache_dir=tmp_path).sha256

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, same_tensors, tiny_backbone
+from trimtab.contract.metrics import Direction
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data as data_room
@@ -29,7 +30,7 @@ IMPATIENT = Recipe(epochs=50, learning_rate=1e-12, frozen_stages=2, early_stoppi
 
 
 def _curve(epochs: Iterator[EpochResult]) -> list[tuple[float, float, float]]:
-    return [(e.train_loss, e.validation_loss, e.validation_accuracy) for e in epochs]
+    return [(e.train_loss, e.metrics["loss"], e.value) for e in epochs]
 
 
 def _start(recipe: Recipe = SHORT, seed: int = 0) -> Iterator[EpochResult]:
@@ -54,7 +55,7 @@ def test_nothing_is_trained_until_it_is_asked_for() -> None:
 def test_training_learns_what_can_be_learned() -> None:
     recipe = SHORT.model_copy(update={"epochs": 30})
     *_, last = _start(recipe)
-    assert last.validation_accuracy == 1.0
+    assert last.value == 1.0
     assert last.train_loss < 0.2
 
 
@@ -64,7 +65,7 @@ def test_the_same_seed_gives_the_same_curve_whatever_the_caller_drew_meanwhile()
     other: list[tuple[float, float, float]] = []
     for result in _start():
         torch.rand(3)
-        other.append((result.train_loss, result.validation_loss, result.validation_accuracy))
+        other.append((result.train_loss, result.metrics["loss"], result.value))
     assert one == other
     assert one != _curve(_start(seed=1))
 
@@ -143,7 +144,7 @@ def test_the_digits_resume_bit_by_bit_with_the_real_backbone(tmp_path: Path) -> 
         replace(resumed, seconds=0, _training=None)
     )
     assert same_tensors(whole.state_dict(), again.state_dict())
-    assert last.validation_accuracy >= 0.98
+    assert last.value >= 0.98
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
@@ -230,22 +231,39 @@ def test_a_resumed_training_remembers_its_impatience() -> None:
     assert len(list(rest)) == 2
 
 
+def _progress(
+    epochs: list[tuple[float, float]],
+    *,
+    min_gain: float = 0.0,
+    direction: Direction = "maximize",
+) -> Progress:
+    progress = Progress()
+    for value, loss in epochs:
+        progress = progress.after(value, loss, min_gain=min_gain, direction=direction)
+    return progress
+
+
+def test_where_less_is_better_the_best_epoch_is_the_lowest_and_gains_are_falls() -> None:
+    progress = _progress([(2.0, 1.0), (1.0, 1.0), (1.5, 0.9)], direction="minimize")
+    assert (progress.best_epoch, progress.best_value, progress.stale) == (1, 1.0, 1)
+
+
 def test_early_stopping_counts_only_gains_above_the_minimum() -> None:
-    progress = Progress().after(0.50, 1.0, 0.1).after(0.55, 0.9, 0.1).after(0.58, 0.8, 0.1)
+    progress = _progress([(0.50, 1.0), (0.55, 0.9), (0.58, 0.8)], min_gain=0.1)
     assert progress.stale == 2
     assert progress.best_epoch == 2
-    assert progress.after(0.65, 0.7, 0.1).stale == 0
+    assert progress.after(0.65, 0.7, min_gain=0.1, direction="maximize").stale == 0
 
 
 def test_the_best_epoch_is_the_most_accurate_and_between_equals_the_one_of_lower_loss() -> None:
-    progress = Progress().after(0.5, 1.0, 0).after(0.5, 0.9, 0).after(0.5, 0.95, 0)
-    assert (progress.best_epoch, progress.best_accuracy, progress.best_loss) == (1, 0.5, 0.9)
+    progress = _progress([(0.5, 1.0), (0.5, 0.9), (0.5, 0.95)])
+    assert (progress.best_epoch, progress.best_value, progress.best_loss) == (1, 0.5, 0.9)
 
 
 def test_a_result_says_whether_it_is_the_best_so_far() -> None:
     seen: list[tuple[float, float]] = []
     for result in _start(SHORT.model_copy(update={"epochs": 10})):
-        key = (result.validation_accuracy, -result.validation_loss)
+        key = (result.value, -result.metrics["loss"])
         assert result.best == (not seen or key > max(seen))
         seen.append(key)
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from tests.support.tiny import same_tensors
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import optim
+from worker.training import optim, schedules
 from worker.training.seeding import seeded
 
 SPE = 10
@@ -23,7 +23,7 @@ SPE = 10
 
 def _rates(recipe: Recipe) -> list[float]:
     return [
-        optim.learning_rate(recipe, step=step, steps_per_epoch=SPE)
+        schedules.learning_rate(recipe, step=step, steps_per_epoch=SPE)
         for step in range(recipe.epochs * SPE)
     ]
 

@@ -1,0 +1,74 @@
+"""One pass over the training split: batches, steps, and the watch for a loss that is not finite."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from trimtab.contract.recipe import Recipe
+from worker.training import adaptation, placement, schedules
+from worker.training.backbones import Backbone
+from worker.training.errors import Diverged
+from worker.training.features import Inputs
+from worker.training.objectives import Objective
+from worker.training.optim import Optimizer
+from worker.training.placement import autocast
+
+_CHECK_STEPS = 50
+"""Reading the loss waits for the device, so only every so many steps is it looked at for NaN."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learner:
+    """All that one pass works with; what changes from pass to pass is inside `model` and `optimizer`."""
+
+    model: Backbone
+    optimizer: Optimizer
+    objective: Objective
+    recipe: Recipe
+    device: torch.device
+    inputs: Inputs
+    each_batch: Callable[[], object]
+
+
+def train_epoch(learner: Learner, epoch: int) -> float:
+    """Pass once over the training split; return its mean loss.
+
+    Whatever is random is drawn from torch's generators, which the caller has seeded for this epoch.
+
+    Raises:
+        Diverged: A loss is not finite.
+    """
+    adaptation.training_mode(learner.model, learner.recipe)
+    train = learner.inputs.train
+    batches = _batches(len(train), learner.recipe.batch_size)
+    total, seen = torch.zeros((), dtype=torch.float64, device=learner.device), 0
+    for position, rows in enumerate(batches):
+        learner.each_batch()
+        step = epoch * len(batches) + position
+        rate = schedules.learning_rate(learner.recipe, step=step, steps_per_epoch=len(batches))
+        total += _step(learner, *train.take(rows), rate) * len(rows)
+        seen += len(rows)
+        looks = (position + 1) % _CHECK_STEPS == 0 or position + 1 == len(batches)
+        if looks and not math.isfinite(total.item()):
+            raise Diverged(epoch, "training")
+    return total.item() / seen
+
+
+def _batches(count: int, batch_size: int) -> list[Tensor]:
+    """A new order, cut into batches. A single picture left over is left out: it has no batch statistics."""
+    batches = placement.row_batches(torch.randperm(count), batch_size)
+    if len(batches) > 1 and batch_size > 1 and len(batches[-1]) == 1:
+        del batches[-1]
+    return batches
+
+
+def _step(learner: Learner, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+    with autocast(learner.device):
+        loss = learner.objective.loss(learner.inputs.forward(images), labels)
+    learner.optimizer.zero_grad()
+    loss.backward()
+    learner.optimizer.step(rate)
+    return loss.detach()
