@@ -1,20 +1,16 @@
 """What an exception in the training process means for the trial."""
 
-import re
 import traceback
 
 from trimtab.contract.leases import Failed
 from trimtab.contract.trials import FailureKind
+from worker.training.errors import is_out_of_memory
 
 RETRYABLE: frozenset[FailureKind] = frozenset(
     {"data_missing", "crashed", "checkpoint_corrupt", "infrastructure"}
 )
 """Another worker, or another try, may fare better."""
 TAIL = 2048
-_OUT_OF_MEMORY = re.compile(
-    r"out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED",
-    re.IGNORECASE,
-)
 _ADVICE = "a smaller batch_size or image_size, or more frozen_stages, may fit"
 
 
@@ -28,10 +24,7 @@ def _kind_of(error: Exception) -> FailureKind:
     kind: FailureKind | None = getattr(error, "kind", None)
     if kind is not None:
         return kind
-    if isinstance(error, MemoryError):
-        return "oom"
-    if isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)):
-        # torch.OutOfMemoryError is a RuntimeError, and so is what the CPU's allocator and the libraries raise.
+    if is_out_of_memory(error):
         return "oom"
     return "infrastructure" if isinstance(error, OSError) else "crashed"
 

@@ -68,6 +68,31 @@ class Recipe(Message):
         le=1,
         description="Gain in validation accuracy (0 to 1) that early stopping counts as better.",
     )
+    ema_decay: Number = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of the old in a moving average of the weights over the steps, which is what is measured "
+        "and kept; 0 keeps the trained weights themselves.",
+    )
+    swa_epochs: Int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Last epochs whose weights are averaged (stochastic weight averaging); 0 averages none.",
+    )
+    adaptation_grid: Int = Field(
+        default=0,
+        ge=0,
+        le=100,
+        description="Points between the pretrained weights and the trained ones of which the best on the validation "
+        "split is kept after each epoch (WiSE-FT); 0 keeps the trained ones.",
+    )
+    micro_batch_size: Annotated[Int, Field(ge=1, le=65_536)] | None = Field(
+        default=None,
+        description="Images computed at once where a batch does not fit into memory: its gradients are accumulated; "
+        "null: the whole batch, and less by itself when the device runs out of memory.",
+    )
     image_size: Annotated[Int, Field(ge=8, le=1024)] | None = Field(
         default=None,
         description="Side in pixels of the square images; null: what the backbone's published weights were made "

@@ -39,10 +39,22 @@ def training_mode(backbone: Backbone, recipe: Recipe) -> None:
     backbone.train()
     frozen = frozen_modules(backbone, recipe.frozen_stages)
     for name, module in _modules(backbone.network):
-        if is_within(name, frozen) or (
-            recipe.batch_size == 1 and isinstance(module, _BatchNorm)
-        ):
+        if is_within(name, frozen) or (_one_by_one(recipe) and isinstance(module, _BatchNorm)):
             module.eval()
+
+
+def moving_statistics(backbone: Backbone, recipe: Recipe) -> list[_BatchNorm]:
+    """Return the batch normalisation whose statistics training moves; the model is left in training mode."""
+    training_mode(backbone, recipe)
+    return [
+        module
+        for module in backbone.modules()
+        if isinstance(module, _BatchNorm) and module.training
+    ]
+
+
+def _one_by_one(recipe: Recipe) -> bool:
+    return 1 in (recipe.batch_size, recipe.micro_batch_size)
 
 
 def _modules(network: nn.Module) -> Iterator[tuple[str, nn.Module]]:

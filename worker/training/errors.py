@@ -13,10 +13,26 @@ TrainingError
     └── CheckpointIncompatible another model's or optimizer's state
 """
 
+import re
 from pathlib import Path
 from typing import ClassVar
 
 from trimtab.contract.trials import FailureKind
+
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED",
+    re.IGNORECASE,
+)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Tell whether a device, or the machine, had no memory left for a computation.
+
+    `torch.OutOfMemoryError` is a RuntimeError, and so is what the CPU's allocator and the libraries raise.
+    """
+    return isinstance(error, MemoryError) or (
+        isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
+    )
 
 
 class TrainingError(Exception):

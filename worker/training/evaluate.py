@@ -1,7 +1,8 @@
 """How well a model does on a split."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -9,6 +10,7 @@ from torch import Tensor
 from worker.training.backbones import Backbone
 from worker.training.objectives import Objective
 from worker.training.placement import PlacedSplit, autocast, row_batches
+from worker.training.portions import Portions
 
 BATCH_SIZE = 256
 
@@ -32,6 +34,7 @@ def evaluate(
     objective: Objective,
     forward: Callable[[Tensor], Tensor] | None = None,
     *,
+    portions: Portions | None = None,
     each_batch: Callable[[], object] = lambda: None,
 ) -> Scores:
     """Score a model in evaluation mode; it stays in it.
@@ -41,9 +44,10 @@ def evaluate(
         split: What it is scored on.
         objective: What is measured.
         forward: The part of the model that takes what `split` holds; None is all of it.
+        portions: What the device's memory takes at once; None tries whole batches first.
         each_batch: Called before every batch.
     """
-    forward = forward or model
+    forward, portions = forward or model, portions or Portions()
     model.eval()
     outputs: list[Tensor] = []
     labels: list[Tensor] = []
@@ -51,6 +55,12 @@ def evaluate(
         for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
             each_batch()
             inputs, batch_labels = split.take(rows)
-            outputs.append(forward(inputs).float())
+            outputs += portions.run(len(rows), partial(_outputs, forward, inputs))
             labels.append(batch_labels)
     return Scores(objective.metrics(torch.cat(outputs), torch.cat(labels)), len(split))
+
+
+def _outputs(
+    forward: Callable[[Tensor], Tensor], inputs: Tensor, portions: Sequence[slice]
+) -> list[Tensor]:
+    return [forward(inputs[portion]).float() for portion in portions]

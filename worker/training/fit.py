@@ -10,11 +10,13 @@ import torch
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
 from worker.training import adaptation, features, objectives, seeding
+from worker.training.averages import Averages, estimate_statistics
 from worker.training.backbones import Backbone
 from worker.training.errors import CheckpointIncompatible, Diverged
-from worker.training.evaluate import evaluate
+from worker.training.evaluate import Scores, evaluate
 from worker.training.feature_cache import FeatureCache
 from worker.training.optim import Optimizer
+from worker.training.portions import Portions
 from worker.training.state import FitState, Progress
 from worker.training.step import Learner, train_epoch
 
@@ -60,11 +62,17 @@ class EpochResult:
     _training: _Training = field(repr=False, compare=False)
 
     @property
+    def micro_batch_size(self) -> int | None:
+        """How many pictures are computed at once; None is whole batches."""
+        return self._training.learner.portions.largest
+
+    @property
     def nbytes(self) -> int:
         """How large its whole state is."""
         learner = self._training.learner
         weights = adaptation.state_of(learner.model, learner.recipe.frozen_stages, frozen=False)
-        return sum(value.nbytes for value in weights.values()) + learner.optimizer.nbytes
+        held = learner.optimizer.nbytes + learner.averages.nbytes
+        return sum(value.nbytes for value in weights.values()) + held
 
     def state(self, *, whole: bool = True) -> FitState:
         """Return a copy of everything that the next epoch depends on.
@@ -91,6 +99,7 @@ def fit(
     device: torch.device,
     resume: FitState | None = None,
     features_cache: FeatureCache | None = None,
+    micro_batch_size: int | None = None,
     each_batch: Callable[[], object] = lambda: None,
 ) -> Iterator[EpochResult]:
     """Adapt a model to a task, an epoch at each `next`, until the recipe or its early stopping ends it.
@@ -106,6 +115,7 @@ def fit(
         device: Where.
         resume: State to carry on from, of the same model, recipe and seed.
         features_cache: Where to keep what frozen stages make of the data; None computes it for this training alone.
+        micro_batch_size: More pictures at once are known not to fit into memory; the recipe may ask for fewer.
         each_batch: Called before every batch; what it raises ends the training.
 
     Raises:
@@ -125,6 +135,8 @@ def fit(
             recipe=recipe,
             device=device,
             inputs=inputs,
+            averages=Averages(model, recipe),
+            portions=_portions(model, recipe, micro_batch_size),
             each_batch=each_batch,
         ),
         seed=seed,
@@ -135,21 +147,22 @@ def fit(
     return _epochs(training)
 
 
+def _portions(model: Backbone, recipe: Recipe, known: int | None) -> Portions:
+    largest = [size for size in (recipe.micro_batch_size, known) if size is not None]
+    needs_two = bool(adaptation.moving_statistics(model, recipe))
+    return Portions(min(largest, default=None), least=2 if needs_two else 1)
+
+
 def _epochs(training: _Training) -> Iterator[EpochResult]:
     learner = training.learner
-    objective, inputs = learner.objective, learner.inputs
+    objective = learner.objective
     while not training.ended:
         began = time.perf_counter()
         epoch = training.progress.epochs
+        learner.averages.resume()
         with seeding.seeded(seeding.derive(training.seed, "epoch", epoch), learner.device):
             train_loss = train_epoch(learner, epoch)
-        scores = evaluate(
-            learner.model,
-            inputs.validation,
-            objective,
-            inputs.forward,
-            each_batch=learner.each_batch,
-        )
+        scores = _measure(learner, epoch)
         value = scores.metrics[objective.metric]
         if not (math.isfinite(scores.loss) and math.isfinite(value)):
             raise Diverged(epoch, "validation")
@@ -171,6 +184,36 @@ def _epochs(training: _Training) -> Iterator[EpochResult]:
         )
 
 
+def _measure(learner: Learner, epoch: int) -> Scores:
+    """Score the weights that this epoch has come to."""
+    inputs = learner.inputs
+
+    def scores() -> Scores:
+        return evaluate(
+            learner.model,
+            inputs.validation,
+            learner.objective,
+            inputs.forward,
+            portions=learner.portions,
+            each_batch=learner.each_batch,
+        )
+
+    def goodness() -> float:
+        value = scores().metrics[learner.objective.metric]
+        return value if learner.objective.direction == "maximize" else -value
+
+    weight = learner.averages.show(
+        epoch,
+        estimate=lambda: estimate_statistics(
+            learner.model, learner.recipe, inputs.train, inputs.forward
+        ),
+        measure=goodness,
+    )
+    found = scores()
+    extra = {} if weight is None else {"adaptation_weight": weight}
+    return Scores({**found.metrics, **extra}, found.count)
+
+
 def _capture(training: _Training, *, whole: bool) -> FitState:
     learner = training.learner
     frozen_stages = learner.recipe.frozen_stages
@@ -183,6 +226,7 @@ def _capture(training: _Training, *, whole: bool) -> FitState:
         progress=training.progress,
         weights={name: tensor.detach().cpu().clone() for name, tensor in weights.items()},
         moments=learner.optimizer.tensors() if whole else {},
+        averages=learner.averages.tensors() if whole else {},
     )
 
 
@@ -207,6 +251,7 @@ def _restore(training: _Training, state: FitState) -> None:
         raise CheckpointIncompatible(
             f"the checkpoint is of another training: {error}"
         ) from error
+    training.learner.averages.restore(state.averages)
     training.progress = state.progress
 
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Self
 
@@ -15,7 +15,7 @@ from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
 
 _FORMAT = 2
 _KEY = "trimtab.checkpoint"
-_WEIGHTS, _OPTIMIZER = "weights/", "optimizer/"
+_WEIGHTS, _OPTIMIZER, _AVERAGES = "weights/", "optimizer/", "averages/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +79,7 @@ class FitState:
         frozen_sha256: What they hash to.
         weights: State dict of the rest of the network, on the CPU.
         moments: Tensors of the optimizer, named `<parameter>:<moment>`, on the CPU.
+        averages: What averages of the weights carry from epoch to epoch (`Averages.tensors`).
     """
 
     seed: int
@@ -88,6 +89,7 @@ class FitState:
     progress: Progress
     weights: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
+    averages: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
 
     @property
     def epoch(self) -> int:
@@ -106,6 +108,7 @@ class FitState:
         )
         tensors = {f"{_WEIGHTS}{name}": tensor for name, tensor in self.weights.items()}
         tensors |= {f"{_OPTIMIZER}{name}": tensor for name, tensor in self.moments.items()}
+        tensors |= {f"{_AVERAGES}{name}": tensor for name, tensor in self.averages.items()}
         files.write(path, tensors, {_KEY: header.model_dump_json()})
 
     @classmethod
@@ -135,6 +138,7 @@ class FitState:
             progress=header.progress,
             weights=_named(tensors, _WEIGHTS),
             moments=_named(tensors, _OPTIMIZER),
+            averages=_named(tensors, _AVERAGES),
         )
 
 

@@ -1,7 +1,7 @@
 """One pass over the training split: batches, steps, and the watch for a loss that is not finite."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -9,12 +9,14 @@ from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
 from worker.training import adaptation, placement, schedules
+from worker.training.averages import Averages
 from worker.training.backbones import Backbone
 from worker.training.errors import Diverged
 from worker.training.features import Inputs
 from worker.training.objectives import Objective
 from worker.training.optim import Optimizer
 from worker.training.placement import autocast
+from worker.training.portions import Portions
 
 _CHECK_STEPS = 50
 """Reading the loss waits for the device, so only every so many steps is it looked at for NaN."""
@@ -30,6 +32,8 @@ class Learner:
     recipe: Recipe
     device: torch.device
     inputs: Inputs
+    averages: Averages
+    portions: Portions
     each_batch: Callable[[], object]
 
 
@@ -66,9 +70,25 @@ def _batches(count: int, batch_size: int) -> list[Tensor]:
 
 
 def _step(learner: Learner, images: Tensor, labels: Tensor, rate: float) -> Tensor:
-    with autocast(learner.device):
-        loss = learner.objective.loss(learner.inputs.forward(images), labels)
-    learner.optimizer.zero_grad()
-    loss.backward()
+    loss = learner.portions.run(
+        len(images), lambda portions: _gradients(learner, images, labels, portions)
+    )
     learner.optimizer.step(rate)
-    return loss.detach()
+    learner.averages.after_step()
+    return loss
+
+
+def _gradients(
+    learner: Learner, images: Tensor, labels: Tensor, portions: Sequence[slice]
+) -> Tensor:
+    """Compute the gradients of a batch's mean loss, portion by portion; return that loss."""
+    learner.optimizer.zero_grad()
+    losses: list[Tensor] = []
+    for portion in portions:
+        with autocast(learner.device):
+            outputs = learner.inputs.forward(images[portion])
+            loss = learner.objective.loss(outputs, labels[portion])
+        share = (portion.stop - portion.start) / len(images)
+        (loss if share == 1 else loss * share).backward()
+        losses.append(loss.detach() * share)
+    return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

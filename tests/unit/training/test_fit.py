@@ -78,7 +78,7 @@ def test_training_leaves_the_callers_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-@settings(max_examples=25)
+@settings(max_examples=40)
 @given(
     optimizer=st.sampled_from(["sgd", "adam", "adamw"]),
     schedule=st.sampled_from(["constant", "linear", "cosine"]),
@@ -86,6 +86,10 @@ def test_training_leaves_the_callers_random_numbers_alone() -> None:
     momentum=st.sampled_from([0.0, 0.9]),
     frozen_stages=st.integers(0, 2),
     batch_size=st.sampled_from([1, 5, 7, 22, 64]),
+    micro_batch_size=st.sampled_from([None, 1, 4]),
+    ema_decay=st.sampled_from([0.0, 0.7]),
+    swa_epochs=st.sampled_from([0, 3]),
+    adaptation_grid=st.sampled_from([0, 2]),
     interruptions=st.sets(st.integers(0, 3), min_size=1),
 )
 def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_by_bit(
@@ -96,6 +100,10 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
     momentum: float,
     frozen_stages: int,
     batch_size: int,
+    micro_batch_size: int | None,
+    ema_decay: float,
+    swa_epochs: int,
+    adaptation_grid: int,
     interruptions: set[int],
 ) -> None:
     recipe = Recipe.model_validate(
@@ -109,6 +117,10 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
             "warmup_epochs": warmup,
             "momentum": momentum,
             "frozen_stages": frozen_stages,
+            "micro_batch_size": micro_batch_size,
+            "ema_decay": ema_decay,
+            "swa_epochs": swa_epochs,
+            "adaptation_grid": adaptation_grid,
         }
     )
     whole = tiny_backbone(DATA)
@@ -121,7 +133,9 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
         pieces += _curve(iter([result]))
         if epoch in interruptions:
             result.state().save(tmp_path / "state")
-            model = tiny_backbone(DATA, seed=0 if frozen_stages else epoch + 50)
+            model = tiny_backbone(
+                DATA, seed=0 if frozen_stages or adaptation_grid else epoch + 50
+            )
             state = FitState.load(tmp_path / "state")
             epochs = fit(model, DATA, recipe, seed=3, device=CPU, resume=state)
     assert list(epochs) == []

@@ -1,0 +1,120 @@
+"""Portions of a batch: what fits into memory is found by running out of it."""
+
+from collections.abc import Sequence
+from typing import cast
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import nn
+
+from tests.support.pictures import tiny_data
+from tests.support.tiny import CPU, tiny_backbone
+from trimtab.contract.recipe import Recipe
+from worker.training.fit import EpochResult, fit
+from worker.training.portions import Portions
+
+DATA = tiny_data()
+CALM = Recipe(epochs=2, batch_size=22, learning_rate=1e-3, frozen_stages=2)
+"""No batch normalisation moves its statistics."""
+
+
+@given(
+    count=st.integers(1, 300), largest=st.none() | st.integers(1, 300), least=st.integers(1, 2)
+)
+def test_the_portions_are_the_batch_each_picture_once(
+    count: int, largest: int | None, least: int
+) -> None:
+    portions = Portions(largest, least=least).cut(count)
+    rows = [row for portion in portions for row in range(count)[portion]]
+    assert rows == list(range(count))
+    sizes = [portion.stop - portion.start for portion in portions]
+    assert min(sizes) >= min(least, count)
+    assert max(sizes) - min(sizes) <= 1
+    assert max(sizes) <= max(largest or count, 2 * least - 1)
+
+
+def test_what_runs_out_of_memory_is_tried_again_in_halves_until_it_fits() -> None:
+    tried: list[list[int]] = []
+
+    def work(portions: Sequence[slice]) -> str:
+        tried.append([portion.stop - portion.start for portion in portions])
+        if max(tried[-1]) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return "done"
+
+    portions = Portions()
+    assert portions.run(20, work) == "done"
+    assert tried == [[20], [10, 10], [5, 5, 5, 5]]
+    assert portions.largest == 5
+    assert portions.run(20, work) == "done"
+    assert tried[3:] == [[5, 5, 5, 5]]
+
+
+@pytest.mark.parametrize(("least", "tries"), [(1, 5), (2, 4)])
+def test_what_fits_in_no_portion_is_out_of_memory(least: int, tries: int) -> None:
+    count = 0
+
+    def work(_: Sequence[slice]) -> None:
+        nonlocal count
+        count += 1
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    with pytest.raises(torch.OutOfMemoryError):
+        Portions(least=least).run(16, work)
+    assert count == tries
+
+
+def test_another_error_is_not_tried_again() -> None:
+    def work(_: Sequence[slice]) -> None:
+        raise RuntimeError("shapes do not match")
+
+    portions = Portions()
+    with pytest.raises(RuntimeError, match="shapes"):
+        portions.run(16, work)
+    assert portions.largest is None
+
+
+def _run(recipe: Recipe, known: int | None = None) -> list[EpochResult]:
+    return list(
+        fit(tiny_backbone(DATA), DATA, recipe, seed=0, device=CPU, micro_batch_size=known)
+    )
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch() -> None:
+    """Where no batch normalisation and no dropout makes a picture depend on its batch."""
+    moved: list[torch.Tensor] = []
+    for size in (None, 5):
+        model = tiny_backbone(DATA)
+        cast(nn.Dropout, model.network.get_submodule("drop")).p = 0.0
+        recipe = CALM.model_copy(
+            update={"epochs": 1, "micro_batch_size": size, "optimizer": "sgd"}
+        )
+        (result,) = fit(model, DATA, recipe, seed=0, device=CPU)
+        assert result.micro_batch_size == size
+        moved.append(cast(nn.Linear, model.head).weight.detach())
+    torch.testing.assert_close(*moved, rtol=1e-3, atol=1e-5)
+
+
+def test_what_is_known_of_the_memory_is_where_training_begins() -> None:
+    assert [one.micro_batch_size for one in _run(CALM, known=7)] == [7, 7]
+    smaller = CALM.model_copy(update={"micro_batch_size": 3})
+    assert _run(smaller, known=7)[0].micro_batch_size == 3
+
+
+def test_a_training_that_runs_out_of_memory_goes_on_with_smaller_portions() -> None:
+    model = tiny_backbone(DATA)
+    network = model.network
+    forward = network.forward
+
+    def small(x: torch.Tensor) -> torch.Tensor:
+        if len(x) > 6:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return forward(x)
+
+    network.forward = small
+    recipe = Recipe(epochs=1, batch_size=22, learning_rate=1e-3)
+    (result,) = fit(model, DATA, recipe, seed=0, device=CPU)
+    assert result.micro_batch_size == 6
+    assert result.metrics["loss"] > 0
