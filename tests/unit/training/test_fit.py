@@ -143,6 +143,23 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
     assert same_tensors(whole.state_dict(), model.state_dict())
 
 
+@pytest.mark.parametrize(
+    "option",
+    [{"ema_decay": 0.7}, {"swa_epochs": 3}, {"adaptation_grid": 2}, {"micro_batch_size": 3}],
+    ids=str,
+)
+def test_each_option_resumes_bit_by_bit(tmp_path: Path, option: dict[str, float]) -> None:
+    recipe = SHORT.model_copy(update=option)
+    whole, again = tiny_backbone(DATA), tiny_backbone(DATA)
+    curve = _curve(fit(whole, DATA, recipe, seed=3, device=CPU))
+    epochs = fit(tiny_backbone(DATA), DATA, recipe, seed=3, device=CPU)
+    next(epochs)
+    next(epochs).state().save(tmp_path / "state")
+    state = FitState.load(tmp_path / "state")
+    assert _curve(fit(again, DATA, recipe, seed=3, device=CPU, resume=state)) == curve[2:]
+    assert same_tensors(whole.state_dict(), again.state_dict())
+
+
 def test_the_digits_resume_bit_by_bit_with_the_real_backbone(tmp_path: Path) -> None:
     task = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))
     digits = data_room.load(task, cache_dir=tmp_path)
