@@ -1,359 +1,219 @@
-"""The control plane against Optuna's own ways, on the same Postgres, in one run.
+"""The control plane against three ways that people use today, in one run, taking turns on one Postgres.
 
-`./run bench control-plane [--json] [--clients 1,8,32,128] [--finished 100,1000,10000,50000] [--seconds S] [--rounds N]`
+`./run bench control-plane [--json] [--clients 1,8,32,128] [--finished 100,1000,10000,50000] [--seconds 3] [--rounds 3]
+[--minutes 15] [--ways ours,rdb,grpc,vizier] [--vizier-default]`
 
-A trial is a claim, ten reports with a verdict each, and an outcome, in a study of 1,000 finished trials. CPU a trial is
-measured with random sampling, so that the sampler's mathematics stays out; trials per second, and claims by finished
-trials, with TPE (multivariate, constant liar), as studies have it. CPU is read from /proc:
-of the service (or gRPC proxy), of Postgres with all its backends, and of the clients, apart. Postgres is durable
-(fsync on). Peers: (rdb) Optuna on RDBStorage directly, (grpc) through Optuna's gRPC storage proxy.
+Throughput: trials lived by so many clients in a study of 1,000 finished trials (`control_plane_ways.py` says what each way
+does, and whose CPU is whose). CPU a trial is measured with random search, so that the sampler's mathematics stays out; trials
+per second and the wall time of each verb with TPE (multivariate, constant liar), as studies have it. CPU is
+read from /proc: of the service, of Postgres with all its backends, and of the clients, apart; with rdb the clients
+are the service, and their CPU is counted as its. Every round measures all ways one after another, in turns forwards and backwards.
+
+Then claims under TPE by finished trials: warm ones, a cold process's first one, and those of another study
+meanwhile; SQL round trips a call, counted on the wire; and the CPU of the sampler's mathematics by dimensions.
+
+`--rounds` is an upper bound: none is begun that would not end within `--minutes`. Postgres is durable (fsync on).
 """
 
 import argparse
 import json
 import os
-import socket
-import statistics
-import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Callable, Generator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-from uuid import uuid4
+from typing import Any, cast, get_args
 
-from service import embedded
-from service.embedded import EmbeddedPostgres
-from service.storage import engine, schema
-from tests.benchmarks import loads
-from tests.benchmarks.filling import fill
-from trimtab.client import Client
-from trimtab.contract.leases import Completed, LeaseRequest
-from trimtab.contract.studies import StudyDocument
-from trimtab.contract.workers import Registration
+from tests.benchmarks import control_plane_claims as claims
+from tests.benchmarks import round_trips, search, vizier_venv
+from tests.benchmarks.control_plane_table import figures, lines, sampler_of
+from tests.benchmarks.control_plane_ways import measure_optuna, measure_ours, measure_vizier
+from tests.benchmarks.machine import Bench, bench
+from tests.benchmarks.samples import WAYS, Sample, Sampler, Way, spread
 
-TICKS = os.sysconf("SC_CLK_TCK")
-PEER_PROCESSES = 4
-MANY = 1_000_000
-FINISHED = 1000
-WAYS = ("ours", "rdb", "grpc")
+LARGE = 50_000
+DEFAULT_PATIENCE_S = 120.0
 
 
-def document(name: str, sampler: str) -> StudyDocument:
-    """Three log ranges, as in the peers' space."""
-    return StudyDocument.model_validate(
-        {
-            "name": name,
-            "task": {
-                "kind": "classification",
-                "dataset": {"kind": "builtin", "name": "digits"},
-            },
-            "model": {"backbone": "glyphnet"},
-            "space": {
-                "learning_rate": {"kind": "float", "low": 1e-5, "high": 1e-1, "log": True},
-                "weight_decay": {"kind": "float", "low": 1e-6, "high": 1e-1, "log": True},
-                "warmup_epochs": {"kind": "float", "low": 1e-2, "high": 1e1, "log": True},
-            },
-            "search": {"sampler": sampler, "pruner": "none"},
-            "budget": {"trials": MANY},
-        }
-    )
+class Run:
+    """One run's orders, and what it has measured so far."""
 
+    def __init__(self, options: argparse.Namespace, parts: Bench, ways: Sequence[Way]) -> None:
+        self._bench, self._ways = parts, list(ways)
+        self._clients: list[int] = options.clients
+        self._seconds: float = options.seconds
+        self._python: Path | None = None
+        self.rounds: dict[tuple[Way, Sampler, int], list[Sample]] = {}
+        if "vizier" in ways:
+            self._install_vizier()
 
-def cpu_s(pids: Sequence[int]) -> float:
-    """CPU seconds that the processes and their ended children have used."""
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
-        total += sum(int(field) for field in fields[11:15])
-    return total / TICKS
+    def _install_vizier(self) -> None:
+        try:
+            self._python = vizier_venv.python_of(self._bench.folder / "vizier")
+        except vizier_venv.VizierMissing as error:
+            say(f"vizier is left out: {error}")
+            self._ways.remove("vizier")
 
+    def one_round(self, *, backwards: bool) -> None:
+        """Measure each way once at each number of clients."""
+        for clients in self._clients:
+            for sampler in get_args(Sampler):
+                for way in reversed(self._ways) if backwards else self._ways:
+                    if sampler_of(way, sampler) == sampler:
+                        started = time.monotonic()
+                        sample = self._measure(way, sampler, clients)
+                        say(
+                            f"    {way}, {clients} clients, {sampler}: {sample.trials} trials, "
+                            f"{sample.rate:.1f}/s, measured in {time.monotonic() - started:.0f} s"
+                        )
+                        self.rounds.setdefault((way, sampler, clients), []).append(sample)
 
-def family(pid: int) -> list[int]:
-    """The process and its living children."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(int(child) for child in children)]
-
-
-@dataclass(frozen=True)
-class Bench:
-    """The parts under test."""
-
-    postgres: EmbeddedPostgres
-    postmaster: int
-    database: engine.Database
-
-    def postgres_cpu_s(self) -> float:
-        """CPU of the postmaster and all its backends, ended ones included."""
-        return cpu_s(family(self.postmaster))
-
-
-@dataclass(frozen=True)
-class Throughput:
-    """What one round at one number of clients measured."""
-
-    trials_per_s: float
-    server_ms: float
-    client_ms: float
-    quantiles: dict[str, tuple[float, float]]
-
-
-@contextmanager
-def _service(bench: Bench, folder: Path) -> Generator[tuple[Client, int, str]]:
-    environment = {**os.environ, "TRIMTAB_DATABASE_URL": bench.postgres.url}
-    argv = [sys.executable, "-P", "-m", "service", "--port", "0", "--data-dir", str(folder)]
-    with subprocess.Popen(
-        argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment, text=True
-    ) as process:
-        assert process.stdout is not None
-        url: str = json.loads(process.stdout.readline())["url"]
-        with Client(url) as client:
-            while not client.is_ready():
-                time.sleep(0.05)
-            yield client, process.pid, url
-        process.terminate()
-
-
-def measure_ours(
-    bench: Bench, folder: Path, sampler: str, clients: int, seconds: float
-) -> Throughput:
-    """Our service over HTTP, a fresh process with a fresh study."""
-    with _service(bench, folder) as (client, pid, url):
-        name = f"ours-{uuid4().hex[:12]}"
-        client.create_study(document(name, sampler))
-        fill(bench.database, name, document(name, sampler), FINISHED)
-        loads.run(url, clients, 1.0)  # warm: connections opened, statements planned
-        before = cpu_s([pid]), bench.postgres_cpu_s(), time.process_time(), time.monotonic()
-        timings = loads.run(url, clients, seconds)
-        service = cpu_s([pid]) - before[0] + bench.postgres_cpu_s() - before[1]
-        spent, elapsed = time.process_time() - before[2], time.monotonic() - before[3]
-        client.cancel(name)
-    return Throughput(
-        timings.trials / elapsed,
-        1e3 * service / timings.trials,
-        1e3 * spent / timings.trials,
-        {
-            verb: (timings.quantile(verb, 0.5), timings.quantile(verb, 0.99))
-            for verb in ("claim", "report", "settle")
-        },
-    )
-
-
-def measure_optuna(
-    bench: Bench, kind: str, sampler: str, clients: int, seconds: float
-) -> Throughput:
-    """Optuna's workers, four processes of threads, on RDBStorage or through a gRPC proxy on it."""
-    name = _optuna_study(bench, FINISHED)
-    with _proxy(bench, kind) as (url, proxy):
-        pids = [] if proxy is None else [proxy]
-        before = cpu_s(pids), bench.postgres_cpu_s()
-        results = _peers([kind, url, name], sampler, clients, seconds)
-        server = cpu_s(pids) - before[0] + bench.postgres_cpu_s() - before[1]
-    trials = sum(result["trials"] for result in results)
-    spent = sum(result["cpu_s"] for result in results)
-    asks = sorted(ask for result in results for ask in result["asks"])
-    return Throughput(
-        trials / max(result["seconds"] for result in results),
-        # Optuna's clients are where its storage works: with rdb they are the service.
-        1e3 * (server + spent) / trials,
-        1e3 * spent / trials,
-        {"claim": (asks[len(asks) // 2], asks[int(0.99 * len(asks))])},
-    )
-
-
-def _peers(
-    where: Sequence[str], sampler: str, clients: int, seconds: float
-) -> list[dict[str, Any]]:
-    processes = min(clients, PEER_PROCESSES)
-    shares = [
-        clients // processes + (number < clients % processes) for number in range(processes)
-    ]
-    argv = [sys.executable, "-m", "tests.benchmarks.optuna_peer", "work", *where]
-    running = [
-        subprocess.Popen(
-            [*argv, str(share), str(seconds), sampler], stdout=subprocess.PIPE, text=True
+    def vizier_default(self) -> dict[str, Any]:
+        """One client of Vizier with its default algorithm, a Gaussian process."""
+        if self._python is None:
+            return {}
+        one = measure_vizier(self._bench, self._python, 1, 1.0, "DEFAULT", DEFAULT_PATIENCE_S)
+        say(
+            f" vizier    1 client, its default algorithm: {one.trials} trials ended in {DEFAULT_PATIENCE_S:.0f} s"
         )
-        for share in shares
-    ]
-    return [json.loads(process.communicate()[0]) for process in running]
+        return {"vizier_default": {"trials": one.trials, "within_s": DEFAULT_PATIENCE_S}}
+
+    def _measure(self, way: Way, sampler: Sampler, clients: int) -> Sample:
+        match way:
+            case "ours":
+                return measure_ours(self._bench, sampler, clients, self._seconds)
+            case "vizier":
+                assert self._python is not None
+                return measure_vizier(self._bench, self._python, clients, self._seconds)
+            case _:
+                return measure_optuna(self._bench, way, sampler, clients, self._seconds)
 
 
-@contextmanager
-def _proxy(bench: Bench, kind: str) -> Generator[tuple[str, int | None]]:
-    if kind == "rdb":
-        yield bench.postgres.url, None
-        return
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    argv = [
-        sys.executable,
-        "-m",
-        "tests.benchmarks.optuna_peer",
-        "serve",
-        bench.postgres.url,
-        str(port),
-    ]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as process:
-        while socket.socket().connect_ex(("127.0.0.1", port)):
-            time.sleep(0.1)
-        yield f"127.0.0.1:{port}", process.pid
-        process.kill()
-
-
-def _optuna_study(bench: Bench, finished: int) -> str:
-    """A study of Optuna alone: made by ours, whose rows Optuna reads, and never served."""
-    name = f"peer-{uuid4().hex[:12]}"
-    from service.storage import studies
-
-    with bench.database.transaction() as connection:
-        row = studies.insert(connection, document(name, "tpe"))
-        studies.set_state(connection, row.study_id, "cancelled", "study_cancelled")
-    fill(bench.database, name, document(name, "tpe"), finished)
-    return name
-
-
-def claims_ours(bench: Bench, folder: Path, finished: int, claims: int) -> tuple[float, float]:
-    """Milliseconds of a cold service's first claim and the median of the next ones, under TPE."""
-    with _service(bench, folder) as (client, _, _):
-        name = f"claims-{uuid4().hex[:12]}"
-        client.create_study(document(name, "tpe"))
-        fill(bench.database, name, document(name, "tpe"), finished)
-        worker = client.register(Registration(label="bench", device="none"))
-        times: list[float] = []
-        for _ in range(claims + 1):
-            started = time.perf_counter()
-            (lease,) = client.claim(
-                LeaseRequest(worker_id=worker.worker_id, claim_id=uuid4())
-            ).leases
-            times.append(1e3 * (time.perf_counter() - started))
-            client.settle(lease.lease_id, Completed(value=0.5))
-        client.cancel(name)
-    return times[0], statistics.median(times[1:])
-
-
-def claims_rdb(bench: Bench, finished: int, asks: int) -> tuple[float, float]:
-    """The same for Optuna's RDBStorage: its first ask loads the study, the next ones do not."""
-    from tests.benchmarks import optuna_peer
-
-    optuna_peer.optuna.logging.set_verbosity(optuna_peer.optuna.logging.ERROR)
-    study = optuna_peer.optuna.load_study(
-        study_name=_optuna_study(bench, finished),
-        storage=optuna_peer.storage_of("rdb", bench.postgres.url),
-        sampler=optuna_peer.sampler_of("tpe", 0),
-    )
-    times: list[float] = []
-    for _ in range(asks + 1):
-        started = time.perf_counter()
-        trial = study.ask(optuna_peer.SPACE)
-        times.append(1e3 * (time.perf_counter() - started))
-        study.tell(trial, 0.5)
-    return times[0], statistics.median(times[1:])
-
-
-def _measure(
-    bench: Bench, folder: Path, way: str, sampler: str, clients: int, seconds: float
-) -> Throughput:
-    if way == "ours":
-        return measure_ours(bench, folder, sampler, clients, seconds)
-    return measure_optuna(bench, way, sampler, clients, seconds)
-
-
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """Print as it comes."""
     print(line, flush=True)  # noqa: T201 - the table is the product
 
 
-def _spread(values: Sequence[float]) -> str:
-    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+def growth(parts: Bench, sizes: Sequence[int], ways: Sequence[Way]) -> dict[str, Any]:
+    """Claims by finished trials, ours and Optuna's RDBStorage in turn."""
+    sides = {"ours": claims.of_ours, "rdb": claims.of_rdb}
+    found: dict[str, Any] = {"claim_ms_by_finished": {}, "first_claim_s_by_finished": {}}
+    for finished in sizes:
+        for side in (side for side in ways if side in sides):
+            one = sides[side](parts, finished)
+            size = str(finished)
+            found["claim_ms_by_finished"].setdefault(side, {})[size] = round(one.median, 2)
+            first = found["first_claim_s_by_finished"].setdefault(side, {})
+            first[size] = round(one.first / 1e3, 3)
+            say(
+                f"{side:>7} {finished:>6} finished, TPE: claim {spread(one.following)} ms, "
+                f"first of a cold process {one.first / 1e3:.2f} s"
+            )
+            if (side, finished) == ("ours", LARGE):
+                found["load_50k_s"] = round(one.first / 1e3, 3)
+    return found | _grown(found["claim_ms_by_finished"])
 
 
-def _throughput(
-    arguments: argparse.Namespace,
-    bench: Bench,
-    folder: Path,
-    clients: int,
-    figures: dict[str, Any],
-) -> None:
-    """Measure every way in turn, round after round, and print medians with their spread."""
-    rounds: dict[tuple[str, str], list[Throughput]] = {}
-    for _ in range(arguments.rounds):
-        for sampler in ("random", "tpe"):
-            for way in WAYS:
-                one = _measure(bench, folder, way, sampler, clients, arguments.seconds)
-                rounds.setdefault((way, sampler), []).append(one)
-    for way in WAYS:
-        _report(way, clients, rounds[way, "random"], rounds[way, "tpe"], figures)
-    pairs = [
-        ours.trials_per_s / max(rdb.trials_per_s, grpc.trials_per_s)
-        for ours, rdb, grpc in zip(*(rounds[way, "tpe"] for way in WAYS), strict=True)
-    ]
-    _say(f"      {clients:>4} clients: trials/s {_spread(pairs)} x the best Optuna way")
+def _grown(by_side: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """A claim at the largest size to one at 1,000 finished trials."""
+    found: dict[str, float] = {}
+    for side, by_finished in by_side.items():
+        largest = max(by_finished, key=int)
+        if "1000" in by_finished:
+            found[side] = round(by_finished[largest] / by_finished["1000"], 2)
+            say(f"  ratio {side} claims: {largest} finished / 1000 finished {found[side]:.2f}")
+    return {"claim_growth": found}
 
 
-def _report(
-    way: str,
-    clients: int,
-    random: Sequence[Throughput],
-    tpe: Sequence[Throughput],
-    figures: dict[str, Any],
-) -> None:
-    cpu, rates = [one.server_ms for one in random], [one.trials_per_s for one in tpe]
-    client_ms = statistics.median(one.client_ms for one in random)
-    verbs = "  ".join(
-        f"{verb} {p50:.0f}/{p99:.0f}" for verb, (p50, p99) in tpe[0].quantiles.items()
+def beside(parts: Bench, finished: int) -> dict[str, Any]:
+    """Another study's claims while a large one is loaded."""
+    one = claims.beside(parts, finished)
+    (p50, p99), (p50_during, p99_during) = one.before, one.during
+    say(
+        f"   ours {finished:>6} finished loaded in {one.load_s:.2f} s: another study's claims p50/p99 "
+        f"{p50:.1f}/{p99:.1f} ms before, {p50_during:.1f}/{p99_during:.1f} ms meanwhile ({one.claims} claims)"
     )
-    _say(
-        f"{way:>5} {clients:>4} clients: CPU ms a trial {_spread(cpu)}, "
-        f"clients {client_ms:.1f} {'apart' if way == 'ours' else 'included'}; with TPE: "
-        f"trials/s {_spread(rates)}, CPU ms {_spread([one.server_ms for one in tpe])}, p50/p99 ms {verbs}"
+    return {"other_study_claim_ms": asdict(one)}
+
+
+def trips(parts: Bench, ways: Sequence[Way]) -> dict[str, Any]:
+    """SQL round trips a call."""
+    found: dict[str, Any] = {}
+    for way in ways:
+        if way == "vizier":
+            continue  # it speaks no SQL over a wire
+        found[way] = round_trips.counted(parts, way)
+        verbs = ", ".join(f"{verb} {count:g}" for verb, count in found[way].items())
+        say(f"{way:>7} SQL round trips: {verbs}")
+    return {"round_trips": found}
+
+
+def measured(options: argparse.Namespace, parts: Bench) -> dict[str, Any]:
+    """Measure everything: a first round, what needs no rounds, then as many rounds as there is time for."""
+    started, start_load = time.monotonic(), os.getloadavg()
+    run = Run(options, parts, options.ways)
+    run.one_round(backwards=False)
+    longest, count = time.monotonic() - started, 1
+    _say_table(run, options.clients)
+    found = growth(parts, options.finished, options.ways)
+    if "ours" in options.ways and options.finished:
+        found |= beside(parts, max(options.finished))
+    found |= trips(parts, options.ways)
+    found["sampler_ms_by_dimensions"] = search.cpu(options.finished, say, proposals=5)
+    if options.vizier_default:
+        found |= run.vizier_default()
+    while (
+        count < options.rounds and time.monotonic() - started + longest < 60 * options.minutes
+    ):
+        run.one_round(backwards=count % 2 == 1)
+        count += 1
+    if count > 1:
+        say(f"all {count} rounds, median (min..max):")
+        _say_table(run, options.clients)
+    load = {"start": start_load, "end": os.getloadavg()}
+    return figures(run.rounds) | found | {"rounds": count, "load_average": load}
+
+
+def _say_table(run: Run, clients: Sequence[int]) -> None:
+    for count in clients:
+        for line in lines(run.rounds, count):
+            say(line)
+
+
+def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """The options."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    figures["cpu_ms_per_trial"][way][clients] = round(statistics.median(cpu), 2)
-    figures["trials_per_s"][way][clients] = round(statistics.median(rates), 2)
+    parser.add_argument("--clients", type=_numbers, default=[1, 8, 32, 128])
+    parser.add_argument("--finished", type=_numbers, default=[100, 1000, 10_000, LARGE])
+    parser.add_argument("--seconds", type=float, default=3.0)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--minutes", type=float, default=15.0)
+    parser.add_argument("--ways", type=_ways, default=list(WAYS))
+    parser.add_argument("--vizier-default", action="store_true")
+    parser.add_argument("--json", action="store_true")
+    return parser.parse_args(argv)
 
 
-def run(arguments: argparse.Namespace, bench: Bench, folder: Path) -> dict[str, Any]:
-    """Measure everything and print as it comes; returns the figures."""
-    figures: dict[str, Any] = {
-        key: {way: {} for way in WAYS} for key in ("cpu_ms_per_trial", "trials_per_s")
-    }
-    for clients in arguments.clients:
-        _throughput(arguments, bench, folder, clients, figures)
-    figures["claim_ms_by_finished"] = {"ours": {}, "rdb": {}}
-    for finished in arguments.finished:
-        first, median = claims_ours(bench, folder, finished, 30)
-        peer_first, peer = claims_rdb(bench, finished, 5)
-        figures["claim_ms_by_finished"]["ours"][finished] = round(median, 2)
-        figures["claim_ms_by_finished"]["rdb"][finished] = round(peer, 2)
-        _say(
-            f"{finished:>6} finished: claim ours {median:.1f} ms, rdb {peer:.1f} ms ({peer / median:.1f} x); "
-            f"first claim of a cold process: ours {first / 1e3:.2f} s, rdb {peer_first / 1e3:.2f} s"
-        )
-        if finished == 50_000:
-            figures["load_50k_s"] = round(first / 1e3, 3)
-    return figures
+def _numbers(text: str) -> list[int]:
+    return [int(part) for part in text.split(",")]
+
+
+def _ways(text: str) -> list[Way]:
+    ways = text.split(",")
+    if unknown := set(ways) - set(WAYS):
+        raise argparse.ArgumentTypeError(f"{sorted(unknown)} are none of {', '.join(WAYS)}")
+    return cast(list[Way], ways)
 
 
 def main() -> None:
-    """Parse, start Postgres, measure."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    numbers: Callable[[str], list[int]] = lambda text: [int(part) for part in text.split(",")]  # noqa: E731
-    parser.add_argument("--clients", type=numbers, default=[1, 8, 32, 128])
-    parser.add_argument("--finished", type=numbers, default=[100, 1000, 10_000, 50_000])
-    parser.add_argument("--seconds", type=float, default=6.0)
-    parser.add_argument("--rounds", type=int, default=2)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, embedded.running(Path(name)) as postgres:
-        database = engine.connect(postgres.url)
-        schema.migrate(database)
-        postmaster = int((postgres.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
-        figures = run(arguments, Bench(postgres, postmaster, database), Path(name))
-        database.dispose()
-    if arguments.json:
-        _say(json.dumps(figures))
+    """Start Postgres, measure, print."""
+    options = parsed()
+    with bench() as parts:
+        found = measured(options, parts)
+    if options.json:
+        say(json.dumps(found))
 
 
 if __name__ == "__main__":

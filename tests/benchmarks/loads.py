@@ -8,7 +8,6 @@ import asyncio
 import json
 import time
 from collections import defaultdict
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,13 +22,6 @@ class Timings:
 
     ms: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
     trials: int = 0
-
-    def quantile(self, verb: str, q: float) -> float:
-        """The q-quantile of a verb's times, in milliseconds."""
-        ordered = sorted(self.ms[verb])
-        return (
-            ordered[min(len(ordered) - 1, int(q * len(ordered)))] if ordered else float("nan")
-        )
 
 
 class Connection:
@@ -70,57 +62,70 @@ class Connection:
             self._streams[1].close()
 
 
-async def _live(connection: Connection, worker_id: str, timings: Timings, until: float) -> None:
-    """Live one trial after another until the time is over or there is no more work."""
+class Worker:
+    """A worker on a connection of its own, which notes how long each verb took."""
 
-    async def timed(verb: str, method: str, path: str, body: Any) -> tuple[int, Any]:
+    def __init__(self, url: str, timings: Timings) -> None:
+        self._connection = Connection(url)
+        self._timings = timings
+        self._id = ""
+
+    async def register(self, label: str) -> None:
+        """Introduce itself; not timed."""
+        body = {"label": label, "device": "none"}
+        _, worker = await self._connection.request("POST", "/v1/workers", body)
+        self._id = worker["worker_id"]
+
+    async def claim(self) -> Any:
+        """A lease, or None when there is no work."""
+        claim = {"worker_id": self._id, "claim_id": str(uuid4()), "wait_s": 0}
+        answer = await self._timed("claim", "POST", "/v1/leases", claim)
+        return answer and answer["leases"][0]
+
+    async def report(self, lease: Any, step: int) -> None:
+        """Report one epoch; the answer holds the verdict."""
+        report = {"reports": [{"step": step, "value": 0.5 + step / 100}]}
+        await self._timed("report", "POST", f"/v1/leases/{lease['lease_id']}/reports", report)
+
+    async def settle(self, lease: Any) -> None:
+        """Complete the trial."""
+        outcome = {"kind": "completed", "value": 0.6}
+        await self._timed("settle", "PUT", f"/v1/leases/{lease['lease_id']}/outcome", outcome)
+        self._timings.trials += 1
+
+    def close(self) -> None:
+        """Leave."""
+        self._connection.close()
+
+    async def _timed(self, verb: str, method: str, path: str, body: Any) -> Any:
         started = time.perf_counter()
-        status, answer = await connection.request(method, path, body)
-        timings.ms[verb].append(1e3 * (time.perf_counter() - started))
+        status, answer = await self._connection.request(method, path, body)
+        self._timings.ms[verb].append(1e3 * (time.perf_counter() - started))
         if status >= 400:
             raise RuntimeError(f"{method} {path}: {status} {answer}")
-        return status, answer
+        return answer
 
-    while time.monotonic() < until:
-        claim = {"worker_id": worker_id, "claim_id": str(uuid4()), "wait_s": 0}
-        status, answer = await timed("claim", "POST", "/v1/leases", claim)
-        if status == 204:
-            return
-        lease = answer["leases"][0]["lease_id"]
+
+async def _live(worker: Worker, until: float) -> None:
+    """Live one trial after another until the time is over or there is no more work."""
+    while time.monotonic() < until and (lease := await worker.claim()):
         for step in range(REPORTS):
-            report = {"reports": [{"step": step, "value": 0.5 + step / 100}]}
-            await timed("report", "POST", f"/v1/leases/{lease}/reports", report)
-        outcome = {"kind": "completed", "value": 0.6}
-        await timed("settle", "PUT", f"/v1/leases/{lease}/outcome", outcome)
-        timings.trials += 1
+            await worker.report(lease, step)
+        await worker.settle(lease)
 
 
 async def _all(url: str, clients: int, seconds: float) -> Timings:
     timings = Timings()
-    connections = [Connection(url) for _ in range(clients)]
-    ids: list[str] = []
-    for number, connection in enumerate(connections):
-        body = {"label": f"load-{number}", "device": "none"}
-        _, worker = await connection.request("POST", "/v1/workers", body)
-        ids.append(worker["worker_id"])
+    workers = [Worker(url, timings) for _ in range(clients)]
+    for number, worker in enumerate(workers):
+        await worker.register(f"load-{number}")
     until = time.monotonic() + seconds
-    await asyncio.gather(
-        *(
-            _live(connection, worker_id, timings, until)
-            for connection, worker_id in zip(connections, ids, strict=True)
-        )
-    )
-    for connection in connections:
-        connection.close()
+    await asyncio.gather(*(_live(worker, until) for worker in workers))
+    for worker in workers:
+        worker.close()
     return timings
 
 
 def run(url: str, clients: int, seconds: float) -> Timings:
     """Let so many workers live trials for so long; trials begun are finished."""
     return asyncio.run(_all(url, clients, seconds))
-
-
-def medians(values: Sequence[float]) -> tuple[float, float, float]:
-    """Minimum, median and maximum."""
-    ordered = sorted(values)
-    return ordered[0], ordered[len(ordered) // 2], ordered[-1]

@@ -1,7 +1,8 @@
 """Optuna as people run it: workers that call ask, report, should_prune and tell on a storage.
 
-`python -m tests.benchmarks.optuna_peer work KIND URL STUDY CLIENTS SECONDS SAMPLER` prints one JSON object;
-`python -m tests.benchmarks.optuna_peer serve URL PORT` is Optuna's own gRPC proxy; both leave at end-of-file on stdin.
+`python -m tests.benchmarks.optuna_peer work KIND URL STUDY CLIENTS SECONDS PATIENCE SAMPLER` lives trials once a line
+comes on stdin; `... claim URL STUDY COUNT` asks in a cold process; both print one JSON object.
+`... serve URL PORT` is Optuna's own gRPC proxy; it leaves at end-of-file on stdin.
 """
 
 import json
@@ -10,7 +11,7 @@ import sys
 import threading
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import optuna
@@ -23,14 +24,16 @@ SPACE: dict[str, optuna.distributions.BaseDistribution] = {
     "weight_decay": optuna.distributions.FloatDistribution(1e-6, 1e-1, log=True),
     "warmup_epochs": optuna.distributions.FloatDistribution(1e-2, 1e1, log=True),
 }
+Times = dict[str, list[float]]
 
 
-def storage_of(kind: str, url: str) -> BaseStorage:
+def storage_of(kind: str, url: str, connections: int = 5) -> BaseStorage:
     """Open `rdb` at a database URL, or `grpc` at host:port."""
     if kind == "grpc":
         host, port = url.split(":")
         return optuna.storages.GrpcStorageProxy(host=host, port=int(port))
-    return optuna.storages.get_storage(optuna.storages.RDBStorage(url))
+    pool = {"pool_size": connections}
+    return optuna.storages.get_storage(optuna.storages.RDBStorage(url, engine_kwargs=pool))
 
 
 def sampler_of(name: str, seed: int) -> optuna.samplers.BaseSampler:
@@ -40,50 +43,81 @@ def sampler_of(name: str, seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def live(study: optuna.Study, until: float, asks: list[float], counts: list[int]) -> None:
-    """Live one trial after another, as `study.optimize` would."""
-    while time.monotonic() < until:
+def study_of(storage: BaseStorage, name: str, sampler: str, seed: int) -> optuna.Study:
+    """A study object as each process would have it, without a pruner."""
+    return optuna.load_study(
+        study_name=name,
+        storage=storage,
+        sampler=sampler_of(sampler, seed),
+        pruner=optuna.pruners.NopPruner(),
+    )
+
+
+def live_one(study: optuna.Study, timed: Callable[[str, Callable[[], Any]], Any]) -> None:
+    """Live one trial, as `study.optimize` would; `timed` runs each verb's call."""
+    trial: optuna.Trial = timed("claim", lambda: study.ask(SPACE))
+
+    def report(step: int) -> None:
+        trial.report(0.5 + step / 100, step)
+        trial.should_prune()
+
+    for step in range(REPORTS):
+        timed("report", lambda step=step: report(step))
+    timed("settle", lambda: study.tell(trial, 0.6))
+
+
+def live(study: optuna.Study, until: float, ms: Times, trials: list[float]) -> None:
+    """Live one trial after another."""
+
+    def timed(verb: str, call: Callable[[], Any]) -> Any:
         started = time.perf_counter()
-        trial = study.ask(SPACE)
-        asks.append(1e3 * (time.perf_counter() - started))
-        for step in range(REPORTS):
-            trial.report(0.5 + step / 100, step)
-            trial.should_prune()
-        study.tell(trial, 0.6)
-        counts.append(1)
+        answer = call()
+        ms[verb].append(1e3 * (time.perf_counter() - started))
+        return answer
+
+    while time.monotonic() < until:
+        live_one(study, timed)
+        trials.append(time.monotonic())
 
 
 def work(
-    kind: str, url: str, name: str, clients: int, seconds: float, sampler: str
+    kind: str, url: str, name: str, clients: int, seconds: float, patience: float, sampler: str
 ) -> dict[str, Any]:
-    """Let so many threads live trials; a study object each, as processes would have."""
-    storage = storage_of(kind, url)
-    studies = [
-        optuna.load_study(
-            study_name=name,
-            storage=storage,
-            sampler=sampler_of(sampler, seed),
-            pruner=optuna.pruners.NopPruner(),
-        )
-        for seed in range(clients)
-    ]
-    asks: list[float] = []
-    counts: list[int] = []
+    """Let so many threads live trials; those begun are waited for, as long as patience lasts."""
+    storage = storage_of(kind, url, clients)
+    studies = [study_of(storage, name, sampler, seed) for seed in range(clients)]
+    ms: Times = {"claim": [], "report": [], "settle": []}
+    trials: list[float] = []
+    print("ready", flush=True)  # noqa: T201
+    sys.stdin.readline()
     cpu, started = time.process_time(), time.monotonic()
     threads = [
-        threading.Thread(target=live, args=(study, started + seconds, asks, counts))
+        threading.Thread(target=live, args=(study, started + seconds, ms, trials), daemon=True)
         for study in studies
     ]
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join()
+        thread.join(max(0.0, started + seconds + patience - time.monotonic()))
     return {
-        "trials": len(counts),
+        "trials": len(trials),
+        "unfinished": sum(thread.is_alive() for thread in threads),
         "seconds": time.monotonic() - started,
         "cpu_s": time.process_time() - cpu,
-        "asks": asks,
+        "ms": ms,
     }
+
+
+def claim(url: str, name: str, count: int) -> dict[str, Any]:
+    """Ask and tell: the first ask of a process loads the study, the next ones do not."""
+    study = study_of(storage_of("rdb", url), name, "tpe", 0)
+    times: list[float] = []
+    for _ in range(count):
+        started = time.perf_counter()
+        trial = study.ask(SPACE)
+        times.append(1e3 * (time.perf_counter() - started))
+        study.tell(trial, 0.5)
+    return {"first": times[0], "next": times[1:]}
 
 
 def serve(url: str, port: int) -> None:
@@ -94,14 +128,20 @@ def serve(url: str, port: int) -> None:
 
 
 def main(argv: Sequence[str]) -> None:
-    """Dispatch the two verbs."""
+    """Dispatch the verbs."""
     warnings.simplefilter("ignore")
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    if argv[0] == "serve":
-        serve(argv[1], int(argv[2]))
-        return
-    kind, url, name, clients, seconds, sampler = argv[1:]
-    print(json.dumps(work(kind, url, name, int(clients), float(seconds), sampler)))  # noqa: T201
+    match argv:
+        case ["serve", url, port]:
+            serve(url, int(port))
+        case ["claim", url, name, count]:
+            print(json.dumps(claim(url, name, int(count))), flush=True)  # noqa: T201
+        case ["work", kind, url, name, clients, seconds, patience, sampler]:
+            lengths = int(clients), float(seconds), float(patience)
+            print(json.dumps(work(kind, url, name, *lengths, sampler)), flush=True)  # noqa: T201
+            os._exit(0)  # past threads that were not waited for
+        case _:
+            raise SystemExit(__doc__)
 
 
 if __name__ == "__main__":

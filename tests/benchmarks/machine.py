@@ -1,0 +1,103 @@
+"""The parts under test on this machine: a durable Postgres of our own, and the CPU that processes use."""
+
+import os
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from service import embedded
+from service.storage import engine, schema
+
+TICKS = os.sysconf("SC_CLK_TCK")
+START_S = 60.0
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A migrated Postgres with fsync on, and a folder that goes away."""
+
+    url: str
+    postmaster: int
+    database: engine.Database
+    folder: Path
+
+    def postgres_cpu_s(self) -> float:
+        """CPU seconds of the postmaster and all its backends, ended ones included."""
+        return family_cpu_s(self.postmaster)
+
+
+@contextmanager
+def bench() -> Generator[Bench]:
+    """Start Postgres in a temporary folder."""
+    with tempfile.TemporaryDirectory() as name, embedded.running(Path(name)) as postgres:
+        database = engine.connect(postgres.url)
+        schema.migrate(database)
+        pid = int((postgres.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
+        yield Bench(postgres.url, pid, database, Path(name))
+        database.dispose()
+
+
+def cpu_s(pid: int) -> float:
+    """CPU seconds that a process and its ended children have used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return sum(int(field) for field in fields[11:15]) / TICKS
+
+
+def family_cpu_s(pid: int) -> float:
+    """CPU seconds of a process and its children, read again while children come and go."""
+    while True:
+        before = _children(pid)
+        try:
+            total = sum(cpu_s(member) for member in (pid, *before))
+        except FileNotFoundError:
+            continue
+        if _children(pid) == before:
+            return total
+
+
+def _children(pid: int) -> list[int]:
+    return [
+        int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    ]
+
+
+def free_port() -> int:
+    """A TCP port that nobody has at this moment."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
+@contextmanager
+def listening(
+    argv: Sequence[str], port: int, environment: Mapping[str, str] | None = None
+) -> Generator[int]:
+    """Run a server that leaves at end-of-file on stdin; yields its pid once the port answers.
+
+    Raises:
+        RuntimeError: it ended, or did not listen in time.
+    """
+    with subprocess.Popen(
+        argv, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment
+    ) as process:
+        try:
+            _wait_for(process, port)
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def _wait_for(process: "subprocess.Popen[bytes]", port: int) -> None:
+    deadline = time.monotonic() + START_S
+    while True:
+        with socket.socket() as probe:
+            if not probe.connect_ex(("127.0.0.1", port)):
+                return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"{process.args!r} does not listen on port {port}")
+        time.sleep(0.05)
