@@ -105,6 +105,7 @@ async def _beside(url: str, small: str, large: str) -> Beside:
     await asyncio.sleep(0.2)
     await worker.settle(lease)
     near.ms.pop("claim")
+    await claim_small()
     while not loading.done():
         await claim_small()
     assert (await loading)["study"] == large, "the large study was not loaded"

@@ -7,7 +7,8 @@
 | grpc | Optuna's gRPC storage proxy | Optuna, its sampler and the copies of all trials in it |
 | vizier | OSS Vizier's gRPC server with SQLite in it; no Postgres | Vizier's own client |
 
-Each measurement has fresh processes and a fresh study of `FINISHED` finished trials with a curve each. A trial is a claim, `REPORTS`
+Each measurement has fresh processes, warm before the clock starts (ours by a second of load, each process of the others by
+a trial), and a fresh study of `FINISHED` finished trials with a curve each. A trial is a claim, `REPORTS`
 reports and an outcome. Ours and Optuna's ask for a verdict after each report (no pruner); Vizier is spared that.
 Vizier searches at random in every measurement: its default, a Gaussian process, needs longer for one suggestion
 than a measurement takes (`--vizier-default` shows it).
@@ -157,26 +158,28 @@ def measure_optuna(
         return _measured(argvs, proxy, bench)
 
 
-def measure_vizier(
-    bench: Bench,
-    python: Path,
-    clients: int,
-    seconds: float,
-    algorithm: str = "RANDOM_SEARCH",
-    patience_s: float = PATIENCE_S,
+def measure_vizier(bench: Bench, python: Path, clients: int, seconds: float) -> Sample:
+    """OSS Vizier's server on a fresh SQLite file, random search, and four processes of its clients."""
+    lengths = [str(seconds), str(PATIENCE_S), str(loads.REPORTS), "warm"]
+    return _vizier(bench, python, "RANDOM_SEARCH", clients, lengths)
+
+
+def measure_vizier_default(bench: Bench, python: Path, patience_s: float) -> Sample:
+    """One client and one trial of its default algorithm, compiled by its first suggestion, or as much as patience sees."""
+    lengths = ["0.001", str(patience_s), str(loads.REPORTS), "cold"]
+    return _vizier(bench, python, "DEFAULT", 1, lengths)
+
+
+def _vizier(
+    bench: Bench, python: Path, algorithm: str, clients: int, lengths: Sequence[str]
 ) -> Sample:
-    """OSS Vizier's server on a fresh SQLite file, and four processes of its clients."""
     peer = [str(python), str(Path(__file__).with_name("vizier_peer.py"))]
     file, port = bench.folder / f"vizier-{uuid4().hex[:12]}.db", free_port()
-    counts = [algorithm, str(FINISHED), str(loads.REPORTS)]
-    with listening([*peer, "serve", str(file), str(port), *counts], port) as server:
-        address, lengths = (
-            f"127.0.0.1:{port}",
-            [str(seconds), str(patience_s), str(loads.REPORTS)],
-        )
+    serve = [*peer, "serve", str(file), str(port), algorithm, str(FINISHED), str(loads.REPORTS)]
+    with listening(serve, port) as server:
         argvs = [
-            [*peer, "work", address, f"client-{number}", str(share), *lengths]
-            for number, share in enumerate(_shares(clients))
+            [*peer, "work", f"127.0.0.1:{port}", f"client-{n}", str(share), *lengths]
+            for n, share in enumerate(_shares(clients))
         ]
         return _measured(argvs, server, None)
 

@@ -34,7 +34,8 @@ class Connection:
 
     async def request(self, method: str, path: str, body: Any) -> tuple[int, Any]:
         """Send one request and read its answer: (status, JSON or None)."""
-        if self._streams is None:
+        if self._streams is None or self._streams[0].at_eof():  # closed while it was idle
+            self.close()
             self._streams = await asyncio.open_connection(self._host, self._port)
         reader, writer = self._streams
         payload = json.dumps(body).encode()

@@ -88,6 +88,7 @@ def work(
     studies = [study_of(storage, name, sampler, seed) for seed in range(clients)]
     ms: Times = {"claim": [], "report": [], "settle": []}
     trials: list[float] = []
+    live_one(studies[0], lambda _verb, call: call())  # warm: the process knows the study
     print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()
     cpu, started = time.process_time(), time.monotonic()

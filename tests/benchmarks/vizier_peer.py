@@ -3,7 +3,7 @@
 It shares no dependency with us (protobuf, jax), so a venv of its own runs this file as a script; it imports nothing of ours.
 
 `vizier_peer.py serve FILE PORT ALGORITHM FINISHED REPORTS` fills one study and serves it until end-of-file on stdin.
-`vizier_peer.py work ADDRESS ID CLIENTS SECONDS PATIENCE REPORTS` lives trials once a line comes on stdin, and prints
+`vizier_peer.py work ADDRESS ID CLIENTS SECONDS PATIENCE REPORTS warm|cold` lives trials once a line comes on stdin, and prints
 one JSON object; ID keeps the client names of several such processes apart.
 
 A trial is SuggestTrials, an AddTrialMeasurement per report, and CompleteTrial, all by Vizier's own client. It asks for no
@@ -96,47 +96,50 @@ def serve(file, port, algorithm, finished, reports):
     os._exit(0)
 
 
+def live_one(client, reports, timed):
+    """Live one trial; `timed` runs each verb's call."""
+    (trial,) = timed("claim", lambda: client.get_suggestions(1))
+    for step in range(reports):
+        report = (step, float(step), [{METRIC: 0.5 + step / 100}], trial.id)
+        timed(
+            "report", lambda report=report: client.report_intermediate_objective_value(*report)
+        )
+    final = vz.Measurement({METRIC: 0.6})
+    timed("settle", lambda: client.complete_trial(trial.id, final))
+
+
 def live(client, until, reports, ms, trials):
     """Live one trial after another."""
 
-    def timed(verb, work):
+    def timed(verb, call):
         started = time.perf_counter()
-        answer = work()
+        answer = call()
         ms[verb].append(1e3 * (time.perf_counter() - started))
         return answer
 
     while time.monotonic() < until:
-        (trial,) = timed("claim", lambda: client.get_suggestions(1))
-        for step in range(reports):
-            values = [{METRIC: 0.5 + step / 100}]
-            report = (step, float(step), values, trial.id)
-            timed("report", lambda: client.report_intermediate_objective_value(*report))  # noqa: B023
-        final = vz.Measurement({METRIC: 0.6})
-        timed("settle", lambda: client.complete_trial(trial.id, final))  # noqa: B023
+        live_one(client, reports, timed)
         trials.append(time.monotonic())
 
 
-def work(address, name, clients, seconds, patience, reports):
+def work(address, name, clients, seconds, patience, reports, warm):
     """Let so many threads live trials; those begun are waited for, as long as patience lasts."""
     stub = rpc.VizierServiceStub(grpc.insecure_channel(address))
+    each = [
+        vizier_client.VizierClient(STUDY, f"{name}-{number}", stub) for number in range(clients)
+    ]
     ms = {"claim": [], "report": [], "settle": []}
     trials = []
+    if warm:
+        live_one(each[0], reports, lambda _verb, call: call())
     print("ready", flush=True)  # noqa: T201
     sys.stdin.readline()
     cpu, started = time.process_time(), time.monotonic()
     threads = [
         threading.Thread(
-            target=live,
-            args=(
-                vizier_client.VizierClient(STUDY, f"{name}-{number}", stub),
-                started + seconds,
-                reports,
-                ms,
-                trials,
-            ),
-            daemon=True,
+            target=live, args=(client, started + seconds, reports, ms, trials), daemon=True
         )
-        for number in range(clients)
+        for client in each
     ]
     for thread in threads:
         thread.start()
@@ -156,8 +159,9 @@ def main(argv):
     """Dispatch the two verbs."""
     if argv[0] == "serve":
         serve(*argv[1:])
-    address, name, clients, seconds, patience, reports = argv[1:]
-    found = work(address, name, int(clients), float(seconds), float(patience), int(reports))
+    address, name, clients, seconds, patience, reports, warm = argv[1:]
+    lengths = float(seconds), float(patience), int(reports)
+    found = work(address, name, int(clients), *lengths, warm == "warm")
     print(json.dumps(found), flush=True)  # noqa: T201
     os._exit(0)  # threads that were not waited for
 
