@@ -24,6 +24,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, cast, get_args
 
+import optuna
+
 from tests.benchmarks import control_plane_claims as claims
 from tests.benchmarks import round_trips, search, vizier_venv
 from tests.benchmarks.control_plane_table import figures, lines, sampler_of
@@ -218,6 +220,7 @@ def _ways(text: str) -> list[Way]:
 def main() -> None:
     """Start Postgres, measure, print."""
     options = parsed()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     with bench() as parts:
         found = measured(options, parts)
     if options.json:

@@ -138,10 +138,10 @@ def figures(rounds: Rounds) -> dict[str, Any]:
         if sampler == sampler_of(way, "tpe") and samples:
             put("trials_per_s", way, clients, _median(sample.rate for sample in samples))
             put("quantiles_ms", way, clients, _quantiles(samples))
-        if sampler == "random" and way != "ours":
-            put("ratios", f"cpu {way} / ours", clients, cpu_ratios(rounds, way, clients))
-        if (way, sampler) == ("ours", "tpe"):
-            put("ratios", "trials_per_s ours / optuna", clients, rate_ratios(rounds, clients))
+        if sampler == "random" and way != "ours" and (more := cpu_ratios(rounds, way, clients)):
+            put("ratios", f"cpu {way} / ours", clients, more)
+        if (way, sampler) == ("ours", "tpe") and (more := rate_ratios(rounds, clients)):
+            put("ratios", "trials_per_s ours / optuna", clients, more)
     return found
 
 
