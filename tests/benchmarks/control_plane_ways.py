@@ -159,7 +159,7 @@ def measure_optuna(
 
 
 def measure_vizier(bench: Bench, python: Path, clients: int, seconds: float) -> Sample:
-    """OSS Vizier's server on a fresh SQLite file, random search, and four processes of its clients."""
+    """OSS Vizier's server on a fresh SQLite file, random search, and its clients in one process, which is enough for them."""
     lengths = [str(seconds), str(PATIENCE_S), str(loads.REPORTS), "warm"]
     return _vizier(bench, python, "RANDOM_SEARCH", clients, lengths)
 
@@ -177,11 +177,8 @@ def _vizier(
     file, port = bench.folder / f"vizier-{uuid4().hex[:12]}.db", free_port()
     serve = [*peer, "serve", str(file), str(port), algorithm, str(FINISHED), str(loads.REPORTS)]
     with listening(serve, port) as server:
-        argvs = [
-            [*peer, "work", f"127.0.0.1:{port}", f"client-{n}", str(share), *lengths]
-            for n, share in enumerate(_shares(clients))
-        ]
-        return _measured(argvs, server, None)
+        work = [*peer, "work", f"127.0.0.1:{port}", str(clients), *lengths]
+        return _measured([work], server, None)
 
 
 def _shares(clients: int) -> list[int]:

@@ -3,8 +3,8 @@
 It shares no dependency with us (protobuf, jax), so a venv of its own runs this file as a script; it imports nothing of ours.
 
 `vizier_peer.py serve FILE PORT ALGORITHM FINISHED REPORTS` fills one study and serves it until end-of-file on stdin.
-`vizier_peer.py work ADDRESS ID CLIENTS SECONDS PATIENCE REPORTS warm|cold` lives trials once a line comes on stdin, and prints
-one JSON object; ID keeps the client names of several such processes apart.
+`vizier_peer.py work ADDRESS CLIENTS SECONDS PATIENCE REPORTS warm|cold` lives trials once a line comes on stdin, and prints
+one JSON object.
 
 A trial is SuggestTrials, an AddTrialMeasurement per report, and CompleteTrial, all by Vizier's own client. It asks for no
 verdict after a report: Vizier's only early stopping without configuration picks a running trial at random, and asking
@@ -122,11 +122,11 @@ def live(client, until, reports, ms, trials):
         trials.append(time.monotonic())
 
 
-def work(address, name, clients, seconds, patience, reports, warm):
+def work(address, clients, seconds, patience, reports, warm):
     """Let so many threads live trials; those begun are waited for, as long as patience lasts."""
     stub = rpc.VizierServiceStub(grpc.insecure_channel(address))
     each = [
-        vizier_client.VizierClient(STUDY, f"{name}-{number}", stub) for number in range(clients)
+        vizier_client.VizierClient(STUDY, f"client-{number}", stub) for number in range(clients)
     ]
     ms = {"claim": [], "report": [], "settle": []}
     trials = []
@@ -159,9 +159,9 @@ def main(argv):
     """Dispatch the two verbs."""
     if argv[0] == "serve":
         serve(*argv[1:])
-    address, name, clients, seconds, patience, reports, warm = argv[1:]
+    address, clients, seconds, patience, reports, warm = argv[1:]
     lengths = float(seconds), float(patience), int(reports)
-    found = work(address, name, int(clients), *lengths, warm == "warm")
+    found = work(address, int(clients), *lengths, warm == "warm")
     print(json.dumps(found), flush=True)  # noqa: T201
     os._exit(0)  # threads that were not waited for
 
