@@ -5,7 +5,9 @@ import statistics
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 from uuid import uuid4
 
@@ -76,14 +78,24 @@ def relayed(url: str) -> Generator[tuple[str, Relay]]:
     """A relay in a thread of its own, and the database's address through it."""
     address = make_url(url)
     relay = Relay(address.host or "127.0.0.1", address.port or 5432)
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    stopper = Future[Callable[[], object]]()
+
+    async def serve() -> None:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        server = await relay.listen()
+        stopper.set_result(partial(loop.call_soon_threadsafe, over.set))
+        await over.wait()
+        server.close()  # what is still connected ends with the loop
+
+    thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
-    asyncio.run_coroutine_threadsafe(relay.listen(), loop).result()
+    stop = stopper.result()
     through = address.set(host="127.0.0.1", port=relay.port)
-    yield through.render_as_string(hide_password=False), relay
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
+    try:
+        yield through.render_as_string(hide_password=False), relay
+    finally:
+        stop()
+        thread.join()
 
 
 def counted(bench: Bench, way: Way) -> Mapping[str, float]:
