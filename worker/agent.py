@@ -20,12 +20,13 @@ from trimtab.contract.leases import (
     Reports,
 )
 from trimtab.contract.workers import Registration, Worker
-from worker import attempt, checkpoints, claiming, spool
+from worker import attempt, checkpoints, claiming, memory, spool
 from worker.attempt import Attempt
 from worker.backoff import Backoff
 from worker.claiming import Claimer
 from worker.inbox import Drain, Inbox
 from worker.lease_keeper import Heartbeats, LeaseKeeper
+from worker.memory import Memory
 from worker.patience import Limits
 from worker.pipe_messages import Ready
 from worker.runner_process import RunnerProcess
@@ -38,7 +39,7 @@ CLAIM_WAIT_S = 20.0
 KEEP_COPIES_S = 24 * 3600.0
 
 
-class Verbs(attempt.Verbs, spool.Verbs, claiming.Verbs, Heartbeats, Protocol):
+class Verbs(attempt.Verbs, spool.Verbs, claiming.Verbs, memory.Verbs, Heartbeats, Protocol):
     """What an agent needs of the client."""
 
     def register(self, registration: Registration, /) -> Worker:
@@ -81,6 +82,7 @@ class Agent:
         self._runner = WarmRunner(plan.runner, self._inbox, self._leaving.is_set)
         self._worker: Worker | None = None
         self._claimer = Claimer(client, self._inbox, self._runner.take)
+        self._memory = Memory(client)
         self._busy_at = time.monotonic()
 
     @property
@@ -220,6 +222,7 @@ class Agent:
             inbox=self._inbox,
             folder=checkpoints.folder_of(root, lease),
             limits=self._plan.limits,
+            memory=self._memory,
             renewed=keeper.renewed,
         )
 

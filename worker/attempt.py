@@ -20,6 +20,7 @@ from trimtab.contract.leases import (
 from worker import checkpoints, reporter, resuming, uploads
 from worker.inbox import Died, Drain, Event, Inbox, Lost, Said, Told
 from worker.lease_keeper import LOST
+from worker.memory import Memory
 from worker.patience import Limits, Patience
 from worker.pipe_messages import (
     Ended,
@@ -71,6 +72,7 @@ class Attempt:
         inbox: where runner, keeper and signals are heard.
         folder: this attempt's checkpoints.
         limits: how patient to be.
+        memory: what is known of the devices' memory.
         renewed: is called with the ttl when a report has renewed the lease.
         clock: seconds that only go forward.
     """
@@ -84,6 +86,7 @@ class Attempt:
         inbox: Inbox,
         folder: Path,
         limits: Limits,
+        memory: Memory,
         renewed: Callable[[float], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -93,6 +96,7 @@ class Attempt:
         self._inbox = inbox
         self._folder = folder
         self._limits = limits
+        self._memory = memory
         self._clock = clock
         self._uploads = Uploads(client, lease.lease_id)
         self._reporter = Reporter(client, lease.lease_id, renewed, clock)
@@ -118,7 +122,10 @@ class Attempt:
         """Train, or evaluate, until it ends, is put aside, is lost or dies."""
         resume = resuming.fetch(self.lease, self._folder, self._client, self._rest)
         if self._ending is None:
-            self._runner.send(RunTrial(lease=self.lease, folder=self._folder, resume=resume))
+            known = self._memory.of(self.lease.model.backbone)
+            self._runner.send(
+                RunTrial(lease=self.lease, folder=self._folder, resume=resume, memory=known)
+            )
             self._patience.begin()
         while self._ending is None:
             self._wait_for_runner()
@@ -181,6 +188,8 @@ class Attempt:
         self._note(epoch.newest, epoch.best)
         self._asked = _graver(self._report(epoch.report), self._asked)
         self._send(self._asked, epoch.report.step)
+        if epoch.finding is not None:
+            self._memory.tell(self.lease.lease_id, epoch.finding)
         self._patience.begin()
         if self._pair is not None and self._asked == "continue":
             self._uploads.offer(self._pair)

@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import Field, TypeAdapter
 
 from trimtab.contract.leases import Checkpoint, Lease, Outcome, Report, Verdict
+from trimtab.contract.memory import MemoryFinding
 from trimtab.contract.message import Message
 
 
@@ -42,6 +43,8 @@ class RunTrial(Message):
     folder: Path
     """Where checkpoints and the exported model of this lease belong."""
     resume: tuple[SavedState, ...] = ()
+    memory: tuple[MemoryFinding, ...] = ()
+    """What is known of the backbone's need of memory."""
 
 
 class Steer(Message):
@@ -90,6 +93,8 @@ class EpochDone(Message):
     newest: SavedState | None = None
     """The newest state on disk, which may be of an earlier epoch."""
     best: SavedState | None = None
+    finding: MemoryFinding | None = None
+    """What was learned about the device's memory, when it is news."""
 
 
 class Ended(Message):

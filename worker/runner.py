@@ -18,6 +18,7 @@ from trimtab.contract.leases import Completed, Failed, Outcome, Pruned, Report
 from worker import data, devices, durable
 from worker.agent_line import AgentLine
 from worker.failures import failure_of
+from worker.memory_watch import MemoryWatch
 from worker.pipe_messages import (
     Ended,
     EpochDone,
@@ -163,7 +164,7 @@ def _train(bench: Bench, order: RunTrial, signs: SignsOfLife, saver: Saver) -> O
     """Train epoch by epoch as the verdicts say; None where the trial was put aside."""
     lease = order.lease
     with signs.busy():
-        epochs, best = _begin(bench, order, signs)
+        epochs, best, watch = _begin(bench, order, signs)
     for epoch in epochs:
         best = epoch.best_value
         saver.offer(
@@ -178,6 +179,7 @@ def _train(bench: Bench, order: RunTrial, signs: SignsOfLife, saver: Saver) -> O
                 report=_report(epoch),
                 newest=saver.newest,
                 best=saver.best,
+                finding=watch.news(epoch.micro_batch_size),
             )
         )
         match bench.line.verdict(epoch.epoch):
@@ -196,11 +198,13 @@ def _train(bench: Bench, order: RunTrial, signs: SignsOfLife, saver: Saver) -> O
 
 def _begin(
     bench: Bench, order: RunTrial, signs: SignsOfLife
-) -> tuple[Iterator[EpochResult], float]:
+) -> tuple[Iterator[EpochResult], float, MemoryWatch]:
     """Load data and model, and carry on from the first state that fits; with the best value so far."""
     lease = order.lease
     size = backbones.image_size(lease.model, lease.recipe)
     seen = data.load(lease.task, cache_dir=bench.cache_dir, image_size=size)
+
+    watch = MemoryWatch(lease, seen, bench.device, order.memory)
 
     def begin(state: FitState | None) -> Iterator[EpochResult]:
         return fit(
@@ -211,16 +215,17 @@ def _begin(
             device=bench.device,
             resume=state,
             features_cache=bench.features,
+            micro_batch_size=watch.first_portion,
             each_batch=signs.batch,
         )
 
     for saved in order.resume:
         try:
             state = FitState.load(saved.path)
-            return begin(state), state.progress.best_value
+            return begin(state), state.progress.best_value, watch
         except CheckpointError as error:
             log.warning("step %d is passed over: %s", saved.step, error)
-    return begin(None), 0.0
+    return begin(None), 0.0, watch
 
 
 def _report(epoch: EpochResult) -> Report:
@@ -260,7 +265,7 @@ def _winner(bench: Bench, order: RunTrial, signs: SignsOfLife) -> FitState:
             log.warning("step %d is passed over: %s", saved.step, error)
     log.warning("the winner's checkpoint is lost: it is trained again")
     with signs.busy():
-        epochs, _ = _begin(bench, order.model_copy(update={"resume": ()}), signs)
+        epochs, _, _ = _begin(bench, order.model_copy(update={"resume": ()}), signs)
     # One at a time: a list of all bests would hold each of them in memory.
     *_, best = (epoch.state() for epoch in epochs if epoch.best)
     return best

@@ -135,6 +135,21 @@ CREATE TABLE trimtab.events (
 );
 CREATE INDEX events_of_study ON trimtab.events (study_id, xid, id);
 
+-- What trainings took of their devices' memory. Outlives its studies.
+CREATE TABLE trimtab.memory_findings (
+    device           text NOT NULL,
+    backbone         text NOT NULL,
+    image_size       integer NOT NULL,
+    precision        text NOT NULL,
+    frozen_stages    integer NOT NULL,
+    batch_size       integer NOT NULL,
+    memory_bytes     bigint,
+    micro_batch_size integer,                            -- NULL: the whole batch fitted
+    peak_bytes       bigint,
+    found_at         timestamptz NOT NULL DEFAULT trimtab.now(),
+    PRIMARY KEY (device, backbone, image_size, precision, frozen_stages, batch_size)
+);
+
 CREATE TABLE trimtab.idempotency (
     key            text PRIMARY KEY,
     request_sha256 text NOT NULL,

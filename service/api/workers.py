@@ -1,14 +1,16 @@
 """Routes of workers and of their artifacts."""
 
 from typing import Annotated
+from uuid import UUID
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from service.api.bodies import JsonRoute
 from service.api.dependencies import ServiceContext
 from service.api.downloads import WholeFile
-from service.use_cases import artifacts, workers
+from service.use_cases import artifacts, memory, workers
+from trimtab.contract.memory import MemoryFinding, MemoryFindings, Short
 from trimtab.contract.message import Sha256
 from trimtab.contract.workers import Registration, Worker, Workers
 
@@ -29,6 +31,18 @@ def register_worker(registration: Registration, context: ServiceContext) -> Work
 def list_workers(context: ServiceContext) -> Workers:
     """Workers, the last registered first."""
     return workers.newest(context)
+
+
+@router.get("/memory")
+def read_memory(backbone: Annotated[Short, Query()], context: ServiceContext) -> MemoryFindings:
+    """What earlier trainings of a backbone took of their devices' memory."""
+    return memory.of_backbone(context, backbone)
+
+
+@router.post("/leases/{lease}/memory", status_code=204)
+def remember_memory(lease: UUID, finding: MemoryFinding, context: ServiceContext) -> None:
+    """Remember what this lease's training took, so that later ones start with what fits."""
+    memory.remember(context, lease, finding)
 
 
 @router.put(

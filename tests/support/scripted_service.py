@@ -15,6 +15,7 @@ from uuid import UUID, uuid4
 
 from trimtab.contract import problems
 from trimtab.contract.leases import Answer, Lease, Leases, Verdict
+from trimtab.contract.memory import MemoryFinding, MemoryFindings
 from trimtab.contract.message import Message
 from trimtab.contract.workers import Worker
 
@@ -26,6 +27,8 @@ NAMES = {
     "outcome": re.compile(r"PUT /v1/leases/([^/:]+)/outcome"),
     "upload": re.compile(r"PUT /v1/artifacts/([0-9a-f]{64})"),
     "download": re.compile(r"GET /v1/artifacts/([0-9a-f]{64})"),
+    "remember": re.compile(r"POST /v1/leases/([^/:]+)/memory"),
+    "memory": re.compile(r"GET /v1/memory\?backbone=([^&]+)"),
     "register": re.compile(r"POST /v1/workers()"),
     "claim": re.compile(r"POST /v1/leases()"),
 }
@@ -46,6 +49,7 @@ class ScriptedService:
 
     address: str = ""
     leases: list[Lease] = field(default_factory=list[Lease])
+    findings: list[MemoryFinding] = field(default_factory=list[MemoryFinding])
     calls: list[Call] = field(default_factory=list[Call])
     artifacts: dict[str, bytes] = field(default_factory=dict[str, bytes])
     verdicts: dict[int, Verdict] = field(default_factory=dict[int, Verdict])
@@ -109,6 +113,8 @@ class ScriptedService:
                 )
             case "claim":
                 return self._claim(body)
+            case "memory":
+                return MemoryFindings(findings=tuple(self.findings))
             case "download":
                 if about not in self.artifacts:
                     raise problems.ArtifactNotFound

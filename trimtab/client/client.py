@@ -28,6 +28,7 @@ from trimtab.contract.leases import (
     Reports,
     Settled,
 )
+from trimtab.contract.memory import MemoryFinding, MemoryFindings
 from trimtab.contract.message import Name
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
@@ -213,6 +214,15 @@ class Client:
     def checkpoint(self, lease_id: UUID, report: CheckpointReport) -> None:
         """Record the newest training state; its bytes were uploaded before."""
         self._wire.send("POST", f"/v1/leases/{lease_id}/checkpoints", report)
+
+    def remember_memory(self, lease_id: UUID, finding: MemoryFinding) -> None:
+        """Tell what a training took of its device's memory."""
+        self._wire.send("POST", f"/v1/leases/{lease_id}/memory", finding)
+
+    def memory(self, backbone: str) -> MemoryFindings:
+        """Return what earlier trainings of a backbone took of their devices' memory."""
+        response = self._wire.send("GET", "/v1/memory", params={"backbone": backbone})
+        return self._wire.parse(MemoryFindings, response)
 
     def release(self, lease_id: UUID, release: Release) -> None:
         """Give the trial back unfinished."""

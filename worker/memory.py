@@ -1,0 +1,92 @@
+"""What earlier trainings took of their devices' memory, as far as the service remembers it."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
+from uuid import UUID
+
+from trimtab.contract import problems
+from trimtab.contract.memory import MemoryFinding, MemoryFindings
+
+log = logging.getLogger(__name__)
+
+ASK_AGAIN_S = 300.0
+
+
+class Verbs(Protocol):
+    """What it needs of the client."""
+
+    def memory(self, backbone: str, /) -> MemoryFindings:
+        """Return what is known of a backbone."""
+        ...
+
+    def remember_memory(self, lease_id: UUID, finding: MemoryFinding, /) -> None:
+        """Tell what a training took."""
+        ...
+
+
+class Memory:
+    """Asks seldom, and tells without ever failing a trial for it.
+
+    Args:
+        client: the service.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, client: Verbs, clock: Callable[[], float] = time.monotonic) -> None:
+        self._client = client
+        self._clock = clock
+        self._known: dict[str, tuple[float, tuple[MemoryFinding, ...]]] = {}
+
+    def of(self, backbone: str) -> tuple[MemoryFinding, ...]:
+        """Return the findings about a backbone; nothing new while the service is away."""
+        asked_at, known = self._known.get(backbone, (float("-inf"), ()))
+        if self._clock() - asked_at < ASK_AGAIN_S:
+            return known
+        try:
+            known = self._client.memory(backbone).findings
+        except problems.Problem as problem:
+            log.info("what is known of %s's memory cannot be had: %s", backbone, problem)
+        self._known[backbone] = (self._clock(), known)
+        return known
+
+    def tell(self, lease_id: UUID, finding: MemoryFinding) -> None:
+        """Remember a finding here and at the service."""
+        asked_at, known = self._known.get(finding.backbone, (float("-inf"), ()))
+        self._known[finding.backbone] = (asked_at, (*known, finding))
+        try:
+            self._client.remember_memory(lease_id, finding)
+        except problems.Problem as problem:
+            log.info("a finding about memory is not stored: %s", problem)
+
+
+def pictures_that_fit(findings: Sequence[MemoryFinding], training: MemoryFinding) -> int | None:
+    """Return how many pictures at once are known to fit where the whole batch is known not to; None where it may.
+
+    What did not fit does not fit either with more stages to train, or on less memory.
+
+    Args:
+        findings: about the backbone.
+        training: what is about to begin; only what it asks for is looked at.
+    """
+    sizes = [
+        found.micro_batch_size
+        for found in findings
+        if found.micro_batch_size is not None and _asks_no_less(training, found)
+    ]
+    least = min(sizes, default=None)
+    return None if least is None or least >= training.batch_size else least
+
+
+def _asks_no_less(training: MemoryFinding, found: MemoryFinding) -> bool:
+    same = all(
+        getattr(training, name) == getattr(found, name)
+        for name in ("device", "backbone", "precision")
+    )
+    return (
+        same
+        and training.image_size >= found.image_size
+        and training.frozen_stages <= found.frozen_stages
+        and (training.memory_bytes or 0) <= (found.memory_bytes or 0)
+    )

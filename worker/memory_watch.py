@@ -1,0 +1,64 @@
+"""What a training takes of its device's memory, and when that is news."""
+
+from collections.abc import Sequence
+
+import torch
+
+from trimtab.contract.leases import Lease
+from trimtab.contract.memory import MemoryFinding
+from worker import devices
+from worker.data import TaskData
+from worker.memory import pictures_that_fit
+from worker.training import placement
+
+
+class MemoryWatch:
+    """Watches one training.
+
+    Args:
+        lease: what is trained.
+        seen: on what.
+        device: where.
+        known: findings about its backbone.
+    """
+
+    def __init__(
+        self,
+        lease: Lease,
+        seen: TaskData,
+        device: torch.device,
+        known: Sequence[MemoryFinding],
+    ) -> None:
+        self._device = device
+        self._begun = _asked(lease, seen, device)
+        self._told: MemoryFinding | None = None
+        self.first_portion = pictures_that_fit(known, self._begun)
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(device)
+
+    def news(self, micro_batch_size: int | None) -> MemoryFinding | None:
+        """Return what an epoch has shown, once: on a GPU always, elsewhere only where memory was short."""
+        cuda = self._device.type == "cuda"
+        if not cuda and micro_batch_size is None:
+            return None
+        found = self._begun.model_copy(update={"micro_batch_size": micro_batch_size})
+        if found == self._told:
+            return None
+        self._told = found
+        peak = torch.cuda.max_memory_allocated(self._device) if cuda else None
+        return found.model_copy(update={"peak_bytes": peak})
+
+
+def _asked(lease: Lease, seen: TaskData, device: torch.device) -> MemoryFinding:
+    cuda = device.type == "cuda"
+    return MemoryFinding(
+        device=torch.cuda.get_device_name(device) if cuda else "cpu",
+        memory_bytes=(
+            torch.cuda.mem_get_info(device)[1] if cuda else devices.host_memory_bytes()
+        ),
+        backbone=lease.model.backbone,
+        image_size=seen.train.images.shape[1],
+        precision="bfloat16" if placement.computes_in_bfloat16(device) else "float32",
+        frozen_stages=lease.recipe.frozen_stages,
+        batch_size=lease.recipe.batch_size,
+    )
