@@ -20,6 +20,7 @@ SUCCESS = {
     ("put", "/v1/artifacts/{sha256}"): {"201"},
     ("post", "/v1/leases"): {"200", "204"},
     ("post", "/v1/leases/{lease}/checkpoints"): {"204"},
+    ("post", "/v1/leases/{lease}/memory"): {"204"},
     ("post", "/v1/leases/{lease}:release"): {"204"},
 }
 PROBLEMS = {"400", "401", "404", "405", "409", "413", "415", "422", "500", "503"}
