@@ -58,7 +58,7 @@ def pretrain_glyphs(
         Model(backbone=GLYPHNET, weights="none"), classes=data.classes, seed=seed
     )
     best = _train(model, data, recipe, seed, progress)
-    load_weights(model, best)
+    load_weights(model, best, recipe)
     out.mkdir(parents=True, exist_ok=True)
     path = out / WEIGHTS_NAME
     described = make_card(

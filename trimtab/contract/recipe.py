@@ -31,23 +31,53 @@ class Recipe(Message):
         ge=0,
         le=10,
         description="Pull of the weights towards zero: added to the gradient by sgd and adam, decoupled in "
-        "adamw; biases and normalisation layers are spared.",
+        "adamw and muon; biases and normalisation layers are spared.",
     )
-    optimizer: Literal["sgd", "adam", "adamw"] = Field(
-        default="adamw", description="Update rule; sgd takes Nesterov's momentum."
+    optimizer: Literal["sgd", "adam", "adamw", "muon"] = Field(
+        default="adamw",
+        description="Update rule; sgd takes Nesterov's momentum, muon leaves the head, biases and normalisation "
+        "layers to adamw.",
     )
     momentum: Number = Field(
-        default=0.9, ge=0, lt=1, description="Momentum of sgd; adam and adamw do not read it."
+        default=0.9,
+        ge=0,
+        lt=1,
+        description="Momentum of sgd and muon; adam and adamw do not read it.",
     )
-    schedule: Literal["constant", "linear", "cosine"] = Field(
+    schedule: Literal["constant", "linear", "cosine", "one_cycle", "step"] = Field(
         default="cosine",
-        description="Learning rate after the warm-up: kept, or lowered to zero step by step until the last epoch ends.",
+        description="Learning rate after the warm-up: kept, lowered to zero step by step until the last epoch ends, "
+        "one cycle from a 25th of the peak up and down to a 10,000th, or lowered in steps.",
+    )
+    step_epochs: Int = Field(
+        default=10,
+        ge=1,
+        le=10_000,
+        description="Epochs after which schedule step lowers the learning rate, again and again.",
+    )
+    step_factor: Number = Field(
+        default=0.1,
+        gt=0,
+        lt=1,
+        description="Factor by which schedule step lowers the learning rate.",
     )
     warmup_epochs: Number = Field(
         default=0.0,
         ge=0,
         le=10_000,
-        description="Epochs (fractions allowed) in which the learning rate rises from zero to its peak.",
+        description="Epochs (fractions allowed) in which the learning rate rises from zero to its peak; one_cycle "
+        "takes 30 % of all epochs where it is 0.",
+    )
+    clip_norm: Number = Field(
+        default=0.0,
+        ge=0,
+        le=1e6,
+        description="Norm of all gradients together to which longer ones are shortened; 0 shortens none.",
+    )
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(
+        default="auto",
+        description="What convolutions and matrix products compute in: auto is bfloat16 where the device is built "
+        "for it, else float16 on a GPU, else float32; what a device cannot do is done in float32.",
     )
     frozen_stages: Int = Field(
         default=0,
@@ -55,6 +85,46 @@ class Recipe(Message):
         le=1_000,
         description="Stages of the backbone, counted from the input, that keep their weights: 0 trains all; "
         "the backbone's number of stages or more trains the head alone.",
+    )
+    unfreeze_every: Int = Field(
+        default=0,
+        ge=0,
+        le=10_000,
+        description="Epochs after which one more of the frozen stages is trained, the last one first; 0 keeps them frozen.",
+    )
+    layer_decay: Number = Field(
+        default=1.0,
+        gt=0,
+        le=1,
+        description="Factor on the learning rate for every stage further from the head.",
+    )
+    head_learning_rate: Annotated[Number, Field(gt=0, le=10)] | None = Field(
+        default=None, description="The head's own peak learning rate; null: learning_rate."
+    )
+    batch_norm: Literal["train", "frozen"] = Field(
+        default="train",
+        description="Statistics of batch normalisation in the stages that are trained: each batch's, or the "
+        "pretrained ones; scale and shift are trained either way.",
+    )
+    lora_rank: Int = Field(
+        default=0,
+        ge=0,
+        le=1_024,
+        description="Rank of LoRA: in the stages that are trained, the weights of linear, convolution and attention "
+        "layers move by products of two thin matrices and nothing else is trained; 0 trains everything.",
+    )
+    lora_alpha: Number = Field(
+        default=16.0,
+        gt=0,
+        le=10_000,
+        description="Factor on the products of LoRA, divided by lora_rank.",
+    )
+    l2_sp: Number = Field(
+        default=0.0,
+        ge=0,
+        le=10,
+        description="Pull of the backbone's weights towards the pretrained ones, in place of weight_decay, which "
+        "the head keeps; 0 pulls to zero by weight_decay.",
     )
     early_stopping_patience: Int = Field(
         default=0,

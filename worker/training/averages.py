@@ -173,6 +173,8 @@ def estimate_statistics(
     recipe: Recipe,
     train: PlacedSplit,
     forward: Callable[[Tensor], Tensor],
+    *,
+    epoch: int = 0,
 ) -> None:
     """Estimate the statistics of the batch normalisation that training moves, as the mean over batches.
 
@@ -181,8 +183,9 @@ def estimate_statistics(
         recipe: What stays frozen in it.
         train: What it is trained on; the first pictures are enough.
         forward: The part of the model that takes what `train` holds.
+        epoch: The one that has just been trained.
     """
-    layers = adaptation.moving_statistics(model, recipe)
+    layers = adaptation.moving_statistics(model, recipe, epoch)
     kept = [layer.momentum for layer in layers]
     model.eval()
     for layer in layers:
@@ -190,22 +193,23 @@ def estimate_statistics(
         layer.momentum = None  # torch's word for the plain mean over batches
         layer.train()
     if layers:
-        _pass(train, forward)
+        _pass(train, forward, recipe.precision)
     for layer, momentum in zip(layers, kept, strict=True):
         layer.momentum = momentum
         layer.eval()
 
 
-def _pass(train: PlacedSplit, forward: Callable[[Tensor], Tensor]) -> None:
+def _pass(train: PlacedSplit, forward: Callable[[Tensor], Tensor], precision: str) -> None:
     rows = torch.arange(min(len(train), STATISTICS_PICTURES))
-    with torch.no_grad(), autocast(train.device):
+    with torch.no_grad(), autocast(train.device, precision):
         for batch in rows.tensor_split(-(-len(rows) // BATCH_SIZE)):
             forward(train.take(batch)[0])
 
 
 def _moved(model: Backbone, recipe: Recipe) -> Weights:
     """The floating-point tensors that training moves, themselves: every later change of theirs is seen."""
-    state = adaptation.state_of(model, recipe.frozen_stages, frozen=False)
+    still = adaptation.still_stages(model, recipe)
+    state = adaptation.state_of(model, still, frozen=False)
     return {name: value.detach() for name, value in state.items() if value.is_floating_point()}
 
 

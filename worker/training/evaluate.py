@@ -35,6 +35,7 @@ def evaluate(
     forward: Callable[[Tensor], Tensor] | None = None,
     *,
     portions: Portions | None = None,
+    precision: str = "auto",
     each_batch: Callable[[], object] = lambda: None,
 ) -> Scores:
     """Score a model in evaluation mode; it stays in it.
@@ -45,13 +46,14 @@ def evaluate(
         objective: What is measured.
         forward: The part of the model that takes what `split` holds; None is all of it.
         portions: What the device's memory takes at once; None tries whole batches first.
+        precision: As a recipe names it.
         each_batch: Called before every batch.
     """
     forward, portions = forward or model, portions or Portions()
     model.eval()
     outputs: list[Tensor] = []
     labels: list[Tensor] = []
-    with torch.inference_mode(), autocast(split.device):
+    with torch.inference_mode(), autocast(split.device, precision):
         for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
             each_batch()
             inputs, batch_labels = split.take(rows)

@@ -19,12 +19,12 @@ from worker.training.feature_cache import LIMIT_BYTES, FeatureCache
 from worker.training.placement import (
     PlacedSplit,
     autocast,
-    computes_in_bfloat16,
+    dtype_of,
     row_batches,
 )
 from worker.training.prefix import Halves
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of every key: a change of how features are computed makes old ones invisible."""
 
 
@@ -60,22 +60,23 @@ def inputs_of(
     Args:
         model: On its device, frozen as the recipe says.
         data: Its pictures.
-        recipe: How many stages are frozen.
+        recipe: How many stages no epoch trains, and the precision.
         device: Where.
         cache: Where features are kept; None keeps them in memory.
         each_batch: Called before every batch.
     """
     limit = LIMIT_BYTES if cache is None else cache.limit_bytes
     adaptation.training_mode(model, recipe)
-    halves = prefix.cut(model, recipe.frozen_stages)
-    if halves is None or _bytes_of(halves, model, data, device) > limit:
+    halves = prefix.cut(model, adaptation.still_stages(model, recipe))
+    if halves is None or _bytes_of(halves, model, data, device, recipe.precision) > limit:
         return Inputs(
             model, PlacedSplit(data.train, device), PlacedSplit(data.validation, device)
         )
 
     def place(part: str, split: Split) -> PlacedSplit:
         def make() -> Tensor:
-            return _compute(halves, model, PlacedSplit(split, device), each_batch)
+            placed = PlacedSplit(split, device)
+            return _compute(halves, model, placed, recipe.precision, each_batch)
 
         if cache is None or not data.key:
             return PlacedSplit(split, device, make())
@@ -94,10 +95,11 @@ def key(
     Args:
         model: The network, its frozen weights and what it does to pictures first.
         data: Of a known `key`.
-        recipe: How many stages are frozen.
-        device: Its kind and precision; on a CPU, the number of threads orders the sums.
+        recipe: How many stages no epoch trains, and the precision.
+        device: Its kind; on a CPU, the number of threads orders the sums.
         part: Name of the split.
     """
+    still = adaptation.still_stages(model, recipe)
     cpu = device.type == "cpu"
     kind = (
         torch.cpu.get_capabilities()["cpu_name"] if cpu else torch.cuda.get_device_name(device)
@@ -106,10 +108,10 @@ def key(
         "format": _FORMAT,
         "torch": torch.__version__,
         "device": [device.type, kind, torch.get_num_threads() if cpu else 0],
-        "bfloat16": computes_in_bfloat16(device),
+        "precision": str(dtype_of(recipe.precision, device)),
         "backbone": model.name,
-        "frozen_stages": min(recipe.frozen_stages, len(model.stages)),
-        "weights": digest(model, recipe.frozen_stages),
+        "frozen_stages": still,
+        "weights": digest(model, still),
         "pictures": [
             model.mean.tolist(),
             model.std.tolist(),
@@ -136,11 +138,15 @@ def digest(model: Backbone, frozen_stages: int) -> str:
 
 
 def _compute(
-    halves: Halves, model: Backbone, split: PlacedSplit, each_batch: Callable[[], object]
+    halves: Halves,
+    model: Backbone,
+    split: PlacedSplit,
+    precision: str,
+    each_batch: Callable[[], object],
 ) -> Tensor:
     model.eval()
     kept: list[Tensor] = []
-    with torch.no_grad(), autocast(split.device):
+    with torch.no_grad(), autocast(split.device, precision):
         for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
             each_batch()
             images, _ = split.take(rows)
@@ -148,10 +154,12 @@ def _compute(
     return torch.cat(kept)
 
 
-def _bytes_of(halves: Halves, model: Backbone, data: TaskData, device: torch.device) -> int:
+def _bytes_of(
+    halves: Halves, model: Backbone, data: TaskData, device: torch.device, precision: str
+) -> int:
     """How large the features of both splits are."""
     one = np.ascontiguousarray(data.train.images[:1])
     model.eval()
-    with torch.no_grad(), autocast(device):
+    with torch.no_grad(), autocast(device, precision):
         kept = cast(Tensor, halves.kept(model.normalised(torch.from_numpy(one).to(device))))
     return kept.nbytes * (len(data.train) + len(data.validation))

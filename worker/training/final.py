@@ -11,7 +11,7 @@ from worker import data
 from worker.data import TaskData
 from worker.training import backbones, card, objectives
 from worker.training.backbones import Backbone
-from worker.training.evaluate import evaluate
+from worker.training.evaluate import Scores, evaluate
 from worker.training.export import export, make_card
 from worker.training.fit import load_weights
 from worker.training.placement import PlacedSplit
@@ -75,7 +75,7 @@ def final_evaluation(
         backbones.build(model, classes=seen.classes, seed=state.seed, weights_dir=weights_dir)
         for _ in range(2)
     )
-    load_weights(winner, state)
+    load_weights(winner, state, recipe)
     sealed = PlacedSplit(data.open_test(task, cache_dir=cache_dir, image_size=size), device)
     scores = _compare(winner.to(device), before.to(device), seen, sealed, recipe)
     if export_to is not None:
@@ -101,12 +101,16 @@ def _compare(
     if before.own_head is not None:
         before.head.load_state_dict(before.own_head)
     objective = objectives.of(seen, recipe)
-    after = evaluate(winner, sealed, objective)
+
+    def measured(model: Backbone, split: PlacedSplit) -> Scores:
+        return evaluate(model, split, objective, precision=recipe.precision)
+
+    after = measured(winner, sealed)
     return FinalScores(
-        validation_accuracy=evaluate(winner, validation, objective).metrics["accuracy"],
+        validation_accuracy=measured(winner, validation).metrics["accuracy"],
         test_accuracy=after.metrics["accuracy"],
         test_loss=after.loss,
         test_count=after.count,
-        test_accuracy_before=evaluate(before, sealed, objective).metrics["accuracy"],
+        test_accuracy_before=measured(before, sealed).metrics["accuracy"],
         linear_probe_test_accuracy=linear_probe(*known, classes=len(seen.classes)),
     )

@@ -1,24 +1,30 @@
 """The training loop: `for epoch in fit(...)`. To stop it, stop asking."""
 
+import logging
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
+from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
-from worker.training import adaptation, features, objectives, seeding
+from worker.training import adaptation, features, groups, objectives, seeding
 from worker.training.averages import Averages, estimate_statistics
 from worker.training.backbones import Backbone
 from worker.training.errors import CheckpointIncompatible, Diverged
 from worker.training.evaluate import Scores, evaluate
 from worker.training.feature_cache import FeatureCache
+from worker.training.lora import LowRank
 from worker.training.optim import Optimizer
+from worker.training.placement import dtype_of
 from worker.training.portions import Portions
 from worker.training.state import FitState, Progress
 from worker.training.step import Learner, train_epoch
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(slots=True)
@@ -26,6 +32,7 @@ class _Training:
     """A training that is going on."""
 
     learner: Learner
+    low_rank: LowRank | None
     seed: int
     frozen_sha256: str
     progress: Progress = field(default_factory=Progress)
@@ -70,9 +77,8 @@ class EpochResult:
     def nbytes(self) -> int:
         """How large its whole state is."""
         learner = self._training.learner
-        weights = adaptation.state_of(learner.model, learner.recipe.frozen_stages, frozen=False)
         held = learner.optimizer.nbytes + learner.averages.nbytes
-        return sum(value.nbytes for value in weights.values()) + held
+        return sum(value.nbytes for value in _moving(self._training).values()) + held
 
     def state(self, *, whole: bool = True) -> FitState:
         """Return a copy of everything that the next epoch depends on.
@@ -127,10 +133,11 @@ def fit(
     inputs = features.inputs_of(
         model, data, recipe, device, cache=features_cache, each_batch=each_batch
     )
+    low_rank = adaptation.low_rank_of(model, recipe, seed)
     training = _Training(
         Learner(
             model=model,
-            optimizer=Optimizer(model.network, recipe),
+            optimizer=_optimizer(model, recipe, device, low_rank),
             objective=objectives.of(data, recipe),
             recipe=recipe,
             device=device,
@@ -139,17 +146,32 @@ def fit(
             portions=_portions(model, recipe, micro_batch_size),
             each_batch=each_batch,
         ),
+        low_rank=low_rank,
         seed=seed,
-        frozen_sha256=features.digest(model, recipe.frozen_stages),
+        frozen_sha256=_origin(model, recipe),
     )
     if resume is not None:
         _restore(training, resume)
     return _epochs(training)
 
 
+def _optimizer(
+    model: Backbone, recipe: Recipe, device: torch.device, low_rank: LowRank | None
+) -> Optimizer:
+    dtype = dtype_of(recipe.precision, device)
+    if recipe.precision not in ("auto", str(dtype).removeprefix("torch.")):
+        log.warning("%s is not built for %s: it computes in float32", device, recipe.precision)
+    return Optimizer(
+        groups.of_backbone(model, recipe, low_rank),
+        recipe,
+        low_rank=low_rank,
+        scales_loss_on=device if dtype == torch.float16 else None,
+    )
+
+
 def _portions(model: Backbone, recipe: Recipe, known: int | None) -> Portions:
     largest = [size for size in (recipe.micro_batch_size, known) if size is not None]
-    needs_two = bool(adaptation.moving_statistics(model, recipe))
+    needs_two = bool(adaptation.moving_statistics(model, recipe, recipe.epochs - 1))
     return Portions(min(largest, default=None), least=2 if needs_two else 1)
 
 
@@ -194,6 +216,7 @@ def _measure(learner: Learner, epoch: int) -> Scores:
             inputs.validation,
             learner.objective,
             inputs.forward,
+            precision=learner.recipe.precision,
             portions=learner.portions,
             each_batch=learner.each_batch,
         )
@@ -205,7 +228,7 @@ def _measure(learner: Learner, epoch: int) -> Scores:
     weight = learner.averages.show(
         epoch,
         estimate=lambda: estimate_statistics(
-            learner.model, learner.recipe, inputs.train, inputs.forward
+            learner.model, learner.recipe, inputs.train, inputs.forward, epoch=epoch
         ),
         measure=goodness,
     )
@@ -216,15 +239,15 @@ def _measure(learner: Learner, epoch: int) -> Scores:
 
 def _capture(training: _Training, *, whole: bool) -> FitState:
     learner = training.learner
-    frozen_stages = learner.recipe.frozen_stages
-    weights = adaptation.state_of(learner.model, frozen_stages, frozen=False)
     return FitState(
         seed=training.seed,
-        frozen_stages=frozen_stages,
+        frozen_stages=adaptation.still_stages(learner.model, learner.recipe),
         frozen_sha256=training.frozen_sha256,
         optimizer=learner.recipe.optimizer,
         progress=training.progress,
-        weights={name: tensor.detach().cpu().clone() for name, tensor in weights.items()},
+        weights={
+            name: tensor.detach().cpu().clone() for name, tensor in _moving(training).items()
+        },
         moments=learner.optimizer.tensors() if whole else {},
         averages=learner.averages.tensors() if whole else {},
     )
@@ -240,11 +263,11 @@ def _restore(training: _Training, state: FitState) -> None:
         raise CheckpointIncompatible(
             f"the checkpoint is of {state.optimizer}, the recipe asks for {recipe.optimizer}"
         )
-    if state.frozen_stages != recipe.frozen_stages:
+    if state.frozen_stages != adaptation.still_stages(model, recipe):
         raise CheckpointIncompatible(
             f"the checkpoint is of another training: {state.frozen_stages} stages were frozen in it"
         )
-    load_weights(model, state)
+    _load(model, state, recipe, training.low_rank)
     try:
         training.learner.optimizer.restore(state.moments)
     except ValueError as error:
@@ -255,22 +278,40 @@ def _restore(training: _Training, state: FitState) -> None:
     training.progress = state.progress
 
 
-def load_weights(model: Backbone, state: FitState) -> None:
-    """Give a model, which has its pretrained weights, those that a training moved.
+def load_weights(model: Backbone, state: FitState, recipe: Recipe) -> None:
+    """Give a model, which has its pretrained weights, those that a training moved; those of LoRA are merged.
 
     Raises:
         CheckpointIncompatible: They are another network's.
     """
-    trained = adaptation.state_of(model, state.frozen_stages, frozen=False)
-    same = trained.keys() == state.weights.keys() and all(
-        trained[name].shape == value.shape for name, value in state.weights.items()
+    _load(model, state, recipe, adaptation.low_rank_of(model, recipe, state.seed))
+
+
+def _load(model: Backbone, state: FitState, recipe: Recipe, low_rank: LowRank | None) -> None:
+    moving = adaptation.moving_state(model, recipe, low_rank)
+    same = moving.keys() == state.weights.keys() and all(
+        moving[name].shape == value.shape for name, value in state.weights.items()
     )
     if not same:
         raise CheckpointIncompatible(
             f"the checkpoint is not of {model.name} with {len(model.classes)} classes"
         )
-    if features.digest(model, state.frozen_stages) != state.frozen_sha256:
+    if _origin(model, recipe) != state.frozen_sha256:
         raise CheckpointIncompatible(
             f"the checkpoint's training began with other weights of {model.name} than these"
         )
+    if low_rank is not None:
+        low_rank.load(state.weights)
     model.network.load_state_dict(dict(state.weights), strict=False)
+
+
+def _moving(training: _Training) -> dict[str, Tensor]:
+    learner = training.learner
+    return adaptation.moving_state(learner.model, learner.recipe, training.low_rank)
+
+
+def _origin(model: Backbone, recipe: Recipe) -> str:
+    """Hash the pretrained weights that a training's state does without: all that LoRA, L2-SP and WiSE-FT build upon."""
+    builds_on_all = recipe.lora_rank or recipe.l2_sp or recipe.adaptation_grid
+    stages = len(model.stages) if builds_on_all else adaptation.still_stages(model, recipe)
+    return features.digest(model, stages)

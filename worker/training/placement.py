@@ -43,21 +43,29 @@ def row_batches(order: Tensor, batch_size: int) -> list[Tensor]:
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
 
 
-def autocast(device: torch.device) -> AbstractContextManager[object]:
-    """Compute in bfloat16 where the device is built for it.
+def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager[object]:
+    """Compute in what a recipe's `precision` comes to on `device`."""
+    dtype = dtype_of(precision, device)
+    return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
+
+
+def dtype_of(precision: str, device: torch.device) -> torch.dtype:
+    """Return what a device computes in when a recipe asks for `precision`: float32 for what it is not built for.
 
     What decides is the device alone and never a measurement, so that a training repeats bit by bit on machines of
     one kind.
     """
-    if computes_in_bfloat16(device):
-        return torch.autocast(device.type, torch.bfloat16)
-    return nullcontext()
+    if precision in ("auto", "bfloat16") and computes_in_bfloat16(device):
+        return torch.bfloat16
+    if precision in ("auto", "float16") and device.type == "cuda":
+        return torch.float16
+    return torch.float32
 
 
 @cache
 def computes_in_bfloat16(device: torch.device) -> bool:
-    """Whether training on `device` runs in bfloat16: most GPUs, and CPUs with instructions for it."""
+    """Whether `device` is built for bfloat16: GPUs from Ampere on, and CPUs with instructions for it."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     able = torch.cpu.get_capabilities()
     return bool(able.get("avx512_bf16") or able.get("amx_bf16"))

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trimtab.contract.recipe import Recipe
+from worker.training import groups
 from worker.training.backbones import Backbone
 from worker.training.evaluate import BATCH_SIZE
 from worker.training.optim import Optimizer
@@ -67,7 +68,7 @@ def _logistic_regression(train: Features, classes: int, strength: float) -> nn.L
     classifier = nn.Linear(train.values.shape[1], classes, device=train.values.device)
     for parameter in classifier.parameters():
         nn.init.zeros_(parameter)
-    optimizer = Optimizer(classifier, recipe)
+    optimizer = Optimizer(groups.of_head(classifier, recipe), recipe)
     for step in range(_STEPS):
         optimizer.zero_grad()
         functional.cross_entropy(classifier(train.values), train.labels).backward()

@@ -75,9 +75,10 @@ class FitState:
         seed: Of the training.
         optimizer: Its name in the recipe.
         progress: Epochs finished, best so far, early stopping's counters.
-        frozen_stages: Stages whose weights are the pretrained ones, and not in here.
-        frozen_sha256: What they hash to.
-        weights: State dict of the rest of the network, on the CPU.
+        frozen_stages: Stages whose weights are the pretrained ones to the end, and not in here.
+        frozen_sha256: What all pretrained weights hash to that the training builds upon.
+        weights: State dict of the rest of the network, on the CPU; with LoRA, its factors in place of the weights
+            that they move.
         moments: Tensors of the optimizer, named `<parameter>:<moment>`, on the CPU.
         averages: What averages of the weights carry from epoch to epoch (`Averages.tensors`).
     """

@@ -45,7 +45,9 @@ def train_epoch(learner: Learner, epoch: int) -> float:
     Raises:
         Diverged: A loss is not finite.
     """
-    adaptation.training_mode(learner.model, learner.recipe)
+    if learner.recipe.unfreeze_every:
+        adaptation.freeze(learner.model, learner.recipe, epoch)
+    adaptation.training_mode(learner.model, learner.recipe, epoch)
     train = learner.inputs.train
     batches = _batches(len(train), learner.recipe.batch_size)
     total, seen = torch.zeros((), dtype=torch.float64, device=learner.device), 0
@@ -85,10 +87,10 @@ def _gradients(
     learner.optimizer.zero_grad()
     losses: list[Tensor] = []
     for portion in portions:
-        with autocast(learner.device):
+        with autocast(learner.device, learner.recipe.precision):
             outputs = learner.inputs.forward(images[portion])
             loss = learner.objective.loss(outputs, labels[portion])
         share = (portion.stop - portion.start) / len(images)
-        (loss if share == 1 else loss * share).backward()
+        learner.optimizer.backward(loss if share == 1 else loss * share)
         losses.append(loss.detach() * share)
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()
