@@ -52,8 +52,10 @@ def test_bounds_are_read_with_their_exclusiveness() -> None:
     assert (found["learning_rate"].low, found["learning_rate"].low_exclusive) == (0, True)
     assert (found["learning_rate"].high, found["learning_rate"].high_exclusive) == (10, False)
     assert (found["momentum"].high, found["momentum"].high_exclusive) == (1, True)
-    assert found["optimizer"].choices == ("sgd", "adam", "adamw")
+    assert found["optimizer"].choices == ("sgd", "adam", "adamw", "muon")
     assert found["image_size"].kind == "int"
+    assert found["head_learning_rate"].kind == "float"
+    assert found["head_learning_rate"].low_exclusive
 
 
 @given(st.data())

@@ -78,32 +78,45 @@ def test_training_leaves_the_callers_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
+_OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "unfreeze_every": st.integers(1, 2),
+        "layer_decay": st.just(0.5),
+        "head_learning_rate": st.just(0.1),
+        "batch_norm": st.just("frozen"),
+        "lora_rank": st.integers(1, 2),
+        "l2_sp": st.just(0.1),
+        "clip_norm": st.just(0.5),
+        "precision": st.sampled_from(["float32", "bfloat16"]),
+        "micro_batch_size": st.sampled_from([1, 4]),
+        "ema_decay": st.just(0.7),
+        "swa_epochs": st.just(3),
+        "adaptation_grid": st.just(2),
+    },
+)
+
+
 @settings(max_examples=40)
 @given(
-    optimizer=st.sampled_from(["sgd", "adam", "adamw"]),
-    schedule=st.sampled_from(["constant", "linear", "cosine"]),
+    optimizer=st.sampled_from(["sgd", "adam", "adamw", "muon"]),
+    schedule=st.sampled_from(["constant", "linear", "cosine", "one_cycle", "step"]),
+    options=_OPTIONS,
     warmup=st.sampled_from([0.0, 1.5]),
     momentum=st.sampled_from([0.0, 0.9]),
     frozen_stages=st.integers(0, 2),
     batch_size=st.sampled_from([1, 5, 7, 22, 64]),
-    micro_batch_size=st.sampled_from([None, 1, 4]),
-    ema_decay=st.sampled_from([0.0, 0.7]),
-    swa_epochs=st.sampled_from([0, 3]),
-    adaptation_grid=st.sampled_from([0, 2]),
     interruptions=st.sets(st.integers(0, 3), min_size=1),
 )
 def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_by_bit(
     tmp_path: Path,
     optimizer: str,
     schedule: str,
+    options: dict[str, object],
     warmup: float,
     momentum: float,
     frozen_stages: int,
     batch_size: int,
-    micro_batch_size: int | None,
-    ema_decay: float,
-    swa_epochs: int,
-    adaptation_grid: int,
     interruptions: set[int],
 ) -> None:
     recipe = Recipe.model_validate(
@@ -117,11 +130,12 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
             "warmup_epochs": warmup,
             "momentum": momentum,
             "frozen_stages": frozen_stages,
-            "micro_batch_size": micro_batch_size,
-            "ema_decay": ema_decay,
-            "swa_epochs": swa_epochs,
-            "adaptation_grid": adaptation_grid,
+            "step_epochs": 2,
+            **options,
         }
+    )
+    builds_on_pretrained = (
+        frozen_stages or {"lora_rank", "l2_sp", "adaptation_grid"} & options.keys()
     )
     whole = tiny_backbone(DATA)
     curve = _curve(fit(whole, DATA, recipe, seed=3, device=CPU))
@@ -133,9 +147,7 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
         pieces += _curve(iter([result]))
         if epoch in interruptions:
             result.state().save(tmp_path / "state")
-            model = tiny_backbone(
-                DATA, seed=0 if frozen_stages or adaptation_grid else epoch + 50
-            )
+            model = tiny_backbone(DATA, seed=0 if builds_on_pretrained else epoch + 50)
             state = FitState.load(tmp_path / "state")
             epochs = fit(model, DATA, recipe, seed=3, device=CPU, resume=state)
     assert list(epochs) == []
@@ -145,7 +157,17 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
 
 @pytest.mark.parametrize(
     "option",
-    [{"ema_decay": 0.7}, {"swa_epochs": 3}, {"adaptation_grid": 2}, {"micro_batch_size": 3}],
+    [
+        {"ema_decay": 0.7},
+        {"swa_epochs": 3},
+        {"adaptation_grid": 2},
+        {"micro_batch_size": 3},
+        {"lora_rank": 2},
+        {"lora_rank": 2, "ema_decay": 0.7},
+        {"frozen_stages": 2, "unfreeze_every": 1},
+        {"frozen_stages": 2, "unfreeze_every": 1, "swa_epochs": 3},
+        {"l2_sp": 0.1},
+    ],
     ids=str,
 )
 def test_each_option_resumes_bit_by_bit(tmp_path: Path, option: dict[str, float]) -> None:
@@ -178,7 +200,7 @@ def test_the_digits_resume_bit_by_bit_with_the_real_backbone(tmp_path: Path) -> 
     assert last.value >= 0.98
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "muon"])
 def test_a_state_holds_the_moments_of_the_optimizer(optimizer: str) -> None:
     recipe = Recipe.model_validate({"epochs": 2, "batch_size": 8, "optimizer": optimizer})
     model, again = tiny_backbone(DATA), tiny_backbone(DATA)
@@ -217,6 +239,8 @@ def test_resuming_after_the_last_epoch_trains_no_more() -> None:
         ({"optimizer": "sgd"}, 0, "of adamw"),
         ({}, 1, "seed"),
         ({"frozen_stages": 1}, 0, "another training"),
+        ({"l2_sp": 0.1}, 0, "other weights"),
+        ({"lora_rank": 2}, 0, "not of tiny"),
     ],
 )
 def test_a_state_of_another_training_is_refused(
@@ -233,6 +257,24 @@ def test_a_state_of_another_model_is_refused() -> None:
     state = next(fit(tiny_backbone(other), other, SHORT, seed=0, device=CPU)).state()
     with pytest.raises(CheckpointIncompatible, match="not of tiny with 3 classes"):
         fit(tiny_backbone(DATA), DATA, SHORT, seed=0, device=CPU, resume=state)
+
+
+def test_a_training_that_builds_on_the_pretrained_weights_resumes_upon_no_others() -> None:
+    recipe = SHORT.model_copy(update={"lora_rank": 2})
+    state = next(_start(recipe)).state()
+    with pytest.raises(CheckpointIncompatible, match="other weights of tiny"):
+        fit(tiny_backbone(DATA, seed=1), DATA, recipe, seed=0, device=CPU, resume=state)
+
+
+def test_a_precision_that_the_device_is_not_built_for_is_float32_and_the_log_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    half, single = (
+        _curve(_start(SHORT.model_copy(update={"precision": precision})))
+        for precision in ("float16", "float32")
+    )
+    assert half == single
+    assert "cpu is not built for float16" in caplog.text
 
 
 def test_a_loss_that_is_not_finite_ends_the_training_at_once() -> None:
