@@ -71,7 +71,7 @@ class Recipe(Message):
     clip_norm: Number = Field(
         default=0.0,
         ge=0,
-        le=1e6,
+        le=1_000_000,
         description="Norm of all gradients together to which longer ones are shortened; 0 shortens none.",
     )
     precision: Literal["auto", "float32", "bfloat16", "float16"] = Field(

@@ -1,0 +1,52 @@
+"""What a device computes in."""
+
+import pytest
+import torch
+
+from tests.support.pictures import tiny_data
+from tests.support.tiny import CPU, tiny_backbone
+from trimtab.contract.recipe import Recipe
+from worker.training import placement
+from worker.training.fit import fit
+
+CUDA = torch.device("cuda")
+FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
+
+
+@pytest.mark.parametrize(
+    ("device", "built_for_bfloat16", "expected"),
+    [
+        (CPU, True, {"auto": BFLOAT16, "bfloat16": BFLOAT16, "float16": FLOAT32}),
+        (CPU, False, {"auto": FLOAT32, "bfloat16": FLOAT32, "float16": FLOAT32}),
+        (CUDA, True, {"auto": BFLOAT16, "bfloat16": BFLOAT16, "float16": FLOAT16}),
+        (CUDA, False, {"auto": FLOAT16, "bfloat16": FLOAT32, "float16": FLOAT16}),
+    ],
+)
+def test_a_precision_is_what_the_recipe_asks_for_where_the_device_is_built_for_it(
+    device: torch.device,
+    built_for_bfloat16: bool,
+    expected: dict[str, torch.dtype],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(placement, "computes_in_bfloat16", lambda _: built_for_bfloat16)
+    for precision, dtype in (expected | {"float32": FLOAT32}).items():
+        assert placement.dtype_of(precision, device) == dtype
+
+
+def test_training_and_validation_compute_in_the_recipes_precision(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(placement, "computes_in_bfloat16", lambda _: True)
+    data = tiny_data()
+
+    def losses(precision: str) -> tuple[float, float]:
+        recipe = Recipe.model_validate(
+            {"epochs": 1, "learning_rate": 1e-30, "precision": precision}
+        )
+        (epoch,) = fit(tiny_backbone(data), data, recipe, seed=0, device=CPU)
+        return epoch.train_loss, epoch.metrics["loss"]
+
+    single, half = losses("float32"), losses("bfloat16")
+    assert losses("auto") == half
+    assert single[0] != half[0]
+    assert single[1] != half[1]
