@@ -93,6 +93,14 @@ def test_a_state_holds_factors_that_merge_into_the_model_that_was_trained() -> N
     assert torch.allclose(again.eval()(images), model.eval()(images), atol=1e-5)
 
 
+def test_where_averages_are_measured_a_state_gives_back_the_average() -> None:
+    recipe = RECIPE.model_copy(update={"ema_decay": 0.9})
+    model, again = tiny_backbone(DATA), tiny_backbone(DATA)
+    *_, last = fit(model, DATA, recipe, seed=0, device=CPU)
+    load_weights(again, last.state(whole=False), recipe)
+    assert same_tensors(again.network.state_dict(), model.network.state_dict())
+
+
 def test_lora_reaches_linear_convolution_and_attention_layers() -> None:
     network = nn.ModuleDict(
         {

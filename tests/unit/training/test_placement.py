@@ -13,6 +13,13 @@ CUDA = torch.device("cuda")
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
 
 
+def _built_for_bfloat16(monkeypatch: pytest.MonkeyPatch, answer: bool) -> None:
+    def built(device: torch.device) -> bool:
+        return answer
+
+    monkeypatch.setattr(placement, "computes_in_bfloat16", built)
+
+
 @pytest.mark.parametrize(
     ("device", "built_for_bfloat16", "expected"),
     [
@@ -28,7 +35,7 @@ def test_a_precision_is_what_the_recipe_asks_for_where_the_device_is_built_for_i
     expected: dict[str, torch.dtype],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(placement, "computes_in_bfloat16", lambda _: built_for_bfloat16)
+    _built_for_bfloat16(monkeypatch, built_for_bfloat16)
     for precision, dtype in (expected | {"float32": FLOAT32}).items():
         assert placement.dtype_of(precision, device) == dtype
 
@@ -36,7 +43,7 @@ def test_a_precision_is_what_the_recipe_asks_for_where_the_device_is_built_for_i
 def test_training_and_validation_compute_in_the_recipes_precision(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(placement, "computes_in_bfloat16", lambda _: True)
+    _built_for_bfloat16(monkeypatch, True)
     data = tiny_data()
 
     def losses(precision: str) -> tuple[float, float]:
