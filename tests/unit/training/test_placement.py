@@ -48,7 +48,12 @@ def test_training_and_validation_compute_in_the_recipes_precision(
 
     def losses(precision: str) -> tuple[float, float]:
         recipe = Recipe.model_validate(
-            {"epochs": 1, "learning_rate": 1e-30, "precision": precision}
+            {
+                "epochs": 1,
+                "learning_rate": 1e-30,
+                "batch_norm": "frozen",
+                "precision": precision,
+            }
         )
         (epoch,) = fit(tiny_backbone(data), data, recipe, seed=0, device=CPU)
         return epoch.train_loss, epoch.metrics["loss"]
