@@ -101,7 +101,7 @@ class Backbone(nn.Module):
 
         The values that the architecture begins with are shuffled: each has a distribution of its own.
         """
-        known = set() if self.report is None else set(self.report.matched)
+        known = set[str]() if self.report is None else set(self.report.matched)
         with seeded(derive(seed, "head")), torch.no_grad():
             for name, parameter in self.head.named_parameters():
                 order = torch.randperm(parameter.numel())

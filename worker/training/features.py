@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -102,7 +101,7 @@ def key(
     kind = (
         torch.cpu.get_capabilities()["cpu_name"] if cpu else torch.cuda.get_device_name(device)
     )
-    facts = {
+    facts: dict[str, object] = {
         "format": _FORMAT,
         "torch": torch.__version__,
         "device": [device.type, kind, torch.get_num_threads() if cpu else 0],
@@ -130,7 +129,7 @@ def digest(model: Backbone, frozen_stages: int) -> str:
         for name, value in adaptation.state_of(model, frozen_stages, frozen=True).items():
             plain = value.detach().cpu().contiguous()
             seen.update(f"{name} {tuple(plain.shape)} {plain.dtype}\n".encode())
-            seen.update(plain.flatten().view(torch.uint8).numpy())
+            seen.update(plain.flatten().view(torch.uint8).numpy().data)
         known[frozen_stages] = seen.hexdigest()
     return known[frozen_stages]
 
@@ -153,5 +152,5 @@ def _bytes_of(halves: Halves, model: Backbone, data: TaskData, device: torch.dev
     one = np.ascontiguousarray(data.train.images[:1])
     model.eval()
     with torch.no_grad(), autocast(device):
-        kept = cast(Tensor, halves.kept(model.normalised(torch.from_numpy(one).to(device))))
+        kept = halves.kept(model.normalised(torch.from_numpy(one).to(device)))
     return kept.nbytes * (len(data.train) + len(data.validation))

@@ -6,7 +6,7 @@ so that prefix and rest together are the network, bit by bit.
 """
 
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any, cast
 
 import torch
@@ -29,7 +29,7 @@ _PURE_MODULES = (
     nn.AdaptiveAvgPool2d,
     nn.AdaptiveMaxPool2d,
 )
-_PURE_FUNCTIONS: frozenset[Callable[..., object]] = frozenset(
+_PURE_FUNCTIONS = frozenset[object](
     {
         functional.relu,
         functional.relu6,
@@ -199,7 +199,7 @@ def _is_the_network(halves: Halves, backbone: Backbone) -> bool:
     try:
         with torch.no_grad():
             normalised = backbone.normalised(pictures.to(backbone.mean.device))
-            kept: object = halves.kept(normalised)
+            kept = cast(object, halves.kept(normalised))
             if not isinstance(kept, Tensor) or kept.dim() == 0 or len(kept) != len(pictures):
                 return False
             return torch.equal(halves.rest(kept), cast(Tensor, backbone.network(normalised)))
