@@ -29,27 +29,25 @@ _PURE_MODULES = (
     nn.AdaptiveAvgPool2d,
     nn.AdaptiveMaxPool2d,
 )
-_PURE_FUNCTIONS = frozenset[object](
-    {
-        functional.relu,
-        functional.relu6,
-        functional.silu,
-        functional.hardswish,
-        functional.adaptive_avg_pool2d,
-        functional.avg_pool2d,
-        functional.max_pool2d,
-        torch.flatten,
-        torch.cat,
-        torch.unsqueeze,
-        torch._assert,  # pyright: ignore[reportPrivateUsage] - what torchvision's models check shapes with
-        operator.add,
-        operator.mul,
-        operator.truediv,
-        operator.floordiv,
-        operator.eq,
-        operator.getitem,
-        getattr,
-    }
+_PURE_FUNCTIONS: tuple[object, ...] = (
+    functional.relu,
+    functional.relu6,
+    functional.silu,
+    functional.hardswish,
+    functional.adaptive_avg_pool2d,
+    functional.avg_pool2d,
+    functional.max_pool2d,
+    torch.flatten,
+    torch.cat,
+    torch.unsqueeze,
+    torch._assert,  # pyright: ignore[reportPrivateUsage] - what torchvision's models check shapes with
+    operator.add,
+    operator.mul,
+    cast(object, operator.truediv),  # Typed half open, these two.
+    cast(object, operator.floordiv),
+    operator.eq,
+    operator.getitem,
+    getattr,
 )
 _PURE_METHODS = frozenset(
     {"flatten", "mean", "reshape", "view", "permute", "expand", "size", "dim"}
