@@ -37,7 +37,9 @@ _PURE_FUNCTIONS: tuple[object, ...] = (
     functional.adaptive_avg_pool2d,
     functional.avg_pool2d,
     functional.max_pool2d,
+    torch.relu,
     torch.flatten,
+    torch.mean,
     torch.cat,
     torch.unsqueeze,
     torch._assert,  # pyright: ignore[reportPrivateUsage] - what torchvision's models check shapes with
