@@ -24,7 +24,7 @@ RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=1e-2, frozen_stages=1)
 
 def curve(cache: FeatureCache | None, recipe: Recipe = RECIPE) -> list[tuple[float, ...]]:
     epochs = fit(tiny_backbone(DATA), DATA, recipe, seed=0, device=CPU, features_cache=cache)
-    return [(e.train_loss, e.validation_loss, e.validation_accuracy) for e in epochs]
+    return [(e.train_loss, e.value, e.metrics["loss"]) for e in epochs]
 
 
 def inputs(recipe: Recipe = RECIPE, cache: FeatureCache | None = None) -> Inputs:
