@@ -148,9 +148,12 @@ def _compute(
 
 
 def _bytes_of(halves: Halves, model: Backbone, data: TaskData, device: torch.device) -> int:
-    """How large the features of both splits are."""
-    one = np.ascontiguousarray(data.train.images[:1])
-    model.eval()
-    with torch.no_grad(), autocast(device):
-        kept = halves.kept(model.normalised(torch.from_numpy(one).to(device)))
-    return kept.nbytes * (len(data.train) + len(data.validation))
+    """How large the features of both splits are; computed for one picture, and remembered with the cut."""
+    shape = data.train.images.shape[1:]
+    if shape not in halves.bytes_each:
+        one = np.ascontiguousarray(data.train.images[:1])
+        model.eval()
+        with torch.no_grad(), autocast(device):
+            kept = halves.kept(model.normalised(torch.from_numpy(one).to(device)))
+        halves.bytes_each[shape] = kept.nbytes
+    return halves.bytes_each[shape] * (len(data.train) + len(data.validation))

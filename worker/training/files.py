@@ -86,6 +86,4 @@ def _bytes_of(tensor: Tensor) -> memoryview:
     if sys.byteorder != "little":
         raise NotImplementedError("safetensors are little-endian, and so must this machine be")
     plain = tensor.detach().contiguous().flatten()
-    return (
-        memoryview(plain.view(torch.uint8).numpy()).cast("B") if len(plain) else memoryview(b"")
-    )
+    return plain.view(torch.uint8).numpy().data if len(plain) else memoryview(b"")

@@ -63,10 +63,12 @@ class Halves:
     Attributes:
         prefix: From normalised images `(N, channels, H, W)` to what crosses the cut, `(N, ...)`.
         rest: From there to the logits.
+        bytes_each: Of what is kept of a picture of a shape, as far as known.
     """
 
     def __init__(self, prefix: nn.Module, rest: nn.Module) -> None:
         self.prefix = prefix
+        self.bytes_each: dict[tuple[int, ...], int] = {}
         self._rest = rest
 
     def rest(self, stored: Tensor) -> Tensor:
