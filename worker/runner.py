@@ -176,7 +176,12 @@ def _begin(
 
     def begin(state: FitState | None) -> Iterator[EpochResult]:
         return fit(
-            bench.shelf.take(lease.model, classes=seen.classes, seed=lease.seed),
+            bench.shelf.take(
+                lease.model,
+                classes=seen.classes,
+                seed=lease.seed,
+                frozen_stages=lease.recipe.frozen_stages,
+            ),
             seen,
             lease.recipe,
             seed=lease.seed,

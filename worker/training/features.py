@@ -77,10 +77,12 @@ def inputs_of(
             return _compute(halves, model, PlacedSplit(split, device), each_batch)
 
         if cache is None or not data.key:
-            return PlacedSplit(split, device, make())
-        return PlacedSplit(
-            split, device, cache.get(key(model, data, recipe, device, part), make)
-        )
+            found = make()
+        else:
+            found = cache.get(key(model, data, recipe, device, part), make)
+        if found.dim() == 2 and recipe.frozen_stages >= len(model.stages):
+            return PlacedSplit(split, device, found.float(), full_precision=True)
+        return PlacedSplit(split, device, found)
 
     return Inputs(halves.rest, place("train", data.train), place("validation", data.validation))
 

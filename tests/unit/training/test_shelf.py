@@ -53,7 +53,7 @@ def weights_file(path: Path, seed: int) -> Model:
 @pytest.mark.parametrize("frozen_stages", [0, 2, 4])
 def test_after_a_training_the_next_trial_gets_what_would_be_built(frozen_stages: int) -> None:
     shelf = Shelf()
-    first = shelf.take(KNOWN, classes="abc", seed=1)
+    first = shelf.take(KNOWN, classes="abc", seed=1, frozen_stages=frozen_stages)
     assert as_built(first, seed=1)
     train(first, frozen_stages)
     second = shelf.take(KNOWN, classes="abc", seed=2)
