@@ -2,6 +2,9 @@
 
 A trial's states lie in `<root>/<trial>/<fence>/<step>-<sha256>.state`. `<trial>` is a hash of all that determines
 a training, so that a state left by another study of the same name is never taken for this one's.
+
+None is forced to the disk: a crash of the machine may cost what was not yet uploaded, which is found out by its hash.
+The trial is then carried on from its uploaded state, and a winner whose best state is lost is trained again.
 """
 
 import errno
@@ -19,6 +22,8 @@ from worker.pipe_messages import SavedState
 KEPT = 2
 """How many of the newest states stay beside the best one."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+Fill = Callable[[Path], str | None]
+"""Writes a file, and returns its sha256 where it has hashed what it wrote."""
 _NAME = re.compile(r"(?P<step>\d{6})-(?P<sha256>[0-9a-f]{64})\.state")
 _PART = f"state{durable.PART}"
 
@@ -32,9 +37,7 @@ def folder_of(root: Path, lease: Lease) -> Path:
     return root / trial / f"{lease.fence:06d}"
 
 
-def save(
-    folder: Path, step: int, fill: Callable[[Path], None], *, best: SavedState | None = None
-) -> SavedState:
+def save(folder: Path, step: int, fill: Fill, *, best: SavedState | None = None) -> SavedState:
     """Write the state after `step`, and keep of the older ones the newest and the best.
 
     On a full disk the older ones make room first, and the write is tried once more.
@@ -119,11 +122,13 @@ def sweep(root: Path, *, older_than: float) -> None:
             shutil.rmtree(trial, ignore_errors=True)
 
 
-def _place(folder: Path, step: int, fill: Callable[[Path], None]) -> SavedState:
-    def name(part: Path) -> Path:
-        return folder / f"{step:06d}-{durable.sha256_of(part)}.state"
+def _place(folder: Path, step: int, fill: Fill) -> SavedState:
+    told: list[str | None] = []
 
-    path = durable.place(folder / _PART, fill, name)
+    def name(part: Path) -> Path:
+        return folder / f"{step:06d}-{told[0] or durable.sha256_of(part)}.state"
+
+    path = durable.place(folder / _PART, lambda part: told.append(fill(part)), name, sync=False)
     return next(_listed([path]))
 
 

@@ -14,8 +14,17 @@ def write(path: Path, content: bytes) -> None:
     place(path.with_name(path.name + PART), lambda part: _write(part, content), lambda _: path)
 
 
-def place(part: Path, fill: Callable[[Path], None], name: Callable[[Path], Path]) -> Path:
+def place(
+    part: Path,
+    fill: Callable[[Path], object],
+    name: Callable[[Path], Path],
+    *,
+    sync: bool = True,
+) -> Path:
     """Let `fill` write the file `part`, make it durable, and rename it to what `name` says of its content.
+
+    Without `sync` a crash of the machine, unlike one of the process, may leave other bytes there: enough where whoever
+    reads them checks their hash.
 
     Raises:
         OSError: it could not be written; nothing is left of it.
@@ -23,13 +32,15 @@ def place(part: Path, fill: Callable[[Path], None], name: Callable[[Path], Path]
     part.parent.mkdir(parents=True, exist_ok=True)
     try:
         fill(part)
-        _sync(part)
+        if sync:
+            _sync(part)
         path = name(part)
         part.replace(path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
-    _sync(path.parent)
+    if sync:
+        _sync(path.parent)
     return path
 
 

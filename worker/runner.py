@@ -1,11 +1,9 @@
 """The training process: imports torch once, stays warm from trial to trial, and speaks to its agent alone."""
 
 import argparse
-import errno
 import gc
 import logging
 import os
-import re
 import signal
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, field
@@ -32,15 +30,12 @@ from worker.signs_of_life import Cancelled, SignsOfLife
 from worker.training import backbones
 from worker.training.errors import CheckpointError
 from worker.training.feature_cache import LIMIT_BYTES, FeatureCache
-from worker.training.files import SafetensorError
 from worker.training.final import final_evaluation
 from worker.training.fit import EpochResult, fit
 from worker.training.shelf import Shelf
 from worker.training.state import FitState
 
 log = logging.getLogger(__name__)
-
-_OS_ERROR = re.compile(r"os error (\d+)")
 
 
 @dataclass(frozen=True)
@@ -52,30 +47,6 @@ class Bench:
     cache_dir: Path
     features: FeatureCache
     shelf: Shelf = field(default_factory=Shelf)
-
-
-@dataclass(frozen=True)
-class Storable:
-    """A training state whose file errors are the operating system's, as `checkpoints.save` expects them."""
-
-    state: FitState
-
-    @property
-    def epoch(self) -> int:
-        """The last finished epoch, from 0."""
-        return self.state.epoch
-
-    def save(self, path: Path) -> None:
-        """Write it to a file.
-
-        Raises:
-            OSError: the disk does not take it.
-        """
-        try:
-            self.state.save(path)
-        except SafetensorError as error:
-            number = _OS_ERROR.search(str(error))
-            raise OSError(int(number[1]) if number else errno.EIO, str(error)) from error
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -151,6 +122,8 @@ def run(bench: Bench, order: RunTrial) -> Ended:
         bench.shelf.clear()
         outcome = failure_of(error)
         log.info("%s/%d: %s", lease.study, lease.trial_number, outcome.message)
+    finally:
+        saver.close()
     return Ended(
         lease_id=lease.lease_id,
         outcome=outcome,
@@ -167,12 +140,6 @@ def _train(bench: Bench, order: RunTrial, signs: SignsOfLife, saver: Saver) -> O
         epochs, best, watch = _begin(bench, order, signs)
     for epoch in epochs:
         best = epoch.best_value
-        saver.offer(
-            lambda epoch=epoch: Storable(epoch.state()),
-            is_best=epoch.best,
-            take_best=lambda epoch=epoch: Storable(epoch.state(whole=False)),
-            nbytes=epoch.nbytes,
-        )
         bench.line.say(
             EpochDone(
                 lease_id=lease.lease_id,
@@ -182,6 +149,7 @@ def _train(bench: Bench, order: RunTrial, signs: SignsOfLife, saver: Saver) -> O
                 finding=watch.news(epoch.micro_batch_size),
             )
         )
+        saver.offer(epoch)  # While the agent reports.
         match bench.line.verdict(epoch.epoch):
             case "continue":
                 continue
@@ -190,7 +158,7 @@ def _train(bench: Bench, order: RunTrial, signs: SignsOfLife, saver: Saver) -> O
             case "cancel":
                 raise Cancelled
             case "pause":
-                saver.save(Storable(epoch.state()), is_best=epoch.best)
+                saver.save(epoch)
                 return None
     saver.save_best()
     return Completed(value=best)
@@ -208,7 +176,12 @@ def _begin(
 
     def begin(state: FitState | None) -> Iterator[EpochResult]:
         return fit(
-            bench.shelf.take(lease.model, classes=seen.classes, seed=lease.seed),
+            bench.shelf.take(
+                lease.model,
+                classes=seen.classes,
+                seed=lease.seed,
+                frozen_stages=lease.recipe.frozen_stages,
+            ),
             seen,
             lease.recipe,
             seed=lease.seed,

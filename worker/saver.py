@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Protocol
 
@@ -25,15 +26,34 @@ class State(Protocol):
         """The last finished epoch, from 0."""
         ...
 
-    def save(self, path: Path, /) -> None:
-        """Write it to a file."""
+    def save(self, path: Path, /) -> str | None:
+        """Write it to a file; return the sha256 where it is known."""
+        ...
+
+
+class Epoch(Protocol):
+    """What has just been trained, and can be copied until the next epoch begins."""
+
+    @property
+    def best(self) -> bool:
+        """Whether it is the best so far."""
+        ...
+
+    @property
+    def nbytes(self) -> int:
+        """About how large its state is."""
+        ...
+
+    def state(self, *, whole: bool = True) -> State:
+        """Copy its state, which costs memory and time; without `whole`, what the final evaluation needs of it."""
         ...
 
 
 class Saver:
     """Keeps the newest and the best state of one trial on disk; a best one that is not due waits in memory.
 
-    A disk that is full costs the checkpoint, never the training; it is said once.
+    States are copies, and a thread of its own writes them while training goes on. A disk that is full costs the
+    checkpoint, never the training; it is said once.
 
     Args:
         folder: where they belong.
@@ -48,50 +68,71 @@ class Saver:
         self._began = self._due_at = clock()
         self._waiting: State | None = None
         self._complained = False
+        self._thread = ThreadPoolExecutor(1, "checkpoints")
+        self._writing: Future[None] | None = None
 
-    def offer(
-        self,
-        take: Callable[[], State],
-        *,
-        is_best: bool,
-        take_best: Callable[[], State] | None = None,
-        nbytes: int = 0,
-    ) -> None:
-        """Look at the epoch that has just ended.
+    def offer(self, epoch: Epoch) -> None:
+        """Look at the epoch that has just ended: begin to write it if that is due, keep it if it is the best."""
+        if self._is_due(epoch):
+            self._begin(epoch)
+        elif epoch.best:
+            self._waiting = epoch.state(whole=False)
 
-        Args:
-            take: Copies its state, which costs memory and time.
-            is_best: Whether it is the best so far.
-            take_best: Copies what the final evaluation needs of it; None is all.
-            nbytes: About how large the state is: the first write waits until it is worth its time.
-        """
-        now = self._clock()
-        if now >= self._due_at and now - self._began >= nbytes / BYTES_PER_S / SHARE:
-            self.save(take(), is_best=is_best)
-        elif is_best:
-            self._waiting = (take_best or take)()
-
-    def save(self, state: State, *, is_best: bool) -> None:
-        """Write this state now, and the best one if it is not on disk."""
-        began = self._clock()
-        if is_best:
-            self._waiting = state
-        self.save_best()
-        if not is_best:
-            self.newest = self._write(state) or self.newest
-        ended = self._clock()
-        self._due_at = ended + (ended - began) * (1 / SHARE - 1)
+    def save(self, epoch: Epoch) -> None:
+        """Write its state now, and the best one if it is not on disk."""
+        self.finish()
+        self._begin(epoch)
+        self.finish()
 
     def save_best(self) -> None:
         """Write the best state if it is not on disk."""
-        if self._waiting is None:
+        self.finish()
+        self._write_best()
+
+    def finish(self) -> None:
+        """Wait for what is being written."""
+        if self._writing is not None:
+            writing, self._writing = self._writing, None
+            writing.result()
+
+    def close(self) -> None:
+        """Leave nothing running."""
+        self._thread.shutdown()
+
+    def _is_due(self, epoch: Epoch) -> bool:
+        if self._writing is not None and not self._writing.done():
+            return False
+        self.finish()
+        now = self._clock()
+        # The first write waits until it is worth its time.
+        return now >= self._due_at and (
+            self.newest is not None or now - self._began >= epoch.nbytes / BYTES_PER_S / SHARE
+        )
+
+    def _begin(self, epoch: Epoch) -> None:
+        state = epoch.state()
+        if epoch.best:
+            self._waiting = state
+        self._writing = self._thread.submit(self._write_all, None if epoch.best else state)
+
+    def _write_all(self, newest: State | None) -> None:
+        began = self._clock()
+        self._write_best()
+        if newest is not None:
+            self.newest = self._write(newest) or self.newest
+        ended = self._clock()
+        self._due_at = ended + (ended - began) * (1 / SHARE - 1)
+
+    def _write_best(self) -> None:
+        waiting = self._waiting
+        saved = None if waiting is None else self._write(waiting)
+        if saved is None:
             return
-        saved = self._write(self._waiting)
-        if saved is not None:
+        self.best = saved
+        if self.newest is None or self.newest.step < saved.step:
+            self.newest = saved
+        if self._waiting is waiting:
             self._waiting = None
-            self.best = saved
-            if self.newest is None or self.newest.step < saved.step:
-                self.newest = saved
 
     def _write(self, state: State) -> SavedState | None:
         try:

@@ -11,7 +11,7 @@ from torch import Tensor
 from trimtab.contract.recipe import Recipe
 from worker.training import adaptation
 from worker.training.backbones import Backbone
-from worker.training.placement import PlacedSplit, autocast
+from worker.training.placement import PlacedSplit
 
 BATCH_SIZE = 256
 STATISTICS_PICTURES = 2048
@@ -201,7 +201,7 @@ def estimate_statistics(
 
 def _pass(train: PlacedSplit, forward: Callable[[Tensor], Tensor], precision: str) -> None:
     rows = torch.arange(min(len(train), STATISTICS_PICTURES))
-    with torch.no_grad(), autocast(train.device, precision):
+    with torch.no_grad(), train.autocast(precision):
         for batch in rows.tensor_split(-(-len(rows) // BATCH_SIZE)):
             forward(train.take(batch)[0])
 

@@ -13,7 +13,7 @@ from torch.nn import functional
 from trimtab.contract.backbones import GLYPHNET
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import glyphnet, weights
+from worker.training import glyphnet, small_maps, weights
 from worker.training.card import CARD_KEY
 from worker.training.seeding import derive, seeded
 from worker.training.weights import WeightsFile, WeightsReport
@@ -77,6 +77,7 @@ class Backbone(nn.Module):
         self.name = name
         self.classes = tuple(classes)
         self.network = architecture.network
+        small_maps.adopt(self.network)
         self.stages = architecture.stages
         self.head_name = architecture.head
         self.least_side = architecture.least_side
@@ -101,7 +102,7 @@ class Backbone(nn.Module):
 
         The values that the architecture begins with are shuffled: each has a distribution of its own.
         """
-        known = set() if self.report is None else set(self.report.matched)
+        known = set[str]() if self.report is None else set(self.report.matched)
         with seeded(derive(seed, "head")), torch.no_grad():
             for name, parameter in self.head.named_parameters():
                 order = torch.randperm(parameter.numel())

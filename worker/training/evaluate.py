@@ -9,7 +9,7 @@ from torch import Tensor
 
 from worker.training.backbones import Backbone
 from worker.training.objectives import Objective
-from worker.training.placement import PlacedSplit, autocast, row_batches
+from worker.training.placement import PlacedSplit, row_batches
 from worker.training.portions import Portions
 
 BATCH_SIZE = 256
@@ -53,7 +53,7 @@ def evaluate(
     model.eval()
     outputs: list[Tensor] = []
     labels: list[Tensor] = []
-    with torch.inference_mode(), autocast(split.device, precision):
+    with torch.inference_mode(), split.autocast(precision):
         for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
             each_batch()
             inputs, batch_labels = split.take(rows)

@@ -103,7 +103,7 @@ def _entries(folder: Path) -> list[tuple[float, int, Path]]:
 
 
 def _write(folder: Path, values: Tensor) -> None:
-    raw = values.contiguous().flatten().view(torch.uint8).numpy()
+    raw = values.contiguous().flatten().view(torch.uint8).numpy().data
     (folder / "values").write_bytes(raw)
     manifest = {
         "shape": list(values.shape),
@@ -123,7 +123,7 @@ def _open(folder: Path) -> Tensor | None:
             raise ValueError("it is cut short")
         # Not shared: what a process writes to it changes its own copy only.
         values = torch.from_file(str(path), shared=False, size=prod(shape), dtype=dtype)
-        if zlib.crc32(values.view(torch.uint8).numpy()) != manifest["crc32"]:
+        if zlib.crc32(values.view(torch.uint8).numpy().data) != manifest["crc32"]:
             raise ValueError("its checksum is wrong")
         os.utime(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:

@@ -4,7 +4,6 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 import torch
@@ -79,10 +78,12 @@ def inputs_of(
             return _compute(halves, model, placed, recipe.precision, each_batch)
 
         if cache is None or not data.key:
-            return PlacedSplit(split, device, make())
-        return PlacedSplit(
-            split, device, cache.get(key(model, data, recipe, device, part), make)
-        )
+            found = make()
+        else:
+            found = cache.get(key(model, data, recipe, device, part), make)
+        if found.dim() == 2 and adaptation.still_stages(model, recipe) >= len(model.stages):
+            return PlacedSplit(split, device, found.float(), full_precision=True)
+        return PlacedSplit(split, device, found)
 
     return Inputs(halves.rest, place("train", data.train), place("validation", data.validation))
 
@@ -104,7 +105,7 @@ def key(
     kind = (
         torch.cpu.get_capabilities()["cpu_name"] if cpu else torch.cuda.get_device_name(device)
     )
-    facts = {
+    facts: dict[str, object] = {
         "format": _FORMAT,
         "torch": torch.__version__,
         "device": [device.type, kind, torch.get_num_threads() if cpu else 0],
@@ -132,7 +133,7 @@ def digest(model: Backbone, frozen_stages: int) -> str:
         for name, value in adaptation.state_of(model, frozen_stages, frozen=True).items():
             plain = value.detach().cpu().contiguous()
             seen.update(f"{name} {tuple(plain.shape)} {plain.dtype}\n".encode())
-            seen.update(plain.flatten().view(torch.uint8).numpy())
+            seen.update(plain.flatten().view(torch.uint8).numpy().data)
         known[frozen_stages] = seen.hexdigest()
     return known[frozen_stages]
 
@@ -157,9 +158,12 @@ def _compute(
 def _bytes_of(
     halves: Halves, model: Backbone, data: TaskData, device: torch.device, precision: str
 ) -> int:
-    """How large the features of both splits are."""
-    one = np.ascontiguousarray(data.train.images[:1])
-    model.eval()
-    with torch.no_grad(), autocast(device, precision):
-        kept = cast(Tensor, halves.kept(model.normalised(torch.from_numpy(one).to(device))))
-    return kept.nbytes * (len(data.train) + len(data.validation))
+    """How large the features of both splits are; computed for one picture, and remembered with the cut."""
+    looks = (*data.train.images.shape[1:], precision)
+    if looks not in halves.bytes_each:
+        one = np.ascontiguousarray(data.train.images[:1])
+        model.eval()
+        with torch.no_grad(), autocast(device, precision):
+            kept = halves.kept(model.normalised(torch.from_numpy(one).to(device)))
+        halves.bytes_each[looks] = kept.nbytes
+    return halves.bytes_each[looks] * (len(data.train) + len(data.validation))

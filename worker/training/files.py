@@ -1,13 +1,30 @@
 """safetensors files with their metadata; the library leaves its types half open, so it is called here only."""
 
-from collections.abc import Callable, Mapping
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
 import safetensors
-import safetensors.torch
+import torch
 from safetensors import SafetensorError as SafetensorError
 from torch import Tensor
+
+_DTYPES = {
+    torch.float64: "F64",
+    torch.float32: "F32",
+    torch.float16: "F16",
+    torch.bfloat16: "BF16",
+    torch.int64: "I64",
+    torch.int32: "I32",
+    torch.int16: "I16",
+    torch.int8: "I8",
+    torch.uint8: "U8",
+    torch.bool: "BOOL",
+}
+_ALIGNMENT = 8
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -23,7 +40,50 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return tensors, file.metadata() or {}
 
 
-def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-    """Write a file; the same tensors and metadata give the same bytes."""
-    save = cast(Callable[..., None], safetensors.torch.save_file)  # pyright: ignore[reportUnknownMemberType]
-    save({name: tensor.contiguous() for name, tensor in tensors.items()}, path, dict(metadata))
+def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
+    """Write a file and return its sha256; the same tensors and metadata give the same bytes.
+
+    Not by the library: hashing while writing spares reading the file again, and other threads run meanwhile.
+
+    Args:
+        path: Where.
+        tensors: On the CPU.
+        metadata: Words to go with them.
+
+    Raises:
+        OSError: The disk does not take it.
+    """
+    seen = hashlib.sha256()
+    with path.open("wb", buffering=0) as file:
+        for part in _parts(tensors, metadata):
+            seen.update(part)
+            while len(part) > 0:
+                part = part[file.write(part) :]
+    return seen.hexdigest()
+
+
+def _parts(tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> Iterator[memoryview]:
+    """The format: the header's length, the header in JSON, the tensors' bytes; the widest types first, so all align."""
+    ordered = sorted(tensors.items(), key=lambda item: (-item[1].element_size(), item[0]))
+    entries: dict[str, object] = {"__metadata__": dict(metadata)}
+    end = 0
+    for name, tensor in ordered:
+        begin, end = end, end + tensor.nbytes
+        entries[name] = {
+            "dtype": _DTYPES[tensor.dtype],
+            "shape": list(tensor.shape),
+            "data_offsets": [begin, end],
+        }
+    header = json.dumps(entries, separators=(",", ":")).encode()
+    header += b" " * (-len(header) % _ALIGNMENT)
+    yield memoryview(len(header).to_bytes(8, "little") + header)
+    for _, tensor in ordered:
+        yield _bytes_of(tensor)
+
+
+def _bytes_of(tensor: Tensor) -> memoryview:
+    """A tensor's bytes in the format's order, which is ours on every machine that torch is built for."""
+    if sys.byteorder != "little":
+        raise NotImplementedError("safetensors are little-endian, and so must this machine be")
+    plain = tensor.detach().contiguous().flatten()
+    return plain.view(torch.uint8).numpy().data if len(plain) else memoryview(b"")

@@ -19,10 +19,23 @@ class PlacedSplit:
     """
 
     def __init__(
-        self, split: Split, device: torch.device, inputs: Tensor | None = None
+        self,
+        split: Split,
+        device: torch.device,
+        inputs: Tensor | None = None,
+        *,
+        full_precision: bool = False,
     ) -> None:
-        """Place a split; `inputs` stand for its pictures where something was computed from them before."""
+        """Place a split.
+
+        Args:
+            split: Pictures and labels.
+            device: Where.
+            inputs: Stand for the pictures where something was computed from them before.
+            full_precision: What is computed from these inputs is so little that casting would cost more than it saves.
+        """
         self.device = device
+        self._full_precision = full_precision
         self._inputs = torch.from_numpy(split.images) if inputs is None else inputs
         self._labels = torch.from_numpy(split.labels).to(device)
         if self._inputs.nbytes <= _RESIDENT_BYTES:
@@ -30,6 +43,10 @@ class PlacedSplit:
 
     def __len__(self) -> int:
         return len(self._labels)
+
+    def autocast(self, precision: str = "auto") -> AbstractContextManager[object]:
+        """Compute in what a recipe's `precision` comes to for these inputs."""
+        return nullcontext() if self._full_precision else autocast(self.device, precision)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return images `(n, H, W, C)` and labels `(n,)` of the rows given (a CPU tensor)."""

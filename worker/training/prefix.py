@@ -6,7 +6,7 @@ so that prefix and rest together are the network, bit by bit.
 """
 
 import operator
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 from typing import Any, cast
 
 import torch
@@ -29,27 +29,27 @@ _PURE_MODULES = (
     nn.AdaptiveAvgPool2d,
     nn.AdaptiveMaxPool2d,
 )
-_PURE_FUNCTIONS: frozenset[Callable[..., object]] = frozenset(
-    {
-        functional.relu,
-        functional.relu6,
-        functional.silu,
-        functional.hardswish,
-        functional.adaptive_avg_pool2d,
-        functional.avg_pool2d,
-        functional.max_pool2d,
-        torch.flatten,
-        torch.cat,
-        torch.unsqueeze,
-        torch._assert,  # pyright: ignore[reportPrivateUsage] - what torchvision's models check shapes with
-        operator.add,
-        operator.mul,
-        operator.truediv,
-        operator.floordiv,
-        operator.eq,
-        operator.getitem,
-        getattr,
-    }
+_PURE_FUNCTIONS: tuple[object, ...] = (
+    functional.relu,
+    functional.relu6,
+    functional.silu,
+    functional.hardswish,
+    functional.adaptive_avg_pool2d,
+    functional.avg_pool2d,
+    functional.max_pool2d,
+    torch.relu,
+    torch.flatten,
+    torch.mean,
+    torch.cat,
+    torch.unsqueeze,
+    torch._assert,  # pyright: ignore[reportPrivateUsage] - what torchvision's models check shapes with
+    operator.add,
+    operator.mul,
+    cast(object, operator.truediv),  # Typed half open, these two.
+    cast(object, operator.floordiv),
+    operator.eq,
+    operator.getitem,
+    getattr,
 )
 _PURE_METHODS = frozenset(
     {"flatten", "mean", "reshape", "view", "permute", "expand", "size", "dim"}
@@ -63,10 +63,12 @@ class Halves:
     Attributes:
         prefix: From normalised images `(N, channels, H, W)` to what crosses the cut, `(N, ...)`.
         rest: From there to the logits.
+        bytes_each: Of what is kept of a picture of a shape, in a precision, as far as known.
     """
 
     def __init__(self, prefix: nn.Module, rest: nn.Module) -> None:
         self.prefix = prefix
+        self.bytes_each: dict[tuple[int | str, ...], int] = {}
         self._rest = rest
 
     def rest(self, stored: Tensor) -> Tensor:
@@ -199,7 +201,7 @@ def _is_the_network(halves: Halves, backbone: Backbone) -> bool:
     try:
         with torch.no_grad():
             normalised = backbone.normalised(pictures.to(backbone.mean.device))
-            kept: object = halves.kept(normalised)
+            kept = cast(object, halves.kept(normalised))
             if not isinstance(kept, Tensor) or kept.dim() == 0 or len(kept) != len(pictures):
                 return False
             return torch.equal(halves.rest(kept), cast(Tensor, backbone.network(normalised)))

@@ -15,8 +15,13 @@ def derive(seed: int, *names: str | int) -> int:
 
 @contextmanager
 def seeded(seed: int, device: torch.device | None = None) -> Generator[None]:
-    """Seed torch's generators inside, and put the caller's back afterwards."""
-    devices = [device] if device is not None and device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+    """Seed torch's generators inside, and put the caller's back afterwards.
+
+    Not by `torch.manual_seed`: where CUDA sleeps it notes every call, with its stack, for when that wakes.
+    """
+    on_gpu = device is not None and device.type == "cuda"
+    with torch.random.fork_rng(devices=[device] if on_gpu else []):
+        torch.default_generator.manual_seed(seed)
+        if on_gpu:
+            torch.cuda.manual_seed(seed)
         yield

@@ -7,7 +7,7 @@ from typing import cast
 from torch import Tensor
 
 from trimtab.contract.tasks import Model
-from worker.training import backbones
+from worker.training import adaptation, backbones
 from worker.training.backbones import Backbone
 
 
@@ -23,6 +23,7 @@ class Shelf:
         *,
         classes: Sequence[str],
         seed: int,
+        frozen_stages: int = 0,
         weights_dir: Path | None = None,
     ) -> Backbone:
         """Return what `backbones.build` would, bit by bit; whoever took one before must have let go of it.
@@ -31,6 +32,7 @@ class Shelf:
             model: Backbone and weights. Random weights depend on the seed, and are drawn anew each time.
             classes: What the head tells apart.
             seed: Of the head.
+            frozen_stages: Which the training that takes it will leave as they are: they need no reset after it.
             weights_dir: As for `backbones.build`.
 
         Raises:
@@ -46,7 +48,7 @@ class Shelf:
             self.clear()
             built = backbones.build(model, classes=classes, seed=seed, weights_dir=weights_dir)
             self._held = held = _Held(wanted, built)
-        return held.reset(seed)
+        return held.reset(seed, frozen_stages)
 
     def clear(self) -> None:
         """Keep nothing: what was held may be damaged, or its memory is needed."""
@@ -64,11 +66,14 @@ class _Held:
         self._backbone = backbone
         state = cast(dict[str, Tensor], backbone.network.state_dict())
         self._loaded = {name: value.clone() for name, value in state.items()}
+        self._intact = 0
         backbone.digests = {}
 
-    def reset(self, seed: int) -> Backbone:
+    def reset(self, seed: int, frozen_stages: int) -> Backbone:
         network = self._backbone.network
-        network.load_state_dict(self._loaded)
+        moved = adaptation.state_of(self._backbone, self._intact, frozen=False)
+        network.load_state_dict({name: self._loaded[name] for name in moved}, strict=False)
+        self._intact = frozen_stages
         for parameter in network.parameters():
             parameter.requires_grad_(True)
             parameter.grad = None

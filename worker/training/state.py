@@ -97,8 +97,12 @@ class FitState:
         """The last finished epoch, from 0."""
         return self.progress.epochs - 1
 
-    def save(self, path: Path) -> None:
-        """Write a safetensors file; what is not a tensor stands as JSON in its metadata."""
+    def save(self, path: Path) -> str:
+        """Write a safetensors file and return its sha256; what is not a tensor stands as JSON in its metadata.
+
+        Raises:
+            OSError: The disk does not take it.
+        """
         header = _Header(
             format=_FORMAT,
             seed=self.seed,
@@ -110,7 +114,7 @@ class FitState:
         tensors = {f"{_WEIGHTS}{name}": tensor for name, tensor in self.weights.items()}
         tensors |= {f"{_OPTIMIZER}{name}": tensor for name, tensor in self.moments.items()}
         tensors |= {f"{_AVERAGES}{name}": tensor for name, tensor in self.averages.items()}
-        files.write(path, tensors, {_KEY: header.model_dump_json()})
+        return files.write(path, tensors, {_KEY: header.model_dump_json()})
 
     @classmethod
     def load(cls, path: Path) -> Self:

@@ -15,7 +15,6 @@ from worker.training.errors import Diverged
 from worker.training.features import Inputs
 from worker.training.objectives import Objective
 from worker.training.optim import Optimizer
-from worker.training.placement import autocast
 from worker.training.portions import Portions
 
 _CHECK_STEPS = 50
@@ -87,7 +86,7 @@ def _gradients(
     learner.optimizer.zero_grad()
     losses: list[Tensor] = []
     for portion in portions:
-        with autocast(learner.device, learner.recipe.precision):
+        with learner.inputs.train.autocast(learner.recipe.precision):
             outputs = learner.inputs.forward(images[portion])
             loss = learner.objective.loss(outputs, labels[portion])
         share = (portion.stop - portion.start) / len(images)

@@ -1,6 +1,7 @@
 import errno
+import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pytest
@@ -20,25 +21,31 @@ class Clock:
 
 
 @dataclass
-class FakeState:
-    """A training state of a few bytes that takes its time to be written."""
+class FakeEpoch:
+    """An epoch whose state is a few bytes that take their time to be written."""
 
     epoch: int
     clock: Clock
+    best: bool
+    full: list[bool]
     seconds: float = 1.0
-    full: list[bool] = field(default_factory=lambda: [False])
+    nbytes: int = 0
 
-    def save(self, path: Path) -> None:
+    def state(self, *, whole: bool = True) -> "FakeEpoch":
+        return replace(self)
+
+    def save(self, path: Path) -> str | None:
         self.clock.now += self.seconds
         if self.full[0]:
             raise OSError(errno.ENOSPC, "No space left on device")
         path.write_text(f"epoch {self.epoch}")
+        return None
 
 
 def offering(saver: Saver, clock: Clock, full: list[bool] | None = None) -> Callable[..., None]:
     def offer(epoch: int, *, is_best: bool) -> None:
-        state = FakeState(epoch, clock, full=full or [False])
-        saver.offer(lambda: state, is_best=is_best)
+        saver.offer(FakeEpoch(epoch, clock, best=is_best, full=full or [False]))
+        saver.finish()
 
     return offer
 
@@ -109,3 +116,62 @@ def test_a_full_disk_costs_the_checkpoint_and_is_said_once(
     saver.save_best()
     assert saver.best is not None
     assert saver.best.step == 2
+
+
+@dataclass
+class SlowEpoch(FakeEpoch):
+    """One whose writing waits to be told."""
+
+    go: threading.Event = field(default_factory=threading.Event)
+
+    def save(self, path: Path) -> str | None:
+        assert self.go.wait(30)
+        return super().save(path)
+
+
+def test_training_goes_on_while_a_state_is_written(tmp_path: Path) -> None:
+    clock = Clock()
+    saver = Saver(tmp_path, clock)
+    slow = SlowEpoch(0, clock, best=True, full=[False])
+    saver.offer(slow)
+    assert steps(tmp_path) == []
+    slow.go.set()
+    saver.close()
+    assert steps(tmp_path) == [0]
+
+
+def test_a_best_state_that_comes_while_another_is_written_is_not_lost(tmp_path: Path) -> None:
+    clock = Clock()
+    saver = Saver(tmp_path, clock)
+    slow = SlowEpoch(0, clock, best=True, full=[False])
+    saver.offer(slow)
+    saver.offer(FakeEpoch(1, clock, best=True, full=[False]))
+    slow.go.set()
+    saver.save_best()
+    assert saver.best is not None
+    assert saver.best.step == 1
+
+
+def test_the_first_write_waits_until_it_is_worth_its_time(tmp_path: Path) -> None:
+    clock = Clock()
+    saver = Saver(tmp_path, clock)
+    large = FakeEpoch(0, clock, best=False, full=[False], nbytes=200_000_000)
+    clock.now += 49
+    saver.offer(large)
+    saver.finish()
+    assert steps(tmp_path) == []
+    clock.now += 2
+    saver.offer(replace(large, epoch=1))
+    saver.finish()
+    assert steps(tmp_path) == [1]
+
+
+def test_a_state_that_cannot_be_written_for_another_reason_is_an_error(tmp_path: Path) -> None:
+    class Broken(FakeEpoch):
+        def save(self, path: Path) -> str | None:
+            raise MemoryError
+
+    saver = Saver(tmp_path, Clock())
+    saver.offer(Broken(0, Clock(), best=True, full=[False]))
+    with pytest.raises(MemoryError):
+        saver.save_best()

@@ -1,0 +1,53 @@
+"""Files of tensors that we write, and the library reads."""
+
+import hashlib
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from torch import Tensor
+
+from tests.support.tiny import same_tensors
+from worker.training import files
+
+TENSORS: dict[str, Tensor] = {
+    "scalar": torch.tensor(3, dtype=torch.int64),
+    "nothing": torch.zeros(0, 4),
+    "flags": torch.tensor([True, False, True]),
+    "half": torch.randn(3, 5).to(torch.bfloat16),
+    "transposed": torch.randn(4, 6).t(),
+    "last": torch.randn(2, 3, 4, 4).to(memory_format=torch.channels_last),
+    "double": torch.randn(7, dtype=torch.float64),
+    "bytes": torch.arange(5, dtype=torch.uint8),
+}
+
+
+def test_the_library_reads_what_we_write(tmp_path: Path) -> None:
+    files.write(tmp_path / "a", TENSORS, {"words": "ü \n"})
+    loaded, metadata = files.read(tmp_path / "a")
+    assert same_tensors(loaded, TENSORS)
+    assert metadata == {"words": "ü \n"}
+
+
+def test_the_bytes_are_the_librarys_own(tmp_path: Path) -> None:
+    floats = {
+        name: value.contiguous()
+        for name, value in TENSORS.items()
+        if name in ("last", "transposed")
+    }
+    files.write(tmp_path / "a", floats, {"one": "word"})
+    assert (tmp_path / "a").read_bytes() == safetensors.torch.save(floats, {"one": "word"})
+
+
+def test_the_hash_is_of_the_bytes_on_disk_and_the_same_whatever_the_order(
+    tmp_path: Path,
+) -> None:
+    one = files.write(tmp_path / "a", TENSORS, {})
+    other = files.write(tmp_path / "b", dict(reversed(TENSORS.items())), {})
+    assert one == other == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
+
+
+def test_a_disk_that_takes_nothing_is_the_operating_systems_error() -> None:
+    with pytest.raises(OSError, match="No space left"):
+        files.write(Path("/dev/full"), TENSORS, {})

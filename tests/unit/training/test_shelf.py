@@ -1,0 +1,97 @@
+"""A kept backbone is, bit by bit, the one that would have been built."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.pictures import tiny_data
+from tests.support.tiny import CPU, same_tensors
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import Model
+from worker.training import backbones, files
+from worker.training.backbones import Backbone
+from worker.training.errors import WeightsMissing
+from worker.training.fit import fit
+from worker.training.shelf import Shelf
+
+DATA = tiny_data()
+KNOWN = Model(backbone="glyphnet", weights="default")
+RANDOM = Model(backbone="glyphnet", weights="none")
+
+
+def train(backbone: Backbone, frozen_stages: int = 0) -> None:
+    recipe = Recipe(epochs=1, batch_size=8, frozen_stages=frozen_stages)
+    list(fit(backbone, DATA, recipe, seed=0, device=CPU))
+
+
+def as_built(backbone: Backbone, model: Model = KNOWN, *, seed: int) -> bool:
+    """Whether it is what `backbones.build` gives."""
+    fresh = backbones.build(model, classes=backbone.classes, seed=seed)
+    flags = [
+        (name, parameter.requires_grad) for name, parameter in fresh.network.named_parameters()
+    ]
+    return (
+        same_tensors(fresh.network.state_dict(), backbone.network.state_dict())
+        and flags
+        == [
+            (name, parameter.requires_grad)
+            for name, parameter in backbone.network.named_parameters()
+        ]
+        and all(parameter.grad is None for parameter in backbone.parameters())
+        and all(module.training for module in backbone.network.modules())
+    )
+
+
+def weights_file(path: Path, seed: int) -> Model:
+    backbone = backbones.build(RANDOM, classes="abc", seed=seed)
+    files.write(path, backbone.network.state_dict(), {})
+    return Model(backbone="glyphnet", weights=str(path))
+
+
+@pytest.mark.parametrize("frozen_stages", [0, 2, 4])
+def test_after_a_training_the_next_trial_gets_what_would_be_built(frozen_stages: int) -> None:
+    shelf = Shelf()
+    first = shelf.take(KNOWN, classes="abc", seed=1, frozen_stages=frozen_stages)
+    assert as_built(first, seed=1)
+    train(first, frozen_stages)
+    second = shelf.take(KNOWN, classes="abc", seed=2)
+    assert second is first
+    assert as_built(second, seed=2)
+
+
+def test_other_classes_or_another_model_are_built_anew() -> None:
+    shelf = Shelf()
+    first = shelf.take(KNOWN, classes="abc", seed=1)
+    assert len(shelf.take(KNOWN, classes="ab", seed=1).classes) == 2
+    assert shelf.take(KNOWN, classes="abc", seed=1) is not first
+
+
+def test_random_weights_come_from_the_seed_each_time() -> None:
+    shelf = Shelf()
+    for seed in (1, 2):
+        backbone = shelf.take(RANDOM, classes="abc", seed=seed)
+        assert as_built(backbone, RANDOM, seed=seed)
+        train(backbone)
+
+
+def test_a_weights_file_that_was_replaced_is_read_again(tmp_path: Path) -> None:
+    path, shelf = tmp_path / "weights.safetensors", Shelf()
+    model = weights_file(path, seed=5)
+    shelf.take(model, classes="abc", seed=1)
+    weights_file(path, seed=6)
+    os.utime(path, ns=(1, 1))
+    assert as_built(shelf.take(model, classes="abc", seed=1), model, seed=1)
+    path.unlink()
+    with pytest.raises(WeightsMissing):
+        shelf.take(model, classes="abc", seed=1)
+
+
+def test_nothing_that_an_error_may_have_damaged_is_kept() -> None:
+    shelf = Shelf()
+    damaged = shelf.take(KNOWN, classes="abc", seed=1)
+    with torch.no_grad():
+        damaged.head.get_parameter("bias").fill_(float("nan"))
+    shelf.clear()
+    assert shelf.take(KNOWN, classes="abc", seed=1) is not damaged
