@@ -50,7 +50,7 @@ class MemoryWatch:
 
 
 def _asked(lease: Lease, seen: TaskData, device: torch.device) -> MemoryFinding:
-    cuda = device.type == "cuda"
+    cuda, recipe = device.type == "cuda", lease.recipe
     return MemoryFinding(
         device=torch.cuda.get_device_name(device) if cuda else "cpu",
         memory_bytes=(
@@ -58,7 +58,7 @@ def _asked(lease: Lease, seen: TaskData, device: torch.device) -> MemoryFinding:
         ),
         backbone=lease.model.backbone,
         image_size=seen.train.images.shape[1],
-        precision="bfloat16" if placement.computes_in_bfloat16(device) else "float32",
-        frozen_stages=lease.recipe.frozen_stages,
-        batch_size=lease.recipe.batch_size,
+        precision=str(placement.dtype_of(recipe.precision, device)).removeprefix("torch."),
+        frozen_stages=0 if recipe.unfreeze_every else recipe.frozen_stages,
+        batch_size=recipe.batch_size,
     )

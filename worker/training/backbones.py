@@ -1,7 +1,7 @@
 """Pretrained networks with a new head, and what training must know about each."""
 
 import json
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -223,13 +223,6 @@ def _classes_on_card(file: WeightsFile) -> list[str]:
 
 def _per_channel(values: Sequence[float]) -> Tensor:
     return torch.tensor(values).view(1, -1, 1, 1)
-
-
-def parameters_of(network: nn.Module, names: Sequence[str]) -> Iterator[nn.Parameter]:
-    """Yield the parameters that belong to the modules or have the names given."""
-    for name, parameter in network.named_parameters():
-        if is_within(name, names):
-            yield parameter
 
 
 def is_within(name: str, modules: Collection[str]) -> bool:

@@ -120,7 +120,8 @@ def test_every_parameter_but_the_heads_is_in_exactly_one_stage() -> None:
     staged = [
         id(parameter)
         for stage in model.stages
-        for parameter in backbones.parameters_of(model.network, stage)
+        for name, parameter in model.network.named_parameters()
+        if backbones.is_within(name, stage)
     ]
     head = [id(parameter) for parameter in model.head.parameters()]
     assert sorted(staged + head) == sorted(id(p) for p in model.network.parameters())
