@@ -19,6 +19,7 @@ from worker.training import backbones, files
 from worker.training.backbones import Backbone
 from worker.training.card import CARD_KEY, ModelCard, Scores
 from worker.training.errors import ModelUnreadable
+from worker.training.own_backbones import OwnBackbones
 
 _BATCH_SIZE = 256
 
@@ -116,11 +117,12 @@ def export(path: Path, model: Backbone, *, card: ModelCard) -> None:
         beside.unlink(missing_ok=True)
 
 
-def load_exported(path: Path) -> Predictor:
-    """Open a model file.
+def load_exported(path: Path, *, own: OwnBackbones | None = None) -> Predictor:
+    """Open a model file; `own` are the backbones that are registered here.
 
     Raises:
         ModelUnreadable: It is missing, corrupt, or was not exported by trimtab.
+        BackboneError: Its backbone is a person's own, and not registered here or no longer the same.
     """
     try:
         weights, metadata = files.read(path)
@@ -134,7 +136,7 @@ def load_exported(path: Path) -> Predictor:
         raise ModelUnreadable(path, "its card is of another release of trimtab") from error
     except (files.SafetensorError, OSError) as error:
         raise ModelUnreadable(path, str(error)) from error
-    model = backbones.build(plain, classes=card.classes, seed=0)
+    model = backbones.build(plain, classes=card.classes, seed=0, own=own)
     try:
         model.network.load_state_dict(weights)
     except RuntimeError as error:
