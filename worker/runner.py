@@ -30,6 +30,7 @@ from worker.pipe_messages import (
 from worker.saver import Saver
 from worker.signs_of_life import Cancelled, SignsOfLife
 from worker.training import backbones
+from worker.training.distillation import Teacher
 from worker.training.errors import BackbonesUnreadable, CheckpointError
 from worker.training.feature_cache import LIMIT_BYTES, FeatureCache
 from worker.training.files import SafetensorError
@@ -209,6 +210,9 @@ def _begin(
     seen = data.load(lease.task, cache_dir=bench.cache_dir, image_size=size)
 
     watch = MemoryWatch(lease, seen, bench.device, order.memory)
+    teacher = None
+    if order.teacher is not None:
+        teacher = Teacher(order.teacher, seen.classes, bench.own)
 
     def begin(state: FitState | None) -> Iterator[EpochResult]:
         return fit(
@@ -220,6 +224,7 @@ def _begin(
             resume=state,
             features_cache=bench.features,
             micro_batch_size=watch.first_portion,
+            teacher=teacher,
             each_batch=signs.batch,
         )
 

@@ -27,6 +27,7 @@ class Architecture:
         std: The same for the standard deviation.
         least_side: Smaller pictures are enlarged to it.
         only_side: Where set, all pictures are scaled to it.
+        code: Of a person's own network, what changes with its code; empty for those of a release.
         tried_side: Of pictures that it is known to take.
         weights_url: Where its published weights are, if anywhere.
         weights_classes: The classes of the published head.
@@ -39,6 +40,7 @@ class Architecture:
     std: tuple[float, ...]
     least_side: int = 1
     only_side: int | None = None
+    code: str = ""
     tried_side: int = 8
     weights_url: str | None = None
     weights_classes: tuple[str, ...] = ()

@@ -58,6 +58,7 @@ class Backbone(nn.Module):
         self.head_name = architecture.head
         self.least_side = architecture.least_side
         self.only_side = architecture.only_side
+        self.code = architecture.code
         self.tried_side = architecture.tried_side
         self.report: WeightsReport | None = None
         self.own_head: dict[str, Tensor] | None = None

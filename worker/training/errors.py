@@ -11,6 +11,9 @@ TrainingError
 │   ├── BackbonesUnreadable    a file of own backbones that is missing, raises or offers none
 │   ├── BackboneMissing        an own backbone that is not registered on this worker
 │   └── BackboneUnfit          what is registered is no network for the task
+├── TeacherError
+│   ├── TeacherMissing         no such file
+│   └── TeacherUnfit           a teacher of other classes
 ├── ModelUnreadable            a file that is no exported model
 └── CheckpointError
     ├── CheckpointUnreadable   a corrupt file
@@ -135,6 +138,33 @@ class BackboneUnfit(BackboneError):
 
     def __init__(self, backbone: str, reason: str) -> None:
         super().__init__(f"{backbone} cannot be used: {reason}")
+
+
+class TeacherError(TrainingError):
+    """There is nobody to learn from."""
+
+
+class TeacherMissing(TeacherError):
+    """There is no such model file."""
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: there is no such model on this worker; put it there or correct `teacher.path`"
+        )
+
+
+class TeacherUnfit(TeacherError):
+    """A teacher that tells other classes apart than the student."""
+
+    def __init__(self, path: Path, theirs: Sequence[str], ours: Sequence[str]) -> None:
+        lacks = ", ".join(sorted(set(ours) - set(theirs))[:5]) or "none"
+        more = ", ".join(sorted(set(theirs) - set(ours))[:5]) or "none"
+        super().__init__(
+            f"{path}: a teacher must know the classes of the task and no others; of the task's it lacks: {lacks}; "
+            f"of its own the task lacks: {more}"
+        )
 
 
 class ModelUnreadable(TrainingError):

@@ -117,6 +117,24 @@ def export(path: Path, model: Backbone, *, card: ModelCard) -> None:
         beside.unlink(missing_ok=True)
 
 
+def read_card(path: Path) -> ModelCard:
+    """Read what a model file says of itself.
+
+    Raises:
+        ModelUnreadable: It is missing, corrupt, or was not exported by trimtab.
+    """
+    try:
+        return ModelCard.model_validate_json(files.read_metadata(path)[CARD_KEY])
+    except KeyError as error:
+        raise ModelUnreadable(
+            path, "it has no model card; was it exported by trimtab?"
+        ) from error
+    except ValidationError as error:
+        raise ModelUnreadable(path, "its card is of another release of trimtab") from error
+    except (files.SafetensorError, OSError) as error:
+        raise ModelUnreadable(path, str(error)) from error
+
+
 def load_exported(path: Path, *, own: OwnBackbones | None = None) -> Predictor:
     """Open a model file; `own` are the backbones that are registered here.
 
@@ -124,16 +142,12 @@ def load_exported(path: Path, *, own: OwnBackbones | None = None) -> Predictor:
         ModelUnreadable: It is missing, corrupt, or was not exported by trimtab.
         BackboneError: Its backbone is a person's own, and not registered here or no longer the same.
     """
+    card = read_card(path)
     try:
-        weights, metadata = files.read(path)
-        card = ModelCard.model_validate_json(metadata[CARD_KEY])
         plain = Model(backbone=card.backbone, weights="none")
-    except KeyError as error:
-        raise ModelUnreadable(
-            path, "it has no model card; was it exported by trimtab?"
-        ) from error
+        weights, _ = files.read(path)
     except ValidationError as error:
-        raise ModelUnreadable(path, "its card is of another release of trimtab") from error
+        raise ModelUnreadable(path, f"this release knows no {card.backbone}") from error
     except (files.SafetensorError, OSError) as error:
         raise ModelUnreadable(path, str(error)) from error
     model = backbones.build(plain, classes=card.classes, seed=0, own=own)

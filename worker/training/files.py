@@ -23,6 +23,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return tensors, file.metadata() or {}
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a file, without its tensors; raises as `read`."""
+    open_file = cast(Callable[..., Any], safetensors.safe_open)
+    with open_file(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
     """Write a file; the same tensors and metadata give the same bytes."""
     save = cast(Callable[..., None], safetensors.torch.save_file)  # pyright: ignore[reportUnknownMemberType]

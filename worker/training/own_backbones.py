@@ -1,34 +1,26 @@
 """A person's own backbones, from their file or package: registered on the worker, never sent in a request.
 
-A file offers each of its functions and `nn.Module` classes that needs nothing but the number of outputs, as an argument
-named `classes` or `num_classes`, under its own name. If it has a mapping `BACKBONES`, it offers what that names instead:
-such a function, or a mapping of `build`, the function, and the facts of `Facts`. A package offers one of these
-by an entry point of the group `trimtab.backbones`.
+What is offered under a name is a function of the number of outputs that returns the network, or a mapping of `build`,
+such a function, and the other facts of `Facts`.
 """
 
-import inspect
-import sys
-import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import metadata, util
 from pathlib import Path
-from types import ModuleType
-from typing import Annotated, Any, Self, cast
+from typing import Annotated, Any, Self
 
 import torch
 from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
-from trimtab.contract.backbones import OWN_NAME, OWN_PREFIX
+from trimtab.contract.backbones import OWN_PREFIX
 from trimtab.contract.message import Flag, Int, Message
+from worker.training import offers
 from worker.training.architecture import Architecture, find_head, find_stages
 from worker.training.errors import BackboneMissing, BackbonesUnreadable, BackboneUnfit
+from worker.training.offers import Offer
 
-GROUP = "trimtab.backbones"
-"""Of entry points."""
-_TABLE = "BACKBONES"
-_ARGUMENTS = ("classes", "num_classes")
 _Statistics = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
@@ -59,18 +51,10 @@ class Facts(Message):
 
 
 @dataclass(frozen=True, slots=True)
-class _Offer:
-    """Something that was registered, and by whom."""
-
-    origin: str
-    load: Callable[[], object]
-
-
-@dataclass(frozen=True, slots=True)
 class OwnBackbones:
     """What is registered on this worker, by name."""
 
-    offers: Mapping[str, _Offer] = field(default_factory=dict[str, _Offer])
+    offers: Mapping[str, Offer] = field(default_factory=dict[str, Offer])
 
     @classmethod
     def gather(cls, files: Sequence[Path] = ()) -> Self:
@@ -79,13 +63,13 @@ class OwnBackbones:
         Raises:
             BackbonesUnreadable: A file is missing, raises or offers nothing, or a name comes twice.
         """
-        offers: dict[str, _Offer] = {}
-        for name, offer in (*_of_files(files), *_of_packages()):
-            if name in offers:
-                both = f"{offers[name].origin} and {offer.origin}"
+        known: dict[str, Offer] = {}
+        for name, offer in (*offers.of_files(files), *offers.of_packages()):
+            if name in known:
+                both = f"{known[name].origin} and {offer.origin}"
                 raise BackbonesUnreadable(offer.origin, f"{name!r} is registered twice: {both}")
-            offers[name] = offer
-        return cls(offers)
+            known[name] = offer
+        return cls(known)
 
     def image_size(self, backbone: str) -> int:
         """Return the side of the pictures that a backbone was trained on.
@@ -105,6 +89,7 @@ class OwnBackbones:
         """
         facts = self._facts(backbone)
         network = _network(backbone, facts, classes)
+        code = _tried(backbone, network, facts, classes)
         try:
             head = facts.head or find_head(network, classes)
             network.get_submodule(head)
@@ -119,6 +104,7 @@ class OwnBackbones:
             mean=facts.mean,
             std=facts.std,
             only_side=facts.image_size if facts.one_size else None,
+            code=code,
             tried_side=facts.image_size,
             weights_classes=facts.classes,
         )
@@ -137,106 +123,39 @@ class OwnBackbones:
                 for fault in error.errors(include_input=False)
             )
         except Exception as error:  # noqa: BLE001 - other people's code
-            reason = _last_line(error)
+            reason = offers.last_line(error)
         raise BackboneUnfit(backbone, f"what {offer.origin} registers is not usable: {reason}")
 
 
-def _of_files(files: Sequence[Path]) -> Iterator[tuple[str, _Offer]]:
-    for file in files:
-        path = file.expanduser().resolve()
-        for name, value in _offered(path, _run(path)).items():
-            yield name, _Offer(str(path), lambda value=value: value)
-
-
-def _of_packages() -> Iterator[tuple[str, _Offer]]:
-    for entry in metadata.entry_points(group=GROUP):
-        yield entry.name, _Offer(f"the entry point {entry.value}", entry.load)
-
-
-def _run(path: Path) -> ModuleType:
-    """Execute a file as a module. Its neighbours can be imported, but shadow nothing that is installed."""
-    if not path.is_file():
-        raise BackbonesUnreadable(path, "there is no such file")
-    name = f"{OWN_PREFIX}{path}"
-    spec = util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
-        raise BackbonesUnreadable(path, "its name does not end in .py")
-    if str(path.parent) not in sys.path:
-        sys.path.append(str(path.parent))
-    # Dataclasses look for their own module there.
-    module = sys.modules[name] = util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:
-        raise BackbonesUnreadable(path, _last_line(error, path)) from error
-    return module
-
-
-def _offered(path: Path, module: ModuleType) -> Mapping[str, object]:
-    table: object = getattr(module, _TABLE, None)
-    if table is None:
-        found = {
-            name: value
-            for name, value in vars(module).items()
-            if _is_maker(name, value, module)
-        }
-    elif isinstance(table, Mapping):
-        found = {
-            str(name): value for name, value in cast(Mapping[object, object], table).items()
-        }
-    else:
-        raise BackbonesUnreadable(path, f"its {_TABLE} is no mapping of names to functions")
-    if not found:
-        wanted = f"a function of `classes` that returns the network, or {_TABLE}"
-        raise BackbonesUnreadable(path, f"it offers nothing; give it {wanted}")
-    if wrong := [name for name in found if not OWN_NAME.fullmatch(name)]:
-        raise BackbonesUnreadable(path, f"{wrong[0]!r} is no name of letters, digits, '_.-'")
-    return found
-
-
-def _is_maker(name: str, value: object, module: ModuleType) -> bool:
-    """Whether it is a public function or network class of the file itself that needs only the number of outputs."""
-    of_the_file = getattr(value, "__module__", None) == module.__name__
-    if name.startswith("_") or not of_the_file or not callable(value):
-        return False
-    if isinstance(value, type) and not issubclass(value, nn.Module):
-        return False
-    needed = {
-        each.name
-        for each in inspect.signature(value).parameters.values()
-        if each.default is each.empty
-        and each.kind not in (each.VAR_POSITIONAL, each.VAR_KEYWORD)
-    }
-    return _argument(value) is not None and needed <= set(_ARGUMENTS)
-
-
-def _argument(build: Callable[..., object]) -> str | None:
-    """The name by which a function takes the number of outputs."""
-    names = inspect.signature(build).parameters
-    return next((name for name in _ARGUMENTS if name in names), None)
-
-
 def _network(backbone: str, facts: Facts, classes: int) -> nn.Module:
-    """Build the network and see that it turns pictures into logits."""
+    try:
+        name = offers.argument(facts.build)
+        network = facts.build(classes) if name is None else facts.build(**{name: classes})
+    except Exception as error:
+        raise BackboneUnfit(backbone, offers.last_line(error)) from error
+    if not isinstance(network, nn.Module):
+        found = type(network).__name__
+        raise BackboneUnfit(backbone, f"its function returns {found}, no torch.nn.Module")
+    return network
+
+
+def _tried(backbone: str, network: nn.Module, facts: Facts, classes: int) -> str:
+    """See that a network turns pictures into logits; return their hash, which changes with its code.
+
+    The pictures are noise, which with the seed that the caller has set is always the same.
+    """
     side = facts.image_size
     try:
-        argument = _argument(facts.build)
-        network = (
-            facts.build(classes) if argument is None else facts.build(**{argument: classes})
-        )
-        if not isinstance(network, nn.Module):
-            raise TypeError(
-                f"its function returns {type(network).__name__}, no torch.nn.Module"
-            )
         with torch.no_grad():
-            outputs: Any = network.eval()(torch.zeros(2, len(facts.mean), side, side))
+            outputs: Any = network.eval()(torch.rand(2, len(facts.mean), side, side))
     except Exception as error:
-        raise BackboneUnfit(backbone, _last_line(error)) from error
+        raise BackboneUnfit(backbone, offers.last_line(error)) from error
     if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):
         found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         wanted = f"a tensor of (2, {classes}): one output for each class"
         raise BackboneUnfit(backbone, f"of two pictures it makes {found}, not {wanted}")
-    return network.train()
+    network.train()
+    return hashlib.sha256(outputs.float().cpu().numpy().tobytes()).hexdigest()
 
 
 def _check_stages(
@@ -249,14 +168,3 @@ def _check_stages(
             where = " and ".join(holders) or "no stage"
             reason = f"`stages` must hold all but the head once: {parameter} is in {where}"
             raise BackboneUnfit(backbone, reason)
-
-
-def _last_line(error: BaseException, path: Path | None = None) -> str:
-    """An exception in one line, with the line of the file that it came from."""
-    told = traceback.format_exception_only(error)[-1].strip()
-    lines = [
-        frame.lineno
-        for frame in traceback.extract_tb(error.__traceback__)
-        if path is not None and Path(frame.filename) == path
-    ]
-    return f"line {lines[-1]}: {told}" if lines else told
