@@ -31,7 +31,8 @@ class Teacher:
     """An exported model of the same classes as the task; its network is loaded when it is asked.
 
     Attributes:
-        sha256: Of its file.
+        path: Of its file.
+        sha256: Of that.
     """
 
     def __init__(
@@ -54,7 +55,7 @@ class Teacher:
         theirs = export.read_card(path).classes
         if set(theirs) != set(classes):
             raise TeacherUnfit(path, theirs, classes)
-        self._path = path
+        self.path = path
         self._own = own
         self._order = [theirs.index(name) for name in classes]
         try:
@@ -70,7 +71,7 @@ class Teacher:
 
         It takes the pictures as the student's task has them, scaled to the side that it was trained on.
         """
-        predictor = export.load_exported(self._path, own=self._own)
+        predictor = export.load_exported(self.path, own=self._own)
         model = predictor.model.to(split.device)
         # Pictures of a side that the network takes stay so: it then enlarges those that are too small.
         model.only_side = model.only_side or max(model.least_side, predictor.card.image_size)
