@@ -12,6 +12,7 @@ from tests.support.workers import a_worker
 from trimtab.client import Client
 
 REAL = "worker.runner"
+GOOD = {"learning_rate": {"kind": "float", "low": 0.005, "high": 0.02}}
 
 
 @pytest.fixture
@@ -99,7 +100,7 @@ def test_a_study_that_has_no_model_cannot_teach(service: Running) -> None:
 def test_a_study_learns_from_the_model_of_another(
     service: Running, client: Client, tmp_path: Path
 ) -> None:
-    teacher = done(service, client, tmp_path, REAL, fixed={"epochs": 4})
+    teacher = done(service, client, tmp_path, REAL, space=GOOD, fixed={"epochs": 4})
     student = done(
         service,
         client,
@@ -107,6 +108,7 @@ def test_a_study_learns_from_the_model_of_another(
         REAL,
         model={"backbone": "glyphnet", "weights": "none"},
         teacher={"kind": "study", "name": teacher},
+        space=GOOD,
         fixed={"epochs": 2, "distillation_weight": 1.0},
     )
     (trial,) = client.trials(student).trials
