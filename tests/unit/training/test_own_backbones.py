@@ -225,19 +225,7 @@ def test_a_file_that_somebody_else_wrote_is_usable_as_it_is_and_by_a_few_lines(
 ) -> None:
     theirs = lab.FOLDER / "user_backbones.py"
     assert "CifarResNet" in OwnBackbones.gather([theirs]).offers
-    own = written(
-        tmp_path,
-        f"""
-import json, sys
-sys.path.append({str(lab.FOLDER)!r})
-from user_backbones import McuNet
-with open({str(lab.FOLDER / "mbv2-w0.35_imagenet.json")!r}) as file:
-    spec = json.load(file)
-half = (0.5, 0.5, 0.5)
-BACKBONES = {{"mbv2": {{"build": lambda classes: McuNet(spec, classes, bn=True),
-                      "mean": half, "std": half, "image_size": 128}}}}
-""",
-    )
+    own = OwnBackbones.gather([lab.register_mobilenet(tmp_path)])
     spec = Model(backbone="user:mbv2", weights=str(lab.FOLDER / "mbv2-w0.35_imagenet_bn.pt"))
     model = backbones.build(spec, classes=("ants", "bees"), seed=0, own=own)
     assert model.head_name == "linear"
