@@ -208,6 +208,22 @@ def test_a_network_of_one_size_gets_all_pictures_in_it(tmp_path: Path) -> None:
     assert model(torch.zeros(3, 9, 9, 3, dtype=torch.uint8)).shape == (3, 2)
 
 
+def test_a_change_of_its_code_is_seen(tmp_path: Path) -> None:
+    """Features of frozen stages are kept from trial to trial: they must not outlive the code."""
+    spec = Model(backbone="user:net", weights="none")
+    codes = [
+        backbones.build(
+            spec, classes=("a", "b"), seed=0, own=with_body(tmp_path, f"return {network}")
+        ).code
+        for network in (
+            "nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(48, 2))",
+            "nn.Sequential(nn.ReLU(), nn.Flatten(), nn.Linear(48, 2))",
+            "nn.Sequential(nn.GELU(), nn.Flatten(), nn.Linear(48, 2))",
+        )
+    ]
+    assert codes[0] == codes[1] != codes[2]
+
+
 def test_it_is_built_frozen_and_trained_like_any_other(tmp_path: Path) -> None:
     own = written(tmp_path, TABLE)
     data = tiny_data(side=12)

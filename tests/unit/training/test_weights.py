@@ -166,6 +166,15 @@ def test_weights_of_the_network_that_ones_own_holds_are_found_a_place() -> None:
     assert same_tensors(own["trunk"].state_dict(), theirs.state_dict())
 
 
+def test_a_prefix_of_a_few_names_is_part_of_them() -> None:
+    """Of one tensor that would match by chance, and many that would not."""
+    theirs = {"deep.0.weight": torch.zeros(4, 3)} | {
+        f"other.{each}": torch.zeros(1) for each in "abc"
+    }
+    file = weights.named_for(_network(), WeightsFile(theirs))
+    assert list(file.tensors) == list(theirs)
+
+
 def test_names_that_are_the_networks_own_are_left_alone() -> None:
     own = nn.ModuleDict({"model": _network()})
     state = own.state_dict()
