@@ -142,7 +142,9 @@ def lessons_of(
         answers = make()
     else:
         facts = {"answers": _FORMAT, "teacher": teacher.sha256, "data": data.key}
-        answers = cache.get(json.dumps(facts | features.machine(device, recipe.precision)), make)
+        answers = cache.get(
+            json.dumps(facts | features.machine(device, recipe.precision)), make
+        )
     return Lessons(
         answers=PlacedSplit(data.train, device, answers),
         temperature=recipe.distillation_temperature,

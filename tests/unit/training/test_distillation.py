@@ -81,7 +81,7 @@ def test_a_student_that_hears_its_teacher_alone_comes_to_answer_like_it(
     recipe = SHORT.model_copy(update={"epochs": 60, "distillation_weight": 1.0})
     model, _ = student(recipe, teacher)
     pictures = PlacedSplit(DATA.train, CPU)
-    theirs = torch.softmax(teacher.answers(pictures, lambda: None), dim=1)
+    theirs = torch.softmax(teacher.answers(pictures, "auto", lambda: None), dim=1)
     ours = torch.softmax(model.eval()(torch.from_numpy(DATA.train.images)), dim=1)
     assert (ours - theirs).abs().mean() < 0.05
 
@@ -102,7 +102,7 @@ def test_a_teacher_makes_up_for_labels_that_are_few_or_wrong(teacher: Teacher) -
 def test_answers_are_in_the_students_order_of_classes(tmp_path: Path) -> None:
     path = exported(tmp_path, classes=("c", "a", "b"))
     pictures = PlacedSplit(DATA.train, CPU)
-    answers = Teacher(path, ("a", "b", "c")).answers(pictures, lambda: None)
+    answers = Teacher(path, ("a", "b", "c")).answers(pictures, "auto", lambda: None)
     with torch.no_grad(), autocast(CPU):
         theirs = load_exported(path).model(torch.from_numpy(DATA.train.images))
     assert torch.allclose(answers, theirs[:, [1, 2, 0]].float(), atol=1e-5)
@@ -110,7 +110,7 @@ def test_answers_are_in_the_students_order_of_classes(tmp_path: Path) -> None:
 
 def test_a_teacher_sees_the_students_pictures_in_its_own_size(teacher: Teacher) -> None:
     large = tiny_data(side=16)
-    answers = teacher.answers(PlacedSplit(large.train, CPU), lambda: None)
+    answers = teacher.answers(PlacedSplit(large.train, CPU), "auto", lambda: None)
     model = load_exported(teacher.path).model
     small = functional.interpolate(
         model.normalised(torch.from_numpy(large.train.images)),
