@@ -58,14 +58,26 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--cache-dir", metavar="DIR", type=Path, help="default: ~/.cache/trimtab"
     )
+    _add_backbones(start)
     start.add_argument(
         "--exit-when-idle", metavar="S", type=float, help="leave after S seconds without work"
     )
     start.add_argument("--lifeline", metavar="FD", type=int, help=argparse.SUPPRESS)
 
 
+def _add_backbones(verb: argparse.ArgumentParser) -> None:
+    verb.add_argument(
+        "--backbones",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        help="a Python file of own backbones; may be given more than once; default: TRIMTAB_BACKBONES",
+    )
+
+
 def _add_predict(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("--model", metavar="FILE", type=Path, required=True)
+    _add_backbones(predict)
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.add_argument("images", metavar="IMAGE", type=Path, nargs="*")
     predict.add_argument("--builtin", choices=["digits"], help="a picture of this data set")
@@ -89,6 +101,7 @@ def _start(arguments: argparse.Namespace) -> int:
             label=arguments.label,
             device=arguments.device,
             cache_dir=arguments.cache_dir,
+            backbones=arguments.backbones,
             exit_when_idle_s=arguments.exit_when_idle,
         )
     except ValidationError as error:
@@ -112,6 +125,7 @@ def _plan(settings: Settings) -> Plan:
     runner = (
         *("--device", settings.device, "--cache-dir", str(settings.cache_dir)),
         *("--feature-cache-bytes", str(settings.feature_cache_bytes)),
+        *(f"--backbones={file}" for file in settings.backbones),
     )
     return Plan(
         server=settings.server.rstrip("/"),
@@ -169,7 +183,10 @@ def _by_hand(arguments: argparse.Namespace) -> int:
                 if arguments.builtin
                 else verbs.files(arguments.images)
             )
-            for line in verbs.predict(arguments.model, pictures, as_json=arguments.json):
+            files = worker_settings.load(backbones=arguments.backbones).backbones
+            for line in verbs.predict(
+                arguments.model, pictures, as_json=arguments.json, backbones=files
+            ):
                 sys.stdout.write(f"{line}\n")
     except verbs.MISTAKES as error:
         _complain(str(error))

@@ -214,13 +214,16 @@ class Agent:
 
     def _attempt(self, lease: Lease, runner: RunnerProcess, keeper: LeaseKeeper) -> Attempt:
         root = self._plan.cache_dir / "checkpoints"
-        checkpoints.sweep(root, older_than=time.time() - KEEP_COPIES_S)
+        teachers = self._plan.cache_dir / "teachers"
+        for kept in (root, teachers):
+            checkpoints.sweep(kept, older_than=time.time() - KEEP_COPIES_S)
         return Attempt(
             lease,
             client=self._client,
             runner=runner,
             inbox=self._inbox,
             folder=checkpoints.folder_of(root, lease),
+            teachers=teachers,
             limits=self._plan.limits,
             memory=self._memory,
             renewed=keeper.renewed,

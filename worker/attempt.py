@@ -17,7 +17,7 @@ from trimtab.contract.leases import (
     Report,
     Verdict,
 )
-from worker import checkpoints, reporter, resuming, uploads
+from worker import checkpoints, reporter, resuming, teachers, uploads
 from worker.inbox import Died, Drain, Event, Inbox, Lost, Said, Told
 from worker.lease_keeper import LOST
 from worker.memory import Memory
@@ -41,7 +41,7 @@ log = logging.getLogger(__name__)
 SEVERITY: tuple[Verdict, ...] = ("continue", "stop", "pause", "cancel")
 
 
-class Verbs(reporter.Verbs, resuming.Verbs, uploads.Verbs, Protocol):
+class Verbs(reporter.Verbs, resuming.Verbs, teachers.Verbs, uploads.Verbs, Protocol):
     """What an attempt needs of the client."""
 
 
@@ -71,6 +71,7 @@ class Attempt:
         runner: the warm runner.
         inbox: where runner, keeper and signals are heard.
         folder: this attempt's checkpoints.
+        teachers: where this machine keeps the models that teach.
         limits: how patient to be.
         memory: what is known of the devices' memory.
         renewed: is called with the ttl when a report has renewed the lease.
@@ -85,6 +86,7 @@ class Attempt:
         runner: Runner,
         inbox: Inbox,
         folder: Path,
+        teachers: Path,
         limits: Limits,
         memory: Memory,
         renewed: Callable[[float], None],
@@ -95,6 +97,7 @@ class Attempt:
         self._runner = runner
         self._inbox = inbox
         self._folder = folder
+        self._teachers = teachers
         self._limits = limits
         self._memory = memory
         self._clock = clock
@@ -120,12 +123,9 @@ class Attempt:
 
     def run(self) -> Delivery | None:
         """Train, or evaluate, until it ends, is put aside, is lost or dies."""
-        resume = resuming.fetch(self.lease, self._folder, self._client, self._rest)
+        order = self._prepare()
         if self._ending is None:
-            known = self._memory.of(self.lease.model.backbone)
-            self._runner.send(
-                RunTrial(lease=self.lease, folder=self._folder, resume=resume, memory=known)
-            )
+            self._runner.send(order)
             self._patience.begin()
         while self._ending is None:
             self._wait_for_runner()
@@ -135,6 +135,26 @@ class Attempt:
             checkpoints.discard_attempt(self._folder)
             return None
         return self._last_words(self._ending)
+
+    def _prepare(self) -> RunTrial:
+        """Bring here what the runner needs; where that cannot be had, the attempt ends."""
+        resume = resuming.fetch(self.lease, self._folder, self._client, self._rest)
+        teacher = None
+        if self._ending is None:
+            try:
+                teacher = teachers.fetch(
+                    self.lease.teacher, self._teachers, self._client, self._rest
+                )
+            except teachers.TeacherUnavailable as error:
+                message = str(error)
+                self._ending = Failed(error="data_missing", message=message, retryable=True)
+        return RunTrial(
+            lease=self.lease,
+            folder=self._folder,
+            resume=resume,
+            teacher=teacher,
+            memory=self._memory.of(self.lease.model.backbone),
+        )
 
     def _wait_for_runner(self) -> None:
         seconds, began = self._patience.seconds_left(), self._clock()

@@ -31,7 +31,7 @@ _PART = f"state{durable.PART}"
 def folder_of(root: Path, lease: Lease) -> Path:
     """Return where the states of this attempt belong; those of earlier attempts lie beside it."""
     told = lease.model_dump_json(
-        include={"kind", "study", "trial_number", "seed", "task", "model", "recipe"}
+        include={"kind", "study", "trial_number", "seed", "task", "model", "teacher", "recipe"}
     )
     trial = hashlib.sha256(told.encode()).hexdigest()[:32]
     return root / trial / f"{lease.fence:06d}"

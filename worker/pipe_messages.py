@@ -45,6 +45,8 @@ class RunTrial(Message):
     resume: tuple[SavedState, ...] = ()
     memory: tuple[MemoryFinding, ...] = ()
     """What is known of the backbone's need of memory."""
+    teacher: Path | None = None
+    """The model file whose answers are learned beside the labels."""
 
 
 class Steer(Message):

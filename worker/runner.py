@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -28,10 +28,12 @@ from worker.pipe_messages import (
 from worker.saver import Saver
 from worker.signs_of_life import Cancelled, SignsOfLife
 from worker.training import backbones
-from worker.training.errors import CheckpointError
+from worker.training.distillation import Teacher
+from worker.training.errors import BackbonesUnreadable, CheckpointError
 from worker.training.feature_cache import LIMIT_BYTES, FeatureCache
 from worker.training.final import final_evaluation
 from worker.training.fit import EpochResult, fit
+from worker.training.own_backbones import OwnBackbones
 from worker.training.shelf import Shelf
 from worker.training.state import FitState
 
@@ -46,7 +48,8 @@ class Bench:
     device: torch.device
     cache_dir: Path
     features: FeatureCache
-    shelf: Shelf = field(default_factory=Shelf)
+    own: OwnBackbones
+    shelf: Shelf
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -63,13 +66,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     line = AgentLine(arguments.orders, arguments.news)
     try:
         device = torch.device(devices.choose(arguments.device, torch.cuda.device_count()))
-    except devices.NoSuchDevice as error:
+        own = OwnBackbones.gather(arguments.backbones)
+    except (devices.NoSuchDevice, BackbonesUnreadable) as error:
         line.say(Refused(message=str(error)))
         return
     features = FeatureCache(
         arguments.cache_dir / "features", limit_bytes=arguments.feature_cache_bytes
     )
-    bench = Bench(line, device, arguments.cache_dir / "data", features)
+    bench = Bench(line, device, arguments.cache_dir / "data", features, own, Shelf(own))
     line.say(_introduction(device))
     for count, order in enumerate(line.trials(), 1):
         line.say(run(bench, order))
@@ -85,6 +89,7 @@ def _parser() -> argparse.ArgumentParser:
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--cache-dir", type=Path, required=True)
+    parser.add_argument("--backbones", type=Path, action="append", default=[])
     parser.add_argument("--feature-cache-bytes", type=int, default=LIMIT_BYTES)
     return parser
 
@@ -169,10 +174,13 @@ def _begin(
 ) -> tuple[Iterator[EpochResult], float, MemoryWatch]:
     """Load data and model, and carry on from the first state that fits; with the best value so far."""
     lease = order.lease
-    size = backbones.image_size(lease.model, lease.recipe)
+    size = backbones.image_size(lease.model, lease.recipe, bench.own)
     seen = data.load(lease.task, cache_dir=bench.cache_dir, image_size=size)
 
     watch = MemoryWatch(lease, seen, bench.device, order.memory)
+    teacher = None
+    if order.teacher is not None:
+        teacher = Teacher(order.teacher, seen.classes, bench.own)
 
     def begin(state: FitState | None) -> Iterator[EpochResult]:
         return fit(
@@ -189,6 +197,7 @@ def _begin(
             resume=state,
             features_cache=bench.features,
             micro_batch_size=watch.first_portion,
+            teacher=teacher,
             each_batch=signs.batch,
         )
 
@@ -220,6 +229,7 @@ def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcom
             lease.recipe,
             state,
             cache_dir=bench.cache_dir,
+            own=bench.own,
             device=bench.device,
             export_to=path,
         )

@@ -1,12 +1,20 @@
 """What a worker is told by its environment and command line."""
 
+import os
 import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, AliasChoices, Field, SecretStr, TypeAdapter
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    AliasChoices,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    TypeAdapter,
+)
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from trimtab.contract.message import Name
 from worker import devices
@@ -18,6 +26,10 @@ def _known_device(device: str) -> str:
     return device
 
 
+def _files(listed: object) -> object:
+    return listed.split(os.pathsep) if isinstance(listed, str) else listed
+
+
 def default_label(hostname: str) -> str:
     """Make a label of a host's name: only small letters, digits, `.`, `_` and `-`, at most 63."""
     label = re.sub(r"[^a-z0-9._-]+", "-", hostname.lower())[:63].strip("._-")
@@ -25,7 +37,7 @@ def default_label(hostname: str) -> str:
 
 
 class Settings(BaseSettings):
-    """Read from TRIMTAB_SERVER, TRIMTAB_TOKEN and TRIMTAB_WORKER_*; the command line goes before."""
+    """Read from TRIMTAB_SERVER, TRIMTAB_TOKEN, TRIMTAB_BACKBONES and TRIMTAB_WORKER_*; the command line goes before."""
 
     model_config = SettingsConfigDict(
         env_prefix="TRIMTAB_WORKER_", frozen=True, extra="ignore", env_ignore_empty=True
@@ -44,6 +56,10 @@ class Settings(BaseSettings):
     """Decoded data sets, checkpoints and undelivered outcomes; workers of one machine share it."""
     feature_cache_bytes: Annotated[int, Field(ge=0)] = 8 * 2**30
     """Of disk for what frozen stages make of data sets; what is larger is computed at every step instead."""
+    backbones: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_files)] = Field(
+        default=(), validation_alias=AliasChoices("backbones", "TRIMTAB_BACKBONES")
+    )
+    """Python files of own backbones; in the environment with `:` between them, as in PATH."""
     exit_when_idle_s: Annotated[float, Field(ge=0)] | None = None
     stall_s: Annotated[float, Field(gt=0)] = 300.0
     grace_s: Annotated[float, Field(gt=0)] = 20.0

@@ -13,6 +13,7 @@ from worker.pretrain import pretrain_glyphs
 from worker.training.errors import TrainingError
 from worker.training.export import Prediction, load_exported
 from worker.training.fit import EpochResult
+from worker.training.own_backbones import OwnBackbones
 
 MISTAKES = (TrainingError, DataError, IndexError, OSError)
 """What a person can mend; each says what is wrong."""
@@ -45,14 +46,21 @@ def digit(index: int) -> list[Picture]:
     return [Picture(f"digits {index}", digits.read(sample), digits.classes[sample.label])]
 
 
-def predict(model: Path, pictures: Sequence[Picture], *, as_json: bool) -> Generator[str]:
-    """Classify pictures; yields a line for each.
+def predict(
+    model: Path,
+    pictures: Sequence[Picture],
+    *,
+    as_json: bool,
+    backbones: Sequence[Path] = (),
+) -> Generator[str]:
+    """Classify pictures; yields a line for each. `backbones` are files of own ones, if the model's is one of them.
 
     Raises:
         TrainingError: the model cannot be used.
         DataError: some pictures cannot be read.
     """
-    predictions = load_exported(model).predict([picture.content for picture in pictures])
+    predictor = load_exported(model, own=OwnBackbones.gather(backbones))
+    predictions = predictor.predict([picture.content for picture in pictures])
     for picture, prediction in zip(pictures, predictions, strict=True):
         told = _told(picture, prediction)
         yield json.dumps(told) if as_json else _in_words(told)

@@ -32,6 +32,13 @@ def missing(connection: Connection, sha256s: list[str]) -> list[str]:
     return sorted(set(sha256s) - set(known))
 
 
+def size(connection: Connection, sha256: str) -> int:
+    """How many bytes a recorded artifact has."""
+    return connection.execute(
+        text("SELECT bytes FROM trimtab.artifacts WHERE sha256 = :sha256"), {"sha256": sha256}
+    ).scalar_one()
+
+
 @dataclass(frozen=True, slots=True)
 class Folder:
     """Where the bytes are; a name appears only when its bytes are whole and on disk."""

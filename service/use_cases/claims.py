@@ -164,6 +164,7 @@ def _lease(row: leases.LeaseRow, document: StudyDocument) -> Lease:
         seed=_seed(document, row.number),
         task=document.task,
         model=document.model,
+        teacher=document.teacher,
         hyperparameters=row.hyperparameters,
         recipe=document.recipe(row.hyperparameters),
         resume=None if row.checkpoint is None else Checkpoint.model_validate(row.checkpoint),

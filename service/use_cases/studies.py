@@ -7,6 +7,7 @@ from sqlalchemy import Connection
 from service.domain import budget
 from service.domain.lifecycle import STUDY_STEPS
 from service.storage import idempotency, studies, trials
+from service.use_cases import teachers
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract.events import EventKind
@@ -39,6 +40,7 @@ def create(context: Context, document: StudyDocument, idempotency_key: str | Non
     Raises:
         StudyExists: the name is taken.
         IdempotencyKeyReused: the key came before with another document.
+        StudyNotFound, TeacherNotReady: the study that is to teach has no model.
     """
     digest = hashlib.sha256(document.model_dump_json().encode()).hexdigest()
     return again(lambda: _create(context, document, idempotency_key, digest))
@@ -55,6 +57,7 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
             return Study.model_validate(kept.body)
         if is_taken:
             raise StudyExists(f"A study named {document.name!r} exists.")
+        document = teachers.settled(connection, document)
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:

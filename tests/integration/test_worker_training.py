@@ -208,6 +208,50 @@ def test_a_trial_put_aside_ends_with_the_weights_of_the_uninterrupted_one(
     assert best_of(service, second).sha256 == best_of(service, whole).sha256
 
 
+OWN = """
+from torch import nn
+
+def net(classes: int) -> nn.Module:
+    blocks = [nn.Conv2d(3, 8, 3), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 36, classes)]
+    return nn.Sequential(*blocks)
+
+BACKBONES = {"net": {"build": net, "image_size": 8}}
+"""
+
+
+def test_a_person_trains_and_uses_their_own_backbone(
+    own_service: ScriptedService, tmp_path: Path
+) -> None:
+    mine = tmp_path / "mine" / "worker.py"
+    mine.parent.mkdir()
+    mine.write_text(OWN)
+    model = {"backbone": "user:net", "weights": "none"}
+    trial = a_lease(model=model, epochs=2)
+    with a_worker(own_service.address, tmp_path, "--backbones", str(mine), runner=RUNNER):
+        assert settle(own_service, trial)["kind"] == "completed"
+        final = a_lease(kind="final", model=model, epochs=2, resume=best_of(own_service, trial))
+        sha256 = settle(own_service, final)["model_sha256"]
+        unknown = settle(own_service, a_lease(model=model | {"backbone": "user:nett"}))
+    assert (unknown["error"], unknown["retryable"]) == ("data_missing", True)
+    assert "registered: net" in unknown["message"]
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(own_service.artifacts[sha256])
+    told = predict("--model", str(path), "--backbones", str(mine), "--builtin", "digits")
+    assert "probability" in told
+
+
+def test_a_worker_whose_backbones_cannot_be_read_says_so_and_leaves(
+    own_service: ScriptedService, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("import nowhere_at_all\n")
+    env = {"TRIMTAB_BACKBONES": str(mine)}
+    with a_worker(own_service.address, tmp_path, runner=RUNNER, env=env) as worker:
+        assert worker.wait() == FAILED
+    complaint = capfd.readouterr().err
+    assert f"{mine}: no backbones can be read from it (line 1: ModuleNotFoundError" in complaint
+
+
 def test_a_disk_that_takes_no_checkpoint_does_not_cost_the_trial(
     own_service: ScriptedService, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,6 +11,13 @@ import typer
 from trimtab.cli import terminal
 from trimtab.client.client import DEFAULT_SERVER
 
+Backbones = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="A Python file of own backbones; may be given more than once.", show_default=False
+    ),
+]
+
 worker = typer.Typer(no_args_is_help=True, help="Lend this machine's devices to a service.")
 
 
@@ -55,6 +62,7 @@ def start(
         Path | None,
         typer.Option(help="Decoded data sets and checkpoints.", show_default=False),
     ] = None,
+    backbones: Backbones = None,
     exit_when_idle: Annotated[
         float | None,
         typer.Option(help="Leave after so many seconds without work.", show_default=False),
@@ -65,6 +73,7 @@ def start(
     address = here.server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
     argv = ["start", "--server", address, *_given("--device", device)]
     argv += _given("--label", label) + _given("--cache-dir", cache_dir)
+    argv += _each("--backbones", backbones)
     _become(here, "worker", argv + _given("--exit-when-idle", exit_when_idle))
 
 
@@ -79,12 +88,14 @@ def predict(
         typer.Option(help="Classify an image of this data set instead.", show_default=False),
     ] = None,
     index: Annotated[int, typer.Option(min=0, help="Which image of it.")] = 0,
+    backbones: Backbones = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Classify pictures with a model that a study exported."""
     if bool(images) == bool(builtin):
         raise typer.BadParameter("give either pictures or --builtin", param_hint="IMAGES")
     argv = ["predict", "--model", str(model), *(["--json"] if json else [])]
+    argv += _each("--backbones", backbones)
     if builtin:
         argv += ["--builtin", builtin, "--index", str(index)]
     pictures = ["--", *map(str, images)] if images else []
@@ -131,3 +142,7 @@ def _become(here: terminal.Terminal, module: str, argv: Sequence[str]) -> NoRetu
 
 def _given(option: str, value: object) -> list[str]:
     return [] if value is None else [option, str(value)]
+
+
+def _each(option: str, values: Sequence[object] | None) -> list[str]:
+    return [word for value in values or () for word in (option, str(value))]

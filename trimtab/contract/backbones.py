@@ -1,7 +1,22 @@
 """The backbones by name, as data: a typing error is refused with the nearest name before any worker sees it."""
 
+import re
+
 GLYPHNET = "glyphnet"
 """The project's own small ResNet, pretrained on rendered glyphs; its weights are part of the package."""
+
+CIFAR_RESNETS = (
+    "cifar_resnet20",
+    "cifar_resnet32",
+    "cifar_resnet44",
+    "cifar_resnet56",
+    "cifar_resnet110",
+)
+"""The networks for 32 x 32 pixels of He et al. (2016), https://arxiv.org/abs/1512.03385, section 4.2."""
+
+OWN_PREFIX = "user:"
+"""Before the name of a backbone that the workers' owner has registered on them."""
+OWN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 TORCHVISION_BACKBONES = (
     "alexnet",

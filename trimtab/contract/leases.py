@@ -14,6 +14,7 @@ from trimtab.contract.message import Int, Message, Number, Sha256, Text
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.tasks import Model, Task
+from trimtab.contract.teachers import Teacher
 from trimtab.contract.text import storable
 from trimtab.contract.trials import FailureKind, TrialState
 
@@ -63,6 +64,7 @@ class Lease(Message):
     seed: int
     task: Task
     model: Model
+    teacher: Teacher | None = None
     hyperparameters: Mapping[str, Scalar]
     recipe: Recipe
     resume: Checkpoint | None = None

@@ -9,7 +9,7 @@ answers with `application/problem+json` (RFC 9457) and the client raises the sam
     ├── Forbidden: WorkerQuarantined
     ├── NotFound: StudyNotFound, TrialNotFound, WorkerNotFound, LeaseNotFound, ArtifactNotFound, NoCompletedTrial, NoModel
     ├── MethodNotAllowed
-    ├── Conflict: StudyExists, StudyNotActive, StudyNotIdle, LeaseLost, StepConflict, ResultConflict, WorkerBusy,
+    ├── Conflict: StudyExists, StudyNotActive, StudyNotIdle, TeacherNotReady, LeaseLost, StepConflict, ResultConflict, WorkerBusy,
     │             CheckpointGoesBack
     ├── Gone: StudyDeleted
     ├── PayloadTooLarge, TooManyPoints, UnsupportedMediaType
@@ -158,6 +158,10 @@ class StudyNotIdle(Conflict):
     """The study still has running trials: cancel it and let them end before it is deleted."""
 
 
+class TeacherNotReady(Conflict):
+    """The study that is to teach has no model yet, or another one than was asked for."""
+
+
 class LeaseLost(Conflict):
     """The lease has expired, was settled, or has passed to a later attempt."""
 
@@ -265,6 +269,7 @@ TABLE: Mapping[type[Problem], Row] = {
     StudyExists: Row("study-exists", "Study exists", 409),
     StudyNotActive: Row("study-not-active", "Study not active", 409),
     StudyNotIdle: Row("study-not-idle", "Study not idle", 409),
+    TeacherNotReady: Row("teacher-not-ready", "Teacher not ready", 409),
     LeaseLost: Row("lease-lost", "Lease lost", 409),
     StepConflict: Row("step-conflict", "Step conflict", 409),
     ResultConflict: Row("result-conflict", "Result conflict", 409),

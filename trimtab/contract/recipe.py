@@ -163,6 +163,19 @@ class Recipe(Message):
         description="Images computed at once where a batch does not fit into memory: its gradients are accumulated; "
         "null: the whole batch, and less by itself when the device runs out of memory.",
     )
+    distillation_temperature: Number = Field(
+        default=2.0,
+        gt=0,
+        le=100,
+        description="By which the teacher's and the student's logits are divided before they are compared; "
+        "without a teacher nothing reads it.",
+    )
+    distillation_weight: Number = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="Share of the teacher in the loss, the labels having the rest; without a teacher nothing reads it.",
+    )
     image_size: Annotated[Int, Field(ge=8, le=1024)] | None = Field(
         default=None,
         description="Side in pixels of the square images; null: what the backbone's published weights were made "

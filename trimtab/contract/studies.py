@@ -13,6 +13,7 @@ from trimtab.contract.message import Int, Message, Name, Number, Sha256
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, Space
 from trimtab.contract.tasks import Model, Task
+from trimtab.contract.teachers import Teacher
 
 StudyState = Literal[
     "active", "paused", "stopping", "finalising", "done", "cancelled", "deleting"
@@ -47,6 +48,8 @@ class StudyDocument(Message):
     name: Name
     task: Task
     model: Model
+    teacher: Teacher | None = None
+    """Whose answers the trials learn beside the labels (knowledge distillation)."""
     space: Space
     fixed: Mapping[str, Scalar] = Field(default_factory=dict[str, Scalar])
     search: Search = Search()

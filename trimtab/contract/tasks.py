@@ -5,7 +5,13 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from trimtab.contract.backbones import GLYPHNET, TORCHVISION_BACKBONES
+from trimtab.contract.backbones import (
+    CIFAR_RESNETS,
+    GLYPHNET,
+    OWN_NAME,
+    OWN_PREFIX,
+    TORCHVISION_BACKBONES,
+)
 from trimtab.contract.message import Message, Number, Text
 from trimtab.contract.metrics import METRICS, Direction, TaskKind
 
@@ -87,11 +93,21 @@ class Task(Message):
 
 
 def _known_backbone(name: str) -> str:
-    known = (GLYPHNET, *TORCHVISION_BACKBONES)
+    known = (GLYPHNET, *CIFAR_RESNETS, *TORCHVISION_BACKBONES)
     if name in known:
         return name
+    if name.startswith(OWN_PREFIX):
+        return _own_backbone(name)
     nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
     raise ValueError(f"there is no backbone of this name; the nearest is {nearest!r}")
+
+
+def _own_backbone(name: str) -> str:
+    if OWN_NAME.fullmatch(name.removeprefix(OWN_PREFIX)):
+        return name
+    raise ValueError(
+        f"{OWN_PREFIX} goes before a name of up to 64 letters, digits, '_', '.' and '-'"
+    )
 
 
 def _known_weights(weights: str) -> str:
@@ -106,9 +122,19 @@ class Model(Message):
     """The pretrained model that a study begins with."""
 
     backbone: Annotated[Text, Field(max_length=100), AfterValidator(_known_backbone)] = Field(
-        description="glyphnet, or a classification model of torchvision by its name."
+        description="glyphnet, a classification model of torchvision or a CIFAR ResNet by its name, "
+        "or user:NAME, which the workers' owner has registered on them."
     )
     weights: Annotated[Text, Field(max_length=4096), AfterValidator(_known_weights)] = Field(
         default="default",
         description="default: the backbone's published weights; none: random ones; else a file the workers can read.",
     )
+
+    @model_validator(mode="after")
+    def _has_published_weights(self) -> Self:
+        if self.weights == "default" and self.backbone.startswith(OWN_PREFIX):
+            raise ValueError(
+                "a backbone of your own has no published weights: set `weights` to a path, "
+                "or to none for those that its function makes"
+            )
+        return self

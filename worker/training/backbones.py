@@ -1,8 +1,8 @@
 """Pretrained networks with a new head, and what training must know about each."""
 
 import json
+import logging
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -10,48 +10,25 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trimtab.contract.backbones import GLYPHNET
+from trimtab.contract.backbones import CIFAR_RESNETS, GLYPHNET, OWN_PREFIX
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import glyphnet, small_maps, weights
+from worker.training import cifar_resnets, glyphnet, small_maps, weights
+from worker.training.architecture import Architecture
 from worker.training.card import CARD_KEY
+from worker.training.own_backbones import OwnBackbones
 from worker.training.seeding import derive, seeded
 from worker.training.weights import WeightsFile, WeightsReport
 
 if TYPE_CHECKING:
     from worker.training.prefix import Halves
 
+log = logging.getLogger(__name__)
+
 GLYPHNET_WEIGHTS = Path(__file__).parent.parent / "weights" / "glyphnet.safetensors"
 
 _LUMA = (0.299, 0.587, 0.114)
 """Grey of red, green and blue (ITU-R BT.601), as Pillow converts."""
-
-
-@dataclass(frozen=True, slots=True)
-class Architecture:
-    """A network with a head of any kind, and the facts about it that its code does not tell.
-
-    Attributes:
-        network: Takes float images `(N, channels, H, W)`.
-        head: Name of its last layer, a linear or a 1 x 1 convolution.
-        stages: From the input on, the names of modules or parameters that freeze together.
-        mean: Of the pictures it was trained on, a channel each, in [0, 1].
-        std: The same for the standard deviation.
-        least_side: Smaller pictures are enlarged to it.
-        only_side: Where set, all pictures are scaled to it.
-        weights_url: Where its published weights are, if anywhere.
-        weights_classes: The classes of the published head.
-    """
-
-    network: nn.Module
-    head: str
-    stages: tuple[tuple[str, ...], ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    least_side: int = 1
-    only_side: int | None = None
-    weights_url: str | None = None
-    weights_classes: tuple[str, ...] = ()
 
 
 class Backbone(nn.Module):
@@ -82,6 +59,8 @@ class Backbone(nn.Module):
         self.head_name = architecture.head
         self.least_side = architecture.least_side
         self.only_side = architecture.only_side
+        self.code = architecture.code
+        self.tried_side = architecture.tried_side
         self.report: WeightsReport | None = None
         self.own_head: dict[str, Tensor] | None = None
         self.halves: dict[int, Halves | None] = {}
@@ -142,7 +121,12 @@ class Backbone(nn.Module):
 
 
 def build(
-    model: Model, *, classes: Sequence[str], seed: int, weights_dir: Path | None = None
+    model: Model,
+    *,
+    classes: Sequence[str],
+    seed: int,
+    weights_dir: Path | None = None,
+    own: OwnBackbones | None = None,
 ) -> Backbone:
     """Make a backbone with a new head for `classes` and the weights that `model` names.
 
@@ -152,49 +136,59 @@ def build(
         seed: Of everything random in it: the head, and all of it for `weights: none`.
         weights_dir: Where published weights are kept and relative paths begin; None is torch's cache and the
             working directory.
+        own: The backbones that are registered on this worker.
 
     Raises:
         WeightsError: The weights are missing, unreachable, unreadable or another network's.
+        BackboneError: An own backbone is not registered here, or no network for the task.
     """
     # The head is drawn apart, so that a kept backbone gets the same one as a new backbone.
     with seeded(seed if model.weights == "none" else 0):
-        architecture = _architecture(model.backbone, len(classes))
+        architecture = _architecture(model.backbone, len(classes), own or OwnBackbones())
     backbone = Backbone(model.backbone, classes, architecture)
     if model.weights == "none":
         return backbone
     path = _weights_path(model, architecture, weights_dir)
-    file = weights.read(path)
-    known = architecture.weights_classes if model.weights == "default" else ()
-    backbone.own_head = _own_head(backbone, file, known or _classes_on_card(file))
+    file = weights.named_for(backbone.network, weights.read(path))
+    # Without a card, a head of as many outputs as the published one is taken to know its classes.
+    known = _classes_on_card(file) or architecture.weights_classes
+    backbone.own_head = _own_head(backbone, file, known)
     backbone.report = weights.load_into(
         backbone.network, file, source=str(path), backbone=model.backbone
     )
+    log.info("%s: %s", model.backbone, backbone.report.in_words())
     backbone.draw_head(seed)
     return backbone
 
 
-def image_size(model: Model, recipe: Recipe) -> int | None:
-    """Return the side in pixels to load a task's pictures with; None leaves it to the data."""
+def image_size(model: Model, recipe: Recipe, own: OwnBackbones | None = None) -> int | None:
+    """Return the side in pixels to load a task's pictures with; None leaves it to the data.
+
+    Raises:
+        BackboneError: As `build`.
+    """
     if recipe.image_size is not None or model.backbone == GLYPHNET:
         return recipe.image_size
-    # Imported here because torchvision costs seconds, and glyphnet does without.
+    if model.backbone.startswith(OWN_PREFIX):
+        return (own or OwnBackbones()).image_size(model.backbone)
+    if model.backbone in CIFAR_RESNETS:
+        return cifar_resnets.SIDE
+    # Imported here because torchvision costs seconds, and the others do without.
     from worker.training import zoo
 
     return zoo.default_side(model.backbone)
 
 
-def _architecture(name: str, classes: int) -> Architecture:
-    if name != GLYPHNET:
-        from worker.training import zoo  # As above.
+def _architecture(name: str, classes: int, own: OwnBackbones) -> Architecture:
+    if name == GLYPHNET:
+        return glyphnet.architecture(classes)
+    if name.startswith(OWN_PREFIX):
+        return own.architecture(name, classes)
+    if name in CIFAR_RESNETS:
+        return cifar_resnets.architecture(name, classes)
+    from worker.training import zoo  # As above.
 
-        return zoo.architecture(name, classes)
-    return Architecture(
-        network=glyphnet.GlyphNet(classes),
-        head="fc",
-        stages=(("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",)),
-        mean=glyphnet.MEAN,
-        std=glyphnet.STD,
-    )
+    return zoo.architecture(name, classes)
 
 
 def _weights_path(model: Model, architecture: Architecture, weights_dir: Path | None) -> Path:

@@ -7,6 +7,13 @@ TrainingError
 │   ├── WeightsUnavailable     published weights that can be neither found nor downloaded
 │   ├── WeightsUnreadable      a corrupt file, or one of other things than tensors
 │   └── WeightsUnfit           nothing in the file fits the backbone
+├── BackboneError
+│   ├── BackbonesUnreadable    a file of own backbones that is missing, raises or offers none
+│   ├── BackboneMissing        an own backbone that is not registered on this worker
+│   └── BackboneUnfit          what is registered is no network for the task
+├── TeacherError
+│   ├── TeacherMissing         no such file
+│   └── TeacherUnfit           a teacher of other classes
 ├── ModelUnreadable            a file that is no exported model
 └── CheckpointError
     ├── CheckpointUnreadable   a corrupt file
@@ -14,6 +21,7 @@ TrainingError
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -97,6 +105,65 @@ class WeightsUnfit(WeightsError):
     def __init__(self, source: str, backbone: str) -> None:
         super().__init__(
             f"{source}: none of its tensors has the name and shape of one of {backbone}; is it another network's?"
+        )
+
+
+class BackboneError(TrainingError):
+    """A person's own backbone cannot be had."""
+
+
+class BackbonesUnreadable(BackboneError):
+    """A file of own backbones that is missing, raises or offers none."""
+
+    def __init__(self, origin: Path | str, reason: str) -> None:
+        super().__init__(f"{origin}: no backbones can be read from it ({reason})")
+
+
+class BackboneMissing(BackboneError):
+    """An own backbone that this worker does not know."""
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(self, backbone: str, registered: Sequence[str]) -> None:
+        known = ", ".join(registered) or "none"
+        super().__init__(
+            f"{backbone} is not registered on this worker (registered: {known}); start it with --backbones FILE or "
+            "TRIMTAB_BACKBONES=FILE, a Python file that has a function of this name which takes the number of classes "
+            "and returns the network"
+        )
+
+
+class BackboneUnfit(BackboneError):
+    """What is registered under a name is no network for the task."""
+
+    def __init__(self, backbone: str, reason: str) -> None:
+        super().__init__(f"{backbone} cannot be used: {reason}")
+
+
+class TeacherError(TrainingError):
+    """There is nobody to learn from."""
+
+
+class TeacherMissing(TeacherError):
+    """There is no such model file."""
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            f"{path}: there is no such model on this worker; put it there or correct `teacher.path`"
+        )
+
+
+class TeacherUnfit(TeacherError):
+    """A teacher that tells other classes apart than the student."""
+
+    def __init__(self, path: Path, theirs: Sequence[str], ours: Sequence[str]) -> None:
+        lacks = ", ".join(sorted(set(ours) - set(theirs))[:5]) or "none"
+        more = ", ".join(sorted(set(theirs) - set(ours))[:5]) or "none"
+        super().__init__(
+            f"{path}: a teacher must know the classes of the task and no others; of the task's it lacks: {lacks}; "
+            f"of its own the task lacks: {more}"
         )
 
 

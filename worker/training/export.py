@@ -19,6 +19,7 @@ from worker.training import backbones, files
 from worker.training.backbones import Backbone
 from worker.training.card import CARD_KEY, ModelCard, Scores
 from worker.training.errors import ModelUnreadable
+from worker.training.own_backbones import OwnBackbones
 
 _BATCH_SIZE = 256
 
@@ -116,16 +117,14 @@ def export(path: Path, model: Backbone, *, card: ModelCard) -> None:
         beside.unlink(missing_ok=True)
 
 
-def load_exported(path: Path) -> Predictor:
-    """Open a model file.
+def read_card(path: Path) -> ModelCard:
+    """Read what a model file says of itself.
 
     Raises:
         ModelUnreadable: It is missing, corrupt, or was not exported by trimtab.
     """
     try:
-        weights, metadata = files.read(path)
-        card = ModelCard.model_validate_json(metadata[CARD_KEY])
-        plain = Model(backbone=card.backbone, weights="none")
+        return ModelCard.model_validate_json(files.read_metadata(path)[CARD_KEY])
     except KeyError as error:
         raise ModelUnreadable(
             path, "it has no model card; was it exported by trimtab?"
@@ -134,7 +133,24 @@ def load_exported(path: Path) -> Predictor:
         raise ModelUnreadable(path, "its card is of another release of trimtab") from error
     except (files.SafetensorError, OSError) as error:
         raise ModelUnreadable(path, str(error)) from error
-    model = backbones.build(plain, classes=card.classes, seed=0)
+
+
+def load_exported(path: Path, *, own: OwnBackbones | None = None) -> Predictor:
+    """Open a model file; `own` are the backbones that are registered here.
+
+    Raises:
+        ModelUnreadable: It is missing, corrupt, or was not exported by trimtab.
+        BackboneError: Its backbone is a person's own, and not registered here or no longer the same.
+    """
+    card = read_card(path)
+    try:
+        plain = Model(backbone=card.backbone, weights="none")
+        weights, _ = files.read(path)
+    except ValidationError as error:
+        raise ModelUnreadable(path, f"this release knows no {card.backbone}") from error
+    except (files.SafetensorError, OSError) as error:
+        raise ModelUnreadable(path, str(error)) from error
+    model = backbones.build(plain, classes=card.classes, seed=0, own=own)
     try:
         model.network.load_state_dict(weights)
     except RuntimeError as error:

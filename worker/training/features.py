@@ -97,20 +97,15 @@ def key(
         model: The network, its frozen weights and what it does to pictures first.
         data: Of a known `key`.
         recipe: How many stages no epoch trains, and the precision.
-        device: Its kind; on a CPU, the number of threads orders the sums.
+        device: Where.
         part: Name of the split.
     """
     still = adaptation.still_stages(model, recipe)
-    cpu = device.type == "cpu"
-    kind = (
-        torch.cpu.get_capabilities()["cpu_name"] if cpu else torch.cuda.get_device_name(device)
-    )
     facts: dict[str, object] = {
         "format": _FORMAT,
-        "torch": torch.__version__,
-        "device": [device.type, kind, torch.get_num_threads() if cpu else 0],
-        "precision": str(dtype_of(recipe.precision, device)),
+        **machine(device, recipe.precision),
         "backbone": model.name,
+        "code": model.code,
         "frozen_stages": still,
         "weights": digest(model, still),
         "pictures": [
@@ -123,6 +118,19 @@ def key(
         "part": part,
     }
     return json.dumps(facts)
+
+
+def machine(device: torch.device, precision: str) -> dict[str, object]:
+    """Return all that the same computation's bits depend on; on a CPU, the number of threads orders the sums."""
+    cpu = device.type == "cpu"
+    kind = (
+        torch.cpu.get_capabilities()["cpu_name"] if cpu else torch.cuda.get_device_name(device)
+    )
+    return {
+        "torch": torch.__version__,
+        "device": [device.type, kind, torch.get_num_threads() if cpu else 0],
+        "precision": str(dtype_of(precision, device)),
+    }
 
 
 def digest(model: Backbone, frozen_stages: int) -> str:

@@ -40,6 +40,13 @@ def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         return tensors, file.metadata() or {}
 
 
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a file, without its tensors; raises as `read`."""
+    open_file = cast(Callable[..., Any], safetensors.safe_open)
+    with open_file(path, framework="pt") as file:
+        return file.metadata() or {}
+
+
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Write a file and return its sha256; the same tensors and metadata give the same bytes.
 

@@ -14,6 +14,7 @@ from worker.training.backbones import Backbone
 from worker.training.evaluate import Scores, evaluate
 from worker.training.export import export, make_card
 from worker.training.fit import load_weights
+from worker.training.own_backbones import OwnBackbones
 from worker.training.placement import PlacedSplit
 from worker.training.probe import features_of, linear_probe
 from worker.training.state import FitState
@@ -49,6 +50,7 @@ def final_evaluation(
     *,
     cache_dir: Path,
     weights_dir: Path | None = None,
+    own: OwnBackbones | None = None,
     device: torch.device,
     export_to: Path | None = None,
 ) -> FinalScores:
@@ -61,18 +63,22 @@ def final_evaluation(
         state: Of the winner's best epoch.
         cache_dir: Of the data room.
         weights_dir: As for `backbones.build`.
+        own: The same.
         device: Where.
         export_to: Where to write the winner as a model file, with these scores on its card.
 
     Raises:
         DataError: The data are missing or broken.
         WeightsError: The pretrained weights cannot be had.
+        BackboneError: The backbone is not registered here.
         CheckpointIncompatible: `state` is another model's.
     """
-    size = backbones.image_size(model, recipe)
+    size = backbones.image_size(model, recipe, own)
     seen = data.load(task, cache_dir=cache_dir, image_size=size)
     winner, before = (
-        backbones.build(model, classes=seen.classes, seed=state.seed, weights_dir=weights_dir)
+        backbones.build(
+            model, classes=seen.classes, seed=state.seed, weights_dir=weights_dir, own=own
+        )
         for _ in range(2)
     )
     load_weights(winner, state, recipe)

@@ -11,9 +11,17 @@ from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
-from worker.training import adaptation, features, groups, objectives, seeding
+from worker.training import (
+    adaptation,
+    distillation,
+    features,
+    groups,
+    objectives,
+    seeding,
+)
 from worker.training.averages import Averages, estimate_statistics
 from worker.training.backbones import Backbone
+from worker.training.distillation import Teacher
 from worker.training.errors import CheckpointIncompatible, Diverged
 from worker.training.evaluate import Scores, evaluate
 from worker.training.feature_cache import FeatureCache
@@ -106,6 +114,7 @@ def fit(
     resume: FitState | None = None,
     features_cache: FeatureCache | None = None,
     micro_batch_size: int | None = None,
+    teacher: Teacher | None = None,
     each_batch: Callable[[], object] = lambda: None,
 ) -> Iterator[EpochResult]:
     """Adapt a model to a task, an epoch at each `next`, until the recipe or its early stopping ends it.
@@ -122,6 +131,7 @@ def fit(
         resume: State to carry on from, of the same model, recipe and seed.
         features_cache: Where to keep what frozen stages make of the data; None computes it for this training alone.
         micro_batch_size: More pictures at once are known not to fit into memory; the recipe may ask for fewer.
+        teacher: Whose answers are learned beside the labels.
         each_batch: Called before every batch; what it raises ends the training.
 
     Raises:
@@ -144,6 +154,9 @@ def fit(
             inputs=inputs,
             averages=Averages(model, recipe),
             portions=_portions(model, recipe, micro_batch_size),
+            lessons=distillation.lessons_of(
+                teacher, data, recipe, device, cache=features_cache, each_batch=each_batch
+            ),
             each_batch=each_batch,
         ),
         low_rank=low_rank,

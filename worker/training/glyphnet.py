@@ -5,6 +5,8 @@ from typing import cast
 from torch import Tensor, nn
 from torch.nn import functional
 
+from worker.training.architecture import Architecture
+
 WIDTHS = (32, 48, 64)
 MEAN, STD = (0.3,), (0.37,)
 """Of the rendered glyphs and of scanned digits alike, rounded."""
@@ -52,3 +54,14 @@ class GlyphNet(nn.Module):
         x = functional.relu(self.bn1(self.conv1(x)), inplace=True)
         x = self.layer3(self.layer2(self.layer1(x)))
         return cast(Tensor, self.fc(x.mean(dim=(2, 3))))
+
+
+def architecture(classes: int) -> Architecture:
+    """Build it with random weights and a head for `classes`."""
+    return Architecture(
+        network=GlyphNet(classes),
+        head="fc",
+        stages=(("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",)),
+        mean=MEAN,
+        std=STD,
+    )

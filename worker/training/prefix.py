@@ -196,7 +196,8 @@ def _halves(
 def _is_the_network(halves: Halves, backbone: Backbone) -> bool:
     """Whether both halves together give the network's own logits of two grey pictures, and the cut is a batch."""
     modes = {module: module.training for module in backbone.network.modules()}
-    pictures = torch.full((2, 8, 8, backbone.mean.shape[1]), 127, dtype=torch.uint8)
+    side, channels = backbone.tried_side, backbone.mean.shape[1]
+    pictures = torch.full((2, side, side, channels), 127, dtype=torch.uint8)
     backbone.network.eval()
     try:
         with torch.no_grad():

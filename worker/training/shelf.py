@@ -9,12 +9,15 @@ from torch import Tensor
 from trimtab.contract.tasks import Model
 from worker.training import adaptation, backbones
 from worker.training.backbones import Backbone
+from worker.training.own_backbones import OwnBackbones
 
 
 class Shelf:
     """Holds the backbone of the last trial, with a copy of its weights as they were loaded."""
 
-    def __init__(self) -> None:
+    def __init__(self, own: OwnBackbones | None = None) -> None:
+        """Begin with nothing; `own` are the backbones that are registered on this worker."""
+        self._own = own
         self._held: _Held | None = None
 
     def take(
@@ -36,19 +39,26 @@ class Shelf:
             weights_dir: As for `backbones.build`.
 
         Raises:
-            WeightsError: As `backbones.build`.
+            WeightsError, BackboneError: As `backbones.build`.
         """
         if model.weights == "none":
             self.clear()
-            return backbones.build(model, classes=classes, seed=seed, weights_dir=weights_dir)
+            return self._build(model, classes, seed, weights_dir)
         held = self._held
         wanted = (model, tuple(classes), weights_dir)
         if held is None or held.wanted != wanted or _stamp(held.path) != held.stamp:
             # First out of the way: two of the largest backbones need not fit into memory.
             self.clear()
-            built = backbones.build(model, classes=classes, seed=seed, weights_dir=weights_dir)
+            built = self._build(model, classes, seed, weights_dir)
             self._held = held = _Held(wanted, built)
         return held.reset(seed, frozen_stages)
+
+    def _build(
+        self, model: Model, classes: Sequence[str], seed: int, weights_dir: Path | None
+    ) -> Backbone:
+        return backbones.build(
+            model, classes=classes, seed=seed, weights_dir=weights_dir, own=self._own
+        )
 
     def clear(self) -> None:
         """Keep nothing: what was held may be damaged, or its memory is needed."""

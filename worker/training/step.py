@@ -11,6 +11,7 @@ from trimtab.contract.recipe import Recipe
 from worker.training import adaptation, placement, schedules
 from worker.training.averages import Averages
 from worker.training.backbones import Backbone
+from worker.training.distillation import Lessons
 from worker.training.errors import Diverged
 from worker.training.features import Inputs
 from worker.training.objectives import Objective
@@ -33,6 +34,7 @@ class Learner:
     inputs: Inputs
     averages: Averages
     portions: Portions
+    lessons: Lessons | None
     each_batch: Callable[[], object]
 
 
@@ -47,14 +49,13 @@ def train_epoch(learner: Learner, epoch: int) -> float:
     if learner.recipe.unfreeze_every:
         adaptation.freeze(learner.model, learner.recipe, epoch)
     adaptation.training_mode(learner.model, learner.recipe, epoch)
-    train = learner.inputs.train
-    batches = _batches(len(train), learner.recipe.batch_size)
+    batches = _batches(len(learner.inputs.train), learner.recipe.batch_size)
     total, seen = torch.zeros((), dtype=torch.float64, device=learner.device), 0
     for position, rows in enumerate(batches):
         learner.each_batch()
         step = epoch * len(batches) + position
         rate = schedules.learning_rate(learner.recipe, step=step, steps_per_epoch=len(batches))
-        total += _step(learner, *train.take(rows), rate) * len(rows)
+        total += _step(learner, rows, rate) * len(rows)
         seen += len(rows)
         looks = (position + 1) % _CHECK_STEPS == 0 or position + 1 == len(batches)
         if looks and not math.isfinite(total.item()):
@@ -70,9 +71,11 @@ def _batches(count: int, batch_size: int) -> list[Tensor]:
     return batches
 
 
-def _step(learner: Learner, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+def _step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
+    images, labels = learner.inputs.train.take(rows)
+    answers = None if learner.lessons is None else learner.lessons.of(rows)
     loss = learner.portions.run(
-        len(images), lambda portions: _gradients(learner, images, labels, portions)
+        len(rows), lambda portions: _gradients(learner, images, labels, answers, portions)
     )
     learner.optimizer.step(rate)
     learner.averages.after_step()
@@ -80,7 +83,11 @@ def _step(learner: Learner, images: Tensor, labels: Tensor, rate: float) -> Tens
 
 
 def _gradients(
-    learner: Learner, images: Tensor, labels: Tensor, portions: Sequence[slice]
+    learner: Learner,
+    images: Tensor,
+    labels: Tensor,
+    answers: Tensor | None,
+    portions: Sequence[slice],
 ) -> Tensor:
     """Compute the gradients of a batch's mean loss, portion by portion; return that loss."""
     learner.optimizer.zero_grad()
@@ -89,6 +96,8 @@ def _gradients(
         with learner.inputs.train.autocast(learner.recipe.precision):
             outputs = learner.inputs.forward(images[portion])
             loss = learner.objective.loss(outputs, labels[portion])
+            if learner.lessons is not None and answers is not None:
+                loss = learner.lessons.loss(loss, outputs, answers[portion])
         share = (portion.stop - portion.start) / len(images)
         learner.optimizer.backward(loss if share == 1 else loss * share)
         losses.append(loss.detach() * share)

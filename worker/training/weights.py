@@ -2,7 +2,8 @@
 
 import re
 import socket
-from collections.abc import Generator, Mapping
+from collections import Counter
+from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +20,17 @@ from worker.training.errors import (
     WeightsUnreadable,
 )
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
-"""Keys under which training scripts keep the state dict."""
-_PREFIXES = ("module.", "_orig_mod.")
-"""What DataParallel and torch.compile put before every name."""
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
+"""Keys under which training scripts keep the state dict, the first found before the others."""
+_COMPILED = "_orig_mod."
+"""What torch.compile puts before the names of what it compiled, at any depth."""
+_COUNTER = "num_batches_tracked"
+"""Of batch normalisations; files from before 2018 have none, and no network here reads it."""
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
 """Names in the published weights of densenets, from before torch forbade dots in module names."""
 _DOWNLOAD_TIMEOUT_S = 30.0
+_NAMED = 4
+"""So many tensors are named of each kind."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +49,7 @@ class WeightsReport:
         source: Where the weights came from.
         matched: Taken over.
         left_out: In both, but of another shape: the head of another task.
+        quantised: In both, but in the file as integers or in 8 bits, which are no weights without their scales.
         missing: In the network only; they keep their random values.
         unused: In the file only.
     """
@@ -51,8 +57,22 @@ class WeightsReport:
     source: str
     matched: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
+    quantised: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     unused: tuple[str, ...] = ()
+
+    def in_words(self) -> str:
+        """Say in one line what was taken over and what was not."""
+        told = {
+            "of another shape": self.left_out,
+            "quantised": self.quantised,
+            "not in the file": self.missing,
+            "not in the network": self.unused,
+        }
+        parts = [
+            f"{len(names)} {what} ({_some(names)})" for what, names in told.items() if names
+        ]
+        return "; ".join([f"{len(self.matched)} tensors taken over from {self.source}", *parts])
 
 
 def read(path: Path) -> WeightsFile:
@@ -99,27 +119,79 @@ def download(backbone: str, url: str, folder: Path | None) -> Path:
     return path
 
 
+def named_for(network: nn.Module, file: WeightsFile) -> WeightsFile:
+    """Give the tensors of a file the names of a network, where one prefix is all that tells them apart.
+
+    People publish `module.` (DataParallel), `model.` or `backbone.` before all names, or before all but the head's;
+    or their own network holds the published one, and it is its names that have the prefix. That prefix is
+    taken which most tensors begin with and most names match by.
+    """
+    own = cast(dict[str, Tensor], network.state_dict())
+
+    def matches(tensors: Mapping[str, Tensor]) -> int:
+        return sum(name in own and own[name].shape == tensors[name].shape for name in tensors)
+
+    shorter = [_without(prefix, file.tensors) for prefix in _prefixes(file.tensors)]
+    longer = [
+        {f"{prefix}{name}": value for name, value in file.tensors.items()}
+        for prefix in _prefixes(own)
+    ]
+    best = max((file.tensors, *shorter, *longer), key=matches)
+    return WeightsFile(best, file.metadata)
+
+
 def load_into(
     network: nn.Module, file: WeightsFile, *, source: str, backbone: str
 ) -> WeightsReport:
-    """Copy every tensor whose name and shape are the network's.
+    """Copy every tensor whose name and shape are the network's, in whatever precision it is.
 
     Raises:
         WeightsUnfit: There is none.
     """
     own = cast(dict[str, Tensor], network.state_dict())
     shared = [name for name in own if name in file.tensors]
-    matched = [name for name in shared if own[name].shape == file.tensors[name].shape]
+    same = [name for name in shared if own[name].shape == file.tensors[name].shape]
+    matched = [name for name in same if _same_kind(own[name], file.tensors[name])]
     if not any(own[name].is_floating_point() for name in matched):
         raise WeightsUnfit(source, backbone)
     network.load_state_dict({name: file.tensors[name] for name in matched}, strict=False)
     return WeightsReport(
         source=source,
         matched=tuple(matched),
-        left_out=tuple(name for name in shared if name not in set(matched)),
-        missing=tuple(name for name in own if name not in file.tensors),
+        left_out=tuple(name for name in shared if name not in set(same)),
+        quantised=tuple(name for name in same if name not in set(matched)),
+        missing=tuple(
+            name for name in own if name not in file.tensors and not name.endswith(_COUNTER)
+        ),
         unused=tuple(name for name in file.tensors if name not in own),
     )
+
+
+def _same_kind(own: Tensor, given: Tensor) -> bool:
+    """Whether both are numbers in their own right: floats of 16 bits or more, or both integers."""
+    if own.is_floating_point():
+        return given.is_floating_point() and given.element_size() > 1
+    return not given.is_floating_point() and not given.is_quantized
+
+
+def _prefixes(names: Collection[str]) -> list[str]:
+    """The dotted prefixes, the shortest first, that more than half of the names have."""
+    counts = Counter(
+        name[: at + 1] for name in names for at, each in enumerate(name) if each == "."
+    )
+    return sorted((each for each, n in counts.items() if 2 * n > len(names)), key=len)
+
+
+def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Take a prefix away where it is, and leave what has another name."""
+    shorter = {
+        name.removeprefix(prefix): value
+        for name, value in tensors.items()
+        if name.startswith(prefix)
+    }
+    return {
+        name: value for name, value in tensors.items() if not name.startswith(prefix)
+    } | shorter
 
 
 def _unwrap(content: object) -> Mapping[str, Tensor]:
@@ -129,11 +201,24 @@ def _unwrap(content: object) -> Mapping[str, Tensor]:
     for key in _WRAPPERS:
         if isinstance(content.get(key), Mapping):
             return _unwrap(content[key])
-    tensors = {str(name): value for name, value in content.items() if isinstance(value, Tensor)}
-    for prefix in _PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in tensors.items()}
+    return {
+        _OLD_DENSENET.sub(r"\1\2", name.replace(_COMPILED, "")): value
+        for name, value in _flat(content, "")
+    }
+
+
+def _flat(content: Mapping[object, Any], prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """Every tensor by its dotted name, however deep it lies."""
+    for key, value in content.items():
+        if isinstance(value, Tensor):
+            yield f"{prefix}{key}", value
+        elif isinstance(value, Mapping):
+            yield from _flat(cast(Mapping[object, Any], value), f"{prefix}{key}.")
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first names, and whether there are more."""
+    return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
 @contextmanager

@@ -1,15 +1,11 @@
-"""The classification models of torchvision: built by name, their head, stages and statistics found."""
+"""The classification models of torchvision: built by name, with the statistics that they were published with."""
 
-from collections.abc import Iterator
 from typing import Any, cast
 
-from torch import nn
 from torchvision import models
 
-from worker.training.backbones import Architecture
+from worker.training.architecture import Architecture, find_head, find_stages
 
-_CONTAINERS = ("features", "classifier", "heads", "layers", "blocks", "trunk_output", "encoder")
-"""Modules that are no stage themselves but hold them."""
 _OPTIONS: dict[str, dict[str, Any]] = {
     # Their auxiliary classifiers are for training from scratch; their weights expect inputs in [-1, 1].
     "googlenet": {"aux_logits": False, "init_weights": False, "transform_input": True},
@@ -17,8 +13,6 @@ _OPTIONS: dict[str, dict[str, Any]] = {
 }
 _ONE_SIZE = ("vit_", "maxvit_")
 """Families whose position embeddings fit one size of picture."""
-
-_Unit = tuple[str, nn.Module]
 
 
 def default_side(name: str) -> int:
@@ -46,65 +40,6 @@ def architecture(name: str, classes: int) -> Architecture:
         weights_url=published.url,
         weights_classes=tuple(published.meta["categories"]),
     )
-
-
-def find_head(network: nn.Module, classes: int) -> str:
-    """Return the name of the last layer with an output for each class."""
-    heads = [
-        name
-        for name, module in _modules(network)
-        if (isinstance(module, nn.Linear) and module.out_features == classes)
-        or (isinstance(module, nn.Conv2d) and module.out_channels == classes)
-    ]
-    return heads[-1]
-
-
-def find_stages(network: nn.Module, head: str) -> tuple[tuple[str, ...], ...]:
-    """Group a network's parameters, but the head's, into stages in the order in which pictures pass them.
-
-    A block is a stage. Single layers in a row are one together, up to the next pooling or block, and a
-    normalisation at the end belongs to the block before it. Parameters that stand alone (class tokens, position
-    embeddings) belong to the first stage.
-    """
-    stages: list[list[str]] = []
-    open_row = False
-    for name, module in _units(network, ""):
-        if name == head:
-            continue
-        if not any(True for _ in module.parameters()):
-            open_row = open_row and not isinstance(module, nn.MaxPool2d)
-            continue
-        single = not any(True for _ in module.children())
-        trailing = isinstance(module, (nn.LayerNorm, nn.BatchNorm2d)) and bool(stages)
-        if single and (open_row or trailing):
-            stages[-1].append(name)
-        else:
-            stages.append([name])
-            open_row = single
-    stages[0] += _lone_parameters(network)
-    return tuple(tuple(stage) for stage in stages)
-
-
-def _units(module: nn.Module, prefix: str) -> Iterator[_Unit]:
-    for name, child in module.named_children():
-        if name in _CONTAINERS and any(True for _ in child.children()):
-            yield from _units(child, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", child
-
-
-def _lone_parameters(network: nn.Module) -> list[str]:
-    return [
-        f"{holder}.{name}".lstrip(".")
-        for holder, module in _modules(network)
-        if (holder in _CONTAINERS and any(True for _ in module.children())) or not holder
-        for name, _ in module.named_parameters(recurse=False)
-    ]
-
-
-def _modules(network: nn.Module) -> Iterator[_Unit]:
-    """Yield every module with its name; torch leaves the type half open."""
-    return cast(Iterator[_Unit], network.named_modules())
 
 
 def _published(name: str) -> Any:

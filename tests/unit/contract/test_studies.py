@@ -130,3 +130,14 @@ def test_one_document_among_others_is_pointed_into_from_the_outside() -> None:
     assert errors is not None
     (fault,) = faults(StudyDocument, a_document(space={"a/b~c": A_RANGE}), errors)
     assert fault.pointer == "/space/a~1b~0c"
+
+
+def test_a_teacher_is_a_study_or_an_exported_model() -> None:
+    for teacher in (
+        {"kind": "study", "name": "large"},
+        {"kind": "file", "path": "/m.safetensors"},
+    ):
+        assert places(a_document(teacher=teacher)) == {}
+    assert a_study_document().teacher is None
+    (message,) = places(a_document(teacher={"kind": "file", "path": "m.pt"})).values()
+    assert "ends in .safetensors" in message

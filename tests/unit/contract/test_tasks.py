@@ -68,6 +68,25 @@ def test_a_mistyped_backbone_is_refused_with_the_nearest_name(typed: str, meant:
         Model.model_validate({"backbone": typed})
 
 
+@pytest.mark.parametrize("name", ["user:mbv2", "user:CifarResNet", "user:my.net-2"])
+def test_a_backbone_may_be_the_workers_owners_own(name: str) -> None:
+    assert Model(backbone=name, weights="none").backbone == name
+
+
+@pytest.mark.parametrize(
+    "name", ["user:", "user:a b", "user:../x.py", "user:import os", f"user:{'a' * 65}", "usr:a"]
+)
+def test_an_own_backbone_is_a_name_and_nothing_more(name: str) -> None:
+    with pytest.raises(ValidationError):
+        Model(backbone=name, weights="none")
+
+
+def test_an_own_backbone_has_no_published_weights() -> None:
+    with pytest.raises(ValidationError, match="set `weights` to a path, or to none"):
+        Model(backbone="user:net")
+    assert Model(backbone="cifar_resnet110").weights == "default"
+
+
 def test_the_backbones_are_those_of_the_installed_torchvision() -> None:
     """In a process of its own: torchvision takes seconds to import and stays loaded."""
     script = "from torchvision import models; print(*models.list_models(module=models))"

@@ -2,6 +2,7 @@
 
 import pickle
 import socket
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,7 @@ from worker.training.errors import (
     WeightsUnfit,
     WeightsUnreadable,
 )
-from worker.training.weights import WeightsFile
-
-SHARED = Path(__file__).parents[4] / "shared" / "data"
-PUBLISHED = SHARED / "resnet20-12fca82f.th"
+from worker.training.weights import WeightsFile, WeightsReport
 
 
 def _network(outputs: int = 2) -> nn.Sequential:
@@ -35,6 +33,7 @@ def _wrapped(how: str, state: dict[str, Tensor]) -> object:
         "bare": state,
         "state_dict": {"state_dict": prefixed, "best_prec1": 91.7, "epoch": 3},
         "model": {"model": {"state_dict": compiled}, "args": "--lr 1"},
+        "parts": {"trunk": state, "optimizer": {"state": {0: torch.zeros(3)}, "lr": 0.1}},
     }[how]
 
 
@@ -43,7 +42,8 @@ def _wrapped(how: str, state: dict[str, Tensor]) -> object:
 def test_a_torch_file_is_unwrapped(tmp_path: Path, how: str, suffix: str) -> None:
     state = _network().state_dict()
     torch.save(_wrapped(how, state), tmp_path / f"a.{suffix}")
-    assert same_tensors(state, dict(weights.read(tmp_path / f"a.{suffix}").tensors))
+    file = weights.named_for(_network(), weights.read(tmp_path / f"a.{suffix}"))
+    assert same_tensors(state, dict(file.tensors))
 
 
 def test_a_safetensors_file_brings_its_metadata(tmp_path: Path) -> None:
@@ -59,6 +59,14 @@ def test_the_same_tensors_give_the_same_file(tmp_path: Path) -> None:
     for name in "ab":
         files.write(tmp_path / name, state, {"card": "x"})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
+
+
+def test_tensors_in_mappings_of_any_depth_are_named_by_their_way_there(tmp_path: Path) -> None:
+    torch.save(_wrapped("parts", _network().state_dict()), tmp_path / "a.pt")
+    file = weights.named_for(_network(), weights.read(tmp_path / "a.pt"))
+    report = weights.load_into(_network(), file, source="a.pt", backbone="net")
+    assert report.missing == ()
+    assert report.unused == ("optimizer.state.0",)
 
 
 def test_names_from_before_torch_forbade_dots_are_understood(tmp_path: Path) -> None:
@@ -139,6 +147,90 @@ def test_what_matched_and_what_did_not_is_told() -> None:
     assert torch.equal(now["2.weight"], untouched)
 
 
+@pytest.mark.parametrize("prefix", ["module.", "model.", "backbone.", "module.encoder.net."])
+def test_a_prefix_that_all_or_most_names_share_is_seen_through(prefix: str) -> None:
+    theirs = {f"{prefix}{name}": value for name, value in _network().state_dict().items()}
+    theirs["head.weight"] = torch.zeros(5, 4)
+    file = weights.named_for(_network(), WeightsFile(theirs))
+    report = weights.load_into(_network(), file, source="file", backbone="net")
+    assert report.missing == report.left_out == ()
+    assert report.unused == ("head.weight",)
+
+
+def test_weights_of_the_network_that_ones_own_holds_are_found_a_place() -> None:
+    own = nn.ModuleDict({"trunk": _network(), "head": nn.Linear(2, 3)})
+    theirs = _network()
+    file = weights.named_for(own, WeightsFile(theirs.state_dict()))
+    report = weights.load_into(own, file, source="file", backbone="net")
+    assert report.missing == ("head.weight", "head.bias")
+    assert same_tensors(own["trunk"].state_dict(), theirs.state_dict())
+
+
+def test_a_prefix_of_a_few_names_is_part_of_them() -> None:
+    """Of one tensor that would match by chance, and many that would not."""
+    theirs = {"deep.0.weight": torch.zeros(4, 3)} | {
+        f"other.{each}": torch.zeros(1) for each in "abc"
+    }
+    file = weights.named_for(_network(), WeightsFile(theirs))
+    assert list(file.tensors) == list(theirs)
+
+
+def test_names_that_are_the_networks_own_are_left_alone() -> None:
+    own = nn.ModuleDict({"model": _network()})
+    state = own.state_dict()
+    assert list(weights.named_for(own, WeightsFile(state)).tensors) == list(state)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_weights_in_another_precision_are_converted(dtype: torch.dtype) -> None:
+    network, theirs = _network(), _network()
+    state = {name: value.to(dtype) for name, value in theirs.state_dict().items()}
+    weights.load_into(network, WeightsFile(state), source="file", backbone="net")
+    now = network.state_dict()["0.weight"]
+    assert now.dtype == torch.float32
+    assert torch.allclose(now, theirs.state_dict()["0.weight"], atol=1e-2)
+
+
+def _int8(value: Tensor) -> Tensor:
+    return (value * 10).to(torch.int8)
+
+
+def _quantised(value: Tensor) -> Tensor:
+    return torch.quantize_per_tensor(value, 0.1, 0, torch.qint8)
+
+
+def _float8(value: Tensor) -> Tensor:
+    return value.to(torch.float8_e4m3fn)
+
+
+@pytest.mark.filterwarnings("ignore:torch.quantize_per_tensor", "ignore:TypedStorage")
+@pytest.mark.parametrize("squeeze", [_int8, _quantised, _float8])
+def test_quantised_tensors_are_left_aside_and_told(
+    tmp_path: Path, squeeze: Callable[[Tensor], Tensor]
+) -> None:
+    network, state = _network(), dict(_network().state_dict())
+    untouched = network.state_dict()["2.weight"].clone()
+    state["2.weight"] = squeeze(state["2.weight"])
+    torch.save(state, tmp_path / "a.pt")
+    file = weights.read(tmp_path / "a.pt")
+    report = weights.load_into(network, file, source="a.pt", backbone="net")
+    assert report.quantised == ("2.weight",)
+    assert torch.equal(network.state_dict()["2.weight"], untouched)
+    assert "1 quantised (2.weight)" in report.in_words()
+
+
+def test_a_file_of_nothing_but_quantised_weights_is_refused() -> None:
+    state = {name: _int8(value) for name, value in _network().state_dict().items()}
+    with pytest.raises(WeightsUnfit):
+        weights.load_into(_network(), WeightsFile(state), source="file", backbone="net")
+
+
+def test_what_matched_is_told_in_a_line_that_names_some_of_the_rest() -> None:
+    report = WeightsReport("a.pt", matched=("x",) * 60, missing=tuple("abcdef"))
+    told = "60 tensors taken over from a.pt; 6 not in the file (a, b, c, d, ...)"
+    assert report.in_words() == told
+
+
 def test_weights_of_another_network_are_refused() -> None:
     theirs = WeightsFile({"0.weight": torch.zeros(9, 9), "blocks.0": torch.zeros(1)})
     with pytest.raises(WeightsUnfit, match="is it another network's"):
@@ -170,13 +262,3 @@ def test_published_weights_in_the_cache_need_no_network(tmp_path: Path) -> None:
     (tmp_path / "net-12345678.pth").touch()
     url = "http://127.0.0.1:1/net-12345678.pth"
     assert weights.download("net", url, tmp_path) == tmp_path / "net-12345678.pth"
-
-
-@pytest.mark.skipif(
-    not PUBLISHED.exists(), reason="needs the lab's shared data beside the checkout"
-)
-def test_a_resnet20_as_people_publish_it_is_read() -> None:
-    tensors = weights.read(PUBLISHED).tensors
-    assert tensors["conv1.weight"].shape == (16, 3, 3, 3)
-    assert tensors["linear.weight"].shape == (10, 64)
-    assert not any(name.startswith("module.") for name in tensors)

@@ -129,6 +129,15 @@ def test_another_study_of_the_same_name_has_a_folder_of_its_own(tmp_path: Path) 
     )
 
 
+def test_a_study_with_another_teacher_has_a_folder_of_its_own(tmp_path: Path) -> None:
+    teacher = {"kind": "file", "path": "/large.safetensors"}
+    one, other = a_lease(), a_lease(teacher=teacher)
+    assert (
+        checkpoints.folder_of(tmp_path, one).parent
+        != checkpoints.folder_of(tmp_path, other).parent
+    )
+
+
 def test_two_attempts_at_one_trial_never_write_into_the_same_folder(tmp_path: Path) -> None:
     one, other = a_lease(fence=1), a_lease(fence=2)
     assert checkpoints.folder_of(tmp_path, one) != checkpoints.folder_of(tmp_path, other)

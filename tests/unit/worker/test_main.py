@@ -37,6 +37,15 @@ def test_a_token_that_cannot_be_sent_is_not_shown(
     assert "canary" not in complaint
 
 
+def test_the_runner_is_told_the_files_of_own_backbones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TRIMTAB_BACKBONES", str(tmp_path / "nowhere.py"))
+    assert main(["start", "--device", "cpu", "--cache-dir", str(tmp_path)]) == FAILED
+    complaint = capfd.readouterr().err
+    assert f"{tmp_path / 'nowhere.py'}: no backbones can be read from it" in complaint
+
+
 def test_a_worker_whose_service_never_answered_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

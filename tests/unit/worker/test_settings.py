@@ -1,3 +1,6 @@
+import os
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +30,13 @@ def test_the_token_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "canary" not in repr(loaded)
     assert loaded.token is not None
     assert loaded.token.get_secret_value() == "canary"
+
+
+def test_files_of_own_backbones_are_listed_as_in_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().backbones == ()
+    monkeypatch.setenv("TRIMTAB_BACKBONES", f"a.py{os.pathsep}/b/c.py")
+    assert settings.load().backbones == (Path("a.py"), Path("/b/c.py"))
+    assert settings.load(backbones=[Path("d.py")]).backbones == (Path("d.py"),)
 
 
 @pytest.mark.parametrize("device", ["gpu", "cuda:", "cuda:x", "cpu:0", ""])

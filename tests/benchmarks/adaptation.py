@@ -1,0 +1,146 @@
+"""What fine-tuning real pretrained weights is worth on tasks that they have not seen, before and after.
+
+    python -m tests.benchmarks.adaptation [--seeds 3] [--only TASK ...] [--json]
+
+A MobileNet pretrained on ImageNet, registered as a person's own backbone, learns ants and bees from 195 photos; the
+ResNet-20 pretrained on CIFAR-10 learns 156 handwritten characters from 13 pictures each, and CIFAR-10 itself from
+JPEGs so compressed that they are another domain. Each training keeps its best epoch by the validation split and
+meets the test split once, as a study's winner does. Learning rates were chosen by validation accuracy on one seed.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import tarfile
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from tests.support import lab
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import ImageFolderDataset, Model, Task
+from worker import data
+from worker.training import backbones
+from worker.training.final import FinalScores, final_evaluation
+from worker.training.fit import fit
+from worker.training.own_backbones import OwnBackbones
+
+CPU = torch.device("cpu")
+SGD = Recipe(optimizer="sgd", weight_decay=1e-4, warmup_epochs=0.5)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One pretrained model and one task."""
+
+    name: str
+    archive: str
+    backbone: str
+    weights: str
+    recipe: Recipe
+
+
+JOBS = (
+    Job(
+        name="mobilenet_ants_bees",
+        archive="ants_bees",
+        backbone="user:mbv2",
+        weights="mbv2-w0.35_imagenet_bn.pt",
+        recipe=SGD.model_copy(update={"epochs": 10, "learning_rate": 1e-2}),
+    ),
+    Job(
+        name="resnet20_omniglot",
+        archive="omniglot_small2",
+        backbone="cifar_resnet20",
+        weights="resnet20-12fca82f.th",
+        recipe=SGD.model_copy(update={"epochs": 10, "learning_rate": 0.1}),
+    ),
+    Job(
+        name="resnet20_cifar10_jpeg",
+        archive="cifar10_jpeg",
+        backbone="cifar_resnet20",
+        weights="resnet20-12fca82f.th",
+        recipe=SGD.model_copy(update={"epochs": 2, "learning_rate": 1e-2, "batch_size": 128}),
+    ),
+)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="tests.benchmarks.adaptation")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", nargs="+", choices=[job.name for job in JOBS])
+    parser.add_argument("--json", action="store_true")
+    options = parser.parse_args(arguments)
+    if not (lab.FOLDER / "user_backbones.py").exists():
+        parser.error(f"the data of this benchmark are not in {lab.FOLDER} (TRIMTAB_LAB_DATA)")
+    torch.set_num_threads(1)
+    figures: dict[str, dict[str, float]] = {}
+    for job in JOBS:
+        if options.only is None or job.name in options.only:
+            figures[job.name] = _measure(job, options.seeds)
+    if options.json:
+        _say(json.dumps(figures))
+
+
+def _measure(job: Job, seeds: int) -> dict[str, float]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        with tarfile.open(lab.FOLDER / f"{job.archive}.tar") as archive:
+            archive.extractall(folder, filter="data")
+        own = OwnBackbones.gather([lab.register_mobilenet(folder)])
+        scores = [_adapt(job, folder, own, seed) for seed in range(seeds)]
+    after, before, probe = ([read(each) for each in scores] for read in _READ)
+    _say(
+        f"{job.name}: before {_points(before)}, linear probe {_points(probe)}, after {_points(after)} % "
+        f"of {scores[0].test_count} test pictures ({seeds} seeds)"
+    )
+    return {
+        "before": statistics.fmean(before),
+        "linear_probe": statistics.fmean(probe),
+        "after": statistics.fmean(after),
+        "after_std": _spread(after),
+    }
+
+
+_READ: tuple[Callable[[FinalScores], float], ...] = (
+    lambda scores: scores.test_accuracy,
+    lambda scores: scores.test_accuracy_before,
+    lambda scores: scores.linear_probe_test_accuracy,
+)
+
+
+def _adapt(job: Job, folder: Path, own: OwnBackbones, seed: int) -> FinalScores:
+    """Train as a trial does, and evaluate the best epoch as a final lease does."""
+    dataset = ImageFolderDataset(kind="image_folder", path=str(folder / job.archive))
+    task = Task(kind="classification", dataset=dataset)
+    model = Model(backbone=job.backbone, weights=str(lab.FOLDER / job.weights))
+    size = backbones.image_size(model, job.recipe, own)
+    seen = data.load(task, cache_dir=folder / "cache", image_size=size)
+    student = backbones.build(model, classes=seen.classes, seed=seed, own=own)
+    epochs = fit(student, seen, job.recipe, seed=seed, device=CPU)
+    *_, best = (epoch.state(whole=False) for epoch in epochs if epoch.best)
+    return final_evaluation(
+        task, model, job.recipe, best, cache_dir=folder / "cache", own=own, device=CPU
+    )
+
+
+def _points(values: Sequence[float]) -> str:
+    return f"{100 * statistics.fmean(values):.1f} ± {100 * _spread(values):.1f}"
+
+
+def _spread(values: Sequence[float]) -> float:
+    return statistics.stdev(values) if len(values) > 1 else 0.0
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

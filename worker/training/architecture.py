@@ -1,0 +1,123 @@
+"""What training must know about a network, and how to find it in networks that do not tell."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+from torch import nn
+
+_CONTAINERS = (
+    *("features", "classifier", "heads", "layers", "blocks", "trunk_output", "encoder"),
+    *("stages", "backbone", "body", "model", "net"),
+)
+"""Modules that are no stage themselves but hold them."""
+
+_Unit = tuple[str, nn.Module]
+
+
+@dataclass(frozen=True, slots=True)
+class Architecture:
+    """A network with a head of any kind, and the facts about it that its code does not tell.
+
+    Attributes:
+        network: Takes float images `(N, channels, H, W)`.
+        head: Name of its last layer, a linear or a 1 x 1 convolution.
+        stages: From the input on, the names of modules or parameters that freeze together.
+        mean: Of the pictures it was trained on, a channel each, in [0, 1].
+        std: The same for the standard deviation.
+        least_side: Smaller pictures are enlarged to it.
+        only_side: Where set, all pictures are scaled to it.
+        code: Of a person's own network, what changes with its code; empty for those of a release.
+        tried_side: Of pictures that it is known to take.
+        weights_url: Where its published weights are, if anywhere.
+        weights_classes: The classes of the published head.
+    """
+
+    network: nn.Module
+    head: str
+    stages: tuple[tuple[str, ...], ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    least_side: int = 1
+    only_side: int | None = None
+    code: str = ""
+    tried_side: int = 8
+    weights_url: str | None = None
+    weights_classes: tuple[str, ...] = ()
+
+
+def find_head(network: nn.Module, classes: int) -> str:
+    """Return the name of the last layer with an output for each class.
+
+    Raises:
+        LookupError: There is none.
+    """
+    heads = [
+        name
+        for name, module in _modules(network)
+        if (isinstance(module, nn.Linear) and module.out_features == classes)
+        or (isinstance(module, nn.Conv2d) and module.out_channels == classes)
+    ]
+    if not heads:
+        raise LookupError(f"no linear or convolutional layer has {classes} outputs")
+    return heads[-1]
+
+
+def find_stages(network: nn.Module, head: str) -> tuple[tuple[str, ...], ...]:
+    """Group a network's parameters, but the head's, into stages in the order in which pictures pass them.
+
+    A block is a stage. Single layers in a row are one together, up to the next pooling or block, and a
+    normalisation at the end belongs to the block before it. Parameters that stand alone (class tokens, position
+    embeddings) belong to the first stage.
+    """
+    stages: list[list[str]] = []
+    open_row = False
+    for name, module in _units(network, head, ""):
+        if name == head:
+            continue
+        if not any(True for _ in module.parameters()):
+            open_row = open_row and not isinstance(module, nn.MaxPool2d)
+            continue
+        single = not any(True for _ in module.children())
+        trailing = isinstance(module, (nn.LayerNorm, nn.BatchNorm2d)) and bool(stages)
+        if single and (open_row or trailing):
+            stages[-1].append(name)
+        else:
+            stages.append([name])
+            open_row = single
+    if lone := _lone_parameters(network, head):
+        stages[:1] = [[*(stages[0] if stages else ()), *lone]]
+    return tuple(tuple(stage) for stage in stages)
+
+
+def _units(module: nn.Module, head: str, prefix: str) -> Iterator[_Unit]:
+    for name, child in module.named_children():
+        if _is_opened(f"{prefix}{name}", child, head):
+            yield from _units(child, head, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", child
+
+
+def _is_opened(name: str, module: nn.Module, head: str) -> bool:
+    """Whether a module is looked into: a container of stages, or whatever the head is in."""
+    holds = any(True for _ in module.children())
+    return holds and (name.rsplit(".", 1)[-1] in _CONTAINERS or head.startswith(f"{name}."))
+
+
+def _lone_parameters(network: nn.Module, head: str) -> list[str]:
+    opened = {""}
+    for name, module in _modules(network):
+        holder = name.rpartition(".")[0]
+        if holder in opened and _is_opened(name, module, head):
+            opened.add(name)
+    return [
+        f"{holder}.{name}".lstrip(".")
+        for holder, module in _modules(network)
+        if holder in opened
+        for name, _ in module.named_parameters(recurse=False)
+    ]
+
+
+def _modules(network: nn.Module) -> Iterator[_Unit]:
+    """Yield every module with its name; torch leaves the type half open."""
+    return cast(Iterator[_Unit], network.named_modules())
