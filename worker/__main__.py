@@ -112,6 +112,7 @@ def _plan(settings: Settings) -> Plan:
     runner = (
         *("--device", settings.device, "--cache-dir", str(settings.cache_dir)),
         *("--feature-cache-bytes", str(settings.feature_cache_bytes)),
+        *(("--download",) if settings.download else ()),
     )
     return Plan(
         server=settings.server.rstrip("/"),

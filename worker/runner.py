@@ -14,12 +14,14 @@ from pathlib import Path
 import torch
 
 from trimtab import lifeline
-from trimtab.contract.leases import Completed, Failed, Outcome, Pruned, Report
-from worker import data, devices, durable
+from trimtab.contract.leases import Completed, Failed, Lease, Outcome, Pruned, Report
+from worker import beginning, data, devices, durable
 from worker.agent_line import AgentLine
+from worker.data import Seal, TaskData
 from worker.failures import failure_of
 from worker.memory_watch import MemoryWatch
 from worker.pipe_messages import (
+    Began,
     Ended,
     EpochDone,
     Ready,
@@ -37,6 +39,7 @@ from worker.training.final import final_evaluation
 from worker.training.fit import EpochResult, fit
 from worker.training.shelf import Shelf
 from worker.training.state import FitState
+from worker.training.weights import WeightsReport
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +54,7 @@ class Bench:
     device: torch.device
     cache_dir: Path
     features: FeatureCache
+    download: bool = False
     shelf: Shelf = field(default_factory=Shelf)
 
 
@@ -98,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     features = FeatureCache(
         arguments.cache_dir / "features", limit_bytes=arguments.feature_cache_bytes
     )
-    bench = Bench(line, device, arguments.cache_dir / "data", features)
+    bench = Bench(line, device, arguments.cache_dir / "data", features, arguments.download)
     line.say(_introduction(device))
     for count, order in enumerate(line.trials(), 1):
         line.say(run(bench, order))
@@ -115,6 +119,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", required=True)
     parser.add_argument("--cache-dir", type=Path, required=True)
     parser.add_argument("--feature-cache-bytes", type=int, default=LIMIT_BYTES)
+    parser.add_argument("--download", action="store_true")
     return parser
 
 
@@ -201,14 +206,14 @@ def _begin(
 ) -> tuple[Iterator[EpochResult], float, MemoryWatch]:
     """Load data and model, and carry on from the first state that fits; with the best value so far."""
     lease = order.lease
-    size = backbones.image_size(lease.model, lease.recipe)
-    seen = data.load(lease.task, cache_dir=bench.cache_dir, image_size=size)
+    seen = _load(bench, lease)
 
     watch = MemoryWatch(lease, seen, bench.device, order.memory)
 
     def begin(state: FitState | None) -> Iterator[EpochResult]:
-        return fit(
-            bench.shelf.take(lease.model, classes=seen.classes, seed=lease.seed),
+        model = bench.shelf.take(lease.model, classes=seen.classes, seed=lease.seed)
+        epochs = fit(
+            model,
             seen,
             lease.recipe,
             seed=lease.seed,
@@ -218,6 +223,8 @@ def _begin(
             micro_batch_size=watch.first_portion,
             each_batch=signs.batch,
         )
+        _tell_beginning(bench, lease, seen, model.report)
+        return epochs
 
     for saved in order.resume:
         try:
@@ -226,6 +233,23 @@ def _begin(
         except CheckpointError as error:
             log.warning("step %d is passed over: %s", saved.step, error)
     return begin(None), 0.0, watch
+
+
+def _load(bench: Bench, lease: Lease) -> TaskData:
+    return data.load(
+        lease.task,
+        cache_dir=bench.cache_dir,
+        image_size=backbones.image_size(lease.model, lease.recipe),
+        few=lease.recipe.shots,
+        download=bench.download,
+    )
+
+
+def _tell_beginning(
+    bench: Bench, lease: Lease, seen: TaskData, weights: WeightsReport | None
+) -> None:
+    record = beginning.record_of(seen, weights, bench.device)
+    bench.line.say(Began(lease_id=lease.lease_id, record=record))
 
 
 def _report(epoch: EpochResult) -> Report:
@@ -237,16 +261,21 @@ def _report(epoch: EpochResult) -> Report:
 def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcome, StoredFile]:
     """Measure the winner on the sealed test split, and export it."""
     lease = order.lease
+    seal = Seal(lease.kind)
     state = _winner(bench, order, signs)
     order.folder.mkdir(parents=True, exist_ok=True)
     path = order.folder / "model.safetensors"
     with signs.busy():
+        # First it is told, then done: no test split is opened without a word of it in the log.
+        _tell_beginning(bench, lease, _load(bench, lease), None)
         scores = final_evaluation(
             lease.task,
             lease.model,
             lease.recipe,
             state,
+            seal=seal,
             cache_dir=bench.cache_dir,
+            download=bench.download,
             device=bench.device,
             export_to=path,
         )

@@ -44,6 +44,8 @@ class Settings(BaseSettings):
     """Decoded data sets, checkpoints and undelivered outcomes; workers of one machine share it."""
     feature_cache_bytes: Annotated[int, Field(ge=0)] = 8 * 2**30
     """Of disk for what frozen stages make of data sets; what is larger is computed at every step instead."""
+    download: bool = True
+    """Whether public data sets that are not there may be fetched from the network."""
     exit_when_idle_s: Annotated[float, Field(ge=0)] | None = None
     stall_s: Annotated[float, Field(gt=0)] = 300.0
     grace_s: Annotated[float, Field(gt=0)] = 20.0

@@ -8,7 +8,7 @@ import torch
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model, Task
 from worker import data
-from worker.data import TaskData
+from worker.data import Seal, TaskData
 from worker.training import backbones, card, objectives
 from worker.training.backbones import Backbone
 from worker.training.evaluate import evaluate
@@ -47,7 +47,9 @@ def final_evaluation(
     recipe: Recipe,
     state: FitState,
     *,
+    seal: Seal,
     cache_dir: Path,
+    download: bool = False,
     weights_dir: Path | None = None,
     device: torch.device,
     export_to: Path | None = None,
@@ -59,7 +61,9 @@ def final_evaluation(
         model: The pretrained model that it began with.
         recipe: The winner's.
         state: Of the winner's best epoch.
+        seal: The right to open the test split.
         cache_dir: Of the data room.
+        download: Whether a public data set that is not there may be fetched.
         weights_dir: As for `backbones.build`.
         device: Where.
         export_to: Where to write the winner as a model file, with these scores on its card.
@@ -70,13 +74,16 @@ def final_evaluation(
         CheckpointIncompatible: `state` is another model's.
     """
     size = backbones.image_size(model, recipe)
-    seen = data.load(task, cache_dir=cache_dir, image_size=size)
+    seen = data.load(
+        task, cache_dir=cache_dir, image_size=size, few=recipe.shots, download=download
+    )
     winner, before = (
         backbones.build(model, classes=seen.classes, seed=state.seed, weights_dir=weights_dir)
         for _ in range(2)
     )
     load_weights(winner, state)
-    sealed = PlacedSplit(data.open_test(task, cache_dir=cache_dir, image_size=size), device)
+    test = data.open_test(task, seal, cache_dir=cache_dir, image_size=size, download=download)
+    sealed = PlacedSplit(test, device)
     scores = _compare(winner.to(device), before.to(device), seen, sealed, recipe)
     if export_to is not None:
         described = make_card(

@@ -9,7 +9,7 @@ import torch
 
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
-from worker.training import adaptation, features, objectives, seeding
+from worker.training import adaptation, augmentation, features, objectives, seeding
 from worker.training.averages import Averages, estimate_statistics
 from worker.training.backbones import Backbone
 from worker.training.errors import CheckpointIncompatible, Diverged
@@ -111,7 +111,7 @@ def fit(
         model: Fresh from `backbones.build`; trained in place.
         data: What it learns from and is measured by.
         recipe: How.
-        seed: Of data order and dropout.
+        seed: Of data order, augmentation and dropout.
         device: Where.
         resume: State to carry on from, of the same model, recipe and seed.
         features_cache: Where to keep what frozen stages make of the data; None computes it for this training alone.
@@ -138,6 +138,7 @@ def fit(
             averages=Averages(model, recipe),
             portions=_portions(model, recipe, micro_batch_size),
             each_batch=each_batch,
+            augmentation=augmentation.of(recipe),
         ),
         seed=seed,
         frozen_sha256=features.digest(model, recipe.frozen_stages),

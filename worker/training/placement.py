@@ -21,8 +21,9 @@ class PlacedSplit:
     def __init__(
         self, split: Split, device: torch.device, inputs: Tensor | None = None
     ) -> None:
-        """Place a split; `inputs` stand for its pictures where something was computed from them before."""
+        """Place a split; `inputs` stand for all its pictures where something was computed from them before."""
         self.device = device
+        self._rows = None if split.rows is None else torch.from_numpy(split.rows)
         self._inputs = torch.from_numpy(split.images) if inputs is None else inputs
         self._labels = torch.from_numpy(split.labels).to(device)
         if self._inputs.nbytes <= _RESIDENT_BYTES:
@@ -33,7 +34,8 @@ class PlacedSplit:
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return images `(n, H, W, C)` and labels `(n,)` of the rows given (a CPU tensor)."""
-        inputs = self._inputs.index_select(0, rows.to(self._inputs.device))
+        places = rows if self._rows is None else self._rows[rows]
+        inputs = self._inputs.index_select(0, places.to(self._inputs.device))
         labels = self._labels.index_select(0, rows.to(self.device))
         return inputs.to(self.device, non_blocking=True), labels
 

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
 from worker.training import adaptation, placement, schedules
+from worker.training.augmentation import Augmentation, Batch
 from worker.training.averages import Averages
 from worker.training.backbones import Backbone
 from worker.training.errors import Diverged
@@ -35,6 +36,7 @@ class Learner:
     averages: Averages
     portions: Portions
     each_batch: Callable[[], object]
+    augmentation: Augmentation | None = None
 
 
 def train_epoch(learner: Learner, epoch: int) -> float:
@@ -53,7 +55,7 @@ def train_epoch(learner: Learner, epoch: int) -> float:
         learner.each_batch()
         step = epoch * len(batches) + position
         rate = schedules.learning_rate(learner.recipe, step=step, steps_per_epoch=len(batches))
-        total += _step(learner, *train.take(rows), rate) * len(rows)
+        total += _step(learner, _batch(learner, rows), rate) * len(rows)
         seen += len(rows)
         looks = (position + 1) % _CHECK_STEPS == 0 or position + 1 == len(batches)
         if looks and not math.isfinite(total.item()):
@@ -69,26 +71,31 @@ def _batches(count: int, batch_size: int) -> list[Tensor]:
     return batches
 
 
-def _step(learner: Learner, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+def _batch(learner: Learner, rows: Tensor) -> Batch:
+    images, labels = learner.inputs.train.take(rows)
+    if learner.augmentation is None:
+        return Batch(images, labels)
+    return learner.augmentation(images, labels)
+
+
+def _step(learner: Learner, batch: Batch, rate: float) -> Tensor:
     loss = learner.portions.run(
-        len(images), lambda portions: _gradients(learner, images, labels, portions)
+        len(batch), lambda portions: _gradients(learner, batch, portions)
     )
     learner.optimizer.step(rate)
     learner.averages.after_step()
     return loss
 
 
-def _gradients(
-    learner: Learner, images: Tensor, labels: Tensor, portions: Sequence[slice]
-) -> Tensor:
+def _gradients(learner: Learner, batch: Batch, portions: Sequence[slice]) -> Tensor:
     """Compute the gradients of a batch's mean loss, portion by portion; return that loss."""
     learner.optimizer.zero_grad()
     losses: list[Tensor] = []
     for portion in portions:
+        part = batch.part(portion)
         with autocast(learner.device):
-            outputs = learner.inputs.forward(images[portion])
-            loss = learner.objective.loss(outputs, labels[portion])
-        share = (portion.stop - portion.start) / len(images)
+            loss = part.loss(learner.objective, learner.inputs.forward(part.images))
+        share = len(part) / len(batch)
         (loss if share == 1 else loss * share).backward()
         losses.append(loss.detach() * share)
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

@@ -1,9 +1,7 @@
 """Weights as people publish them: read without running code, matched by name and shape, and told what matched."""
 
 import re
-import socket
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -11,6 +9,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, hub, nn
 
+from worker.data.network import patience
 from worker.training import files
 from worker.training.errors import (
     WeightsMissing,
@@ -92,7 +91,7 @@ def download(backbone: str, url: str, folder: Path | None) -> Path:
     digest = hub.HASH_REGEX.search(path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _patience(_DOWNLOAD_TIMEOUT_S):
+        with patience(_DOWNLOAD_TIMEOUT_S):
             hub.download_url_to_file(url, str(path), digest and digest.group(1), progress=False)
     except (OSError, RuntimeError) as error:
         raise WeightsUnavailable(backbone, url, path, _first_line(error)) from error
@@ -134,17 +133,6 @@ def _unwrap(content: object) -> Mapping[str, Tensor]:
         if tensors and all(name.startswith(prefix) for name in tensors):
             tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
     return {_OLD_DENSENET.sub(r"\1\2", name): value for name, value in tensors.items()}
-
-
-@contextmanager
-def _patience(seconds: float) -> Generator[None]:
-    """A limit on every wait for the network; torch.hub sets none, and behind a silent firewall waits for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _first_line(error: BaseException) -> str:

@@ -160,6 +160,41 @@ def test_each_option_resumes_bit_by_bit(tmp_path: Path, option: dict[str, float]
     assert same_tensors(whole.state_dict(), again.state_dict())
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"augmentation": "flip_crop", "mixup": 0.4, "cutmix": 1.0, "random_erasing": 0.5},
+        {"augmentation": "trivial", "frozen_stages": 1},
+        {"augmentation": "rand", "cutmix": 0.3},
+    ],
+)
+def test_changed_pictures_are_the_same_ones_after_an_interruption(
+    changes: dict[str, object],
+) -> None:
+    recipe = Recipe.model_validate({"epochs": 4, "batch_size": 8, **changes})
+    whole, resumed = tiny_backbone(DATA), tiny_backbone(DATA)
+    epochs = fit(whole, DATA, recipe, seed=3, device=CPU)
+    state = next(epochs).state()
+    curve = _curve(epochs)
+    again = fit(resumed, DATA, recipe, seed=3, device=CPU, resume=state)
+    assert _curve(again) == curve
+    assert same_tensors(whole.state_dict(), resumed.state_dict())
+
+
+def test_few_labels_train_on_their_pictures_alone_also_through_cached_features() -> None:
+    rows = np.array([3, 7, 11, 20], dtype=np.int64)
+    train = DATA.train
+    few = replace(DATA, train=Split(train.images, train.labels[rows], rows))
+    copied = replace(DATA, train=Split(train.images[rows], train.labels[rows]))
+    for frozen_stages in (0, 1):
+        recipe = SHORT.model_copy(update={"frozen_stages": frozen_stages, "batch_size": 3})
+        curves = [
+            _curve(fit(tiny_backbone(data), data, recipe, seed=0, device=CPU))
+            for data in (few, copied)
+        ]
+        assert curves[0] == pytest.approx(curves[1])
+
+
 def test_the_digits_resume_bit_by_bit_with_the_real_backbone(tmp_path: Path) -> None:
     task = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))
     digits = data_room.load(task, cache_dir=tmp_path)
