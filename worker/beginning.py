@@ -7,6 +7,7 @@ import torch
 from trimtab.contract.records import (
     MOST_CLASSES,
     MOST_NAMED,
+    MOST_TENSORS,
     ClassCount,
     Environment,
     LoadedWeights,
@@ -66,7 +67,7 @@ def _loaded(weights: WeightsReport) -> LoadedWeights:
 
 
 def _names(names: Sequence[str]) -> Names:
-    return Names(count=len(names), first=tuple(names[:MOST_NAMED]))
+    return Names(count=len(names), first=tuple(names[:MOST_TENSORS]))
 
 
 def _name_of(device: torch.device) -> str:

@@ -1,27 +1,37 @@
-"""What a worker found when it began a trial: data, splits, weights, machine. All of it bounded, for it is kept for ever."""
+"""What a worker found when it began a trial: data, splits, weights, machine.
 
-from typing import Annotated, Literal, Self
+It is kept for ever, so nothing in it can grow: lists name the first of what they count, and lines are cut. The largest
+record has less than 64 KiB.
+"""
 
-from pydantic import BeforeValidator, Field, model_validator
+import json
+from typing import Annotated, Literal
+
+from pydantic import BeforeValidator, Field
 
 from trimtab.contract.message import Int, Message, Sha256, Text
 from trimtab.contract.text import storable
 
-LARGEST_RECORD = 64 * 1024
 MOST_CLASSES = 100
 MOST_NAMED = 20
-LONGEST_LINE = 300
+MOST_TENSORS = 10
+LONGEST_LINE = 200
 
 Part = Literal["train", "validation", "test"]
-Count = Annotated[Int, Field(ge=0)]
+Count = Annotated[Int, Field(ge=0, lt=2**53)]
 
 
-def _line(text: object) -> object:
-    return storable(text)[:LONGEST_LINE] if isinstance(text, str) else text
+def _cut(text: object) -> object:
+    if not isinstance(text, str):
+        return text
+    line = storable(text[:LONGEST_LINE])
+    while len(json.dumps(line, ensure_ascii=False).encode()) > LONGEST_LINE:
+        line = line[:-1]
+    return line
 
 
-Line = Annotated[Text, BeforeValidator(_line)]
-"""Text from the worker's machine: cut after 300 characters, and cleaned of what Postgres cannot hold."""
+Line = Annotated[Text, BeforeValidator(_cut)]
+"""Text from the worker's machine: cut after 200 bytes, and cleaned of what Postgres cannot hold."""
 
 
 class ClassCount(Message):
@@ -72,7 +82,7 @@ class Names(Message):
     """How many tensors, and the first of their names."""
 
     count: Count = 0
-    first: Annotated[tuple[Line, ...], Field(max_length=MOST_NAMED)] = ()
+    first: Annotated[tuple[Line, ...], Field(max_length=MOST_TENSORS)] = ()
 
 
 class LoadedWeights(Message):
@@ -114,9 +124,3 @@ class TrialRecord(Message):
     weights: LoadedWeights | None = None
     notes: Annotated[tuple[Line, ...], Field(max_length=MOST_NAMED)] = ()
     environment: Environment
-
-    @model_validator(mode="after")
-    def _is_small(self) -> Self:
-        if len(self.model_dump_json()) > LARGEST_RECORD:
-            raise ValueError("a record must not be larger than 64 KiB")
-        return self
