@@ -21,7 +21,9 @@ def report(
     splits: Mapping[Part, Sequence[Sample]],
 ) -> Duplicates:
     """Count the samples whose content number another one has, and name the worst."""
-    part_of = {sample: part for part, members in splits.items() for sample in members}
+    part_of: dict[Sample, Part] = {
+        sample: part for part, members in splits.items() for sample in members
+    }
     by_content: defaultdict[int, list[Sample]] = defaultdict(list)
     for sample, content in zip(samples, contents, strict=True):
         by_content[content].append(sample)

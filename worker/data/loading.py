@@ -59,7 +59,7 @@ class TaskData:
     classes: tuple[str, ...]
     sha256: str
     split_seed: int
-    counts: Mapping[str, int]
+    counts: Mapping[Part, int]
     notes: tuple[str, ...] = ()
     split_sha256: str = ""
     class_counts: Mapping[Part, Sequence[int]] = field(

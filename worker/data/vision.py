@@ -6,7 +6,7 @@ Their integrity checks stay on: what torchvision unpickles (CIFAR) has the md5 t
 import fcntl
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -96,23 +96,15 @@ class VisionSet:
             seen.update(f"{path}\0{status.st_size} {status.st_mtime_ns}\n".encode())
         return seen.hexdigest()
 
-    @cached_property
+    @property
     def classes(self) -> tuple[str, ...]:
         """The class names; where the data set has only numbers, these."""
-        names = {tuple(getattr(opened, "classes", ())) for opened in self._opened.values()}
-        if len(names) > 1:
-            raise DataError(f"{self._name} under {self._root}: its splits have other classes")
-        most = max(sample.label for sample in self.samples)
-        return next(iter(names)) or tuple(str(label) for label in range(most + 1))
+        return self._listing[0]
 
-    @cached_property
+    @property
     def samples(self) -> tuple[Sample, ...]:
         """Every picture; one without a file of its own is named after its split and position."""
-        return tuple(
-            Sample(path, label, part)
-            for part, opened in self._opened.items()
-            for path, label in self._listed(part, opened)
-        )
+        return self._listing[1]
 
     def locate(self, sample: Sample) -> Path:
         """Return the picture's full path, or the made-up one."""
@@ -140,6 +132,19 @@ class VisionSet:
         return picture
 
     @cached_property
+    def _listing(self) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
+        samples = tuple(
+            Sample(path, label, part)
+            for part, opened in self._opened.items()
+            for path, label in self._listed(part, opened)
+        )
+        names = {tuple(getattr(opened, "classes", ())) for opened in self._opened.values()}
+        if len(names) > 1:
+            raise DataError(f"{self._name} under {self._root}: its splits have other classes")
+        numbers = range(max(sample.label for sample in samples) + 1)
+        return next(iter(names)) or tuple(str(number) for number in numbers), samples
+
+    @cached_property
     def _opened(self) -> Mapping[Part | None, Any]:
         # Imported here because torchvision costs seconds, and a filled cache does without.
         from torchvision import datasets
@@ -159,7 +164,7 @@ class VisionSet:
             ) from error
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
+    def _alone(self) -> Generator[None]:
         """Keep the other workers of this machine from fetching the same files meanwhile."""
         if not self._download:
             yield

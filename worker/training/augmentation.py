@@ -7,6 +7,7 @@ pictures alike on every device.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import compress
 
 import torch
 from torch import Tensor
@@ -135,7 +136,8 @@ def erased(images: Tensor, *, probability: float) -> Tensor:
     """
     images = images.clone()
     _, height, width, channels = images.shape
-    for row in torch.nonzero(torch.rand(len(images)) < probability).flatten().tolist():
+    chosen: list[bool] = (torch.rand(len(images)) < probability).tolist()
+    for row in compress(range(len(images)), chosen):
         box = _box_to_erase(height, width)
         if box is not None:
             top, left, tall, wide = box

@@ -54,12 +54,12 @@ def test_the_log_says_once_an_attempt_that_the_test_split_was_opened(service: Se
     events = service.rows(
         "SELECT kind, fence, body FROM trimtab.events WHERE kind LIKE 'final%' ORDER BY id"
     )
-    assert [(kind, fence) for kind, fence, _ in events] == [
+    assert [(event.kind, event.fence) for event in events] == [
         ("final_started", 1),
         ("final_test_opened", 1),
         ("final_queued", 1),
         ("final_started", 2),
         ("final_test_opened", 2),
     ]
-    assert events[1][2] == {"data_sha256": "d" * 64, "split_sha256": "5" * 64, "pictures": 20}
+    assert events[1].body == {"data_sha256": "d" * 64, "split_sha256": "5" * 64, "pictures": 20}
     assert _kept(service) == 1

@@ -50,6 +50,7 @@ def test_a_task_with_few_labels_trains_on_these_and_is_measured_by_all(tmp_path:
     assert len(data.open_test(task, Seal("final"), cache_dir=cache_dir)) == 9
     assert few.counts == whole.counts
     again = data.load(task, cache_dir=cache_dir, few=3)
+    assert again.train.rows is not None
     assert np.array_equal(few.train.rows, again.train.rows)
 
 

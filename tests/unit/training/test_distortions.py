@@ -21,7 +21,7 @@ def _pictures(count: int = 3, channels: int = 3, side: int = 16) -> Tensor:
 
 
 def _affine(picture: Tensor, **change: Any) -> Tensor:
-    whole = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
+    whole: Any = {"angle": 0.0, "translate": [0, 0], "scale": 1.0, "shear": [0.0, 0.0]}
     return vision.affine(picture, **(whole | change))
 
 
