@@ -126,6 +126,7 @@ def _plan(settings: Settings) -> Plan:
         *("--device", settings.device, "--cache-dir", str(settings.cache_dir)),
         *("--feature-cache-bytes", str(settings.feature_cache_bytes)),
         *(f"--backbones={file}" for file in settings.backbones),
+        *(("--download",) if settings.download else ()),
     )
     return Plan(
         server=settings.server.rstrip("/"),

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
+from uuid import UUID
 
 from trimtab.contract import problems
 from trimtab.contract.leases import (
@@ -17,12 +18,14 @@ from trimtab.contract.leases import (
     Report,
     Verdict,
 )
+from trimtab.contract.records import TrialRecord
 from worker import checkpoints, reporter, resuming, teachers, uploads
 from worker.inbox import Died, Drain, Event, Inbox, Lost, Said, Told
 from worker.lease_keeper import LOST
 from worker.memory import Memory
 from worker.patience import Limits, Patience
 from worker.pipe_messages import (
+    Began,
     Ended,
     EpochDone,
     Order,
@@ -43,6 +46,10 @@ SEVERITY: tuple[Verdict, ...] = ("continue", "stop", "pause", "cancel")
 
 class Verbs(reporter.Verbs, resuming.Verbs, teachers.Verbs, uploads.Verbs, Protocol):
     """What an attempt needs of the client."""
+
+    def record(self, lease_id: UUID, record: TrialRecord, /) -> None:
+        """Keep what was found when the attempt began."""
+        ...
 
 
 class Runner(Protocol):
@@ -187,6 +194,9 @@ class Attempt:
                 progress
             ):
                 self._patience.moved()
+            case Said(pid=self._runner.pid, news=Began() as began) if self._ours(began):
+                self._patience.moved()
+                self._record(began.record)
             case Said(pid=self._runner.pid, news=Ended() as ended) if self._ours(ended):
                 self._on_end(ended)
             case Died(pid=self._runner.pid, failure=failure):
@@ -200,7 +210,7 @@ class Attempt:
             case _:
                 pass
 
-    def _ours(self, news: EpochDone | Progress | Ended) -> bool:
+    def _ours(self, news: Began | EpochDone | Progress | Ended) -> bool:
         return news.lease_id == self.lease.lease_id
 
     def _on_epoch(self, epoch: EpochDone) -> None:
@@ -220,6 +230,15 @@ class Attempt:
         except LOST as problem:
             self._lose(problem)
             return "cancel"
+
+    def _record(self, record: TrialRecord) -> None:
+        try:
+            self._client.record(self.lease.lease_id, record)
+        except LOST as problem:
+            self._lose(problem)
+        except problems.Problem as problem:
+            # No trial fails for its record.
+            log.warning("%s: its record was not stored: %s", self.name, problem)
 
     def _on_end(self, ended: Ended) -> None:
         self._note(ended.newest, ended.best)

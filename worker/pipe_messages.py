@@ -12,6 +12,7 @@ from pydantic import Field, TypeAdapter
 from trimtab.contract.leases import Checkpoint, Lease, Outcome, Report, Verdict
 from trimtab.contract.memory import MemoryFinding
 from trimtab.contract.message import Message
+from trimtab.contract.records import TrialRecord
 
 
 class StoredFile(Message):
@@ -86,6 +87,14 @@ class Progress(Message):
     lease_id: UUID
 
 
+class Began(Message):
+    """The runner has all that it needs, and begins; of a final lease, before it opens the test split."""
+
+    kind: Literal["began"] = "began"
+    lease_id: UUID
+    record: TrialRecord
+
+
 class EpochDone(Message):
     """An epoch has ended; the runner waits for its verdict."""
 
@@ -112,7 +121,9 @@ class Ended(Message):
     """The exported model of a final lease."""
 
 
-News = Annotated[Ready | Refused | Progress | EpochDone | Ended, Field(discriminator="kind")]
+News = Annotated[
+    Ready | Refused | Progress | Began | EpochDone | Ended, Field(discriminator="kind")
+]
 
 ORDERS: TypeAdapter[Order] = TypeAdapter(Order)
 NEWS: TypeAdapter[News] = TypeAdapter(News)

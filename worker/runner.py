@@ -12,12 +12,14 @@ from pathlib import Path
 import torch
 
 from trimtab import lifeline
-from trimtab.contract.leases import Completed, Failed, Outcome, Pruned, Report
-from worker import data, devices, durable
+from trimtab.contract.leases import Completed, Failed, Lease, Outcome, Pruned, Report
+from worker import beginning, data, devices, durable
 from worker.agent_line import AgentLine
+from worker.data import Seal, TaskData
 from worker.failures import failure_of
 from worker.memory_watch import MemoryWatch
 from worker.pipe_messages import (
+    Began,
     Ended,
     EpochDone,
     Ready,
@@ -36,6 +38,7 @@ from worker.training.fit import EpochResult, fit
 from worker.training.own_backbones import OwnBackbones
 from worker.training.shelf import Shelf
 from worker.training.state import FitState
+from worker.training.weights import WeightsReport
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +53,7 @@ class Bench:
     features: FeatureCache
     own: OwnBackbones
     shelf: Shelf
+    download: bool = False
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -73,7 +77,15 @@ def main(argv: Sequence[str] | None = None) -> None:
     features = FeatureCache(
         arguments.cache_dir / "features", limit_bytes=arguments.feature_cache_bytes
     )
-    bench = Bench(line, device, arguments.cache_dir / "data", features, own, Shelf(own))
+    bench = Bench(
+        line,
+        device,
+        arguments.cache_dir / "data",
+        features,
+        own,
+        Shelf(own),
+        download=arguments.download,
+    )
     line.say(_introduction(device))
     for count, order in enumerate(line.trials(), 1):
         line.say(run(bench, order))
@@ -91,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache-dir", type=Path, required=True)
     parser.add_argument("--backbones", type=Path, action="append", default=[])
     parser.add_argument("--feature-cache-bytes", type=int, default=LIMIT_BYTES)
+    parser.add_argument("--download", action="store_true")
     return parser
 
 
@@ -174,8 +187,7 @@ def _begin(
 ) -> tuple[Iterator[EpochResult], float, MemoryWatch]:
     """Load data and model, and carry on from the first state that fits; with the best value so far."""
     lease = order.lease
-    size = backbones.image_size(lease.model, lease.recipe, bench.own)
-    seen = data.load(lease.task, cache_dir=bench.cache_dir, image_size=size)
+    seen = _load(bench, lease)
 
     watch = MemoryWatch(lease, seen, bench.device, order.memory)
     teacher = None
@@ -183,13 +195,14 @@ def _begin(
         teacher = Teacher(order.teacher, seen.classes, bench.own)
 
     def begin(state: FitState | None) -> Iterator[EpochResult]:
-        return fit(
-            bench.shelf.take(
-                lease.model,
-                classes=seen.classes,
-                seed=lease.seed,
-                frozen_stages=lease.recipe.frozen_stages,
-            ),
+        model = bench.shelf.take(
+            lease.model,
+            classes=seen.classes,
+            seed=lease.seed,
+            frozen_stages=lease.recipe.frozen_stages,
+        )
+        epochs = fit(
+            model,
             seen,
             lease.recipe,
             seed=lease.seed,
@@ -200,6 +213,8 @@ def _begin(
             teacher=teacher,
             each_batch=signs.batch,
         )
+        _tell_beginning(bench, lease, seen, model.report)
+        return epochs
 
     for saved in order.resume:
         try:
@@ -208,6 +223,23 @@ def _begin(
         except CheckpointError as error:
             log.warning("step %d is passed over: %s", saved.step, error)
     return begin(None), 0.0, watch
+
+
+def _load(bench: Bench, lease: Lease) -> TaskData:
+    return data.load(
+        lease.task,
+        cache_dir=bench.cache_dir,
+        image_size=backbones.image_size(lease.model, lease.recipe, bench.own),
+        few=lease.recipe.shots,
+        download=bench.download,
+    )
+
+
+def _tell_beginning(
+    bench: Bench, lease: Lease, seen: TaskData, weights: WeightsReport | None
+) -> None:
+    record = beginning.record_of(seen, weights, bench.device)
+    bench.line.say(Began(lease_id=lease.lease_id, record=record))
 
 
 def _report(epoch: EpochResult) -> Report:
@@ -219,17 +251,22 @@ def _report(epoch: EpochResult) -> Report:
 def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcome, StoredFile]:
     """Measure the winner on the sealed test split, and export it."""
     lease = order.lease
+    seal = Seal(lease.kind)
     state = _winner(bench, order, signs)
     order.folder.mkdir(parents=True, exist_ok=True)
     path = order.folder / "model.safetensors"
     with signs.busy():
+        # First it is told, then done: no test split is opened without a word of it in the log.
+        _tell_beginning(bench, lease, _load(bench, lease), None)
         scores = final_evaluation(
             lease.task,
             lease.model,
             lease.recipe,
             state,
+            seal=seal,
             cache_dir=bench.cache_dir,
             own=bench.own,
+            download=bench.download,
             device=bench.device,
             export_to=path,
         )

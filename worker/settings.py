@@ -60,6 +60,8 @@ class Settings(BaseSettings):
         default=(), validation_alias=AliasChoices("backbones", "TRIMTAB_BACKBONES")
     )
     """Python files of own backbones; in the environment with `:` between them, as in PATH."""
+    download: bool = True
+    """Whether public data sets that are not there may be fetched from the network."""
     exit_when_idle_s: Annotated[float, Field(ge=0)] | None = None
     stall_s: Annotated[float, Field(gt=0)] = 300.0
     grace_s: Annotated[float, Field(gt=0)] = 20.0

@@ -67,6 +67,7 @@ CREATE TABLE trimtab.trials (
     error_kind        text,
     error_message     text,
     curve             jsonb,                             -- [[step, value], ...], written when the trial leaves running
+    record            jsonb,                             -- what the worker found when it began: data, splits, weights
     created_at        timestamptz NOT NULL DEFAULT trimtab.now(),
     started_at        timestamptz,
     ended_at          timestamptz,

@@ -11,7 +11,7 @@ from service.api.bodies import JsonRoute
 from service.api.dependencies import ServiceContext, ServiceReporting, ServiceWaiters
 from service.api.hot import HotVerb
 from service.grouping import Grouping
-from service.use_cases import claims, leases
+from service.use_cases import claims, leases, records
 from service.use_cases.context import Context
 from service.use_cases.reports import Said
 from service.waiting import wait
@@ -26,6 +26,7 @@ from trimtab.contract.leases import (
     Settled,
 )
 from trimtab.contract.problems import TooManyPoints
+from trimtab.contract.records import TrialRecord
 
 router = APIRouter(prefix="/v1/leases", route_class=JsonRoute, tags=["leases"])
 
@@ -91,6 +92,12 @@ def heartbeat(lease: UUID, context: ServiceContext) -> Answer:
 def checkpoint(lease: UUID, message: CheckpointReport, context: ServiceContext) -> None:
     """Record uploaded training states."""
     leases.checkpoint(context, lease, message)
+
+
+@router.put("/{lease}/record", status_code=204)
+def record(lease: UUID, message: TrialRecord, context: ServiceContext) -> None:
+    """Keep what the worker found when it began; the last word of an attempt counts."""
+    records.store(context, lease, message)
 
 
 @router.post("/{lease}:release", status_code=204)

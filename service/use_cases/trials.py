@@ -1,8 +1,9 @@
 """Trials as people read them."""
 
-from service.storage import studies, trials
+from service.storage import records, studies, trials
 from service.use_cases.context import Context
 from trimtab.contract.problems import StudyNotFound, TrialNotFound
+from trimtab.contract.records import TrialRecord
 from trimtab.contract.trials import Attempt, IntermediateValue, Trial, TrialPage, TrialState
 
 
@@ -29,7 +30,7 @@ def page(
 
 
 def read(context: Context, name: str, number: int) -> Trial:
-    """One trial with its attempts.
+    """One trial with its attempts and its record.
 
     Raises:
         StudyNotFound, TrialNotFound: there is no such study, or no such trial in it.
@@ -41,10 +42,13 @@ def read(context: Context, name: str, number: int) -> Trial:
         row = trials.read(connection, study.study_id, number)
         if row is None:
             raise TrialNotFound
-        return _shape(row, trials.attempts(connection, row.trial_id))
+        attempts = trials.attempts(connection, row.trial_id)
+        return _shape(row, attempts, records.of_trial(connection, row.trial_id))
 
 
-def _shape(row: trials.TrialRow, attempts: list[trials.AttemptRow]) -> Trial:
+def _shape(
+    row: trials.TrialRow, attempts: list[trials.AttemptRow], record: TrialRecord | None = None
+) -> Trial:
     return Trial(
         number=row.number,
         state=row.state,
@@ -67,4 +71,5 @@ def _shape(row: trials.TrialRow, attempts: list[trials.AttemptRow]) -> Trial:
             )
             for attempt in attempts
         ),
+        record=record,
     )

@@ -12,6 +12,7 @@ STEPS: Mapping[str, tuple[frozenset[str], str]] = {
     "trial_started": (frozenset({"absent"}), "running"),
     "trial_resumed": (frozenset({"queued"}), "running"),
     "final_started": (frozenset({"absent", "queued"}), "running"),
+    "final_test_opened": (frozenset({"running"}), "running"),
     "reported": (frozenset({"running"}), "running"),
     "checkpointed": (frozenset({"running"}), "running"),
     "trial_completed": (frozenset({"running"}), "completed"),

@@ -57,7 +57,13 @@ class Twin:
                 self._wait(number, kind.removeprefix("trial_"), body.get("error_kind"))
             case "trial_completed" | "trial_pruned" | "trial_failed" | "trial_cancelled":
                 self._end(number, kind.removeprefix("trial_"), body)
-            case "checkpointed" | "final_started" | "final_queued" | "final_settled":
+            case (
+                "checkpointed"
+                | "final_started"
+                | "final_queued"
+                | "final_settled"
+                | "final_test_opened"
+            ):
                 pass  # Optuna has no word for it
             case _:
                 raise AssertionError(f"an event of no known kind: {kind}")

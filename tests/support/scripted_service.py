@@ -23,6 +23,7 @@ NAMES = {
     "reports": re.compile(r"POST /v1/leases/([^/:]+)/reports"),
     "heartbeat": re.compile(r"POST /v1/leases/([^/:]+):heartbeat"),
     "checkpoint": re.compile(r"POST /v1/leases/([^/:]+)/checkpoints"),
+    "record": re.compile(r"PUT /v1/leases/([^/:]+)/record"),
     "release": re.compile(r"POST /v1/leases/([^/:]+):release"),
     "outcome": re.compile(r"PUT /v1/leases/([^/:]+)/outcome"),
     "upload": re.compile(r"PUT /v1/artifacts/([0-9a-f]{64})"),
@@ -119,7 +120,7 @@ class ScriptedService:
                 if about not in self.artifacts:
                     raise problems.ArtifactNotFound
                 return self.artifacts[about]
-            case "reports" | "heartbeat" | "outcome" | "release" | "checkpoint":
+            case "reports" | "heartbeat" | "outcome" | "release" | "checkpoint" | "record":
                 if UUID(about) in self.lost:
                     self.turned_away.append(verb)
                     raise problems.LeaseLost

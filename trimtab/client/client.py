@@ -30,6 +30,7 @@ from trimtab.contract.leases import (
 )
 from trimtab.contract.memory import MemoryFinding, MemoryFindings
 from trimtab.contract.message import Name
+from trimtab.contract.records import TrialRecord
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
 from trimtab.contract.workers import Registration, Worker, Workers
@@ -223,6 +224,10 @@ class Client:
         """Return what earlier trainings of a backbone took of their devices' memory."""
         response = self._wire.send("GET", "/v1/memory", params={"backbone": backbone})
         return self._wire.parse(MemoryFindings, response)
+
+    def record(self, lease_id: UUID, record: TrialRecord) -> None:
+        """Keep what was found when the attempt began; the last word of an attempt counts."""
+        self._wire.send("PUT", f"/v1/leases/{lease_id}/record", record)
 
     def release(self, lease_id: UUID, release: Release) -> None:
         """Give the trial back unfinished."""

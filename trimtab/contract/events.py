@@ -30,6 +30,7 @@ EventKind = Literal[
     "trial_repaired",
     "orphan_failed",
     "final_started",
+    "final_test_opened",
     "final_queued",
     "final_settled",
 ]

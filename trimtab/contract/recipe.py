@@ -181,3 +181,35 @@ class Recipe(Message):
         description="Side in pixels of the square images; null: what the backbone's published weights were made "
         "for; glyphnet keeps small images that all have one side as they are.",
     )
+    shots: Annotated[Int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None,
+        description="Labelled pictures of each class that are learned from, always the same ones, those of fewer among "
+        "those of more; null: all of the training split.",
+    )
+    augmentation: Literal["none", "flip", "flip_crop", "trivial", "rand"] = Field(
+        default="none",
+        description="How training pictures are changed at random: mirrored; mirrored and shifted by up to an eighth; "
+        "TrivialAugment; RandAugment of two operations.",
+    )
+    augmentation_strength: Number = Field(
+        default=0.5, ge=0, le=1, description="Of rand's operations; the others do not read it."
+    )
+    mixup: Number = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="Training pictures are blended in pairs, by a share drawn from Beta(mixup, mixup); 0: never.",
+    )
+    cutmix: Number = Field(
+        default=0.0,
+        ge=0,
+        le=100,
+        description="A box of each training picture comes from another, its area drawn from Beta(cutmix, cutmix); "
+        "0: never; beside mixup a coin decides batch by batch.",
+    )
+    random_erasing: Number = Field(
+        default=0.0,
+        ge=0,
+        le=1,
+        description="Probability with which a box of a training picture becomes noise.",
+    )

@@ -40,7 +40,34 @@ class ImageFolderDataset(Message):
     )
 
 
-Dataset = Annotated[BuiltinDataset | ImageFolderDataset, Field(discriminator="kind")]
+class TorchvisionDataset(Message):
+    """A public data set by its name in torchvision, in torchvision's own files; its published splits are kept."""
+
+    kind: Literal["torchvision"]
+    name: Literal[
+        "CIFAR10",
+        "CIFAR100",
+        "DTD",
+        "EuroSAT",
+        "FGVCAircraft",
+        "FashionMNIST",
+        "Flowers102",
+        "Food101",
+        "GTSRB",
+        "KMNIST",
+        "MNIST",
+        "OxfordIIITPet",
+        "SVHN",
+    ]
+    root: Annotated[Text, Field(min_length=1, max_length=4096)] = Field(
+        description="The folder that holds its files, as the workers see it; they download what is not there, "
+        "unless they may not."
+    )
+
+
+Dataset = Annotated[
+    BuiltinDataset | ImageFolderDataset | TorchvisionDataset, Field(discriminator="kind")
+]
 
 Share = Annotated[Number, Field(gt=0, lt=1)]
 """A part of a data set, between 0 and 1, both excluded."""
@@ -63,6 +90,11 @@ class Task(Message):
     test: Share = Field(
         default=0.2,
         description="Share sealed for the final evaluation, unless the data set brings its own.",
+    )
+    on_bad_file: Literal["fail", "skip"] = Field(
+        default="fail",
+        description="What to do about pictures that are broken, truncated, huge or no pictures: fail the trials with "
+        "a list of them, or leave them out and record it.",
     )
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Literal
 
 from trimtab.contract.message import Message, Number
+from trimtab.contract.records import TrialRecord
 from trimtab.contract.search_space import Scalar
 
 TrialState = Literal[
@@ -59,6 +60,8 @@ class Trial(Message):
     ended_at: datetime | None = None
     attempts: tuple[Attempt, ...] = ()
     """Filled for a single trial, empty in lists."""
+    record: TrialRecord | None = None
+    """What the worker found when it began; told of a single trial."""
 
 
 class TrialPage(Message):

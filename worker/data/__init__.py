@@ -2,5 +2,6 @@
 
 from worker.data.cache import Split
 from worker.data.loading import TaskData, load, open_test
+from worker.data.seal import Seal, TestSplitSealed
 
-__all__ = ["Split", "TaskData", "load", "open_test"]
+__all__ = ["Seal", "Split", "TaskData", "TestSplitSealed", "load", "open_test"]

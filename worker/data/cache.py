@@ -30,10 +30,12 @@ class Split:
     Attributes:
         images: uint8 `(N, H, W, C)`, mapped from disk; writing to it changes this process's copy only.
         labels: int64 `(N,)`, positions in the task's classes.
+        rows: Which of `images` the labels are of, int64 `(N,)`, where not all of them are to be seen.
     """
 
     images: NDArray[np.uint8]
     labels: NDArray[np.int64]
+    rows: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
         return len(self.labels)

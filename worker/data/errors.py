@@ -2,6 +2,7 @@
 
 DataError
 ├── DataMissing         the path is not there
+├── DatasetAbsent       a public data set is neither here nor reachable, or not as it was published
 ├── NoClasses           pictures, but no class folders; or nothing at all
 ├── EmptyClass          a class folder without a picture
 ├── SingleClass         nothing to tell apart
@@ -36,6 +37,30 @@ class DataMissing(DataError):
     ) -> None:
         super().__init__(f"{path}: {reason}; mount it there or correct `task.dataset.path`")
         self.path = path
+
+
+class DatasetAbsent(DataError):
+    """A public data set's files are not there, not whole, or other ones than were published."""
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(
+        self,
+        name: str,
+        root: Path,
+        files: Sequence[str],
+        arguments: Sequence[Mapping[str, object]],
+        reason: str,
+    ) -> None:
+        calls = "; ".join(
+            f"{name}('.', {''.join(f'{key}={value!r}, ' for key, value in each.items())}download=True)"
+            for each in arguments
+        )
+        super().__init__(
+            f"{name} is not under {root} as torchvision publishes it ({reason}); where there is a network, run "
+            f'python -c "from torchvision.datasets import {name}; {calls}" and put {" and ".join(files)} into {root}'
+        )
+        self.root = root
 
 
 class NoClasses(DataError):
@@ -73,7 +98,7 @@ class ClassTooSmall(DataError):
 
     def __init__(self, name: str, count: int, needed: int) -> None:
         super().__init__(
-            f"class {name!r} has {count} picture{'s' * (count != 1)}, and {needed} are needed to give each split one; add some or remove the class"
+            f"class {name!r} has {count} different picture{'s' * (count != 1)}, and {needed} are needed to give each split one; add some or remove the class"
         )
 
 

@@ -31,7 +31,7 @@ class ImageFolder:
 
     @property
     def fingerprint(self) -> str:
-        """Path, size and time of change of every picture, hashed."""
+        """Path, size, time of change and permissions of every picture, hashed."""
         seen = hashlib.sha256(str(self.root).encode())
         for sample in self.samples:
             seen.update(
@@ -96,7 +96,7 @@ def _stamp(path: Path) -> str:
         status = path.stat()
     except OSError:
         return "unreadable"  # Reading it will say why.
-    return f"{status.st_size} {status.st_mtime_ns}"
+    return f"{status.st_size} {status.st_mtime_ns} {status.st_mode} {status.st_uid} {status.st_gid}"
 
 
 def _folders(path: Path) -> list[str]:

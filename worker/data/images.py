@@ -30,6 +30,7 @@ def header(path: Path) -> tuple[int, int, bool]:
 
     Raises:
         ImageUnreadable: It is no picture, or too large.
+        OSError: The system does not let it be read.
     """
     with _open(path) as image:
         return *image.size, _is_grey(image)
@@ -40,12 +41,14 @@ def read(path: Path) -> Image.Image:
 
     Raises:
         ImageUnreadable: It is no picture, too large, broken or truncated.
+        OSError: The system does not let it be read.
     """
     try:
         with _open(path) as image:
             image.load()
             return _plain(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, EOFError) as error:
+        _pass_on(error)
         raise ImageUnreadable(f"broken or truncated ({error})") from error
 
 
@@ -61,6 +64,7 @@ def _open(path: Path) -> Image.Image:
     try:
         image = Image.open(path)
     except _NO_PICTURE as error:
+        _pass_on(error)
         raise ImageUnreadable(f"not a picture that can be read ({error})") from error
     width, height = image.size
     if width * height > MAX_PIXELS:
@@ -69,6 +73,12 @@ def _open(path: Path) -> Image.Image:
             f"{width} x {height} pixels are more than the {MAX_PIXELS // 1_000_000} million allowed"
         )
     return image
+
+
+def _pass_on(error: Exception) -> None:
+    """Raise what the system says as it is; what Pillow says of a file's content is an OSError without a number."""
+    if isinstance(error, OSError) and error.errno is not None:
+        raise error
 
 
 def _is_grey(image: Image.Image) -> bool:

@@ -2,36 +2,35 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from trimtab.contract.metrics import Direction
-from trimtab.contract.tasks import BuiltinDataset, ImageFolderDataset, Task
-from worker.data import cache, folder, images, splits
+from trimtab.contract.records import (
+    MOST_NAMED,
+    Duplicates,
+    Part,
+    Skipped,
+    SkippedFile,
+)
+from trimtab.contract.tasks import BuiltinDataset, ImageFolderDataset, Task, TorchvisionDataset
+from worker.data import cache, decoding, folder, shots
 from worker.data.cache import Split
 from worker.data.digits import Digits
-from worker.data.errors import UnreadableImages
-from worker.data.images import ImageUnreadable
-from worker.data.source import Sample, Source
+from worker.data.seal import Seal
+from worker.data.source import Source
+from worker.data.vision import VisionSet
 
 OWN_SIDE_LIMIT = 64
 """Pictures that all have one side of at most so many pixels keep it ..."""
 COMMON_SIDE = 32
 """... and all others are scaled to this one, where nobody asks for a size."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of every key: a change of layout or of the decoding makes old caches invisible."""
-_THREADS = 4
-"""Pillow decodes outside the interpreter's lock; more threads would crowd out the training of other slots."""
-
-_Result = TypeVar("_Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +45,10 @@ class TaskData:
         split_seed: Seed of the splits, from the hash: the same data are split alike everywhere.
         counts: Pictures in `train`, `validation` and `test`.
         notes: What a person should know about the splits.
+        split_sha256: Hash of which picture is in which split; empty where nobody knows.
+        class_counts: Pictures of each class in each split.
+        skipped: Files that were left out.
+        duplicates: Pictures of the same content.
         key: Changes whenever a byte of `train` or `validation` may have changed; empty where nobody knows.
         metric: What trials are compared by.
         direction: Whether more or less of it is better.
@@ -56,14 +59,27 @@ class TaskData:
     classes: tuple[str, ...]
     sha256: str
     split_seed: int
-    counts: Mapping[str, int]
+    counts: Mapping[Part, int]
     notes: tuple[str, ...] = ()
+    split_sha256: str = ""
+    class_counts: Mapping[Part, Sequence[int]] = field(
+        default_factory=dict[Part, Sequence[int]]
+    )
+    skipped: Skipped = field(default_factory=Skipped)
+    duplicates: Duplicates = field(default_factory=Duplicates)
     key: str = ""
     metric: str = "accuracy"
     direction: Direction = "maximize"
 
 
-def load(task: Task, *, cache_dir: Path, image_size: int | None = None) -> TaskData:
+def load(
+    task: Task,
+    *,
+    cache_dir: Path,
+    image_size: int | None = None,
+    few: int | None = None,
+    download: bool = False,
+) -> TaskData:
     """Open what a trial trains on and is measured by; decode the data set if this machine has not yet.
 
     Args:
@@ -71,53 +87,86 @@ def load(task: Task, *, cache_dir: Path, image_size: int | None = None) -> TaskD
         cache_dir: Where decoded pictures are kept, for all processes of this machine.
         image_size: Side of the square pictures. None keeps the side of small ones that all agree
             (`OWN_SIDE_LIMIT`) and scales others to `COMMON_SIDE`.
+        few: How many labelled pictures of each class `train` keeps (`shots`); None keeps all.
+        download: Whether a public data set that is not there may be fetched.
 
     Raises:
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
-    decoded = _decoded(task, cache_dir, image_size)
+    decoded = _decoded(task, cache_dir, image_size, download=download)
     manifest = json.loads((decoded / "manifest.json").read_text())
+    train = cache.open_split(decoded, "train")
+    if few is not None:
+        rows = shots.choose(train.labels, few, seed=manifest["split_seed"])
+        train = replace(train, labels=train.labels[rows], rows=rows)
     return TaskData(
-        train=cache.open_split(decoded, "train"),
+        train=train,
         validation=cache.open_split(decoded, "validation"),
         classes=tuple(manifest["classes"]),
         sha256=manifest["sha256"],
         split_seed=manifest["split_seed"],
         counts=manifest["counts"],
         notes=tuple(manifest["notes"]),
+        split_sha256=manifest["split_sha256"],
+        class_counts=manifest["class_counts"],
+        skipped=_skipped(manifest["skipped"]),
+        duplicates=Duplicates.model_validate(manifest["duplicates"], strict=False),
         key=decoded.name,
         metric=task.metric,
         direction=task.direction,
     )
 
 
-def open_test(task: Task, *, cache_dir: Path, image_size: int | None = None) -> Split:
+def open_test(
+    task: Task,
+    seal: Seal,
+    *,
+    cache_dir: Path,
+    image_size: int | None = None,
+    download: bool = False,
+) -> Split:
     """Open the sealed test split. Only the final evaluation of a study's winner does.
+
+    Args:
+        task: As for `load`, like the other arguments.
+        seal: The right to.
+        cache_dir: As above.
+        image_size: As above.
+        download: As above.
 
     Raises:
         DataError: As `load`.
     """
-    return cache.open_split(_decoded(task, cache_dir, image_size), "test")
+    del seal  # To have it is what counts.
+    return cache.open_split(_decoded(task, cache_dir, image_size, download=download), "test")
 
 
-def _decoded(task: Task, cache_dir: Path, image_size: int | None) -> Path:
-    source = _open_source(task)
+def _decoded(task: Task, cache_dir: Path, image_size: int | None, *, download: bool) -> Path:
+    source = _open_source(task, download=download)
     name = hashlib.sha256(f"{_FORMAT} {source.fingerprint}".encode()).hexdigest()
-    facts = cache.json_once(cache_dir / "facts" / f"{name}.json", partial(_read_facts, source))
+    facts = cache.json_once(
+        cache_dir / "facts" / f"{name}.json", partial(decoding.read_facts, source)
+    )
     side = image_size or _own_side(facts)
     key = f"{_FORMAT} {facts['sha256']} {task.validation} {task.test} {side}"
-    return cache.folder_once(
+    decoded = cache.folder_once(
         cache_dir / hashlib.sha256(key.encode()).hexdigest(),
-        partial(_decode, source, task, facts, side),
+        partial(decoding.fill, source, task, facts, side),
     )
+    if task.on_bad_file == "fail":
+        # Another study, which leaves them out, may have filled the cache.
+        decoding.refuse(source, json.loads((decoded / "manifest.json").read_text())["skipped"])
+    return decoded
 
 
-def _open_source(task: Task) -> Source:
+def _open_source(task: Task, *, download: bool) -> Source:
     match task.dataset:
         case BuiltinDataset():
             return Digits()
         case ImageFolderDataset(path=path):
             return folder.scan(Path(path).expanduser().resolve())
+        case TorchvisionDataset(name=name, root=root):
+            return VisionSet(name, Path(root).expanduser().resolve(), download=download)
 
 
 def _own_side(facts: Mapping[str, Any]) -> int:
@@ -125,65 +174,6 @@ def _own_side(facts: Mapping[str, Any]) -> int:
     return side if side is not None and side <= OWN_SIDE_LIMIT else COMMON_SIDE
 
 
-def _read_facts(source: Source) -> Mapping[str, Any]:
-    headers = list(_of_each(source, source.samples, source.header))
-    whole = hashlib.sha256()
-    digests = _of_each(source, source.samples, source.digest)
-    for sample, digest in zip(source.samples, digests, strict=True):
-        whole.update(
-            f"{sample.path}\0{sample.label}\0{digest}\n".encode(errors="surrogateescape")
-        )
-    sides = {side for header in headers for side in (header.width, header.height)}
-    return {
-        "sha256": whole.hexdigest(),
-        "channels": 1 if all(header.grey for header in headers) else 3,
-        "side": sides.pop() if len(sides) == 1 else None,
-    }
-
-
-def _decode(
-    source: Source, task: Task, facts: Mapping[str, Any], side: int, into: Path
-) -> None:
-    seed = int(facts["sha256"][:16], 16) >> 1
-    parts, notes = splits.assign(
-        source.samples, source.classes, validation=task.validation, test=task.test, seed=seed
-    )
-    channels = facts["channels"]
-
-    def decode(sample: Sample) -> NDArray[np.uint8]:
-        return images.square(source.read(sample), side=side, channels=channels)
-
-    for part, samples in parts.items():
-        pictures = _of_each(source, samples, decode)
-        labels = np.array([sample.label for sample in samples], dtype=np.int64)
-        cache.write_split(into, part, pictures, labels, shape=(side, side, channels))
-    manifest = {
-        "classes": source.classes,
-        "sha256": facts["sha256"],
-        "split_seed": seed,
-        "counts": {part: len(samples) for part, samples in parts.items()},
-        "notes": notes,
-    }
-    (into / "manifest.json").write_text(json.dumps(manifest))
-
-
-def _of_each(
-    source: Source, samples: Sequence[Sample], work: Callable[[Sample], _Result]
-) -> Iterator[_Result]:
-    """Yield `work` of every sample, in order, by several threads; name all that cannot be read at the end."""
-
-    def attempt(sample: Sample) -> _Result | Exception:
-        try:
-            return work(sample)
-        except (ImageUnreadable, OSError) as error:
-            return error
-
-    reasons: dict[Path, str] = {}
-    with ThreadPoolExecutor(_THREADS) as pool:
-        for sample, result in zip(samples, pool.map(attempt, samples), strict=True):
-            if isinstance(result, Exception):
-                reasons[source.locate(sample)] = str(result)
-            else:
-                yield result
-    if reasons:
-        raise UnreadableImages(reasons)
+def _skipped(bad: Mapping[str, str]) -> Skipped:
+    first = [SkippedFile(path=path, reason=why) for path, why in list(bad.items())[:MOST_NAMED]]
+    return Skipped(count=len(bad), first=tuple(first))

@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 from PIL import Image
 
-Part = Literal["train", "validation", "test"]
+from trimtab.contract.records import Part
+
+__all__ = ["Header", "Part", "Sample", "Source"]
 
 
 @dataclass(frozen=True, slots=True)

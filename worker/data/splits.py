@@ -19,10 +19,12 @@ def assign(
     validation: float,
     test: float,
     seed: int,
+    contents: Sequence[int] | None = None,
 ) -> tuple[Splits, tuple[str, ...]]:
     """Share the samples out: a split that the data set brings is kept, the others are taken from train.
 
-    Each class is shared out on its own (stratified) by `seed` alone, with at least one picture for each split.
+    Each class is shared out on its own (stratified) by `seed` alone, with at least one picture for each split. Copies
+    go where the first of their content goes, so that no split that is made here holds what another one has.
 
     Args:
         samples: In an order that depends on the data alone; pictures of no split count as train.
@@ -30,6 +32,7 @@ def assign(
         validation: Share of train to take for validation, if the data set brings none.
         test: The same for the sealed split.
         seed: From the data's hash, never from a trial.
+        contents: For each sample a number that only pictures of the same content share; None: all differ.
 
     Returns:
         The three splits, each in the order of `samples`, and what to tell the person about them.
@@ -42,14 +45,16 @@ def assign(
     wanted: dict[Part, float] = {
         part: share for part, share in shares.items() if part not in parts
     }
-    rows_of_train = [row for row, part in enumerate(parts) if part == "train"]
-    pool = np.array(rows_of_train, dtype=np.int64)
-    labels = np.array([samples[row].label for row in rows_of_train], dtype=np.int64)
+    firsts = _firsts(parts, contents if contents and wanted else range(len(samples)))
+    pool = np.array([row for row, first in firsts.items() if row == first], dtype=np.int64)
+    labels = np.array([samples[row].label for row in pool], dtype=np.int64)
     order = np.random.default_rng(seed)
     for label, name in enumerate(classes):
         for part, rows in _draw(pool[labels == label], name, wanted, order).items():
             for row in rows:
                 parts[row] = part
+    for row, first in firsts.items():
+        parts[row] = parts[first]
     splits: Splits = {
         wanted_part: tuple(
             sample for sample, part in zip(samples, parts, strict=True) if part == wanted_part
@@ -58,6 +63,16 @@ def assign(
     }
     brings_splits = any(sample.part for sample in samples)
     return splits, tuple(_note(*taken) for taken in wanted.items() if brings_splits)
+
+
+def _firsts(parts: Sequence[Part], contents: Sequence[int]) -> dict[int, int]:
+    """For each row of train, the first row of train that has its content."""
+    seen: dict[int, int] = {}
+    return {
+        row: seen.setdefault(contents[row], row)
+        for row, part in enumerate(parts)
+        if part == "train"
+    }
 
 
 def _draw(

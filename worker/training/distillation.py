@@ -8,6 +8,7 @@ import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -16,7 +17,7 @@ from torch.nn import functional
 
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
-from worker.training import export, features
+from worker.training import augmentation, export, features
 from worker.training.errors import ModelUnreadable, TeacherMissing, TeacherUnfit
 from worker.training.evaluate import BATCH_SIZE
 from worker.training.feature_cache import FeatureCache
@@ -64,24 +65,21 @@ class Teacher:
         except OSError as error:
             raise ModelUnreadable(path, str(error)) from error
 
-    def answers(
-        self, split: PlacedSplit, precision: str, each_batch: Callable[[], object]
-    ) -> Tensor:
-        """Return its logits `(N, classes)` of a split's pictures, in the student's order of classes.
+    def at_work(self, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
+        """Load its network: from uint8 pictures `(N, H, W, C)` to its logits in the student's order of classes.
 
         It takes the pictures as the student's task has them, scaled to the side that it was trained on.
         """
         predictor = export.load_exported(self.path, own=self._own)
-        model = predictor.model.to(split.device)
+        model = predictor.model.to(device)
         # Pictures of a side that the network takes stay so: it then enlarges those that are too small.
         model.only_side = model.only_side or max(model.least_side, predictor.card.image_size)
-        kept: list[Tensor] = []
-        with torch.no_grad(), autocast(split.device, precision):
-            for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
-                each_batch()
-                images, _ = split.take(rows)
-                kept.append(model(images)[:, self._order].float().cpu())
-        return torch.cat(kept)
+
+        def answer(images: Tensor) -> Tensor:
+            with torch.no_grad(), autocast(device, precision):
+                return model(images)[:, self._order].float()
+
+        return answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,17 +87,19 @@ class Lessons:
     """What a teacher says of the training split, and how much it counts.
 
     Attributes:
-        answers: Its logits, by row of the split.
+        answers: Its logits, by row of the split; or itself, where pictures change from step to step.
         temperature: By which both answers are divided.
         weight: Of the teacher's loss; the task's own has the rest.
     """
 
-    answers: PlacedSplit
+    answers: PlacedSplit | Callable[[Tensor], Tensor]
     temperature: float
     weight: float
 
-    def of(self, rows: Tensor) -> Tensor:
-        """Return the teacher's logits `(n, classes)` of some rows."""
+    def of(self, rows: Tensor, images: Tensor) -> Tensor:
+        """Return the teacher's logits `(n, classes)` of a batch: the rows, and the pictures as the student sees them."""
+        if not isinstance(self.answers, PlacedSplit):
+            return self.answers(images)
         answers, _ = self.answers.take(rows)
         return answers
 
@@ -134,9 +134,26 @@ def lessons_of(
     """
     if teacher is None or recipe.distillation_weight == 0:
         return None
+    lessons = partial(
+        Lessons,
+        temperature=recipe.distillation_temperature,
+        weight=recipe.distillation_weight,
+    )
+
+    if augmentation.of(recipe) is not None:
+        return lessons(teacher.at_work(device, recipe.precision))
 
     def make() -> Tensor:
-        return teacher.answers(PlacedSplit(data.train, device), recipe.precision, each_batch)
+        # Of all pictures, also of those that this training does not see: others will.
+        answer, pictures = (
+            teacher.at_work(device, recipe.precision),
+            torch.from_numpy(data.train.images),
+        )
+        kept: list[Tensor] = []
+        for rows in row_batches(torch.arange(len(pictures)), BATCH_SIZE):
+            each_batch()
+            kept.append(answer(pictures.index_select(0, rows).to(device)).cpu())
+        return torch.cat(kept)
 
     if cache is None or not data.key:
         answers = make()
@@ -145,8 +162,4 @@ def lessons_of(
         answers = cache.get(
             json.dumps(facts | features.machine(device, recipe.precision)), make
         )
-    return Lessons(
-        answers=PlacedSplit(data.train, device, answers),
-        temperature=recipe.distillation_temperature,
-        weight=recipe.distillation_weight,
-    )
+    return lessons(PlacedSplit(data.train, device, answers))

@@ -67,7 +67,7 @@ class Predictor:
             try:
                 image = images.read(picture) if isinstance(picture, Path) else picture
                 pixels.append(images.square(image, side=side, channels=channels))
-            except images.ImageUnreadable as error:
+            except (images.ImageUnreadable, OSError) as error:
                 reasons[Path(str(picture))] = str(error)
         if reasons:
             raise UnreadableImages(reasons)

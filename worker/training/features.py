@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
 from worker.data import Split, TaskData
-from worker.training import adaptation, prefix
+from worker.training import adaptation, augmentation, prefix
 from worker.training.backbones import Backbone
 from worker.training.evaluate import BATCH_SIZE
 from worker.training.feature_cache import LIMIT_BYTES, FeatureCache
@@ -51,7 +51,9 @@ def inputs_of(
     cache: FeatureCache | None,
     each_batch: Callable[[], object],
 ) -> Inputs:
-    """Compute what the frozen stages make of the data, or find it; where nothing is frozen, these are the pictures.
+    """Compute what the frozen stages make of the data, or find it; else these are the pictures.
+
+    They are where nothing is frozen, and where what frozen stages make of a picture changes from step to step.
 
     The features are the same bits whether they are computed or found, with a cache or without: they are computed
     in batches of `evaluate`'s size, in the order of the split.
@@ -66,7 +68,8 @@ def inputs_of(
     """
     limit = LIMIT_BYTES if cache is None else cache.limit_bytes
     adaptation.training_mode(model, recipe)
-    halves = prefix.cut(model, adaptation.still_stages(model, recipe))
+    still = adaptation.still_stages(model, recipe)
+    halves = None if _inputs_change(recipe) else prefix.cut(model, still)
     if halves is None or _bytes_of(halves, model, data, device, recipe.precision) > limit:
         return Inputs(
             model, PlacedSplit(data.train, device), PlacedSplit(data.validation, device)
@@ -74,18 +77,22 @@ def inputs_of(
 
     def place(part: str, split: Split) -> PlacedSplit:
         def make() -> Tensor:
-            placed = PlacedSplit(split, device)
-            return _compute(halves, model, placed, recipe.precision, each_batch)
+            return _compute(halves, model, split, device, recipe.precision, each_batch)
 
         if cache is None or not data.key:
             found = make()
         else:
             found = cache.get(key(model, data, recipe, device, part), make)
-        if found.dim() == 2 and adaptation.still_stages(model, recipe) >= len(model.stages):
+        if found.dim() == 2 and still >= len(model.stages):
             return PlacedSplit(split, device, found.float(), full_precision=True)
         return PlacedSplit(split, device, found)
 
     return Inputs(halves.rest, place("train", data.train), place("validation", data.validation))
+
+
+def _inputs_change(recipe: Recipe) -> bool:
+    """Whether the frozen stages see a picture differently at each step, or move themselves."""
+    return augmentation.of(recipe) is not None
 
 
 def key(
@@ -149,16 +156,19 @@ def digest(model: Backbone, frozen_stages: int) -> str:
 def _compute(
     halves: Halves,
     model: Backbone,
-    split: PlacedSplit,
+    split: Split,
+    device: torch.device,
     precision: str,
     each_batch: Callable[[], object],
 ) -> Tensor:
+    """Compute the features of all pictures, also of those that this training does not see: others will."""
     model.eval()
     kept: list[Tensor] = []
-    with torch.no_grad(), autocast(split.device, precision):
-        for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
+    pictures = torch.from_numpy(split.images)
+    with torch.no_grad(), autocast(device, precision):
+        for rows in row_batches(torch.arange(len(pictures)), BATCH_SIZE):
             each_batch()
-            images, _ = split.take(rows)
+            images = pictures.index_select(0, rows).to(device)
             kept.append(halves.kept(model.normalised(images)).cpu())
     return torch.cat(kept)
 
@@ -174,4 +184,4 @@ def _bytes_of(
         with torch.no_grad(), autocast(device, precision):
             kept = halves.kept(model.normalised(torch.from_numpy(one).to(device)))
         halves.bytes_each[looks] = kept.nbytes
-    return halves.bytes_each[looks] * (len(data.train) + len(data.validation))
+    return halves.bytes_each[looks] * (len(data.train.images) + len(data.validation.images))

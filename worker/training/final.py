@@ -8,7 +8,7 @@ import torch
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model, Task
 from worker import data
-from worker.data import TaskData
+from worker.data import Seal, TaskData
 from worker.training import backbones, card, objectives
 from worker.training.backbones import Backbone
 from worker.training.evaluate import Scores, evaluate
@@ -48,7 +48,9 @@ def final_evaluation(
     recipe: Recipe,
     state: FitState,
     *,
+    seal: Seal,
     cache_dir: Path,
+    download: bool = False,
     weights_dir: Path | None = None,
     own: OwnBackbones | None = None,
     device: torch.device,
@@ -61,7 +63,9 @@ def final_evaluation(
         model: The pretrained model that it began with.
         recipe: The winner's.
         state: Of the winner's best epoch.
+        seal: The right to open the test split.
         cache_dir: Of the data room.
+        download: Whether a public data set that is not there may be fetched.
         weights_dir: As for `backbones.build`.
         own: The same.
         device: Where.
@@ -74,7 +78,9 @@ def final_evaluation(
         CheckpointIncompatible: `state` is another model's.
     """
     size = backbones.image_size(model, recipe, own)
-    seen = data.load(task, cache_dir=cache_dir, image_size=size)
+    seen = data.load(
+        task, cache_dir=cache_dir, image_size=size, few=recipe.shots, download=download
+    )
     winner, before = (
         backbones.build(
             model, classes=seen.classes, seed=state.seed, weights_dir=weights_dir, own=own
@@ -82,7 +88,8 @@ def final_evaluation(
         for _ in range(2)
     )
     load_weights(winner, state, recipe)
-    sealed = PlacedSplit(data.open_test(task, cache_dir=cache_dir, image_size=size), device)
+    test = data.open_test(task, seal, cache_dir=cache_dir, image_size=size, download=download)
+    sealed = PlacedSplit(test, device)
     scores = _compare(winner.to(device), before.to(device), seen, sealed, recipe)
     if export_to is not None:
         described = make_card(

@@ -13,6 +13,7 @@ from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
 from worker.training import (
     adaptation,
+    augmentation,
     distillation,
     features,
     groups,
@@ -126,7 +127,7 @@ def fit(
         model: Fresh from `backbones.build`; trained in place.
         data: What it learns from and is measured by.
         recipe: How.
-        seed: Of data order and dropout.
+        seed: Of data order, augmentation and dropout.
         device: Where.
         resume: State to carry on from, of the same model, recipe and seed.
         features_cache: Where to keep what frozen stages make of the data; None computes it for this training alone.
@@ -158,6 +159,7 @@ def fit(
                 teacher, data, recipe, device, cache=features_cache, each_batch=each_batch
             ),
             each_batch=each_batch,
+            augmentation=augmentation.of(recipe),
         ),
         low_rank=low_rank,
         seed=seed,

@@ -31,11 +31,12 @@ class PlacedSplit:
         Args:
             split: Pictures and labels.
             device: Where.
-            inputs: Stand for the pictures where something was computed from them before.
+            inputs: Stand for all its pictures where something was computed from them before.
             full_precision: What is computed from these inputs is so little that casting would cost more than it saves.
         """
         self.device = device
         self._full_precision = full_precision
+        self._rows = None if split.rows is None else torch.from_numpy(split.rows)
         self._inputs = torch.from_numpy(split.images) if inputs is None else inputs
         self._labels = torch.from_numpy(split.labels).to(device)
         if self._inputs.nbytes <= _RESIDENT_BYTES:
@@ -50,7 +51,8 @@ class PlacedSplit:
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return images `(n, H, W, C)` and labels `(n,)` of the rows given (a CPU tensor)."""
-        inputs = self._inputs.index_select(0, rows.to(self._inputs.device))
+        places = rows if self._rows is None else self._rows[rows]
+        inputs = self._inputs.index_select(0, places.to(self._inputs.device))
         labels = self._labels.index_select(0, rows.to(self.device))
         return inputs.to(self.device, non_blocking=True), labels
 

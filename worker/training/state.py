@@ -69,7 +69,7 @@ class _Header(Message):
 class FitState:
     """What `fit` resumes from.
 
-    Learning rate, data order and dropout are functions of seed and epoch, so none of them is in here.
+    Learning rate, data order, augmentation and dropout are functions of seed and epoch, so none of them is in here.
 
     Attributes:
         seed: Of the training.

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
 from worker.training import adaptation, placement, schedules
+from worker.training.augmentation import Augmentation, Batch
 from worker.training.averages import Averages
 from worker.training.backbones import Backbone
 from worker.training.distillation import Lessons
@@ -36,6 +37,7 @@ class Learner:
     portions: Portions
     lessons: Lessons | None
     each_batch: Callable[[], object]
+    augmentation: Augmentation | None = None
 
 
 def train_epoch(learner: Learner, epoch: int) -> float:
@@ -71,11 +73,18 @@ def _batches(count: int, batch_size: int) -> list[Tensor]:
     return batches
 
 
-def _step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
+def _batch(learner: Learner, rows: Tensor) -> Batch:
     images, labels = learner.inputs.train.take(rows)
-    answers = None if learner.lessons is None else learner.lessons.of(rows)
+    if learner.augmentation is None:
+        return Batch(images, labels)
+    return learner.augmentation(images, labels)
+
+
+def _step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
+    batch = _batch(learner, rows)
+    answers = None if learner.lessons is None else learner.lessons.of(rows, batch.images)
     loss = learner.portions.run(
-        len(rows), lambda portions: _gradients(learner, images, labels, answers, portions)
+        len(batch), lambda portions: _gradients(learner, batch, answers, portions)
     )
     learner.optimizer.step(rate)
     learner.averages.after_step()
@@ -83,22 +92,19 @@ def _step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
 
 
 def _gradients(
-    learner: Learner,
-    images: Tensor,
-    labels: Tensor,
-    answers: Tensor | None,
-    portions: Sequence[slice],
+    learner: Learner, batch: Batch, answers: Tensor | None, portions: Sequence[slice]
 ) -> Tensor:
     """Compute the gradients of a batch's mean loss, portion by portion; return that loss."""
     learner.optimizer.zero_grad()
     losses: list[Tensor] = []
     for portion in portions:
+        part = batch.part(portion)
         with learner.inputs.train.autocast(learner.recipe.precision):
-            outputs = learner.inputs.forward(images[portion])
-            loss = learner.objective.loss(outputs, labels[portion])
+            outputs = learner.inputs.forward(part.images)
+            loss = part.loss(learner.objective, outputs)
             if learner.lessons is not None and answers is not None:
                 loss = learner.lessons.loss(loss, outputs, answers[portion])
-        share = (portion.stop - portion.start) / len(images)
+        share = len(part) / len(batch)
         learner.optimizer.backward(loss if share == 1 else loss * share)
         losses.append(loss.detach() * share)
     return losses[0] if len(losses) == 1 else torch.stack(losses).sum()

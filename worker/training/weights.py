@@ -1,10 +1,8 @@
 """Weights as people publish them: read without running code, matched by name and shape, and told what matched."""
 
 import re
-import socket
 from collections import Counter
-from collections.abc import Collection, Generator, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
@@ -12,6 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, hub, nn
 
+from worker.data.network import patience
 from worker.training import files
 from worker.training.errors import (
     WeightsMissing,
@@ -112,7 +111,7 @@ def download(backbone: str, url: str, folder: Path | None) -> Path:
     digest = hub.HASH_REGEX.search(path.name)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with _patience(_DOWNLOAD_TIMEOUT_S):
+        with patience(_DOWNLOAD_TIMEOUT_S):
             hub.download_url_to_file(url, str(path), digest and digest.group(1), progress=False)
     except (OSError, RuntimeError) as error:
         raise WeightsUnavailable(backbone, url, path, _first_line(error)) from error
@@ -219,17 +218,6 @@ def _flat(content: Mapping[object, Any], prefix: str) -> Iterator[tuple[str, Ten
 def _some(names: Sequence[str]) -> str:
     """The first names, and whether there are more."""
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
-
-
-@contextmanager
-def _patience(seconds: float) -> Generator[None]:
-    """A limit on every wait for the network; torch.hub sets none, and behind a silent firewall waits for ever."""
-    before = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(seconds)
-    try:
-        yield
-    finally:
-        socket.setdefaulttimeout(before)
 
 
 def _first_line(error: BaseException) -> str:

@@ -21,6 +21,7 @@ SUCCESS = {
     ("post", "/v1/leases"): {"200", "204"},
     ("post", "/v1/leases/{lease}/checkpoints"): {"204"},
     ("post", "/v1/leases/{lease}/memory"): {"204"},
+    ("put", "/v1/leases/{lease}/record"): {"204"},
     ("post", "/v1/leases/{lease}:release"): {"204"},
 }
 PROBLEMS = {"400", "401", "404", "405", "409", "413", "415", "422", "500", "503"}

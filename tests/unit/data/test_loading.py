@@ -16,7 +16,7 @@ from PIL import Image
 from tests.support.pictures import folder_task, picture, write_classes
 from trimtab.contract.tasks import BuiltinDataset, Task
 from worker import data
-from worker.data import cache
+from worker.data import Seal, cache
 from worker.data.errors import (
     CacheUnwritable,
     DataMissing,
@@ -34,7 +34,7 @@ DIGITS = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name
 
 def test_the_digits_are_shared_out_class_by_class(tmp_path: Path) -> None:
     digits = data.load(DIGITS, cache_dir=tmp_path)
-    sealed = data.open_test(DIGITS, cache_dir=tmp_path)
+    sealed = data.open_test(DIGITS, Seal("final"), cache_dir=tmp_path)
     assert digits.train.images.shape == (1079, 8, 8, 1)
     assert digits.train.images.dtype == np.uint8
     assert (len(digits.validation), len(sealed)) == (359, 359)
@@ -49,7 +49,11 @@ def test_the_digits_keep_their_pixels(tmp_path: Path) -> None:
 
     original = np.rint(cast(Any, datasets.load_digits()).images * 255 / 16).astype(np.uint8)
     digits = data.load(DIGITS, cache_dir=tmp_path)
-    parts = [digits.train, digits.validation, data.open_test(DIGITS, cache_dir=tmp_path)]
+    parts = [
+        digits.train,
+        digits.validation,
+        data.open_test(DIGITS, Seal("final"), cache_dir=tmp_path),
+    ]
     stored = sorted(image.tobytes() for part in parts for image in part.images)
     assert stored == sorted(image.tobytes() for image in original)
 
@@ -79,7 +83,7 @@ def test_what_trains_never_opens_the_sealed_split(tmp_path: Path) -> None:
         path.unlink()
     assert len(data.load(DIGITS, cache_dir=tmp_path).train) == 1079
     with pytest.raises(FileNotFoundError):
-        data.open_test(DIGITS, cache_dir=tmp_path)
+        data.open_test(DIGITS, Seal("final"), cache_dir=tmp_path)
 
 
 def test_writing_to_a_split_changes_nobody_elses(tmp_path: Path) -> None:
@@ -105,7 +109,7 @@ def test_train_val_and_test_folders_are_the_splits(tmp_path: Path, name: str) ->
     write_classes(root / "test", {"dog": 3})
     pets = data.load(folder_task(root), cache_dir=tmp_path / "cache")
     assert pets.counts == {"train": 8, "validation": 3, "test": 3}
-    sealed = data.open_test(folder_task(root), cache_dir=tmp_path / "cache")
+    sealed = data.open_test(folder_task(root), Seal("final"), cache_dir=tmp_path / "cache")
     assert sealed.labels.tolist() == [1, 1, 1]
     expected = np.asarray(Image.open(root / "test/dog/001.png"))
     assert np.array_equal(sealed.images[1], expected)

@@ -75,5 +75,5 @@ def test_a_missing_test_split_is_taken_from_train_and_said_so() -> None:
 
 
 def test_a_class_too_small_to_share_is_named() -> None:
-    with pytest.raises(ClassTooSmall, match="'b' has 2 pictures, and 3 are needed"):
+    with pytest.raises(ClassTooSmall, match="'b' has 2 different pictures, and 3 are needed"):
         splits.assign(_samples([5, 2]), ["a", "b"], validation=0.2, test=0.2, seed=0)

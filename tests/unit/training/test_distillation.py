@@ -80,9 +80,9 @@ def test_a_student_that_hears_its_teacher_alone_comes_to_answer_like_it(
 ) -> None:
     recipe = SHORT.model_copy(update={"epochs": 60, "distillation_weight": 1.0})
     model, _ = student(recipe, teacher)
-    pictures = PlacedSplit(DATA.train, CPU)
-    theirs = torch.softmax(teacher.answers(pictures, "auto", lambda: None), dim=1)
-    ours = torch.softmax(model.eval()(torch.from_numpy(DATA.train.images)), dim=1)
+    pictures = torch.from_numpy(DATA.train.images)
+    theirs = torch.softmax(teacher.at_work(CPU, "auto")(pictures), dim=1)
+    ours = torch.softmax(model.eval()(pictures), dim=1)
     assert (ours - theirs).abs().mean() < 0.05
 
 
@@ -99,18 +99,34 @@ def test_a_teacher_makes_up_for_labels_that_are_few_or_wrong(teacher: Teacher) -
     assert alone < 0.7
 
 
+def test_a_teacher_is_asked_about_changed_pictures_as_the_student_sees_them(
+    teacher: Teacher,
+) -> None:
+    recipe = SHORT.model_copy(update={"augmentation": "flip", "distillation_weight": 0.5})
+    lessons = lessons_of(teacher, DATA, recipe, CPU, cache=None, each_batch=lambda: None)
+    assert lessons is not None
+    pictures = torch.from_numpy(DATA.train.images)[:4]
+    changed = pictures.flip(2)
+    rows = torch.arange(4)
+    assert torch.equal(lessons.of(rows, changed), teacher.at_work(CPU, "auto")(changed))
+    plain = SHORT.model_copy(update={"distillation_weight": 0.5})
+    once = lessons_of(teacher, DATA, plain, CPU, cache=None, each_batch=lambda: None)
+    assert once is not None
+    torch.testing.assert_close(once.of(rows, changed), teacher.at_work(CPU, "auto")(pictures))
+
+
 def test_answers_are_in_the_students_order_of_classes(tmp_path: Path) -> None:
     path = exported(tmp_path, classes=("c", "a", "b"))
-    pictures = PlacedSplit(DATA.train, CPU)
-    answers = Teacher(path, ("a", "b", "c")).answers(pictures, "auto", lambda: None)
+    pictures = torch.from_numpy(DATA.train.images)
+    answers = Teacher(path, ("a", "b", "c")).at_work(CPU, "auto")(pictures)
     with torch.no_grad(), autocast(CPU):
-        theirs = load_exported(path).model(torch.from_numpy(DATA.train.images))
+        theirs = load_exported(path).model(pictures)
     assert torch.allclose(answers, theirs[:, [1, 2, 0]].float(), atol=1e-5)
 
 
 def test_a_teacher_sees_the_students_pictures_in_its_own_size(teacher: Teacher) -> None:
     large = tiny_data(side=16)
-    answers = teacher.answers(PlacedSplit(large.train, CPU), "auto", lambda: None)
+    answers = teacher.at_work(CPU, "auto")(torch.from_numpy(large.train.images))
     model = load_exported(teacher.path).model
     small = functional.interpolate(
         model.normalised(torch.from_numpy(large.train.images)),

@@ -11,6 +11,7 @@ from tests.support.tiny import CPU
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data
+from worker.data import Seal
 from worker.training import backbones, probe
 from worker.training.errors import CheckpointIncompatible
 from worker.training.evaluate import evaluate
@@ -38,7 +39,14 @@ def test_the_digits_winner_is_tested_beside_what_it_began_with(tmp_path: Path) -
     state = _winner(DIGITS, model, tmp_path)
     path = tmp_path / "winner.safetensors"
     scores = final_evaluation(
-        DIGITS, model, RECIPE, state, cache_dir=tmp_path, device=CPU, export_to=path
+        DIGITS,
+        model,
+        RECIPE,
+        state,
+        seal=Seal("final"),
+        cache_dir=tmp_path,
+        device=CPU,
+        export_to=path,
     )
     assert scores.test_count == 359
     assert scores.validation_accuracy == state.progress.best_value
@@ -48,7 +56,7 @@ def test_the_digits_winner_is_tested_beside_what_it_began_with(tmp_path: Path) -
     assert scores.test_accuracy > 0.98
 
     exported = load_exported(path)
-    sealed = PlacedSplit(data.open_test(DIGITS, cache_dir=tmp_path), CPU)
+    sealed = PlacedSplit(data.open_test(DIGITS, Seal("final"), cache_dir=tmp_path), CPU)
     again = evaluate(exported.model, sealed, Classification("accuracy", "maximize"))
     assert (again.metrics["accuracy"], again.loss) == (scores.test_accuracy, scores.test_loss)
     assert exported.card.scores.test_accuracy == scores.test_accuracy
@@ -61,7 +69,9 @@ def test_the_final_evaluation_repeats_bit_by_bit(tmp_path: Path) -> None:
     task, model = folder_task(tmp_path / "pets"), Model(backbone="glyphnet")
     state = _winner(task, model, tmp_path)
     one, other = (
-        final_evaluation(task, model, RECIPE, state, cache_dir=tmp_path, device=CPU)
+        final_evaluation(
+            task, model, RECIPE, state, seal=Seal("final"), cache_dir=tmp_path, device=CPU
+        )
         for _ in range(2)
     )
     assert one == other
@@ -78,6 +88,7 @@ def test_before_training_a_head_that_knew_the_classes_answers_and_else_the_untra
             Model.model_validate({"backbone": "glyphnet", "weights": weights}),
             RECIPE,
             state,
+            seal=Seal("final"),
             cache_dir=tmp_path,
             device=CPU,
         )
@@ -93,7 +104,9 @@ def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
     model = Model(backbone="glyphnet")
     state = _winner(folder_task(tmp_path / "pets"), model, tmp_path)
     with pytest.raises(CheckpointIncompatible, match="10 classes"):
-        final_evaluation(DIGITS, model, RECIPE, state, cache_dir=tmp_path, device=CPU)
+        final_evaluation(
+            DIGITS, model, RECIPE, state, seal=Seal("final"), cache_dir=tmp_path, device=CPU
+        )
 
 
 def test_a_linear_probe_separates_what_a_line_separates() -> None:

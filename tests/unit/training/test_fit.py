@@ -167,10 +167,13 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
         {"frozen_stages": 2, "unfreeze_every": 1},
         {"frozen_stages": 2, "unfreeze_every": 1, "swa_epochs": 3},
         {"l2_sp": 0.1},
+        {"augmentation": "flip_crop", "mixup": 0.4, "cutmix": 1.0, "random_erasing": 0.5},
+        {"augmentation": "trivial", "frozen_stages": 1, "micro_batch_size": 3},
+        {"augmentation": "rand", "cutmix": 0.3},
     ],
     ids=str,
 )
-def test_each_option_resumes_bit_by_bit(tmp_path: Path, option: dict[str, float]) -> None:
+def test_each_option_resumes_bit_by_bit(tmp_path: Path, option: dict[str, object]) -> None:
     recipe = SHORT.model_copy(update=option)
     whole, again = tiny_backbone(DATA), tiny_backbone(DATA)
     curve = _curve(fit(whole, DATA, recipe, seed=3, device=CPU))
@@ -180,6 +183,20 @@ def test_each_option_resumes_bit_by_bit(tmp_path: Path, option: dict[str, float]
     state = FitState.load(tmp_path / "state")
     assert _curve(fit(again, DATA, recipe, seed=3, device=CPU, resume=state)) == curve[2:]
     assert same_tensors(whole.state_dict(), again.state_dict())
+
+
+def test_few_labels_train_on_their_pictures_alone_also_through_cached_features() -> None:
+    rows = np.array([3, 7, 11, 20], dtype=np.int64)
+    train = DATA.train
+    few = replace(DATA, train=Split(train.images, train.labels[rows], rows))
+    copied = replace(DATA, train=Split(train.images[rows], train.labels[rows]))
+    for frozen_stages in (0, 1):
+        recipe = SHORT.model_copy(update={"frozen_stages": frozen_stages, "batch_size": 3})
+        curves = [
+            _curve(fit(tiny_backbone(data), data, recipe, seed=0, device=CPU))
+            for data in (few, copied)
+        ]
+        assert np.allclose(curves[0], curves[1])
 
 
 def test_the_digits_resume_bit_by_bit_with_the_real_backbone(tmp_path: Path) -> None:

@@ -1,0 +1,60 @@
+"""Few labels: so many of each class, always the same ones, the fewer among the more."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tests.support.pictures import folder_task, write_classes
+from worker import data
+from worker.data import Seal, shots
+
+labels = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
+
+
+@given(labels, st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**63))
+def test_each_class_keeps_so_many_and_fewer_shots_are_among_more(
+    labels: np.ndarray, one: int, other: int, seed: int
+) -> None:
+    few, many = (shots.choose(labels, n, seed=seed) for n in sorted((one, other)))
+    assert set(few) <= set(many)
+    assert list(few) == sorted(set(few))
+    for label in np.unique(labels):
+        kept = (labels[few] == label).sum()
+        assert kept == min(min(one, other), (labels == label).sum())
+
+
+def test_another_split_seed_chooses_others() -> None:
+    labels = np.zeros(100, dtype=np.int64)
+    assert set(shots.choose(labels, 5, seed=1)) != set(shots.choose(labels, 5, seed=2))
+
+
+def test_where_labels_are_no_classes_so_many_are_chosen_in_all() -> None:
+    targets = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    few, many = shots.choose(targets, 4, seed=1), shots.choose(targets, 9, seed=1)
+    assert (len(few), len(many)) == (4, 9)
+    assert set(few) <= set(many)
+
+
+def test_a_task_with_few_labels_trains_on_these_and_is_measured_by_all(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 20, "dog": 20, "owl": 4})
+    task, cache_dir = folder_task(tmp_path / "pets"), tmp_path / "cache"
+    whole = data.load(task, cache_dir=cache_dir)
+    few = data.load(task, cache_dir=cache_dir, few=3)
+    assert np.bincount(few.train.labels).tolist() == [3, 3, 2]
+    assert few.train.rows is not None
+    assert np.array_equal(few.train.labels, whole.train.labels[few.train.rows])
+    assert np.array_equal(few.validation.labels, whole.validation.labels)
+    assert len(data.open_test(task, Seal("final"), cache_dir=cache_dir)) == 9
+    assert few.counts == whole.counts
+    again = data.load(task, cache_dir=cache_dir, few=3)
+    assert again.train.rows is not None
+    assert np.array_equal(few.train.rows, again.train.rows)
+
+
+@pytest.mark.parametrize("kind", ["trial", "", "Final"])
+def test_a_seal_is_of_a_final_lease_alone(kind: str) -> None:
+    with pytest.raises(data.TestSplitSealed, match="only a final one may open it"):
+        Seal(kind)

@@ -1,0 +1,213 @@
+"""Every file of a data set read once: first what it is, then its picture, scaled, into the cache.
+
+Files that cannot be read are told with their reasons, all of them at once.
+"""
+
+import errno
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from trimtab.contract.tasks import Task
+from worker.data import cache, duplicates, images, splits
+from worker.data.errors import DataMissing, UnreadableImages
+from worker.data.images import ImageUnreadable
+from worker.data.source import Header, Part, Sample, Source
+from worker.data.splits import Splits
+
+_THREADS = 4
+"""Pillow decodes outside the interpreter's lock; more threads would crowd out the training of other slots."""
+_OF_THE_FILE = frozenset(
+    {
+        *(errno.ENOENT, errno.EACCES, errno.EPERM, errno.ELOOP),
+        *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
+    }
+)
+"""What may be said of a file for good; other errors of the system, such as a disk that is away, pass."""
+
+_Result = TypeVar("_Result")
+
+
+def read_facts(source: Source) -> Mapping[str, Any]:
+    """Read every file once; those that cannot be read stand under `bad`, and count in nothing else.
+
+    Raises:
+        DataMissing: What holds the files is in trouble.
+    """
+    whole = hashlib.sha256()
+    headers: list[Header] = []
+    rows: dict[str, list[int]] = {}
+    bad: dict[str, str] = {}
+    found = zip(
+        source.samples,
+        _attempts(source, source.samples, source.header),
+        _attempts(source, source.samples, source.digest),
+        strict=True,
+    )
+    for row, (sample, header, digest) in enumerate(found):
+        if isinstance(header, Exception) or isinstance(digest, Exception):
+            bad[str(sample.path)] = str(header if isinstance(header, Exception) else digest)
+            continue
+        headers.append(header)
+        rows.setdefault(digest, []).append(row)
+        whole.update(
+            f"{sample.path}\0{sample.label}\0{digest}\n".encode(errors="surrogateescape")
+        )
+    sides = {side for header in headers for side in (header.width, header.height)}
+    return {
+        "sha256": whole.hexdigest(),
+        "channels": 1 if all(header.grey for header in headers) else 3,
+        "side": sides.pop() if len(sides) == 1 else None,
+        "bad": bad,
+        "duplicates": [group for group in rows.values() if len(group) > 1],
+    }
+
+
+def fill(source: Source, task: Task, facts: Mapping[str, Any], side: int, into: Path) -> None:
+    """Share the pictures out and write them, scaled to `side`, with a manifest.
+
+    Where bad files are left out, that happens before the sharing: it begins again when one turns out to be broken.
+
+    Raises:
+        DataError: There are bad files and the task says to fail, or too little is left; or the disk is in trouble.
+    """
+    shape = (side, side, facts["channels"])
+    bad: dict[str, str] = dict(facts["bad"])
+    if bad and task.on_bad_file == "fail":
+        # Nothing will come of it, but one report is to name them all.
+        refuse(source, bad | _write(source, {"train": tuple(source.samples)}, into, shape))
+    while True:
+        shared = _share_out(source, task, facts, bad)
+        broken = _write(source, shared.parts, into, shape)
+        if not broken:
+            break
+        if task.on_bad_file == "fail":
+            refuse(source, broken)
+        bad |= broken
+    manifest = {**_manifest(source, facts, shared), "skipped": bad}
+    (into / "manifest.json").write_text(json.dumps(manifest))
+
+
+def refuse(source: Source, bad: Mapping[str, str]) -> None:
+    """Refuse the data set for its bad files, given by path with their reasons.
+
+    Raises:
+        UnreadableImages: There are any.
+    """
+    if bad:
+        located = {source.locate(Sample(Path(path), 0)): why for path, why in bad.items()}
+        raise UnreadableImages(located)
+
+
+@dataclass(frozen=True, slots=True)
+class _Shared:
+    samples: Sequence[Sample]
+    contents: Sequence[int]
+    parts: Splits
+    notes: Sequence[str]
+
+
+def _share_out(
+    source: Source, task: Task, facts: Mapping[str, Any], bad: Mapping[str, str]
+) -> _Shared:
+    kept = {row: one for row, one in enumerate(source.samples) if str(one.path) not in bad}
+    samples = list(kept.values())
+    contents = duplicates.numbered(list(kept), facts["duplicates"])
+    parts, notes = splits.assign(
+        samples,
+        source.classes,
+        validation=task.validation,
+        test=task.test,
+        seed=_seed(facts),
+        contents=contents,
+    )
+    return _Shared(samples, contents, parts, notes)
+
+
+def _manifest(source: Source, facts: Mapping[str, Any], shared: _Shared) -> dict[str, Any]:
+    twins = duplicates.report(shared.samples, shared.contents, shared.parts)
+    return {
+        "classes": source.classes,
+        "sha256": facts["sha256"],
+        "split_seed": _seed(facts),
+        "split_sha256": _hash_of(shared.parts),
+        "counts": {part: len(members) for part, members in shared.parts.items()},
+        "class_counts": _class_counts(shared.parts, len(source.classes)),
+        "notes": [*shared.notes, *duplicates.notes(twins)],
+        "duplicates": twins.model_dump(mode="json"),
+    }
+
+
+def _write(
+    source: Source, parts: Splits, into: Path, shape: tuple[int, int, int]
+) -> dict[str, str]:
+    """Decode the splits into a folder; return what could not be decoded, by path with its reason."""
+
+    def decode(sample: Sample) -> NDArray[np.uint8]:
+        return images.square(source.read(sample), side=shape[0], channels=shape[2])
+
+    broken: dict[str, str] = {}
+
+    def decoded(samples: Sequence[Sample]) -> Iterator[NDArray[np.uint8]]:
+        for sample, result in zip(samples, _attempts(source, samples, decode), strict=True):
+            if isinstance(result, Exception):
+                broken[str(sample.path)] = str(result)
+            else:
+                yield result
+
+    for part, samples in parts.items():
+        labels = np.array([sample.label for sample in samples], dtype=np.int64)
+        cache.write_split(into, part, decoded(samples), labels, shape=shape)
+    return broken
+
+
+def _attempts(
+    source: Source, samples: Sequence[Sample], work: Callable[[Sample], _Result]
+) -> Iterator[_Result | Exception]:
+    """Yield `work` of every sample, in order, by several threads; of one that cannot be read, why.
+
+    Raises:
+        DataMissing: What holds the files is in trouble.
+    """
+
+    def attempt(sample: Sample) -> _Result | Exception:
+        try:
+            return work(sample)
+        except ImageUnreadable as error:
+            return error
+        except OSError as error:
+            if error.errno not in _OF_THE_FILE:
+                raise DataMissing(source.locate(sample), str(error)) from error
+            return error
+
+    with ThreadPoolExecutor(_THREADS) as pool:
+        yield from pool.map(attempt, samples)
+
+
+def _seed(facts: Mapping[str, Any]) -> int:
+    return int(facts["sha256"][:16], 16) >> 1
+
+
+def _hash_of(parts: Splits) -> str:
+    """Hash which picture is in which split."""
+    whole = hashlib.sha256()
+    for part, samples in parts.items():
+        for sample in samples:
+            whole.update(f"{part}\0{sample.path}\n".encode(errors="surrogateescape"))
+    return whole.hexdigest()
+
+
+def _class_counts(parts: Splits, classes: int) -> Mapping[Part, list[int]]:
+    counts: dict[Part, list[int]] = {}
+    for part, samples in parts.items():
+        counts[part] = [0] * classes
+        for sample in samples:
+            counts[part][sample.label] += 1
+    return counts

@@ -1,0 +1,66 @@
+"""Pictures of the same content: told, so that nobody takes what was seen in training for something new."""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterator, Mapping, Sequence
+
+from trimtab.contract.records import MOST_NAMED, Duplicates, Twins
+from worker.data.source import Part, Sample
+
+Twin = tuple[Sample, Sample]
+
+
+def numbered(rows: Sequence[int], groups: Collection[Collection[int]]) -> list[int]:
+    """Return a number for each row's content; `groups` holds the rows of each content that occurs more than once."""
+    first = {row: min(group) for group in groups for row in group}
+    return [first.get(row, row) for row in rows]
+
+
+def report(
+    samples: Sequence[Sample],
+    contents: Sequence[int],
+    splits: Mapping[Part, Sequence[Sample]],
+) -> Duplicates:
+    """Count the samples whose content number another one has, and name the worst."""
+    part_of: dict[Sample, Part] = {
+        sample: part for part, members in splits.items() for sample in members
+    }
+    by_content: defaultdict[int, list[Sample]] = defaultdict(list)
+    for sample, content in zip(samples, contents, strict=True):
+        by_content[content].append(sample)
+    groups = [group for group in by_content.values() if len(group) > 1]
+    across = [group for group in groups if len({part_of[one] for one in group}) > 1]
+    conflicting = [group for group in groups if len({one.label for one in group}) > 1]
+    twins = [
+        Twins(
+            paths=(str(one.path), str(other.path)),
+            parts=(part_of[one], part_of[other]),
+            same_label=one.label == other.label,
+        )
+        for group in groups
+        for one, other in _pairs(group)
+    ]
+    twins.sort(key=lambda pair: (pair.parts[0] == pair.parts[1], pair.same_label))
+    return Duplicates(
+        copies=sum(len(group) - 1 for group in groups),
+        across_splits=len(across),
+        conflicting_labels=len(conflicting),
+        first=tuple(twins[:MOST_NAMED]),
+    )
+
+
+def notes(found: Duplicates) -> Iterator[str]:
+    """Say what a person should know about them."""
+    if found.across_splits:
+        (first, second), parts = found.first[0].paths, found.first[0].parts
+        yield (
+            f"pictures in more than one split: {found.across_splits}, such as {first} ({parts[0]}) "
+            f"and {second} ({parts[1]}); what is measured on them was seen before"
+        )
+    if found.conflicting_labels:
+        pair = next((pair for pair in found.first if not pair.same_label), None)
+        such_as = "" if pair is None else f", such as {pair.paths[0]} and {pair.paths[1]}"
+        yield f"pictures with more than one label: {found.conflicting_labels}{such_as}"
+
+
+def _pairs(group: Sequence[Sample]) -> Iterator[Twin]:
+    return ((group[0], other) for other in group[1:])
