@@ -25,7 +25,7 @@ def page(
             size=size,
             state=state,
         )
-    return TrialPage(trials=tuple(_shape(row, []) for row in rows))
+    return TrialPage(trials=tuple(_shape(study, row, []) for row in rows))
 
 
 def read(context: Context, name: str, number: int) -> Trial:
@@ -41,14 +41,17 @@ def read(context: Context, name: str, number: int) -> Trial:
         row = trials.read(connection, study.study_id, number)
         if row is None:
             raise TrialNotFound
-        return _shape(row, trials.attempts(connection, row.trial_id))
+        return _shape(study, row, trials.attempts(connection, row.trial_id))
 
 
-def _shape(row: trials.TrialRow, attempts: list[trials.AttemptRow]) -> Trial:
+def _shape(
+    study: studies.StudyRow, row: trials.TrialRow, attempts: list[trials.AttemptRow]
+) -> Trial:
     return Trial(
         number=row.number,
         state=row.state,
         hyperparameters=row.hyperparameters,
+        objective=study.objective,
         value=row.value,
         curve=tuple(IntermediateValue(step=step, value=value) for step, value in row.curve),
         crashes=row.crashes,
