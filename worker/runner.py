@@ -8,7 +8,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ from worker.pipe_messages import (
 )
 from worker.saver import Saver
 from worker.signs_of_life import Cancelled, SignsOfLife
-from worker.training import backbones
+from worker.training import backbones, heads
 from worker.training.errors import CheckpointError
 from worker.training.feature_cache import LIMIT_BYTES, FeatureCache
 from worker.training.files import SafetensorError
@@ -208,7 +208,12 @@ def _begin(
 
     def begin(state: FitState | None) -> Iterator[EpochResult]:
         return fit(
-            bench.shelf.take(lease.model, classes=seen.classes, seed=lease.seed),
+            bench.shelf.take(
+                lease.model,
+                classes=seen.outputs,
+                seed=lease.seed,
+                head=heads.of(lease.recipe, seen.kind),
+            ),
             seen,
             lease.recipe,
             seed=lease.seed,
@@ -251,8 +256,7 @@ def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcom
             export_to=path,
         )
     model = StoredFile(path=path, sha256=durable.sha256_of(path), bytes=path.stat().st_size)
-    metrics = {name: float(value) for name, value in asdict(scores).items()}
-    outcome = Completed(value=scores.test_accuracy, metrics=metrics, model_sha256=model.sha256)
+    outcome = Completed(value=scores.value, metrics=scores.by_name(), model_sha256=model.sha256)
     return outcome, model
 
 

@@ -12,21 +12,23 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.contract.metrics import Direction
-from trimtab.contract.tasks import BuiltinDataset, ImageFolderDataset, Task
-from worker.data import cache, folder, images, splits
+from trimtab.contract.metrics import Direction, TaskKind
+from trimtab.contract.tasks import BuiltinDataset, CsvDataset, ImageFolderDataset, Task
+from worker.data import cache, folder, images, splits, table, targets
 from worker.data.cache import Split
 from worker.data.digits import Digits
 from worker.data.errors import UnreadableImages
 from worker.data.images import ImageUnreadable
 from worker.data.source import Sample, Source
+from worker.data.table import Table
+from worker.data.targets import Target
 
 OWN_SIDE_LIMIT = 64
 """Pictures that all have one side of at most so many pixels keep it ..."""
 COMMON_SIDE = 32
 """... and all others are scaled to this one, where nobody asks for a size."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of every key: a change of layout or of the decoding makes old caches invisible."""
 _THREADS = 4
 """Pillow decodes outside the interpreter's lock; more threads would crowd out the training of other slots."""
@@ -41,7 +43,7 @@ class TaskData:
     Attributes:
         train: What is learned from.
         validation: What trials are compared by.
-        classes: Class names; a label is a position here.
+        classes: Class names of a single classification; a label is a position here.
         sha256: Hash of every picture's content and name, test pictures included.
         split_seed: Seed of the splits, from the hash: the same data are split alike everywhere.
         counts: Pictures in `train`, `validation` and `test`.
@@ -49,6 +51,8 @@ class TaskData:
         key: Changes whenever a byte of `train` or `validation` may have changed; empty where nobody knows.
         metric: What trials are compared by.
         direction: Whether more or less of it is better.
+        kind: Of the task.
+        targets: What is to be learned; of labels `(N, targets)` each has a column.
     """
 
     train: Split
@@ -61,6 +65,19 @@ class TaskData:
     key: str = ""
     metric: str = "accuracy"
     direction: Direction = "maximize"
+    kind: TaskKind = "classification"
+    targets: tuple[Target, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the outputs of a network's last layer stand for, in order."""
+        if self.kind == "classification":
+            return self.classes
+        return tuple(
+            f"{target.name}={name}" if name else target.name
+            for target in self.targets
+            for name in (target.classes or ("",))
+        )
 
 
 def load(task: Task, *, cache_dir: Path, image_size: int | None = None) -> TaskData:
@@ -77,8 +94,11 @@ def load(task: Task, *, cache_dir: Path, image_size: int | None = None) -> TaskD
     """
     decoded = _decoded(task, cache_dir, image_size)
     manifest = json.loads((decoded / "manifest.json").read_text())
+    if isinstance(task.dataset, CsvDataset):
+        targets.check_measurable(Path(task.dataset.path), task, manifest["varied"])
+    train = cache.open_split(decoded, "train")
     return TaskData(
-        train=cache.open_split(decoded, "train"),
+        train=train,
         validation=cache.open_split(decoded, "validation"),
         classes=tuple(manifest["classes"]),
         sha256=manifest["sha256"],
@@ -88,6 +108,8 @@ def load(task: Task, *, cache_dir: Path, image_size: int | None = None) -> TaskD
         key=decoded.name,
         metric=task.metric,
         direction=task.direction,
+        kind=task.kind,
+        targets=targets.targets_of(task, manifest["target_classes"], train.labels),
     )
 
 
@@ -106,6 +128,9 @@ def _decoded(task: Task, cache_dir: Path, image_size: int | None) -> Path:
     facts = cache.json_once(cache_dir / "facts" / f"{name}.json", partial(_read_facts, source))
     side = image_size or _own_side(facts)
     key = f"{_FORMAT} {facts['sha256']} {task.validation} {task.test} {side}"
+    if isinstance(source, Table):
+        kinds = [target.kind for target in task.targets]
+        key += f" {json.dumps(source.target_classes)} {kinds}"
     return cache.folder_once(
         cache_dir / hashlib.sha256(key.encode()).hexdigest(),
         partial(_decode, source, task, facts, side),
@@ -118,6 +143,8 @@ def _open_source(task: Task) -> Source:
             return Digits()
         case ImageFolderDataset(path=path):
             return folder.scan(Path(path).expanduser().resolve())
+        case CsvDataset(path=path) as dataset:
+            return table.scan(Path(path).expanduser().resolve(), dataset, task)
 
 
 def _own_side(facts: Mapping[str, Any]) -> int:
@@ -153,9 +180,12 @@ def _decode(
     def decode(sample: Sample) -> NDArray[np.uint8]:
         return images.square(source.read(sample), side=side, channels=channels)
 
+    classes = source.target_classes if isinstance(source, Table) else {"class": source.classes}
+    varied: dict[str, list[str]] = {}
     for part, samples in parts.items():
         pictures = _of_each(source, samples, decode)
-        labels = np.array([sample.label for sample in samples], dtype=np.int64)
+        labels = targets.labels_of(samples)
+        varied[part] = targets.varied(labels, classes)
         cache.write_split(into, part, pictures, labels, shape=(side, side, channels))
     manifest = {
         "classes": source.classes,
@@ -163,6 +193,8 @@ def _decode(
         "split_seed": seed,
         "counts": {part: len(samples) for part, samples in parts.items()},
         "notes": notes,
+        "target_classes": classes,
+        "varied": varied,
     }
     (into / "manifest.json").write_text(json.dumps(manifest))
 

@@ -22,11 +22,12 @@ def assign(
 ) -> tuple[Splits, tuple[str, ...]]:
     """Share the samples out: a split that the data set brings is kept, the others are taken from train.
 
-    Each class is shared out on its own (stratified) by `seed` alone, with at least one picture for each split.
+    Each class is shared out on its own (stratified) by `seed` alone, with at least one picture for each split. Where
+    the label is no class, all pictures are shared out together.
 
     Args:
         samples: In an order that depends on the data alone; pictures of no split count as train.
-        classes: The names, for messages.
+        classes: The names, for messages; empty where the labels are no classes.
         validation: Share of train to take for validation, if the data set brings none.
         test: The same for the sealed split.
         seed: From the data's hash, never from a trial.
@@ -44,9 +45,11 @@ def assign(
     }
     rows_of_train = [row for row, part in enumerate(parts) if part == "train"]
     pool = np.array(rows_of_train, dtype=np.int64)
-    labels = np.array([samples[row].label for row in rows_of_train], dtype=np.int64)
+    labels = np.array(
+        [samples[row].label if classes else 0 for row in rows_of_train], dtype=np.int64
+    )
     order = np.random.default_rng(seed)
-    for label, name in enumerate(classes):
+    for label, name in enumerate(classes or ("all pictures",)):
         for part, rows in _draw(pool[labels == label], name, wanted, order).items():
             for row in rows:
                 parts[row] = part
@@ -79,4 +82,4 @@ def _draw(
 
 
 def _note(part: Part, share: float) -> str:
-    return f"the data set brings no {part} split: {share:.0%} of train were taken for it, class by class"
+    return f"the data set brings no {part} split: {share:.0%} of train were taken for it"

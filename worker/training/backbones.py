@@ -13,8 +13,9 @@ from torch.nn import functional
 from trimtab.contract.backbones import GLYPHNET
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import glyphnet, weights
+from worker.training import glyphnet, heads, weights
 from worker.training.card import CARD_KEY
+from worker.training.heads import Head, HeadSlot
 from worker.training.seeding import derive, seeded
 from worker.training.weights import WeightsFile, WeightsReport
 
@@ -59,7 +60,7 @@ class Backbone(nn.Module):
 
     Attributes:
         name: Of the backbone.
-        classes: What its head tells apart, in order.
+        classes: What its head's outputs stand for, in order.
         network: The network itself; its state dict has the names that published weights have.
         stages: See `Architecture`.
         report: What was loaded; None for random weights.
@@ -84,26 +85,38 @@ class Backbone(nn.Module):
         self.report: WeightsReport | None = None
         self.own_head: dict[str, Tensor] | None = None
         self.halves: dict[int, Halves | None] = {}
+        self._slot = HeadSlot(architecture.network, architecture.head)
         self._initial_head = {
-            name: value.detach().clone() for name, value in self.head.named_parameters()
+            name: value.detach().clone() for name, value in self._slot.plain.named_parameters()
         }
+        self._head_shape = heads.LINEAR
         self.digests: dict[int, str] | None = None
         self.register_buffer("mean", _per_channel(architecture.mean), persistent=False)
         self.register_buffer("std", _per_channel(architecture.std), persistent=False)
 
     @property
     def head(self) -> nn.Module:
-        """The layer that is new to this task."""
+        """What is new to this task."""
         return self.network.get_submodule(self.head_name)
 
-    def draw_head(self, seed: int) -> None:
-        """Draw what the pretrained weights hold nothing for in the head: the same for the same seed.
+    def put_head(self, head: Head) -> None:
+        """Give the network a head of this shape; `draw_head` gives it its weights."""
+        if head != self._head_shape:
+            self._slot.put(head)
+            self._head_shape = head
+            self.halves = {}
 
-        The values that the architecture begins with are shuffled: each has a distribution of its own.
-        """
-        known = set() if self.report is None else set(self.report.matched)
+    def draw_head(self, seed: int) -> None:
+        """Draw what the pretrained weights hold nothing for in the head: the same for the same seed."""
+        if self._head_shape.width:
+            self._slot.draw(seed)
+        elif self.report is not None:
+            self._shuffle_head(seed, known=set(self.report.matched))
+
+    def _shuffle_head(self, seed: int, *, known: Collection[str]) -> None:
+        """Shuffle the values that the architecture began with: each has a distribution of its own."""
         with seeded(derive(seed, "head")), torch.no_grad():
-            for name, parameter in self.head.named_parameters():
+            for name, parameter in self._slot.plain.named_parameters():
                 order = torch.randperm(parameter.numel())
                 if f"{self.head_name}.{name}" not in known:
                     values = self._initial_head[name].flatten()[order]
@@ -141,16 +154,22 @@ class Backbone(nn.Module):
 
 
 def build(
-    model: Model, *, classes: Sequence[str], seed: int, weights_dir: Path | None = None
+    model: Model,
+    *,
+    classes: Sequence[str],
+    seed: int,
+    weights_dir: Path | None = None,
+    head: Head = heads.LINEAR,
 ) -> Backbone:
     """Make a backbone with a new head for `classes` and the weights that `model` names.
 
     Args:
         model: Backbone and weights.
-        classes: What the head tells apart.
+        classes: What the head's outputs stand for.
         seed: Of everything random in it: the head, and all of it for `weights: none`.
         weights_dir: Where published weights are kept and relative paths begin; None is torch's cache and the
             working directory.
+        head: Its shape.
 
     Raises:
         WeightsError: The weights are missing, unreachable, unreadable or another network's.
@@ -160,6 +179,8 @@ def build(
         architecture = _architecture(model.backbone, len(classes))
     backbone = Backbone(model.backbone, classes, architecture)
     if model.weights == "none":
+        backbone.put_head(head)
+        backbone.draw_head(seed)
         return backbone
     path = _weights_path(model, architecture, weights_dir)
     file = weights.read(path)
@@ -168,6 +189,7 @@ def build(
     backbone.report = weights.load_into(
         backbone.network, file, source=str(path), backbone=model.backbone
     )
+    backbone.put_head(head)
     backbone.draw_head(seed)
     return backbone
 

@@ -7,8 +7,9 @@ from typing import cast
 from torch import Tensor
 
 from trimtab.contract.tasks import Model
-from worker.training import backbones
+from worker.training import backbones, heads
 from worker.training.backbones import Backbone
+from worker.training.heads import Head
 
 
 class Shelf:
@@ -24,21 +25,25 @@ class Shelf:
         classes: Sequence[str],
         seed: int,
         weights_dir: Path | None = None,
+        head: Head = heads.LINEAR,
     ) -> Backbone:
         """Return what `backbones.build` would, bit by bit; whoever took one before must have let go of it.
 
         Args:
             model: Backbone and weights. Random weights depend on the seed, and are drawn anew each time.
-            classes: What the head tells apart.
+            classes: What the head's outputs stand for.
             seed: Of the head.
             weights_dir: As for `backbones.build`.
+            head: Its shape.
 
         Raises:
             WeightsError: As `backbones.build`.
         """
         if model.weights == "none":
             self.clear()
-            return backbones.build(model, classes=classes, seed=seed, weights_dir=weights_dir)
+            return backbones.build(
+                model, classes=classes, seed=seed, weights_dir=weights_dir, head=head
+            )
         held = self._held
         wanted = (model, tuple(classes), weights_dir)
         if held is None or held.wanted != wanted or _stamp(held.path) != held.stamp:
@@ -46,7 +51,7 @@ class Shelf:
             self.clear()
             built = backbones.build(model, classes=classes, seed=seed, weights_dir=weights_dir)
             self._held = held = _Held(wanted, built)
-        return held.reset(seed)
+        return held.reset(seed, head)
 
     def clear(self) -> None:
         """Keep nothing: what was held may be damaged, or its memory is needed."""
@@ -66,9 +71,11 @@ class _Held:
         self._loaded = {name: value.clone() for name, value in state.items()}
         backbone.digests = {}
 
-    def reset(self, seed: int) -> Backbone:
+    def reset(self, seed: int, head: Head) -> Backbone:
         network = self._backbone.network
-        network.load_state_dict(self._loaded)
+        self._backbone.put_head(head)
+        # What was loaded for another head finds no place, and has to find none.
+        network.load_state_dict(self._loaded, strict=False)
         for parameter in network.parameters():
             parameter.requires_grad_(True)
             parameter.grad = None

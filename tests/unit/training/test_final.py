@@ -41,18 +41,18 @@ def test_the_digits_winner_is_tested_beside_what_it_began_with(tmp_path: Path) -
         DIGITS, model, RECIPE, state, cache_dir=tmp_path, device=CPU, export_to=path
     )
     assert scores.test_count == 359
-    assert scores.validation_accuracy == state.progress.best_value
+    assert scores.validation["accuracy"] == state.progress.best_value
     # The pretrained head reads handwriting it has never seen; a probe does better, fine-tuning best.
-    assert 0.8 < scores.test_accuracy_before < scores.linear_probe_test_accuracy
-    assert scores.linear_probe_test_accuracy < scores.test_accuracy
-    assert scores.test_accuracy > 0.98
+    assert 0.8 < scores.before["accuracy"] < scores.linear_probe["accuracy"] < scores.value
+    assert scores.value == scores.test["accuracy"] > 0.98
 
     exported = load_exported(path)
     sealed = PlacedSplit(data.open_test(DIGITS, cache_dir=tmp_path), CPU)
     again = evaluate(exported.model, sealed, Classification("accuracy", "maximize"))
-    assert (again.metrics["accuracy"], again.loss) == (scores.test_accuracy, scores.test_loss)
-    assert exported.card.scores.test_accuracy == scores.test_accuracy
-    assert exported.card.scores.test_accuracy_before == scores.test_accuracy_before
+    assert again.metrics == scores.test
+    assert exported.card.scores.test_accuracy == scores.value
+    assert exported.card.scores.test_accuracy_before == scores.before["accuracy"]
+    assert exported.card.scores.metrics == scores.by_name()
     assert exported.card.data_sha256 == data.load(DIGITS, cache_dir=tmp_path).sha256
 
 
@@ -83,17 +83,22 @@ def test_before_training_a_head_that_knew_the_classes_answers_and_else_the_untra
         )
         for weights in ("default", "none")
     }
-    assert scores["default"].test_accuracy_before > 0.8
-    assert scores["none"].test_accuracy_before < 0.3
-    assert scores["default"].test_accuracy == scores["none"].test_accuracy
+    assert scores["default"].before["accuracy"] > 0.8
+    assert scores["none"].before["accuracy"] < 0.3
+    assert scores["default"].test == scores["none"].test
 
 
 def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
     write_classes(tmp_path / "pets", {"cat": 6, "dog": 6}, mode="L")
     model = Model(backbone="glyphnet")
     state = _winner(folder_task(tmp_path / "pets"), model, tmp_path)
-    with pytest.raises(CheckpointIncompatible, match="10 classes"):
+    with pytest.raises(CheckpointIncompatible, match="10 outputs"):
         final_evaluation(DIGITS, model, RECIPE, state, cache_dir=tmp_path, device=CPU)
+
+
+def _probe(*parts: Features, outputs: int = 2) -> float:
+    objective = Classification("accuracy", "maximize")
+    return linear_probe(*parts, objective=objective, outputs=outputs)["accuracy"]
 
 
 def test_a_linear_probe_separates_what_a_line_separates() -> None:
@@ -105,7 +110,7 @@ def test_a_linear_probe_separates_what_a_line_separates() -> None:
         values[:, 0] += 8 * labels
         return Features(values, labels)
 
-    assert linear_probe(part(60), part(30), part(30), classes=3) == 1.0
+    assert _probe(part(60), part(30), part(30), outputs=3) == 1.0
 
 
 def test_a_linear_probe_chooses_its_penalty_on_the_validation_split(
@@ -118,12 +123,12 @@ def test_a_linear_probe_chooses_its_penalty_on_the_validation_split(
         return Features(torch.tensor(labels).float().unsqueeze(1) * 2, torch.tensor(labels))
 
     train, test = part([0] * 7 + [1] * 3), part([0, 1, 1, 1])
-    assert linear_probe(train, part([0, 1]), test, classes=2) == 1.0
-    assert linear_probe(train, part([0, 0]), test, classes=2) == 0.25
+    assert _probe(train, part([0, 1]), test) == 1.0
+    assert _probe(train, part([0, 0]), test) == 0.25
 
 
 def test_a_constant_feature_does_no_harm() -> None:
     labels = torch.arange(20) % 2
     values = torch.stack([labels.float(), torch.full((20,), 7.0)], dim=1)
     part = Features(values, labels)
-    assert linear_probe(part, part, part, classes=2) == 1.0
+    assert _probe(part, part, part) == 1.0
