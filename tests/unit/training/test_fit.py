@@ -255,7 +255,9 @@ def test_a_state_of_another_training_is_refused(
 def test_a_state_of_another_model_is_refused() -> None:
     other = tiny_data(classes=2)
     state = next(fit(tiny_backbone(other), other, SHORT, seed=0, device=CPU)).state()
-    with pytest.raises(CheckpointIncompatible, match="not of tiny with a head of this kind and 3 outputs"):
+    with pytest.raises(
+        CheckpointIncompatible, match="not of tiny with a head of this kind and 3 outputs"
+    ):
         fit(tiny_backbone(DATA), DATA, SHORT, seed=0, device=CPU, resume=state)
 
 
