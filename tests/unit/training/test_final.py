@@ -1,20 +1,33 @@
 """The final evaluation: the sealed split, once, for the winner."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn import linear_model
 
-from tests.support.pictures import folder_task, write_classes
+from tests.support.pictures import (
+    folder_task,
+    table_task,
+    tiny_columns,
+    write_classes,
+    write_table,
+)
 from tests.support.tiny import CPU
+from trimtab.contract.metrics import TaskKind
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data
-from worker.training import backbones, probe
+from worker.data.targets import Target
+from worker.training import backbones, heads, objectives, probe
 from worker.training.errors import CheckpointIncompatible
 from worker.training.evaluate import evaluate
-from worker.training.export import load_exported
+from worker.training.export import Chance, Number, Prediction, load_exported
 from worker.training.final import final_evaluation
 from worker.training.fit import fit
 from worker.training.objectives import Classification
@@ -111,6 +124,96 @@ def test_a_linear_probe_separates_what_a_line_separates() -> None:
         return Features(values, labels)
 
     assert _probe(part(60), part(30), part(30), outputs=3) == 1.0
+
+
+def test_a_linear_probe_of_numbers_is_ridge_regression(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_STRENGTHS", (0.1,))
+    random = np.random.default_rng(0)
+    values = torch.from_numpy(random.normal(size=(60, 4))).float()
+    values = (values - values.mean(0)) / values.std(0, correction=0)
+    sizes = (
+        values @ torch.tensor([1.0, -2.0, 0.5, 0.0])
+        + torch.from_numpy(random.normal(size=60)).float()
+    )
+    target = Target(
+        "size", "regression", mean=sizes.mean().item(), std=sizes.std(correction=0).item()
+    )
+    data = replace(tiny_columns("regression"), targets=(target,))
+    part = Features(values, sizes.unsqueeze(1))
+    measured = linear_probe(
+        part, part, part, objective=objectives.of(data, Recipe()), outputs=1
+    )
+    # Half the squared weights times the penalty beside the mean squared error: n / 2 times as much beside the sum.
+    ridge = cast(Any, linear_model).Ridge(alpha=0.1 * len(sizes) / 2)
+    ridge.fit(values.numpy(), ((sizes - target.mean) / target.std).numpy())
+    errors = ridge.predict(values.numpy()) * target.std + target.mean - sizes.numpy()
+    assert measured["rmse"] == pytest.approx(float(np.sqrt((errors**2).mean())), rel=1e-3)
+
+
+def test_a_linear_probe_of_numbers_chooses_the_penalty_of_the_least_error() -> None:
+    data = tiny_columns("regression")
+    labels = torch.from_numpy(np.nan_to_num(data.train.labels, nan=200.0))
+    part = Features((labels - 200) / 10, labels)
+    measured = linear_probe(
+        part, part, part, objective=objectives.of(data, Recipe()), outputs=1
+    )
+    assert measured["rmse"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets"),
+    [
+        ("regression", ["size"]),
+        ("multi_label", ["large", "small"]),
+        (
+            "multi_task",
+            [
+                {"column": "size", "kind": "regression"},
+                {"column": "pet", "kind": "classification"},
+            ],
+        ),
+    ],
+)
+def test_every_kind_of_winner_is_tested_beside_what_it_began_with_and_predicts(
+    tmp_path: Path, kind: TaskKind, targets: list[Any]
+) -> None:
+    rows = [f"{n}.png,{n},{n % 2},{1 - n % 2},{'ab'[n % 2]}" for n in range(30)]
+    table = write_table(tmp_path, ["image,size,large,small,pet", *rows], pictures=30)
+    task, model = table_task(table, kind, targets), Model(backbone="glyphnet")
+    seen = data.load(task, cache_dir=tmp_path / "cache")
+    recipe = RECIPE.model_copy(update={"head": "mlp", "head_width": 8})
+    network = backbones.build(model, classes=seen.outputs, seed=0, head=heads.of(recipe, kind))
+    *_, last = fit(network, seen, recipe, seed=0, device=CPU)
+    path = tmp_path / "winner.safetensors"
+    scores = final_evaluation(
+        task,
+        model,
+        recipe,
+        last.state(),
+        cache_dir=tmp_path / "cache",
+        device=CPU,
+        export_to=path,
+    )
+    measured = (scores.test, scores.before, scores.linear_probe, scores.validation)
+    assert all(task.metric in one for one in measured)
+    assert scores.validation[task.metric] == last.value
+    assert scores.by_name()[f"test_{task.metric}"] == scores.value
+    predictor = load_exported(path)
+    assert predictor.card.scores.objective == task.metric
+    (predicted,) = predictor.predict([tmp_path / "3.png"])
+    assert isinstance(predicted, Mapping)
+    assert list(predicted) == [target.name for target in seen.targets]
+    picture = np.asarray(Image.open(tmp_path / "3.png"))[np.newaxis, :, :, np.newaxis]
+    with torch.inference_mode():
+        outputs = network.eval()(torch.from_numpy(picture.copy()))[0].double()
+    if kind == "multi_label":
+        assert predicted["large"] == Chance(outputs[0].sigmoid().item())
+    else:
+        size = seen.targets[0]
+        assert predicted["size"] == Number(outputs[0].item() * size.std + size.mean)
+    if kind == "multi_task":
+        chosen = cast(Prediction, predicted["pet"])
+        assert chosen.class_name == "ab"[int(outputs[1:].argmax())]
 
 
 def test_a_linear_probe_chooses_its_penalty_on_the_validation_split(
