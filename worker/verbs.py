@@ -4,6 +4,7 @@ import json
 from collections.abc import Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 from PIL.Image import Image
 
@@ -42,7 +43,9 @@ def digit(index: int) -> list[Picture]:
     if not 0 <= index < len(digits.samples):
         raise IndexError(f"--index: digits has the pictures 0 to {len(digits.samples) - 1}")
     sample = digits.samples[index]
-    return [Picture(f"digits {index}", digits.read(sample), digits.classes[sample.label])]
+    return [
+        Picture(f"digits {index}", digits.read(sample), digits.classes[cast(int, sample.label)])
+    ]
 
 
 def predict(model: Path, pictures: Sequence[Picture], *, as_json: bool) -> Generator[str]:

@@ -64,8 +64,8 @@ def test_a_linear_head_with_dropout_keeps_its_name_and_drops_in_training_alone()
     features = torch.ones(64, 64)
     weight = torch.eye(3, 64)
     with torch.no_grad():
-        dropping.head.weight.copy_(weight)
-        dropping.head.bias.zero_()
+        dropping.head.get_parameter("weight").copy_(weight)
+        dropping.head.get_parameter("bias").zero_()
         torch.manual_seed(0)
         seen = dropping.head.train()(features)
         assert set(seen.unique().tolist()) == {0.0, 2.0}

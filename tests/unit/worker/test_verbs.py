@@ -22,7 +22,10 @@ class Predictor:
 
 
 def _said(monkeypatch: pytest.MonkeyPatch, predicted: Predictions, *, as_json: bool) -> str:
-    monkeypatch.setattr(verbs, "load_exported", lambda _: Predictor(predicted))
+    def load(_: Path) -> Predictor:
+        return Predictor(predicted)
+
+    monkeypatch.setattr(verbs, "load_exported", load)
     (line,) = verbs.predict(Path("m"), verbs.files([Path("a.png")]), as_json=as_json)
     return line
 
