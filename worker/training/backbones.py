@@ -64,7 +64,7 @@ class Backbone(nn.Module):
         network: The network itself; its state dict has the names that published weights have.
         stages: See `Architecture`.
         report: What was loaded; None for random weights.
-        own_head: Rows of the pretrained head for `classes`, where it knew them all: a model before any training.
+        known_head: Rows of the pretrained head for `classes`, where it knew them all.
         digests: Of the pretrained weights of the first so many stages, as far as asked for; None where nobody
             vouches that the weights are as they were loaded.
         halves: The network cut after so many stages, as far as asked for.
@@ -83,7 +83,7 @@ class Backbone(nn.Module):
         self.least_side = architecture.least_side
         self.only_side = architecture.only_side
         self.report: WeightsReport | None = None
-        self.own_head: dict[str, Tensor] | None = None
+        self.known_head: dict[str, Tensor] | None = None
         self.halves: dict[int, Halves | None] = {}
         self._slot = HeadSlot(architecture.network, architecture.head)
         self._initial_head = {
@@ -98,6 +98,12 @@ class Backbone(nn.Module):
     def head(self) -> nn.Module:
         """What is new to this task."""
         return self.network.get_submodule(self.head_name)
+
+    @property
+    def own_head(self) -> dict[str, Tensor] | None:
+        """The head of the model before any training; None where it knew other classes or the new one is of another kind."""
+        shape = self._head_shape
+        return None if shape.width or shape.signed else self.known_head
 
     def put_head(self, head: Head) -> None:
         """Give the network a head of this shape; `draw_head` gives it its weights."""
@@ -185,7 +191,7 @@ def build(
     path = _weights_path(model, architecture, weights_dir)
     file = weights.read(path)
     known = architecture.weights_classes if model.weights == "default" else ()
-    backbone.own_head = _own_head(backbone, file, known or _classes_on_card(file))
+    backbone.known_head = _known_head(backbone, file, known or _classes_on_card(file))
     backbone.report = weights.load_into(
         backbone.network, file, source=str(path), backbone=model.backbone
     )
@@ -226,7 +232,7 @@ def _weights_path(model: Model, architecture: Architecture, weights_dir: Path | 
     return weights.download(model.backbone, architecture.weights_url, weights_dir)
 
 
-def _own_head(
+def _known_head(
     backbone: Backbone, file: WeightsFile, known: Sequence[str]
 ) -> dict[str, Tensor] | None:
     if not set(backbone.classes) <= set(known):

@@ -33,18 +33,28 @@ class Columns:
         weights = torch.tensor([target.weight for target in data.targets])
         self._weights = weights if data.kind == "multi_task" else weights / weights.sum()
         self._targets = data.targets
+        known = 1 - np.isnan(data.train.labels).mean(axis=0)
+        # A constant, where the batch's own count would make a batch and its portions differ.
+        self._known = torch.from_numpy(known.clip(min=1 / len(data.train))).float()
         self._parts = _parts(data, recipe)
         self._plain = _parts(data, Recipe())
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the joint loss of outputs `(N, width)` and labels `(N, targets)`."""
+        """Return the joint loss of outputs `(N, width)` and labels `(N, targets)`.
+
+        A target's mean is over the labels that are known of so many training pictures on average, so that the losses of
+        a batch's portions add up to the batch's.
+        """
         self._weights = self._weights.to(outputs.device)
-        return (_of_columns(self._parts, outputs.float(), labels) * self._weights).sum()
+        self._known = self._known.to(outputs.device)
+        sums = _sums(self._parts, outputs.float(), labels)
+        return (sums / (len(labels) * self._known) * self._weights).sum()
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> Mapping[str, float]:
         """Measure a split; of several kinds of targets, each metric is `<column>.<metric>`."""
         outputs = outputs.double()
-        losses = _of_columns(self._plain, outputs, labels)
+        known = (~labels.isnan()).sum(dim=0)
+        losses = _sums(self._plain, outputs, labels) / known.clamp(min=1)
         loss = {"loss": (losses * self._weights.to(losses)).sum().item()}
         of_parts = [
             part.metrics(*columns) for part, columns in _shares(self._plain, outputs, labels)
@@ -115,15 +125,15 @@ def _shares(
     return list(zip(parts, zip(of_outputs, of_labels, strict=True), strict=True))
 
 
-def _of_columns(parts: Sequence[_Part], outputs: Tensor, labels: Tensor) -> Tensor:
-    """Return each target's mean loss over its known labels, 0 where there are none."""
+def _sums(parts: Sequence[_Part], outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return each target's sum of losses over its known labels."""
     known = ~labels.isnan()
     # Filled before the losses: the gradient of what is left out of a sum would still be NaN.
     filled = labels.nan_to_num()
     losses = torch.cat(
         [part.losses(*columns) for part, columns in _shares(parts, outputs, filled)], dim=1
     )
-    return torch.where(known, losses, 0).sum(dim=0) / known.sum(dim=0).clamp(min=1)
+    return torch.where(known, losses, 0).sum(dim=0)
 
 
 class _Number:

@@ -133,7 +133,7 @@ def _compare(
         PlacedSplit(split, sealed.device) for split in (seen.train, seen.validation)
     )
     known = [features_of(before, split) for split in (train, validation, sealed)]
-    if before.own_head is not None and seen.kind == "classification":
+    if before.own_head is not None:
         before.head.load_state_dict(before.own_head)
     objective = objectives.of(seen, recipe)
 

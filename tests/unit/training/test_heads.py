@@ -94,6 +94,16 @@ def test_a_kept_backbone_is_bit_by_bit_a_new_one_whatever_head_it_had_before() -
         assert same_tensors(new.state_dict(), kept.state_dict())
 
 
+def test_a_model_has_a_head_of_its_own_only_where_a_linear_one_tells_classes_apart() -> None:
+    model = backbones.build(GLYPHS, classes=("7", "a"), seed=0)
+    assert model.own_head is not None
+    for head in (MLP, Head(signed=True)):
+        model.put_head(head)
+        assert model.own_head is None
+    model.put_head(Head(dropout=0.5))
+    assert model.own_head is not None
+
+
 @pytest.mark.parametrize("head", [MLP, Head(dropout=0.5)])
 def test_a_network_is_cut_before_a_head_that_is_random(head: Head) -> None:
     model = _build(head)

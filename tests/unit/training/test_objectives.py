@@ -142,6 +142,18 @@ def test_a_label_that_is_not_known_moves_nothing(kind: TaskKind) -> None:
 
 
 @pytest.mark.parametrize("kind", TARGETS)
+def test_the_losses_of_a_batchs_portions_add_up_to_its_own(kind: TaskKind) -> None:
+    data = tiny_columns(kind)
+    outputs, labels = _outputs(22, len(data.outputs)), _labels(data)
+    objective = _objective(data, class_weights="balanced")
+    parts = [
+        objective.loss(outputs[rows], labels[rows]) * len(labels[rows]) / 22
+        for rows in (slice(0, 5), slice(5, 22))
+    ]
+    assert sum(parts).item() == pytest.approx(objective.loss(outputs, labels).item())
+
+
+@pytest.mark.parametrize("kind", TARGETS)
 def test_a_measured_loss_is_the_same_under_every_recipe(kind: TaskKind) -> None:
     data = tiny_columns(kind)
     outputs = _outputs(22, len(data.outputs))
