@@ -103,7 +103,7 @@ def test_the_best_point_between_pretrained_and_trained_weights_is_kept() -> None
 
 def test_a_training_that_destroys_what_was_known_is_taken_back() -> None:
     good, _ = _run(PLAIN.model_copy(update={"epochs": 30}))
-    good.own_head = {
+    good.known_head = {
         name: value.detach().clone() for name, value in good.head.state_dict().items()
     }
     wrong = Split(DATA.train.images, (DATA.train.labels + 1) % 3)

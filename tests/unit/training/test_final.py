@@ -23,6 +23,7 @@ from trimtab.contract.metrics import TaskKind
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data
+from worker.data import Split
 from worker.data.targets import Target
 from worker.training import backbones, heads, objectives, probe
 from worker.training.errors import CheckpointIncompatible
@@ -138,8 +139,10 @@ def test_a_linear_probe_of_numbers_is_ridge_regression(monkeypatch: pytest.Monke
     target = Target(
         "size", "regression", mean=sizes.mean().item(), std=sizes.std(correction=0).item()
     )
-    data = replace(tiny_columns("regression"), targets=(target,))
     part = Features(values, sizes.unsqueeze(1))
+    data = tiny_columns("regression")
+    train = Split(data.train.images, part.labels[: len(data.train)].numpy())
+    data = replace(data, train=train, targets=(target,))
     measured = linear_probe(
         part, part, part, objective=objectives.of(data, Recipe()), outputs=1
     )
