@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -29,7 +29,7 @@ from worker.pipe_messages import (
 )
 from worker.saver import Saver
 from worker.signs_of_life import Cancelled, SignsOfLife
-from worker.training import backbones
+from worker.training import backbones, heads
 from worker.training.distillation import Teacher
 from worker.training.errors import BackbonesUnreadable, CheckpointError
 from worker.training.feature_cache import LIMIT_BYTES, FeatureCache
@@ -197,9 +197,10 @@ def _begin(
     def begin(state: FitState | None) -> Iterator[EpochResult]:
         model = bench.shelf.take(
             lease.model,
-            classes=seen.classes,
+            classes=seen.outputs,
             seed=lease.seed,
             frozen_stages=lease.recipe.frozen_stages,
+            head=heads.of(lease.recipe, seen.kind),
         )
         epochs = fit(
             model,
@@ -271,8 +272,7 @@ def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcom
             export_to=path,
         )
     model = StoredFile(path=path, sha256=durable.sha256_of(path), bytes=path.stat().st_size)
-    metrics = {name: float(value) for name, value in asdict(scores).items()}
-    outcome = Completed(value=scores.test_accuracy, metrics=metrics, model_sha256=model.sha256)
+    outcome = Completed(value=scores.value, metrics=scores.by_name(), model_sha256=model.sha256)
     return outcome, model
 
 

@@ -1,9 +1,10 @@
 """What a person does with models by hand: predict with an exported one, pretrain our own backbone."""
 
 import json
-from collections.abc import Generator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import cast
 
 from PIL.Image import Image
 
@@ -11,7 +12,7 @@ from worker.data.digits import Digits
 from worker.data.errors import DataError
 from worker.pretrain import pretrain_glyphs
 from worker.training.errors import TrainingError
-from worker.training.export import Prediction, load_exported
+from worker.training.export import Chance, Number, Prediction, Predictions, load_exported
 from worker.training.fit import EpochResult
 from worker.training.own_backbones import OwnBackbones
 
@@ -43,7 +44,9 @@ def digit(index: int) -> list[Picture]:
     if not 0 <= index < len(digits.samples):
         raise IndexError(f"--index: digits has the pictures 0 to {len(digits.samples) - 1}")
     sample = digits.samples[index]
-    return [Picture(f"digits {index}", digits.read(sample), digits.classes[sample.label])]
+    return [
+        Picture(f"digits {index}", digits.read(sample), digits.classes[cast(int, sample.label)])
+    ]
 
 
 def predict(
@@ -53,7 +56,7 @@ def predict(
     as_json: bool,
     backbones: Sequence[Path] = (),
 ) -> Generator[str]:
-    """Classify pictures; yields a line for each. `backbones` are files of own ones, if the model's is one of them.
+    """Say what a model makes of pictures; yields a line for each. `backbones` are files of own ones, if it is one of them.
 
     Raises:
         TrainingError: the model cannot be used.
@@ -62,8 +65,10 @@ def predict(
     predictor = load_exported(model, own=OwnBackbones.gather(backbones))
     predictions = predictor.predict([picture.content for picture in pictures])
     for picture, prediction in zip(pictures, predictions, strict=True):
-        told = _told(picture, prediction)
-        yield json.dumps(told) if as_json else _in_words(told)
+        if as_json:
+            yield json.dumps(_told(picture, prediction))
+        else:
+            yield _in_words(picture, prediction)
 
 
 def pretrain(out: Path, *, epochs: int, seed: int) -> None:
@@ -80,17 +85,41 @@ def pretrain(out: Path, *, epochs: int, seed: int) -> None:
     print(pretrain_glyphs(out, epochs=epochs, seed=seed, progress=progress))  # noqa: T201
 
 
-def _told(picture: Picture, prediction: Prediction) -> dict[str, object]:
+def _told(picture: Picture, predicted: Predictions) -> dict[str, object]:
     label = {} if picture.label is None else {"label": picture.label}
+    if isinstance(predicted, Prediction):
+        of_class = _of_target(predicted)
+        return {"image": picture.name, **of_class, **label}
     return {
         "image": picture.name,
-        "class": prediction.class_name,
-        "probability": prediction.probabilities[prediction.class_name],
+        "targets": {name: _of_target(one) for name, one in predicted.items()},
         **label,
-        "probabilities": dict(prediction.probabilities),
     }
 
 
-def _in_words(told: Mapping[str, object]) -> str:
-    label = f" (it is {told['label']})" if "label" in told else ""
-    return f"{told['image']}: {told['class']}, probability {told['probability']:.3f}{label}"
+def _of_target(predicted: Prediction | Number | Chance) -> dict[str, object]:
+    if not isinstance(predicted, Prediction):
+        return asdict(predicted)
+    return {
+        "class": predicted.class_name,
+        "probability": predicted.probabilities[predicted.class_name],
+        "probabilities": dict(predicted.probabilities),
+    }
+
+
+def _in_words(picture: Picture, predicted: Predictions) -> str:
+    label = "" if picture.label is None else f" (it is {picture.label})"
+    if isinstance(predicted, Prediction):
+        return f"{picture.name}: {_words_of(predicted)}{label}"
+    each = (f"{name} {_words_of(one)}" for name, one in predicted.items())
+    return f"{picture.name}: {'; '.join(each)}{label}"
+
+
+def _words_of(predicted: Prediction | Number | Chance) -> str:
+    match predicted:
+        case Prediction(class_name=name, probabilities=probabilities):
+            return f"{name}, probability {probabilities[name]:.3f}"
+        case Number(value=value):
+            return f"{value:.6g}"
+        case Chance(probability=probability):
+            return f"with probability {probability:.3f}"

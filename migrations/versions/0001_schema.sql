@@ -11,6 +11,8 @@ CREATE TABLE trimtab.studies (
     state          text NOT NULL DEFAULT 'active' CHECK (state IN
                        ('active', 'paused', 'stopping', 'finalising', 'done', 'cancelled', 'deleting')),
     document       json NOT NULL,                        -- json: keeps the order of its keys
+    objective      text NOT NULL,                        -- the metric that trials are compared by
+    direction      text NOT NULL CHECK (direction IN ('maximize', 'minimize')),
     priority       integer NOT NULL,
     trials_limit   integer NOT NULL CHECK (trials_limit > 0),
     trials_created integer NOT NULL DEFAULT 0 CHECK (trials_created BETWEEN 0 AND trials_limit),

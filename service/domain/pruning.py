@@ -1,8 +1,9 @@
-"""Which trials are not worth another epoch. The objective is maximised."""
+"""Which trials are not worth another epoch."""
 
 from collections.abc import Sequence
 
 from service.domain.facts import Curve
+from trimtab.contract.metrics import Direction
 
 
 def median(
@@ -10,12 +11,13 @@ def median(
     peers: Sequence[float],
     completed: int,
     *,
+    direction: Direction,
     startup_trials: int,
     warmup_epochs: int,
 ) -> bool:
     """Apply the median stopping rule after the last step of `curve`.
 
-    Prune when the best value of the trial so far lies below the median of what the completed trials
+    Prune when the best value of the trial so far is worse than the median of what the completed trials
     reported at the same step (Golovin et al., Google Vizier, KDD 2017, section 3.2.2; the verdicts are
     those of `optuna.pruners.MedianPruner`). One rule is ours: a last value that is not finite prunes at
     once, whatever the warm-up, where Optuna would go on as long as some earlier value was good.
@@ -24,6 +26,7 @@ def median(
         curve: what the trial reported, in the order of the steps.
         peers: the finite values of all completed trials at the last step of `curve`, ascending.
         completed: how many trials of the study have completed.
+        direction: whether more or less is better.
         startup_trials: nobody is pruned before so many have completed.
         warmup_epochs: nobody is pruned at a step below this one.
     """
@@ -34,7 +37,10 @@ def median(
         return True
     if completed < startup_trials or last_step < warmup_epochs or not peers:
         return False
-    return max(value for _, value in curve if value is not None) < _median(peers)
+    values = [value for _, value in curve if value is not None]
+    if direction == "maximize":
+        return max(values) < _median(peers)
+    return min(values) > _median(peers)
 
 
 def _median(ascending: Sequence[float]) -> float:

@@ -13,6 +13,7 @@ from optuna.trial import FrozenTrial, TrialState
 from service.sampling.distributions import Distributions, internal
 from service.sampling.proposals import Proposal
 from service.sampling.tpe import frozen
+from trimtab.contract.metrics import Direction
 
 _STUDY = 0
 
@@ -22,9 +23,10 @@ def ask(
     distributions: Distributions,
     trials: Sequence[FrozenTrial],
     number: int,
+    direction: Direction,
 ) -> Proposal:
     """Return what the sampler proposes as trial `number`, having seen `trials` (of other numbers)."""
-    storage = _OneAsk(trials, number)
+    storage = _OneAsk(trials, number, direction)
     study = optuna.load_study(study_name="", storage=storage, sampler=sampler)
     study.ask(dict(distributions))
     asked = storage.asked
@@ -36,17 +38,20 @@ def ask(
 
 
 class _OneAsk(BaseStorage):
-    """As much of a storage as one `ask` of a study that maximises one objective value needs."""
+    """As much of a storage as one `ask` of a study with one objective value needs."""
 
-    def __init__(self, trials: Sequence[FrozenTrial], number: int) -> None:
+    def __init__(
+        self, trials: Sequence[FrozenTrial], number: int, direction: Direction
+    ) -> None:
         self.asked = frozen(number, TrialState.RUNNING, {}, {})
         self._trials = [*trials, self.asked]
+        self._direction = StudyDirection[direction.upper()]
 
     def get_study_id_from_name(self, study_name: str) -> int:
         return _STUDY
 
     def get_study_directions(self, study_id: int) -> list[StudyDirection]:
-        return [StudyDirection.MAXIMIZE]
+        return [self._direction]
 
     def create_new_trial(self, study_id: int, template_trial: FrozenTrial | None = None) -> int:
         return self.asked.number

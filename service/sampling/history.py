@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from service.domain.facts import Changes, Cursor, Curve, TrialFacts
+from trimtab.contract.metrics import Direction
 
 Role = Literal["completed", "pruned", "infeasible", "running"]
 Rank = tuple[int, float, float, int]
@@ -43,9 +44,10 @@ def good_share(finished: int) -> int:
 
 
 class History:
-    """The trials of one study as they were at `cursor`. Not thread-safe."""
+    """The trials of one study, in which more or less is better, as they were at `cursor`. Not thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, direction: Direction) -> None:
+        self._sign = -1.0 if direction == "maximize" else 1.0
         self.cursor: Cursor | None = None
         self.next_number = 0
         """One above the highest trial number seen."""
@@ -121,20 +123,19 @@ class History:
                 yield self._running, trial.number
                 return
             case "completed":
-                yield self._ranks, (0, -(trial.value or 0.0), 0.0, trial.number)
+                yield self._ranks, (0, self._sign * (trial.value or 0.0), 0.0, trial.number)
                 for step, value in trial.curve:
                     if value is not None:
                         yield self._values_at[step], value
             case "pruned":
-                yield self._ranks, (1, *_pruned_score(trial.curve), trial.number)
+                yield self._ranks, (1, *self._pruned_score(trial.curve), trial.number)
             case "infeasible":
                 yield self._ranks, (2, 0.0, 0.0, trial.number)
         yield self._finished, trial.number
 
-
-def _pruned_score(curve: Curve) -> tuple[float, float]:
-    """Rank pruned trials as TPE does: the longer the better, then by the last value."""
-    if not curve:
-        return 1.0, 0.0
-    step, value = curve[-1]
-    return -step, math.inf if value is None else -value
+    def _pruned_score(self, curve: Curve) -> tuple[float, float]:
+        """Rank pruned trials as TPE does: the longer the better, then by the last value."""
+        if not curve:
+            return 1.0, 0.0
+        step, value = curve[-1]
+        return -step, math.inf if value is None else self._sign * value

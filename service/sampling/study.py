@@ -16,6 +16,7 @@ from service.sampling.distributions import distributions, internal
 from service.sampling.history import History
 from service.sampling.proposals import Exhausted, Proposal
 from service.sampling.tpe import JointTPE, Shown
+from trimtab.contract.metrics import Direction
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import Search, StudyDocument
 
@@ -50,13 +51,14 @@ class ActiveStudy:
         largest_shown: int | None,
     ) -> None:
         self._space = document.space
+        self._direction: Direction = document.task.direction
         self._distributions = distributions(document.space)
         self._read = read
         self._monotonic = monotonic
         self._largest_shown = largest_shown
         self._proposing = Lock()
         self._reading = Lock()
-        self._history = History()
+        self._history = History(self._direction)
         self._read_at: float | None = None
         self._changed = True
         self._shown = Shown(self._distributions)
@@ -77,7 +79,10 @@ class ActiveStudy:
                 return self._cell(next_number), None
             case "random":
                 sampler = RandomSampler(seed=seed)
-                return ask(sampler, self._distributions, [], next_number), None
+                return (
+                    ask(sampler, self._distributions, [], next_number, self._direction),
+                    None,
+                )
             case "tpe":
                 with self._proposing:
                     return self._ask_tpe(seed, next_number)
@@ -100,6 +105,7 @@ class ActiveStudy:
                 curve,
                 self._history.values_at(curve[-1][0]),
                 self._history.completed,
+                direction=self._direction,
                 startup_trials=search.startup_trials,
                 warmup_epochs=search.warmup_epochs,
             )
@@ -115,7 +121,7 @@ class ActiveStudy:
     def _ask_tpe(self, seed: int, next_number: int) -> tuple[Proposal, Pending]:
         trials, number = self._look(next_number)
         sampler = JointTPE(self._distributions, seed=seed)
-        proposal = ask(sampler, self._distributions, trials, number)
+        proposal = ask(sampler, self._distributions, trials, number, self._direction)
         pending = Pending(next_number, proposal.values)
         self._pending.append(pending)
         return proposal, pending

@@ -10,11 +10,10 @@ from sqlalchemy import Connection, text
 from service.domain.budget import Spending
 from service.storage.leases import WALL_TIME_OVER
 from service.storage.statements import Statement
+from service.storage.trials import BEST_FIRST
 from trimtab.contract.events import EventKind
+from trimtab.contract.metrics import Direction
 from trimtab.contract.studies import StudyDocument, StudyState
-
-METRIC_NAMES = '["validation_accuracy"]'
-"""Optuna's `study:metric_names`, which Optuna Dashboard writes on its axes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +28,12 @@ class StudyRow:
     trials_created: int
     final: dict[str, Any] | None
     problem: str | None
+    objective: str
+    direction: Direction
 
 
-_COLUMNS = "study_id, name, state, document, created_at, trials_created, final, problem"
+_COLUMNS = """
+    study_id, name, state, document, created_at, trials_created, final, problem, objective, direction"""
 
 
 def insert(connection: Connection, document: StudyDocument) -> StudyRow:
@@ -46,22 +48,26 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
                 INSERT INTO public.studies (study_name) VALUES (:name) RETURNING study_id),
             direction AS (
                 INSERT INTO public.study_directions (direction, study_id, objective)
-                SELECT 'MAXIMIZE', study_id, 0 FROM optuna),
+                SELECT CAST(upper(:direction) AS public.studydirection), study_id, 0 FROM optuna),
             metric AS (
                 INSERT INTO public.study_system_attributes (study_id, key, value_json)
                 SELECT study_id, 'study:metric_names', :metric_names FROM optuna),
             study AS (
                 INSERT INTO trimtab.studies (study_id, name, document, priority, trials_limit, wall_time_s,
-                                             active_since, max_crashes, lease_ttl)
+                                             active_since, max_crashes, lease_ttl, objective, direction)
                 SELECT study_id, :name, CAST(:document AS json), :priority, :trials_limit, :wall_time_s,
-                       trimtab.now(), :max_crashes, make_interval(secs => :lease_ttl_s) FROM optuna
+                       trimtab.now(), :max_crashes, make_interval(secs => :lease_ttl_s), :objective, :direction
+                FROM optuna
                 RETURNING *),
             event AS (
                 INSERT INTO trimtab.events (study_id, kind) SELECT study_id, 'study_created' FROM study)
             SELECT {_COLUMNS} FROM study"""),
         {
             "name": document.name,
-            "metric_names": METRIC_NAMES,
+            # What Optuna Dashboard writes on its axes.
+            "metric_names": json.dumps([f"validation_{document.task.metric}"]),
+            "objective": document.task.metric,
+            "direction": document.task.direction,
             "document": document.model_dump_json(),
             "priority": document.priority,
             "trials_limit": document.budget.trials,
@@ -107,6 +113,7 @@ class SummaryRow:
     created_at: datetime
     trials_limit: int
     trials_created: int
+    objective: str
     best: float | None
 
 
@@ -114,8 +121,9 @@ def page(connection: Connection, *, before: int | None, size: int) -> list[Summa
     """Studies, newest first, beginning below id `before`."""
     rows = connection.execute(
         text("""
-            SELECT s.study_id, s.name, s.state, s.created_at, s.trials_limit, s.trials_created,
-                   (SELECT max(value) FROM trimtab.trials t
+            SELECT s.study_id, s.name, s.state, s.created_at, s.trials_limit, s.trials_created, s.objective,
+                   (SELECT CASE s.direction WHEN 'maximize' THEN max(value) ELSE min(value) END
+                    FROM trimtab.trials t
                     WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed')
             FROM trimtab.studies s WHERE s.study_id < coalesce(CAST(:before AS int), 2147483647)
             ORDER BY s.study_id DESC LIMIT :size"""),
@@ -151,6 +159,7 @@ class LockedStudy:
     study_id: int
     spending: Spending
     running: bool
+    direction: Direction
 
 
 def lock(connection: Connection, name: str) -> LockedStudy | None:
@@ -171,11 +180,12 @@ def lock(connection: Connection, name: str) -> LockedStudy | None:
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
                            AND t.state IN ('failed', 'cancelled')) AS final_failed,
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
-                           AND t.state = 'running') AS running
+                           AND t.state = 'running') AS running,
+                   s.direction
             FROM trimtab.studies s WHERE s.study_id = :study_id"""),
         {"study_id": study_id},
     ).one()
-    return LockedStudy(study_id, Spending(*row[:8]), row.running)
+    return LockedStudy(study_id, Spending(*row[:8]), row.running, row.direction)
 
 
 _UNFINISHED = """
@@ -281,16 +291,16 @@ def _move_unleased(
     )
 
 
-def queue_final(connection: Connection, study_id: int) -> None:
+def queue_final(connection: Connection, study_id: int, direction: Direction) -> None:
     """Queue the final lease: the best completed trial, to start from the state of its best epoch."""
     connection.execute(
-        text("""
+        text(f"""
             INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters, checkpoint)
             SELECT trial_id, 'final', study_id, number, 'queued', hyperparameters,
                    coalesce(best_checkpoint, checkpoint)
             FROM trimtab.trials
             WHERE study_id = :study_id AND kind = 'trial' AND state = 'completed'
-            ORDER BY value DESC, number LIMIT 1"""),
+            ORDER BY {BEST_FIRST[direction]} LIMIT 1"""),
         {"study_id": study_id},
     )
 

@@ -17,6 +17,7 @@ from service.storage.leases import (
     LeaseRow,
 )
 from service.storage.statements import Statement, array
+from trimtab.contract.metrics import Direction
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.trials import FailureKind, TrialState
 
@@ -175,13 +176,20 @@ def attempts(connection: Connection, trial_id: int) -> list[AttemptRow]:
     return [AttemptRow(*row) for row in rows]
 
 
-def best(connection: Connection, study_id: int) -> TrialRow | None:
-    """The completed trial of the highest objective value; of equals the first."""
+BEST_FIRST: Mapping[Direction, str] = {
+    "maximize": "value DESC, number",
+    "minimize": "value, number",
+}
+"""Both orders read `trials_completed` from one of its ends, and sort none but equals."""
+
+
+def best(connection: Connection, study_id: int, direction: Direction) -> TrialRow | None:
+    """The completed trial of the best objective value; of equals the first."""
     row = connection.execute(
         text(f"""
             SELECT {_TRIAL_COLUMNS} FROM trimtab.trials t
             WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.state = 'completed'
-            ORDER BY t.value DESC, t.number LIMIT 1"""),
+            ORDER BY {BEST_FIRST[direction]} LIMIT 1"""),
         {"study_id": study_id},
     ).one_or_none()
     return None if row is None else TrialRow(*row)

@@ -154,6 +154,7 @@ def _start(
 
 
 def _lease(row: leases.LeaseRow, document: StudyDocument) -> Lease:
+    reached = row.trial_value if row.kind == "final" else None
     return Lease(
         lease_id=row.lease_id,
         kind=row.kind,
@@ -168,7 +169,8 @@ def _lease(row: leases.LeaseRow, document: StudyDocument) -> Lease:
         hyperparameters=row.hyperparameters,
         recipe=document.recipe(row.hyperparameters),
         resume=None if row.checkpoint is None else Checkpoint.model_validate(row.checkpoint),
-        validation_accuracy=row.trial_value if row.kind == "final" else None,
+        validation_value=reached,
+        validation_accuracy=reached if document.task.metric == "accuracy" else None,
     )
 
 

@@ -123,7 +123,8 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
             return first
         facts = _live(facts)
         departure = leasing.settled(facts.held, outcome)
-        final = _final_scores(facts, outcome)
+        metric = studies.document(context, facts.study_id, connection).task.metric
+        final = _final_scores(facts, outcome, metric)
         if final is not None and artifacts.missing(connection, [final.model_sha256]):
             raise ArtifactNotFound("Upload the model first.")
         if not leases.leave(
@@ -149,7 +150,9 @@ def _first_answer(facts: leases.LeaseFacts | None, digest: str) -> Settled | Non
     return Settled(state=facts.became)
 
 
-def _final_scores(facts: leases.LeaseFacts, outcome: Outcome) -> FinalScores | None:
+def _final_scores(
+    facts: leases.LeaseFacts, outcome: Outcome, metric: str
+) -> FinalScores | None:
     """What a completed final lease measured; None of any other outcome that fits its lease."""
     if facts.held.kind == "trial":
         return None
@@ -159,11 +162,17 @@ def _final_scores(facts: leases.LeaseFacts, outcome: Outcome) -> FinalScores | N
         return None
     if outcome.model_sha256 is None:
         raise Invalid("A final lease's outcome needs `model_sha256`.")
+    measured = {**outcome.metrics, f"test_{metric}": outcome.value}
     return FinalScores(
-        test_accuracy=outcome.value,
-        test_accuracy_before=outcome.metrics.get("test_accuracy_before"),
-        linear_probe_test_accuracy=outcome.metrics.get("linear_probe_test_accuracy"),
-        test_count=int(outcome.metrics.get("test_count", 0)),
+        objective=metric,
+        test_value=outcome.value,
+        test_value_before=measured.get(f"test_{metric}_before"),
+        linear_probe_test_value=measured.get(f"linear_probe_test_{metric}"),
+        test_accuracy=measured.get("test_accuracy"),
+        test_accuracy_before=measured.get("test_accuracy_before"),
+        linear_probe_test_accuracy=measured.get("linear_probe_test_accuracy"),
+        test_count=int(measured.get("test_count", 0)),
+        metrics=measured,
         model_sha256=outcome.model_sha256,
     )
 

@@ -76,7 +76,7 @@ def read(context: Context, name: str) -> Study:
         document = context.documents.of(row.study_id, row.document)
         epochs = document.recipe({}).epochs
         counts = studies.progress(connection, row.study_id, epochs)
-        best = trials.best(connection, row.study_id)
+        best = trials.best(connection, row.study_id, row.direction)
     return _shape(row, document, Progress.model_validate(counts), best)
 
 
@@ -91,7 +91,9 @@ def page(context: Context, *, before: int | None, size: int) -> tuple[StudyPage,
             created_at=row.created_at,
             trials=row.trials_limit,
             trials_created=row.trials_created,
-            best_validation_accuracy=row.best,
+            objective=row.objective,
+            best_value=row.best,
+            best_validation_accuracy=row.best if row.objective == "accuracy" else None,
         )
         for row in rows
     )
@@ -107,14 +109,14 @@ def best(context: Context, name: str) -> Best:
     """
     with context.database.statements() as connection:
         row = _found(studies.by_name(connection, name))
-        winner = trials.best(connection, row.study_id)
+        winner = trials.best(connection, row.study_id, row.direction)
     if winner is None:
         raise NoCompletedTrial
     document = context.documents.of(row.study_id, row.document)
     return Best(
         study=name,
         state=row.state,
-        trial=_best_trial(winner),
+        trial=_best_trial(row, winner),
         recipe=document.recipe(winner.hyperparameters),
         final=_final(row),
     )
@@ -235,7 +237,7 @@ def _follow(connection: Connection, locked: studies.LockedStudy) -> None:
     if state == locked.spending.state:
         return
     if state == "finalising":
-        studies.queue_final(connection, locked.study_id)
+        studies.queue_final(connection, locked.study_id, locked.direction)
         studies.set_state(connection, locked.study_id, state, "study_finalising")
         return
     problem = (
@@ -275,10 +277,14 @@ def _final(row: studies.StudyRow) -> FinalScores | None:
     return None if row.final is None else FinalScores.model_validate(row.final)
 
 
-def _best_trial(row: trials.TrialRow) -> BestTrial:
+def _best_trial(study: studies.StudyRow, row: trials.TrialRow) -> BestTrial:
     assert row.value is not None  # noqa: S101 - the query asks for completed trials, and a CHECK gives them values
     return BestTrial(
-        number=row.number, validation_accuracy=row.value, hyperparameters=row.hyperparameters
+        number=row.number,
+        objective=study.objective,
+        value=row.value,
+        validation_accuracy=row.value if study.objective == "accuracy" else None,
+        hyperparameters=row.hyperparameters,
     )
 
 
@@ -295,7 +301,7 @@ def _shape(
         created_at=row.created_at,
         trials_created=row.trials_created,
         progress=progress,
-        best=None if best is None else _best_trial(best),
+        best=None if best is None else _best_trial(row, best),
         final=_final(row),
         problem=row.problem,
     )

@@ -26,7 +26,7 @@ def page(
             size=size,
             state=state,
         )
-    return TrialPage(trials=tuple(_shape(row, []) for row in rows))
+    return TrialPage(trials=tuple(_shape(study, row, []) for row in rows))
 
 
 def read(context: Context, name: str, number: int) -> Trial:
@@ -43,16 +43,20 @@ def read(context: Context, name: str, number: int) -> Trial:
         if row is None:
             raise TrialNotFound
         attempts = trials.attempts(connection, row.trial_id)
-        return _shape(row, attempts, records.of_trial(connection, row.trial_id))
+        return _shape(study, row, attempts, records.of_trial(connection, row.trial_id))
 
 
 def _shape(
-    row: trials.TrialRow, attempts: list[trials.AttemptRow], record: TrialRecord | None = None
+    study: studies.StudyRow,
+    row: trials.TrialRow,
+    attempts: list[trials.AttemptRow],
+    record: TrialRecord | None = None,
 ) -> Trial:
     return Trial(
         number=row.number,
         state=row.state,
         hyperparameters=row.hyperparameters,
+        objective=study.objective,
         value=row.value,
         curve=tuple(IntermediateValue(step=step, value=value) for step, value in row.curve),
         crashes=row.crashes,

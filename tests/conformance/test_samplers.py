@@ -194,15 +194,18 @@ class TestTPE:
         space = distributions(study.space)
         seed = seed_of(study.search.seed, claim_id)
         sampler = TPESampler(multivariate=True, constant_liar=True, seed=seed)
-        theirs = optuna.create_study(direction="maximize", sampler=sampler)
+        theirs = optuna.create_study(direction=study.task.direction, sampler=sampler)
         for trial in trials:
             theirs.add_trial(_as_optuna(trial, dict(space)))
         return theirs.ask(dict(space))
 
     @pytest.mark.parametrize("count", [0, 5, 50, 200])
     @pytest.mark.parametrize("claim_id", ["a", "b", "c"])
-    def test_a_proposal_is_plain_optunas_to_the_last_bit(self, count: int, claim_id: str):
-        study = DOCUMENTS["tpe"]
+    @pytest.mark.parametrize("objective", ["accuracy", "loss"])
+    def test_a_proposal_is_plain_optunas_to_the_last_bit(
+        self, count: int, claim_id: str, objective: str
+    ):
+        study = document(sampler="tpe", objective=objective)
         trials = _trials(study, count)
         theirs = self._optuna(study, trials, claim_id)
         ours = _propose(study, trials, claim_id, count)
@@ -220,9 +223,13 @@ class TestTPE:
         low = self._share_of_low_rates(lambda rate: -rate)
         high = self._share_of_low_rates(lambda rate: rate)
         assert low > 0.8 > 0.2 > high
+        assert self._share_of_low_rates(lambda rate: rate, "loss") > 0.8
 
-    def _share_of_low_rates(self, value: Callable[[float], float]) -> float:
-        study, rng = document({"momentum": SPACE["momentum"]}), random.Random(0)
+    def _share_of_low_rates(
+        self, value: Callable[[float], float], objective: str = "accuracy"
+    ) -> float:
+        study = document({"momentum": SPACE["momentum"]}, objective=objective)
+        rng = random.Random(0)
         rates = [rng.uniform(0, 0.9) for _ in range(40)]
         trials = [completed(n, {"momentum": rate}, value(rate)) for n, rate in enumerate(rates)]
         found = [_propose(study, trials, str(n), 40).values["momentum"] for n in range(40)]

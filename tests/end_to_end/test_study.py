@@ -8,8 +8,10 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 
+import numpy as np
 import optuna
 import pytest
+from PIL import Image
 from sqlalchemy import text
 
 from service.storage.engine import Database
@@ -131,3 +133,65 @@ def test_a_worker_killed_in_mid_epoch_costs_no_trial(
     (again,) = [event for event in later if event.kind == "trial_resumed"]
     assert again.trial_number == expired[0].trial_number
     assert client.trial("digits", again.trial_number or 0).crashes == 1
+
+
+def _bars(folder: Path, count: int) -> Path:
+    """Pictures of a bright bar, and a table of its height in millimetres, 20 to a pixel."""
+    random = np.random.default_rng(0)
+    lines = ["image,height"]
+    folder.mkdir()
+    for number in range(count):
+        height = int(random.integers(1, 9))
+        pixels = random.integers(0, 60, (8, 8), dtype=np.uint8)
+        pixels[8 - height :, 2:6] += 180
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+        lines.append(f"{number}.png,{20 * height - 20}")
+    table = folder / "bars.csv"
+    table.write_text("\n".join(lines))
+    return table
+
+
+@pytest.mark.slow
+def test_a_study_of_numbers_ends_with_a_model_that_predicts_in_their_unit(
+    client: Client, tmp_path: Path
+) -> None:
+    table = _bars(tmp_path / "bars", 200)
+    dataset = {"kind": "csv", "path": str(table), "targets": ["height"]}
+    document = a_study_document(
+        name="bars",
+        task={"kind": "regression", "dataset": dataset},
+        space={
+            "learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-2, "log": True},
+            "head": {"kind": "choices", "choices": ["linear", "mlp"]},
+            "regression_loss": {"kind": "choices", "choices": ["mse", "huber"]},
+        },
+        fixed={"epochs": 8},
+        search={"sampler": "tpe", "pruner": "median", "startup_trials": 2},
+        budget={"trials": 5},
+    )
+    client.create_study(document)
+    with a_worker(_server(client), tmp_path / "cache", "--device", "cpu", runner=REAL):
+        for _ in client.events("bars"):
+            pass
+    best = client.best("bars")
+    completed = client.trials("bars", state="completed").trials
+    assert best.trial.objective == "rmse"
+    assert best.trial.value == min(
+        trial.value for trial in completed if trial.value is not None
+    )
+    assert best.trial.validation_accuracy is None
+    deviation = 20 * np.std(range(8))
+    assert best.final is not None
+    assert best.final.test_value < deviation / 3
+    assert best.final.test_value_before is not None
+    assert best.final.test_value < best.final.test_value_before
+    assert best.final.metrics["test_r2"] > 0.85
+    model = client.download_model("bars", tmp_path / "bars.safetensors")
+    answer = subprocess.run(
+        [*PREDICT, "--model", str(model), "--json", str(tmp_path / "bars" / "0.png")],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    true = float(table.read_text().splitlines()[1].split(",")[1])
+    assert abs(json.loads(answer.stdout)["targets"]["height"]["value"] - true) < deviation

@@ -33,7 +33,7 @@ import pytest
 ROOT_PACKAGES = ("trimtab", "service", "worker", "migrations")
 PRELOADED = (
     "alembic.command", "fastapi", "fastapi.testclient", "httpx2", "hypothesis.strategies", "numpy", "optuna", "psycopg2", "pydantic",
-    "pydantic_settings", "rich.live", "safetensors.torch", "sqlalchemy.orm", "stamina", "structlog", "torch", "torchvision", "typer",
+    "pydantic_settings", "rich.live", "safetensors.torch", "sqlalchemy.orm", "stamina", "structlog", "torch", "torchmetrics", "torchvision", "typer",
     "typer.testing", "uvicorn", "yaml",
 )  # fmt: skip
 PRELOAD_FROM = 4

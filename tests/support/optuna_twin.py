@@ -16,7 +16,8 @@ from sqlalchemy import Table, select, text
 
 from service.sampling.distributions import distributions
 from service.storage.engine import Database
-from trimtab.contract.search_space import Dimension, Scalar
+from trimtab.contract.search_space import Scalar
+from trimtab.contract.studies import StudyDocument
 
 Rows = Mapping[str, "Counter[tuple[tuple[str, object], ...]]"]
 
@@ -30,14 +31,15 @@ class Twin:
     """One study as Optuna alone would keep it: our events, told in the verbs of `RDBStorage` and `Study`."""
 
     def __init__(
-        self, storage: optuna.storages.RDBStorage, name: str, space: Mapping[str, Dimension]
+        self, storage: optuna.storages.RDBStorage, name: str, document: StudyDocument
     ) -> None:
         self._storage = storage
-        self._space = space
-        self._study_id = storage.create_new_study([StudyDirection.MAXIMIZE], name)
+        self._space = document.space
+        direction = StudyDirection[document.task.direction.upper()]
+        self._study_id = storage.create_new_study([direction], name)
         # What `Study.set_metric_names` stores, without its warning that it is experimental.
         storage.set_study_system_attr(
-            self._study_id, "study:metric_names", ["validation_accuracy"]
+            self._study_id, "study:metric_names", [f"validation_{document.task.metric}"]
         )
         self._study = optuna.load_study(study_name=name, storage=storage)
 

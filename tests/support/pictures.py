@@ -1,13 +1,17 @@
 """Small data sets for tests: pictures on disk, and splits in memory."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from trimtab.contract.tasks import ImageFolderDataset, Task
+from trimtab.contract.metrics import METRICS, TaskKind, direction_of
+from trimtab.contract.tasks import CsvDataset, ImageFolderDataset, Task
 from worker.data import Split, TaskData
+from worker.data.targets import Target
 
 
 def picture(
@@ -61,3 +65,72 @@ def tiny_data(
         split_seed=0,
         counts={"train": train, "validation": validation, "test": 0},
     )
+
+
+SPECIES = Target("species", "classification", ("a", "b", "c"), weight=2.0)
+SIZE = Target("size", "regression", mean=200.0, std=10.0)
+LARGE = Target("large", "binary")
+SMALL = Target("small", "binary", weight=3.0)
+TARGETS: Mapping[TaskKind, tuple[Target, ...]] = {
+    "regression": (SIZE,),
+    "multi_label": (LARGE, SMALL),
+    "multi_task": (SPECIES, SIZE, LARGE),
+}
+
+
+def tiny_columns(kind: TaskKind, *, metric: str | None = None) -> TaskData:
+    """The same pictures with other things to learn of them; every seventh label is not known."""
+    data = tiny_data()
+    metric = metric or METRICS[kind][0]
+
+    def split(part: Split) -> Split:
+        columns = [_column(target, part.labels.astype(np.float32)) for target in TARGETS[kind]]
+        labels = np.stack(columns, axis=1)
+        labels.flat[3::7] = np.nan
+        return Split(part.images, labels)
+
+    return replace(
+        data,
+        train=split(data.train),
+        validation=split(data.validation),
+        classes=(),
+        kind=kind,
+        targets=TARGETS[kind],
+        metric=metric,
+        direction=direction_of(metric),
+    )
+
+
+def _column(target: Target, classes: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
+    match target.name:
+        case "species":
+            return classes
+        case "size":
+            return 190 + 10 * classes
+        case "large":
+            return (classes > 1).astype(np.float32)
+        case _:
+            return (classes < 1).astype(np.float32)
+
+
+def write_table(folder: Path, lines: list[str], *, pictures: int = 0) -> Path:
+    """Write `table.csv`, and beside it `0.png`, `1.png` and so on, all different."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for number in range(pictures):
+        picture(number, mode="L", size=(8, 8)).save(folder / f"{number}.png")
+    path = folder / "table.csv"
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+def table_task(path: Path, kind: TaskKind, targets: list[Any], **changes: Any) -> Task:
+    """The task of a table."""
+    dataset = CsvDataset.model_validate(
+        {
+            "kind": "csv",
+            "path": str(path),
+            "targets": targets,
+            **{name: changes.pop(name) for name in ("image", "split") if name in changes},
+        }
+    )
+    return Task.model_validate({"kind": kind, "dataset": dataset, **changes})

@@ -101,12 +101,13 @@ INVARIANTS: Mapping[str, str] = {
                  BETWEEN (dimension ->> 'low')::float8 AND (dimension ->> 'high')::float8 END""",
     "I16 a checkpoint to carry on from belongs to this attempt or an earlier one": """
         SELECT trial_id FROM trimtab.trials WHERE checkpoint_fence > fence""",
-    "I18 the best value is the highest of the completed events; the final lease is its trial's": """
-        SELECT f.trial_id FROM trimtab.trials f
+    "I18 the best value is the best of the completed events; the final lease is its trial's": """
+        SELECT f.trial_id FROM trimtab.trials f JOIN trimtab.studies s USING (study_id)
         WHERE f.kind = 'final' AND f.trial_id IS DISTINCT FROM (
             SELECT e.trial_id FROM trimtab.events e
             WHERE e.study_id = f.study_id AND e.kind = 'trial_completed'
-            ORDER BY (e.body ->> 'value')::float8 DESC, e.trial_number LIMIT 1)""",
+            ORDER BY (e.body ->> 'value')::float8 * CASE s.direction WHEN 'maximize' THEN -1 ELSE 1 END,
+                     e.trial_number LIMIT 1)""",
     "I19 no row speaks of a study or trial that is gone": """
         SELECT e.id FROM trimtab.events e LEFT JOIN trimtab.trials t USING (trial_id)
         WHERE e.trial_id IS NOT NULL AND t.trial_id IS NULL

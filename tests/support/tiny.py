@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from worker.data import TaskData
 from worker.training.backbones import Architecture, Backbone
+from worker.training.heads import LINEAR, Head
 from worker.training.seeding import seeded
 
 CPU = torch.device("cpu")
@@ -30,13 +31,16 @@ class TinyNet(nn.Module):
         return cast(Tensor, self.fc(self.drop(self.bn2(x.flatten(1)))))
 
 
-def tiny_backbone(data: TaskData, *, seed: int = 0) -> Backbone:
+def tiny_backbone(data: TaskData, *, seed: int = 0, head: Head = LINEAR) -> Backbone:
     """A fresh one, the same for the same seed."""
     with seeded(seed):
-        network = TinyNet(len(data.classes))
+        network = TinyNet(len(data.outputs))
     stages = (("conv", "bn"), ("conv2", "bn2"))
     architecture = Architecture(network, "fc", stages, mean=(0.4,), std=(0.3,))
-    return Backbone("tiny", data.classes, architecture)
+    backbone = Backbone("tiny", data.outputs, architecture)
+    backbone.put_head(head)
+    backbone.draw_head(seed)
+    return backbone
 
 
 def same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:

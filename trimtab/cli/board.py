@@ -86,8 +86,8 @@ def _best(study: Study) -> Text:
     if study.best is None:
         return Text("none yet", style="dim")
     return Text.assemble(
-        (tables.percent(study.best.validation_accuracy), "bold cyan"),
-        f" validation accuracy, trial {study.best.number}",
+        (tables.figure(study.best.objective, study.best.value), "bold cyan"),
+        f" validation {tables.words(study.best.objective)}, trial {study.best.number}",
     )
 
 
@@ -113,7 +113,7 @@ def duration(seconds: float) -> str:
 
 def _latest(snapshot: Snapshot) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
-    for column in ("trial", "state", "accuracy", "epochs", "curve"):
+    for column in ("trial", "state", "objective", "epochs", "curve"):
         table.add_column(column, no_wrap=True, header_style="dim")
     # The last column takes what the others leave, and is cut rather than broken.
     table.add_column("hyperparameters", ratio=1, no_wrap=True, header_style="dim")
@@ -142,12 +142,12 @@ def _line(snapshot: Snapshot, event: Event) -> str:
 def _value(trial: Trial) -> str:
     if trial.error_kind:
         return f"  {tables.failure(trial)}"
-    reached = tables.percent(tables.reached(trial))
+    reached = tables.figure(trial.objective, tables.reached(trial))
     chosen = tables.hyperparameters(trial.hyperparameters)
     return f"  {reached} after {len(trial.curve)} epochs  {chosen}"
 
 
 def _standing(snapshot: Snapshot) -> str:
     best = snapshot.study.best
-    reached = "" if best is None else f"best {tables.percent(best.validation_accuracy)}, "
+    reached = "" if best is None else f"best {tables.figure(best.objective, best.value)}, "
     return f"  [{reached}time left: {time_left(snapshot)}]"

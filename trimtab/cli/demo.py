@@ -118,9 +118,9 @@ class Winner:
         """The figures, after so many seconds."""
         return Figures(
             trials=self.study.trials_created,
-            validation_accuracy=self.best.validation_accuracy,
-            test_accuracy_before=self.final.test_accuracy_before,
-            test_accuracy=self.final.test_accuracy,
+            validation_accuracy=self.best.value,
+            test_accuracy_before=self.final.test_value_before,
+            test_accuracy=self.final.test_value,
             seconds=round(seconds, 1),
             model=str(self.model),
         )
@@ -174,12 +174,13 @@ def result(winner: Winner, figures: Figures) -> RenderableType:
     for name, value in winner.best.hyperparameters.items():
         grid.add_row(f"  {name}", tables.scalar(value))
     grid.add_row("epochs", tables.epochs(progress.epochs, progress.epochs_saved))
-    grid.add_row("validation accuracy", tables.percent(figures.validation_accuracy))
-    grid.add_row(
-        "test accuracy", Text(tables.percent(figures.test_accuracy), style="bold green")
-    )
-    grid.add_row("  before fine-tuning", tables.percent(figures.test_accuracy_before))
-    grid.add_row("  linear probe", tables.percent(winner.final.linear_probe_test_accuracy))
+    for what, value, style in (
+        ("validation accuracy", figures.validation_accuracy, ""),
+        ("test accuracy", figures.test_accuracy, "bold green"),
+        ("  before fine-tuning", figures.test_accuracy_before, ""),
+        ("  linear probe", winner.final.linear_probe_test_value, ""),
+    ):
+        grid.add_row(what, Text(tables.figure("accuracy", value), style=style))
     grid.add_row("time", f"{figures.seconds:.0f} s")
     title = "the best fine-tune"
     return Panel(grid, title=title, title_align="left", expand=False, padding=(1, 2))

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab.cli.failures import printable
+from trimtab.contract.metrics import SHARES, direction_of, plain
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import Best, BestTrial, FinalScores, Study, StudyPage
 from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
@@ -32,14 +33,13 @@ STYLES: Mapping[str, str] = {
 
 def studies(page: StudyPage) -> RenderableType:
     """The list of studies."""
-    table = _table("study", "state", "trials", "best validation accuracy", "created")
+    table = _table("study", "state", "trials", "best", "created")
     for study in page.studies:
-        best = study.best_validation_accuracy
         table.add_row(
             study.name,
             state(study.state),
             f"{study.trials_created}/{study.trials}",
-            percent(best),
+            measured(study.objective, study.best_value),
             f"{study.created_at:%Y-%m-%d %H:%M}",
         )
     return _more(table, page.next_page_token)
@@ -69,9 +69,7 @@ def best(answer: Best) -> RenderableType:
 
 def trials(page: TrialPage) -> RenderableType:
     """A page of trials."""
-    table = _table(
-        "trial", "state", "validation accuracy", "epochs", "curve", "hyperparameters"
-    )
+    table = _table("trial", "state", "objective", "epochs", "curve", "hyperparameters")
     for each in page.trials:
         table.add_row(*trial_row(each))
     return _more(table, page.next_page_token)
@@ -81,9 +79,12 @@ def trial(answer: Trial) -> RenderableType:
     """One trial with its curve and its attempts."""
     rows = [
         ("state", state(answer.state)),
-        ("validation accuracy", Text(percent(answer.value))),
+        (f"validation {words(answer.objective)}", Text(figure(answer.objective, answer.value))),
         ("curve", Text(curve(answer.curve))),
-        *((f"  epoch {point.step}", Text(percent(point.value))) for point in answer.curve),
+        *(
+            (f"  epoch {point.step}", Text(figure(answer.objective, point.value)))
+            for point in answer.curve
+        ),
         *((name, Text(scalar(value))) for name, value in answer.hyperparameters.items()),
         ("crashes", Text(str(answer.crashes))),
     ]
@@ -100,7 +101,7 @@ def trial_row(trial: Trial) -> tuple[RenderableType, ...]:
     return (
         str(trial.number),
         state(trial.state),
-        percent(reached(trial)),
+        figure(trial.objective, reached(trial)),
         str(len(trial.curve)),
         curve(trial.curve),
         Text(hyperparameters(trial.hyperparameters), style="dim"),
@@ -111,7 +112,8 @@ def reached(trial: Trial) -> float | None:
     """The objective value, or the best one on the way to it."""
     if trial.value is not None:
         return trial.value
-    return max((p.value for p in trial.curve if p.value is not None), default=None)
+    best = max if direction_of(trial.objective) == "maximize" else min
+    return best((p.value for p in trial.curve if p.value is not None), default=None)
 
 
 def failure(trial: Trial) -> str:
@@ -124,9 +126,22 @@ def state(name: str) -> Text:
     return Text(name, style=STYLES.get(name, ""))
 
 
-def percent(share: float | None) -> str:
-    """An accuracy between 0 and 1 as a person reads it."""
-    return "-" if share is None else f"{100 * share:.2f} %"
+def words(metric: str) -> str:
+    """A metric's name as a person reads it."""
+    column, dot, name = metric.rpartition(".")
+    return column + dot + name.replace("_", " ")
+
+
+def figure(metric: str, value: float | None) -> str:
+    """A value of a metric as a person reads it: shares in per cent, all else as a number."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.2f} %" if plain(metric) in SHARES else f"{value:.5g}"
+
+
+def measured(metric: str, value: float | None) -> str:
+    """The same with the metric's name."""
+    return "-" if value is None else f"{figure(metric, value)} {words(metric)}"
 
 
 def scalar(value: Scalar) -> str:
@@ -172,7 +187,10 @@ def _best_rows(best: BestTrial | None) -> list[tuple[str, Text]]:
         return [("best", Text("no completed trial yet", style="dim"))]
     return [
         ("best", Text(f"trial {best.number}")),
-        ("validation accuracy", Text(percent(best.validation_accuracy), style="bold")),
+        (
+            f"validation {words(best.objective)}",
+            Text(figure(best.objective, best.value), style="bold"),
+        ),
         *((f"  {name}", Text(scalar(value))) for name, value in best.hyperparameters.items()),
     ]
 
@@ -181,9 +199,12 @@ def _final_rows(final: FinalScores | None) -> list[tuple[str, Text]]:
     if final is None:
         return []
     return [
-        ("test accuracy", Text(percent(final.test_accuracy), style="bold green")),
-        ("  before fine-tuning", Text(percent(final.test_accuracy_before))),
-        ("  linear probe", Text(percent(final.linear_probe_test_accuracy))),
+        (
+            f"test {words(final.objective)}",
+            Text(figure(final.objective, final.test_value), style="bold green"),
+        ),
+        ("  before fine-tuning", Text(figure(final.objective, final.test_value_before))),
+        ("  linear probe", Text(figure(final.objective, final.linear_probe_test_value))),
         ("  test images", Text(str(final.test_count))),
         ("model sha256", Text(final.model_sha256)),
     ]

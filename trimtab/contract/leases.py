@@ -69,8 +69,10 @@ class Lease(Message):
     recipe: Recipe
     resume: Checkpoint | None = None
     """Of a trial: where to carry on. Of a final lease: the winner's best checkpoint."""
+    validation_value: float | None = None
+    """Of a final lease: the objective value that the winner reached."""
     validation_accuracy: float | None = None
-    """Of a final lease: what the winner reached, for the model card."""
+    """The same, where the objective is accuracy."""
 
 
 class Leases(Message):

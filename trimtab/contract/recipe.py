@@ -130,13 +130,13 @@ class Recipe(Message):
         default=0,
         ge=0,
         le=10_000,
-        description="Epochs without a better validation accuracy after which training ends; 0 never ends it early.",
+        description="Epochs without a better objective value after which training ends; 0 never ends it early.",
     )
     early_stopping_min_gain: Number = Field(
         default=0.0,
         ge=0,
-        le=1,
-        description="Gain in validation accuracy (0 to 1) that early stopping counts as better.",
+        le=1_000_000,
+        description="Gain in the objective value, in its own unit, that early stopping counts as better.",
     )
     ema_decay: Number = Field(
         default=0.0,
@@ -212,4 +212,40 @@ class Recipe(Message):
         ge=0,
         le=1,
         description="Probability with which a box of a training picture becomes noise.",
+    )
+    head: Literal["linear", "mlp"] = Field(
+        default="linear",
+        description="What follows the backbone's features: a linear layer, or one hidden layer before it.",
+    )
+    head_width: Int = Field(
+        default=256, ge=1, le=65_536, description="Units of the hidden layer of an mlp head."
+    )
+    head_activation: Literal["relu", "gelu", "silu"] = Field(
+        default="relu", description="Activation of the hidden layer of an mlp head."
+    )
+    head_dropout: Number = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Probability with which a training step drops an input of the head's last layer.",
+    )
+    label_smoothing: Number = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of each class label that is spread evenly over the classes (yes and no for a binary one).",
+    )
+    class_weights: Literal["none", "balanced"] = Field(
+        default="none",
+        description="balanced: each class weighs in the loss as if all were equally common in the training split.",
+    )
+    regression_loss: Literal["mse", "huber"] = Field(
+        default="mse",
+        description="Loss of targets that are numbers: squared error, or Huber's.",
+    )
+    huber_delta: Number = Field(
+        default=1.0,
+        gt=0,
+        le=1_000,
+        description="Error from which Huber's loss grows linearly, in standard deviations of the target.",
     )

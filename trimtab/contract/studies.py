@@ -107,19 +107,31 @@ class BestTrial(Message):
     """The completed trial of the best objective value."""
 
     number: int
-    validation_accuracy: float
+    objective: str
+    """The metric that trials are compared by, on the validation split."""
+    value: float
+    validation_accuracy: float | None = None
+    """The value, where the objective is accuracy."""
     hyperparameters: Mapping[str, Scalar]
 
 
 class FinalScores(Message):
     """What the winner scored on the sealed test split, measured once, and the model that did it."""
 
+    objective: str
+    """The metric of the values below."""
+    test_value: float
+    test_value_before: float | None = None
+    """Of the pretrained model before any training on this task."""
+    linear_probe_test_value: float | None = None
+    """Of a linear model on the frozen backbone's features."""
+    test_accuracy: float | None = None
+    """Null where the task knows no accuracy; so are the next two."""
     test_accuracy_before: float | None = None
-    """The pretrained model before any training on this task."""
     linear_probe_test_accuracy: float | None = None
-    """A linear classifier on the frozen backbone's features."""
-    test_accuracy: float
     test_count: int
+    metrics: Mapping[str, float] = Field(default_factory=dict[str, float])
+    """All that was measured, by its name."""
     model_sha256: Sha256
 
 
@@ -146,7 +158,10 @@ class StudySummary(Message):
     created_at: datetime
     trials: int
     trials_created: int
+    objective: str
+    best_value: float | None = None
     best_validation_accuracy: float | None = None
+    """The best value, where the objective is accuracy."""
 
 
 class StudyPage(Message):

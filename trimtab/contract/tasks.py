@@ -1,5 +1,6 @@
 """What to learn, from which data, and which pretrained model to begin with."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Literal, Self
 
@@ -13,7 +14,14 @@ from trimtab.contract.backbones import (
     TORCHVISION_BACKBONES,
 )
 from trimtab.contract.message import Message, Number, Text
-from trimtab.contract.metrics import METRICS, Direction, TaskKind
+from trimtab.contract.metrics import (
+    METRICS,
+    TARGET_METRICS,
+    Direction,
+    TargetKind,
+    TaskKind,
+    direction_of,
+)
 
 WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".th")
 
@@ -65,9 +73,63 @@ class TorchvisionDataset(Message):
     )
 
 
+ColumnName = Annotated[Text, Field(min_length=1, max_length=80)]
+
+
+class TargetColumn(Message):
+    """A column to learn, told what it holds."""
+
+    column: ColumnName
+    kind: TargetKind = Field(
+        description="classification: names of classes; regression: numbers; binary: 0 or 1, true or false, yes or no."
+    )
+    weight: Annotated[Number, Field(gt=0, le=1_000_000)] = Field(
+        default=1.0, description="Of this target's loss in the sum over all targets."
+    )
+
+
+class CsvDataset(Message):
+    """A table of pictures and what is to be learned of each; an empty cell is a label that is not known."""
+
+    kind: Literal["csv"]
+    path: Annotated[Text, Field(min_length=1, max_length=4096)] = Field(
+        description="The file, as the workers see it: UTF-8, commas, the names of its columns in the first line."
+    )
+    image: ColumnName = Field(
+        default="image",
+        description="Column of the pictures' paths, relative to the file's folder.",
+    )
+    targets: Annotated[
+        tuple[ColumnName | TargetColumn, ...], Field(min_length=1, max_length=1000)
+    ] = Field(description="Columns to learn; a bare name takes its kind from the task.")
+    split: ColumnName | None = Field(
+        default=None, description="Column that says train, val (valid, validation) or test."
+    )
+
+    @model_validator(mode="after")
+    def _each_column_has_one_use(self) -> Self:
+        used = [self.image, *([self.split] if self.split else []), *self.names]
+        if twice := sorted({name for name in used if used.count(name) > 1}):
+            raise ValueError(f"each column has one use; named twice: {', '.join(twice)}")
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns to learn."""
+        return tuple(one if isinstance(one, str) else one.column for one in self.targets)
+
+
 Dataset = Annotated[
-    BuiltinDataset | ImageFolderDataset | TorchvisionDataset, Field(discriminator="kind")
+    BuiltinDataset | ImageFolderDataset | TorchvisionDataset | CsvDataset,
+    Field(discriminator="kind"),
 ]
+
+_KIND_OF_COLUMNS: Mapping[TaskKind, TargetKind] = {
+    "classification": "classification",
+    "regression": "regression",
+    "multi_label": "binary",
+}
+"""What a column holds where the task has one kind of target."""
 
 Share = Annotated[Number, Field(gt=0, lt=1)]
 """A part of a data set, between 0 and 1, both excluded."""
@@ -106,22 +168,72 @@ class Task(Message):
         return self
 
     @model_validator(mode="after")
-    def _can_be_measured(self) -> Self:
-        if self.objective is not None and self.objective not in METRICS[self.kind]:
+    def _its_data_have_its_targets(self) -> Self:
+        if isinstance(self.dataset, CsvDataset):
+            _check_columns(self.kind, self.dataset)
+        elif self.kind != "classification":
             raise ValueError(
-                f"the objective of a {self.kind} is one of {', '.join(METRICS[self.kind])}"
+                f"a {self.kind} needs a dataset of kind csv; {self.dataset.kind} holds classes"
             )
         return self
+
+    @model_validator(mode="after")
+    def _can_be_measured(self) -> Self:
+        if self.metric not in (known := self._metrics()):
+            raise ValueError(f"the objective of this {self.kind} is one of {', '.join(known)}")
+        return self
+
+    @property
+    def targets(self) -> tuple[TargetColumn, ...]:
+        """The columns to learn, each with its kind; none where the data set is no table."""
+        if not isinstance(self.dataset, CsvDataset):
+            return ()
+        return tuple(
+            TargetColumn(column=one, kind=_KIND_OF_COLUMNS[self.kind])
+            if isinstance(one, str)
+            else one
+            for one in self.dataset.targets
+        )
 
     @property
     def metric(self) -> str:
         """Name of what trials are compared by."""
-        return self.objective or next(iter(METRICS[self.kind]))
+        return self.objective or METRICS[self.kind][0]
 
     @property
     def direction(self) -> Direction:
         """Whether more or less of the metric is better."""
-        return METRICS[self.kind][self.metric]
+        return direction_of(self.metric)
+
+    def _metrics(self) -> tuple[str, ...]:
+        if self.kind != "multi_task":
+            return METRICS[self.kind]
+        of_columns = (
+            f"{target.column}.{metric}"
+            for target in self.targets
+            for metric in TARGET_METRICS[target.kind]
+        )
+        return (*METRICS[self.kind], *of_columns)
+
+
+def _check_columns(kind: TaskKind, table: CsvDataset) -> None:
+    count = len(table.targets)
+    if kind == "multi_task":
+        if count < 2:
+            raise ValueError("a multi_task has two or more targets")
+        if bare := [one for one in table.targets if isinstance(one, str)]:
+            raise ValueError(
+                f"each target of a multi_task says what it holds: {{column: {bare[0]}, kind: ...}}"
+            )
+        return
+    if kind != "multi_label" and count > 1:
+        raise ValueError(f"a {kind} has one target; several make a multi_task")
+    wanted = _KIND_OF_COLUMNS[kind]
+    for one in table.targets:
+        if not isinstance(one, str) and one.kind != wanted:
+            raise ValueError(
+                f"the target {one.column!r} of a {kind} is of kind {wanted}, not {one.kind}"
+            )
 
 
 def _known_backbone(name: str) -> str:

@@ -49,8 +49,10 @@ class Trial(Message):
     number: int
     state: TrialState
     hyperparameters: Mapping[str, Scalar]
+    objective: str
+    """The metric that the study's trials are compared by."""
     value: Number | None = None
-    """The objective value: of a completed trial its best validation accuracy."""
+    """The objective value: of a completed trial the best of its epochs."""
     curve: tuple[IntermediateValue, ...] = ()
     crashes: int = 0
     error_kind: FailureKind | None = None

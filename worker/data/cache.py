@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 
 from worker.data.errors import CacheUnwritable
 
+Labels = NDArray[np.int64 | np.float32]
+
 
 @dataclass(frozen=True, slots=True)
 class Split:
@@ -29,12 +31,13 @@ class Split:
 
     Attributes:
         images: uint8 `(N, H, W, C)`, mapped from disk; writing to it changes this process's copy only.
-        labels: int64 `(N,)`, positions in the task's classes.
+        labels: Of a single classification int64 `(N,)`, positions in the task's classes; else float32
+            `(N, targets)`: class positions, numbers, 0 and 1, and NaN where a label is not known.
         rows: Which of `images` the labels are of, int64 `(N,)`, where not all of them are to be seen.
     """
 
     images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
+    labels: Labels
     rows: NDArray[np.int64] | None = None
 
     def __len__(self) -> int:
@@ -54,7 +57,7 @@ def write_split(
     folder: Path,
     part: str,
     images: Iterable[NDArray[np.uint8]],
-    labels: NDArray[np.int64],
+    labels: Labels,
     *,
     shape: tuple[int, int, int],
 ) -> None:

@@ -16,11 +16,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.contract.tasks import Task
-from worker.data import cache, duplicates, images, splits
+from worker.data import cache, duplicates, images, splits, targets
 from worker.data.errors import DataMissing, UnreadableImages
 from worker.data.images import ImageUnreadable
 from worker.data.source import Header, Part, Sample, Source
 from worker.data.splits import Splits
+from worker.data.table import Table
 
 _THREADS = 4
 """Pillow decodes outside the interpreter's lock; more threads would crowd out the training of other slots."""
@@ -133,6 +134,7 @@ def _share_out(
 
 def _manifest(source: Source, facts: Mapping[str, Any], shared: _Shared) -> dict[str, Any]:
     twins = duplicates.report(shared.samples, shared.contents, shared.parts)
+    classes = source.target_classes if isinstance(source, Table) else {"class": source.classes}
     return {
         "classes": source.classes,
         "sha256": facts["sha256"],
@@ -142,6 +144,11 @@ def _manifest(source: Source, facts: Mapping[str, Any], shared: _Shared) -> dict
         "class_counts": _class_counts(shared.parts, len(source.classes)),
         "notes": [*shared.notes, *duplicates.notes(twins)],
         "duplicates": twins.model_dump(mode="json"),
+        "target_classes": classes,
+        "varied": {
+            part: targets.varied(targets.labels_of(members), classes)
+            for part, members in shared.parts.items()
+        },
     }
 
 
@@ -163,7 +170,7 @@ def _write(
                 yield result
 
     for part, samples in parts.items():
-        labels = np.array([sample.label for sample in samples], dtype=np.int64)
+        labels = targets.labels_of(samples)
         cache.write_split(into, part, decoded(samples), labels, shape=shape)
     return broken
 
@@ -205,9 +212,11 @@ def _hash_of(parts: Splits) -> str:
 
 
 def _class_counts(parts: Splits, classes: int) -> Mapping[Part, list[int]]:
+    """Count the pictures of each class; there are none where the labels are no classes."""
     counts: dict[Part, list[int]] = {}
     for part, samples in parts.items():
         counts[part] = [0] * classes
         for sample in samples:
-            counts[part][sample.label] += 1
+            if isinstance(sample.label, int):
+                counts[part][sample.label] += 1
     return counts

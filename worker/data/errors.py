@@ -8,6 +8,10 @@ DataError
 ├── SingleClass         nothing to tell apart
 ├── ClassTooSmall       too few pictures of a class to give one to each split
 ├── UnknownClass        validation or test hold a class that train has not
+├── TableUnreadable     a CSV file that is none
+├── MissingColumns      a table without a column that is asked for
+├── BadRows             rows of a table that cannot be used, each named with its reason
+├── NothingToMeasure    a split whose labels are all alike
 ├── UnreadableImages    broken, truncated or huge files, each named with its reason
 └── CacheUnwritable     the decoded pictures cannot be kept
 """
@@ -108,6 +112,51 @@ class UnknownClass(DataError):
     def __init__(self, path: Path, train: Path) -> None:
         super().__init__(
             f"{path}: a class that {train} has not; name the class folders alike or remove it"
+        )
+        self.path = path
+
+
+class TableUnreadable(DataError):
+    """A CSV file that cannot be read."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path}: cannot be read as a table ({reason}); it must be a CSV file in UTF-8 with commas"
+        )
+        self.path = path
+
+
+class MissingColumns(DataError):
+    """Columns that a study names and the table has not."""
+
+    def __init__(self, path: Path, missing: Sequence[str], found: Sequence[str]) -> None:
+        super().__init__(
+            f"{path}: has no column {', '.join(map(repr, missing))}; its first line names "
+            f"{', '.join(map(repr, found[:_SHOWN])) or 'none'}"
+        )
+        self.path = path
+
+
+class BadRows(DataError):
+    """Rows of a table that cannot be used, by their numbers; the first line is row 1."""
+
+    def __init__(self, path: Path, reasons: Mapping[int, str]) -> None:
+        lines = [f"row {number}: {why}" for number, why in list(reasons.items())[:_SHOWN]]
+        if len(reasons) > _SHOWN:
+            lines.append(f"and {len(reasons) - _SHOWN} more")
+        head = f"{path}: {len(reasons)} bad row{'s' * (len(reasons) != 1)}; correct or remove:"
+        super().__init__("\n".join([head, *lines]))
+        self.path = path
+        self.reasons = reasons
+
+
+class NothingToMeasure(DataError):
+    """A split in which the labels of what trials are compared by are all alike or unknown."""
+
+    def __init__(self, path: Path, part: str, names: Sequence[str]) -> None:
+        super().__init__(
+            f"{path}: the {part} split has no two labels that differ in {', '.join(map(repr, names))}, so that nothing "
+            "can be learned or measured; add pictures, or choose the splits yourself with `task.dataset.split`"
         )
         self.path = path
 

@@ -12,7 +12,7 @@ from worker.data import images
 from worker.data.errors import DataMissing, EmptyClass, NoClasses, SingleClass, UnknownClass
 from worker.data.source import Header, Part, Sample
 
-_PART_NAMES: Mapping[str, Part] = {
+PART_NAMES: Mapping[str, Part] = {
     "train": "train",
     "val": "validation",
     "valid": "validation",
@@ -78,7 +78,7 @@ def scan(root: Path) -> ImageFolder:
 
 def _scan(root: Path) -> ImageFolder:
     parts = _folders(root)
-    if "train" not in parts or not set(parts) <= set(_PART_NAMES):
+    if "train" not in parts or not set(parts) <= set(PART_NAMES):
         classes = _classes(root)
         return ImageFolder(root, classes, tuple(_samples(root, root, classes, None)))
     train = root / "train"
@@ -87,7 +87,7 @@ def _scan(root: Path) -> ImageFolder:
     for name in parts:
         if unknown := sorted(set(_folders(root / name)) - set(classes)):
             raise UnknownClass(root / name / unknown[0], train)
-        samples += _samples(root, root / name, classes, _PART_NAMES[name])
+        samples += _samples(root, root / name, classes, PART_NAMES[name])
     return ImageFolder(root, classes, tuple(samples))
 
 

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from trimtab.contract.metrics import Direction
+from trimtab.contract.metrics import Direction, TaskKind
 from trimtab.contract.records import (
     MOST_NAMED,
     Duplicates,
@@ -16,12 +16,20 @@ from trimtab.contract.records import (
     Skipped,
     SkippedFile,
 )
-from trimtab.contract.tasks import BuiltinDataset, ImageFolderDataset, Task, TorchvisionDataset
-from worker.data import cache, decoding, folder, shots
+from trimtab.contract.tasks import (
+    BuiltinDataset,
+    CsvDataset,
+    ImageFolderDataset,
+    Task,
+    TorchvisionDataset,
+)
+from worker.data import cache, decoding, folder, shots, table, targets
 from worker.data.cache import Split
 from worker.data.digits import Digits
 from worker.data.seal import Seal
 from worker.data.source import Source
+from worker.data.table import Table
+from worker.data.targets import Target
 from worker.data.vision import VisionSet
 
 OWN_SIDE_LIMIT = 64
@@ -40,7 +48,7 @@ class TaskData:
     Attributes:
         train: What is learned from.
         validation: What trials are compared by.
-        classes: Class names; a label is a position here.
+        classes: Class names of a single classification; a label is a position here.
         sha256: Hash of every picture's content and name, test pictures included.
         split_seed: Seed of the splits, from the hash: the same data are split alike everywhere.
         counts: Pictures in `train`, `validation` and `test`.
@@ -52,6 +60,8 @@ class TaskData:
         key: Changes whenever a byte of `train` or `validation` may have changed; empty where nobody knows.
         metric: What trials are compared by.
         direction: Whether more or less of it is better.
+        kind: Of the task.
+        targets: What is to be learned; of labels `(N, targets)` each has a column.
     """
 
     train: Split
@@ -70,6 +80,19 @@ class TaskData:
     key: str = ""
     metric: str = "accuracy"
     direction: Direction = "maximize"
+    kind: TaskKind = "classification"
+    targets: tuple[Target, ...] = ()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """What the outputs of a network's last layer stand for, in order."""
+        if self.kind == "classification":
+            return self.classes
+        return tuple(
+            f"{target.name}={name}" if name else target.name
+            for target in self.targets
+            for name in (target.classes or ("",))
+        )
 
 
 def load(
@@ -95,6 +118,8 @@ def load(
     """
     decoded = _decoded(task, cache_dir, image_size, download=download)
     manifest = json.loads((decoded / "manifest.json").read_text())
+    if isinstance(task.dataset, CsvDataset):
+        targets.check_measurable(Path(task.dataset.path), task, manifest["varied"])
     train = cache.open_split(decoded, "train")
     if few is not None:
         rows = shots.choose(train.labels, few, seed=manifest["split_seed"])
@@ -114,6 +139,8 @@ def load(
         key=decoded.name,
         metric=task.metric,
         direction=task.direction,
+        kind=task.kind,
+        targets=targets.targets_of(task, manifest["target_classes"], train.labels),
     )
 
 
@@ -149,6 +176,9 @@ def _decoded(task: Task, cache_dir: Path, image_size: int | None, *, download: b
     )
     side = image_size or _own_side(facts)
     key = f"{_FORMAT} {facts['sha256']} {task.validation} {task.test} {side}"
+    if isinstance(source, Table):
+        kinds = [target.kind for target in task.targets]
+        key += f" {json.dumps(source.target_classes)} {kinds}"
     decoded = cache.folder_once(
         cache_dir / hashlib.sha256(key.encode()).hexdigest(),
         partial(decoding.fill, source, task, facts, side),
@@ -167,6 +197,8 @@ def _open_source(task: Task, *, download: bool) -> Source:
             return folder.scan(Path(path).expanduser().resolve())
         case TorchvisionDataset(name=name, root=root):
             return VisionSet(name, Path(root).expanduser().resolve(), download=download)
+        case CsvDataset(path=path) as dataset:
+            return table.scan(Path(path).expanduser().resolve(), dataset, task)
 
 
 def _own_side(facts: Mapping[str, Any]) -> int:

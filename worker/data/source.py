@@ -18,7 +18,8 @@ class Sample:
 
     path: Path
     """The file, relative to the data set; what has no files makes one up."""
-    label: int
+    label: int | tuple[float, ...]
+    """Position of its class; or of each target a class position, a number or 0 and 1, NaN where it is not known."""
     part: Part | None = None
 
 

@@ -23,12 +23,13 @@ def assign(
 ) -> tuple[Splits, tuple[str, ...]]:
     """Share the samples out: a split that the data set brings is kept, the others are taken from train.
 
-    Each class is shared out on its own (stratified) by `seed` alone, with at least one picture for each split. Copies
-    go where the first of their content goes, so that no split that is made here holds what another one has.
+    Each class is shared out on its own (stratified) by `seed` alone, with at least one picture for each split; where
+    the label is no class, all pictures are shared out together. Copies go where the first of their content goes, so
+    that no split that is made here holds what another one has.
 
     Args:
         samples: In an order that depends on the data alone; pictures of no split count as train.
-        classes: The names, for messages.
+        classes: The names, for messages; empty where the labels are no classes.
         validation: Share of train to take for validation, if the data set brings none.
         test: The same for the sealed split.
         seed: From the data's hash, never from a trial.
@@ -47,9 +48,9 @@ def assign(
     }
     firsts = _firsts(parts, contents if contents and wanted else range(len(samples)))
     pool = np.array([row for row, first in firsts.items() if row == first], dtype=np.int64)
-    labels = np.array([samples[row].label for row in pool], dtype=np.int64)
+    labels = np.array([samples[row].label if classes else 0 for row in pool], dtype=np.int64)
     order = np.random.default_rng(seed)
-    for label, name in enumerate(classes):
+    for label, name in enumerate(classes or ("all pictures",)):
         for part, rows in _draw(pool[labels == label], name, wanted, order).items():
             for row in rows:
                 parts[row] = part
@@ -94,4 +95,4 @@ def _draw(
 
 
 def _note(part: Part, share: float) -> str:
-    return f"the data set brings no {part} split: {share:.0%} of train were taken for it, class by class"
+    return f"the data set brings no {part} split: {share:.0%} of train were taken for it"

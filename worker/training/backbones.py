@@ -13,9 +13,10 @@ from torch.nn import functional
 from trimtab.contract.backbones import CIFAR_RESNETS, GLYPHNET, OWN_PREFIX
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import cifar_resnets, glyphnet, small_maps, weights
+from worker.training import cifar_resnets, glyphnet, heads, small_maps, weights
 from worker.training.architecture import Architecture
 from worker.training.card import CARD_KEY
+from worker.training.heads import Head, HeadSlot
 from worker.training.own_backbones import OwnBackbones
 from worker.training.seeding import derive, seeded
 from worker.training.weights import WeightsFile, WeightsReport
@@ -36,11 +37,11 @@ class Backbone(nn.Module):
 
     Attributes:
         name: Of the backbone.
-        classes: What its head tells apart, in order.
+        classes: What its head's outputs stand for, in order.
         network: The network itself; its state dict has the names that published weights have.
         stages: See `Architecture`.
         report: What was loaded; None for random weights.
-        own_head: Rows of the pretrained head for `classes`, where it knew them all: a model before any training.
+        known_head: Rows of the pretrained head for `classes`, where it knew them all.
         digests: Of the pretrained weights of the first so many stages, as far as asked for; None where nobody
             vouches that the weights are as they were loaded.
         halves: The network cut after so many stages, as far as asked for.
@@ -62,28 +63,46 @@ class Backbone(nn.Module):
         self.code = architecture.code
         self.tried_side = architecture.tried_side
         self.report: WeightsReport | None = None
-        self.own_head: dict[str, Tensor] | None = None
+        self.known_head: dict[str, Tensor] | None = None
         self.halves: dict[int, Halves | None] = {}
+        self._slot = HeadSlot(architecture.network, architecture.head)
         self._initial_head = {
-            name: value.detach().clone() for name, value in self.head.named_parameters()
+            name: value.detach().clone() for name, value in self._slot.plain.named_parameters()
         }
+        self._head_shape = heads.LINEAR
         self.digests: dict[int, str] | None = None
         self.register_buffer("mean", _per_channel(architecture.mean), persistent=False)
         self.register_buffer("std", _per_channel(architecture.std), persistent=False)
 
     @property
     def head(self) -> nn.Module:
-        """The layer that is new to this task."""
+        """What is new to this task."""
         return self.network.get_submodule(self.head_name)
 
-    def draw_head(self, seed: int) -> None:
-        """Draw what the pretrained weights hold nothing for in the head: the same for the same seed.
+    @property
+    def own_head(self) -> dict[str, Tensor] | None:
+        """The head of the model before any training; None where it knew other classes or the new one is of another kind."""
+        shape = self._head_shape
+        return None if shape.width or shape.signed else self.known_head
 
-        The values that the architecture begins with are shuffled: each has a distribution of its own.
-        """
-        known = set[str]() if self.report is None else set(self.report.matched)
+    def put_head(self, head: Head) -> None:
+        """Give the network a head of this shape; `draw_head` gives it its weights."""
+        if head != self._head_shape:
+            self._slot.put(head)
+            self._head_shape = head
+            self.halves = {}
+
+    def draw_head(self, seed: int) -> None:
+        """Draw what the pretrained weights hold nothing for in the head: the same for the same seed."""
+        if self._head_shape.width:
+            self._slot.draw(seed)
+        elif self.report is not None:
+            self._shuffle_head(seed, known=set(self.report.matched))
+
+    def _shuffle_head(self, seed: int, *, known: Collection[str]) -> None:
+        """Shuffle the values that the architecture began with: each has a distribution of its own."""
         with seeded(derive(seed, "head")), torch.no_grad():
-            for name, parameter in self.head.named_parameters():
+            for name, parameter in self._slot.plain.named_parameters():
                 order = torch.randperm(parameter.numel())
                 if f"{self.head_name}.{name}" not in known:
                     values = self._initial_head[name].flatten()[order]
@@ -127,16 +146,18 @@ def build(
     seed: int,
     weights_dir: Path | None = None,
     own: OwnBackbones | None = None,
+    head: Head = heads.LINEAR,
 ) -> Backbone:
     """Make a backbone with a new head for `classes` and the weights that `model` names.
 
     Args:
         model: Backbone and weights.
-        classes: What the head tells apart.
+        classes: What the head's outputs stand for.
         seed: Of everything random in it: the head, and all of it for `weights: none`.
         weights_dir: Where published weights are kept and relative paths begin; None is torch's cache and the
             working directory.
         own: The backbones that are registered on this worker.
+        head: Its shape.
 
     Raises:
         WeightsError: The weights are missing, unreachable, unreadable or another network's.
@@ -147,16 +168,19 @@ def build(
         architecture = _architecture(model.backbone, len(classes), own or OwnBackbones())
     backbone = Backbone(model.backbone, classes, architecture)
     if model.weights == "none":
+        backbone.put_head(head)
+        backbone.draw_head(seed)
         return backbone
     path = _weights_path(model, architecture, weights_dir)
     file = weights.named_for(backbone.network, weights.read(path))
     # Without a card, a head of as many outputs as the published one is taken to know its classes.
     known = _classes_on_card(file) or architecture.weights_classes
-    backbone.own_head = _own_head(backbone, file, known)
+    backbone.known_head = _known_head(backbone, file, known)
     backbone.report = weights.load_into(
         backbone.network, file, source=str(path), backbone=model.backbone
     )
     log.info("%s: %s", model.backbone, backbone.report.in_words())
+    backbone.put_head(head)
     backbone.draw_head(seed)
     return backbone
 
@@ -199,7 +223,7 @@ def _weights_path(model: Model, architecture: Architecture, weights_dir: Path | 
     return weights.download(model.backbone, architecture.weights_url, weights_dir)
 
 
-def _own_head(
+def _known_head(
     backbone: Backbone, file: WeightsFile, known: Sequence[str]
 ) -> dict[str, Tensor] | None:
     if not set(backbone.classes) <= set(known):

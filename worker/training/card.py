@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pydantic import Field
 
 from trimtab.contract.message import Message, Text
+from trimtab.contract.metrics import TargetKind, TaskKind
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 
@@ -15,7 +16,12 @@ CARD_KEY = "trimtab.model"
 class Scores(Message):
     """What a model was measured at; accuracies in [0, 1], the test ones measured once, at the end."""
 
-    validation_accuracy: float
+    objective: str = "accuracy"
+    """The metric that trials were compared by."""
+    metrics: Mapping[str, float] = Field(default_factory=dict[str, float])
+    """All that was measured, by its name: `validation_rmse`, `test_rmse`, `test_rmse_before`, ..."""
+    validation_accuracy: float | None = None
+    """Null where the task knows no accuracy, like the others below."""
     test_accuracy: float | None = None
     test_loss: float | None = None
     test_count: int | None = None
@@ -25,11 +31,25 @@ class Scores(Message):
     """Of a linear classifier on the frozen pretrained backbone's features."""
 
 
+class CardTarget(Message):
+    """What outputs of the last layer stand for; a number is `mean` plus `std` times its output."""
+
+    name: str
+    kind: TargetKind
+    classes: tuple[str, ...] = ()
+    mean: float = 0.0
+    std: float = 1.0
+
+
 class ModelCard(Message):
     """Written into the metadata of a model's file, which needs nothing else to predict."""
 
     backbone: Text
+    kind: TaskKind = "classification"
     classes: tuple[str, ...]
+    """What the last layer's outputs stand for, in order: of a classification its classes."""
+    targets: tuple[CardTarget, ...] = ()
+    """Of other tasks, what they predict."""
     image_size: int
     """Side in pixels of the square pictures that it was trained on."""
     channels: int

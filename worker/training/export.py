@@ -4,20 +4,23 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
+from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data import TaskData, images
 from worker.data.errors import UnreadableImages
-from worker.training import backbones, files
+from worker.data.targets import Target
+from worker.training import backbones, files, heads
 from worker.training.backbones import Backbone
-from worker.training.card import CARD_KEY, ModelCard, Scores
+from worker.training.card import CARD_KEY, CardTarget, ModelCard, Scores
 from worker.training.errors import ModelUnreadable
 from worker.training.own_backbones import OwnBackbones
 
@@ -32,6 +35,24 @@ class Prediction:
     probabilities: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number, in its target's own unit."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """The probability that a yes or no is a yes."""
+
+    probability: float
+
+
+Predictions = Prediction | Mapping[str, Prediction | Number | Chance]
+"""Of one picture: its class; or what each target of a task that is no classification is."""
+
+
 class Predictor:
     """An exported model.
 
@@ -44,19 +65,19 @@ class Predictor:
         self.card = card
         self.model = model.eval()
 
-    def predict(self, pictures: Sequence[Path | Image.Image]) -> list[Prediction]:
-        """Classify pictures, given as files or as Pillow images.
+    def predict(self, pictures: Sequence[Path | Image.Image]) -> list[Predictions]:
+        """Predict of pictures, given as files or as Pillow images.
 
         Raises:
             UnreadableImages: Some files are missing, broken or too large; each is named.
         """
         pixels = self._pixels(pictures)
-        predictions: list[Prediction] = []
+        predictions: list[Predictions] = []
         for start in range(0, len(pixels), _BATCH_SIZE):
             batch = torch.from_numpy(np.stack(pixels[start : start + _BATCH_SIZE]))
             with torch.inference_mode():
-                rows = torch.softmax(self.model(batch).double(), dim=1).numpy()
-            predictions += [self._prediction(row) for row in rows]
+                outputs = self.model(batch).double()
+            predictions += [self._prediction(row) for row in outputs]
         return predictions
 
     def _pixels(self, pictures: Sequence[Path | Image.Image]) -> list[NDArray[np.uint8]]:
@@ -73,9 +94,31 @@ class Predictor:
             raise UnreadableImages(reasons)
         return pixels
 
-    def _prediction(self, row: NDArray[np.float64]) -> Prediction:
-        named = {name: float(p) for name, p in zip(self.card.classes, row, strict=True)}
-        return Prediction(max(named, key=named.__getitem__), named)
+    def _prediction(self, outputs: Tensor) -> Predictions:
+        if self.card.kind == "classification":
+            return _class_of(outputs, self.card.classes)
+        widths = [len(target.classes) or 1 for target in self.card.targets]
+        columns = torch.split(outputs, widths)
+        return {
+            target.name: _of_target(target, own)
+            for target, own in zip(self.card.targets, columns, strict=True)
+        }
+
+
+def _of_target(target: CardTarget, outputs: Tensor) -> Prediction | Number | Chance:
+    match target.kind:
+        case "classification":
+            return _class_of(outputs, target.classes)
+        case "regression":
+            return Number(outputs.item() * target.std + target.mean)
+        case "binary":
+            return Chance(outputs.sigmoid().item())
+
+
+def _class_of(outputs: Tensor, classes: Sequence[str]) -> Prediction:
+    probabilities = cast(list[float], outputs.softmax(dim=0).tolist())
+    named = dict(zip(classes, probabilities, strict=True))
+    return Prediction(max(named, key=named.__getitem__), named)
 
 
 def make_card(
@@ -91,7 +134,9 @@ def make_card(
     """Describe a trained model; the arguments are the fields of `ModelCard`."""
     return ModelCard(
         backbone=model.name,
+        kind=data.kind,
         classes=model.classes,
+        targets=() if data.kind == "classification" else tuple(map(_on_card, data.targets)),
         image_size=data.train.images.shape[1],
         channels=data.train.images.shape[3],
         mean=tuple(float(value) for value in model.mean.flatten()),
@@ -103,6 +148,16 @@ def make_card(
         counts=data.counts,
         scores=scores,
         fonts=fonts or {},
+    )
+
+
+def _on_card(target: Target) -> CardTarget:
+    return CardTarget(
+        name=target.name,
+        kind=target.kind,
+        classes=target.classes,
+        mean=target.mean,
+        std=target.std,
     )
 
 
@@ -150,7 +205,8 @@ def load_exported(path: Path, *, own: OwnBackbones | None = None) -> Predictor:
         raise ModelUnreadable(path, f"this release knows no {card.backbone}") from error
     except (files.SafetensorError, OSError) as error:
         raise ModelUnreadable(path, str(error)) from error
-    model = backbones.build(plain, classes=card.classes, seed=0, own=own)
+    head = heads.of(card.recipe, card.kind)
+    model = backbones.build(plain, classes=card.classes, seed=0, own=own, head=head)
     try:
         model.network.load_state_dict(weights)
     except RuntimeError as error:

@@ -1,6 +1,7 @@
 """The final evaluation of a study's winner: the one place that opens the sealed test split."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -9,11 +10,12 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model, Task
 from worker import data
 from worker.data import Seal, TaskData
-from worker.training import backbones, card, objectives
+from worker.training import backbones, card, heads, objectives
 from worker.training.backbones import Backbone
 from worker.training.evaluate import Scores, evaluate
 from worker.training.export import export, make_card
 from worker.training.fit import load_weights
+from worker.training.heads import Head
 from worker.training.own_backbones import OwnBackbones
 from worker.training.placement import PlacedSplit
 from worker.training.probe import features_of, linear_probe
@@ -25,21 +27,36 @@ class FinalScores:
     """What the winner does on pictures that nothing before has seen, beside the model it began with.
 
     Attributes:
-        validation_accuracy: Of the winner, again.
-        test_accuracy: Of the winner, in [0, 1].
-        test_loss: Its mean cross-entropy.
+        objective: Name of the metric that trials were compared by.
         test_count: Pictures in the test split.
-        test_accuracy_before: Of the pretrained model before any training on this task: with its own head where
-            that knows all the classes, else with the untrained head.
-        linear_probe_test_accuracy: Of a linear classifier on the pretrained model's frozen features.
+        validation: Metrics of the winner on the validation split, again.
+        test: Of the winner on the test split.
+        before: Of the pretrained model before any training on this task: with its own head where that knows all the
+            classes, else with an untrained linear one.
+        linear_probe: Of a linear model on the pretrained model's frozen features.
     """
 
-    validation_accuracy: float
-    test_accuracy: float
-    test_loss: float
+    objective: str
     test_count: int
-    test_accuracy_before: float
-    linear_probe_test_accuracy: float
+    validation: Mapping[str, float]
+    test: Mapping[str, float]
+    before: Mapping[str, float]
+    linear_probe: Mapping[str, float]
+
+    @property
+    def value(self) -> float:
+        """The objective of the winner on the test split."""
+        return self.test[self.objective]
+
+    def by_name(self) -> dict[str, float]:
+        """Everything measured, such as `test_accuracy`, `test_accuracy_before` and `linear_probe_test_accuracy`."""
+        return {
+            "test_count": float(self.test_count),
+            **{f"validation_{name}": value for name, value in self.validation.items()},
+            **{f"test_{name}": value for name, value in self.test.items()},
+            **{f"test_{name}_before": value for name, value in self.before.items()},
+            **{f"linear_probe_test_{name}": value for name, value in self.linear_probe.items()},
+        }
 
 
 def final_evaluation(
@@ -83,9 +100,17 @@ def final_evaluation(
     )
     winner, before = (
         backbones.build(
-            model, classes=seen.classes, seed=state.seed, weights_dir=weights_dir, own=own
+            model,
+            classes=seen.outputs,
+            seed=state.seed,
+            weights_dir=weights_dir,
+            own=own,
+            head=head,
         )
-        for _ in range(2)
+        for head in (
+            heads.of(recipe, seen.kind),
+            Head(signed=seen.kind != "classification"),
+        )
     )
     load_weights(winner, state, recipe)
     test = data.open_test(task, seal, cache_dir=cache_dir, image_size=size, download=download)
@@ -97,11 +122,24 @@ def final_evaluation(
             seen,
             recipe=recipe,
             seed=state.seed,
-            scores=card.Scores(**asdict(scores)),
+            scores=_on_card(scores),
             pretrained=model,
         )
         export(export_to, winner, card=described)
     return scores
+
+
+def _on_card(scores: FinalScores) -> card.Scores:
+    measured = scores.by_name()
+    own = {name: measured[name] for name in card.Scores.model_fields if name in measured}
+    return card.Scores.model_validate(
+        {
+            **own,
+            "objective": scores.objective,
+            "metrics": measured,
+            "test_count": scores.test_count,
+        }
+    )
 
 
 def _compare(
@@ -120,10 +158,12 @@ def _compare(
 
     after = measured(winner, sealed)
     return FinalScores(
-        validation_accuracy=measured(winner, validation).metrics["accuracy"],
-        test_accuracy=after.metrics["accuracy"],
-        test_loss=after.loss,
+        objective=objective.metric,
         test_count=after.count,
-        test_accuracy_before=measured(before, sealed).metrics["accuracy"],
-        linear_probe_test_accuracy=linear_probe(*known, classes=len(seen.classes)),
+        validation=measured(winner, validation).metrics,
+        test=after.metrics,
+        before=measured(before, sealed).metrics,
+        linear_probe=linear_probe(
+            *known, objective=objectives.of(seen, Recipe()), outputs=len(seen.outputs)
+        ),
     )

@@ -309,7 +309,7 @@ def _load(model: Backbone, state: FitState, recipe: Recipe, low_rank: LowRank | 
     )
     if not same:
         raise CheckpointIncompatible(
-            f"the checkpoint is not of {model.name} with {len(model.classes)} classes"
+            f"the checkpoint is not of {model.name} with a head of this kind and {len(model.classes)} outputs"
         )
     if _origin(model, recipe) != state.frozen_sha256:
         raise CheckpointIncompatible(

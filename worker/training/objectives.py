@@ -1,4 +1,8 @@
-"""What a network's last layer is trained for, and what it is measured by."""
+"""What a network's last layer is trained for, and what it is measured by.
+
+A loss that is measured knows nothing of the recipe (no smoothing, no class weights, squared errors), so that trials of
+different recipes compare.
+"""
 
 from collections.abc import Mapping
 from typing import Protocol
@@ -9,6 +13,8 @@ from torch.nn import functional
 from trimtab.contract.metrics import Direction
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
+from worker.training import measures
+from worker.training.columns import Columns, balanced
 
 
 class Objective(Protocol):
@@ -29,28 +35,62 @@ class Objective(Protocol):
         ...
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> Mapping[str, float]:
-        """Measure a whole split; `metric` and `loss` are among the names."""
+        """Measure a whole split; `loss` is among the names, and `metric` where the labels differ."""
         ...
 
 
 def of(data: TaskData, recipe: Recipe) -> Objective:
     """Return the objective of a task under a recipe."""
-    return Classification(data.metric, data.direction)
+    if data.kind != "classification":
+        return Columns(data, recipe)
+    weighs = recipe.class_weights == "balanced"
+    return Classification(
+        data.metric,
+        data.direction,
+        smoothing=recipe.label_smoothing,
+        weights=balanced(data.train.labels, len(data.classes)) if weighs else None,
+    )
 
 
 class Classification:
-    """Cross-entropy, measured by accuracy in [0, 1]."""
+    """Cross-entropy of logits `(N, classes)` and class positions `(N,)`.
 
-    def __init__(self, metric: str, direction: Direction) -> None:
+    Args:
+        metric: What trials are compared by; where that is accuracy or the loss, nothing else is measured.
+        direction: Whether more or less of it is better.
+        smoothing: Share of each label that is spread over all classes (Szegedy et al., 2016,
+            https://arxiv.org/abs/1512.00567, section 7).
+        weights: Of each class's pictures in the mean; None weighs all alike.
+    """
+
+    def __init__(
+        self,
+        metric: str,
+        direction: Direction,
+        *,
+        smoothing: float = 0.0,
+        weights: Tensor | None = None,
+    ) -> None:
         self.metric = metric
         self.direction: Direction = direction
+        self._smoothing = smoothing
+        self._weights = weights
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the mean cross-entropy of logits `(N, classes)` and labels `(N,)`."""
-        return functional.cross_entropy(outputs, labels)
+        """Return the mean cross-entropy."""
+        if self._weights is None:
+            return functional.cross_entropy(outputs, labels, label_smoothing=self._smoothing)
+        self._weights = self._weights.to(outputs.device)
+        each = functional.cross_entropy(
+            outputs, labels, label_smoothing=self._smoothing, reduction="none"
+        )
+        return (each * self._weights[labels]).mean()
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> Mapping[str, float]:
-        """Return accuracy and mean cross-entropy of a split."""
+        """Return accuracy and mean cross-entropy of a split; the other metrics too where one of them is compared by."""
         right = (outputs.argmax(dim=1) == labels).double().mean()
         loss = functional.cross_entropy(outputs.double(), labels)
-        return {"accuracy": right.item(), "loss": loss.item()}
+        measured = {"accuracy": right.item(), "loss": loss.item()}
+        if self.metric in measured:
+            return measured
+        return {**measured, **measures.of_classes(outputs.double().softmax(dim=1), labels)}

@@ -1,15 +1,16 @@
-"""The linear probe: what a linear classifier makes of features that no training on the task has touched."""
+"""The linear probe: what a linear model makes of features that no training on the task has touched."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trimtab.contract.recipe import Recipe
 from worker.training import groups
 from worker.training.backbones import Backbone
 from worker.training.evaluate import BATCH_SIZE
+from worker.training.objectives import Objective
 from worker.training.optim import Optimizer
 from worker.training.placement import PlacedSplit, autocast, row_batches
 from worker.training.schedules import learning_rate
@@ -21,7 +22,7 @@ _STEPS = 200
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the head would see of a split: `(N, F)`, with its labels `(N,)`."""
+    """What the head would see of a split: `(N, F)`, with its labels."""
 
     values: Tensor
     labels: Tensor
@@ -40,24 +41,37 @@ def features_of(model: Backbone, split: PlacedSplit) -> Features:
     return Features(torch.cat(values), torch.cat(labels))
 
 
-def linear_probe(train: Features, validation: Features, test: Features, classes: int) -> float:
-    """Return the test accuracy of logistic regression on standardised features.
+def linear_probe(
+    train: Features, validation: Features, test: Features, *, objective: Objective, outputs: int
+) -> Mapping[str, float]:
+    """Return the test metrics of a linear model on standardised features.
 
-    Convex and without chance; the penalty is chosen on the validation split (the protocol of Kornblith et al.,
-    2019, https://arxiv.org/abs/1805.08974, section 3).
+    Logistic regression for classes and for yes and no, ridge regression for numbers: convex and without chance. The
+    penalty is chosen on the validation split (the protocol of Kornblith et al., 2019,
+    https://arxiv.org/abs/1805.08974, section 3).
+
+    Args:
+        train: Features that it learns from.
+        validation: Those that choose the penalty.
+        test: Those that it is measured on.
+        objective: Its loss and its metrics.
+        outputs: How many it has.
     """
     std, mean = torch.std_mean(train.values, dim=0, correction=0)
     scaled = [
         Features((part.values - mean) / (std + 1e-6), part.labels)
         for part in (train, validation, test)
     ]
-    candidates = [_logistic_regression(scaled[0], classes, strength) for strength in _STRENGTHS]
-    best = max(candidates, key=lambda classifier: _accuracy(classifier, scaled[1]))
-    return _accuracy(best, scaled[2])
+    candidates = [_fitted(scaled[0], objective, outputs, strength) for strength in _STRENGTHS]
+    best = max if objective.direction == "maximize" else min
+    chosen = best(
+        candidates, key=lambda model: _measured(model, scaled[1], objective)[objective.metric]
+    )
+    return _measured(chosen, scaled[2], objective)
 
 
-def _logistic_regression(train: Features, classes: int, strength: float) -> nn.Linear:
-    """Minimise cross-entropy and penalty from zero weights, over the whole split at each step."""
+def _fitted(train: Features, objective: Objective, outputs: int, strength: float) -> nn.Linear:
+    """Minimise loss and penalty from zero weights, over the whole split at each step."""
     recipe = Recipe(
         optimizer="adam",
         learning_rate=0.1,
@@ -65,17 +79,17 @@ def _logistic_regression(train: Features, classes: int, strength: float) -> nn.L
         schedule="cosine",
         epochs=_STEPS,
     )
-    classifier = nn.Linear(train.values.shape[1], classes, device=train.values.device)
-    for parameter in classifier.parameters():
+    model = nn.Linear(train.values.shape[1], outputs, device=train.values.device)
+    for parameter in model.parameters():
         nn.init.zeros_(parameter)
-    optimizer = Optimizer(groups.of_head(classifier, recipe), recipe)
+    optimizer = Optimizer(groups.of_head(model, recipe), recipe)
     for step in range(_STEPS):
         optimizer.zero_grad()
-        functional.cross_entropy(classifier(train.values), train.labels).backward()
+        objective.loss(model(train.values), train.labels).backward()
         optimizer.step(learning_rate(recipe, step=step, steps_per_epoch=1))
-    return classifier
+    return model
 
 
-def _accuracy(classifier: nn.Linear, part: Features) -> float:
+def _measured(model: nn.Linear, part: Features, objective: Objective) -> Mapping[str, float]:
     with torch.no_grad():
-        return (classifier(part.values).argmax(dim=1) == part.labels).double().mean().item()
+        return objective.metrics(model(part.values), part.labels)

@@ -7,8 +7,9 @@ from typing import cast
 from torch import Tensor
 
 from trimtab.contract.tasks import Model
-from worker.training import adaptation, backbones
+from worker.training import adaptation, backbones, heads
 from worker.training.backbones import Backbone
+from worker.training.heads import Head
 from worker.training.own_backbones import OwnBackbones
 
 
@@ -28,22 +29,24 @@ class Shelf:
         seed: int,
         frozen_stages: int = 0,
         weights_dir: Path | None = None,
+        head: Head = heads.LINEAR,
     ) -> Backbone:
         """Return what `backbones.build` would, bit by bit; whoever took one before must have let go of it.
 
         Args:
             model: Backbone and weights. Random weights depend on the seed, and are drawn anew each time.
-            classes: What the head tells apart.
+            classes: What the head's outputs stand for.
             seed: Of the head.
             frozen_stages: Which the training that takes it will leave as they are: they need no reset after it.
             weights_dir: As for `backbones.build`.
+            head: Its shape.
 
         Raises:
             WeightsError, BackboneError: As `backbones.build`.
         """
         if model.weights == "none":
             self.clear()
-            return self._build(model, classes, seed, weights_dir)
+            return self._build(model, classes, seed, weights_dir, head)
         held = self._held
         wanted = (model, tuple(classes), weights_dir)
         if held is None or held.wanted != wanted or _stamp(held.path) != held.stamp:
@@ -51,13 +54,18 @@ class Shelf:
             self.clear()
             built = self._build(model, classes, seed, weights_dir)
             self._held = held = _Held(wanted, built)
-        return held.reset(seed, frozen_stages)
+        return held.reset(seed, frozen_stages, head)
 
     def _build(
-        self, model: Model, classes: Sequence[str], seed: int, weights_dir: Path | None
+        self,
+        model: Model,
+        classes: Sequence[str],
+        seed: int,
+        weights_dir: Path | None,
+        head: Head = heads.LINEAR,
     ) -> Backbone:
         return backbones.build(
-            model, classes=classes, seed=seed, weights_dir=weights_dir, own=self._own
+            model, classes=classes, seed=seed, weights_dir=weights_dir, own=self._own, head=head
         )
 
     def clear(self) -> None:
@@ -79,10 +87,13 @@ class _Held:
         self._intact = 0
         backbone.digests = {}
 
-    def reset(self, seed: int, frozen_stages: int) -> Backbone:
+    def reset(self, seed: int, frozen_stages: int, head: Head) -> Backbone:
         network = self._backbone.network
+        self._backbone.put_head(head)
         moved = adaptation.state_of(self._backbone, self._intact, frozen=False)
-        network.load_state_dict({name: self._loaded[name] for name in moved}, strict=False)
+        # What was loaded for another head finds no place, and has to find none.
+        fitting = {name: self._loaded[name] for name in moved if name in self._loaded}
+        network.load_state_dict(fitting, strict=False)
         self._intact = frozen_stages
         for parameter in network.parameters():
             parameter.requires_grad_(True)

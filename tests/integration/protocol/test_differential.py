@@ -22,7 +22,7 @@ from sqlalchemy import text
 from service.storage import engine
 from service.storage.engine import Database
 from service.use_cases import studies
-from tests.support.documents import a_study_document
+from tests.support.documents import a_document, a_study_document
 from tests.support.optuna_twin import Twin, comparable, optuna_tables, storage_on
 from tests.support.protocol import Service, empty
 from trimtab.contract.leases import Completed, Failed, Lease, Outcome, Pruned
@@ -75,17 +75,18 @@ class Lives(RuleBasedStateMachine):
         sampler=st.sampled_from(["random", "tpe"]),
         trials=st.integers(2, 4),
         max_crashes=st.integers(1, 2),
+        objective=st.sampled_from(["accuracy", "loss"]),
     )
-    def create(self, sampler: str, trials: int, max_crashes: int) -> None:
+    def create(self, sampler: str, trials: int, max_crashes: int, objective: str) -> None:
         changes: dict[str, Any] = {
+            "task": {**a_document()["task"], "objective": objective},
             "space": SPACE,
             "search": {"sampler": sampler, "pruner": "none"},
             "budget": {"trials": trials, "wall_time_s": 1000},
             "max_crashes": max_crashes,
         }
         self.name = self.service.study("lives", **changes)
-        space = a_study_document(**changes).space
-        self.twin = Twin(self.twin_storage, "lives", space)
+        self.twin = Twin(self.twin_storage, "lives", a_study_document(**changes))
 
     @precondition(lambda self: len(self.leases) < 3)
     @rule(capacity=st.integers(1, 3))
@@ -213,7 +214,7 @@ def test_every_event_of_a_trial_leaves_the_rows_that_optuna_itself_would_leave(
     dice = Random(1)
     for _ in range(40):
         world = Lives(service, *twin, seen)
-        world.create(dice.choice(["random", "tpe"]), 3, 2)
+        world.create(dice.choice(["random", "tpe"]), 3, 2, dice.choice(["accuracy", "loss"]))
         for _ in range(12):
             live_on(world, dice)
             world.optuna_told_the_same_has_the_same_rows()

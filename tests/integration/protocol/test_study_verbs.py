@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from service.use_cases import studies, trials
+from tests.support.documents import a_document
 from tests.support.protocol import A_MODEL, Service
 from tests.support.protocol_invariants import broken
 from trimtab.contract.leases import Completed, Pruned
@@ -137,6 +138,31 @@ def test_the_winner_alone_gets_a_final_lease_from_its_best_checkpoint(service: S
     assert (scores.test_accuracy, scores.test_accuracy_before) == (0.9, 0.1)
     assert studies.model_sha256(service.context, "digits") == A_MODEL
     assert state(service) == "done"
+
+
+def test_where_less_is_better_the_lowest_trial_wins_everywhere(service: Service) -> None:
+    task = {**a_document()["task"], "objective": "loss"}
+    service.study(task=task, budget={"trials": 3})
+    for value in (0.5, 0.2, 0.2):
+        service.complete(service.lease(), value)
+    final = service.lease()
+    assert (final.trial_number, final.validation_value) == (1, 0.2)
+    assert final.validation_accuracy is None
+    service.complete_final(final, 0.3)
+    found = studies.best(service.context, "digits")
+    assert (found.trial.number, found.trial.objective, found.trial.value) == (1, "loss", 0.2)
+    assert found.trial.validation_accuracy is None
+    assert found.final is not None
+    assert (found.final.objective, found.final.test_value) == ("loss", 0.3)
+    assert (found.final.test_accuracy, found.final.test_value_before) == (None, None)
+    assert found.final.metrics == {
+        "test_loss": 0.3,
+        "test_accuracy_before": 0.1,
+        "test_count": 360,
+    }
+    (summary,) = studies.page(service.context, before=None, size=9)[0].studies
+    assert (summary.objective, summary.best_value) == ("loss", 0.2)
+    assert summary.best_validation_accuracy is None
 
 
 def test_a_final_lease_is_queued_again_after_a_crash_and_given_up_after_too_many(

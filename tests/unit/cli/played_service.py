@@ -24,12 +24,16 @@ STUDY: dict[str, Any] = {
     "progress": {"completed": 3, "pruned": 1, "epochs": 30, "epochs_saved": 10},
     "best": {
         "number": 3,
+        "objective": "accuracy",
+        "value": 0.9625,
         "validation_accuracy": 0.9625,
         "hyperparameters": {"learning_rate": 0.001},
     },
     "final": {
-        "test_accuracy_before": 0.11,
-        "linear_probe_test_accuracy": 0.9,
+        "objective": "accuracy",
+        "test_value": 0.97,
+        "test_value_before": 0.11,
+        "linear_probe_test_value": 0.9,
         "test_accuracy": 0.97,
         "test_count": 360,
         "model_sha256": "a" * 64,
@@ -48,6 +52,7 @@ TRIAL: dict[str, Any] = {
     "number": 3,
     "state": "completed",
     "hyperparameters": {"learning_rate": 0.001},
+    "objective": "accuracy",
     "value": 0.91,
     "curve": [
         {"step": 0, "value": 0.5},
@@ -68,7 +73,8 @@ STUDIES: dict[str, Any] = {
             "created_at": AT,
             "trials": 16,
             "trials_created": 4,
-            "best_validation_accuracy": 0.9625,
+            "objective": "accuracy",
+            "best_value": 0.9625,
         }
     ],
     "next_page_token": "abc",

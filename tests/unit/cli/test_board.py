@@ -167,3 +167,28 @@ def test_the_learning_rate_stands_first() -> None:
     values = {"batch_size": 16, "momentum": 0.9, "learning_rate": 0.0123456}
     shown = tables.hyperparameters(values)
     assert shown == "learning_rate=0.0123  batch_size=16  momentum=0.9"
+
+
+def test_an_error_is_shown_in_its_own_unit_and_the_least_is_the_best_of_a_curve() -> None:
+    best = {"number": 3, "objective": "rmse", "value": 12.3456, "hyperparameters": {}}
+    points = [{"step": step, "value": value} for step, value in enumerate((40.0, 9.5, 30.0))]
+    running = trial(state="running", objective="rmse", value=None, curve=points)
+    text = drawn(board.board(Snapshot(study(best=best), {3: running}, (), None)))
+    assert "12.346 validation rmse, trial 3" in text
+    row = next(line for line in text.splitlines() if "running" in line)
+    assert "9.5" in row
+    assert "%" not in row
+
+
+@pytest.mark.parametrize(
+    ("metric", "shown"),
+    [
+        ("accuracy", "50.00 % accuracy"),
+        ("species.balanced_accuracy", "50.00 % species.balanced accuracy"),
+        ("f1_macro", "0.5 f1 macro"),
+        ("age.mae", "0.5 age.mae"),
+    ],
+)
+def test_a_share_is_shown_in_per_cent_and_all_else_as_a_number(metric: str, shown: str) -> None:
+    assert tables.measured(metric, 0.5) == shown
+    assert tables.measured(metric, None) == "-"

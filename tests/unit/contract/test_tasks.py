@@ -7,7 +7,14 @@ import pytest
 from pydantic import ValidationError
 
 from trimtab.contract.backbones import TORCHVISION_BACKBONES
-from trimtab.contract.tasks import BuiltinDataset, ImageFolderDataset, Model, Task
+from trimtab.contract.metrics import METRICS, TARGET_METRICS, direction_of
+from trimtab.contract.tasks import (
+    BuiltinDataset,
+    ImageFolderDataset,
+    Model,
+    TargetColumn,
+    Task,
+)
 
 
 def test_a_task_reads_its_dataset_by_kind() -> None:
@@ -41,6 +48,102 @@ def test_a_task_that_cannot_be_learned_is_refused(change: dict[str, object]) -> 
     task = {"kind": "classification", "dataset": {"kind": "builtin", "name": "digits"}}
     with pytest.raises(ValidationError):
         Task.model_validate({**task, **change})
+
+
+def _table(kind: str, *targets: object, **changes: object) -> Task:
+    dataset = {"kind": "csv", "path": "/a.csv", "targets": targets}
+    columns = {name: changes.pop(name) for name in ("image", "split") if name in changes}
+    return Task.model_validate({"kind": kind, "dataset": {**dataset, **columns}, **changes})
+
+
+AGE = {"column": "age", "kind": "regression"}
+SEX = {"column": "sex", "kind": "binary", "weight": 0.5}
+
+
+@pytest.mark.parametrize(
+    ("kind", "means"),
+    [
+        ("classification", "classification"),
+        ("regression", "regression"),
+        ("multi_label", "binary"),
+    ],
+)
+def test_a_bare_column_takes_its_kind_from_the_task(kind: str, means: str) -> None:
+    (target,) = _table(kind, "age").targets
+    assert (target.column, target.kind, target.weight) == ("age", means, 1.0)
+
+
+def test_the_targets_of_several_kinds_say_what_they_hold() -> None:
+    assert _table("multi_task", AGE, SEX).targets == (
+        TargetColumn(column="age", kind="regression"),
+        TargetColumn(column="sex", kind="binary", weight=0.5),
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets", "why"),
+    [
+        ("classification", ["a", "b"], "one target; several make a multi_task"),
+        ("regression", ["a", "b"], "one target; several make a multi_task"),
+        ("regression", [SEX], "of kind regression, not binary"),
+        ("multi_label", ["a", AGE], "of kind binary, not regression"),
+        ("multi_task", [AGE], "two or more targets"),
+        ("multi_task", [AGE, "sex"], "column: sex, kind: ..."),
+        ("multi_label", ["a", "b", "a"], "named twice: a"),
+        ("multi_label", ["image", "b"], "named twice: image"),
+        ("multi_label", [], "at least 1 item"),
+        ("multi_task", [AGE, {**SEX, "weight": 0}], "greater than 0"),
+    ],
+)
+def test_targets_that_do_not_fit_their_task_are_refused(
+    kind: str, targets: list[object], why: str
+) -> None:
+    with pytest.raises(ValidationError, match=why):
+        _table(kind, *targets)
+
+
+@pytest.mark.parametrize("kind", ["regression", "multi_label", "multi_task"])
+def test_what_is_no_classification_needs_a_table(kind: str) -> None:
+    task = {"kind": kind, "dataset": {"kind": "builtin", "name": "digits"}}
+    with pytest.raises(ValidationError, match="needs a dataset of kind csv"):
+        Task.model_validate(task)
+
+
+@pytest.mark.parametrize(
+    ("kind", "usual", "direction"),
+    [
+        ("classification", "accuracy", "maximize"),
+        ("regression", "rmse", "minimize"),
+        ("multi_label", "average_precision", "maximize"),
+    ],
+)
+def test_the_direction_follows_from_the_metric(kind: str, usual: str, direction: str) -> None:
+    task = _table(kind, "age")
+    assert (task.metric, task.direction) == (usual, direction)
+    assert _table(kind, "age", objective="loss").direction == "minimize"
+
+
+def test_several_targets_are_compared_by_their_loss_or_by_a_metric_of_one() -> None:
+    assert _table("multi_task", AGE, SEX).metric == "loss"
+    for metric, direction in (("age.r2", "maximize"), ("age.mae", "minimize")):
+        task = _table("multi_task", AGE, SEX, objective=metric)
+        assert (task.metric, task.direction) == (metric, direction)
+
+
+@pytest.mark.parametrize("objective", ["rmse", "sex.rmse", "age.accuracy", "age", "height.mae"])
+def test_a_metric_that_the_task_has_not_is_refused_with_those_that_it_has(
+    objective: str,
+) -> None:
+    with pytest.raises(ValidationError, match=r"one of loss, age\.rmse, age\.mae, age\.r2"):
+        _table("multi_task", AGE, SEX, objective=objective)
+
+
+def test_less_is_better_of_errors_and_losses_and_more_of_all_else() -> None:
+    names = {
+        name for found in (METRICS, TARGET_METRICS) for of in found.values() for name in of
+    }
+    lower = {name for name in names if direction_of(name) == "minimize"}
+    assert lower == {"loss", "rmse", "mae"}
 
 
 @pytest.mark.parametrize(

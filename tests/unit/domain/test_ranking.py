@@ -1,7 +1,10 @@
 import math
+from functools import partial
 
+from service.domain import ranking
 from service.domain.facts import TrialFacts
-from service.domain.ranking import best
+
+best = partial(ranking.best, direction="maximize")
 
 
 def _completed(number: int, value: float | None) -> TrialFacts:
@@ -31,3 +34,8 @@ def test_only_completed_trials_of_a_finite_value_can_be_best():
     assert best([*others, _completed(5, 0.1)]) == _completed(5, 0.1)
     assert best(others) is None
     assert best([]) is None
+
+
+def test_where_less_is_better_the_best_has_the_lowest_value_and_of_equals_the_lowest_number():
+    found = [_completed(0, 0.9), _completed(2, 0.1), _completed(1, 0.1)]
+    assert ranking.best(found, "minimize") == found[2]

@@ -23,13 +23,16 @@ SPACE: dict[str, Any] = {
 }
 
 
-def document(space: Mapping[str, Any] = SPACE, **search: Any) -> StudyDocument:
+def document(
+    space: Mapping[str, Any] = SPACE, *, objective: str = "accuracy", **search: Any
+) -> StudyDocument:
     return StudyDocument.model_validate(
         {
             "name": "study",
             "task": {
                 "kind": "classification",
                 "dataset": {"kind": "builtin", "name": "digits"},
+                "objective": objective,
             },
             "model": {"backbone": "glyphnet"},
             "space": space,

@@ -13,6 +13,7 @@ from service.domain.facts import Changes, TrialFacts
 from service.sampling.distributions import distributions
 from service.sampling.history import BULK, History, good_share, role
 from service.sampling.tpe import Shown
+from trimtab.contract.metrics import Direction
 from trimtab.contract.search_space import Dimension, FloatRange
 from trimtab.contract.trials import FailureKind, TrialState
 
@@ -37,8 +38,8 @@ def trials(draw: st.DrawFn) -> TrialFacts:
 BATCHES = st.lists(st.lists(trials(), max_size=5), max_size=6)
 
 
-def _history(*batches: list[TrialFacts]) -> History:
-    history = History()
+def _history(*batches: list[TrialFacts], direction: Direction = "maximize") -> History:
+    history = History(direction)
     for end, batch in enumerate(batches):
         history.apply(Changes(tuple(batch), (1, end)))
     return history
@@ -80,19 +81,21 @@ def test_a_history_read_in_one_bulk_equals_one_kept_up_to_date(
 
 
 @given(
-    st.lists(trials(), max_size=40, unique_by=lambda trial: trial.number), st.integers(1, 12)
+    st.lists(trials(), max_size=40, unique_by=lambda trial: trial.number),
+    st.integers(1, 12),
+    st.sampled_from(["maximize", "minimize"]),
 )
 def test_a_capped_history_keeps_all_that_tpe_takes_as_good_the_newest_and_all_that_run(
-    found: list[TrialFacts], limit: int
+    found: list[TrialFacts], limit: int, direction: Direction
 ):
-    history = _history(found)
+    history = _history(found, direction=direction)
     shown = history.capped(limit)
     everything = history.capped(None)
     running = [trial for trial in everything if role(trial) == "running"]
     finished = [trial for trial in everything if role(trial) != "running"]
     kept = [trial for trial in shown if role(trial) != "running"]
     views = Shown(distributions(SPACE)).show(finished)
-    study = create_study(direction="maximize")
+    study = create_study(direction=direction)
     good, _ = _split_trials(study, views, min(good_share(limit), len(finished)))
     good_numbers = {trial.number for trial in good}
     assert shown == kept + running

@@ -13,6 +13,7 @@ from service.sampling.asking import ask
 from service.sampling.distributions import Distributions
 from service.sampling.study import REREAD_AFTER_S, seed_of
 from tests.unit.sampling.ledger import Clock, Ledger, any_values, completed, document
+from trimtab.contract.metrics import Direction
 from trimtab.contract.search_space import Scalar
 
 DEADLINE_S = 10
@@ -67,6 +68,14 @@ class TestHistory:
         sampling.touch(1)
         assert sampling.should_prune(1, MEDIAN, ((0, 0.1),))
         assert len(ledger.reads) == 2
+
+    def test_the_median_is_that_of_the_studys_direction(self):
+        trials = [TrialFacts(n, "completed", {}, ((0, 0.5),), 0.5) for n in range(2)]
+        lower = document(objective="loss", pruner="median", startup_trials=2)
+        for study, worse, better in ((MEDIAN, 0.4, 0.6), (lower, 0.6, 0.4)):
+            sampling = Sampling(Ledger(*trials).read, Clock())
+            assert sampling.should_prune(1, study, ((0, worse),))
+            assert not sampling.should_prune(1, study, ((0, better),))
 
     def test_a_touch_while_it_is_read_is_not_lost(self):
         ledger = Ledger()
@@ -126,12 +135,16 @@ def shows(monkeypatch: pytest.MonkeyPatch) -> Shows:
     found: Shows = []
 
     def recorded(
-        sampler: BaseSampler, space: Distributions, trials: Sequence[FrozenTrial], number: int
+        sampler: BaseSampler,
+        space: Distributions,
+        trials: Sequence[FrozenTrial],
+        number: int,
+        direction: Direction,
     ) -> Proposal:
         assert number not in {trial.number for trial in trials}
         assert len({trial.number for trial in trials}) == len(trials)
         found.append([t.params for t in trials if t.state is OptunaState.RUNNING])
-        return ask(sampler, space, trials, number)
+        return ask(sampler, space, trials, number, direction)
 
     monkeypatch.setattr("service.sampling.study.ask", recorded)
     return found

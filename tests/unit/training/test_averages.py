@@ -103,7 +103,7 @@ def test_the_best_point_between_pretrained_and_trained_weights_is_kept() -> None
 
 def test_a_training_that_destroys_what_was_known_is_taken_back() -> None:
     good, _ = _run(PLAIN.model_copy(update={"epochs": 30}))
-    good.own_head = {
+    good.known_head = {
         name: value.detach().clone() for name, value in good.head.state_dict().items()
     }
     wrong = Split(DATA.train.images, (DATA.train.labels + 1) % 3)
@@ -111,7 +111,7 @@ def test_a_training_that_destroys_what_was_known_is_taken_back() -> None:
     *_, last = fit(good, replace(DATA, train=wrong), recipe, seed=1, device=CPU)
     assert last.value == 1.0
     assert last.metrics["adaptation_weight"] == 0.0
-    assert torch.equal(_floats(good)["fc.weight"], good.own_head["weight"])
+    assert torch.equal(_floats(good)["fc.weight"], good.known_head["weight"])
 
 
 def test_a_new_head_stays_as_it_was_trained() -> None:

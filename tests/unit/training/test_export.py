@@ -17,7 +17,7 @@ from worker.training import backbones, files
 from worker.training.backbones import Backbone
 from worker.training.card import CARD_KEY, Scores
 from worker.training.errors import ModelUnreadable
-from worker.training.export import export, load_exported, make_card
+from worker.training.export import Prediction, export, load_exported, make_card
 from worker.training.fit import fit
 
 DATA = tiny_data()
@@ -73,6 +73,7 @@ def test_predictions_have_a_probability_for_each_class_and_name_the_likeliest(
     with torch.inference_mode():
         logits = model.eval()(torch.from_numpy(DATA.validation.images))
     for prediction, row in zip(predictions, logits, strict=True):
+        assert isinstance(prediction, Prediction)
         assert prediction.class_name == DATA.classes[int(row.argmax())]
         assert prediction.probabilities[prediction.class_name] == max(
             prediction.probabilities.values()

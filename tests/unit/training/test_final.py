@@ -1,21 +1,34 @@
 """The final evaluation: the sealed split, once, for the winner."""
 
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
+from PIL import Image
+from sklearn import linear_model
 
-from tests.support.pictures import folder_task, write_classes
+from tests.support.pictures import (
+    folder_task,
+    table_task,
+    tiny_columns,
+    write_classes,
+    write_table,
+)
 from tests.support.tiny import CPU
+from trimtab.contract.metrics import TaskKind
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data
-from worker.data import Seal
-from worker.training import backbones, probe
+from worker.data import Seal, Split
+from worker.data.targets import Target
+from worker.training import backbones, heads, objectives, probe
 from worker.training.errors import CheckpointIncompatible
 from worker.training.evaluate import evaluate
-from worker.training.export import load_exported
+from worker.training.export import Chance, Number, Prediction, load_exported
 from worker.training.final import final_evaluation
 from worker.training.fit import fit
 from worker.training.objectives import Classification
@@ -49,18 +62,18 @@ def test_the_digits_winner_is_tested_beside_what_it_began_with(tmp_path: Path) -
         export_to=path,
     )
     assert scores.test_count == 359
-    assert scores.validation_accuracy == state.progress.best_value
+    assert scores.validation["accuracy"] == state.progress.best_value
     # The pretrained head reads handwriting it has never seen; a probe does better, fine-tuning best.
-    assert 0.8 < scores.test_accuracy_before < scores.linear_probe_test_accuracy
-    assert scores.linear_probe_test_accuracy < scores.test_accuracy
-    assert scores.test_accuracy > 0.98
+    assert 0.8 < scores.before["accuracy"] < scores.linear_probe["accuracy"] < scores.value
+    assert scores.value == scores.test["accuracy"] > 0.98
 
     exported = load_exported(path)
     sealed = PlacedSplit(data.open_test(DIGITS, Seal("final"), cache_dir=tmp_path), CPU)
     again = evaluate(exported.model, sealed, Classification("accuracy", "maximize"))
-    assert (again.metrics["accuracy"], again.loss) == (scores.test_accuracy, scores.test_loss)
-    assert exported.card.scores.test_accuracy == scores.test_accuracy
-    assert exported.card.scores.test_accuracy_before == scores.test_accuracy_before
+    assert again.metrics == scores.test
+    assert exported.card.scores.test_accuracy == scores.value
+    assert exported.card.scores.test_accuracy_before == scores.before["accuracy"]
+    assert exported.card.scores.metrics == scores.by_name()
     assert exported.card.data_sha256 == data.load(DIGITS, cache_dir=tmp_path).sha256
 
 
@@ -94,19 +107,24 @@ def test_before_training_a_head_that_knew_the_classes_answers_and_else_the_untra
         )
         for weights in ("default", "none")
     }
-    assert scores["default"].test_accuracy_before > 0.8
-    assert scores["none"].test_accuracy_before < 0.3
-    assert scores["default"].test_accuracy == scores["none"].test_accuracy
+    assert scores["default"].before["accuracy"] > 0.8
+    assert scores["none"].before["accuracy"] < 0.3
+    assert scores["default"].test == scores["none"].test
 
 
 def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
     write_classes(tmp_path / "pets", {"cat": 6, "dog": 6}, mode="L")
     model = Model(backbone="glyphnet")
     state = _winner(folder_task(tmp_path / "pets"), model, tmp_path)
-    with pytest.raises(CheckpointIncompatible, match="10 classes"):
+    with pytest.raises(CheckpointIncompatible, match="10 outputs"):
         final_evaluation(
             DIGITS, model, RECIPE, state, seal=Seal("final"), cache_dir=tmp_path, device=CPU
         )
+
+
+def _probe(*parts: Features, outputs: int = 2) -> float:
+    objective = Classification("accuracy", "maximize")
+    return linear_probe(*parts, objective=objective, outputs=outputs)["accuracy"]
 
 
 def test_a_linear_probe_separates_what_a_line_separates() -> None:
@@ -118,7 +136,99 @@ def test_a_linear_probe_separates_what_a_line_separates() -> None:
         values[:, 0] += 8 * labels
         return Features(values, labels)
 
-    assert linear_probe(part(60), part(30), part(30), classes=3) == 1.0
+    assert _probe(part(60), part(30), part(30), outputs=3) == 1.0
+
+
+def test_a_linear_probe_of_numbers_is_ridge_regression(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "_STRENGTHS", (0.1,))
+    random = np.random.default_rng(0)
+    values = torch.from_numpy(random.normal(size=(60, 4))).float()
+    values = (values - values.mean(0)) / values.std(0, correction=0)
+    sizes = (
+        values @ torch.tensor([1.0, -2.0, 0.5, 0.0])
+        + torch.from_numpy(random.normal(size=60)).float()
+    )
+    target = Target(
+        "size", "regression", mean=sizes.mean().item(), std=sizes.std(correction=0).item()
+    )
+    part = Features(values, sizes.unsqueeze(1))
+    data = tiny_columns("regression")
+    train = Split(data.train.images, part.labels[: len(data.train)].numpy())
+    data = replace(data, train=train, targets=(target,))
+    measured = linear_probe(
+        part, part, part, objective=objectives.of(data, Recipe()), outputs=1
+    )
+    # Half the squared weights times the penalty beside the mean squared error: n / 2 times as much beside the sum.
+    ridge = cast(Any, linear_model).Ridge(alpha=0.1 * len(sizes) / 2)
+    ridge.fit(values.numpy(), ((sizes - target.mean) / target.std).numpy())
+    errors = ridge.predict(values.numpy()) * target.std + target.mean - sizes.numpy()
+    assert measured["rmse"] == pytest.approx(float(np.sqrt((errors**2).mean())), rel=1e-3)
+
+
+def test_a_linear_probe_of_numbers_chooses_the_penalty_of_the_least_error() -> None:
+    data = tiny_columns("regression")
+    labels = torch.from_numpy(np.nan_to_num(data.train.labels, nan=200.0))
+    part = Features((labels - 200) / 10, labels)
+    measured = linear_probe(
+        part, part, part, objective=objectives.of(data, Recipe()), outputs=1
+    )
+    assert measured["rmse"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("kind", "targets"),
+    [
+        ("regression", ["size"]),
+        ("multi_label", ["large", "small"]),
+        (
+            "multi_task",
+            [
+                {"column": "size", "kind": "regression"},
+                {"column": "pet", "kind": "classification"},
+            ],
+        ),
+    ],
+)
+def test_every_kind_of_winner_is_tested_beside_what_it_began_with_and_predicts(
+    tmp_path: Path, kind: TaskKind, targets: list[Any]
+) -> None:
+    rows = [f"{n}.png,{n},{n % 2},{1 - n % 2},{'ab'[n % 2]}" for n in range(30)]
+    table = write_table(tmp_path, ["image,size,large,small,pet", *rows], pictures=30)
+    task, model = table_task(table, kind, targets), Model(backbone="glyphnet")
+    seen = data.load(task, cache_dir=tmp_path / "cache")
+    recipe = RECIPE.model_copy(update={"head": "mlp", "head_width": 8})
+    network = backbones.build(model, classes=seen.outputs, seed=0, head=heads.of(recipe, kind))
+    *_, last = fit(network, seen, recipe, seed=0, device=CPU)
+    path = tmp_path / "winner.safetensors"
+    scores = final_evaluation(
+        task,
+        model,
+        recipe,
+        last.state(),
+        cache_dir=tmp_path / "cache",
+        device=CPU,
+        export_to=path,
+    )
+    measured = (scores.test, scores.before, scores.linear_probe, scores.validation)
+    assert all(task.metric in one for one in measured)
+    assert scores.validation[task.metric] == last.value
+    assert scores.by_name()[f"test_{task.metric}"] == scores.value
+    predictor = load_exported(path)
+    assert predictor.card.scores.objective == task.metric
+    (predicted,) = predictor.predict([tmp_path / "3.png"])
+    assert isinstance(predicted, Mapping)
+    assert list(predicted) == [target.name for target in seen.targets]
+    picture = np.asarray(Image.open(tmp_path / "3.png"))[np.newaxis, :, :, np.newaxis]
+    with torch.inference_mode():
+        outputs = network.eval()(torch.from_numpy(picture.copy()))[0].double()
+    if kind == "multi_label":
+        assert predicted["large"] == Chance(outputs[0].sigmoid().item())
+    else:
+        size = seen.targets[0]
+        assert predicted["size"] == Number(outputs[0].item() * size.std + size.mean)
+    if kind == "multi_task":
+        chosen = cast(Prediction, predicted["pet"])
+        assert chosen.class_name == "ab"[int(outputs[1:].argmax())]
 
 
 def test_a_linear_probe_chooses_its_penalty_on_the_validation_split(
@@ -131,12 +241,12 @@ def test_a_linear_probe_chooses_its_penalty_on_the_validation_split(
         return Features(torch.tensor(labels).float().unsqueeze(1) * 2, torch.tensor(labels))
 
     train, test = part([0] * 7 + [1] * 3), part([0, 1, 1, 1])
-    assert linear_probe(train, part([0, 1]), test, classes=2) == 1.0
-    assert linear_probe(train, part([0, 0]), test, classes=2) == 0.25
+    assert _probe(train, part([0, 1]), test) == 1.0
+    assert _probe(train, part([0, 0]), test) == 0.25
 
 
 def test_a_constant_feature_does_no_harm() -> None:
     labels = torch.arange(20) % 2
     values = torch.stack([labels.float(), torch.full((20,), 7.0)], dim=1)
     part = Features(values, labels)
-    assert linear_probe(part, part, part, classes=2) == 1.0
+    assert _probe(part, part, part) == 1.0

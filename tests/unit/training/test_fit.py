@@ -11,14 +11,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.pictures import tiny_data
+from tests.support.pictures import TARGETS, tiny_columns, tiny_data
 from tests.support.tiny import CPU, same_tensors, tiny_backbone
-from trimtab.contract.metrics import Direction
+from trimtab.contract.metrics import Direction, TaskKind
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data as data_room
 from worker.data import Split
-from worker.training import backbones
+from worker.training import backbones, heads
 from worker.training.errors import CheckpointIncompatible, Diverged
 from worker.training.fit import EpochResult, fit
 from worker.training.state import FitState, Progress
@@ -199,6 +199,42 @@ def test_few_labels_train_on_their_pictures_alone_also_through_cached_features()
         assert np.allclose(curves[0], curves[1])
 
 
+@pytest.mark.parametrize("kind", TARGETS)
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"head": "mlp", "head_width": 5, "head_dropout": 0.3, "class_weights": "balanced"},
+        {"head_dropout": 0.3, "label_smoothing": 0.1, "regression_loss": "huber"},
+    ],
+)
+def test_every_kind_of_task_and_head_learns_and_resumes_bit_by_bit(
+    tmp_path: Path, kind: TaskKind, options: dict[str, object]
+) -> None:
+    recipe = SHORT.model_copy(update={**options, "frozen_stages": 1, "epochs": 8})
+    data, head = tiny_columns(kind), heads.of(recipe, kind)
+    whole = tiny_backbone(data, head=head)
+    first, *_, last = fit(whole, data, recipe, seed=3, device=CPU)
+    assert last.train_loss < first.train_loss
+    epochs = fit(tiny_backbone(data, head=head), data, recipe, seed=3, device=CPU)
+    next(epochs)
+    next(epochs).state().save(tmp_path / "state")
+    again = tiny_backbone(data, head=head)
+    state = FitState.load(tmp_path / "state")
+    *_, resumed = fit(again, data, recipe, seed=3, device=CPU, resume=state)
+    assert (resumed.metrics, resumed.best_value) == (last.metrics, last.best_value)
+    assert same_tensors(whole.state_dict(), again.state_dict())
+
+
+def test_the_best_epoch_of_an_error_is_the_one_where_it_is_least() -> None:
+    data = tiny_columns("regression")
+    recipe = SHORT.model_copy(update={"epochs": 8, "learning_rate": 0.05})
+    results = list(fit(tiny_backbone(data), data, recipe, seed=0, device=CPU))
+    assert results[-1].best_value == min(result.value for result in results)
+    assert results[-1].value == results[-1].metrics["rmse"]
+    (best,) = {result.epoch for result in results if result.value == results[-1].best_value}
+    assert [result.epoch for result in results if result.best][-1] == best
+
+
 def test_the_digits_resume_bit_by_bit_with_the_real_backbone(tmp_path: Path) -> None:
     task = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))
     digits = data_room.load(task, cache_dir=tmp_path)
@@ -272,7 +308,9 @@ def test_a_state_of_another_training_is_refused(
 def test_a_state_of_another_model_is_refused() -> None:
     other = tiny_data(classes=2)
     state = next(fit(tiny_backbone(other), other, SHORT, seed=0, device=CPU)).state()
-    with pytest.raises(CheckpointIncompatible, match="not of tiny with 3 classes"):
+    with pytest.raises(
+        CheckpointIncompatible, match="not of tiny with a head of this kind and 3 outputs"
+    ):
         fit(tiny_backbone(DATA), DATA, SHORT, seed=0, device=CPU, resume=state)
 
 

@@ -1,0 +1,277 @@
+"""Losses against torch and formulas, metrics against scikit-learn, for every kind of task."""
+
+import math
+from dataclasses import replace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from sklearn import metrics as sklearn_metrics
+from sklearn.utils import class_weight
+from torch import Tensor
+from torch.nn import functional
+
+from tests.support.pictures import TARGETS, tiny_columns, tiny_data
+from trimtab.contract.metrics import METRICS, TARGET_METRICS, TaskKind
+from trimtab.contract.recipe import Recipe
+from worker.data import Split, TaskData
+from worker.training import measures, objectives
+from worker.training.objectives import Classification, Objective
+
+scikit = cast(Any, sklearn_metrics)
+PLAIN = Recipe()
+
+
+def _outputs(*shape: int) -> Tensor:
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(0))
+
+
+def _objective(data: TaskData, **recipe: object) -> Objective:
+    return objectives.of(data, Recipe.model_validate(recipe))
+
+
+def _labels(data: TaskData) -> Tensor:
+    return torch.from_numpy(data.train.labels)
+
+
+def _known(data: TaskData, position: int, outputs: Tensor) -> tuple[Tensor, Tensor]:
+    column = _labels(data)[:, position]
+    known = ~column.isnan()
+    return outputs[known], column[known]
+
+
+def test_classes_are_learned_by_cross_entropy_to_the_last_bit() -> None:
+    data, outputs = tiny_data(), _outputs(22, 3)
+    loss = _objective(data).loss(outputs, _labels(data))
+    assert torch.equal(loss, functional.cross_entropy(outputs, _labels(data)))
+
+
+def test_smoothed_labels_are_torchs() -> None:
+    data, outputs = tiny_data(), _outputs(22, 3)
+    loss = _objective(data, label_smoothing=0.2).loss(outputs, _labels(data))
+    expected = functional.cross_entropy(outputs, _labels(data), label_smoothing=0.2)
+    assert torch.equal(loss, expected)
+
+
+def test_balanced_classes_weigh_as_scikit_learn_says() -> None:
+    labels = np.array([0] * 12 + [1] * 6 + [2] * 4)
+    data = replace(tiny_data(), train=Split(tiny_data().train.images, labels))
+    weights = cast(Any, class_weight).compute_class_weight(
+        "balanced", classes=np.arange(3), y=labels
+    )
+    outputs = _outputs(22, 3)
+    loss = _objective(data, class_weights="balanced").loss(outputs, _labels(data))
+    # Over the whole training split the weights add up to its pictures, so that torch's mean is the same.
+    expected = functional.cross_entropy(outputs.double(), _labels(data), torch.tensor(weights))
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-5)
+
+
+def test_numbers_are_learned_in_deviations_from_the_training_mean() -> None:
+    data, outputs = tiny_columns("regression"), _outputs(22, 1)
+    predicted, labels = _known(data, 0, outputs)
+    expected = functional.mse_loss(predicted[:, 0], (labels - 200) / 10)
+    assert _objective(data).loss(outputs, _labels(data)).item() == pytest.approx(
+        expected.item()
+    )
+
+
+def test_hubers_loss_counts_its_delta_in_deviations() -> None:
+    data, outputs = tiny_columns("regression"), _outputs(22, 1)
+    predicted, labels = _known(data, 0, outputs)
+    normalised = (labels - 200) / 10
+    expected = functional.huber_loss(predicted[:, 0], normalised, delta=0.3)
+    objective = _objective(data, regression_loss="huber", huber_delta=0.3)
+    assert objective.loss(outputs, _labels(data)).item() == pytest.approx(expected.item())
+
+
+def _binary(outputs: Tensor, labels: Tensor) -> float:
+    return functional.binary_cross_entropy_with_logits(outputs, labels).item()
+
+
+def test_several_labels_are_learned_by_the_weighted_mean_of_their_cross_entropies() -> None:
+    data, outputs = tiny_columns("multi_label"), _outputs(22, 2)
+    large, small = (_binary(*_known(data, n, outputs[:, n])) for n in range(2))
+    loss = _objective(data).loss(outputs, _labels(data))
+    assert loss.item() == pytest.approx((large + 3 * small) / 4)
+
+
+def test_yes_and_no_are_smoothed_and_balanced_like_two_classes() -> None:
+    data = tiny_columns("multi_label")
+    data = replace(
+        data, targets=data.targets[:1], train=Split(data.train.images, data.train.labels[:, :1])
+    )
+    outputs = _outputs(22, 1)
+    logits, labels = _known(data, 0, outputs[:, 0])
+    two = torch.stack([torch.zeros_like(logits), logits], dim=1)
+    smoothed = functional.cross_entropy(two, labels.long(), label_smoothing=0.2)
+    loss = _objective(data, label_smoothing=0.2).loss(outputs, _labels(data))
+    assert loss.item() == pytest.approx(smoothed.item())
+    counts = torch.bincount(labels.long())
+    weights = len(labels) / (2 * counts)
+    balanced = functional.cross_entropy(two, labels.long(), weights)
+    loss = _objective(data, class_weights="balanced").loss(outputs, _labels(data))
+    assert loss.item() == pytest.approx(balanced.item())
+
+
+def test_the_joint_loss_is_the_weighted_sum_over_targets_each_on_its_own_outputs() -> None:
+    data, outputs = tiny_columns("multi_task"), _outputs(22, 5)
+    species, classes = _known(data, 0, outputs[:, :3])
+    size, numbers = _known(data, 1, outputs[:, 3])
+    expected = (
+        2 * functional.cross_entropy(species, classes.long()).item()
+        + functional.mse_loss(size, (numbers - 200) / 10).item()
+        + _binary(*_known(data, 2, outputs[:, 4]))
+    )
+    assert _objective(data).loss(outputs, _labels(data)).item() == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_label_that_is_not_known_moves_nothing(kind: TaskKind) -> None:
+    data = tiny_columns(kind)
+    outputs = _outputs(22, len(data.outputs)).requires_grad_()
+    labels = _labels(data).clone()
+    labels[5] = math.nan
+    _objective(data, class_weights="balanced").loss(outputs, labels).backward()
+    assert outputs.grad is not None
+    assert outputs.grad.isfinite().all()
+    assert not outputs.grad[5].any()
+    assert outputs.grad[6].any()
+    nothing = _objective(data).loss(outputs, torch.full_like(labels, math.nan))
+    assert nothing.item() == 0
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_the_losses_of_a_batchs_portions_add_up_to_its_own(kind: TaskKind) -> None:
+    data = tiny_columns(kind)
+    outputs, labels = _outputs(22, len(data.outputs)), _labels(data)
+    objective = _objective(data, class_weights="balanced")
+    parts = [
+        objective.loss(outputs[rows], labels[rows]) * len(labels[rows]) / 22
+        for rows in (slice(0, 5), slice(5, 22))
+    ]
+    assert torch.stack(parts).sum().item() == pytest.approx(
+        objective.loss(outputs, labels).item()
+    )
+
+
+@pytest.mark.parametrize("kind", TARGETS)
+def test_a_measured_loss_is_the_same_under_every_recipe(kind: TaskKind) -> None:
+    data = tiny_columns(kind)
+    outputs = _outputs(22, len(data.outputs))
+    other = _objective(
+        data, label_smoothing=0.5, class_weights="balanced", regression_loss="huber"
+    )
+    plain = _objective(data)
+    measured = plain.metrics(outputs, _labels(data))
+    assert other.metrics(outputs, _labels(data)) == measured
+    assert measured["loss"] == pytest.approx(
+        plain.loss(outputs, _labels(data)).item(), rel=1e-5
+    )
+    assert other.loss(outputs, _labels(data)).item() != pytest.approx(
+        measured["loss"], rel=1e-3
+    )
+
+
+def test_the_metrics_of_classes_are_scikit_learns() -> None:
+    data, outputs = tiny_data(), _outputs(22, 3)
+    labels = data.train.labels
+    measured = Classification("auroc", "maximize").metrics(outputs, _labels(data))
+    guessed = outputs.argmax(1).numpy()
+    scores = outputs.double().softmax(1).numpy()
+    assert measured == pytest.approx(
+        {
+            "accuracy": (guessed == labels).mean(),
+            "loss": scikit.log_loss(labels, scores),
+            "balanced_accuracy": scikit.balanced_accuracy_score(labels, guessed),
+            "f1_macro": scikit.f1_score(labels, guessed, average="macro"),
+            "auroc": scikit.roc_auc_score(labels, scores, multi_class="ovr"),
+        }
+    )
+    assert tuple(sorted(measured)) == tuple(sorted(METRICS["classification"]))
+
+
+def test_classes_without_a_picture_do_not_count() -> None:
+    outputs, labels = _outputs(22, 5), torch.arange(22) % 3
+    measured = Classification("auroc", "maximize").metrics(outputs, labels)
+    guessed = outputs.argmax(1)
+    recall = [(guessed[labels == one] == one).double().mean().item() for one in range(3)]
+    assert measured["balanced_accuracy"] == pytest.approx(sum(recall) / 3)
+    alike = Classification("auroc", "maximize").metrics(outputs, torch.zeros(22).long())
+    assert "auroc" not in alike
+
+
+def test_where_accuracy_is_compared_by_nothing_is_asked_of_torchmetrics(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delattr(measures, "of_classes")
+    measured = Classification("accuracy", "maximize").metrics(torch.eye(3), torch.arange(3))
+    assert measured["accuracy"] == 1
+    assert set(measured) == {"accuracy", "loss"}
+
+
+def test_the_metrics_of_numbers_are_scikit_learns_in_the_targets_own_unit() -> None:
+    data, outputs = tiny_columns("regression"), _outputs(22, 1)
+    predicted, labels = _known(data, 0, outputs[:, 0].double() * 10 + 200)
+    measured = _objective(data).metrics(outputs, _labels(data))
+    assert measured == pytest.approx(
+        {
+            "rmse": scikit.root_mean_squared_error(labels, predicted),
+            "mae": scikit.mean_absolute_error(labels, predicted),
+            "r2": scikit.r2_score(labels, predicted),
+            "loss": scikit.mean_squared_error(labels, predicted) / 100,
+        }
+    )
+    assert tuple(measured) == ("loss", *METRICS["regression"][:3])
+    assert "r2" not in _objective(data).metrics(outputs, torch.full((22, 1), 200.0))
+
+
+def test_the_metrics_of_several_labels_are_the_means_of_scikit_learns() -> None:
+    data, outputs = tiny_columns("multi_label"), _outputs(22, 2)
+    columns = [_known(data, n, outputs[:, n].double().sigmoid()) for n in range(2)]
+    measured = dict(_objective(data).metrics(outputs, _labels(data)))
+    labels = data.train.labels
+    right = ((outputs.numpy() > 0) == (labels > 0)) | np.isnan(labels)
+    assert measured.pop("loss") > 0
+    assert measured == pytest.approx(
+        {
+            "average_precision": np.mean(
+                [scikit.average_precision_score(known, p) for p, known in columns]
+            ),
+            "f1_macro": np.mean([scikit.f1_score(known, p > 0.5) for p, known in columns]),
+            "auroc": np.mean([scikit.roc_auc_score(known, p) for p, known in columns]),
+            "exact_match": right.all(axis=1).mean(),
+        }
+    )
+
+
+def test_a_label_that_is_everywhere_alike_is_left_out_of_the_means() -> None:
+    data, outputs = tiny_columns("multi_label"), _outputs(22, 2)
+    labels = _labels(data).clone()
+    labels[:, 1] = 0
+    known = ~labels[:, 0].isnan()
+    alone = scikit.roc_auc_score(labels[known, 0], outputs[known, 0])
+    assert _objective(data).metrics(outputs, labels)["auroc"] == pytest.approx(alone)
+
+
+def test_each_of_several_targets_has_its_metrics_under_its_name() -> None:
+    data, outputs = tiny_columns("multi_task"), _outputs(22, 5)
+    measured = _objective(data).metrics(outputs, _labels(data))
+    expected = {
+        f"{target.name}.{metric}"
+        for target in data.targets
+        for metric in TARGET_METRICS[target.kind]
+    }
+    assert set(measured) == {"loss", *expected}
+    right = [
+        p.argmax(0) == label for p, label in zip(*_known(data, 0, outputs[:, :3]), strict=True)
+    ]
+    assert measured["species.accuracy"] == pytest.approx(np.mean(right))
+    sizes, numbers = _known(data, 1, outputs[:, 3].double() * 10 + 200)
+    assert measured["size.mae"] == pytest.approx(scikit.mean_absolute_error(numbers, sizes))
+    yes, large = _known(data, 2, outputs[:, 4])
+    assert measured["large.accuracy"] == pytest.approx(
+        ((yes > 0) == (large > 0)).double().mean()
+    )
+    total = 2 * measured["species.loss"] + measured["size.loss"] + measured["large.loss"]
+    assert measured["loss"] == pytest.approx(total)

@@ -1,0 +1,180 @@
+"""Pictures and their targets in the rows of a CSV file."""
+
+import csv
+import hashlib
+import io
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from trimtab.contract.tasks import CsvDataset, TargetColumn, Task
+from worker.data.errors import BadRows, DataMissing, MissingColumns, TableUnreadable
+from worker.data.folder import PART_NAMES, ImageFolder
+from worker.data.source import Part, Sample
+
+_YES_AND_NO = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
+_LARGEST = 3.4e38
+"""Of the 32 bits that a label is stored in."""
+
+_Row = Mapping[str | None, str | None]
+
+
+@dataclass(frozen=True)
+class Table(ImageFolder):
+    """Picture files that a table lists; what is told of files is told as of those of a folder.
+
+    Attributes:
+        path: The table.
+        contents: Hash of its bytes and of which columns are read.
+        target_classes: By target, the class names in the order of the labels; empty where it has none.
+    """
+
+    path: Path
+    contents: str
+    target_classes: Mapping[str, tuple[str, ...]]
+
+    @property
+    def fingerprint(self) -> str:
+        """The table and the state of every picture, hashed."""
+        return f"{self.contents} {super().fingerprint}"
+
+
+def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
+    """Read a table; all of its bad rows are told at once.
+
+    Raises:
+        DataError: It is missing, no table, lacks a column or has bad rows.
+    """
+    if not path.is_file():
+        raise DataMissing(path, "there is no such file on this worker")
+    try:
+        contents = path.read_bytes()
+        rows = list(_rows(path, contents.decode("utf-8-sig"), dataset))
+    except OSError as error:
+        raise DataMissing(path, error.strerror or str(error)) from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise TableUnreadable(path, str(error)) from error
+    if not rows:
+        raise TableUnreadable(path, "it has no rows")
+    reader = _Reader(path.parent, dataset, task.targets, rows)
+    samples = [reader.sample(number, row) for number, row in enumerate(rows, 2)]
+    if reader.reasons:
+        raise BadRows(path, reader.reasons)
+    single = task.kind == "classification"
+    return Table(
+        root=path.parent,
+        classes=reader.classes[task.targets[0].column] if single else (),
+        samples=tuple(_of_one_class(sample) if single else sample for sample in samples),
+        path=path,
+        contents=hashlib.sha256(contents + dataset.model_dump_json().encode()).hexdigest(),
+        target_classes=reader.classes,
+    )
+
+
+def _rows(path: Path, text: str, dataset: CsvDataset) -> Iterator[_Row]:
+    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
+    found = reader.fieldnames or ()
+    used = [dataset.image, *dataset.names, *([dataset.split] if dataset.split else [])]
+    if missing := [name for name in used if name not in found]:
+        raise MissingColumns(path, missing, found)
+    yield from reader
+
+
+class _Reader:
+    """Turns rows into samples, and keeps what is wrong with each by its number."""
+
+    def __init__(
+        self,
+        root: Path,
+        dataset: CsvDataset,
+        targets: Sequence[TargetColumn],
+        rows: Sequence[_Row],
+    ) -> None:
+        self.reasons: dict[int, str] = {}
+        self.classes = {
+            target.column: _classes(target.column, rows)
+            if target.kind == "classification"
+            else ()
+            for target in targets
+        }
+        self._root = root
+        self._dataset = dataset
+        self._targets = targets
+        self._positions = {
+            column: {name: position for position, name in enumerate(names)}
+            for column, names in self.classes.items()
+        }
+
+    def sample(self, number: int, row: _Row) -> Sample:
+        """Return the sample of a row; where it is bad, one that nobody is to use."""
+        try:
+            if None in row:
+                raise ValueError("has more cells than there are columns")
+            labels = tuple(self._label(target, row) for target in self._targets)
+            if all(map(math.isnan, labels)):
+                raise ValueError("has no label")
+            return Sample(self._picture(row), labels, self._part(row))
+        except ValueError as error:
+            self.reasons[number] = str(error)
+            return Sample(Path(), (), None)
+
+    def _picture(self, row: _Row) -> Path:
+        name = _cell(row, self._dataset.image)
+        if not name:
+            raise ValueError(f"{self._dataset.image!r} is empty")
+        if not (self._root / name).is_file():
+            raise ValueError(f"{name!r} is no file in {self._root}")
+        return Path(name)
+
+    def _part(self, row: _Row) -> Part | None:
+        if self._dataset.split is None:
+            return None
+        word = _cell(row, self._dataset.split)
+        if word.lower() not in PART_NAMES:
+            raise ValueError(
+                f"{self._dataset.split!r} is {word!r}, not one of {', '.join(PART_NAMES)}"
+            )
+        return PART_NAMES[word.lower()]
+
+    def _label(self, target: TargetColumn, row: _Row) -> float:
+        """NaN where the cell is empty."""
+        word = _cell(row, target.column)
+        match target.kind:
+            case _ if not word:
+                return math.nan
+            case "classification":
+                return float(self._positions[target.column][word])
+            case "binary":
+                if word.lower() in _YES_AND_NO:
+                    return _YES_AND_NO[word.lower()]
+                raise ValueError(f"{target.column!r} is {word!r}, neither 0 nor 1")
+            case "regression":
+                return _number(target.column, word)
+
+
+def _number(column: str, word: str) -> float:
+    try:
+        number = float(word)
+    except ValueError:
+        number = math.nan
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f"{column!r} is {word!r}, no number that can be learned")
+    return number
+
+
+def _classes(column: str, rows: Sequence[_Row]) -> tuple[str, ...]:
+    return tuple(sorted({(row.get(column) or "").strip() for row in rows} - {""}))
+
+
+def _cell(row: _Row, column: str) -> str:
+    word = row[column]
+    if word is None:
+        raise ValueError(f"has no cell for {column!r}")
+    return word.strip()
+
+
+def _of_one_class(sample: Sample) -> Sample:
+    """A single classification keeps its labels as those of an image folder."""
+    label = sample.label if isinstance(sample.label, int) else int(sample.label[0])
+    return Sample(sample.path, label, sample.part)
