@@ -50,6 +50,16 @@ class Op:
         return self.path.removeprefix("/v1/leases/").replace(":", "/").split("/")[0]
 
 
+@dataclass(frozen=True)
+class Window:
+    """One fault: what, whom, and from when to when (seconds since the epoch)."""
+
+    kind: str
+    target: str
+    began: float
+    ended: float
+
+
 class Log:
     """The journal of one client, one line an event."""
 

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ import httpx2
 
 from tests.faults import log
 from tests.faults.cluster import TOKEN, Cluster, Worker, chances, until
-from tests.faults.log import Log, Op
+from tests.faults.log import Log, Op, Window
 from trimtab.client import Client
 from trimtab.contract import problems
 
@@ -31,16 +31,6 @@ REPLAYS = 40
 SETTLED_BETWEEN = 4
 """So many attempts end between two rounds of faults, or `CALM_S` seconds pass."""
 CALM_S = 4.0
-
-
-@dataclass(frozen=True)
-class Window:
-    """One fault: what, whom, and from when to when (seconds since the epoch)."""
-
-    kind: str
-    target: str
-    began: float
-    ended: float
 
 
 @dataclass
@@ -431,7 +421,8 @@ class Schedule:
     operator: Client
     seed: int
     kinds: Sequence[str]
-    windows: list[Window] = field(default_factory=list[Window])
+    windows: list[Window]
+    """Where each fault is noted when it is over."""
 
     def __post_init__(self) -> None:
         self._chance = chances(self.seed, "schedule")
