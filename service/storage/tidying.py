@@ -9,6 +9,9 @@ from service.domain.lifecycle import TRIAL_STEPS, optuna_state
 from service.domain.tidying import Running
 from trimtab.contract.trials import FailureKind
 
+TRIAL_NUMBERS = "trimtab_trial_number"
+"""The index that keeps two trials of a study from having the same number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sweeper:
@@ -134,6 +137,19 @@ def repair(connection: Connection, trial_id: int) -> bool:
         {"trial_id": trial_id},
     ).one_or_none()
     return row is not None
+
+
+def renumber_strangers(connection: Connection) -> None:
+    """Move what others began in our studies out of the way: ours are numbered 0, 1, 2, ... to the end of the budget."""
+    connection.execute(
+        text("""
+            UPDATE public.trials p
+            SET number = (SELECT greatest(s.trials_limit, 1 + max(o.number))
+                          FROM public.trials o WHERE o.study_id = p.study_id)
+            FROM trimtab.studies s
+            WHERE p.study_id = s.study_id AND p.number = s.trials_created AND s.state = 'active'
+              AND NOT EXISTS (SELECT FROM trimtab.trials t WHERE t.trial_id = p.trial_id)""")
+    )
 
 
 def fail_orphans(connection: Connection, older_than_s: float) -> int:
