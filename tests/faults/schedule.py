@@ -28,6 +28,8 @@ Touches = Literal["workers", "replicas", "postgres", "network", "links", "client
 HOLDS_WITHIN_S = 4.0
 PASSES_ON_WITHIN_S = 20.0
 REPLAYS = 40
+LOOKS_FOR_PREDECESSORS = 20
+REPLAYS_OF_ONE = 5
 SETTLED_BETWEEN = 4
 """So many attempts end between two rounds of faults, or `CALM_S` seconds pass."""
 CALM_S = 4.0
@@ -301,19 +303,32 @@ def lose_commits(stage: Stage) -> str:
 
 def replay_late(stage: Stage) -> str:
     """Requests of the past, to any replica, by whoever kept them."""
-    kept = [
-        op for op in log.read(stage.cluster.journals) if op.verb != "claim" or _got_leases(op)
-    ]
-    kept = [op for op in kept if op.verb == "claim" or op.lease is not None]
+    kept = [op for op in log.read(stage.cluster.journals) if _is_worth_repeating(op)]
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with httpx2.Client(headers=headers, timeout=15, trust_env=False) as http:
         for op in stage.chance.sample(kept, min(REPLAYS, len(kept))):
             _replay(stage, http, op)
+        for _ in range(LOOKS_FOR_PREDECESSORS):
+            _replay_predecessors(stage, http, kept)
+            time.sleep(0.1)
     return "all"
 
 
-def _got_leases(op: Op) -> bool:
-    return op.ending == "ok" and bool(op.answer)
+def _is_worth_repeating(op: Op) -> bool:
+    if op.verb == "claim":
+        return op.ending == "ok" and bool(op.answer)
+    return op.lease is not None
+
+
+def _replay_predecessors(stage: Stage, http: httpx2.Client, kept: Sequence[Op]) -> None:
+    """What was said of trials by those who held them before those who hold them now."""
+    rows = stage.cluster.rows(
+        """SELECT a.lease_id FROM trimtab.attempts a JOIN trimtab.trials t USING (trial_id, kind)
+           WHERE t.state = 'running' AND t.lease_id <> a.lease_id"""
+    )
+    leases = {str(row["lease_id"]) for row in rows}
+    for op in [op for op in kept if op.lease in leases][-REPLAYS_OF_ONE:]:
+        _replay(stage, http, op)
 
 
 def _replay(stage: Stage, http: httpx2.Client, op: Op) -> None:
