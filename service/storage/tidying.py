@@ -78,6 +78,17 @@ def take_turn_to_reconcile(connection: Connection, every_s: float) -> bool:
     return row is not None
 
 
+def take_turn_to_collect(connection: Connection, every_s: float) -> bool:
+    """Whether it is time to look for artifacts that nothing needs, and this replica's turn."""
+    row = connection.execute(
+        text("""
+            UPDATE trimtab.sweeper SET collected_at = trimtab.now()
+            WHERE collected_at < trimtab.now() - make_interval(secs => :every_s) RETURNING 1"""),
+        {"every_s": every_s},
+    ).one_or_none()
+    return row is not None
+
+
 def _mapping() -> str:
     """The lifecycle's word for each trial, as SQL: kinds with a word of their own first."""
     special = [
