@@ -106,6 +106,7 @@ def _break_and_heal(stage: Cluster, plan: Plan, windows: list[Window], began: fl
     _let_end(stage, operator)
     ending = time.time()
     stage.stop_workers()
+    stage.stop_replicas()
     windows.append(Window("end", "all", ending, time.time()))
 
 
