@@ -119,7 +119,7 @@ def _busy_with_their_own_lease(facts: Facts) -> Iterator[Violation]:
             and op.answer["type"].endswith("/worker-busy")
         )
         first = served.get((op.body["worker_id"], op.body["claim_id"])) if refused else None
-        if first is not None:
+        if first is not None and (first.ended or first.began) < op.began:
             yield Violation(
                 "I21", "a repeated claim was refused for the lease that it had got", (first, op)
             )
