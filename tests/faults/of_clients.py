@@ -98,19 +98,23 @@ def repeats_are_answered_alike(facts: Facts) -> Iterator[Violation]:
         answers = {
             repr([_lasting(lease) for lease in op.answer["leases"]])
             for op in ops
-            if op.answer["leases"]
+            if op.answer["leases"] and not _of_deleted(facts, op)
         }
         if len(answers) > 1:
             yield Violation("I21", "a repeated claim got another lease", tuple(ops))
     yield from _busy_with_their_own_lease(facts)
 
 
+def _of_deleted(facts: Facts, claim: Op) -> bool:
+    """Whether a deleted study has taken the memory of this claim along."""
+    return any(lease["lease_id"] in facts.deleted_leases for lease in claim.answer["leases"])
+
+
 def _busy_with_their_own_lease(facts: Facts) -> Iterator[Violation]:
-    # A deleted study takes the memory of its claims along.
     served = {
         (op.body["worker_id"], op.body["claim_id"]): op
-        for op, lease in facts.leases_told
-        if lease["lease_id"] not in facts.deleted_leases
+        for op, _ in facts.leases_told
+        if not _of_deleted(facts, op)
     }
     for op in facts.ops:
         refused = (
