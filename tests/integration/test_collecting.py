@@ -1,6 +1,5 @@
 """Artifacts that nothing needs are removed after a while; what is needed stays for ever."""
 
-import hashlib
 import os
 import time
 from pathlib import Path
@@ -23,18 +22,8 @@ def service(database: Database, tmp_path: Path) -> Service:
     return playing
 
 
-def upload(service: Service, content: str) -> str:
-    """Store bytes as the route does; returns their name."""
-    sha256 = hashlib.sha256(content.encode()).hexdigest()
-    file = service.context.artifacts.path(sha256)
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(content)
-    artifacts.record(service.context, sha256, len(content))
-    return sha256
-
-
 def state(service: Service, content: str, step: int = 0) -> Checkpoint:
-    return Checkpoint(step=step, sha256=upload(service, content), bytes=len(content))
+    return Checkpoint(step=step, sha256=service.upload(content), bytes=len(content))
 
 
 def record(service: Service, lease: Lease, newest: Checkpoint, best: Checkpoint | None = None):
@@ -59,7 +48,7 @@ def left(service: Service) -> set[str]:
 
 
 def test_what_nothing_needs_is_removed_after_its_time_and_not_before(service: Service) -> None:
-    upload(service, "between upload and record")
+    service.upload("between upload and record")
     assert collect(service, KEPT_S - 1) == 0
     assert left(service) == {"between upload and record"}
     assert collect(service) == 1
@@ -103,7 +92,7 @@ def test_the_model_of_a_study_stays_until_the_study_is_deleted(service: Service)
     studies.cancel(service.context, "digits")
     service.study("done", budget={"trials": 1})
     service.complete(service.lease(), 0.5)
-    model = upload(service, "model")
+    model = service.upload("model")
     service.settle(service.lease(), Completed(value=0.5, model_sha256=model))
     assert collect(service) == 0
     studies.delete(service.context, "done")
@@ -114,10 +103,10 @@ def test_bytes_that_are_sent_again_or_told_of_again_are_kept_as_new_ones(
     service: Service,
 ) -> None:
     lease = service.lease()
-    again, told = upload(service, "again"), state(service, "told", 1)
+    again, told = service.upload("again"), state(service, "told", 1)
     record(service, lease, told)
     service.clock.advance(KEPT_S)
-    assert upload(service, "again") == again
+    assert service.upload("again") == again
     record(service, lease, told)
     record(service, lease, state(service, "later", 2))
     assert collect(service, KEPT_S - 1) == 0
@@ -125,7 +114,7 @@ def test_bytes_that_are_sent_again_or_told_of_again_are_kept_as_new_ones(
 
 
 def test_a_file_that_was_never_recorded_goes_like_any_other(service: Service) -> None:
-    upload(service, "recorded by nobody")
+    service.upload("recorded by nobody")
     service.rows("DELETE FROM trimtab.artifacts RETURNING 1")
     assert collect(service) == 0
     assert left(service) == {"recorded by nobody"}
@@ -144,11 +133,11 @@ def test_what_an_upload_left_half_done_goes_when_it_does_not_grow(service: Servi
 
 
 def test_bytes_removed_while_they_come_in_anew_are_asked_for_again(service: Service) -> None:
-    sha256 = upload(service, "old")
+    sha256 = service.upload("old")
     service.context.artifacts.remove(sha256)
     with pytest.raises(Unavailable):
         artifacts.record(service.context, sha256, 3)
-    assert upload(service, "old") == sha256
+    assert service.upload("old") == sha256
 
 
 def test_a_state_that_was_collected_cannot_be_recorded(service: Service) -> None:
@@ -162,7 +151,7 @@ def test_one_replica_at_a_time_collects_a_few_times_in_the_time_for_which_things
     service: Service,
 ) -> None:
     assert collect(service, KEPT_S + 1) == 0
-    upload(service, "old")
+    service.upload("old")
     service.rows(
         "UPDATE trimtab.artifacts SET named_at = named_at - interval '1 h' RETURNING 1"
     )
