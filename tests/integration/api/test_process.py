@@ -94,7 +94,7 @@ def test_it_announces_itself_once_and_leaves_on_a_signal(
 def test_on_a_signal_it_says_so_before_it_closes_and_answers_who_waits(
     tmp_path: Path, database_url: str
 ) -> None:
-    with started(tmp_path, database_url, drain_s="20") as process:
+    with started(tmp_path, database_url, drain_s="8") as process:
         address = announced(process)["url"]
         with httpx2.Client(base_url=address, trust_env=False, timeout=60) as http:
             until(lambda: http.get("/readyz").status_code == 204)
