@@ -59,7 +59,8 @@ def record_found(connection: Connection, files: Mapping[str, int]) -> None:
 def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[str]:
     """Delete the rows of artifacts that nothing needs, and that nobody has named for so long; returns their names.
 
-    Needed are the newest and the best state of a trial that is not over, those of each study's best trial, and models.
+    Needed are the newest and the best state of a trial that is not over, those of each study's best trial, and models,
+    those that others learn from included.
     The caller removes the files before it commits: who records one of them meanwhile waits for that.
     """
     rows = connection.execute(
@@ -74,7 +75,9 @@ def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[s
             needed AS (
                 SELECT checkpoint ->> 'sha256' AS sha256 FROM state
                 UNION ALL SELECT best_checkpoint ->> 'sha256' FROM state
-                UNION ALL SELECT final ->> 'model_sha256' FROM trimtab.studies)
+                UNION ALL SELECT final ->> 'model_sha256' FROM trimtab.studies
+                UNION ALL SELECT document -> 'teacher' -> 'model' ->> 'sha256' FROM trimtab.studies
+                          WHERE state NOT IN ('done', 'cancelled'))
             DELETE FROM trimtab.artifacts WHERE sha256 IN (
                 SELECT a.sha256 FROM trimtab.artifacts a
                 WHERE a.named_at < trimtab.now() - make_interval(secs => :kept_s)

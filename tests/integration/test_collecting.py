@@ -99,6 +99,19 @@ def test_the_model_of_a_study_stays_until_the_study_is_deleted(service: Service)
     assert collect(service) == 1
 
 
+def test_a_teacher_stays_as_long_as_anyone_learns_from_it(service: Service) -> None:
+    studies.cancel(service.context, "digits")
+    service.study("teacher", budget={"trials": 1})
+    service.complete(service.lease(), 0.5)
+    model = service.upload("model")
+    service.settle(service.lease(), Completed(value=0.5, model_sha256=model))
+    service.study("pupil", teacher={"kind": "study", "name": "teacher"})
+    studies.delete(service.context, "teacher")
+    assert collect(service) == 0
+    studies.cancel(service.context, "pupil")
+    assert collect(service) == 1
+
+
 def test_bytes_that_are_sent_again_or_told_of_again_are_kept_as_new_ones(
     service: Service,
 ) -> None:
