@@ -12,8 +12,9 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -22,6 +23,7 @@ from pydantic import SecretStr, ValidationError
 from service import embedded, logs
 from service.app import create_app
 from service.embedded import EmbeddedPostgresError
+from service.housekeeping import Readiness
 from service.settings import Settings
 from trimtab import lifeline
 
@@ -30,7 +32,21 @@ GRACE_S = 3
 
 
 class Server(uvicorn.Server):
-    """A uvicorn that announces itself, and whose signals end it without killing the process afterwards."""
+    """A uvicorn that announces itself, and whose signals end it without killing the process afterwards.
+
+    Args:
+        config: of uvicorn.
+        leave: is called with the first signal.
+        drain_s: seconds from then until it listens no more.
+    """
+
+    def __init__(
+        self, config: uvicorn.Config, leave: Callable[[], None], drain_s: float
+    ) -> None:
+        super().__init__(config)
+        self._leave = leave
+        self._drain_s = drain_s
+        self._is_leaving = False
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start, then print where."""
@@ -43,8 +59,18 @@ class Server(uvicorn.Server):
         """Leave in good order on the first signal, at once on the second."""
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self.handle_exit, signal.SIGINT, None)
+            loop.add_signal_handler(number, self._on_signal)
         yield
+
+    def _on_signal(self) -> None:
+        if self._is_leaving:
+            self.should_exit = self.force_exit = True
+            return
+        self._is_leaving = True
+        self._leave()
+        asyncio.get_running_loop().call_later(
+            self._drain_s, partial(setattr, self, "should_exit", True)
+        )
 
 
 def announcement(listening: socket.socket) -> dict[str, str]:
@@ -91,8 +117,9 @@ def _serve(settings: Settings, lifeline_fd: int | None) -> int:
                 )
             )
             settings = settings.model_copy(update={"database_url": SecretStr(postgres.url)})
-        config.app = create_app(settings)
-        server = Server(config)
+        readiness = Readiness()
+        config.app = create_app(settings, readiness)
+        server = Server(config, readiness.leave, settings.drain_s)
         if lifeline_fd is not None:
             lifeline.watch(lifeline_fd, lambda: setattr(server, "should_exit", True))
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:

@@ -36,8 +36,8 @@ from trimtab.contract.leases import Answer
 LARGEST_BODY_BYTES = 1 << 20
 
 
-def create_app(settings: Settings) -> ASGIApp:
-    """Put the rooms together around the database that the settings name.
+def create_app(settings: Settings, readiness: Readiness | None = None) -> ASGIApp:
+    """Put the rooms together around the database that the settings name; `readiness` lets the caller say when it leaves.
 
     Raises:
         ValueError: the settings name no database, or one that is not Postgres.
@@ -48,7 +48,7 @@ def create_app(settings: Settings) -> ASGIApp:
         settings.database_url.get_secret_value(), pool_size=settings.pool_size
     )
     context = Context(database, _sampling(database), Folder(settings.artifacts))
-    readiness = Readiness()
+    readiness = Readiness() if readiness is None else readiness
     reporting = Grouping(partial(reports.report_all, context))
     api = _api(context, readiness, settings, reporting)
     dispatcher = Dispatcher(
@@ -72,10 +72,11 @@ def _api(
     reporting: Grouping[Said, Answer],
 ) -> FastAPI:
     waiters = Waiters()
+    readiness.wake = waiters.ring
     app = FastAPI(
         title="trimtab",
         version=version("trimtab"),
-        lifespan=partial(_lifespan, context, readiness, waiters, settings.sweep_every_s),
+        lifespan=partial(_lifespan, context, readiness, waiters, settings),
         responses=problems.DECLARED,
         max_body_size=LARGEST_BODY_BYTES,
         generate_unique_id_function=lambda route: route.name,
@@ -91,7 +92,7 @@ def _api(
 
 @asynccontextmanager
 async def _lifespan(
-    context: Context, readiness: Readiness, waiters: Waiters, every_s: float, _app: FastAPI
+    context: Context, readiness: Readiness, waiters: Waiters, settings: Settings, _app: FastAPI
 ) -> AsyncGenerator[None]:
     stop = threading.Event()
     waiters.bind(asyncio.get_running_loop())
@@ -101,14 +102,24 @@ async def _lifespan(
         name="bell",
         daemon=True,
     )
+    collector = threading.Thread(
+        target=partial(housekeeping.collect, context, stop, kept_s=settings.artifacts_kept_s),
+        name="collector",
+        daemon=True,
+    )
+
+    def on_ready() -> None:
+        listener.start()
+        collector.start()
+
     keeper = threading.Thread(
         target=partial(
             housekeeping.keep,
             context,
             readiness,
             stop,
-            every_s=every_s,
-            on_ready=listener.start,
+            every_s=settings.sweep_every_s,
+            on_ready=on_ready,
         ),
         name="housekeeping",
         daemon=True,

@@ -1,4 +1,4 @@
-"""The service's own thread: bring the database to our schema, then sweep for ever."""
+"""The service's own threads: one brings the database to our schema, then sweeps for ever; one collects artifacts."""
 
 import threading
 from collections.abc import Callable
@@ -8,7 +8,7 @@ import structlog
 
 from service.storage import schema
 from service.storage.schema import SchemaTooNew
-from service.use_cases import expiry, reconciling
+from service.use_cases import artifacts, expiry, reconciling
 from service.use_cases.context import Context
 from trimtab.contract.problems import Problem
 
@@ -21,6 +21,19 @@ class Readiness:
 
     ready: threading.Event = field(default_factory=threading.Event)
     fatal: str | None = None
+    leaving: threading.Event = field(default_factory=threading.Event)
+    wake: Callable[[], None] = lambda: None
+    """Called when it begins to leave: those who wait for work are told to ask elsewhere."""
+
+    def leave(self) -> None:
+        """Go on serving, but tell everyone who asks that this will end in a moment."""
+        self.leaving.set()
+        self.wake()
+
+    def end(self, why: str) -> None:
+        """Serve nothing any more."""
+        self.fatal = why
+        self.ready.clear()
 
 
 def keep(
@@ -31,33 +44,78 @@ def keep(
     every_s: float,
     on_ready: Callable[[], None],
 ) -> None:
-    """Migrate, waiting for the database as long as it takes; then sweep every `every_s` seconds, or sooner."""
-    log = structlog.get_logger(__name__)
-    while not stop.is_set() and not readiness.ready.is_set():
+    """Migrate, waiting for the database as long as it takes; then sweep every `every_s` seconds, or sooner.
+
+    Ends when a newer version has migrated the database: this one must not write to it.
+    """
+    try:
+        version = _migrate(context, readiness, stop, on_ready)
+        pause_s = every_s
+        while not stop.wait(pause_s):
+            pause_s = _sweep(context, version, every_s) or pause_s
+    except SchemaTooNew as error:
+        readiness.end(str(error))
+        structlog.get_logger(__name__).error("schema_too_new", detail=str(error))
+
+
+def _migrate(
+    context: Context,
+    readiness: Readiness,
+    stop: threading.Event,
+    on_ready: Callable[[], None],
+) -> str:
+    """Return the version of the schema, or anything if told to stop before that."""
+    while not stop.is_set():
         try:
             schema.migrate(context.database)
+            version = schema.version(context.database)
+        except SchemaTooNew:
+            raise
+        except Exception as error:  # noqa: BLE001 - the service waits for its database, whatever ails it
+            structlog.get_logger(__name__).warning(
+                "database_not_ready", error=type(error).__name__, detail=str(error)
+            )
+            stop.wait(RETRY_S)
+        else:
             on_ready()
             readiness.ready.set()
-        except SchemaTooNew as error:
-            readiness.fatal = str(error)
-            log.error("schema_too_new", detail=str(error))
-            return
-        except Exception as error:  # noqa: BLE001 - the service waits for its database, whatever ails it
-            log.warning("database_not_ready", error=type(error).__name__, detail=str(error))
-            stop.wait(RETRY_S)
-    pause_s = every_s
-    while not stop.wait(pause_s):
+            return version
+    return ""
+
+
+def _sweep(context: Context, version: str, every_s: float) -> float | None:
+    """Sweep and reconcile once; returns the pause until the next time, None when it failed."""
+    log = structlog.get_logger(__name__)
+    try:
+        schema.refuse_other(context.database, version)
+        swept = expiry.sweep(context, every_s)
+        repaired = reconciling.reconcile(context)
+    except SchemaTooNew:
+        raise
+    except Problem as error:
+        log.warning("sweep_failed", detail=error.detail)
+        return None
+    except Exception:
+        log.exception("sweep_failed")
+        return None
+    counts = {"expired": swept.expired, "extended": swept.extended, "held": swept.held}
+    if any(counts.values()):
+        log.info("leases_swept", **counts)
+    if repaired:
+        log.warning("optuna_tables_repaired", count=repaired)
+    return swept.pause_s
+
+
+def collect(context: Context, stop: threading.Event, *, kept_s: float) -> None:
+    """Until told to stop, remove artifacts that nothing needs; in a thread of its own, since disks may be slow."""
+    log = structlog.get_logger(__name__)
+    while not stop.wait(kept_s / artifacts.TURNS_PER_LIFE):
         try:
-            swept = expiry.sweep(context, every_s)
-            repaired = reconciling.reconcile(context)
+            count = artifacts.collect(context, kept_s)
         except Problem as error:
-            log.warning("sweep_failed", detail=error.detail)
+            log.warning("collection_failed", detail=error.detail)
         except Exception:
-            log.exception("sweep_failed")
+            log.exception("collection_failed")
         else:
-            pause_s = swept.pause_s
-            counts = {"expired": swept.expired, "extended": swept.extended, "held": swept.held}
-            if any(counts.values()):
-                log.info("leases_swept", **counts)
-            if repaired:
-                log.warning("optuna_tables_repaired", count=repaired)
+            if count:
+                log.info("artifacts_collected", count=count)

@@ -28,8 +28,12 @@ class Settings(BaseSettings):
     """Checkpoints and models, shared by replicas; by default `data_dir/artifacts`."""
     sweep_every_s: float = Field(default=5.0, gt=0, le=60)
     """Seconds between two looks for expired leases."""
-    pool_size: int = Field(default=20, ge=1, le=200)
-    """Database connections kept open."""
+    pool_size: int = Field(default=35, ge=2, le=500)
+    """Database connections for requests; the bell takes one more, and the dashboard at most four."""
+    artifacts_kept_s: float = Field(default=900.0, ge=1)
+    """Seconds for which an artifact is kept that nothing needs, after it was last named."""
+    drain_s: float = Field(default=1.0, ge=0, le=60)
+    """Seconds from the word to leave, when `/readyz` begins to say 503, until new connections are refused."""
 
     @model_validator(mode="after")
     def _no_open_door(self) -> Self:

@@ -46,7 +46,8 @@ class Claimer:
     def claim(self, worker_id: UUID, wait_s: float) -> Lease | None:
         """Ask for a trial; None when there is none, or the agent was told to leave.
 
-        The claim's id changes only once it was answered, so that a lease whose answer was lost is given again.
+        The claim's id changes only once it has got a lease: one whose answer was lost is given again, and so is one
+        that a copy of the request has got which came late.
 
         Raises:
             problems.Problem: the service refuses, or is away.
@@ -54,10 +55,12 @@ class Claimer:
         request = LeaseRequest(worker_id=worker_id, claim_id=self._claim_id, wait_s=wait_s)
         threading.Thread(target=self._ask, args=(request,), name="claim", daemon=True).start()
         answer = self._answer(request)
-        if isinstance(answer, problems.Problem):
+        if isinstance(answer, problems.Problem) and not isinstance(answer, problems.LeaseLost):
             raise answer
-        self._claim_id = uuid.uuid4()
-        return next(iter(answer.leases), None)
+        leases = () if isinstance(answer, problems.LeaseLost) else answer.leases
+        if leases or isinstance(answer, problems.LeaseLost):
+            self._claim_id = uuid.uuid4()
+        return next(iter(leases), None)
 
     def give_back(self, lease: Lease) -> None:
         """Release a lease that was not begun."""

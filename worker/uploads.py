@@ -118,6 +118,8 @@ class Uploads:
                 self._stored.add(state.sha256)
             self._client.checkpoint(self._lease_id, pair.report())
         except (problems.Problem, OSError) as error:
+            if isinstance(error, problems.ArtifactNotFound):
+                self._stored.clear()  # collected, while the other one was on its way
             # The next one, or the end of the attempt, tries again; a lost lease is the keeper's to notice.
             log.info("checkpoint after step %d was not uploaded: %s", pair.newest.step, error)
         else:

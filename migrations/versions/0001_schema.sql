@@ -43,7 +43,7 @@ CREATE TABLE trimtab.workers (
 CREATE TABLE trimtab.artifacts (
     sha256     text PRIMARY KEY CHECK (sha256 ~ '^[0-9a-f]{64}$'),
     bytes      bigint NOT NULL CHECK (bytes >= 0),
-    created_at timestamptz NOT NULL DEFAULT trimtab.now()
+    named_at   timestamptz NOT NULL DEFAULT trimtab.now()  -- uploaded or told of last: what nothing needs is collected later
 );
 
 -- What a worker can hold a lease on: an Optuna trial (kind trial), or the final evaluation of its study's winner.
@@ -166,7 +166,8 @@ CREATE TABLE trimtab.sweeper (
     only_row      boolean PRIMARY KEY DEFAULT true CHECK (only_row),
     swept_at      timestamptz NOT NULL DEFAULT trimtab.now(),  -- by any replica: an older time than usual was an outage
     held_since    timestamptz,                                 -- when a mass expiry was first held back
-    reconciled_at timestamptz NOT NULL DEFAULT trimtab.now()   -- when Optuna's tables were last compared with ours
+    reconciled_at timestamptz NOT NULL DEFAULT trimtab.now(),  -- when Optuna's tables were last compared with ours
+    collected_at  timestamptz NOT NULL DEFAULT trimtab.now()   -- when artifacts that nothing needs were last looked for
 );
 INSERT INTO trimtab.sweeper DEFAULT VALUES;
 

@@ -36,6 +36,16 @@ def require_ready(readiness: Readiness) -> None:
         )
 
 
+async def require_staying(request: Request) -> None:
+    """Refuse while the service is about to leave.
+
+    Raises:
+        Unavailable: it is; another replica may not be.
+    """
+    if cast(Readiness, request.app.state.readiness).leaving.is_set():
+        raise Unavailable("This replica is about to leave: ask again.", retry_after_s=1.0)
+
+
 async def _waiters(request: Request) -> Waiters:
     return cast(Waiters, request.app.state.waiters)
 

@@ -5,7 +5,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, Request
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.dependencies import ServiceContext
+from service.api.dependencies import ServiceContext, require_staying
 from service.use_cases import health
 from trimtab.contract.info import Info
 
@@ -18,8 +18,9 @@ async def livez() -> None:
 
 
 @router.get("/readyz", status_code=204)
-async def readyz(context: ServiceContext) -> None:
-    """The database answers too, and has our schema."""
+async def readyz(context: ServiceContext, request: Request) -> None:
+    """The database answers too and has our schema, and this replica is going to stay."""
+    await require_staying(request)
     await run_in_threadpool(health.check, context)
 
 

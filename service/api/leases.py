@@ -8,7 +8,12 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter
 
 from service.api.bodies import JsonRoute
-from service.api.dependencies import ServiceContext, ServiceReporting, ServiceWaiters
+from service.api.dependencies import (
+    ServiceContext,
+    ServiceReporting,
+    ServiceWaiters,
+    require_staying,
+)
 from service.api.hot import HotVerb
 from service.grouping import Grouping
 from service.use_cases import claims, leases, records
@@ -48,6 +53,7 @@ async def claim(
         left = deadline - time.monotonic()
         if got.leases:
             return got
+        await require_staying(http)
         if left > 0:
             await wait(bell, min(left, LONGEST_NAP_S))
         # A trial is not given to a worker that has hung up meanwhile.

@@ -4,7 +4,8 @@ import asyncio
 import hashlib
 import os
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,22 +13,27 @@ from sqlalchemy import Connection, text
 
 from trimtab.contract.problems import Sha256Mismatch, StorageFull
 
+INCOMING = ".incoming-"
+"""How the name of a file begins whose bytes are not whole yet."""
+
 
 def record(connection: Connection, sha256: str, size: int) -> None:
-    """Note that the artifact's bytes are in the folder; a repeat changes nothing."""
+    """Note that the artifact's bytes are in the folder."""
     connection.execute(
         text("""
             INSERT INTO trimtab.artifacts (sha256, bytes) VALUES (:sha256, :bytes)
-            ON CONFLICT (sha256) DO NOTHING"""),
+            ON CONFLICT (sha256) DO UPDATE SET named_at = trimtab.now()"""),
         {"sha256": sha256, "bytes": size},
     )
 
 
-def missing(connection: Connection, sha256s: list[str]) -> list[str]:
-    """Those of the artifacts that were never recorded."""
+def missing(connection: Connection, sha256s: Sequence[str]) -> list[str]:
+    """Those of the artifacts that were never recorded; the others are not collected for a while."""
     known = connection.execute(
-        text("SELECT sha256 FROM trimtab.artifacts WHERE sha256 = ANY(:sha256s)"),
-        {"sha256s": sha256s},
+        text("""
+            UPDATE trimtab.artifacts SET named_at = trimtab.now()
+            WHERE sha256 = ANY(:sha256s) RETURNING sha256"""),
+        {"sha256s": list(sha256s)},
     ).scalars()
     return sorted(set(sha256s) - set(known))
 
@@ -37,6 +43,50 @@ def size(connection: Connection, sha256: str) -> int:
     return connection.execute(
         text("SELECT bytes FROM trimtab.artifacts WHERE sha256 = :sha256"), {"sha256": sha256}
     ).scalar_one()
+
+
+def record_found(connection: Connection, files: Mapping[str, int]) -> None:
+    """Note files whose upload ended before it was recorded, by their sizes: what nothing needs is collected by its row."""
+    connection.execute(
+        text("""
+            INSERT INTO trimtab.artifacts (sha256, bytes)
+            SELECT * FROM unnest(CAST(:sha256s AS text[]), CAST(:sizes AS bigint[]))
+            ON CONFLICT (sha256) DO NOTHING"""),
+        {"sha256s": list(files), "sizes": list(files.values())},
+    )
+
+
+def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[str]:
+    """Delete the rows of artifacts that nothing needs, and that nobody has named for so long; returns their names.
+
+    Needed are the newest and the best state of a trial that is not over, those of each study's best trial, and models,
+    those that others learn from included.
+    The caller removes the files before it commits: who records one of them meanwhile waits for that.
+    """
+    rows = connection.execute(
+        text("""
+            WITH state AS (
+                SELECT checkpoint, best_checkpoint FROM trimtab.trials WHERE state IN ('queued', 'running', 'paused')
+                UNION ALL
+                SELECT best.checkpoint, best.best_checkpoint FROM trimtab.studies s CROSS JOIN LATERAL (
+                    SELECT t.checkpoint, t.best_checkpoint FROM trimtab.trials t
+                    WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
+                    ORDER BY t.value DESC, t.number LIMIT 1) best),
+            needed AS (
+                SELECT checkpoint ->> 'sha256' AS sha256 FROM state
+                UNION ALL SELECT best_checkpoint ->> 'sha256' FROM state
+                UNION ALL SELECT final ->> 'model_sha256' FROM trimtab.studies
+                UNION ALL SELECT document -> 'teacher' -> 'model' ->> 'sha256' FROM trimtab.studies
+                          WHERE state NOT IN ('done', 'cancelled'))
+            DELETE FROM trimtab.artifacts WHERE sha256 IN (
+                SELECT a.sha256 FROM trimtab.artifacts a
+                WHERE a.named_at < trimtab.now() - make_interval(secs => :kept_s)
+                  AND NOT EXISTS (SELECT FROM needed n WHERE n.sha256 = a.sha256)
+                LIMIT :limit FOR UPDATE OF a SKIP LOCKED)
+            RETURNING sha256"""),
+        {"kept_s": kept_s, "limit": limit},
+    )
+    return list(rows.scalars())
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +109,7 @@ class Folder:
         target = self.path(sha256)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(prefix=".incoming-", dir=target.parent)
+            handle, name = tempfile.mkstemp(prefix=INCOMING, dir=target.parent)
         except OSError as error:
             raise StorageFull("The artifact folder cannot be written.") from error
         beside = Path(name)
@@ -69,6 +119,31 @@ class Folder:
         finally:
             beside.unlink(missing_ok=True)
         return size
+
+    def remove(self, sha256: str) -> None:
+        """Remove an artifact's bytes, if they are there."""
+        self.path(sha256).unlink(missing_ok=True)
+
+    def sizes(self) -> Iterator[tuple[str, int]]:
+        """Every artifact with its size in bytes, whether or not it is recorded."""
+        for file in self.root.glob("??/*"):
+            if not file.name.startswith(INCOMING):
+                with suppress(FileNotFoundError):  # another replica collects
+                    yield file.name, file.stat().st_size
+
+    def remove_unfinished(self, unchanged_s: float) -> None:
+        """Remove what uploads that were killed have left, once it has not grown for so many seconds."""
+        unfinished = list(self.root.glob(f"??/{INCOMING}*"))
+        if not unfinished:
+            return
+        with tempfile.TemporaryFile(dir=self.root) as file:
+            now = os.fstat(
+                file.fileno()
+            ).st_mtime  # the file system's clock: ours may be another
+        for file in unfinished:
+            with suppress(FileNotFoundError):
+                if file.stat().st_mtime < now - unchanged_s:
+                    file.unlink()
 
 
 async def _write(handle: int, sha256: str, chunks: AsyncIterator[bytes]) -> int:

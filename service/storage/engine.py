@@ -90,14 +90,15 @@ def normalised(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg2")
 
 
-def connect(url: str, *, pool_size: int = 20, skew: str | None = None) -> Database:
-    """Make the pool; connects on first use. `skew` moves the database's clock, for tests."""
+def connect(url: str, *, pool_size: int = 35, skew: str | None = None) -> Database:
+    """Make the pools, of so many connections together; connects on first use. `skew` moves the database's clock, for tests."""
+    for_transactions = max(1, pool_size // 3)
 
-    def pool(**options: Any) -> Engine:
+    def pool(size: int, **options: Any) -> Engine:
         made = create_engine(
             normalised(url),
-            pool_size=pool_size,
-            max_overflow=pool_size,
+            pool_size=size,
+            max_overflow=0,
             pool_timeout=5,
             connect_args={
                 "connect_timeout": 5,
@@ -114,7 +115,10 @@ def connect(url: str, *, pool_size: int = 20, skew: str | None = None) -> Databa
         return made
 
     # Two pools: switching one connection to and fro costs more than a statement.
-    return Database(pool(), pool(isolation_level="AUTOCOMMIT"))
+    return Database(
+        pool(for_transactions),
+        pool(pool_size - for_transactions, isolation_level="AUTOCOMMIT"),
+    )
 
 
 def _set_skew(engine: Engine, skew: str) -> None:

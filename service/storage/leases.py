@@ -49,7 +49,7 @@ class LeaseRow:
 
 
 _OF_CLAIM = Statement(f"""
-SELECT {LEASE_COLUMNS}
+SELECT {LEASE_COLUMNS}, a.ordinal
 FROM trimtab.attempts a
 LEFT JOIN trimtab.trials t ON t.lease_id = a.lease_id AND t.state = 'running'
 WHERE a.worker_id = :worker_id AND a.claim_id = :claim_id ORDER BY a.ordinal""")
@@ -58,9 +58,10 @@ WHERE a.worker_id = :worker_id AND a.claim_id = :claim_id ORDER BY a.ordinal""")
 def of_claim(
     connection: Connection, worker_id: UUID, claim_id: UUID
 ) -> tuple[int, list[LeaseRow]]:
-    """How many leases the claim has got so far, and those of them that still live."""
+    """The ordinal of the claim's next lease, and those of its leases so far that still live."""
     rows = _OF_CLAIM.rows(connection, worker_id=worker_id, claim_id=claim_id)
-    return len(rows), [LeaseRow(*row) for row in rows if row[0] is not None]
+    following = rows[-1][-1] + 1 if rows else 0
+    return following, [LeaseRow(*row[:-1]) for row in rows if row[0] is not None]
 
 
 _CLAIM_QUEUED = Statement(f"""

@@ -16,6 +16,7 @@ def cached(database: Database) -> BaseStorage:
             database.engine.url.render_as_string(hide_password=False),
             engine_kwargs={
                 "pool_size": 4,
+                "max_overflow": 0,
                 "pool_pre_ping": True,
                 "connect_args": {"options": "-csearch_path=public -ctimezone=UTC"},
             },

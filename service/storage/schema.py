@@ -42,6 +42,24 @@ def migrate(database: Database) -> None:
         _upgrade(connection)
 
 
+def version(database: Database) -> str:
+    """The migration that the database has now."""
+    with database.statements() as connection:
+        return connection.execute(
+            text("SELECT version_num FROM public.trimtab_version")
+        ).scalar_one()
+
+
+def refuse_other(database: Database, known: str) -> None:
+    """See that no newer trimtab has migrated the database under us.
+
+    Raises:
+        SchemaTooNew: one has.
+    """
+    if (now := version(database)) != known:
+        raise SchemaTooNew(f"{SchemaTooNew.__doc__} (its schema is {now})")
+
+
 def _create_optuna_tables(database: Database) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

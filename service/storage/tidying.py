@@ -9,6 +9,9 @@ from service.domain.lifecycle import TRIAL_STEPS, optuna_state
 from service.domain.tidying import Running
 from trimtab.contract.trials import FailureKind
 
+TRIAL_NUMBERS = "trimtab_trial_number"
+"""The index that keeps two trials of a study from having the same number."""
+
 
 @dataclass(frozen=True, slots=True)
 class Sweeper:
@@ -75,6 +78,17 @@ def take_turn_to_reconcile(connection: Connection, every_s: float) -> bool:
     return row is not None
 
 
+def take_turn_to_collect(connection: Connection, every_s: float) -> bool:
+    """Whether it is time to look for artifacts that nothing needs, and this replica's turn."""
+    row = connection.execute(
+        text("""
+            UPDATE trimtab.sweeper SET collected_at = trimtab.now()
+            WHERE collected_at < trimtab.now() - make_interval(secs => :every_s) RETURNING 1"""),
+        {"every_s": every_s},
+    ).one_or_none()
+    return row is not None
+
+
 def _mapping() -> str:
     """The lifecycle's word for each trial, as SQL: kinds with a word of their own first."""
     special = [
@@ -134,6 +148,19 @@ def repair(connection: Connection, trial_id: int) -> bool:
         {"trial_id": trial_id},
     ).one_or_none()
     return row is not None
+
+
+def renumber_strangers(connection: Connection) -> None:
+    """Move what others began in our studies out of the way: ours are numbered 0, 1, 2, ... to the end of the budget."""
+    connection.execute(
+        text("""
+            UPDATE public.trials p
+            SET number = (SELECT greatest(s.trials_limit, 1 + max(o.number))
+                          FROM public.trials o WHERE o.study_id = p.study_id)
+            FROM trimtab.studies s
+            WHERE p.study_id = s.study_id AND p.number = s.trials_created AND s.state = 'active'
+              AND NOT EXISTS (SELECT FROM trimtab.trials t WHERE t.trial_id = p.trial_id)""")
+    )
 
 
 def fail_orphans(connection: Connection, older_than_s: float) -> int:

@@ -5,11 +5,12 @@ import zlib
 from service.sampling import Exhausted
 from service.storage import leases, trials, workers
 from service.storage.engine import Locked
-from service.use_cases import studies
+from service.use_cases import reconciling, studies
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract.leases import Checkpoint, Lease, LeaseRequest, Leases
 from trimtab.contract.problems import (
+    LeaseLost,
     StudyDeleted,
     WorkerBusy,
     WorkerNotFound,
@@ -25,6 +26,7 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
         WorkerNotFound: the worker never registered here.
         WorkerQuarantined: it fails everything.
         WorkerBusy: it holds as many leases as it registered for.
+        LeaseLost: the claim got its leases, and they are over.
     """
     rows = again(lambda: _claim(context, request))
     with context.database.statements() as connection:
@@ -40,8 +42,11 @@ def _claim(context: Context, request: LeaseRequest) -> list[leases.LeaseRow]:
             workers.seen(connection, request.worker_id)
     if ordinal == 0 and worker.running >= worker.capacity:
         raise WorkerBusy
+    if ordinal >= request.capacity and not rows:
+        raise LeaseLost("What this claim got is over: claim anew.")
     while ordinal < request.capacity:
-        row = _claim_one(context, request, ordinal)
+        with reconciling.strangers_make_way(context):
+            row = _claim_one(context, request, ordinal)
         if row is None:
             # Perhaps because the same claim, sent twice, was served at this moment.
             with context.database.statements() as connection:

@@ -1,5 +1,10 @@
 """Reconciling: Optuna's tables say of each trial what ours say, whoever else wrote to them."""
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
+import psycopg2.errors
+
 from service.storage import tidying
 from service.use_cases.context import Context
 
@@ -17,3 +22,15 @@ def reconcile(context: Context) -> int:
         disagreeing = tidying.lock_disagreeing(connection)
         repaired = [tidying.repair(connection, trial_id) for trial_id in disagreeing]
     return orphans + sum(repaired)
+
+
+@contextmanager
+def strangers_make_way(context: Context) -> Generator[None]:
+    """Where a stranger's trial has the number that ours is due, give it another; the claim that met it tries again."""
+    try:
+        yield
+    except psycopg2.errors.UniqueViolation as error:
+        if error.diag.constraint_name == tidying.TRIAL_NUMBERS:
+            with context.database.statements() as connection:
+                tidying.renumber_strangers(connection)
+        raise

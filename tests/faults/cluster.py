@@ -35,6 +35,10 @@ ROOT = Path(__file__).resolve().parents[2]
 TOKEN = "canary-token-that-no-log-may-show"
 SWEEP_EVERY_S = 0.5
 ZONES = ("UTC", "America/New_York")
+DAY_S = 86400.0
+WRONG_BY_S = (0.0, 3 * DAY_S, -2 * DAY_S)
+"""How wrong the wall clocks of the first, second and third replica or worker are, and so on."""
+ARTIFACTS_KEPT_S = 20.0
 LEAVE_WITHIN_S = 20.0
 START_WITHIN_S = 90.0
 
@@ -232,6 +236,10 @@ class Cluster:
         for proxy in (*self.database_links, *(worker.proxy for worker in self.workers)):
             proxy.heal()
         self.stop_workers()
+        self.stop_replicas()
+
+    def stop_replicas(self) -> None:
+        """Let the replicas leave."""
         for replica in self.replicas:
             replica.ask_to_leave()
         for replica in self.replicas:
@@ -277,12 +285,13 @@ def until(condition: Callable[[], object], at_most_s: float, every_s: float = 0.
 
 def _replica(cluster: Cluster, number: int, link: Proxy) -> Replica:
     url = normalised(cluster.postgres.url).set(port=link.port)
-    env = _environment() | {
+    env = _environment(number) | {
         "TRIMTAB_DATABASE_URL": url.render_as_string(hide_password=False),
         "TRIMTAB_ARTIFACTS_DIR": str(cluster.folder / "artifacts"),
         "TRIMTAB_TOKEN": TOKEN,
         "TRIMTAB_SWEEP_EVERY_S": str(SWEEP_EVERY_S),
-        "TRIMTAB_POOL_SIZE": "8",
+        "TRIMTAB_POOL_SIZE": "16",
+        "TRIMTAB_ARTIFACTS_KEPT_S": str(ARTIFACTS_KEPT_S),
         # Each lives in a time zone of its own, which should make no difference.
         "TZ": ZONES[number % len(ZONES)],
         "PGTZ": ZONES[number % len(ZONES)],
@@ -302,15 +311,19 @@ def _worker(cluster: Cluster, number: int) -> Worker:
         *("--cache-dir", str(cluster.folder / name)),
         *("--log", str(cluster.journals)),
     ]
-    env = _environment() | {"TRIMTAB_TOKEN": TOKEN}
+    env = _environment(number) | {"TRIMTAB_TOKEN": TOKEN}
     return Worker(Member(name, argv, env, cluster.folder / f"{name}.log"), proxy)
 
 
-def _environment() -> dict[str, str]:
+def _environment(number: int) -> dict[str, str]:
     kept = {
         name: value for name, value in os.environ.items() if not name.startswith("TRIMTAB_")
     }
-    return kept | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    return kept | {
+        "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent / "wrong_clock")]),
+        "TRIMTAB_CLOCK_WRONG_BY_S": str(WRONG_BY_S[number % len(WRONG_BY_S)]),
+        "OMP_NUM_THREADS": "1",
+    }
 
 
 def chances(seed: int, name: str) -> random.Random:

@@ -9,8 +9,7 @@ from typing import Any, TypeVar
 
 from tests.faults import log
 from tests.faults.cluster import Cluster
-from tests.faults.log import Op
-from tests.faults.schedule import Window
+from tests.faults.log import Op, Window
 
 Row = dict[str, Any]
 Key = TypeVar("Key")

@@ -50,6 +50,16 @@ class Op:
         return self.path.removeprefix("/v1/leases/").replace(":", "/").split("/")[0]
 
 
+@dataclass(frozen=True)
+class Window:
+    """One fault: what, whom, and from when to when (seconds since the epoch)."""
+
+    kind: str
+    target: str
+    began: float
+    ended: float
+
+
 class Log:
     """The journal of one client, one line an event."""
 
@@ -73,7 +83,9 @@ class Log:
         self._write(op, "unknown", why=why)
 
     def _write(self, op: str, event: str, **more: Any) -> None:
-        line = {"op": op, "client": self._client, "event": event, "at": time.time(), **more}
+        # Not what `time.time` says: the wall clocks of some clients are wrong on purpose.
+        at = time.clock_gettime(time.CLOCK_REALTIME)
+        line = {"op": op, "client": self._client, "event": event, "at": at, **more}
         os.write(self._file, json.dumps(line).encode() + b"\n")
 
 

@@ -10,6 +10,7 @@ from tests.faults.log import Op
 from tests.faults.violation import Violation
 
 AFTERMATH_S = 10.0
+NOT_FOUND = 404
 CONFLICT = 409
 NO_ANSWER = 503
 OUTAGES = frozenset({"stop_postgres", "restart_postgres", "kill_every_replica"})
@@ -97,19 +98,23 @@ def repeats_are_answered_alike(facts: Facts) -> Iterator[Violation]:
         answers = {
             repr([_lasting(lease) for lease in op.answer["leases"]])
             for op in ops
-            if op.answer["leases"]
+            if op.answer["leases"] and not _of_deleted(facts, op)
         }
         if len(answers) > 1:
             yield Violation("I21", "a repeated claim got another lease", tuple(ops))
     yield from _busy_with_their_own_lease(facts)
 
 
+def _of_deleted(facts: Facts, claim: Op) -> bool:
+    """Whether a deleted study has taken the memory of this claim along."""
+    return any(lease["lease_id"] in facts.deleted_leases for lease in claim.answer["leases"])
+
+
 def _busy_with_their_own_lease(facts: Facts) -> Iterator[Violation]:
-    # A deleted study takes the memory of its claims along.
     served = {
         (op.body["worker_id"], op.body["claim_id"]): op
-        for op, lease in facts.leases_told
-        if lease["lease_id"] not in facts.deleted_leases
+        for op, _ in facts.leases_told
+        if not _of_deleted(facts, op)
     }
     for op in facts.ops:
         refused = (
@@ -118,7 +123,7 @@ def _busy_with_their_own_lease(facts: Facts) -> Iterator[Violation]:
             and op.answer["type"].endswith("/worker-busy")
         )
         first = served.get((op.body["worker_id"], op.body["claim_id"])) if refused else None
-        if first is not None:
+        if first is not None and (first.ended or first.began) < op.began:
             yield Violation(
                 "I21", "a repeated claim was refused for the lease that it had got", (first, op)
             )
@@ -161,6 +166,7 @@ def a_resumed_trial_has_its_checkpoint(facts: Facts) -> Iterator[Violation]:
             if checkpoint is not None and attempt is not None:
                 known.setdefault(checkpoint["sha256"], []).append(attempt)
     whole: dict[str, bool] = {}
+    yield from _downloads(facts)
     for op, lease in facts.leases_told:
         mine = facts.attempt_of.get(lease["lease_id"])
         if lease["resume"] is None or mine is None:
@@ -172,17 +178,40 @@ def a_resumed_trial_has_its_checkpoint(facts: Facts) -> Iterator[Violation]:
             yield Violation(
                 "I16", "a lease resumes from what no earlier attempt recorded", (op, mine)
             )
-        if not whole.setdefault(sha256, _is_whole(facts.artifacts, sha256)):
+        if not whole.setdefault(sha256, _is_whole_or_gone(facts.artifacts, sha256)):
             yield Violation(
                 "I16", "the bytes of a checkpoint are not those of its name", (lease["resume"],)
             )
 
 
-def _is_whole(artifacts: Path | None, sha256: str) -> bool:
-    if artifacts is None:
+def _downloads(facts: Facts) -> Iterator[Violation]:
+    """What a lease tells its holder to resume from is there, as long as the lease lives."""
+    told = {
+        (op.client, lease["resume"]["sha256"]): lease
+        for op, lease in facts.leases_told
+        if lease["resume"]
+    }
+    for op in facts.ops:
+        sha256 = op.path.removeprefix("/v1/artifacts/")
+        lease = (
+            told.get((op.client, sha256))
+            if op.method == "GET" and op.status == NOT_FOUND
+            else None
+        )
+        attempt = facts.attempt_of.get(lease["lease_id"]) if lease else None
+        if attempt and (
+            attempt["ended_at"] is None
+            or attempt["ended_at"].timestamp() > (op.ended or op.began)
+        ):
+            yield Violation("I16", "the state to resume from is gone", (op, lease, attempt))
+
+
+def _is_whole_or_gone(artifacts: Path | None, sha256: str) -> bool:
+    # What nothing needs any more is collected.
+    path = None if artifacts is None else artifacts / sha256[:2] / sha256
+    if path is None or not path.is_file():
         return True
-    path = artifacts / sha256[:2] / sha256
-    return path.is_file() and hashlib.sha256(path.read_bytes()).hexdigest() == sha256
+    return hashlib.sha256(path.read_bytes()).hexdigest() == sha256
 
 
 def every_5xx_has_its_fault(facts: Facts) -> Iterator[Violation]:

@@ -269,6 +269,37 @@ def nothing_of_deleted_studies(facts: Facts) -> Iterator[Violation]:
             )
 
 
+def what_is_needed_is_kept(facts: Facts) -> Iterator[Violation]:
+    """The states of each study's best trial, and its model, are in the folder and whole; every row has its file."""
+    if facts.artifacts is None:
+        return
+    files = {path.name for path in facts.artifacts.glob("??/*")}
+    for row in facts.ours["artifacts"]:
+        if row["sha256"] not in files:
+            yield Violation("I16", "an artifact has a row and no file", (row,))
+    for study_id, study in facts.studies.items():
+        rivals = [
+            row
+            for row in facts.ours["trials"]
+            if row["study_id"] == study_id
+            and row["kind"] == "trial"
+            and row["state"] == "completed"
+        ]
+        best = max(rivals, key=lambda row: (row["value"], -row["number"]), default=None)
+        states = (
+            [best[name] for name in ("checkpoint", "best_checkpoint") if best[name]]
+            if best
+            else []
+        )
+        named = [state["sha256"] for state in states] + (
+            [study["final"]["model_sha256"]] if study["final"] else []
+        )
+        if gone := set(named) - files:
+            yield Violation(
+                "I16", f"study {study['name']}: what it needs was collected", (gone, best)
+            )
+
+
 def everything_has_ended(facts: Facts) -> Iterator[Violation]:
     """I6: once the faults had stopped, every trial and every study came to its end."""
     for trial in facts.ours["trials"]:
@@ -298,6 +329,7 @@ RULES: Mapping[str, Callable[[Facts], Iterator[Violation]]] = {
         hyperparameters_stay,
         the_winner_is_the_best,
         nothing_of_deleted_studies,
+        what_is_needed_is_kept,
         everything_has_ended,
     )
 }

@@ -11,7 +11,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,7 +19,7 @@ import httpx2
 
 from tests.faults import log
 from tests.faults.cluster import TOKEN, Cluster, Worker, chances, until
-from tests.faults.log import Log, Op
+from tests.faults.log import Log, Op, Window
 from trimtab.client import Client
 from trimtab.contract import problems
 
@@ -28,19 +28,11 @@ Touches = Literal["workers", "replicas", "postgres", "network", "links", "client
 HOLDS_WITHIN_S = 4.0
 PASSES_ON_WITHIN_S = 20.0
 REPLAYS = 40
+LOOKS_FOR_PREDECESSORS = 20
+REPLAYS_OF_ONE = 5
 SETTLED_BETWEEN = 4
 """So many attempts end between two rounds of faults, or `CALM_S` seconds pass."""
 CALM_S = 4.0
-
-
-@dataclass(frozen=True)
-class Window:
-    """One fault: what, whom, and from when to when (seconds since the epoch)."""
-
-    kind: str
-    target: str
-    began: float
-    ended: float
 
 
 @dataclass
@@ -311,19 +303,32 @@ def lose_commits(stage: Stage) -> str:
 
 def replay_late(stage: Stage) -> str:
     """Requests of the past, to any replica, by whoever kept them."""
-    kept = [
-        op for op in log.read(stage.cluster.journals) if op.verb != "claim" or _got_leases(op)
-    ]
-    kept = [op for op in kept if op.verb == "claim" or op.lease is not None]
+    kept = [op for op in log.read(stage.cluster.journals) if _is_worth_repeating(op)]
     headers = {"Authorization": f"Bearer {TOKEN}"}
     with httpx2.Client(headers=headers, timeout=15, trust_env=False) as http:
         for op in stage.chance.sample(kept, min(REPLAYS, len(kept))):
             _replay(stage, http, op)
+        for _ in range(LOOKS_FOR_PREDECESSORS):
+            _replay_predecessors(stage, http, kept)
+            time.sleep(0.1)
     return "all"
 
 
-def _got_leases(op: Op) -> bool:
-    return op.ending == "ok" and bool(op.answer)
+def _is_worth_repeating(op: Op) -> bool:
+    if op.verb == "claim":
+        return op.ending == "ok" and bool(op.answer)
+    return op.lease is not None
+
+
+def _replay_predecessors(stage: Stage, http: httpx2.Client, kept: Sequence[Op]) -> None:
+    """What was said of trials by those who held them before those who hold them now."""
+    rows = stage.cluster.rows(
+        """SELECT a.lease_id FROM trimtab.attempts a JOIN trimtab.trials t USING (trial_id, kind)
+           WHERE t.state = 'running' AND t.lease_id <> a.lease_id"""
+    )
+    leases = {str(row["lease_id"]) for row in rows}
+    for op in [op for op in kept if op.lease in leases][-REPLAYS_OF_ONE:]:
+        _replay(stage, http, op)
 
 
 def _replay(stage: Stage, http: httpx2.Client, op: Op) -> None:
@@ -431,7 +436,8 @@ class Schedule:
     operator: Client
     seed: int
     kinds: Sequence[str]
-    windows: list[Window] = field(default_factory=list[Window])
+    windows: list[Window]
+    """Where each fault is noted when it is over."""
 
     def __post_init__(self) -> None:
         self._chance = chances(self.seed, "schedule")

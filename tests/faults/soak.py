@@ -21,16 +21,17 @@ from typing import Any
 import stamina
 
 from service.storage.engine import normalised
-from tests.faults import checker, cluster, facts
+from tests.faults import checker, cluster, facts, slowness
 from tests.faults.cluster import TOKEN, Cluster, chances, until
-from tests.faults.schedule import FAULTS, Schedule, Window
+from tests.faults.log import Window
+from tests.faults.schedule import FAULTS, Schedule
 from tests.faults.violation import Violation
 from tests.support.documents import a_study_document
 from trimtab.client import Client
 
 LEASE_TTL_S = 2.0
 STUDIES_AT_ONCE = 2
-STALLS_AFTER_S = 60.0
+STALLS_AFTER_S = 120.0
 """Without any new event for so long, what is unfinished will not end."""
 UNFINISHED = """
     SELECT (SELECT count(*) FROM trimtab.studies WHERE state NOT IN ('done', 'cancelled'))
@@ -66,39 +67,47 @@ class Result:
             "faults": self.faults,
             "violations": len(self.violations),
             "broken": sorted({violation.invariant for violation in self.violations}),
+            "details": [str(violation) for violation in self.violations],
         }
 
 
 def run(plan: Plan, folder: Path) -> Result:
     """Run the schedule on a cluster of its own below `folder`, let everything end, and check."""
     stamina.instrumentation.set_on_retry_hooks([])
+    windows: list[Window] = []
     began = time.time()
     with cluster.running(folder, workers=plan.workers) as stage:
-        operator = stage.client("operator")
-        schedule = Schedule(stage, operator, plan.seed, plan.kinds)
-        deadline = time.monotonic() + plan.seconds
-        with _studies(stage, operator, plan.seed):
-            schedule.windows.append(Window("start", "all", began, time.time()))
-            while time.monotonic() < deadline:
-                schedule.round()
-        healing = time.time()
-        stage.heal()
-        schedule.windows.append(Window("heal", "all", healing, time.time()))
-        _let_end(stage, operator)
-        ending = time.time()
-        stage.stop_workers()
-        schedule.windows.append(Window("end", "all", ending, time.time()))
+        with slowness.noted(windows, folder):
+            _break_and_heal(stage, plan, windows, began)
         password = normalised(stage.postgres.url).password
-        found = facts.gather(stage, schedule.windows, [TOKEN, str(password)])
+        found = facts.gather(stage, windows, [TOKEN, str(password)])
     return Result(
         trials=sum(row["kind"] == "trial" for row in found.ours["trials"]),
         attempts=len(found.ours["attempts"]),
         requests=len(found.ops),
         faults=dict(
-            sorted(Counter(w.kind for w in schedule.windows if w.kind in FAULTS).items())
+            sorted(Counter(window.kind for window in windows if window.kind in FAULTS).items())
         ),
         violations=checker.check(found),
     )
+
+
+def _break_and_heal(stage: Cluster, plan: Plan, windows: list[Window], began: float) -> None:
+    operator = stage.client("operator")
+    schedule = Schedule(stage, operator, plan.seed, plan.kinds, windows)
+    deadline = time.monotonic() + plan.seconds
+    with _studies(stage, operator, plan.seed):
+        windows.append(Window("start", "all", began, time.time()))
+        while time.monotonic() < deadline:
+            schedule.round()
+    healing = time.time()
+    stage.heal()
+    windows.append(Window("heal", "all", healing, time.time()))
+    _let_end(stage, operator)
+    ending = time.time()
+    stage.stop_workers()
+    stage.stop_replicas()
+    windows.append(Window("end", "all", ending, time.time()))
 
 
 @contextmanager

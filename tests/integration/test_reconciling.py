@@ -76,6 +76,28 @@ def test_it_is_done_once_a_minute(service: Service, stranger: optuna.Study) -> N
     assert reconcile(service) == 1
 
 
+def test_what_a_stranger_began_stands_in_no_claims_way(
+    service: Service, stranger: optuna.Study
+) -> None:
+    service.complete(service.lease(), 0.5)
+    strange = [stranger.ask(), stranger.ask()]
+    ours = [service.lease() for _ in range(3)]
+    assert [lease.trial_number for lease in ours] == [1, 2, 3]
+    assert (
+        service.claim(service.worker()) == ()
+    )  # the budget is four trials, and exactly so many
+    stranger.tell(strange[0], 0.25)
+    service.complete(ours[0], 0.75)
+    assert [(trial.number, trial.value) for trial in stranger.get_trials()] == [
+        (0, 0.5),
+        (1, 0.75),
+        (2, None),
+        (3, None),
+        (4, 0.25),
+        (5, None),
+    ]
+
+
 def test_what_a_stranger_began_is_failed_when_it_is_old(
     service: Service, stranger: optuna.Study
 ) -> None:

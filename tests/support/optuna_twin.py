@@ -70,6 +70,10 @@ class Twin:
             case _:
                 raise AssertionError(f"an event of no known kind: {kind}")
 
+    def delete(self) -> None:
+        """Delete the study with all that belongs to it."""
+        self._storage.delete_study(self._study_id)
+
     def _start(self, number: int, values: Mapping[str, Scalar]) -> None:
         trial_id = self._storage.create_new_trial(self._study_id)
         assert self._storage.get_trial(trial_id).number == number

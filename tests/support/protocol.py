@@ -113,9 +113,16 @@ class Service:
 
     def state(self, step: int) -> Checkpoint:
         """A training state whose bytes have been uploaded."""
-        sha256 = hashlib.sha256(str(step).encode()).hexdigest()
-        artifacts.record(self.context, sha256, 1 + step)
-        return Checkpoint(step=step, sha256=sha256, bytes=1 + step)
+        return Checkpoint(step=step, sha256=self.upload(str(step)), bytes=1 + step)
+
+    def upload(self, content: str) -> str:
+        """Store bytes as the route does; returns their name."""
+        sha256 = hashlib.sha256(content.encode()).hexdigest()
+        file = self.context.artifacts.path(sha256)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(content)
+        artifacts.record(self.context, sha256, len(content))
+        return sha256
 
     def settle(self, lease: Lease, outcome: Outcome) -> TrialState:
         """End the lease with an outcome."""
@@ -127,7 +134,7 @@ class Service:
 
     def complete_final(self, lease: Lease, value: float = 0.9) -> TrialState:
         """Complete a final lease with its scores and a model."""
-        artifacts.record(self.context, A_MODEL, 1)
+        self.upload("a model")
         metrics = {"test_accuracy_before": 0.1, "test_count": 360.0}
         return self.settle(lease, Completed(value=value, metrics=metrics, model_sha256=A_MODEL))
 

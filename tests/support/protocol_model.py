@@ -125,16 +125,24 @@ class Model:
         return sum(lease.live for leases in worker.claims.values() for lease in leases)
 
     def claim(self, worker: WorkerModel, claim: UUID, capacity: int) -> Sequence[LeaseModel]:
-        got = worker.claims.get(claim, [])
+        got = self._remembered(worker, claim)
         if not got and self.running_of(worker) >= worker.capacity:
             raise Refused("WorkerBusy")
+        if len(got) >= capacity and not any(lease.live for lease in got):
+            raise Refused("LeaseLost")
         while len(got) < capacity and self.running_of(worker) < worker.capacity:
             trial = self.next_trial()
             if trial is None:
                 break
-            worker.claims[claim] = got
             got.append(self._lease(trial, worker))
         return [lease for lease in got if lease.live]
+
+    def _remembered(self, worker: WorkerModel, claim: UUID) -> list[LeaseModel]:
+        """What the claim has got; a deleted study takes the memory of its leases along."""
+        got = worker.claims.setdefault(claim, [])
+        while got and got[-1].trial.study not in self.studies.values():
+            got.pop()
+        return got
 
     def next_trial(self) -> TrialModel | None:
         """The queued or new trial that the next claim is due."""

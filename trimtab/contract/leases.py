@@ -25,7 +25,10 @@ LONGEST_MESSAGE = 8192
 
 
 class LeaseRequest(Message):
-    """A worker asks for work. A repeat with the same `claim_id` gets the same leases."""
+    """A worker asks for work. A repeat with the same `claim_id` gets the same leases.
+
+    Keep the `claim_id` until it has got a lease: whatever a late copy of the request gets is then yours to run.
+    """
 
     worker_id: UUID
     claim_id: UUID

@@ -6,12 +6,15 @@ import signal
 import subprocess
 import sys
 from collections.abc import Generator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from uuid import uuid4
 
 import httpx2
 
 from service.storage import engine
+from tests.support.until import until
 
 TOKEN = "s3cr3t-t0ken"
 REPOSITORY = Path(__file__).parents[3]
@@ -86,6 +89,28 @@ def test_it_announces_itself_once_and_leaves_on_a_signal(
         assert process.wait(60) == 0
         assert process.stdout
         assert process.stdout.read() == ""
+
+
+def test_on_a_signal_it_says_so_before_it_closes_and_answers_who_waits(
+    tmp_path: Path, database_url: str
+) -> None:
+    with started(tmp_path, database_url, drain_s="8") as process:
+        address = announced(process)["url"]
+        with httpx2.Client(base_url=address, trust_env=False, timeout=60) as http:
+            until(lambda: http.get("/readyz").status_code == 204)
+            worker = http.post("/v1/workers", json={"label": "a", "device": "cpu"}).json()
+            claim = {"worker_id": worker["worker_id"], "claim_id": str(uuid4()), "wait_s": 60}
+            with ThreadPoolExecutor() as pool:
+                waiting = pool.submit(
+                    httpx2.post, f"{address}/v1/leases", json=claim, timeout=60
+                )
+                process.send_signal(signal.SIGTERM)
+                until(lambda: http.get("/readyz").status_code == 503)
+                assert waiting.result().status_code == 503
+            assert http.get("/livez").status_code == 204
+            assert http.get("/v1/studies").status_code == 200
+            process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
 
 
 def test_it_leaves_with_its_lifeline(tmp_path: Path, database_url: str) -> None:

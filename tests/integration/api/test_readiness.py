@@ -108,6 +108,23 @@ def test_a_database_of_a_newer_version_is_refused_in_words(
         assert service.call("GET", "/livez").status_code == 204
 
 
+def test_a_service_under_which_a_newer_version_migrates_serves_nothing_more(
+    database_url: str, database: Database, tmp_path: Path
+) -> None:
+    with a_service(database_url, tmp_path, sweep_every_s=0.1) as old:
+        lease = old.leased()
+        with database.statements() as connection:
+            connection.execute(text("UPDATE public.trimtab_version SET version_num = '9999'"))
+        until(lambda: old.call("GET", "/readyz").status_code == 503)
+        told = refused(old.call("GET", "/readyz"), 503, "unavailable")["detail"]
+        assert "newer" in told
+        assert "9999" in told
+        words = {"kind": "completed", "value": 0.5}
+        address = f"/v1/leases/{lease['lease_id']}/outcome"
+        refused(old.call("PUT", address, words), 503, "unavailable")
+        assert old.call("GET", "/livez").status_code == 204
+
+
 def test_a_free_port_without_a_database_is_no_database(tmp_path: Path) -> None:
     url = f"postgresql://nobody:s3cr3t@127.0.0.1:{a_free_port()}/none"
     with a_service(url, tmp_path, ready=False) as service:

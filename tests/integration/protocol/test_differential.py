@@ -26,7 +26,7 @@ from tests.support.documents import a_document, a_study_document
 from tests.support.optuna_twin import Twin, comparable, optuna_tables, storage_on
 from tests.support.protocol import Service, empty
 from trimtab.contract.leases import Completed, Failed, Lease, Outcome, Pruned
-from trimtab.contract.problems import StepConflict, StudyNotActive
+from trimtab.contract.problems import CheckpointGoesBack, StepConflict, StudyNotActive
 
 SPACE: dict[str, Any] = {
     "learning_rate": {"kind": "float", "low": 1e-5, "high": 1e-1, "log": True},
@@ -103,6 +103,15 @@ class Lives(RuleBasedStateMachine):
             except StepConflict:
                 return  # this attempt has told another value of that step: nothing is stored
 
+    @rule(which=WHICH, step=st.integers(0, 4))
+    def checkpoint(self, which: int, step: int) -> None:
+        if (lease := self.a_lease(which)) and lease.kind == "trial":
+            self.service.heartbeat(lease)
+            try:
+                self.service.checkpoint(lease, step, best=0)
+            except CheckpointGoesBack:
+                return  # nothing is stored
+
     @rule(which=WHICH, step=st.integers(0, 4), values=CURVE, outcome=FINISHED)
     def finish(
         self, which: int, step: int, values: Sequence[float | None], outcome: Outcome
@@ -159,6 +168,13 @@ class Lives(RuleBasedStateMachine):
             change(self.service.context, self.name)
         except StudyNotActive:
             return  # not from the state that it is in: nothing is stored
+
+    def delete(self) -> None:
+        self.change(studies.cancel)
+        while self.leases:
+            self.service.fail(self.leases.pop(), "cancelled")
+        studies.delete(self.service.context, self.name)
+        self.twin.delete()
 
     @invariant()
     def optuna_told_the_same_has_the_same_rows(self) -> None:
@@ -218,9 +234,12 @@ def test_every_event_of_a_trial_leaves_the_rows_that_optuna_itself_would_leave(
         for _ in range(12):
             live_on(world, dice)
             world.optuna_told_the_same_has_the_same_rows()
+        world.delete()
+        world.optuna_told_the_same_has_the_same_rows()
     assert seen >= {
         *((f"trial_{kind}", None) for kind in ("started", "resumed", "queued", "paused")),
         *((f"trial_{kind}", None) for kind in ("completed", "pruned")),
+        ("checkpointed", None),
         *(("trial_queued", kind) for kind in ("killed", "oom")),
         *(("trial_failed", kind) for kind in ("oom", "diverged", "poison")),
         ("trial_cancelled", "cancelled"),
@@ -235,6 +254,7 @@ def live_on(world: Lives, dice: Random) -> None:
     verbs: Sequence[Callable[[], object]] = (
         lambda: world.claim(1 + which) if len(world.leases) < 3 else None,
         lambda: world.report(which, step, values),
+        lambda: world.checkpoint(which, step),
         lambda: world.finish(which, step, values, finished),
         lambda: world.fail(which, dice.choice(FAILED)),
         lambda: world.give_back(which, flag),

@@ -36,7 +36,29 @@ def test_a_claim_repeated_after_its_lease_has_ended_gets_nothing_new(service: Se
     worker, claim = service.worker(), uuid4()
     (lease,) = service.claim(worker, claim_id=claim)
     service.complete(lease, 0.5)
+    with pytest.raises(LeaseLost):
+        service.claim(worker, claim_id=claim)
+    assert len(service.claim(worker)) == 1
+
+
+def test_a_claim_goes_on_though_a_study_that_served_it_was_deleted(service: Service) -> None:
+    service.study("first", budget={"trials": 1}, priority=2)
+    service.study("second", budget={"trials": 2}, priority=1)
+    worker, claim = service.worker(capacity=2), uuid4()
+    first, second = service.claim(worker, claim_id=claim, capacity=2)
+    service.fail(first)
+    studies.delete(service.context, "first")
+    assert service.claim(worker, claim_id=claim, capacity=3)[0] == second
+    assert service.value("SELECT count(*) FROM trimtab.attempts") == 2
+
+
+def test_what_a_late_copy_of_a_claim_gets_is_got_by_the_next_repeat(service: Service) -> None:
+    worker, claim = service.worker(), uuid4()
     assert service.claim(worker, claim_id=claim) == ()
+    service.study()
+    late_copy = service.claim(worker, claim_id=claim)
+    assert service.claim(worker, claim_id=claim) == late_copy
+    assert len(late_copy) == 1
 
 
 def test_a_worker_never_holds_more_leases_than_it_registered_for(service: Service) -> None:

@@ -16,6 +16,8 @@ SETTINGS = (
     "artifacts_dir",
     "sweep_every_s",
     "pool_size",
+    "artifacts_kept_s",
+    "drain_s",
 )
 
 

@@ -44,6 +44,7 @@ class Service:
 
     def __init__(self, refusal: problems.Problem | None = None) -> None:
         self.refusal = refusal
+        self.has_collected = False
         self.open = threading.Event()
         self.begun = threading.Event()
         self.uploaded: list[str] = []
@@ -57,6 +58,8 @@ class Service:
         self.uploaded.append(sha256)
 
     def checkpoint(self, lease_id: UUID, report: CheckpointReport) -> None:
+        if self.has_collected:
+            raise problems.ArtifactNotFound
         self.recorded.append(report)
 
 
@@ -94,4 +97,14 @@ def test_an_upload_that_fails_records_nothing_and_is_missing_still() -> None:
     uploads.offer(a_pair(4, 2))
     uploads.finish(30)
     assert service.recorded == []
+    assert uploads.missing(a_pair(4, 2)) == (a_state(2), a_state(4))
+
+
+def test_what_was_collected_before_it_was_recorded_is_missing_again() -> None:
+    service = Service()
+    service.open.set()
+    service.has_collected = True
+    uploads = impatient(service)
+    uploads.offer(a_pair(4, 2))
+    uploads.finish(30)
     assert uploads.missing(a_pair(4, 2)) == (a_state(2), a_state(4))

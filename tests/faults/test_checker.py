@@ -1,0 +1,271 @@
+"""The checker: a short history without a fault, and what it says when one thing in it is changed."""
+
+import copy
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from tests.faults import checker, slowness
+from tests.faults.facts import Facts
+from tests.faults.log import Op, Window
+
+BEGAN = datetime(2030, 1, 1, tzinfo=UTC)
+WORKER, OTHER = "worker-a", "worker-b"
+LEASE, SECOND = "lease-1", "lease-2"
+
+
+def at(second: float) -> datetime:
+    return BEGAN + timedelta(seconds=second)
+
+
+def op(verb: str, began: float, body: Any, answer: Any = None, status: int = 200) -> Op:
+    paths = {
+        "claim": "/v1/leases",
+        "reports": f"/v1/leases/{LEASE}/reports",
+        "outcome": f"/v1/leases/{LEASE}/outcome",
+    }
+    time = at(began).timestamp()
+    ending = "ok" if status < 400 else "fail" if status < 500 else "unknown"
+    return Op("worker-0-1", time, time + 0.1, ending, "POST", paths[verb], body, status, answer)
+
+
+def claim(began: float, answer: Any, status: int = 200) -> Op:
+    return op("claim", began, {"worker_id": WORKER, "claim_id": "claim-1"}, answer, status)
+
+
+def lease(lease_id: str = LEASE, study: str = "one") -> dict[str, Any]:
+    told = {"study": study, "trial_number": 0, "kind": "trial", "hyperparameters": {"x": 0.5}}
+    return {"lease_id": lease_id, "seed": 1, "resume": None} | told
+
+
+def event(id_: int, kind: str, fence: int = 1, **body: Any) -> dict[str, Any]:
+    return {"id": id_, "study_id": 1, "trial_id": 7, "fence": fence, "kind": kind, "body": body}
+
+
+def history() -> Facts:
+    """One study of one trial: claimed, reported, completed."""
+    study = {
+        "study_id": 1,
+        "name": "one",
+        "state": "done",
+        "document": {
+            "budget": {"trials": 1},
+            "space": {"x": {"kind": "float", "low": 0, "high": 1}},
+        },
+        "trials_created": 1,
+        "exhausted": False,
+        "wall_time_s": None,
+        "max_crashes": 3,
+        "lease_ttl": timedelta(seconds=2),
+        "final": None,
+    }
+    trial = {
+        "trial_id": 7,
+        "kind": "trial",
+        "study_id": 1,
+        "number": 0,
+        "state": "completed",
+        "hyperparameters": {"x": 0.5},
+        "fence": 1,
+        "crashes": 0,
+        "error_kind": None,
+        "value": 0.75,
+        "curve": [[0, 0.75]],
+        "checkpoint": None,
+        "best_checkpoint": None,
+    }
+    attempt = {
+        "lease_id": LEASE,
+        "trial_id": 7,
+        "kind": "trial",
+        "fence": 1,
+        "worker_id": WORKER,
+        "started_at": at(1),
+        "ended_at": at(3),
+        "outcome": "completed",
+        "became": "completed",
+        "outcome_sha256": "0" * 64,
+        "error_kind": None,
+    }
+    return Facts(
+        ours={
+            "studies": [study],
+            "workers": [],
+            "artifacts": [],
+            "trials": [trial],
+            "attempts": [attempt],
+            "reports": [{"trial_id": 7, "fence": 1, "step": 0, "value": 0.75}],
+            "events": [
+                event(1, "trial_started"),
+                event(2, "reported"),
+                event(3, "trial_completed", value=0.75),
+            ],
+        },
+        optunas={
+            "studies": [{"study_id": 1}],
+            "trials": [{"trial_id": 7, "study_id": 1, "number": 0, "state": "COMPLETE"}],
+            "trial_values": [{"trial_id": 7, "value": 0.75}],
+            "trial_intermediate_values": [
+                {
+                    "trial_id": 7,
+                    "step": 0,
+                    "intermediate_value": 0.75,
+                    "intermediate_value_type": "FINITE",
+                }
+            ],
+            "trial_params": [{"trial_id": 7, "param_name": "x"}],
+            "trial_system_attributes": [],
+        },
+        ops=[
+            claim(1, {"leases": [lease()]}),
+            op(
+                "reports", 2, {"reports": [{"step": 0, "value": 0.75}]}, {"verdict": "continue"}
+            ),
+            op("outcome", 3, {"kind": "completed", "value": 0.75}, {"state": "completed"}),
+        ],
+    )
+
+
+def broken(facts: Facts) -> set[str]:
+    return {violation.invariant for violation in checker.check(facts)}
+
+
+def without(facts: Facts, **changes: Any) -> Facts:
+    """The same facts with some parts replaced."""
+    parts = {name: getattr(facts, name) for name in Facts.__dataclass_fields__}
+    return Facts(**parts | changes)
+
+
+def more_ops(facts: Facts, *ops: Op) -> Facts:
+    return without(facts, ops=[*facts.ops, *ops])
+
+
+def test_a_history_without_a_fault_breaks_nothing() -> None:
+    assert checker.check(history()) == []
+
+
+def a_second_trial(facts: Facts) -> None:
+    facts.ours["trials"].append(facts.ours["trials"][0] | {"trial_id": 8, "number": 1})
+
+
+def a_second_holder(facts: Facts) -> None:
+    second = {"lease_id": SECOND, "fence": 2, "worker_id": OTHER, "started_at": at(2)}
+    facts.ours["attempts"].append(facts.ours["attempts"][0] | second)
+
+
+def a_word_after_the_end(facts: Facts) -> None:
+    facts.ours["events"].append(event(4, "reported"))
+
+
+def a_word_of_another_time(facts: Facts) -> None:
+    facts.ours["events"].insert(1, event(1, "reported", fence=2))
+
+
+def a_lost_report(facts: Facts) -> None:
+    facts.ours["reports"].clear()
+
+
+def another_value_in_optuna(facts: Facts) -> None:
+    facts.optunas["trial_values"][0]["value"] = 0.5
+
+
+def a_ghost_in_optuna(facts: Facts) -> None:
+    facts.optunas["trials"][0]["state"] = "RUNNING"
+
+
+def an_uncounted_crash(facts: Facts) -> None:
+    facts.ours["trials"][0]["crashes"] = 1
+
+
+def a_trial_without_an_end(facts: Facts) -> None:
+    facts.ours["trials"][0]["state"] = "queued"
+
+
+def other_hyperparameters(facts: Facts) -> None:
+    facts.ours["trials"][0]["hyperparameters"] = {"x": 1.5}
+
+
+def a_row_of_what_was_deleted(facts: Facts) -> None:
+    facts.optunas["trial_params"].append({"trial_id": 99, "param_name": "x"})
+
+
+@pytest.mark.parametrize(
+    ("change", "invariant"),
+    [
+        (a_second_trial, "I1"),
+        (a_second_holder, "I2"),
+        (a_second_holder, "I3"),
+        (a_word_of_another_time, "I4"),
+        (a_word_after_the_end, "I5"),
+        (a_trial_without_an_end, "I6"),
+        (a_lost_report, "I7"),
+        (another_value_in_optuna, "I8"),
+        (a_ghost_in_optuna, "I9"),
+        (an_uncounted_crash, "I10"),
+        (a_lost_report, "I11"),
+        (other_hyperparameters, "I15"),
+        (a_row_of_what_was_deleted, "I19"),
+    ],
+)
+def test_one_thing_that_is_wrong_with_what_is_stored_is_found(
+    change: Callable[[Facts], None], invariant: str
+) -> None:
+    facts = copy.deepcopy(history())
+    change(facts)
+    assert invariant in broken(facts)
+
+
+BUSY = {"type": "/problems/worker-busy"}
+RESULT = {"kind": "completed", "value": 0.75}
+
+
+@pytest.mark.parametrize(
+    ("said", "invariant"),
+    [
+        (op("outcome", 4, RESULT | {"value": 0.5}, {"state": "completed"}), "I12"),
+        (op("outcome", 4, RESULT, {"state": "failed"}), "I21"),
+        (claim(4, {"leases": [lease(SECOND)]}), "I21"),
+        (claim(4, BUSY, 409), "I21"),
+        (op("outcome", 4, RESULT, status=500), "I20"),
+        (op("outcome", 4, RESULT, status=503), "I20"),
+    ],
+)
+def test_one_answer_that_is_wrong_is_found(said: Op, invariant: str) -> None:
+    assert invariant in broken(more_ops(history(), said))
+
+
+def test_a_worker_that_is_busy_with_another_claims_lease_may_be_told_so_before_it_is_served() -> (
+    None
+):
+    assert broken(more_ops(history(), claim(0, BUSY, 409))) == set()
+
+
+def test_a_deleted_study_takes_the_memory_of_its_claims_along() -> None:
+    deleted = claim(0, {"leases": [lease(SECOND, study="deleted")]})
+    assert broken(more_ops(history(), deleted)) == set()
+
+
+@pytest.mark.parametrize(
+    ("kind", "ended", "excused"), [("slow", -5, True), ("slow", -15, False)]
+)
+def test_a_503_near_a_fault_or_a_slow_moment_of_the_machine_is_excused(
+    kind: str, ended: float, excused: bool
+) -> None:
+    window = Window(kind, "machine", at(ended - 1).timestamp(), at(ended).timestamp())
+    facts = without(more_ops(history(), op("outcome", 4, RESULT, status=503)), windows=[window])
+    assert ("I20" not in broken(facts)) == excused
+
+
+def test_work_that_took_too_long_is_a_slow_moment() -> None:
+    windows: list[Window] = []
+    for took_s in (0.01, 2.0):
+        times = iter((10.0, 10.0 + took_s))
+        slowness.look(windows, lambda: None, lambda times=times: next(times))
+    assert windows == [Window("slow", "machine", 10.0, 12.0)]
+
+
+def test_a_secret_in_a_log_is_found() -> None:
+    facts = without(history(), logs={"service-0.log": "token=s3cret"}, secrets=["s3cret"])
+    assert broken(facts) == {"I22"}
