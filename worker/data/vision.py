@@ -133,15 +133,16 @@ class VisionSet:
 
     @cached_property
     def _listing(self) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
-        samples = tuple(
-            Sample(path, label, part)
+        listed = [
+            (path, label, part)
             for part, opened in self._opened.items()
             for path, label in self._listed(part, opened)
-        )
+        ]
+        samples = tuple(Sample(*one) for one in listed)
         names = {tuple(getattr(opened, "classes", ())) for opened in self._opened.values()}
         if len(names) > 1:
             raise DataError(f"{self._name} under {self._root}: its splits have other classes")
-        numbers = range(max(sample.label for sample in samples) + 1)
+        numbers = range(max(label for _, label, _ in listed) + 1)
         return next(iter(names)) or tuple(str(number) for number in numbers), samples
 
     @cached_property

@@ -7,7 +7,6 @@ pictures alike on every device.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from itertools import compress
 
 import torch
 from torch import Tensor
@@ -136,8 +135,8 @@ def erased(images: Tensor, *, probability: float) -> Tensor:
     """
     images = images.clone()
     _, height, width, channels = images.shape
-    chosen: list[bool] = (torch.rand(len(images)) < probability).tolist()
-    for row in compress(range(len(images)), chosen):
+    chosen = (torch.rand(len(images)) < probability).nonzero().flatten()
+    for row in map(int, chosen):
         box = _box_to_erase(height, width)
         if box is not None:
             top, left, tall, wide = box

@@ -145,7 +145,7 @@ def make_card(
         pretrained=pretrained,
         seed=seed,
         data_sha256=data.sha256,
-        counts=data.counts,
+        counts={str(part): count for part, count in data.counts.items()},
         scores=scores,
         fonts=fonts or {},
     )
