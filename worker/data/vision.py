@@ -133,12 +133,12 @@ class VisionSet:
 
     @cached_property
     def _listing(self) -> tuple[tuple[str, ...], tuple[Sample, ...]]:
-        listed = [
+        listed: list[tuple[Path, int, Part | None]] = [
             (path, label, part)
             for part, opened in self._opened.items()
             for path, label in self._listed(part, opened)
         ]
-        samples = tuple(Sample(*one) for one in listed)
+        samples = tuple(Sample(path, label, part) for path, label, part in listed)
         names = {tuple(getattr(opened, "classes", ())) for opened in self._opened.values()}
         if len(names) > 1:
             raise DataError(f"{self._name} under {self._root}: its splits have other classes")

@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.pictures import table_task, write_classes, write_table
 from trimtab.contract.metrics import TaskKind
-from worker.data import load, open_test
+from worker.data import Seal, load, open_test
 from worker.data.errors import (
     BadRows,
     DataMissing,
@@ -42,7 +42,7 @@ def test_a_number_is_a_label_in_its_own_unit_and_is_normalised_by_the_training_s
     data = load(task, cache_dir=tmp_path / "cache")
     labels = data.train.labels
     assert (labels.shape, labels.dtype) == ((12, 1), np.float32)
-    sealed = open_test(task, cache_dir=tmp_path / "cache").labels
+    sealed = open_test(task, Seal("final"), cache_dir=tmp_path / "cache").labels
     everyone = np.concatenate([labels, data.validation.labels, sealed])
     assert sorted(everyone[:, 0]) == [number * 1.5 for number in range(20)]
     (target,) = data.targets
