@@ -31,9 +31,8 @@ class Trials:
 
     def run(self, number: int) -> None:
         """Run one, alternately the whole network and its head alone, and forget its checkpoints."""
-        lease = a_lease(
-            trial_number=number, epochs=2, batch_size=256, frozen_stages=4 * (number % 2)
-        )
+        recipe = {"epochs": 2, "batch_size": 256, "frozen_stages": 4 * (number % 2)}
+        lease = a_lease(trial_number=number, recipe=recipe)
         folder = checkpoints.folder_of(self._cache_dir / "checkpoints", lease)
         self.runner.send(RunTrial(lease=lease, folder=folder))
         while not isinstance(news := self._next().news, Ended):
