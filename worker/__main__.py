@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from trimtab import lifeline
 from trimtab.client import Client
 from trimtab.contract import problems
+from worker import devices, slots
 from worker import settings as worker_settings
 from worker.agent import Agent, Plan
 from worker.patience import Limits
@@ -62,6 +63,10 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--exit-when-idle", metavar="S", type=float, help="leave after S seconds without work"
     )
+    start.add_argument(
+        "--slots", metavar="N", type=int, help="trials at a time on the device; default: 1"
+    )
+    start.add_argument("--one-of", metavar="N", type=int, help=argparse.SUPPRESS)
     start.add_argument("--lifeline", metavar="FD", type=int, help=argparse.SUPPRESS)
 
 
@@ -103,15 +108,18 @@ def _start(arguments: argparse.Namespace) -> int:
             cache_dir=arguments.cache_dir,
             backbones=arguments.backbones,
             exit_when_idle_s=arguments.exit_when_idle,
+            slots=arguments.slots,
         )
     except ValidationError as error:
         _complain("; ".join(_in_words(error)))
         return USAGE
+    if settings.slots > 1 and arguments.one_of is None:
+        return _start_each(settings, arguments.lifeline)
     token = None if settings.token is None else settings.token.get_secret_value()
     try:
         client = Client(settings.server, token, timeout_s=TIMEOUT_S, retry_for_s=RETRY_FOR_S)
         with client:
-            _work(Agent(client, _plan(settings)), arguments.lifeline)
+            _work(Agent(client, _plan(settings, arguments.one_of or 1)), arguments.lifeline)
     except problems.Unreachable as error:
         _complain(str(error))
         return UNREACHABLE
@@ -121,12 +129,26 @@ def _start(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _plan(settings: Settings) -> Plan:
+def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
+    options = ["--server", settings.server, "--device", settings.device]
+    options += ["--cache-dir", str(settings.cache_dir)]
+    options += [f"--backbones={file}" for file in settings.backbones]
+    if settings.exit_when_idle_s is not None:
+        options += ["--exit-when-idle", str(settings.exit_when_idle_s)]
+    try:
+        return slots.run(options, settings.label, settings.slots, lifeline_fd)
+    except devices.TooManySlots as error:
+        _complain(str(error))
+        return USAGE
+
+
+def _plan(settings: Settings, slots: int) -> Plan:
     runner = (
         *("--device", settings.device, "--cache-dir", str(settings.cache_dir)),
         *("--feature-cache-bytes", str(settings.feature_cache_bytes)),
         *(f"--backbones={file}" for file in settings.backbones),
         *(("--download",) if settings.download else ()),
+        *("--slots", str(slots)),
     )
     return Plan(
         server=settings.server.rstrip("/"),

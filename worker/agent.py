@@ -202,7 +202,8 @@ class Agent:
                 return
             work = self._attempt(lease, warm[0], keeper)
             begun.append(work)
-            log.info("%s: begun", work.name)
+            used = checkpoints.disk_use(self._plan.cache_dir / "checkpoints")
+            log.info("%s: begun; checkpoints here take %.1f MB", work.name, used / 1e6)
             delivery = work.run()
             if delivery is not None:
                 self._spool.add(delivery)

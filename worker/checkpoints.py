@@ -122,6 +122,11 @@ def sweep(root: Path, *, older_than: float) -> None:
             shutil.rmtree(trial, ignore_errors=True)
 
 
+def disk_use(root: Path) -> int:
+    """Return how many bytes the states of all trials take on this machine."""
+    return sum(_size(path) or 0 for path in root.glob("*/*/*"))
+
+
 def _place(folder: Path, step: int, fill: Fill) -> SavedState:
     told: list[str | None] = []
 

@@ -6,10 +6,31 @@ from pathlib import Path
 
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _CGROUPS = Path("/sys/fs/cgroup")
+LEAST_BYTES = 1 << 30
+"""A runner with torch and a small network takes about as much of the host's memory, and of a GPU's with its context."""
 
 
 class NoSuchDevice(Exception):
     """The device that was asked for is not on this machine."""
+
+
+class TooManySlots(Exception):
+    """The memory is not enough for so many slots; the message says for how many it is."""
+
+
+def share(memory_bytes: int, slots: int) -> int:
+    """Return the memory of each of several slots; one takes all there is, however little.
+
+    Raises:
+        TooManySlots: it would be too little to train with.
+    """
+    each = memory_bytes // slots
+    if slots > 1 and each < LEAST_BYTES:
+        fit = max(1, memory_bytes // LEAST_BYTES)
+        raise TooManySlots(
+            f"{slots} slots would have {each / 2**30:.2f} GiB of memory each, and need 1 GiB: use --slots {fit} or fewer"
+        )
+    return each
 
 
 def choose(wanted: str, cuda_devices: int) -> str:

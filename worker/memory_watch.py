@@ -6,7 +6,6 @@ import torch
 
 from trimtab.contract.leases import Lease
 from trimtab.contract.memory import MemoryFinding
-from worker import devices
 from worker.data import TaskData
 from worker.memory import pictures_that_fit
 from worker.training import placement
@@ -19,6 +18,7 @@ class MemoryWatch:
         lease: what is trained.
         seen: on what.
         device: where.
+        memory_bytes: our share of its memory.
         known: findings about its backbone.
     """
 
@@ -27,10 +27,11 @@ class MemoryWatch:
         lease: Lease,
         seen: TaskData,
         device: torch.device,
+        memory_bytes: int,
         known: Sequence[MemoryFinding],
     ) -> None:
         self._device = device
-        self._begun = _asked(lease, seen, device)
+        self._begun = _asked(lease, seen, device, memory_bytes)
         self._told: MemoryFinding | None = None
         self.first_portion = pictures_that_fit(known, self._begun)
         if device.type == "cuda":
@@ -49,13 +50,13 @@ class MemoryWatch:
         return found.model_copy(update={"peak_bytes": peak})
 
 
-def _asked(lease: Lease, seen: TaskData, device: torch.device) -> MemoryFinding:
+def _asked(
+    lease: Lease, seen: TaskData, device: torch.device, memory_bytes: int
+) -> MemoryFinding:
     cuda, recipe = device.type == "cuda", lease.recipe
     return MemoryFinding(
         device=torch.cuda.get_device_name(device) if cuda else "cpu",
-        memory_bytes=(
-            torch.cuda.mem_get_info(device)[1] if cuda else devices.host_memory_bytes()
-        ),
+        memory_bytes=memory_bytes,
         backbone=lease.model.backbone,
         image_size=seen.train.images.shape[1],
         precision=str(placement.dtype_of(recipe.precision, device)).removeprefix("torch."),

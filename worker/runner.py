@@ -49,6 +49,7 @@ class Bench:
 
     line: AgentLine
     device: torch.device
+    memory_bytes: int
     cache_dir: Path
     features: FeatureCache
     own: OwnBackbones
@@ -70,8 +71,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     line = AgentLine(arguments.orders, arguments.news)
     try:
         device = torch.device(devices.choose(arguments.device, torch.cuda.device_count()))
+        memory_bytes = take_share(device, arguments.slots)
         own = OwnBackbones.gather(arguments.backbones)
-    except (devices.NoSuchDevice, BackbonesUnreadable) as error:
+    except (devices.NoSuchDevice, devices.TooManySlots, BackbonesUnreadable) as error:
         line.say(Refused(message=str(error)))
         return
     features = FeatureCache(
@@ -80,13 +82,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     bench = Bench(
         line,
         device,
+        memory_bytes,
         arguments.cache_dir / "data",
         features,
         own,
         Shelf(own),
         download=arguments.download,
     )
-    line.say(_introduction(device))
+    line.say(_introduction(device, memory_bytes))
     for count, order in enumerate(line.trials(), 1):
         line.say(run(bench, order))
         _tidy(device)
@@ -104,15 +107,32 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backbones", type=Path, action="append", default=[])
     parser.add_argument("--feature-cache-bytes", type=int, default=LIMIT_BYTES)
     parser.add_argument("--download", action="store_true")
+    parser.add_argument("--slots", type=int, default=1)
     return parser
 
 
-def _introduction(device: torch.device) -> Ready:
+def take_share(device: torch.device, slots: int) -> int:
+    """Take no more of the device than one of so many slots may, and return the memory that is.
+
+    A GPU's allocator keeps to it; on a CPU the threads are divided, and the kernel guards the memory of all together.
+
+    Raises:
+        TooManySlots: it is too little.
+    """
     if device.type == "cuda":
-        name = torch.cuda.get_device_name(device)
-        _, memory = torch.cuda.mem_get_info(device)
-        return Ready(device=f"{device} {name}"[:128], memory_bytes=memory)
-    return Ready(device=str(device), memory_bytes=devices.host_memory_bytes())
+        memory_bytes = devices.share(torch.cuda.mem_get_info(device)[1], slots)
+        torch.cuda.set_per_process_memory_fraction(1 / slots, device)
+        return memory_bytes
+    memory_bytes = devices.share(devices.host_memory_bytes(), slots)
+    torch.set_num_threads(max(1, torch.get_num_threads() // slots))
+    return memory_bytes
+
+
+def _introduction(device: torch.device, memory_bytes: int) -> Ready:
+    if device.type == "cuda":
+        name = f"{device} {torch.cuda.get_device_name(device)}"[:128]
+        return Ready(device=name, memory_bytes=memory_bytes)
+    return Ready(device=str(device), memory_bytes=memory_bytes)
 
 
 def _tidy(device: torch.device) -> None:
@@ -189,7 +209,7 @@ def _begin(
     lease = order.lease
     seen = _load(bench, lease)
 
-    watch = MemoryWatch(lease, seen, bench.device, order.memory)
+    watch = MemoryWatch(lease, seen, bench.device, bench.memory_bytes, order.memory)
     teacher = None
     if order.teacher is not None:
         teacher = Teacher(order.teacher, seen.classes, bench.own)
@@ -199,7 +219,7 @@ def _begin(
             lease.model,
             classes=seen.outputs,
             seed=lease.seed,
-            frozen_stages=lease.recipe.frozen_stages,
+            recipe=lease.recipe,
             head=heads.of(lease.recipe, seen.kind),
         )
         epochs = fit(

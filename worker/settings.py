@@ -62,6 +62,8 @@ class Settings(BaseSettings):
     """Python files of own backbones; in the environment with `:` between them, as in PATH."""
     download: bool = True
     """Whether public data sets that are not there may be fetched from the network."""
+    slots: Annotated[int, Field(ge=1, le=64)] = 1
+    """Trials at a time on the device, each by a worker process of its own with a share of the memory."""
     exit_when_idle_s: Annotated[float, Field(ge=0)] | None = None
     stall_s: Annotated[float, Field(gt=0)] = 300.0
     grace_s: Annotated[float, Field(gt=0)] = 20.0

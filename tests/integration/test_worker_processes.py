@@ -10,7 +10,7 @@ import pytest
 from tests.support import scripted_service
 from tests.support.leases import a_lease
 from tests.support.scripted_service import ScriptedService
-from tests.support.workers import a_worker, wait_until_gone
+from tests.support.workers import a_worker, children_of, wait_until_gone
 from trimtab.contract import problems
 
 
@@ -165,3 +165,29 @@ def test_a_worker_waits_for_a_service_that_is_not_there_yet(tmp_path: Path) -> N
             service.wait_for(lambda: len(service.refused) >= 2)
             service.refusals.clear()
             service.wait_for(lambda: bool(service.of("outcome")))
+
+
+def test_each_slot_is_a_worker_with_its_share_and_all_leave_together(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    service.leases.extend(a_lease(trial_number=number) for number in range(2))
+    with a_worker(service.address, tmp_path, "--slots", "2", script="hold@2") as worker:
+        service.wait_for(lambda: sorted(steps(service)) == [0, 0, 1, 1])
+        agents = children_of(worker.pid)
+        assert len(agents) == 2
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0
+    labels = [call.body["label"] for call in service.of("register")]
+    assert sorted(labels) == ["tester-0", "tester-1"]
+    assert [call.body["reason"] for call in service.of("release")] == ["drain", "drain"]
+
+
+def test_the_slots_leave_when_their_starter_is_killed(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    with a_worker(service.address, tmp_path, "--slots", "2") as worker:
+        service.wait_for(lambda: len(service.of("register")) == 2)
+        agents = children_of(worker.pid)
+        worker.send(signal.SIGKILL)
+        for agent in agents:
+            wait_until_gone(agent)

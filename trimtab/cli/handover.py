@@ -63,6 +63,10 @@ def start(
         typer.Option(help="Decoded data sets and checkpoints.", show_default=False),
     ] = None,
     backbones: Backbones = None,
+    slots: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Trials at a time on the device.", show_default="1"),
+    ] = None,
     exit_when_idle: Annotated[
         float | None,
         typer.Option(help="Leave after so many seconds without work.", show_default=False),
@@ -74,6 +78,7 @@ def start(
     argv = ["start", "--server", address, *_given("--device", device)]
     argv += _given("--label", label) + _given("--cache-dir", cache_dir)
     argv += _each("--backbones", backbones)
+    argv += _given("--slots", slots)
     _become(here, "worker", argv + _given("--exit-when-idle", exit_when_idle))
 
 

@@ -95,15 +95,17 @@ def training_mode(backbone: Backbone, recipe: Recipe, epoch: int = 0) -> None:
     would otherwise drift though no weight moves. Where the recipe says so, every batch normalisation does; and
     with one picture in a batch, since one picture has no variance.
     """
-    backbone.train()
+    backbone.training = True
     frozen = frozen_modules(backbone, frozen_at(backbone, recipe, epoch))
     keeps_statistics = recipe.batch_norm == "frozen" or 1 in (
         recipe.batch_size,
         recipe.micro_batch_size,
     )
     for name, module in _modules(backbone.network):
-        if is_within(name, frozen) or (keeps_statistics and isinstance(module, _BatchNorm)):
-            module.eval()
+        still = is_within(name, frozen) or (keeps_statistics and isinstance(module, _BatchNorm))
+        # Asked first: a head alone trains for microseconds, and setting the flags of a whole network takes as long.
+        if module.training is still:
+            module.training = not still
 
 
 def moving_statistics(backbone: Backbone, recipe: Recipe, epoch: int = 0) -> list[_BatchNorm]:

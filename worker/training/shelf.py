@@ -6,6 +6,7 @@ from typing import cast
 
 from torch import Tensor
 
+from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.training import adaptation, backbones, heads
 from worker.training.backbones import Backbone
@@ -27,7 +28,7 @@ class Shelf:
         *,
         classes: Sequence[str],
         seed: int,
-        frozen_stages: int = 0,
+        recipe: Recipe | None = None,
         weights_dir: Path | None = None,
         head: Head = heads.LINEAR,
     ) -> Backbone:
@@ -37,7 +38,7 @@ class Shelf:
             model: Backbone and weights. Random weights depend on the seed, and are drawn anew each time.
             classes: What the head's outputs stand for.
             seed: Of the head.
-            frozen_stages: Which the training that takes it will leave as they are: they need no reset after it.
+            recipe: Of the training that takes it: stages that no epoch of it trains need no reset after it.
             weights_dir: As for `backbones.build`.
             head: Its shape.
 
@@ -54,7 +55,7 @@ class Shelf:
             self.clear()
             built = self._build(model, classes, seed, weights_dir)
             self._held = held = _Held(wanted, built)
-        return held.reset(seed, frozen_stages, head)
+        return held.reset(seed, recipe, head)
 
     def _build(
         self,
@@ -87,14 +88,14 @@ class _Held:
         self._intact = 0
         backbone.digests = {}
 
-    def reset(self, seed: int, frozen_stages: int, head: Head) -> Backbone:
+    def reset(self, seed: int, recipe: Recipe | None, head: Head) -> Backbone:
         network = self._backbone.network
         self._backbone.put_head(head)
         moved = adaptation.state_of(self._backbone, self._intact, frozen=False)
         # What was loaded for another head finds no place, and has to find none.
         fitting = {name: self._loaded[name] for name in moved if name in self._loaded}
         network.load_state_dict(fitting, strict=False)
-        self._intact = frozen_stages
+        self._intact = 0 if recipe is None else adaptation.still_stages(self._backbone, recipe)
         for parameter in network.parameters():
             parameter.requires_grad_(True)
             parameter.grad = None

@@ -18,11 +18,11 @@ from worker.training.shelf import Shelf
 
 DATA = tiny_data()
 KNOWN = Model(backbone="glyphnet", weights="default")
+SHORT = Recipe(epochs=1, batch_size=8)
 RANDOM = Model(backbone="glyphnet", weights="none")
 
 
-def train(backbone: Backbone, frozen_stages: int = 0) -> None:
-    recipe = Recipe(epochs=1, batch_size=8, frozen_stages=frozen_stages)
+def train(backbone: Backbone, recipe: Recipe = SHORT) -> None:
     list(fit(backbone, DATA, recipe, seed=0, device=CPU))
 
 
@@ -50,12 +50,22 @@ def weights_file(path: Path, seed: int) -> Model:
     return Model(backbone="glyphnet", weights=str(path))
 
 
-@pytest.mark.parametrize("frozen_stages", [0, 2, 4])
-def test_after_a_training_the_next_trial_gets_what_would_be_built(frozen_stages: int) -> None:
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        SHORT,
+        Recipe(epochs=1, batch_size=8, frozen_stages=2),
+        Recipe(epochs=1, batch_size=8, frozen_stages=1000),
+        Recipe(epochs=3, batch_size=8, frozen_stages=3, unfreeze_every=1),
+        Recipe(epochs=1, batch_size=8, frozen_stages=1, lora_rank=2),
+    ],
+    ids=["all", "two stages stay", "the head alone", "stages thaw", "low rank"],
+)
+def test_after_a_training_the_next_trial_gets_what_would_be_built(recipe: Recipe) -> None:
     shelf = Shelf()
-    first = shelf.take(KNOWN, classes="abc", seed=1, frozen_stages=frozen_stages)
+    first = shelf.take(KNOWN, classes="abc", seed=1, recipe=recipe)
     assert as_built(first, seed=1)
-    train(first, frozen_stages)
+    train(first, recipe)
     second = shelf.take(KNOWN, classes="abc", seed=2)
     assert second is first
     assert as_built(second, seed=2)

@@ -155,3 +155,18 @@ def test_copies_that_nobody_touched_for_long_are_swept(tmp_path: Path) -> None:
     checkpoints.sweep(tmp_path, older_than=2000)
     assert not old.path.parent.parent.exists()
     assert new.path.exists()
+
+
+def test_what_all_trials_take_of_the_disk_is_known(tmp_path: Path) -> None:
+    assert checkpoints.disk_use(tmp_path / "nothing") == 0
+    for trial in ("one", "other"):
+        saved(tmp_path / trial / "000001", 0, 1, 2, 3)
+    assert checkpoints.disk_use(tmp_path) == 2 * 2 * len(content(0))
+
+
+def test_a_state_is_named_by_the_hash_that_its_writer_tells(tmp_path: Path) -> None:
+    def hashed(path: Path) -> str:
+        path.write_bytes(b"content")
+        return "ab" * 32
+
+    assert checkpoints.save(tmp_path, 0, hashed).sha256 == "ab" * 32

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import pytest
 
+from worker import devices
 from worker.__main__ import FAILED, UNREACHABLE, USAGE, main
 
 
@@ -12,6 +13,8 @@ from worker.__main__ import FAILED, UNREACHABLE, USAGE, main
         (["start", "--device", "gpu7"], USAGE, "device: must be auto, cpu, cuda or cuda:N"),
         (["start", "--label", "Upper Case"], USAGE, "label"),
         (["start", "--exit-when-idle", "-1"], USAGE, "exit_when_idle_s"),
+        (["start", "--slots", "0"], USAGE, "slots: Input should be greater than or equal to 1"),
+        (["start", "--slots", "65"], USAGE, "slots: Input should be less than or equal to 64"),
         (["start", "--server", "ftp://x"], UNREACHABLE, "is no address of a service"),
         (["predict", "--model", "m"], USAGE, "give either pictures or --builtin"),
         (["pretrain", "glyphs", "--out", "out", "--epochs", "0"], USAGE, "--epochs"),
@@ -25,6 +28,16 @@ def test_a_mistake_gets_one_line_that_says_what_is_wrong(
     complaint = capsys.readouterr().err
     assert words in complaint
     assert complaint.count("\n") == 1
+
+
+def test_more_slots_than_the_memory_is_enough_for_are_refused_before_any_starts(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(devices, "host_memory_bytes", lambda: 5 << 29)
+    assert main(["start", "--slots", "3"]) == USAGE
+    complaint = capsys.readouterr().err
+    assert "3 slots would have 0.83 GiB of memory each" in complaint
+    assert "--slots 2 or fewer" in complaint
 
 
 def test_a_token_that_cannot_be_sent_is_not_shown(
