@@ -70,6 +70,11 @@ class StudyDocument(Message):
     def _check(self) -> Self:
         known = hyperparameters()
         faults = [*_unknown(self.space, self.fixed, known), *_illegal_fixed(self.fixed, known)]
+        if self.teacher is not None and self.task.kind != "classification":
+            message = (
+                f"only a classification learns from a teacher, and this is a {self.task.kind}"
+            )
+            faults.append(Fault(("teacher",), "untaught_kind", message))
         for name, dimension in self.space.items():
             if name in self.fixed:
                 faults.append(

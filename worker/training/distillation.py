@@ -49,13 +49,18 @@ class Teacher:
         Raises:
             TeacherMissing: There is no such file.
             ModelUnreadable: It is no exported model.
-            TeacherUnfit: It tells other classes apart.
+            TeacherUnfit: It tells other classes apart, or predicts something else.
         """
         if not path.is_file():
             raise TeacherMissing(path)
-        theirs = export.read_card(path).classes
+        card = export.read_card(path)
+        if card.kind != "classification":
+            raise TeacherUnfit(
+                path, f"only a classification is taught, and this is a {card.kind}"
+            )
+        theirs = card.classes
         if set(theirs) != set(classes):
-            raise TeacherUnfit(path, theirs, classes)
+            raise TeacherUnfit(path, _difference(theirs, classes))
         self.path = path
         self._own = own
         self._order = [theirs.index(name) for name in classes]
@@ -163,3 +168,12 @@ def lessons_of(
             json.dumps(facts | features.machine(device, recipe.precision)), make
         )
     return lessons(PlacedSplit(data.train, device, answers))
+
+
+def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    lacks = ", ".join(sorted(set(ours) - set(theirs))[:5]) or "none"
+    more = ", ".join(sorted(set(theirs) - set(ours))[:5]) or "none"
+    return (
+        "a teacher must know the classes of the task and no others; "
+        f"of the task's it lacks: {lacks}; of its own the task lacks: {more}"
+    )

@@ -156,15 +156,10 @@ class TeacherMissing(TeacherError):
 
 
 class TeacherUnfit(TeacherError):
-    """A teacher that tells other classes apart than the student."""
+    """A teacher of something else than the student's classes."""
 
-    def __init__(self, path: Path, theirs: Sequence[str], ours: Sequence[str]) -> None:
-        lacks = ", ".join(sorted(set(ours) - set(theirs))[:5]) or "none"
-        more = ", ".join(sorted(set(theirs) - set(ours))[:5]) or "none"
-        super().__init__(
-            f"{path}: a teacher must know the classes of the task and no others; of the task's it lacks: {lacks}; "
-            f"of its own the task lacks: {more}"
-        )
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(f"{path} cannot teach this task: {reason}")
 
 
 class ModelUnreadable(TrainingError):

@@ -139,5 +139,11 @@ def test_a_teacher_is_a_study_or_an_exported_model() -> None:
     ):
         assert places(a_document(teacher=teacher)) == {}
     assert a_study_document().teacher is None
+    csv = {"kind": "csv", "path": "/a.csv", "targets": ["age"]}
+    task = {"kind": "regression", "dataset": csv}
+    assert (
+        "only a classification"
+        in places(a_document(task=task, teacher={"kind": "study", "name": "large"}))["/teacher"]
+    )
     (message,) = places(a_document(teacher={"kind": "file", "path": "m.pt"})).values()
     assert "ends in .safetensors" in message

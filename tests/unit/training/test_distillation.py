@@ -1,5 +1,6 @@
 """Knowledge distillation: what a student learns of a teacher, and that it costs nothing where nobody teaches."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +16,9 @@ from tests.support.tiny import CPU, same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data import Split, TaskData
-from worker.training import backbones
+from worker.training import backbones, files
 from worker.training.backbones import Backbone
-from worker.training.card import Scores
+from worker.training.card import CARD_KEY, Scores
 from worker.training.distillation import Lessons, Teacher, lessons_of
 from worker.training.errors import ModelUnreadable, TeacherMissing, TeacherUnfit
 from worker.training.export import export, load_exported, make_card
@@ -194,6 +195,15 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
     ) as caught:
         Teacher(path, DATA.classes)
     assert caught.value.kind == "user_error"
+
+
+def test_a_teacher_of_something_else_than_classes_is_refused(tmp_path: Path) -> None:
+    path = exported(tmp_path)
+    weights, metadata = files.read(path)
+    card = json.loads(metadata[CARD_KEY]) | {"kind": "multi_label"}
+    files.write(path, weights, {CARD_KEY: json.dumps(card)})
+    with pytest.raises(TeacherUnfit, match="this is a multi_label"):
+        Teacher(path, DATA.classes)
 
 
 def test_a_file_that_is_no_teacher_is_refused(tmp_path: Path) -> None:
