@@ -4,8 +4,7 @@ Nobody waits for company: what has arrived when the lane is free is the next gro
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from trimtab.contract.problems import Problem
@@ -15,16 +14,18 @@ A = TypeVar("A")
 
 
 class Grouping(Generic[Q, A]):
-    """One lane: a thread that serves group after group. `serve` answers each request in the order given."""
+    """Serves group after group. `serve` answers each request in the order given."""
 
     def __init__(
-        self, serve: Callable[[Sequence[Q]], Sequence[A | Problem]], *, largest: int = 64
+        self,
+        serve: Callable[[Sequence[Q]], Awaitable[Sequence[A | Problem]]],
+        *,
+        largest: int = 64,
     ) -> None:
         self._serve = serve
         self._largest = largest
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
         self._lane: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grouping")
 
     async def submit(self, request: Q) -> A:
         """Wait for the request's own answer.
@@ -50,10 +51,8 @@ class Grouping(Generic[Q, A]):
             self._lane = None
 
     async def _answer(self, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
-        loop = asyncio.get_running_loop()
-        requests = [request for request, _ in group]
         try:
-            answers = await loop.run_in_executor(self._thread, self._serve, requests)
+            answers = await self._serve([request for request, _ in group])
         except Exception as error:  # noqa: BLE001 - every waiting request gets it as its own
             for _, future in group:
                 if not future.done():
