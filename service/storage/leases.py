@@ -331,8 +331,7 @@ class Candidate:
     may_propose: bool
 
 
-_CANDIDATES = Statement(f"""
-SELECT c.study_id, c.trials_created, c.has_queued, c.may_propose FROM (
+STUDIES_WITH_WORK = f"""(
     SELECT s.*,
            EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
                    AND q.not_before <= trimtab.now()) AS has_queued,
@@ -342,7 +341,12 @@ SELECT c.study_id, c.trials_created, c.has_queued, c.may_propose FROM (
             WHERE r.study_id = s.study_id AND r.state = 'running') AS running
     FROM trimtab.studies s WHERE s.state IN ('active', 'stopping', 'finalising')) c
 WHERE c.has_queued OR c.may_propose
-ORDER BY c.priority DESC, c.running, c.created_at, c.study_id LIMIT 50""")
+ORDER BY c.priority DESC, c.running, c.created_at, c.study_id LIMIT 50"""
+"""In the order in which claims serve them."""
+
+_CANDIDATES = Statement(
+    f"SELECT c.study_id, c.trials_created, c.has_queued, c.may_propose FROM {STUDIES_WITH_WORK}"
+)
 
 
 def candidates(connection: Connection) -> list[Candidate]:

@@ -12,6 +12,7 @@ from service.storage.lane import Lane
 from service.use_cases import claims, leases, reports, studies
 from service.use_cases.context import Context
 from service.use_cases.lanes import reporting, settling
+from service.use_cases.lanes.claiming import Claiming
 from service.use_cases.reports import Said
 from trimtab.contract.leases import Answer, LeaseRequest, Leases, Outcome, Reports, Settled
 from trimtab.contract.problems import Problem
@@ -26,10 +27,11 @@ class Lanes:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._lanes = [Lane(context.database) for _ in range(2)]
-        report, settle = self._lanes
+        self._lanes = [Lane(context.database) for _ in range(4)]
+        report, settle, look, store = self._lanes
         self._report = Grouping(partial(reporting.report, context, report))
         self._settle = Grouping(partial(settling.settle, settle))
+        self._claim = Claiming(context, look, store, self._propose)
         self._report_thoroughly = Grouping(self._report_all)
         self._claiming = ThreadPoolExecutor(THREADS, thread_name_prefix="claiming")
         self._others = ThreadPoolExecutor(THREADS, thread_name_prefix="lanes")
@@ -54,8 +56,8 @@ class Lanes:
 
     async def claim(self, request: LeaseRequest) -> Leases:
         """Do as `claims.claim`."""
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._claiming, claims.claim, self._context, request)
+        got = await self._claim.claim(request)
+        return got or await self._propose(partial(claims.claim, self._context, request))
 
     def close(self) -> None:
         """Close the connections."""
@@ -66,6 +68,10 @@ class Lanes:
 
     async def _report_all(self, said: Sequence[Said]) -> Sequence[Answer | Problem]:
         return await self._aside(reports.report_all, self._context, said)
+
+    async def _propose(self, verb: Callable[[], T]) -> T:
+        """Run what waits for a sampler in a thread, of which the other verbs have their own."""
+        return await asyncio.get_running_loop().run_in_executor(self._claiming, verb)
 
     async def _aside(self, verb: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
         """Run what waits for the database in a thread."""
