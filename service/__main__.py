@@ -80,6 +80,7 @@ def _serve(settings: Settings, lifeline_fd: int | None) -> int:
         port=settings.port,
         log_config=None,
         access_log=False,
+        proxy_headers=False,  # nobody asks for a client's address
         timeout_graceful_shutdown=GRACE_S,
         limit_concurrency=2000,
     )

@@ -25,7 +25,8 @@ class Grouping(Generic[Q, A]):
         self._serve = serve
         self._largest = largest
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
-        self._lane: asyncio.Task[None] | None = None
+        self._is_serving = False
+        self._rest: asyncio.Task[None] | None = None
 
     async def submit(self, request: Q) -> A:
         """Wait for the request's own answer.
@@ -33,13 +34,27 @@ class Grouping(Generic[Q, A]):
         Raises:
             Problem: of this request alone.
         """
-        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, answer))
-        if self._lane is None:
-            self._lane = asyncio.create_task(self._run())
-        return await answer
+        if self._is_serving:
+            answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+            self._waiting.append((request, answer))
+            return await answer
+        # Nobody is before it: it is served as it comes, without a task of its own.
+        self._is_serving = True
+        try:
+            (answered,) = await self._serve([request])
+        finally:
+            self._go_on()
+        if isinstance(answered, Problem):
+            raise answered
+        return answered
 
-    async def _run(self) -> None:
+    def _go_on(self) -> None:
+        """Serve those who have come meanwhile."""
+        self._is_serving = bool(self._waiting)
+        if self._is_serving:
+            self._rest = asyncio.create_task(self._serve_waiting())
+
+    async def _serve_waiting(self) -> None:
         try:
             while self._waiting:
                 group, self._waiting = (
@@ -48,7 +63,7 @@ class Grouping(Generic[Q, A]):
                 )
                 await self._answer(group)
         finally:
-            self._lane = None
+            self._is_serving = False
 
     async def _answer(self, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         try:

@@ -56,6 +56,11 @@ class Lane:
                     await line.recover()
                     raise
 
+    @property
+    def is_closed(self) -> bool:
+        """Whether there is no connection at the moment."""
+        return self._line is None or self._line.is_lost
+
     def close(self) -> None:
         """Close the connection; the next statement opens another."""
         if self._line is not None:

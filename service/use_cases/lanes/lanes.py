@@ -27,8 +27,8 @@ class Lanes:
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self._lanes = [Lane(context.database) for _ in range(4)]
-        report, settle, look, store = self._lanes
+        self.connections = [Lane(context.database) for _ in range(4)]
+        report, settle, look, store = self.connections
         self._report = Grouping(partial(reporting.report, context, report))
         self._settle = Grouping(partial(settling.settle, settle))
         self._claim = Claiming(context, look, store, self._propose)
@@ -61,7 +61,7 @@ class Lanes:
 
     def close(self) -> None:
         """Close the connections."""
-        for lane in self._lanes:
+        for lane in self.connections:
             lane.close()
         self._claiming.shutdown(wait=False)
         self._others.shutdown(wait=False)
