@@ -31,3 +31,13 @@ def short(service: Service) -> Generator[Shortly]:
     """The same service by its short ways."""
     with shortly(service) as made:
         yield made
+
+
+@pytest.fixture(params=["whole way", "short way"])
+def either(service: Service, request: pytest.FixtureRequest) -> Generator[Service]:
+    """The service by one of its ways."""
+    if request.param == "whole way":
+        yield service
+    else:
+        with shortly(service) as made:
+            yield made
