@@ -261,6 +261,25 @@ def test_outcomes_together_have_one_commit_and_each_its_answer(short: Shortly) -
     assert broken(short.context.database) == {}
 
 
+def test_outcomes_of_a_locked_trial_cost_no_other_trial_its_answer(short: Shortly) -> None:
+    known_study(short)
+    locked, *free = leased(short, 4)
+    with short.context.database.transaction(within_s=60) as other:
+        other.execute(
+            text("SELECT FROM trimtab.trials WHERE lease_id = :lease_id FOR UPDATE"),
+            {"lease_id": locked.lease_id},
+        )
+        answers = short.together(
+            *(
+                short.lanes.settle(lease.lease_id, Completed(value=0.5))
+                for lease in (*free, locked)
+            )
+        )
+    assert [type(answer) for answer in answers] == [Settled, Settled, Settled, Locked]
+    assert not any(lane.is_closed for lane in short.lanes.connections)
+    assert short.complete(locked, 0.5) == "completed"
+
+
 def test_the_last_outcome_brings_its_study_to_its_end(short: Shortly) -> None:
     known_study(short, budget={"trials": 3})
     pair = leased(short, 2)
