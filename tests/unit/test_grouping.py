@@ -27,6 +27,18 @@ async def told(grouping: Grouping[int, int], numbers: Sequence[int]) -> list[Any
     return await asyncio.gather(*map(grouping.submit, numbers), return_exceptions=True)
 
 
+async def told_together(
+    server: Server, grouping: Grouping[int, int], numbers: Sequence[int]
+) -> list[Any]:
+    """The first is served alone, and the others come meanwhile."""
+    waiting = asyncio.create_task(told(grouping, numbers))
+    while not server.groups:
+        await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    server.go_on.set()
+    return await waiting
+
+
 def run(play: Callable[[Server], Coroutine[Any, Any, None]]) -> None:
     async def within() -> None:
         async with asyncio.timeout(10):
@@ -38,11 +50,7 @@ def run(play: Callable[[Server], Coroutine[Any, Any, None]]) -> None:
 def test_what_comes_while_one_is_served_is_the_next_group():
     async def play(server: Server) -> None:
         grouping = Grouping[int, int](server)
-        waiting = asyncio.create_task(told(grouping, [0, 2, 4]))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        server.go_on.set()
-        assert await waiting == [0, 4, 8]
+        assert await told_together(server, grouping, [0, 2, 4]) == [0, 4, 8]
         assert await told(grouping, [6]) == [12]
         assert server.groups == [[0], [2, 4], [6]]
 
@@ -51,9 +59,9 @@ def test_what_comes_while_one_is_served_is_the_next_group():
 
 def test_a_group_has_no_more_than_the_largest():
     async def play(server: Server) -> None:
-        server.go_on.set()
-        assert await told(Grouping(server, largest=2), [0, 2, 4, 6]) == [0, 4, 8, 12]
-        assert max(map(len, server.groups)) <= 2
+        grouping = Grouping[int, int](server, largest=2)
+        assert await told_together(server, grouping, [0, 2, 4, 6]) == [0, 4, 8, 12]
+        assert server.groups == [[0], [2, 4], [6]]
 
     run(play)
 
@@ -61,8 +69,7 @@ def test_a_group_has_no_more_than_the_largest():
 @pytest.mark.parametrize("numbers", [[1], [0, 1, 2, 3]])
 def test_a_problem_is_of_its_request_alone(numbers: list[int]):
     async def play(server: Server) -> None:
-        server.go_on.set()
-        answers = await told(Grouping(server), numbers)
+        answers = await told_together(server, Grouping(server), numbers)
         for number, answer in zip(numbers, answers, strict=True):
             assert isinstance(answer, StepConflict) if number % 2 else answer == 2 * number
 
@@ -72,11 +79,7 @@ def test_a_problem_is_of_its_request_alone(numbers: list[int]):
 def test_an_error_is_told_to_the_whole_group_and_the_next_is_served():
     async def play(server: Server) -> None:
         grouping = Grouping[int, int](server)
-        waiting = asyncio.create_task(told(grouping, [0, 2, 13]))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
-        server.go_on.set()
-        first, *others = await waiting
+        first, *others = await told_together(server, grouping, [0, 2, 13])
         assert first == 0
         assert [type(answer) for answer in others] == [ConnectionError, ConnectionError]
         assert (await told(grouping, [4])) == [8]
