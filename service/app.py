@@ -18,7 +18,6 @@ from service.api.hot import HotPath
 from service.api.limits import TooLargeAsProblem
 from service.api.security import Guard
 from service.domain.facts import Changes, Cursor
-from service.grouping import Grouping
 from service.housekeeping import Readiness
 from service.pages.dashboard import Dispatcher, optuna_dashboard
 from service.sampling import Sampling
@@ -27,11 +26,9 @@ from service.storage import bell, engine, history, optuna_view
 from service.storage.artifacts import Folder
 from service.storage.engine import Database
 from service.use_cases import health as health_rules
-from service.use_cases import reports
 from service.use_cases.context import Context
-from service.use_cases.reports import Said
+from service.use_cases.lanes import Lanes
 from service.waiting import Waiters
-from trimtab.contract.leases import Answer
 
 LARGEST_BODY_BYTES = 1 << 20
 
@@ -49,12 +46,12 @@ def create_app(settings: Settings, readiness: Readiness | None = None) -> ASGIAp
     )
     context = Context(database, _sampling(database), Folder(settings.artifacts))
     readiness = Readiness() if readiness is None else readiness
-    reporting = Grouping(partial(reports.report_all, context))
-    api = _api(context, readiness, settings, reporting)
+    lanes = Lanes(context)
+    api = _api(context, readiness, settings, lanes)
     dispatcher = Dispatcher(
         HotPath(
             TooLargeAsProblem(api),
-            leases.hot_verbs(context, reporting),
+            leases.hot_verbs(lanes),
             check=partial(require_ready, readiness),
         ),
         check=partial(_check, context, readiness),
@@ -69,21 +66,21 @@ def _api(
     context: Context,
     readiness: Readiness,
     settings: Settings,
-    reporting: Grouping[Said, Answer],
+    lanes: Lanes,
 ) -> FastAPI:
     waiters = Waiters()
     readiness.wake = waiters.ring
     app = FastAPI(
         title="trimtab",
         version=version("trimtab"),
-        lifespan=partial(_lifespan, context, readiness, waiters, settings),
+        lifespan=partial(_lifespan, context, readiness, waiters, lanes, settings),
         responses=problems.DECLARED,
         max_body_size=LARGEST_BODY_BYTES,
         generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,
     )
     app.state.context, app.state.readiness, app.state.waiters = context, readiness, waiters
-    app.state.reporting = reporting
+    app.state.lanes = lanes
     for router in (studies.router, leases.router, workers.router, events.router, health.router):
         app.include_router(router)
     problems.install(app)
@@ -92,7 +89,12 @@ def _api(
 
 @asynccontextmanager
 async def _lifespan(
-    context: Context, readiness: Readiness, waiters: Waiters, settings: Settings, _app: FastAPI
+    context: Context,
+    readiness: Readiness,
+    waiters: Waiters,
+    lanes: Lanes,
+    settings: Settings,
+    _app: FastAPI,
 ) -> AsyncGenerator[None]:
     stop = threading.Event()
     waiters.bind(asyncio.get_running_loop())
@@ -128,6 +130,7 @@ async def _lifespan(
     yield
     stop.set()
     await asyncio.to_thread(keeper.join, 5.0)
+    lanes.close()
     context.database.dispose()
 
 

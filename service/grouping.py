@@ -4,8 +4,7 @@ Nobody waits for company: what has arrived when the lane is free is the next gro
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
 from trimtab.contract.problems import Problem
@@ -15,16 +14,19 @@ A = TypeVar("A")
 
 
 class Grouping(Generic[Q, A]):
-    """One lane: a thread that serves group after group. `serve` answers each request in the order given."""
+    """Serves group after group. `serve` answers each request in the order given."""
 
     def __init__(
-        self, serve: Callable[[Sequence[Q]], Sequence[A | Problem]], *, largest: int = 64
+        self,
+        serve: Callable[[Sequence[Q]], Awaitable[Sequence[A | Problem]]],
+        *,
+        largest: int = 64,
     ) -> None:
         self._serve = serve
         self._largest = largest
         self._waiting: list[tuple[Q, asyncio.Future[A]]] = []
-        self._lane: asyncio.Task[None] | None = None
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="grouping")
+        self._is_serving = False
+        self._rest: asyncio.Task[None] | None = None
 
     async def submit(self, request: Q) -> A:
         """Wait for the request's own answer.
@@ -32,13 +34,27 @@ class Grouping(Generic[Q, A]):
         Raises:
             Problem: of this request alone.
         """
-        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-        self._waiting.append((request, answer))
-        if self._lane is None:
-            self._lane = asyncio.create_task(self._run())
-        return await answer
+        if self._is_serving:
+            answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+            self._waiting.append((request, answer))
+            return await answer
+        # Nobody is before it: it is served as it comes, without a task of its own.
+        self._is_serving = True
+        try:
+            (answered,) = await self._serve([request])
+        finally:
+            self._go_on()
+        if isinstance(answered, Problem):
+            raise answered
+        return answered
 
-    async def _run(self) -> None:
+    def _go_on(self) -> None:
+        """Serve those who have come meanwhile."""
+        self._is_serving = bool(self._waiting)
+        if self._is_serving:
+            self._rest = asyncio.create_task(self._serve_waiting())
+
+    async def _serve_waiting(self) -> None:
         try:
             while self._waiting:
                 group, self._waiting = (
@@ -47,13 +63,11 @@ class Grouping(Generic[Q, A]):
                 )
                 await self._answer(group)
         finally:
-            self._lane = None
+            self._is_serving = False
 
     async def _answer(self, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
-        loop = asyncio.get_running_loop()
-        requests = [request for request, _ in group]
         try:
-            answers = await loop.run_in_executor(self._thread, self._serve, requests)
+            answers = await self._serve([request for request, _ in group])
         except Exception as error:  # noqa: BLE001 - every waiting request gets it as its own
             for _, future in group:
                 if not future.done():

@@ -5,6 +5,17 @@ CREATE FUNCTION trimtab.now() RETURNS timestamptz LANGUAGE sql VOLATILE PARALLEL
     SELECT clock_timestamp() + coalesce(nullif(current_setting('trimtab.skew', true), ''), '0 s')::interval
 $$;
 
+-- Words and numbers as domains: a domain is checked when its column is written, and by a check that is parsed once per
+-- connection. A column's CHECK is parsed anew by every statement that writes the row, for a renewal as for all else.
+CREATE DOMAIN trimtab.trial_state AS text CHECK (VALUE IN
+    ('queued', 'running', 'paused', 'completed', 'pruned', 'failed', 'cancelled'));
+CREATE DOMAIN trimtab.lease_kind AS text CHECK (VALUE IN ('trial', 'final'));
+CREATE DOMAIN trimtab.verdict AS text CHECK (VALUE IN ('continue', 'stop', 'pause', 'cancel'));
+CREATE DOMAIN trimtab.attempt_outcome AS text CHECK (VALUE IN
+    ('completed', 'pruned', 'failed', 'cancelled', 'drained', 'paused', 'expired'));
+CREATE DOMAIN trimtab.finite AS double precision CHECK (VALUE NOT IN ('NaN', 'Infinity', '-Infinity'));
+CREATE DOMAIN trimtab.counted AS integer CHECK (VALUE >= 0);
+
 CREATE TABLE trimtab.studies (
     study_id       integer PRIMARY KEY REFERENCES public.studies (study_id),
     name           text NOT NULL UNIQUE,
@@ -49,23 +60,22 @@ CREATE TABLE trimtab.artifacts (
 -- What a worker can hold a lease on: an Optuna trial (kind trial), or the final evaluation of its study's winner.
 CREATE TABLE trimtab.trials (
     trial_id          integer NOT NULL REFERENCES public.trials (trial_id),
-    kind              text NOT NULL CHECK (kind IN ('trial', 'final')),
+    kind              trimtab.lease_kind NOT NULL,
     study_id          integer NOT NULL REFERENCES trimtab.studies (study_id),
     number            integer NOT NULL,
-    state             text NOT NULL CHECK (state IN
-                          ('queued', 'running', 'paused', 'completed', 'pruned', 'failed', 'cancelled')),
+    state             trimtab.trial_state NOT NULL,
     hyperparameters   jsonb NOT NULL,
     fence             bigint NOT NULL DEFAULT 0,         -- counts the attempts
     crashes           integer NOT NULL DEFAULT 0,
     not_before        timestamptz NOT NULL DEFAULT trimtab.now(),
     lease_id          uuid UNIQUE,
     worker_id         uuid REFERENCES trimtab.workers (worker_id),
-    slot              integer CHECK (slot >= 0),
+    slot              trimtab.counted,
     lease_until       timestamptz,
     checkpoint        jsonb,                             -- {step, sha256, bytes}: where to carry on
     checkpoint_fence  bigint,
     best_checkpoint   jsonb,                             -- {step, sha256, bytes}: of the best epoch
-    value             double precision CHECK (value NOT IN ('NaN', 'Infinity', '-Infinity')),
+    value             trimtab.finite,
     error_kind        text,
     error_message     text,
     curve             jsonb,                             -- [[step, value], ...], written when the trial leaves running
@@ -74,12 +84,9 @@ CREATE TABLE trimtab.trials (
     started_at        timestamptz,
     ended_at          timestamptz,
     PRIMARY KEY (trial_id, kind),
-    CHECK ((state = 'running') = (lease_id IS NOT NULL)),
-    CHECK ((state = 'running') = (worker_id IS NOT NULL)),
-    CHECK ((state = 'running') = (slot IS NOT NULL)),
-    CHECK ((state = 'running') = (lease_until IS NOT NULL)),
+    CHECK (num_nonnulls(lease_id, worker_id, slot, lease_until) = CASE state WHEN 'running' THEN 4 ELSE 0 END),
     CHECK ((state = 'completed') = (value IS NOT NULL)),
-    CHECK ((state IN ('completed', 'pruned', 'failed', 'cancelled')) = (ended_at IS NOT NULL)),
+    CHECK ((state IN ('queued', 'running', 'paused')) = (ended_at IS NULL)),
     CHECK ((state = 'failed') <= (error_kind IS NOT NULL)),
     CHECK (kind = 'trial' OR state NOT IN ('paused', 'pruned'))
 ) WITH (fillfactor = 70);  -- a renewal changes no indexed column and stays on its page
@@ -94,14 +101,14 @@ CREATE INDEX trials_completed ON trimtab.trials (study_id, value DESC, number) W
 CREATE TABLE trimtab.attempts (
     lease_id       uuid PRIMARY KEY,
     trial_id       integer NOT NULL,
-    kind           text NOT NULL,
+    kind           trimtab.lease_kind NOT NULL,
     fence          bigint NOT NULL,
     worker_id      uuid NOT NULL REFERENCES trimtab.workers (worker_id),
     claim_id       uuid NOT NULL,
     ordinal        integer NOT NULL,
     started_at     timestamptz NOT NULL DEFAULT trimtab.now(),
     ended_at       timestamptz,
-    outcome        text CHECK (outcome IN ('completed', 'pruned', 'failed', 'cancelled', 'drained', 'paused', 'expired')),
+    outcome        trimtab.attempt_outcome,
     became         text,                                 -- the trial's state from then on
     outcome_sha256 text,                                 -- of the message that settled it
     error_kind     text,
@@ -115,9 +122,9 @@ CREATE TABLE trimtab.attempts (
 CREATE TABLE trimtab.reports (
     trial_id integer NOT NULL,
     fence    bigint NOT NULL,
-    step     integer NOT NULL CHECK (step >= 0),
-    value    double precision CHECK (value NOT IN ('NaN', 'Infinity', '-Infinity')),  -- NULL: was not finite
-    verdict  text NOT NULL CHECK (verdict IN ('continue', 'stop', 'pause', 'cancel')),
+    step     trimtab.counted NOT NULL,
+    value    trimtab.finite,                             -- NULL: was not finite
+    verdict  trimtab.verdict NOT NULL,
     metrics  jsonb NOT NULL DEFAULT '{}',
     at       timestamptz NOT NULL DEFAULT trimtab.now(),
     PRIMARY KEY (trial_id, fence, step)
@@ -178,9 +185,11 @@ CREATE UNIQUE INDEX trimtab_trial_number ON public.trials (study_id, number);
 -- Wakes waiting workers. Only what makes new work rings: a NOTIFY takes a lock that commits share.
 CREATE FUNCTION trimtab.ring() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('trimtab', '');
+    IF NEW.kind IN ('study_created', 'study_resumed', 'study_finalising', 'trial_queued', 'final_queued', 'crash_refunded') THEN
+        PERFORM pg_notify('trimtab', '');
+    END IF;
     RETURN NULL;
 END $$;
 CREATE TRIGGER ring AFTER INSERT ON trimtab.events FOR EACH ROW
-    WHEN (NEW.kind IN ('study_created', 'study_resumed', 'study_finalising', 'trial_queued', 'final_queued', 'crash_refunded'))
+    WHEN (NEW.kind <> 'reported')  -- a short expression: every insert parses it
     EXECUTE FUNCTION trimtab.ring();

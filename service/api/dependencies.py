@@ -7,12 +7,10 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Query, Request
 
-from service.grouping import Grouping
 from service.housekeeping import Readiness
 from service.use_cases.context import Context
-from service.use_cases.reports import Said
+from service.use_cases.lanes import Lanes
 from service.waiting import Waiters
-from trimtab.contract.leases import Answer
 from trimtab.contract.problems import FieldError, Invalid, StudyNotFound, Unavailable
 
 # Dependencies are coroutines: FastAPI sends plain functions to a thread, which costs more than they do.
@@ -50,8 +48,9 @@ async def _waiters(request: Request) -> Waiters:
     return cast(Waiters, request.app.state.waiters)
 
 
-async def _reporting(request: Request) -> Grouping[Said, Answer]:
-    return cast("Grouping[Said, Answer]", request.app.state.reporting)
+async def _lanes(request: Request) -> Lanes:
+    require_ready(cast(Readiness, request.app.state.readiness))
+    return cast(Lanes, request.app.state.lanes)
 
 
 async def _study_name(study: Annotated[str, Path()]) -> str:
@@ -84,7 +83,7 @@ async def _position(
 
 
 ServiceContext = Annotated[Context, Depends(_context)]
-ServiceReporting = Annotated[Grouping[Said, Answer], Depends(_reporting)]
+ServiceLanes = Annotated[Lanes, Depends(_lanes)]
 ServiceWaiters = Annotated[Waiters, Depends(_waiters)]
 StudyName = Annotated[str, Depends(_study_name)]
 Position = Annotated[int | None, Depends(_position)]

@@ -23,43 +23,42 @@ from trimtab.contract.problems import Problem
 M = TypeVar("M")
 
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
+_PATH = re.compile(rf"/v1/leases(?:/({_UUID})(/[a-z]+))?")
+NO_LEASE = "00000000-0000-0000-0000-000000000000"
 ORDINARY_BYTES = 16 * 1024
 """Larger bodies, and such without a length, go FastAPI's way, which counts them."""
 
 
 @dataclass(frozen=True)
 class HotVerb(Generic[M]):
-    """A method and a path with one lease id, the body's type, and the verb itself."""
+    """A method, a path with one lease id (or none, without a suffix), the body's type, and the verb itself."""
 
     method: str
     suffix: str
     body: TypeAdapter[M]
-    verb: Callable[[UUID, M], Awaitable[Message]]
-
-    def lease_of(self, scope: Scope) -> UUID | None:
-        """The lease that the request names, if it is one of this verb's."""
-        if scope["method"] != self.method:
-            return None
-        match = re.fullmatch(rf"/v1/leases/({_UUID}){re.escape(self.suffix)}", scope["path"])
-        return UUID(match[1]) if match else None
+    verb: Callable[[UUID, M], Awaitable[Message | None]]
+    """Answers None when FastAPI's way has to."""
 
 
-@dataclass(frozen=True)
 class HotPath:
     """Answers ordinary requests of the hot verbs; passes all others on."""
 
-    app: ASGIApp
-    verbs: Sequence[HotVerb[Any]]
-    check: Callable[[], None]
+    def __init__(
+        self, app: ASGIApp, verbs: Sequence[HotVerb[Any]], check: Callable[[], None]
+    ) -> None:
+        self._app = app
+        self._verbs = {(verb.method, verb.suffix): verb for verb in verbs}
+        self._check = check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one request."""
-        if scope["type"] == "http" and _is_ordinary(scope):
-            for verb in self.verbs:
-                if (lease := verb.lease_of(scope)) is not None:
-                    await self._answer(verb, lease, scope, receive, send)
-                    return
-        await self.app(scope, receive, send)
+        if scope["type"] == "http" and (match := _PATH.fullmatch(scope["path"])):
+            lease, suffix = match.groups()
+            verb = self._verbs.get((scope["method"], suffix or ""))
+            if verb is not None and _is_ordinary(scope):
+                await self._answer(verb, UUID(lease or NO_LEASE), scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
     async def _answer(
         self, verb: HotVerb[Any], lease: UUID, scope: Scope, receive: Receive, send: Send
@@ -68,20 +67,27 @@ class HotPath:
         try:
             message = verb.body.validate_python(parse(body))
         except (ValidationError, Problem):
-            await self.app(scope, _again(body), send)  # FastAPI's way has the words for it
-            return
-        try:
-            self.check()
-            answer = await verb.verb(lease, message)
-        except Problem as problem:
-            await respond(problem)(scope, receive, send)
-        except Exception as error:  # noqa: BLE001 - the last resort, as FastAPI's own
-            structlog.get_logger(__name__).error(
-                "unhandled", path=scope["path"], exc_info=error
-            )
-            await respond(Problem("The service met an error of its own."))(scope, receive, send)
+            answer = None  # FastAPI's way has the words for it
+        else:
+            answer = await self._said(verb, lease, message, scope["path"])
+        if answer is None:
+            await self._app(scope, _again(body, receive), send)
+        elif isinstance(answer, Problem):
+            await respond(answer)(scope, receive, send)
         else:
             await _send_json(answer.model_dump_json().encode(), send)
+
+    async def _said(
+        self, verb: HotVerb[M], lease: UUID, message: M, path: str
+    ) -> Message | Problem | None:
+        try:
+            self._check()
+            return await verb.verb(lease, message)
+        except Problem as problem:
+            return problem
+        except Exception as error:  # noqa: BLE001 - the last resort, as FastAPI's own
+            structlog.get_logger(__name__).error("unhandled", path=path, exc_info=error)
+            return Problem("The service met an error of its own.")
 
 
 def _is_ordinary(scope: Scope) -> bool:
@@ -103,11 +109,16 @@ async def _read(receive: Receive) -> bytes:
     return body
 
 
-def _again(body: bytes) -> Receive:
-    async def receive() -> MutableMapping[str, Any]:
-        return {"type": "http.request", "body": body, "more_body": False}
+def _again(body: bytes, receive: Receive) -> Receive:
+    """The body once more, and then what comes after it."""
+    parts = [body]
 
-    return receive
+    async def again() -> MutableMapping[str, Any]:
+        if parts:
+            return {"type": "http.request", "body": parts.pop(), "more_body": False}
+        return await receive()
+
+    return again
 
 
 async def _send_json(body: bytes, send: Send) -> None:

@@ -4,21 +4,18 @@ import time
 from uuid import UUID
 
 from fastapi import APIRouter, Request, Response
-from fastapi.concurrency import run_in_threadpool
 from pydantic import TypeAdapter
 
 from service.api.bodies import JsonRoute
 from service.api.dependencies import (
     ServiceContext,
-    ServiceReporting,
+    ServiceLanes,
     ServiceWaiters,
     require_staying,
 )
 from service.api.hot import HotVerb
-from service.grouping import Grouping
-from service.use_cases import claims, leases, records
-from service.use_cases.context import Context
-from service.use_cases.reports import Said
+from service.use_cases import leases, records
+from service.use_cases.lanes import Lanes
 from service.waiting import wait
 from trimtab.contract.leases import (
     Answer,
@@ -43,13 +40,13 @@ MOST_REPORTS = 1000
 
 @router.post("", responses={204: {"description": "Nothing to do"}})
 async def claim(
-    request: LeaseRequest, http: Request, context: ServiceContext, waiters: ServiceWaiters
+    request: LeaseRequest, http: Request, lanes: ServiceLanes, waiters: ServiceWaiters
 ) -> Leases:
     """Get work; with `wait_s`, wait for it. A repeat of the same claim gets the same leases."""
     deadline = time.monotonic() + request.wait_s
     while True:
         bell = waiters.arm()
-        got = await run_in_threadpool(claims.claim, context, request)
+        got = await lanes.claim(request)
         left = deadline - time.monotonic()
         if got.leases:
             return got
@@ -62,29 +59,26 @@ async def claim(
 
 
 @router.post("/{lease}/reports")
-async def report(
-    lease: UUID, batch: Reports, _ready: ServiceContext, reporting: ServiceReporting
-) -> Answer:
+async def report(lease: UUID, batch: Reports, lanes: ServiceLanes) -> Answer:
     """Store intermediate values, renew the lease, get the verdict of the last step."""
     if len(batch.reports) > MOST_REPORTS:
         raise TooManyPoints
-    return await reporting.submit((lease, batch))
+    return await lanes.report(lease, batch)
 
 
 def hot_verbs(
-    context: Context, reporting: Grouping[Said, Answer]
-) -> tuple[HotVerb[Reports], HotVerb[Outcome]]:
+    lanes: Lanes,
+) -> tuple[HotVerb[LeaseRequest], HotVerb[Reports], HotVerb[Outcome]]:
     """The routes that have a short way; what they do is what the routes here do."""
 
-    async def settle_in_thread(lease: UUID, outcome: Outcome) -> Settled:
-        return await run_in_threadpool(leases.settle, context, lease, outcome)
-
-    async def submit(lease: UUID, batch: Reports) -> Answer:
-        return await reporting.submit((lease, batch))
+    async def claim_now(_: UUID, request: LeaseRequest) -> Leases | None:
+        got = await lanes.claim(request)
+        return got if got.leases else None  # the route waits, and answers 204
 
     return (
-        HotVerb("POST", "/reports", TypeAdapter(Reports), submit),
-        HotVerb("PUT", "/outcome", TypeAdapter[Outcome](Outcome), settle_in_thread),
+        HotVerb("POST", "", TypeAdapter(LeaseRequest), claim_now),
+        HotVerb("POST", "/reports", TypeAdapter(Reports), lanes.report),
+        HotVerb("PUT", "/outcome", TypeAdapter[Outcome](Outcome), lanes.settle),
     )
 
 
@@ -113,6 +107,6 @@ def release(lease: UUID, message: Release, context: ServiceContext) -> None:
 
 
 @router.put("/{lease}/outcome")
-def settle(lease: UUID, outcome: Outcome, context: ServiceContext) -> Settled:
+async def settle(lease: UUID, outcome: Outcome, lanes: ServiceLanes) -> Settled:
     """End the lease with its outcome; a repeat is answered as the first was."""
-    return leases.settle(context, lease, outcome)
+    return await lanes.settle(lease, outcome)

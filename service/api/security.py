@@ -5,6 +5,7 @@ import binascii
 import hmac
 import ipaddress
 from dataclasses import dataclass
+from functools import lru_cache
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -64,6 +65,7 @@ def _only(scope: Scope, header: bytes) -> bytes:
     return values[0] if len(values) == 1 else b""
 
 
+@lru_cache(maxsize=64)
 def _is_loopback(host: bytes) -> bool:
     name = host.decode("latin-1").lower()
     without_port = name if name.endswith("]") else name.rsplit(":", 1)[0]

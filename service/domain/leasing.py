@@ -87,6 +87,13 @@ def back_off_s(crashes: int) -> float:
 
 def settled(held: Held, outcome: Outcome) -> Departure:
     """What the holder's outcome makes of the trial."""
+    if isinstance(outcome, Failed) and outcome.retryable and outcome.error != "cancelled":
+        return _after_crash(held, "failed", outcome.error, outcome.message)
+    return settled_for_good(outcome)
+
+
+def settled_for_good(outcome: Outcome) -> Departure:
+    """The same for an outcome that is no retryable failure, whatever the trial and its study have come to."""
     match outcome:
         case Completed():
             return Departure("completed", "completed", value=outcome.value)
@@ -94,8 +101,6 @@ def settled(held: Held, outcome: Outcome) -> Departure:
             return Departure("pruned", "pruned")
         case Failed(error="cancelled"):
             return Departure("cancelled", "cancelled", error_kind="cancelled")
-        case Failed(retryable=True):
-            return _after_crash(held, "failed", outcome.error, outcome.message)
         case Failed():
             return Departure(
                 "failed", "failed", error_kind=outcome.error, error_message=outcome.message

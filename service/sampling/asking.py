@@ -1,11 +1,11 @@
 """Asks one of Optuna's samplers for one trial, over trials in memory; nothing is kept."""
 
 from collections.abc import Container, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import optuna
-from optuna.distributions import BaseDistribution
-from optuna.samplers import BaseSampler
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -14,6 +14,7 @@ from service.sampling.distributions import Distributions, internal
 from service.sampling.proposals import Proposal
 from service.sampling.tpe import frozen
 from trimtab.contract.metrics import Direction
+from trimtab.contract.search_space import Scalar
 
 _STUDY = 0
 
@@ -35,6 +36,26 @@ def ask(
         internal=internal(distributions, asked.params),
         attributes=asked.system_attrs,
     )
+
+
+def draw(distributions: Distributions, seed: int) -> dict[str, Scalar]:
+    """Return what `ask` would of Optuna's random sampler, which looks at no trial and at no study."""
+    sampler = RandomSampler(seed=seed)
+    return {name: _drawn(sampler, name, found) for name, found in distributions.items()}
+
+
+def _drawn(sampler: RandomSampler, name: str, distribution: BaseDistribution) -> Any:
+    if distribution.single():  # Optuna draws no number for it
+        return distribution.to_external_repr(_only_value(distribution))
+    nothing = cast(Any, None)
+    value = sampler.sample_independent(nothing, nothing, name, distribution)
+    return distribution.to_external_repr(distribution.to_internal_repr(value))
+
+
+def _only_value(distribution: BaseDistribution) -> float:
+    if isinstance(distribution, IntDistribution | FloatDistribution):
+        return distribution.low
+    return 0.0  # the first choice
 
 
 class _OneAsk(BaseStorage):

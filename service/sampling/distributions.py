@@ -48,11 +48,16 @@ def stored(
 
 
 def internal(
-    distributions: Distributions, values: Mapping[str, Scalar]
+    distributions: Distributions,
+    values: Mapping[str, Scalar],
+    jsons: Mapping[str, str] | None = None,
 ) -> dict[str, tuple[float, str]]:
-    """Do as `stored`, with distributions that are already at hand."""
+    """Do as `stored`, with distributions that are already at hand, and perhaps their `distribution_json` too."""
     return {
-        name: (float(found.to_internal_repr(values[name])), distribution_to_json(found))
+        name: (
+            float(found.to_internal_repr(values[name])),
+            distribution_to_json(found) if jsons is None else jsons[name],
+        )
         for name, found in distributions.items()
         if name in values
     }

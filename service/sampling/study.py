@@ -5,13 +5,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from threading import Lock
 
-from optuna.samplers import RandomSampler
+from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial
 
 from service.domain import pruning
 from service.domain.facts import Changes, Cursor, Curve
 from service.sampling import grid
-from service.sampling.asking import ask
+from service.sampling.asking import ask, draw
 from service.sampling.distributions import distributions, internal
 from service.sampling.history import History
 from service.sampling.proposals import Exhausted, Proposal
@@ -53,6 +53,9 @@ class ActiveStudy:
         self._space = document.space
         self._direction: Direction = document.task.direction
         self._distributions = distributions(document.space)
+        self._jsons = {
+            name: distribution_to_json(found) for name, found in self._distributions.items()
+        }
         self._read = read
         self._monotonic = monotonic
         self._largest_shown = largest_shown
@@ -78,11 +81,7 @@ class ActiveStudy:
             case "grid":
                 return self._cell(next_number), None
             case "random":
-                sampler = RandomSampler(seed=seed)
-                return (
-                    ask(sampler, self._distributions, [], next_number, self._direction),
-                    None,
-                )
+                return self._proposal(draw(self._distributions, seed)), None
             case "tpe":
                 with self._proposing:
                     return self._ask_tpe(seed, next_number)
@@ -114,9 +113,13 @@ class ActiveStudy:
         values = grid.cell(self._space, number)
         if values is None:
             return Exhausted()
-        return Proposal(
-            values, internal(self._distributions, values), {}, only_as_number=number
-        )
+        return self._proposal(values, only_as_number=number)
+
+    def _proposal(
+        self, values: Mapping[str, Scalar], *, only_as_number: int | None = None
+    ) -> Proposal:
+        stored = internal(self._distributions, values, self._jsons)
+        return Proposal(values, stored, {}, only_as_number)
 
     def _ask_tpe(self, seed: int, next_number: int) -> tuple[Proposal, Pending]:
         trials, number = self._look(next_number)

@@ -1,12 +1,12 @@
 """The engine, its connections, and the translation of the database's troubles into problems."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg2
-from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -35,8 +35,9 @@ class Database:
     engine: Engine
     autocommit: Engine
     deadline_s: float = DEADLINE_S
-    _watchdog: Watchdog = field(default_factory=Watchdog)
-    _gate: Gate = field(default_factory=Gate)
+    connect_arguments: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    watchdog: Watchdog = field(default_factory=Watchdog)
+    gate: Gate = field(default_factory=Gate)
 
     def dispose(self) -> None:
         """Close what is pooled."""
@@ -66,10 +67,10 @@ class Database:
 
     @contextmanager
     def _connected(self, engine: Engine, within_s: float) -> Generator[Connection]:
-        self._gate.enter()
-        with _translated(self._gate), engine.connect() as connection:
+        self.gate.enter()
+        with translated(self.gate), engine.connect() as connection:
             raw = connection.connection.dbapi_connection
-            with self._watchdog.watch(raw, within_s), _watched(connection):
+            with self.watchdog.watch(raw, within_s), _watched(connection):
                 yield connection
 
 
@@ -90,44 +91,36 @@ def normalised(url: str) -> URL:
     return parsed.set(drivername="postgresql+psycopg2")
 
 
-def connect(url: str, *, pool_size: int = 35, skew: str | None = None) -> Database:
+def connect(url: str, *, pool_size: int = 31, skew: str | None = None) -> Database:
     """Make the pools, of so many connections together; connects on first use. `skew` moves the database's clock, for tests."""
     for_transactions = max(1, pool_size // 3)
+    arguments: dict[str, Any] = {
+        "connect_timeout": 5,
+        "application_name": "trimtab",
+        # One schema for Optuna's tables, whatever the role is called; no wait without an end; prepared
+        # statements find rows by key, so that one plan suits every value.
+        "options": "-csearch_path=public -cstatement_timeout=5s -clock_timeout=2s -ctimezone=UTC"
+        " -cidle_in_transaction_session_timeout=10s -cplan_cache_mode=force_generic_plan",
+    }
+    if skew is not None:
+        arguments["options"] += f" -ctrimtab.skew={skew.replace(' ', '')}"
 
     def pool(size: int, **options: Any) -> Engine:
-        made = create_engine(
+        return create_engine(
             normalised(url),
             pool_size=size,
             max_overflow=0,
             pool_timeout=5,
-            connect_args={
-                "connect_timeout": 5,
-                "application_name": "trimtab",
-                # One schema for Optuna's tables, whatever the role is called; no wait without an end; prepared
-                # statements find rows by key, so that one plan suits every value.
-                "options": "-csearch_path=public -cstatement_timeout=5s -clock_timeout=2s -ctimezone=UTC"
-                " -cidle_in_transaction_session_timeout=10s -cplan_cache_mode=force_generic_plan",
-            },
+            connect_args=arguments,
             **options,
         )
-        if skew is not None:
-            _set_skew(made, skew)
-        return made
 
     # Two pools: switching one connection to and fro costs more than a statement.
     return Database(
         pool(for_transactions),
         pool(pool_size - for_transactions, isolation_level="AUTOCOMMIT"),
+        connect_arguments=arguments,
     )
-
-
-def _set_skew(engine: Engine, skew: str) -> None:
-    def on_connect(raw: Any, _record: Any) -> None:
-        with raw.cursor() as cursor:
-            cursor.execute("SELECT set_config('trimtab.skew', %s, false)", (skew,))
-        raw.commit()
-
-    event.listen(engine, "connect", on_connect)
 
 
 @contextmanager
@@ -145,7 +138,8 @@ def _watched(connection: Connection) -> Generator[None]:
 
 
 @contextmanager
-def _translated(gate: Gate) -> Generator[None]:
+def translated(gate: Gate) -> Generator[None]:
+    """Tell the database's troubles as problems, and the gate whether it is away."""
     try:
         yield
     except PoolTimeout as error:

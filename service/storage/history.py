@@ -9,6 +9,9 @@ from sqlalchemy import Connection, text
 from service.domain.facts import Changes, Cursor, TrialFacts
 from service.storage.statements import Statement
 
+CHUNK = 100
+"""Rows parsed at a time: few enough that other threads go on, and that the lists do not live to be collected."""
+
 _TRIALS = """
 SELECT CAST(CAST(f.floor AS text) AS bigint), t.number, t.state, CAST(t.hyperparameters AS text),
        coalesce(CAST(t.curve AS text), (
@@ -46,10 +49,15 @@ def changes(connection: Connection, study_id: int, cursor: Cursor | None) -> Cha
 
 def _facts(rows: list[tuple[Any, ...]]) -> Iterable[TrialFacts]:
     found = [row for row in rows if row[1] is not None]
-    # Two parses for all rows, not two for each: most of the time of a first reading was json's overhead per call.
-    values = json.loads(f"[{','.join(row[3] for row in found)}]")
-    curves = json.loads(f"[{','.join(row[4] for row in found)}]")
-    for row, hyperparameters, curve in zip(found, values, curves, strict=True):
+    for start in range(0, len(found), CHUNK):
+        yield from _some_facts(found[start : start + CHUNK])
+
+
+def _some_facts(rows: list[tuple[Any, ...]]) -> Iterable[TrialFacts]:
+    # Two parses for a chunk, not two for each row: most of the time of a first reading was json's overhead per call.
+    values = json.loads(f"[{','.join(row[3] for row in rows)}]")
+    curves = json.loads(f"[{','.join(row[4] for row in rows)}]")
+    for row, hyperparameters, curve in zip(rows, values, curves, strict=True):
         yield TrialFacts(
             row[1], row[2], hyperparameters, tuple(map(tuple, curve)), row[5], row[6]
         )

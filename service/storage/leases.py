@@ -195,37 +195,47 @@ def checkpoint(
 
 
 # The curve must have the report that is just being stored.
-_HOLD = Statement("SELECT FROM trimtab.trials WHERE lease_id = :lease_id FOR UPDATE")
+HOLD = Statement("""
+SELECT FROM trimtab.trials WHERE lease_id = ANY(CAST(:lease_ids AS uuid[])) ORDER BY trial_id FOR UPDATE""")
 
-_LEAVE = Statement("""
-WITH t AS (
+LEAVE = Statement("""
+WITH d AS (
+    SELECT * FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:states AS text[]), CAST(:outcomes AS text[]),
+                         CAST(:hashes AS text[]), CAST(:crashes AS int[]), CAST(:delays AS float8[]),
+                         CAST(:values AS float8[]), CAST(:error_kinds AS text[]), CAST(:error_messages AS text[]),
+                         CAST(:are_over AS bool[]), CAST(:optuna_states AS text[]), CAST(:events AS text[]))
+        AS d (lease_id, state, outcome, sha256, crashes, delay_s, value, error_kind, error_message, is_over,
+              optuna_state, event)),
+t AS (
     UPDATE trimtab.trials t
-    SET state = :state, lease_id = NULL, worker_id = NULL, slot = NULL, lease_until = NULL,
-        crashes = t.crashes + :crash,
-        not_before = trimtab.now() + make_interval(secs => :delay_s),
-        value = :value, error_kind = :error_kind, error_message = :error_message,
-        ended_at = CASE WHEN :is_over THEN trimtab.now() END,
+    SET state = d.state, lease_id = NULL, worker_id = NULL, slot = NULL, lease_until = NULL,
+        crashes = t.crashes + d.crashes,
+        not_before = trimtab.now() + make_interval(secs => d.delay_s),
+        value = d.value, error_kind = d.error_kind, error_message = d.error_message,
+        ended_at = CASE WHEN d.is_over THEN trimtab.now() END,
         curve = CASE t.kind WHEN 'trial' THEN
             (SELECT coalesce(jsonb_agg(jsonb_build_array(v.step, v.intermediate_value) ORDER BY v.step), '[]')
              FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id) END
-    WHERE t.lease_id = :lease_id AND t.state = 'running'
-    RETURNING t.*),
+    FROM d
+    WHERE t.lease_id = d.lease_id AND t.state = 'running' AND (NOT :only_trials OR t.kind = 'trial')
+    RETURNING t.trial_id, t.kind, t.study_id, t.number, t.state, t.hyperparameters, t.fence, t.value, t.error_kind,
+              t.error_message, t.curve, d.lease_id AS ended, d.outcome, d.sha256, d.is_over, d.optuna_state, d.event),
 attempt AS (
     UPDATE trimtab.attempts a
-    SET ended_at = trimtab.now(), outcome = :outcome, became = :state, outcome_sha256 = :outcome_sha256,
-        error_kind = :error_kind
-    FROM t WHERE a.lease_id = :lease_id),
+    SET ended_at = trimtab.now(), outcome = t.outcome, became = t.state, outcome_sha256 = t.sha256,
+        error_kind = t.error_kind
+    FROM t WHERE a.lease_id = t.ended),
 optuna AS (
     UPDATE public.trials p
-    SET state = CAST(:optuna_state AS public.trialstate),
-        datetime_complete = CASE WHEN :is_over THEN trimtab.now() AT TIME ZONE 'UTC' END
+    SET state = CAST(t.optuna_state AS public.trialstate),
+        datetime_complete = CASE WHEN t.is_over THEN trimtab.now() AT TIME ZONE 'UTC' END
     FROM t WHERE p.trial_id = t.trial_id AND t.kind = 'trial'),
 optuna_value AS (
     -- Optuna gives a pruned trial its last intermediate value, if that is finite.
     INSERT INTO public.trial_values (trial_id, objective, value, value_type)
     SELECT t.trial_id, 0, given.value, 'FINITE'
-    FROM t, LATERAL (SELECT CASE :state WHEN 'completed' THEN t.value
-                                        WHEN 'pruned' THEN CAST(t.curve -> -1 ->> 1 AS float8) END AS value) given
+    FROM t, LATERAL (SELECT CASE t.state WHEN 'completed' THEN t.value
+                                         WHEN 'pruned' THEN CAST(t.curve -> -1 ->> 1 AS float8) END AS value) given
     WHERE t.kind = 'trial' AND given.value IS NOT NULL),
 attributes AS (
     INSERT INTO public.trial_system_attributes AS a (trial_id, key, value_json)
@@ -241,10 +251,39 @@ attributes AS (
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json),
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
-    SELECT study_id, trial_id, number, fence, :event, jsonb_strip_nulls(jsonb_build_object(
-        'outcome', CAST(:outcome AS text), 'value', t.value, 'error_kind', t.error_kind,
-        'error_message', t.error_message)) FROM t)
-SELECT 1 FROM t""")
+    SELECT study_id, trial_id, number, fence, t.event, jsonb_strip_nulls(jsonb_build_object(
+        'outcome', t.outcome, 'value', t.value, 'error_kind', t.error_kind, 'error_message', t.error_message)) FROM t)
+SELECT ended FROM t""")
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A lease that ends, as decided; `outcome_sha256` is of the message that settles it."""
+
+    lease_id: UUID
+    departure: Departure
+    kind: LeaseKind
+    outcome_sha256: str | None = None
+
+
+def to_leave(leaving: Sequence[Leaving], *, only_trials: bool) -> dict[str, Any]:
+    """What `HOLD` and `LEAVE` bind."""
+    departures = [one.departure for one in leaving]
+    return {
+        "only_trials": only_trials,
+        "lease_ids": array([one.lease_id for one in leaving]),
+        "hashes": [one.outcome_sha256 for one in leaving],
+        "events": [one.departure.event(one.kind) for one in leaving],
+        "states": [one.state for one in departures],
+        "outcomes": [one.outcome for one in departures],
+        "crashes": array([int(one.crash) for one in departures]),
+        "delays": array([one.delay_s for one in departures]),
+        "values": array([one.value for one in departures]),
+        "error_kinds": [one.error_kind for one in departures],
+        "error_messages": [one.error_message for one in departures],
+        "are_over": [one.is_over for one in departures],
+        "optuna_states": [one.optuna_state for one in departures],
+    }
 
 
 def leave(
@@ -256,22 +295,8 @@ def leave(
     outcome_sha256: str | None = None,
 ) -> bool:
     """End the lease as decided: settle, release or expire. False: the lease was gone already."""
-    row = _LEAVE.row(
-        connection,
-        first=_HOLD,
-        lease_id=lease_id,
-        state=departure.state,
-        crash=int(departure.crash),
-        delay_s=departure.delay_s,
-        value=departure.value,
-        error_kind=departure.error_kind,
-        error_message=departure.error_message,
-        is_over=departure.is_over,
-        outcome=departure.outcome,
-        outcome_sha256=outcome_sha256,
-        optuna_state=departure.optuna_state,
-        event=departure.event(kind),
-    )
+    leaving = Leaving(lease_id, departure, kind, outcome_sha256)
+    row = LEAVE.row(connection, first=HOLD, **to_leave([leaving], only_trials=False))
     return row is not None
 
 
@@ -307,8 +332,7 @@ class Candidate:
     may_propose: bool
 
 
-_CANDIDATES = Statement(f"""
-SELECT c.study_id, c.trials_created, c.has_queued, c.may_propose FROM (
+STUDIES_WITH_WORK = f"""(
     SELECT s.*,
            EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
                    AND q.not_before <= trimtab.now()) AS has_queued,
@@ -318,7 +342,12 @@ SELECT c.study_id, c.trials_created, c.has_queued, c.may_propose FROM (
             WHERE r.study_id = s.study_id AND r.state = 'running') AS running
     FROM trimtab.studies s WHERE s.state IN ('active', 'stopping', 'finalising')) c
 WHERE c.has_queued OR c.may_propose
-ORDER BY c.priority DESC, c.running, c.created_at, c.study_id LIMIT 50""")
+ORDER BY c.priority DESC, c.running, c.created_at, c.study_id LIMIT 50"""
+"""In the order in which claims serve them."""
+
+_CANDIDATES = Statement(
+    f"SELECT c.study_id, c.trials_created, c.has_queued, c.may_propose FROM {STUDIES_WITH_WORK}"
+)
 
 
 def candidates(connection: Connection) -> list[Candidate]:

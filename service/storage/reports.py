@@ -3,12 +3,13 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection
 
 from service.domain.facts import Curve
-from service.storage.leases import LeaseFacts
+from service.storage.leases import WALL_TIME_OVER, LeaseFacts
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Report, Verdict
 
@@ -49,11 +50,12 @@ def _stored(rows: Sequence[tuple[int, int, float | None, Verdict]], fence: int) 
     return Stored(mine, tuple(curve.items()))
 
 
-_REPORT = Statement("""
+REPORT = Statement(f"""
 WITH t AS (
     UPDATE trimtab.trials t SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl)
     FROM trimtab.studies s
     WHERE t.lease_id = ANY(CAST(:lease_ids AS uuid[])) AND t.state = 'running' AND s.study_id = t.study_id
+      AND (NOT :only_wanted OR t.kind = 'trial' AND s.state = 'active' AND NOT {WALL_TIME_OVER})
     RETURNING t.lease_id, t.trial_id, t.study_id, t.number, t.fence),
 batch AS (
     SELECT * FROM unnest(CAST(:leases AS uuid[]), CAST(:steps AS int[]), CAST(:values AS float8[]),
@@ -89,20 +91,25 @@ class NewReports:
         return self.verdict if report is self.reports[-1] else "continue"
 
 
+def to_store(new: Sequence[NewReports], *, only_wanted: bool) -> dict[str, Any]:
+    """What `REPORT` binds; `only_wanted` stores for trials alone whose study is active and within its wall time."""
+    rows = [(one, report) for one in new for report in one.reports]
+    return {
+        "only_wanted": only_wanted,
+        "lease_ids": array([one.lease_id for one in new]),
+        "leases": array([one.lease_id for one, _ in rows]),
+        "steps": array([report.step for _, report in rows]),
+        "values": array([report.value for _, report in rows]),
+        "verdicts": [one.verdict_of(report) for one, report in rows],
+        "metrics": [json.dumps(dict(report.metrics)) for _, report in rows],
+    }
+
+
 def store_all(connection: Connection, new: Sequence[NewReports]) -> set[UUID]:
     """Store the holders' reports and renew their leases; returns the leases that are still held.
 
     Raises:
         IntegrityError: a step of one of the attempts is stored already; nothing was stored.
     """
-    rows = [(one, report) for one in new for report in one.reports]
-    kept = _REPORT.rows(
-        connection,
-        lease_ids=array([one.lease_id for one in new]),
-        leases=array([one.lease_id for one, _ in rows]),
-        steps=[report.step for _, report in rows],
-        values=array([report.value for _, report in rows]),
-        verdicts=[one.verdict_of(report) for one, report in rows],
-        metrics=[json.dumps(dict(report.metrics)) for _, report in rows],
-    )
+    kept = REPORT.rows(connection, **to_store(new, only_wanted=False))
     return {row[0] for row in kept}

@@ -7,7 +7,7 @@ has no prepared statements of its own, so each is PREPAREd by name on first use 
 
 import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -24,8 +24,8 @@ class Statement:
     sql: str
     name: str = field(init=False)
     parameters: tuple[str, ...] = field(init=False)
-    _prepare: str = field(init=False)
-    _execute: str = field(init=False)
+    prepare: str = field(init=False)
+    execute: str = field(init=False)
 
     def __post_init__(self) -> None:
         """Number the parameters, in the order of their first mention."""
@@ -35,8 +35,8 @@ class Statement:
         values = f"({', '.join('%s' for _ in parameters)})" if parameters else ""
         object.__setattr__(self, "name", name)
         object.__setattr__(self, "parameters", parameters)
-        object.__setattr__(self, "_prepare", f"PREPARE {name} AS {numbered}")
-        object.__setattr__(self, "_execute", f"EXECUTE {name}{values}")
+        object.__setattr__(self, "prepare", f"PREPARE {name} AS {numbered}")
+        object.__setattr__(self, "execute", f"EXECUTE {name}{values}")
 
     def rows(
         self, connection: Connection, *, first: "Statement | None" = None, **values: Any
@@ -58,12 +58,9 @@ class Statement:
         with raw.cursor() as cursor:
             for part in parts:
                 if part.name not in known:
-                    cursor.execute(part._prepare)
+                    cursor.execute(part.prepare)
                     known.add(part.name)
-            cursor.execute(
-                "; ".join(part._execute for part in parts),
-                tuple(values[name] for part in parts for name in part.parameters),
-            )
+            cursor.execute(*bound(parts, values))
             return cursor.fetchall()
 
     def row(
@@ -72,6 +69,19 @@ class Statement:
         """Run it and return its only row, or None."""
         rows = self.rows(connection, first=first, **values)
         return rows[0] if rows else None
+
+
+def bound(
+    parts: Sequence[Statement], values: Mapping[str, Any], *, committed: int = 0
+) -> tuple[str, tuple[Any, ...]]:
+    """The text that runs prepared statements in one round trip, and its values for the driver.
+
+    Postgres takes them for one transaction, unless the first `committed` are to be one of their own.
+    """
+    texts = [part.execute for part in parts]
+    if committed:
+        texts = ["BEGIN", *texts[:committed], "COMMIT", *texts[committed:]]
+    return "; ".join(texts), tuple(values[name] for part in parts for name in part.parameters)
 
 
 def array(values: Sequence[float | UUID | None]) -> str:

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import UUID
 
 from sqlalchemy import Connection, text
 
@@ -14,6 +15,7 @@ from service.storage.trials import BEST_FIRST
 from trimtab.contract.events import EventKind
 from trimtab.contract.metrics import Direction
 from trimtab.contract.studies import StudyDocument, StudyState
+from trimtab.contract.trials import TrialState
 
 
 @dataclass(frozen=True, slots=True)
@@ -193,9 +195,7 @@ _UNFINISHED = """
             AND t.state IN ('queued', 'running', 'paused'))"""
 
 
-_TO_FOLLOW = Statement(f"""
-SELECT s.name FROM trimtab.studies s
-WHERE s.name = coalesce(CAST(:name AS text), s.name) AND (
+MUST_FOLLOW = f"""(
     (s.state IN ('active', 'stopping') AND {WALL_TIME_OVER})
     OR s.state IN ('active', 'stopping', 'cancelled') AND EXISTS (
         SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
@@ -204,12 +204,36 @@ WHERE s.name = coalesce(CAST(:name AS text), s.name) AND (
         AND (s.exhausted OR s.trials_created >= s.trials_limit)) AND NOT {_UNFINISHED}
     OR s.state = 'finalising' AND EXISTS (
         SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
-        AND t.state IN ('failed', 'cancelled')))""")
+        AND t.state IN ('failed', 'cancelled')))"""
+"""Whether a study looks as if its state had to follow from what was spent."""
+
+_TO_FOLLOW = Statement(f"""
+SELECT s.name FROM trimtab.studies s
+WHERE s.name = coalesce(CAST(:name AS text), s.name) AND {MUST_FOLLOW}""")
 
 
 def to_follow(connection: Connection, name: str | None = None) -> list[str]:
     """Names of the studies (or the one of this name) that look as if their state had to follow; costs no lock."""
     return [row[0] for row in _TO_FOLLOW.rows(connection, name=name)]
+
+
+HOW_ENDED = Statement(f"""
+SELECT a.lease_id, a.outcome_sha256, a.became, s.name, {MUST_FOLLOW}
+FROM trimtab.attempts a
+JOIN trimtab.trials l ON l.trial_id = a.trial_id AND l.kind = a.kind
+JOIN trimtab.studies s ON s.study_id = l.study_id
+WHERE a.lease_id = ANY(CAST(:lease_ids AS uuid[]))""")
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """What an attempt's end looks like from outside, a row of `HOW_ENDED`; all None while it lives."""
+
+    lease_id: UUID
+    outcome_sha256: str | None
+    became: TrialState | None
+    study_name: str
+    study_must_follow: bool
 
 
 def set_state(

@@ -1,7 +1,7 @@
 """Trials in SQL: a proposal becomes a leased trial in one statement; trials as people read them."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -10,69 +10,71 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection, text
 
-from service.storage.leases import (
-    FREE_SLOT,
-    LEASE_COLUMNS,
-    WALL_TIME_OVER,
-    LeaseRow,
-)
+from service.storage.leases import WALL_TIME_OVER, LeaseRow
 from service.storage.statements import Statement, array
 from trimtab.contract.metrics import Direction
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.trials import FailureKind, TrialState
 
-_START = Statement(f"""
-WITH free AS ({FREE_SLOT}),
+START = Statement(f"""
+WITH asked AS (
+    SELECT * FROM unnest(CAST(:worker_ids AS uuid[]), CAST(:claim_ids AS uuid[]), CAST(:ordinals AS int[]),
+                         CAST(:hyperparameters AS text[]))
+        WITH ORDINALITY AS a (worker_id, claim_id, ordinal, hyperparameters, place)),
+free AS (
+    SELECT a.*, w.label, s.n AS slot, row_number() OVER (ORDER BY a.place) AS nth, count(*) OVER () AS wanted
+    FROM asked a JOIN trimtab.workers w ON w.worker_id = a.worker_id AND w.state = 'alive'
+    CROSS JOIN LATERAL (
+        SELECT n FROM generate_series(0, w.capacity - 1) n
+        WHERE NOT EXISTS (SELECT FROM trimtab.trials h
+                          WHERE h.worker_id = w.worker_id AND h.state = 'running' AND h.slot = n)
+        ORDER BY n LIMIT 1) s),
 budget AS (
-    UPDATE trimtab.studies s SET trials_created = s.trials_created + 1 FROM free
-    WHERE s.study_id = :study_id AND s.state = 'active' AND s.trials_created < s.trials_limit
+    UPDATE trimtab.studies s SET trials_created = s.trials_created + f.wanted
+    FROM (SELECT wanted FROM free LIMIT 1) f
+    WHERE s.study_id = :study_id AND s.state = 'active' AND s.trials_created + f.wanted <= s.trials_limit
       AND NOT s.exhausted AND NOT {WALL_TIME_OVER}
       AND s.trials_created = coalesce(CAST(:only_as_number AS int), s.trials_created)
-    RETURNING s.study_id, s.trials_created - 1 AS number, s.lease_ttl, free.worker_id, free.slot, free.label),
+    RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl),
 optuna AS (
     INSERT INTO public.trials (number, study_id, state, datetime_start)
-    SELECT number, study_id, 'RUNNING', trimtab.now() AT TIME ZONE 'UTC' FROM budget RETURNING trial_id),
+    SELECT b.created + f.nth - 1, b.study_id, 'RUNNING', trimtab.now() AT TIME ZONE 'UTC' FROM budget b, free f
+    RETURNING trial_id, number),
+started AS (
+    SELECT f.*, b.study_id, b.lease_ttl, o.trial_id, o.number
+    FROM budget b CROSS JOIN free f JOIN optuna o ON o.number = b.created + f.nth - 1),
 parameters AS (
     INSERT INTO public.trial_params (trial_id, param_name, param_value, distribution_json)
-    SELECT trial_id, p.* FROM optuna,
-        unnest(CAST(:names AS text[]), CAST(:internals AS float8[]), CAST(:distributions AS text[])) AS p),
+    SELECT trial_id, p.name, p.internal, p.distribution
+    FROM unnest(CAST(:name_places AS int[]), CAST(:names AS text[]), CAST(:internals AS float8[]),
+                CAST(:distributions AS text[])) AS p (place, name, internal, distribution) JOIN started USING (place)),
 attributes AS (
     INSERT INTO public.trial_system_attributes (trial_id, key, value_json)
-    SELECT trial_id, a.* FROM optuna, unnest(CAST(:keys AS text[]), CAST(:attributes AS text[])) AS a),
+    SELECT trial_id, a.key, a.value
+    FROM unnest(CAST(:key_places AS int[]), CAST(:keys AS text[]), CAST(:attributes AS text[]))
+        AS a (place, key, value) JOIN started USING (place)),
 t AS (
     INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters, fence,
                                 lease_id, worker_id, slot, lease_until, started_at)
-    SELECT optuna.trial_id, 'trial', b.study_id, b.number, 'running', CAST(:hyperparameters AS jsonb), 1,
-           gen_random_uuid(), b.worker_id, b.slot, trimtab.now() + b.lease_ttl, trimtab.now()
-    FROM budget b, optuna RETURNING *),
+    SELECT trial_id, 'trial', study_id, number, 'running', CAST(hyperparameters AS jsonb), 1,
+           gen_random_uuid(), worker_id, slot, trimtab.now() + lease_ttl, trimtab.now()
+    FROM started RETURNING lease_id, study_id, trial_id, number, fence, hyperparameters),
 attempt AS (
     INSERT INTO trimtab.attempts (lease_id, trial_id, kind, fence, worker_id, claim_id, ordinal)
-    SELECT lease_id, trial_id, kind, fence, worker_id, :claim_id, :ordinal FROM t),
+    SELECT lease_id, trial_id, 'trial', fence, worker_id, claim_id, ordinal FROM t JOIN started USING (trial_id)),
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT t.study_id, trial_id, t.number, fence, 'trial_started',
-           jsonb_build_object('worker', label, 'hyperparameters', t.hyperparameters) FROM t, budget)
-SELECT {LEASE_COLUMNS.replace("SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial'", "NULL::float8")}
-FROM t""")
+           jsonb_build_object('worker', label, 'hyperparameters', t.hyperparameters)
+    FROM t JOIN started USING (trial_id))
+SELECT place, t.lease_id, t.study_id, trial_id, t.number, t.fence, t.hyperparameters FROM t JOIN started USING (trial_id)""")
 
 
-def start(
-    connection: Connection,
-    study_id: int,
-    *,
-    values: Mapping[str, Scalar],
-    internal: Mapping[str, tuple[float, str]],
-    attributes: Mapping[str, JsonValue],
-    only_as_number: int | None,
-    worker_id: UUID,
-    claim_id: UUID,
-    ordinal: int,
-) -> LeaseRow | None:
-    """Take one trial from the budget and store it, leased, with its Optuna trial; None when nothing was stored.
+@dataclass(frozen=True, slots=True)
+class NewTrial:
+    """A proposal that is to become a leased trial.
 
-    Args:
-        connection: of `Database.statements`.
-        study_id: whose budget pays.
+    Attributes:
         values: the hyperparameters as the contract tells them.
         internal: per name Optuna's `param_value` and `distribution_json`.
         attributes: trial system attributes that the sampler wants kept.
@@ -80,25 +82,63 @@ def start(
         worker_id: who gets the lease.
         claim_id: of the request.
         ordinal: position of this lease in its claim.
+    """
+
+    values: Mapping[str, Scalar]
+    internal: Mapping[str, tuple[float, str]]
+    attributes: Mapping[str, JsonValue]
+    only_as_number: int | None
+    worker_id: UUID
+    claim_id: UUID
+    ordinal: int
+
+
+def to_start(study_id: int, new: Sequence[NewTrial]) -> dict[str, Any]:
+    """What `START` binds: trials of one study, each for another worker; all of them or none are stored."""
+    names = [
+        (place, name, *stored)
+        for place, one in enumerate(new, 1)
+        for name, stored in one.internal.items()
+    ]
+    keys = [
+        (place, key, json.dumps(value))
+        for place, one in enumerate(new, 1)
+        for key, value in one.attributes.items()
+    ]
+    return {
+        "study_id": study_id,
+        "only_as_number": new[0].only_as_number,
+        "worker_ids": array([one.worker_id for one in new]),
+        "claim_ids": array([one.claim_id for one in new]),
+        "ordinals": array([one.ordinal for one in new]),
+        "hyperparameters": [json.dumps(dict(one.values)) for one in new],
+        "name_places": array([row[0] for row in names]),
+        "names": [row[1] for row in names],
+        "internals": array([row[2] for row in names]),
+        "distributions": [row[3] for row in names],
+        "key_places": array([row[0] for row in keys]),
+        "keys": [row[1] for row in keys],
+        "attributes": [row[2] for row in keys],
+    }
+
+
+def started(row: tuple[Any, ...]) -> tuple[int, LeaseRow]:
+    """A row of `START`: which of the new trials it is, from 0, and its lease."""
+    place, lease_id, study_id, trial_id, number, fence, hyperparameters = row
+    lease = LeaseRow(
+        lease_id, "trial", study_id, trial_id, number, fence, hyperparameters, None, None
+    )
+    return place - 1, lease
+
+
+def start(connection: Connection, study_id: int, new: NewTrial) -> LeaseRow | None:
+    """Take one trial from the budget and store it, leased, with its Optuna trial; None when nothing was stored.
 
     Raises:
         IntegrityError: the same worker or claim was served at the same moment; read again.
     """
-    row = _START.row(
-        connection,
-        study_id=study_id,
-        hyperparameters=json.dumps(dict(values)),
-        names=list(internal),
-        internals=array([value for value, _ in internal.values()]),
-        distributions=[distribution for _, distribution in internal.values()],
-        keys=list(attributes),
-        attributes=[json.dumps(value) for value in attributes.values()],
-        only_as_number=only_as_number,
-        worker_id=worker_id,
-        claim_id=claim_id,
-        ordinal=ordinal,
-    )
-    return None if row is None else LeaseRow(*row)
+    row = START.row(connection, **to_start(study_id, [new]))
+    return None if row is None else started(row)[1]
 
 
 @dataclass(frozen=True, slots=True)

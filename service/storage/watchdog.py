@@ -37,7 +37,8 @@ class Watchdog:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name="watchdog", daemon=True)
                 self._thread.start()
-        self._busy.set()
+        if not self._busy.is_set():
+            self._busy.set()
         try:
             yield
         finally:

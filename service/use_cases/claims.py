@@ -2,7 +2,7 @@
 
 import zlib
 
-from service.sampling import Exhausted
+from service.sampling import Exhausted, Proposal
 from service.storage import leases, trials, workers
 from service.storage.engine import Locked
 from service.use_cases import reconciling, studies
@@ -31,7 +31,10 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
     rows = again(lambda: _claim(context, request))
     with context.database.statements() as connection:
         documents = [studies.document(context, row.study_id, connection) for row in rows]
-    return Leases(leases=tuple(map(_lease, rows, documents)))
+    for row in rows:
+        if row.kind == "trial":
+            context.holders.note(row.lease_id, row.study_id, last_step=-1)
+    return Leases(leases=tuple(map(shape, rows, documents)))
 
 
 def _claim(context: Context, request: LeaseRequest) -> list[leases.LeaseRow]:
@@ -142,23 +145,28 @@ def _start(
     ) as proposal:
         if not isinstance(proposal, Exhausted):
             with context.database.statements() as connection:
-                row = trials.start(
-                    connection,
-                    candidate.study_id,
-                    values=proposal.values,
-                    internal=proposal.internal,
-                    attributes=proposal.attributes,
-                    only_as_number=proposal.only_as_number,
-                    worker_id=request.worker_id,
-                    claim_id=request.claim_id,
-                    ordinal=ordinal,
-                )
+                new = new_trial(proposal, request, ordinal)
+                row = trials.start(connection, candidate.study_id, new)
             return row, row is None and proposal.only_as_number is not None
     studies.exhaust(context, document.name, candidate.study_id, candidate.trials_created)
     return None, False
 
 
-def _lease(row: leases.LeaseRow, document: StudyDocument) -> Lease:
+def new_trial(proposal: Proposal, request: LeaseRequest, ordinal: int) -> trials.NewTrial:
+    """The proposal as the trial of the one who asked for it."""
+    return trials.NewTrial(
+        values=proposal.values,
+        internal=proposal.internal,
+        attributes=proposal.attributes,
+        only_as_number=proposal.only_as_number,
+        worker_id=request.worker_id,
+        claim_id=request.claim_id,
+        ordinal=ordinal,
+    )
+
+
+def shape(row: leases.LeaseRow, document: StudyDocument) -> Lease:
+    """Everything that the lease's holder needs."""
     reached = row.trial_value if row.kind == "final" else None
     return Lease(
         lease_id=row.lease_id,

@@ -116,7 +116,7 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
         ResultConflict: it was settled with another outcome.
         ArtifactNotFound: the outcome names a model that was never uploaded.
     """
-    digest = hashlib.sha256(outcome.model_dump_json().encode()).hexdigest()
+    digest = outcome_sha256(outcome)
     with context.database.transaction() as connection:
         facts = leases.read(connection, lease_id)
         if (first := _first_answer(facts, digest)) is not None:
@@ -140,6 +140,11 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
         quarantine.judge(context, lease_id)
     studies.follow(context, facts.study_name)
     return Settled(state=departure.state)
+
+
+def outcome_sha256(outcome: Outcome) -> str:
+    """By which a repeated outcome is known."""
+    return hashlib.sha256(outcome.model_dump_json().encode()).hexdigest()
 
 
 def _first_answer(facts: leases.LeaseFacts | None, digest: str) -> Settled | None:

@@ -17,7 +17,7 @@ from service.storage.reports import NewReports, Stored
 from service.use_cases import studies
 from service.use_cases.context import Context
 from service.use_cases.races import TRIES
-from trimtab.contract.leases import Answer, Report, Reports
+from trimtab.contract.leases import Answer, Report, Reports, Verdict
 from trimtab.contract.problems import (
     Conflict,
     LeaseLost,
@@ -69,6 +69,8 @@ def _round(context: Context, said: Mapping[int, Said]) -> dict[int, Answer | Pro
 @dataclass(frozen=True, slots=True)
 class _Decided:
     new: NewReports
+    study_id: int
+    last_step: int
     ttl_s: float
 
 
@@ -114,14 +116,15 @@ def _store(
         with context.database.statements() as connection:
             kept = reports.store_all(connection, wanted)
     return {
-        number: one if isinstance(one, Problem) else _answer(one, kept)
+        number: one if isinstance(one, Problem) else _answer(context, one, kept)
         for number, one in decided.items()
     }
 
 
-def _answer(decided: _Decided, kept: set[UUID]) -> Answer | Problem:
+def _answer(context: Context, decided: _Decided, kept: set[UUID]) -> Answer | Problem:
     if decided.new.lease_id not in kept:
         return LeaseLost()
+    context.holders.note(decided.new.lease_id, decided.study_id, decided.last_step)
     return Answer(verdict=decided.new.verdict, ttl_s=decided.ttl_s)
 
 
@@ -136,15 +139,22 @@ def _decide(
     fresh = _fresh(batch.reports, stored)
     last = batch.reports[-1]
     known = stored.by_step.get(last.step)
-    if known is not None:
-        return _Decided(NewReports(lease, fresh, known[1]), facts.ttl_s)
+    verdict = known[1] if known else _verdict(context, document, facts, stored, fresh)
+    return _Decided(NewReports(lease, fresh, verdict), facts.study_id, last.step, facts.ttl_s)
+
+
+def _verdict(
+    context: Context,
+    document: StudyDocument,
+    facts: LeaseFacts,
+    stored: Stored,
+    fresh: Sequence[Report],
+) -> Verdict:
     curve = dict(stored.curve) | {one.step: one.value for one in fresh}
     prune = context.sampling.should_prune(
         facts.study_id, document, tuple(sorted(curve.items()))
     )
-    return _Decided(
-        NewReports(lease, fresh, leasing.verdict(facts.held, prune=prune)), facts.ttl_s
-    )
+    return leasing.verdict(facts.held, prune=prune)
 
 
 def _fresh(batch: Sequence[Report], stored: Stored) -> tuple[Report, ...]:

@@ -8,6 +8,7 @@ import pytest
 from service.storage import engine
 from service.storage.engine import Database
 from tests.support.contexts import a_context
+from tests.support.lanes import Shortly, shortly
 from tests.support.protocol import Service
 from tests.support.races import Replicas
 
@@ -23,3 +24,20 @@ def replicas(service: Service, database_url: str, tmp_path: Path) -> Generator[R
     second = engine.connect(database_url)
     yield Replicas(service, Service(a_context(second, tmp_path), service.clock))
     second.dispose()
+
+
+@pytest.fixture
+def short(service: Service) -> Generator[Shortly]:
+    """The same service by its short ways."""
+    with shortly(service) as made:
+        yield made
+
+
+@pytest.fixture(params=["whole way", "short way"])
+def either(service: Service, request: pytest.FixtureRequest) -> Generator[Service]:
+    """The service by one of its ways."""
+    if request.param == "whole way":
+        yield service
+    else:
+        with shortly(service) as made:
+            yield made

@@ -209,11 +209,11 @@ def twin(
 
 
 def test_random_trial_lives_leave_the_rows_that_optuna_itself_would_leave(
-    service: Service, twin: tuple[optuna.storages.RDBStorage, Database]
+    either: Service, twin: tuple[optuna.storages.RDBStorage, Database]
 ) -> None:
     class LivesHere(Lives):
         def __init__(self) -> None:
-            super().__init__(service, *twin, set())
+            super().__init__(either, *twin, set())
 
     run_state_machine_as_test(
         LivesHere,

@@ -313,11 +313,11 @@ class Protocol(RuleBasedStateMachine):
 
 
 def test_the_protocol_behaves_as_its_model_whatever_is_said_in_whatever_order(
-    service: Service,
+    either: Service,
 ) -> None:
     class OnThisDatabase(Protocol):
         def __init__(self) -> None:
-            super().__init__(service, Counter())
+            super().__init__(either, Counter())
 
     run_state_machine_as_test(
         OnThisDatabase,

@@ -3,16 +3,16 @@ import threading
 from collections.abc import Callable, Mapping, Sequence
 
 import pytest
-from optuna.samplers import BaseSampler
+from optuna.samplers import BaseSampler, RandomSampler
 from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from service.domain.facts import Changes, Cursor, TrialFacts
 from service.sampling import Exhausted, Proposal, Sampling
-from service.sampling.asking import ask
-from service.sampling.distributions import Distributions
+from service.sampling.asking import ask, draw
+from service.sampling.distributions import Distributions, distributions
 from service.sampling.study import REREAD_AFTER_S, seed_of
-from tests.unit.sampling.ledger import Clock, Ledger, any_values, completed, document
+from tests.unit.sampling.ledger import SPACE, Clock, Ledger, any_values, completed, document
 from trimtab.contract.metrics import Direction
 from trimtab.contract.search_space import Scalar
 
@@ -299,3 +299,13 @@ def test_the_seed_depends_on_study_and_claim_and_on_nothing_else():
     assert seed_of(0, "claim") != seed_of(1, "claim")
     assert seed_of(0, "claim") != seed_of(0, "other")
     assert 0 <= seed_of(2**31 - 1, "x" * 100) < 2**32
+
+
+def test_a_random_draw_is_what_optunas_random_sampler_would_be_asked_for():
+    space = {**SPACE, "epochs": {"kind": "int", "low": 3, "high": 3}}
+    found = distributions(document(space).space)
+    for seed in range(50):
+        asked = ask(RandomSampler(seed=seed), found, [], 0).values
+        drawn = draw(found, seed)
+        assert drawn == asked
+        assert list(map(type, drawn.values())) == list(map(type, asked.values()))

@@ -1,0 +1,46 @@
+"""Which study a claim serves."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A study that has work: trials that wait, or a budget to propose from."""
+
+    study_id: int
+    priority: int
+    running: int
+    created_at: datetime
+    trials_created: int
+    trials_limit: int
+    has_queued: bool
+    may_propose: bool
+
+    @property
+    def has_some(self) -> bool:
+        """Whether one more claim may find something."""
+        return self.has_queued or (self.may_propose and self.trials_created < self.trials_limit)
+
+
+def distribute(studies: Sequence[Work], claims: int) -> list[Work | None]:
+    """The study that serves each of so many claims, as it is when its turn comes; None when there is no work left.
+
+    Highest priority first, then fewest running trials, then oldest: as if the claims came one after another.
+    """
+    now = {study.study_id: study for study in studies}
+    served: list[Work | None] = []
+    for _ in range(claims):
+        chosen = min((one for one in now.values() if one.has_some), key=_rank, default=None)
+        served.append(chosen)
+        if chosen is not None:
+            created = chosen.trials_created + (not chosen.has_queued)
+            now[chosen.study_id] = replace(
+                chosen, running=chosen.running + 1, trials_created=created
+            )
+    return served
+
+
+def _rank(study: Work) -> tuple[int, int, datetime, int]:
+    return -study.priority, study.running, study.created_at, study.study_id

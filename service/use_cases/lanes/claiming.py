@@ -1,0 +1,162 @@
+"""Claims of one new trial each, by workers that are free to run it."""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg2
+
+from service.domain.serving import Work, distribute
+from service.grouping import Grouping
+from service.sampling import Exhausted, Proposal
+from service.storage.engine import Locked
+from service.storage.lane import Lane
+from service.storage.leases import LeaseRow
+from service.storage.looking import LOOK, SEEN, seen, to_look
+from service.storage.statements import array
+from service.storage.trials import START, NewTrial, started, to_start
+from service.use_cases.claims import new_trial, shape
+from service.use_cases.context import Context
+from trimtab.contract.leases import LeaseRequest, Leases
+from trimtab.contract.studies import StudyDocument
+
+NOTHING = Leases(leases=())
+
+
+@dataclass(frozen=True, slots=True)
+class Chosen:
+    """The study that is to serve a claim; None: no study has work."""
+
+    study: Work | None
+    is_quiet: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Starting:
+    """A proposal on its way to the database."""
+
+    study_id: int
+    trial: NewTrial
+    is_quiet: bool
+
+
+class Claiming:
+    """Two lanes, one to look and one to store; between them the sampler proposes, outside of both.
+
+    Args:
+        context: the rooms below.
+        look: a connection.
+        store: another.
+        aside: runs a function in a thread.
+    """
+
+    def __init__(
+        self,
+        context: Context,
+        look: Lane,
+        store: Lane,
+        aside: Callable[[Callable[[], Any]], Awaitable[Any]],
+    ) -> None:
+        self._context = context
+        self._aside = aside
+        self._look_lane, self._store_lane = look, store
+        self._looking = Grouping(self._look)
+        self._storing = Grouping(self._store)
+        self._proposing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+
+    async def claim(self, request: LeaseRequest) -> Leases | None:
+        """Do as `claims.claim`; None when it must go the whole way."""
+        if request.capacity != 1:
+            return None
+        chosen = await self._looking.submit(request)
+        if chosen is None or chosen.study is None:
+            return None if chosen is None or chosen.is_quiet else NOTHING
+        document = self._context.documents.known(chosen.study.study_id)
+        if document is None or document.search.sampler == "grid" or chosen.study.has_queued:
+            return None
+        row = await self._start(request, chosen.study, document, is_quiet=chosen.is_quiet)
+        if row is None:
+            return None
+        self._context.holders.note(row.lease_id, row.study_id, last_step=-1)
+        return Leases(leases=(shape(row, document),))
+
+    async def _look(self, requests: Sequence[LeaseRequest]) -> list[Chosen | None]:
+        first = {one.worker_id: one for one in reversed(requests)}
+        rows = await self._look_lane.rows(
+            LOOK, **to_look(list(first), [one.claim_id for one in first.values()])
+        )
+        asking, studies = seen(rows)
+        free = [
+            one
+            for one in requests
+            if first[one.worker_id] is one
+            and one.worker_id in asking
+            and asking[one.worker_id].may_take
+        ]
+        chosen = {
+            one.worker_id: Chosen(study, asking[one.worker_id].is_quiet)
+            for one, study in zip(free, distribute(studies, len(free)), strict=True)
+        }
+        return [
+            chosen.get(one.worker_id) if first[one.worker_id] is one else None
+            for one in requests
+        ]
+
+    async def _start(
+        self, request: LeaseRequest, study: Work, document: StudyDocument, *, is_quiet: bool
+    ) -> LeaseRow | None:
+        async with self._proposal(request, study, document) as proposal:
+            if isinstance(proposal, Exhausted):
+                return None
+            trial = new_trial(proposal, request, ordinal=0)
+            return await self._storing.submit(Starting(study.study_id, trial, is_quiet))
+
+    @asynccontextmanager
+    async def _proposal(
+        self, request: LeaseRequest, study: Work, document: StudyDocument
+    ) -> AsyncGenerator[Proposal | Exhausted]:
+        """As `Sampling.proposal`; mathematics and reading in a thread, of which each study occupies one."""
+        proposing = self._context.sampling.proposal(
+            study.study_id,
+            document,
+            claim_id=f"{request.claim_id}/0",
+            next_number=study.trials_created,
+        )
+        if document.search.sampler == "random":
+            proposal = proposing.__enter__()
+        else:
+            async with self._proposing[study.study_id]:
+                proposal = await self._aside(proposing.__enter__)
+        try:
+            yield proposal
+        except BaseException as error:
+            proposing.__exit__(type(error), error, error.__traceback__)
+            raise
+        proposing.__exit__(None, None, None)
+
+    async def _store(self, starting: Sequence[Starting]) -> list[LeaseRow | None]:
+        """Store the proposals of each study with one statement; None for each that was not stored."""
+        stored: dict[int, LeaseRow] = {}
+        for study_id in dict.fromkeys(one.study_id for one in starting):
+            places = [n for n, one in enumerate(starting) if one.study_id == study_id]
+            rows = await self._store_some(study_id, [starting[place] for place in places])
+            stored |= {places[place]: row for place, row in rows}
+        return [stored.get(place) for place in range(len(starting))]
+
+    async def _store_some(
+        self, study_id: int, starting: Sequence[Starting]
+    ) -> list[tuple[int, LeaseRow]]:
+        quiet = [one.trial.worker_id for one in starting if one.is_quiet]
+        statements = (SEEN, START) if quiet else (START,)
+        try:
+            rows = await self._store_lane.rows(
+                *statements,
+                quiet_ids=array(quiet),
+                **to_start(study_id, [one.trial for one in starting]),
+            )
+        except (psycopg2.IntegrityError, Locked):
+            return []
+        return [started(row) for row in rows]

@@ -1,0 +1,79 @@
+"""The door of the package: each verb the short way if it is ordinary, else the whole way."""
+
+import asyncio
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from typing import ParamSpec, TypeVar
+from uuid import UUID
+
+from service.grouping import Grouping
+from service.storage.lane import Lane
+from service.use_cases import claims, leases, reports, studies
+from service.use_cases.context import Context
+from service.use_cases.lanes import reporting, settling
+from service.use_cases.lanes.claiming import Claiming
+from service.use_cases.reports import Said
+from trimtab.contract.leases import Answer, LeaseRequest, Leases, Outcome, Reports, Settled
+from trimtab.contract.problems import Problem
+
+P = ParamSpec("P")
+T = TypeVar("T")
+THREADS = 16
+
+
+class Lanes:
+    """The verbs of lease holders on the event loop; callers of one verb that wait are served together."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self.connections = [Lane(context.database) for _ in range(4)]
+        report, settle, look, store = self.connections
+        self._report = Grouping(partial(reporting.report, context, report))
+        self._settle = Grouping(partial(settling.settle, settle))
+        self._claim = Claiming(context, look, store, self._propose)
+        self._report_thoroughly = Grouping(self._report_all)
+        self._claiming = ThreadPoolExecutor(THREADS, thread_name_prefix="claiming")
+        self._others = ThreadPoolExecutor(THREADS, thread_name_prefix="lanes")
+
+    async def report(self, lease_id: UUID, batch: Reports) -> Answer:
+        """Do as `leases.report`."""
+        answer = None
+        if reporting.is_ordinary(self._context, lease_id, batch):
+            answer = await self._report.submit((lease_id, batch))
+        return answer or await self._report_thoroughly.submit((lease_id, batch))
+
+    async def settle(self, lease_id: UUID, outcome: Outcome) -> Settled:
+        """Do as `leases.settle`."""
+        self._context.holders.forget(lease_id)
+        if settling.is_ordinary(outcome):
+            answered = await self._settle.submit((lease_id, outcome))
+            if answered is not None:
+                if answered.to_follow is not None:
+                    await self._aside(studies.follow, self._context, answered.to_follow)
+                return answered.settled
+        return await self._aside(leases.settle, self._context, lease_id, outcome)
+
+    async def claim(self, request: LeaseRequest) -> Leases:
+        """Do as `claims.claim`."""
+        got = await self._claim.claim(request)
+        return got or await self._propose(partial(claims.claim, self._context, request))
+
+    def close(self) -> None:
+        """Close the connections."""
+        for lane in self.connections:
+            lane.close()
+        self._claiming.shutdown(wait=False)
+        self._others.shutdown(wait=False)
+
+    async def _report_all(self, said: Sequence[Said]) -> Sequence[Answer | Problem]:
+        return await self._aside(reports.report_all, self._context, said)
+
+    async def _propose(self, verb: Callable[[], T]) -> T:
+        """Run what waits for a sampler in a thread, of which the other verbs have their own."""
+        return await asyncio.get_running_loop().run_in_executor(self._claiming, verb)
+
+    async def _aside(self, verb: Callable[P, T], *given: P.args, **named: P.kwargs) -> T:
+        """Run what waits for the database in a thread."""
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._others, partial(verb, *given, **named))

@@ -1,0 +1,71 @@
+"""The protocol as workers meet it: its verbs by their short ways, on an event loop of the test's own."""
+
+import asyncio
+import threading
+from collections.abc import Coroutine, Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from uuid import UUID, uuid4
+
+from service.use_cases.lanes import Lanes
+from tests.support.protocol import Service
+from trimtab.contract.leases import Lease, LeaseRequest, Outcome, Report, Reports, Verdict
+from trimtab.contract.trials import TrialState
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True)
+class Shortly(Service):
+    """A service whose claims, reports and outcomes go the short way where they can."""
+
+    lanes: Lanes
+    loop: asyncio.AbstractEventLoop
+
+    def claim(
+        self, worker: UUID, *, claim_id: UUID | None = None, capacity: int = 1
+    ) -> Sequence[Lease]:
+        """Claim; a new claim unless `claim_id` repeats an old one."""
+        request = LeaseRequest(
+            worker_id=worker, claim_id=claim_id or uuid4(), capacity=capacity
+        )
+        return self.wait_for(self.lanes.claim(request)).leases
+
+    def report(self, lease: Lease, *values: float | None, step: int = 0) -> Verdict:
+        """Report values of consecutive steps in one batch."""
+        reports = tuple(Report(step=step + n, value=value) for n, value in enumerate(values))
+        batch = Reports(reports=reports)
+        return self.wait_for(self.lanes.report(lease.lease_id, batch)).verdict
+
+    def settle(self, lease: Lease, outcome: Outcome) -> TrialState:
+        """End the lease with an outcome."""
+        return self.wait_for(self.lanes.settle(lease.lease_id, outcome)).state
+
+    def wait_for(self, verb: Coroutine[Any, Any, A]) -> A:
+        """Run it on the loop; may be called from any other thread."""
+        return asyncio.run_coroutine_threadsafe(verb, self.loop).result()
+
+    def together(self, *verbs: Coroutine[Any, Any, Any]) -> list[Any]:
+        """Begin all of them before the loop does anything else; what each answered or raised."""
+
+        async def begin() -> list[Any]:
+            return await asyncio.gather(*verbs, return_exceptions=True)
+
+        return self.wait_for(begin())
+
+
+@contextmanager
+def shortly(service: Service) -> Generator[Shortly]:
+    """The same service by its short ways, while the block lasts."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+    lanes = Lanes(service.context)
+    try:
+        yield Shortly(service.context, service.clock, lanes, loop)
+    finally:
+        loop.call_soon_threadsafe(lanes.close)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
