@@ -305,7 +305,7 @@ def test_a_random_draw_is_what_optunas_random_sampler_would_be_asked_for():
     space = {**SPACE, "epochs": {"kind": "int", "low": 3, "high": 3}}
     found = distributions(document(space).space)
     for seed in range(50):
-        asked = ask(RandomSampler(seed=seed), found, [], 0).values
+        asked = ask(RandomSampler(seed=seed), found, [], 0, "maximize").values
         drawn = draw(found, seed)
         assert drawn == asked
         assert list(map(type, drawn.values())) == list(map(type, asked.values()))
