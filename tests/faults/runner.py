@@ -19,6 +19,8 @@ from worker.agent_line import AgentLine
 from worker.pipe_messages import Ended, EpochDone, Ready, RunTrial, SavedState, StoredFile
 
 EPOCH_S = (0.03, 0.12)
+AFTER_ANOTHER = 4.0
+"""So many times as long are the epochs of whoever takes a trial over, so that words of its predecessors find it at work."""
 LONG_EPOCH_S = 1.5
 LONG = 0.05
 """The share of epochs that are so long that only heartbeats keep the lease."""
@@ -54,7 +56,10 @@ class Trial:
         mishap_at = self.chance.randrange(first, first + 12)
         for step in range(first, self.lease.recipe.epochs):
             long = self.chance.random() < LONG
-            time.sleep(LONG_EPOCH_S if long else self.chance.uniform(*EPOCH_S))
+            epoch_s = self.chance.uniform(*EPOCH_S) * (
+                AFTER_ANOTHER if self.lease.fence > 1 else 1
+            )
+            time.sleep(LONG_EPOCH_S if long else epoch_s)
             ended = self.mishap() if step == mishap_at else self.epoch(step)
             if ended is not None:
                 return ended

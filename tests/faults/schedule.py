@@ -442,7 +442,7 @@ class Schedule:
     def __post_init__(self) -> None:
         self._chance = chances(self.seed, "schedule")
         self._ghost = Log(self.cluster.journals / "ghost.jsonl", "ghost")
-        self._rounds = 0
+        self.rounds = 0
         self._errors: list[BaseException] = []
 
     def round(self) -> None:
@@ -457,7 +457,7 @@ class Schedule:
             thread.join()
         if self._errors:
             raise self._errors[0]
-        self._rounds += 1
+        self.rounds += 1
         for worker in self.cluster.workers:
             # One that was put in quarantine has left; a new process is a new worker.
             worker.member.start()
@@ -471,7 +471,7 @@ class Schedule:
         return [first] if alone else [first, second]
 
     def _do(self, kind: str) -> None:
-        chance = chances(self.seed, f"{self._rounds}/{kind}")
+        chance = chances(self.seed, f"{self.rounds}/{kind}")
         stage = Stage(self.cluster, chance, self.operator, self._ghost)
         began = time.time()
         try:

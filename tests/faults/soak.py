@@ -46,6 +46,8 @@ class Plan:
     seed: int
     kinds: Sequence[str] = tuple(FAULTS)
     workers: int = 4
+    rounds: int = 0
+    """At least so many rounds of faults, however long they take on a slow machine."""
 
 
 @dataclass(frozen=True)
@@ -98,7 +100,7 @@ def _break_and_heal(stage: Cluster, plan: Plan, windows: list[Window], began: fl
     deadline = time.monotonic() + plan.seconds
     with _studies(stage, operator, plan.seed):
         windows.append(Window("start", "all", began, time.time()))
-        while time.monotonic() < deadline:
+        while time.monotonic() < deadline or schedule.rounds < plan.rounds:
             schedule.round()
     healing = time.time()
     stage.heal()
@@ -175,7 +177,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run from the command line."""
     options = _parser().parse_args(argv)
     seconds = options.seconds if options.seconds is not None else options.minutes * 60
-    plan = Plan(seconds, options.seed, tuple(options.faults or FAULTS), options.workers)
+    kinds = tuple(options.faults or FAULTS)
+    plan = Plan(seconds, options.seed, kinds, options.workers, options.rounds)
     with tempfile.TemporaryDirectory(
         prefix="trimtab-soak-", ignore_cleanup_errors=True
     ) as name:
@@ -204,6 +207,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seconds", type=float, help=argparse.SUPPRESS)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=4)
+    parser.add_argument("--rounds", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--faults", nargs="+", choices=list(FAULTS), metavar="KIND")
     parser.add_argument(
         "--keep", type=Path, help="keep databases, logs and journals in this folder"

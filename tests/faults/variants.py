@@ -24,6 +24,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 FOLDER = Path(__file__).parent / "broken"
 SECONDS = 25.0
+ROUNDS = 8
+"""At least, however slow the machine is."""
 TRIES = 3
 """Chance decides which races happen: a variant has so many seeds to be caught with."""
 
@@ -113,6 +115,7 @@ def soak(variant: Variant, copy: Path, seconds: float, seed: int) -> set[str]:
     """Run the broken copy's own soak; returns the invariants that it found broken."""
     command = [sys.executable, "-m", "tests.faults.soak", "--json", "--seconds", str(seconds)]
     command += ["--seed", str(seed), "--workers", str(variant.workers)]
+    command += ["--rounds", str(ROUNDS)]
     command += ["--faults", *variant.faults] if variant.faults else []
     run = subprocess.run(
         command,
