@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from worker import devices
+from worker import devices, slots
 from worker.__main__ import FAILED, UNREACHABLE, USAGE, main
 
 
@@ -33,6 +33,10 @@ def test_a_mistake_gets_one_line_that_says_what_is_wrong(
 def test_more_slots_than_the_memory_is_enough_for_are_refused_before_any_starts(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    def never(*_: object) -> None:
+        pytest.fail("a slot was started")
+
+    monkeypatch.setattr(slots.lifeline, "spawn", never)
     monkeypatch.setattr(devices, "host_memory_bytes", lambda: 5 << 29)
     assert main(["start", "--slots", "3"]) == USAGE
     complaint = capsys.readouterr().err

@@ -13,6 +13,7 @@ def test_a_finding_names_what_was_computed_in_and_the_stages_that_stay_frozen(
     unfreeze_every: int, frozen: int
 ) -> None:
     recipe = {"precision": "float32", "frozen_stages": 3, "unfreeze_every": unfreeze_every}
-    found = MemoryWatch(a_lease(recipe=recipe), tiny_data(), CPU, known=()).news(4)
+    found = MemoryWatch(a_lease(recipe=recipe), tiny_data(), CPU, 1 << 30, known=()).news(4)
     assert found is not None
     assert (found.precision, found.frozen_stages) == ("float32", frozen)
+    assert found.memory_bytes == 1 << 30

@@ -172,6 +172,6 @@ def test_a_state_that_cannot_be_written_for_another_reason_is_an_error(tmp_path:
             raise MemoryError
 
     saver = Saver(tmp_path, Clock())
-    saver.offer(Broken(0, Clock(), best=True, full=[False]))
+    saver.offer(Broken(0, Clock(), best=False, full=[False]))
     with pytest.raises(MemoryError):
         saver.save_best()
