@@ -57,7 +57,9 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
         raise TableUnreadable(path, str(error)) from error
     if not rows:
         raise TableUnreadable(path, "it has no rows")
-    reader = _Reader(path.parent, dataset, task.targets, rows)
+    # Files that are to be left out are so when they are read, the missing among them.
+    skips_files = task.on_bad_file == "skip"
+    reader = _Reader(path.parent, dataset, task.targets, rows, skips_files=skips_files)
     samples = [reader.sample(number, row) for number, row in enumerate(rows, 2)]
     if reader.reasons:
         raise BadRows(path, reader.reasons)
@@ -90,6 +92,8 @@ class _Reader:
         dataset: CsvDataset,
         targets: Sequence[TargetColumn],
         rows: Sequence[_Row],
+        *,
+        skips_files: bool,
     ) -> None:
         self.reasons: dict[int, str] = {}
         self.classes = {
@@ -99,6 +103,7 @@ class _Reader:
             for target in targets
         }
         self._root = root
+        self._skips_files = skips_files
         self._dataset = dataset
         self._targets = targets
         self._positions = {
@@ -123,7 +128,7 @@ class _Reader:
         name = _cell(row, self._dataset.image)
         if not name:
             raise ValueError(f"{self._dataset.image!r} is empty")
-        if not (self._root / name).is_file():
+        if not (self._skips_files or (self._root / name).is_file()):
             raise ValueError(f"{name!r} is no file in {self._root}")
         return Path(name)
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 import optuna
 
 from service.use_cases import studies
+from tests.support.documents import a_document
 from tests.support.optuna_twin import storage_on
 from tests.support.protocol import Service
 from trimtab.contract.leases import Lease
@@ -61,3 +62,16 @@ def test_optuna_is_not_told_of_a_crash_that_the_trial_got_over(
     assert told.state.name == "PRUNED"
     assert told.system_attrs["trimtab:error_kind"] is None
     assert told.system_attrs["trimtab:state"] == "pruned"
+
+
+def test_optuna_reads_the_objective_and_that_less_of_it_is_better(
+    service: Service, database_url: str
+) -> None:
+    service.study(task={**a_document()["task"], "objective": "loss"})
+    for value in (0.5, 0.2):
+        service.complete(service.lease(), value)
+    storage = storage_on(database_url)
+    study = optuna.load_study(study_name="digits", storage=storage)
+    assert (study.direction.name, study.best_value) == ("MINIMIZE", 0.2)
+    assert study.metric_names == ["validation_loss"]
+    storage.engine.dispose()

@@ -154,6 +154,16 @@ def test_every_bad_row_is_told_at_once_with_its_number_and_reason(tmp_path: Path
     assert "row 2: 'age' is 'three'" in str(caught.value)
 
 
+def test_missing_files_are_left_out_and_told_where_bad_files_are_to_be_skipped(
+    tmp_path: Path,
+) -> None:
+    path = _table(tmp_path, [*_rows(), "gone.png,3,cat,no"])
+    task = table_task(path, "regression", ["age"], on_bad_file="skip")
+    data = load(task, cache_dir=tmp_path / "cache")
+    assert sum(data.counts.values()) == 20
+    assert [file.path for file in data.skipped.first] == ["gone.png"]
+
+
 def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
     task = table_task(_table(tmp_path), "multi_label", ["sex", "height"], split="part")
     with pytest.raises(MissingColumns, match=r"no column 'height', 'part'.*'age', 'pet'"):

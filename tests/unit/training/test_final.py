@@ -205,6 +205,7 @@ def test_every_kind_of_winner_is_tested_beside_what_it_began_with_and_predicts(
         model,
         recipe,
         last.state(),
+        seal=Seal("final"),
         cache_dir=tmp_path / "cache",
         device=CPU,
         export_to=path,

@@ -22,7 +22,8 @@ class Predictor:
 
 
 def _said(monkeypatch: pytest.MonkeyPatch, predicted: Predictions, *, as_json: bool) -> str:
-    def load(_: Path) -> Predictor:
+    def load(_: Path, *, own: object) -> Predictor:
+        assert own is not None
         return Predictor(predicted)
 
     monkeypatch.setattr(verbs, "load_exported", load)
