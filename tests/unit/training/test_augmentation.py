@@ -132,12 +132,11 @@ def test_cutmix_weighs_labels_by_the_area_that_is_left() -> None:
     for seed in range(8):
         batch = _batch(seed, images, cutmix=1.0)
         assert batch.partners is not None
-        partners: list[int] = batch.partners.tolist()
-        for row, partner in enumerate(partners):
+        for row, partner in enumerate(map(int, batch.partners)):
             if partner != row:
                 own = (batch.images[row] == row).float().mean()
                 assert own.item() == pytest.approx(batch.weight)
-                assert set(batch.images[row].unique().tolist()) <= {row, partner}
+                assert {int(value) for value in batch.images[row].unique()} <= {row, partner}
 
 
 def test_a_coin_decides_between_mixup_and_cutmix() -> None:
