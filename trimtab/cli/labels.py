@@ -62,15 +62,16 @@ def report(client: Client, name: str) -> LabelReport:
 
 def view(answer: LabelReport) -> RenderableType:
     """One row for each number of labels."""
-    columns = ("shots", "labels", "trials", f"best {answer.metric}", f"median {answer.metric}")
+    words = tables.words(answer.metric)
+    columns = ("shots", "labels", "trials", f"best {words}", f"median {words}")
     table = tables.table(*columns)
     for row in answer.rows:
         table.add_row(
             "all" if row.shots is None else str(row.shots),
             "-" if row.labels is None else str(row.labels),
             str(row.trials),
-            f"{row.best:.4g}",
-            f"{row.median:.4g}",
+            tables.figure(answer.metric, row.best),
+            tables.figure(answer.metric, row.median),
         )
     return table
 

@@ -55,8 +55,8 @@ def test_each_number_of_labels_has_its_best_and_its_median_trial(
     assert app.run(["study", "labels", "digits"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert [line.split() for line in lines if line.strip()][-2:] == [
-        ["5", "10", "3", "0.8", "0.6"],
-        ["all", "600", "2", "0.9", "0.8"],
+        ["5", "10", "3", "80.00", "%", "60.00", "%"],
+        ["all", "600", "2", "90.00", "%", "80.00", "%"],
     ]
 
 

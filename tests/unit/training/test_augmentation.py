@@ -135,19 +135,9 @@ def test_cutmix_weighs_labels_by_the_area_that_is_left() -> None:
         for row, partner in enumerate(map(int, batch.partners)):
             if partner != row:
                 own = (batch.images[row] == row).float().mean()
+                theirs = (batch.images[row] == partner).float().mean()
                 assert own.item() == pytest.approx(batch.weight)
-                assert {int(value) for value in batch.images[row].unique()} <= {row, partner}
-
-
-def test_a_coin_decides_between_mixup_and_cutmix() -> None:
-    images = torch.zeros((2, 16, 16, 1), dtype=torch.uint8)
-    images[1] = 200
-    kinds: set[bool] = set()
-    for seed in range(30):
-        batch = _batch(seed, images, mixup=1.0, cutmix=1.0)
-        if batch.partners is not None and batch.partners.tolist() == [1, 0]:
-            kinds.add(len(batch.images[0].unique()) == 1 and int(batch.images[0, 0, 0]) > 0)
-    assert kinds == {True, False}
+                assert own + theirs == 1
 
 
 def test_the_loss_of_a_mixed_batch_is_the_two_labels_losses_by_weight() -> None:
