@@ -140,6 +140,19 @@ def test_cutmix_weighs_labels_by_the_area_that_is_left() -> None:
                 assert own + theirs == 1
 
 
+def test_a_coin_decides_between_mixup_and_cutmix() -> None:
+    images = torch.zeros((2, 16, 16, 1), dtype=torch.uint8)
+    images[1] = 200
+    kinds: set[bool] = set()
+    for seed in range(30):
+        batch = _batch(seed, images, mixup=1.0, cutmix=1.0)
+        assert batch.partners is not None
+        if torch.equal(batch.partners, torch.tensor([1, 0])):
+            first = batch.images[0]
+            kinds.add(0 < int(first.min()) == int(first.max()) < 200)
+    assert kinds == {True, False}
+
+
 def test_the_loss_of_a_mixed_batch_is_the_two_labels_losses_by_weight() -> None:
     outputs = torch.randn(4, 3)
     labels, partners = torch.tensor([0, 1, 2, 0]), torch.tensor([1, 0, 2, 2])
