@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import torch
 
+from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import (
     MOST_CLASSES,
     MOST_NAMED,
@@ -15,20 +16,31 @@ from trimtab.contract.records import (
     TrialRecord,
 )
 from worker.data import TaskData
-from worker.training.placement import computes_in_bfloat16
+from worker.training.adaptation import moving_statistics
+from worker.training.backbones import Backbone
+from worker.training.placement import dtype_of
 from worker.training.weights import WeightsReport
 
 
 def record_of(
-    data: TaskData, weights: WeightsReport | None, device: torch.device
+    data: TaskData,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    model: Backbone | None = None,
+    portion: int | None = None,
 ) -> TrialRecord:
     """Say what a training begins with.
 
     Args:
         data: What it sees.
-        weights: What became of the pretrained weights; None where there are none.
+        recipe: How it goes on.
         device: Where it runs.
+        model: What is trained; None in a final evaluation, which trains nothing.
+        portion: Pictures computed at once, where that is less than a batch.
     """
+    weights = None if model is None else model.report
+    told = [] if model is None else _notes(model, recipe, portion)
     return TrialRecord(
         data_sha256=data.sha256,
         split_sha256=data.split_sha256 or None,
@@ -39,13 +51,23 @@ def record_of(
         skipped=data.skipped,
         duplicates=data.duplicates,
         weights=None if weights is None else _loaded(weights),
-        notes=data.notes[:MOST_NAMED],
+        notes=(*told, *data.notes)[:MOST_NAMED],
         environment=Environment(
             device=_name_of(device),
-            precision="bfloat16" if computes_in_bfloat16(device) else "float32",
+            precision=str(dtype_of(recipe.precision, device)).removeprefix("torch."),
             torch=torch.__version__,
         ),
     )
+
+
+def _notes(model: Backbone, recipe: Recipe, portion: int | None) -> Iterator[str]:
+    sizes = [size for size in (recipe.micro_batch_size, portion) if size is not None]
+    size = min(sizes, default=recipe.batch_size)
+    if size < recipe.batch_size and moving_statistics(model, recipe, recipe.epochs - 1):
+        yield (
+            f"batches of {recipe.batch_size} are computed {size} pictures at a time: each time batch normalisation "
+            "takes the statistics of these alone, so that this is not the whole batch's step"
+        )
 
 
 def _class_counts(data: TaskData) -> Iterator[ClassCount]:

@@ -38,7 +38,6 @@ from worker.training.fit import EpochResult, fit
 from worker.training.own_backbones import OwnBackbones
 from worker.training.shelf import Shelf
 from worker.training.state import FitState
-from worker.training.weights import WeightsReport
 
 log = logging.getLogger(__name__)
 
@@ -234,7 +233,12 @@ def _begin(
             teacher=teacher,
             each_batch=signs.batch,
         )
-        _tell_beginning(bench, lease, seen, model.report)
+        if lease.kind == "trial":
+            portion = watch.first_portion
+            record = beginning.record_of(
+                seen, lease.recipe, bench.device, model=model, portion=portion
+            )
+            bench.line.say(Began(lease_id=lease.lease_id, record=record))
         return epochs
 
     for saved in order.resume:
@@ -256,13 +260,6 @@ def _load(bench: Bench, lease: Lease) -> TaskData:
     )
 
 
-def _tell_beginning(
-    bench: Bench, lease: Lease, seen: TaskData, weights: WeightsReport | None
-) -> None:
-    record = beginning.record_of(seen, weights, bench.device)
-    bench.line.say(Began(lease_id=lease.lease_id, record=record))
-
-
 def _report(epoch: EpochResult) -> Report:
     measured = {f"validation_{name}": value for name, value in epoch.metrics.items()}
     metrics = {**measured, "train_loss": epoch.train_loss, "seconds": epoch.seconds}
@@ -278,7 +275,8 @@ def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcom
     path = order.folder / "model.safetensors"
     with signs.busy():
         # First it is told, then done: no test split is opened without a word of it in the log.
-        _tell_beginning(bench, lease, _load(bench, lease), None)
+        record = beginning.record_of(_load(bench, lease), lease.recipe, bench.device)
+        bench.line.say(Began(lease_id=lease.lease_id, record=record))
         scores = final_evaluation(
             lease.task,
             lease.model,

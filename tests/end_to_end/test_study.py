@@ -100,6 +100,8 @@ def test_a_study_ends_with_a_tested_and_exported_model(
     _check_the_books(client, database, study)
     assert kinds.count("trial_started") == TRIALS
     assert kinds.count("final_started") == kinds.count("final_settled") == 1
+    assert kinds.count("final_test_opened") == 1
+    assert kinds.index("final_test_opened") > kinds.index("final_started")
     assert study.final is not None
     assert study.final.test_count == 359  # a fifth of the 1,797 digits, stratified
     assert study.final.test_accuracy_before is not None

@@ -89,6 +89,24 @@ def test_a_completed_trial_is_worth_its_best_epoch(service: ScriptedService) -> 
     assert outcome["value"] == max(curve(service, lease).values()) > 0.8
     best = best_of(service, lease)
     assert curve(service, lease)[best.step] == outcome["value"]
+    (record,) = about(service, "record", lease)
+    assert record["pictures"] == {"train": 1079, "validation": 359, "test": 359}
+    assert (record["labels_used"], record["classes"]) == (1079, 10)
+    assert sum(count["test"] for count in record["class_counts"]) == 359
+    assert record["weights"] is None
+    assert record["environment"]["device"] == "cpu"
+
+
+@pytest.mark.usefixtures("worker")
+def test_a_trial_with_few_labels_records_how_many_it_used(service: ScriptedService) -> None:
+    lease = a_lease(
+        recipe={"epochs": 1, "shots": 3}, model={"backbone": "glyphnet", "weights": "default"}
+    )
+    assert settle(service, lease)["kind"] == "completed"
+    (record,) = about(service, "record", lease)
+    assert record["labels_used"] == 30
+    assert record["pictures"]["train"] == 1079
+    assert record["weights"]["matched"]["count"] > 10
 
 
 @pytest.mark.usefixtures("worker")
@@ -102,6 +120,8 @@ def test_the_winners_model_is_measured_once_and_predicts(
     assert outcome["value"] == outcome["metrics"]["test_accuracy"] > 0.8
     assert outcome["metrics"]["test_accuracy_before"] < outcome["value"]
     assert outcome["metrics"]["validation_accuracy"] == validation
+    (told,) = about(service, "record", final)
+    assert told["pictures"]["test"] == 359
     path = tmp_path / "model.safetensors"
     path.write_bytes(service.artifacts[outcome["model_sha256"]])
     assert load_exported(path).card.scores.test_accuracy == outcome["value"]

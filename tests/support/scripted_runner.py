@@ -14,11 +14,20 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.records import a_record
 from trimtab import lifeline
 from trimtab.contract.leases import Completed, Failed, Pruned, Report
 from worker import checkpoints, durable
 from worker.agent_line import AgentLine
-from worker.pipe_messages import Ended, EpochDone, Ready, RunTrial, SavedState, StoredFile
+from worker.pipe_messages import (
+    Began,
+    Ended,
+    EpochDone,
+    Ready,
+    RunTrial,
+    SavedState,
+    StoredFile,
+)
 
 
 def value_at(step: int) -> float:
@@ -37,6 +46,7 @@ class Scripted:
         self.best_value = 0.0
 
     def run(self) -> Ended:
+        self.line.say(Began(lease_id=self.lease.lease_id, record=a_record()))
         if self.lease.kind == "final":
             return self.evaluate()
         first = 0

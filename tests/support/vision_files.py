@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import importlib
 import json
 import pickle
 import struct
@@ -69,7 +70,7 @@ def _mnist(name: str, root: Path, _: pytest.MonkeyPatch) -> None:
 
 
 def _svhn(_: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scipy.io import savemat
+    savemat: Any = importlib.import_module("scipy.io").savemat
 
     root.mkdir(parents=True)
     listed = dict(datasets.SVHN.split_list)
@@ -82,7 +83,7 @@ def _svhn(_: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def _flowers(_: str, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from scipy.io import savemat
+    savemat: Any = importlib.import_module("scipy.io").savemat
 
     folder = root / "flowers-102"
     count = 3 * 102

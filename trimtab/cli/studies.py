@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import board, documents, tables, terminal, watch
+from trimtab.cli import board, documents, labels, tables, terminal, watch
 from trimtab.client import Client
 
 Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
@@ -76,6 +76,14 @@ def best(
             client.download_model(name, model)
             here.err.print(f"saved {model}")
         here.show(answer, tables.best)
+
+
+@app.command("labels")
+def show_labels(context: typer.Context, name: Name) -> None:
+    """Show how good the trials are with how many labels (`shots`)."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(labels.report(client, name), labels.view)
 
 
 @app.command()

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from trimtab.cli.failures import printable
 from trimtab.contract.metrics import SHARES, direction_of, plain
+from trimtab.contract.records import LoadedWeights, TrialRecord
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import Best, BestTrial, FinalScores, Study, StudyPage
 from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
@@ -33,16 +34,16 @@ STYLES: Mapping[str, str] = {
 
 def studies(page: StudyPage) -> RenderableType:
     """The list of studies."""
-    table = _table("study", "state", "trials", "best", "created")
+    rows = table("study", "state", "trials", "best", "created")
     for study in page.studies:
-        table.add_row(
+        rows.add_row(
             study.name,
             state(study.state),
             f"{study.trials_created}/{study.trials}",
             measured(study.objective, study.best_value),
             f"{study.created_at:%Y-%m-%d %H:%M}",
         )
-    return _more(table, page.next_page_token)
+    return _more(rows, page.next_page_token)
 
 
 def study(answer: Study) -> RenderableType:
@@ -69,10 +70,10 @@ def best(answer: Best) -> RenderableType:
 
 def trials(page: TrialPage) -> RenderableType:
     """A page of trials."""
-    table = _table("trial", "state", "objective", "epochs", "curve", "hyperparameters")
+    rows = table("trial", "state", "objective", "epochs", "curve", "hyperparameters")
     for each in page.trials:
-        table.add_row(*trial_row(each))
-    return _more(table, page.next_page_token)
+        rows.add_row(*trial_row(each))
+    return _more(rows, page.next_page_token)
 
 
 def trial(answer: Trial) -> RenderableType:
@@ -93,7 +94,44 @@ def trial(answer: Trial) -> RenderableType:
     for attempt in answer.attempts:
         outcome = attempt.outcome or "running"
         rows.append((f"attempt {attempt.fence}", Text(f"{outcome}, by {attempt.worker}")))
+    if answer.record is not None:
+        rows += record(answer.record)
     return _facts(f"trial {answer.number}", rows)
+
+
+def record(answer: TrialRecord) -> list[tuple[str, Text]]:
+    """What the worker found when it began the trial."""
+    pictures = ", ".join(f"{count} {part}" for part, count in answer.pictures.items())
+    skipped, twins, machine = answer.skipped, answer.duplicates, answer.environment
+    facts = [
+        ("pictures", pictures),
+        ("labels used", str(answer.labels_used)),
+        ("data sha256", answer.data_sha256),
+        ("split sha256", answer.split_sha256 or "-"),
+        ("on", f"{machine.device}, {machine.precision}, torch {machine.torch}"),
+    ]
+    if skipped.count:
+        facts.append(("files left out", str(skipped.count)))
+        facts += [("", f"{file.path}: {file.reason}") for file in skipped.first]
+    if twins.copies:
+        across, labels = twins.across_splits, twins.conflicting_labels
+        told = f"{twins.copies}; in several splits: {across}; under several labels: {labels}"
+        facts.append(("copies of pictures", told))
+    if answer.weights is not None:
+        facts.append(("weights", weights(answer.weights)))
+    facts += [("note", note) for note in answer.notes]
+    return [(name, Text(printable(text))) for name, text in facts]
+
+
+def weights(loaded: LoadedWeights) -> str:
+    """What became of the tensors of a weights file."""
+    groups = (
+        ("left out for their shape", loaded.left_out),
+        ("missing in the file", loaded.missing),
+        ("not used", loaded.unused),
+    )
+    rest = [f"{names.count} {how}" for how, names in groups if names.count]
+    return ", ".join([f"{loaded.matched.count} tensors of {loaded.source}", *rest])
 
 
 def trial_row(trial: Trial) -> tuple[RenderableType, ...]:
@@ -219,11 +257,12 @@ def _facts(title: str, rows: list[tuple[str, Text]]) -> RenderableType:
     return Group(Text(title, style="bold"), grid)
 
 
-def _table(*columns: str) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+def table(*columns: str) -> Table:
+    """An empty table of these columns."""
+    empty = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
-    return table
+        empty.add_column(column, overflow="fold")
+    return empty
 
 
 def _more(table: Table, token: str | None) -> RenderableType:

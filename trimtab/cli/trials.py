@@ -36,7 +36,7 @@ def show(
         int, typer.Argument(min=0, help="The trial's number.", show_default=False)
     ],
 ) -> None:
-    """Show one trial: its hyperparameters, its curve, its attempts."""
+    """Show one trial: its hyperparameters, its curve, its attempts, what its worker found."""
     here = terminal.of(context)
     with here.client() as client:
         here.show(client.trial(study, number), tables.trial)

@@ -91,7 +91,7 @@ def inputs_of(
 
 
 def _inputs_change(recipe: Recipe) -> bool:
-    """Whether the frozen stages see a picture differently at each step, or move themselves."""
+    """Whether the frozen stages see a picture differently at each step."""
     return augmentation.of(recipe) is not None
 
 

@@ -11,6 +11,7 @@ import pytest
 
 from tests.support import scripted_service
 from tests.support.leases import a_lease
+from tests.support.records import a_record
 from tests.support.scripted_service import ScriptedService
 from trimtab.client import Client
 from trimtab.contract import problems
@@ -79,6 +80,27 @@ def a_checkpoint(service: ScriptedService, step: int, best_value: float) -> Chec
     sha256 = hashlib.sha256(content).hexdigest()
     service.artifacts[sha256] = content
     return Checkpoint(step=step, sha256=sha256, bytes=len(content))
+
+
+def test_what_the_runner_found_is_told_once_an_attempt(
+    service: ScriptedService, start: Start
+) -> None:
+    for number in (0, 1):
+        service.leases.append(a_lease(epochs=2, trial_number=number))
+    start()
+    service.wait_for(lambda: len(service.of("outcome")) == 2)
+    records = service.of("record")
+    assert [call.about for call in records] == [call.about for call in service.of("outcome")]
+    assert records[0].body == json.loads(a_record().model_dump_json())
+
+
+def test_no_trial_fails_for_its_record(service: ScriptedService, start: Start) -> None:
+    service.refusals["record"] = problems.Invalid("no record of ours")
+    service.leases.append(a_lease(epochs=2))
+    start()
+    service.wait_for(lambda: bool(service.of("outcome")))
+    assert service.refused == ["record"]
+    assert outcomes(service)[0]["kind"] == "completed"
 
 
 def test_a_trial_reports_every_epoch_and_settles_with_its_best_value(
@@ -281,7 +303,7 @@ def test_a_lost_lease_is_given_up_and_the_next_one_claimed(
     start()
     service.wait_for(lambda: bool(service.of("outcome")))
     assert service.of("outcome")[0].about != str(lost.lease_id)
-    assert set(service.turned_away) <= {"reports", "heartbeat"}
+    assert set(service.turned_away) <= {"record", "reports", "heartbeat"}
     assert service.turned_away.count("reports") <= 1, "its pending epochs are not said again"
 
 

@@ -1,0 +1,45 @@
+"""The record of what a worker found when it began."""
+
+from dataclasses import replace
+
+from tests.support.pictures import tiny_data
+from tests.support.tiny import CPU, tiny_backbone
+from trimtab.contract.recipe import Recipe
+from worker import beginning
+from worker.training.weights import WeightsReport
+
+DATA = replace(
+    tiny_data(),
+    class_counts={"train": (8, 7, 7), "validation": (3, 3, 3), "test": (0, 0, 0)},
+    split_sha256="5" * 64,
+    notes=("a note",),
+)
+
+
+def test_a_record_names_data_classes_weights_and_machine() -> None:
+    model = tiny_backbone(DATA)
+    names = tuple(f"layer{number}" for number in range(15))
+    model.report = WeightsReport("w.pth", matched=names, unused=("fc2",))
+    record = beginning.record_of(DATA, Recipe(precision="float32"), CPU, model=model)
+    assert record.pictures == {"train": 22, "validation": 9, "test": 0}
+    assert [count.name for count in record.class_counts] == ["a", "b", "c"]
+    assert [count.train for count in record.class_counts] == [8, 7, 7]
+    assert record.labels_used == 22
+    assert record.weights is not None
+    assert (record.weights.matched.count, len(record.weights.matched.first)) == (15, 10)
+    assert record.weights.unused.first == ("fc2",)
+    assert record.notes == ("a note",)
+    assert (record.environment.device, record.environment.precision) == ("cpu", "float32")
+
+
+def test_portions_with_batch_statistics_of_their_own_are_no_secret() -> None:
+    model = tiny_backbone(DATA)
+
+    def notes(portion: int | None = None, **recipe: object) -> tuple[str, ...]:
+        asked = Recipe.model_validate({"batch_size": 8, **recipe})
+        return beginning.record_of(DATA, asked, CPU, model=model, portion=portion).notes
+
+    assert "not the whole batch's step" in notes(micro_batch_size=4)[0]
+    assert "computed 2 pictures at a time" in notes(portion=2, micro_batch_size=4)[0]
+    assert notes() == notes(micro_batch_size=8) == ("a note",)
+    assert notes(micro_batch_size=4, batch_norm="frozen") == ("a note",)

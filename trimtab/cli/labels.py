@@ -1,0 +1,86 @@
+"""How good a study's trials are with how many labels."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from statistics import median
+
+from rich.console import RenderableType
+
+from trimtab.cli import tables
+from trimtab.client import Client
+from trimtab.contract.message import Message
+from trimtab.contract.trials import Trial
+
+
+class LabelRow(Message):
+    """The completed trials that learned from equally many labels."""
+
+    shots: int | None
+    """Of each class; null: all there are."""
+    labels: int | None
+    """In all, as a worker has recorded it."""
+    trials: int
+    best: float
+    median: float
+
+
+class LabelReport(Message):
+    """A study's validation values by the number of labels, the fewest first."""
+
+    study: str
+    metric: str
+    rows: tuple[LabelRow, ...]
+
+
+def report(client: Client, name: str) -> LabelReport:
+    """Read the completed trials of a study, and of each number of labels one trial's record.
+
+    Raises:
+        problems.Problem: the service refuses, or does not answer.
+    """
+    document = client.study(name).document
+    groups: defaultdict[int | None, list[Trial]] = defaultdict(list)
+    for trial in _completed(client, name):
+        shots = trial.hyperparameters.get("shots", document.fixed.get("shots"))
+        groups[shots if isinstance(shots, int) else None].append(trial)
+    best = max if document.task.direction == "maximize" else min
+    rows: list[LabelRow] = []
+    for shots in sorted(groups, key=lambda shots: (shots is None, shots)):
+        values = [trial.value for trial in groups[shots] if trial.value is not None]
+        record = client.trial(name, groups[shots][0].number).record
+        rows.append(
+            LabelRow(
+                shots=shots,
+                labels=None if record is None else record.labels_used,
+                trials=len(values),
+                best=best(values),
+                median=median(values),
+            )
+        )
+    return LabelReport(study=name, metric=document.task.metric, rows=tuple(rows))
+
+
+def view(answer: LabelReport) -> RenderableType:
+    """One row for each number of labels."""
+    words = tables.words(answer.metric)
+    columns = ("shots", "labels", "trials", f"best {words}", f"median {words}")
+    table = tables.table(*columns)
+    for row in answer.rows:
+        table.add_row(
+            "all" if row.shots is None else str(row.shots),
+            "-" if row.labels is None else str(row.labels),
+            str(row.trials),
+            tables.figure(answer.metric, row.best),
+            tables.figure(answer.metric, row.median),
+        )
+    return table
+
+
+def _completed(client: Client, name: str) -> Iterator[Trial]:
+    token: str | None = None
+    while True:
+        page = client.trials(name, page_size=1000, page_token=token, state="completed")
+        yield from page.trials
+        token = page.next_page_token
+        if token is None:
+            return
