@@ -122,18 +122,19 @@ def named_for(network: nn.Module, file: WeightsFile) -> WeightsFile:
     """Give the tensors of a file the names of a network, where one prefix is all that tells them apart.
 
     People publish `module.` (DataParallel), `model.` or `backbone.` before all names, or before all but the head's;
-    or their own network holds the published one, and it is its names that have the prefix. That prefix is
-    taken which most tensors begin with and most names match by.
+    or their own network holds the published one, and it is its names that have the prefix. Of the prefixes that at
+    least half of the smaller side have, that one is taken by which most names match.
     """
     own = cast(dict[str, Tensor], network.state_dict())
 
     def matches(tensors: Mapping[str, Tensor]) -> int:
         return sum(name in own and own[name].shape == tensors[name].shape for name in tensors)
 
-    shorter = [_without(prefix, file.tensors) for prefix in _prefixes(file.tensors)]
+    enough = min(len(own), len(file.tensors)) / 2
+    shorter = [_without(prefix, file.tensors) for prefix in _prefixes(file.tensors, enough)]
     longer = [
         {f"{prefix}{name}": value for name, value in file.tensors.items()}
-        for prefix in _prefixes(own)
+        for prefix in _prefixes(own, enough)
     ]
     best = max((file.tensors, *shorter, *longer), key=matches)
     return WeightsFile(best, file.metadata)
@@ -173,12 +174,12 @@ def _same_kind(own: Tensor, given: Tensor) -> bool:
     return not given.is_floating_point() and not given.is_quantized
 
 
-def _prefixes(names: Collection[str]) -> list[str]:
-    """The dotted prefixes, the shortest first, that more than half of the names have."""
+def _prefixes(names: Collection[str], enough: float) -> list[str]:
+    """The dotted prefixes, the shortest first, that enough names have."""
     counts = Counter(
         name[: at + 1] for name in names for at, each in enumerate(name) if each == "."
     )
-    return sorted((each for each, n in counts.items() if 2 * n > len(names)), key=len)
+    return sorted((each for each, n in counts.items() if n >= enough), key=len)
 
 
 def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -140,11 +140,17 @@ def test_a_teacher_sees_the_students_pictures_in_its_own_size(teacher: Teacher) 
 
 
 @pytest.mark.parametrize("frozen_stages", [0, 1])
-def test_nobody_is_asked_who_does_not_count(teacher: Teacher, frozen_stages: int) -> None:
+def test_nobody_is_asked_who_does_not_count(
+    tmp_path: Path, teacher: Teacher, frozen_stages: int
+) -> None:
+    path = tmp_path / "teacher.safetensors"
+    path.write_bytes(teacher.path.read_bytes())
+    absent = Teacher(path, DATA.classes)
+    path.unlink()
     recipe = SHORT.model_copy(update={"frozen_stages": frozen_stages})
     without = curve(student(recipe, None)[1])
     silent = recipe.model_copy(update={"distillation_weight": 0.0})
-    assert curve(student(silent, teacher)[1]) == without
+    assert curve(student(silent, absent)[1]) == without
     unread = recipe.model_copy(
         update={"distillation_weight": 1.0, "distillation_temperature": 9.0}
     )
@@ -201,9 +207,10 @@ def test_a_teacher_of_something_else_than_classes_is_refused(tmp_path: Path) -> 
     path = exported(tmp_path)
     weights, metadata = files.read(path)
     card = json.loads(metadata[CARD_KEY]) | {"kind": "multi_label"}
-    files.write(path, weights, {CARD_KEY: json.dumps(card)})
+    other = tmp_path / "other.safetensors"
+    files.write(other, weights, {CARD_KEY: json.dumps(card)})
     with pytest.raises(TeacherUnfit, match="this is a multi_label"):
-        Teacher(path, DATA.classes)
+        Teacher(other, DATA.classes)
 
 
 def test_a_file_that_is_no_teacher_is_refused(tmp_path: Path) -> None:

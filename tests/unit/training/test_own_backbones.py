@@ -89,12 +89,15 @@ def test_what_a_file_cannot_tell_is_found_or_told(tmp_path: Path) -> None:
     assert (built.stages, built.head) == ((("0",), ("2",)), "3")
 
 
-def test_neighbours_of_the_file_can_be_imported_and_shadow_nothing(tmp_path: Path) -> None:
+def test_neighbours_of_the_file_can_be_imported_and_shadow_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, "tabnanny", raising=False)
     (tmp_path / "layers_of_mine.py").write_text("WIDTH = 3\n")
-    (tmp_path / "worker.py").write_text("raise SystemExit('shadowed')\n")
+    (tmp_path / "tabnanny.py").write_text("raise SystemExit('shadowed')\n")
     own = written(
         tmp_path,
-        "import worker.data\nfrom layers_of_mine import WIDTH\nfrom torch import nn\n"
+        "import tabnanny\nfrom layers_of_mine import WIDTH\nfrom torch import nn\n"
         "def net(classes): return nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(WIDTH, classes))",
     )
     assert own.architecture("user:net", 2).head == "2"

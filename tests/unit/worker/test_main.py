@@ -58,7 +58,8 @@ def test_the_runner_is_told_the_files_of_own_backbones(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TRIMTAB_BACKBONES", str(tmp_path / "nowhere.py"))
-    assert main(["start", "--device", "cpu", "--cache-dir", str(tmp_path)]) == FAILED
+    argv = ["start", "--device", "cpu", "--cache-dir", str(tmp_path)]
+    assert main([*argv, "--exit-when-idle", "0.1"]) == FAILED
     complaint = capfd.readouterr().err
     assert f"{tmp_path / 'nowhere.py'}: no backbones can be read from it" in complaint
 
