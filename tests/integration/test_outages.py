@@ -1,10 +1,12 @@
 """What the service says when its database hangs, is locked, has no connection left, or no room."""
 
+import asyncio
 import contextlib
 import subprocess
 import threading
 import time
 from collections.abc import Generator
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -16,6 +18,8 @@ from service import embedded
 from service.embedded_processes import clear_away
 from service.storage import engine
 from service.storage.engine import Database, Locked
+from service.storage.lane import Lane
+from service.storage.statements import Statement
 from service.use_cases import claims, studies
 from tests.faults.proxy import Network, Proxy
 from tests.support.app import Running, a_service
@@ -46,8 +50,7 @@ def linked_url(database_url: str, link: Proxy) -> str:
 @pytest.fixture
 def linked(linked_url: str) -> Generator[Database]:
     """A pool over the proxy, whose patience is short."""
-    made = engine.connect(linked_url)
-    database = Database(made.engine, made.autocommit, deadline_s=PATIENCE_S)
+    database = replace(engine.connect(linked_url), deadline_s=PATIENCE_S)
     yield database
     database.dispose()
 
@@ -79,6 +82,25 @@ def test_a_commit_that_is_never_answered_is_given_up(linked: Database, link: Pro
         write()
     link.heal()
     until(lambda: _answers(linked))
+
+
+def test_a_lane_whose_database_never_answers_is_given_up_and_opened_again(
+    linked: Database, link: Proxy
+) -> None:
+    one, lane = Statement("SELECT 1"), Lane(linked)
+
+    async def lose_and_find() -> None:
+        assert await lane.rows(one) == [(1,)]
+        link.black_hole = True
+        with pytest.raises(Unavailable):
+            await lane.rows(one)
+        assert lane.is_closed
+        link.heal()
+        until(lambda: _answers(linked))
+        assert await lane.rows(one) == [(1,)]
+        lane.close()
+
+    asyncio.run(lose_and_find())
 
 
 def test_while_one_request_tries_a_hanging_database_the_others_are_told_at_once(
