@@ -285,9 +285,9 @@ def test_a_worker_whose_backbones_cannot_be_read_says_so_and_leaves(
 def test_a_disk_that_takes_no_checkpoint_does_not_cost_the_trial(
     own_service: ScriptedService, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    half_a_mebibyte = ("sh", "-c", 'ulimit -f 1024 && exec "$@"', "sh")
+    a_quarter_mebibyte = ("sh", "-c", 'ulimit -f 512 && exec "$@"', "sh")
     lease = a_lease(epochs=EPOCHS)
-    with a_worker(own_service.address, tmp_path, runner=RUNNER, prefix=half_a_mebibyte):
+    with a_worker(own_service.address, tmp_path, runner=RUNNER, prefix=a_quarter_mebibyte):
         outcome = settle(own_service, lease)
     assert outcome["kind"] == "completed"
     assert outcome["value"] == max(curve(own_service, lease).values())
