@@ -40,7 +40,7 @@ def record_of(
         portion: Pictures computed at once, where that is less than a batch.
     """
     weights = None if model is None else model.report
-    told = [] if model is None else _notes(model, recipe, portion)
+    told = () if model is None else tuple(_notes(model, recipe, portion))
     return TrialRecord(
         data_sha256=data.sha256,
         split_sha256=data.split_sha256 or None,

@@ -108,9 +108,9 @@ def _measure(job: Job, seeds: int) -> dict[str, float]:
 
 
 _READ: tuple[Callable[[FinalScores], float], ...] = (
-    lambda scores: scores.test_accuracy,
-    lambda scores: scores.test_accuracy_before,
-    lambda scores: scores.linear_probe_test_accuracy,
+    lambda scores: scores.test["accuracy"],
+    lambda scores: scores.before["accuracy"],
+    lambda scores: scores.linear_probe["accuracy"],
 )
 
 
@@ -125,7 +125,14 @@ def _adapt(job: Job, folder: Path, own: OwnBackbones, seed: int) -> FinalScores:
     epochs = fit(student, seen, job.recipe, seed=seed, device=CPU)
     *_, best = (epoch.state(whole=False) for epoch in epochs if epoch.best)
     return final_evaluation(
-        task, model, job.recipe, best, cache_dir=folder / "cache", own=own, device=CPU
+        task,
+        model,
+        job.recipe,
+        best,
+        seal=data.Seal("final"),
+        cache_dir=folder / "cache",
+        own=own,
+        device=CPU,
     )
 
 

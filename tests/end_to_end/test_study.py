@@ -105,6 +105,7 @@ def test_a_study_ends_with_a_tested_and_exported_model(
     assert study.final is not None
     assert study.final.test_count == 359  # a fifth of the 1,797 digits, stratified
     assert study.final.test_accuracy_before is not None
+    assert study.final.test_accuracy is not None
     assert study.final.test_accuracy > study.final.test_accuracy_before
     model = client.download_model("digits", tmp_path / "digits.safetensors")
     answer = subprocess.run(

@@ -115,5 +115,6 @@ def test_a_study_learns_from_the_model_of_another(
     assert trial.state == "completed", trial.error_message
     final = client.study(student).final
     assert final is not None
+    assert final.test_accuracy is not None
     assert final.test_accuracy > 0.3
     assert (tmp_path / "teachers").is_dir()

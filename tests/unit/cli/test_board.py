@@ -170,7 +170,8 @@ def test_the_learning_rate_stands_first() -> None:
 
 
 def test_an_error_is_shown_in_its_own_unit_and_the_least_is_the_best_of_a_curve() -> None:
-    best = {"number": 3, "objective": "rmse", "value": 12.3456, "hyperparameters": {}}
+    best: dict[str, object] = {"number": 3, "objective": "rmse", "value": 12.3456}
+    best["hyperparameters"] = dict[str, object]()
     points = [{"step": step, "value": value} for step, value in enumerate((40.0, 9.5, 30.0))]
     running = trial(state="running", objective="rmse", value=None, curve=points)
     text = drawn(board.board(Snapshot(study(best=best), {3: running}, (), None)))
