@@ -41,6 +41,8 @@ JOBS = 2
 TRIES = 3
 """A test may draw its inputs at random: one draw that misses a mutant proves nothing."""
 TEST_TIMEOUT_S = 120
+CLEAN_LIMIT_S = 1800
+"""For all named tests together, on a machine that is busy with other things."""
 WRONG_COPY = 90
 
 
@@ -129,7 +131,13 @@ class Workshop:
         )  # fmt: skip
 
 
-def fork_pytest(copy: Path, tests: Sequence[str]) -> int:
+def fork_pytest(
+    copy: Path,
+    tests: Sequence[str],
+    *,
+    log_name: str = "mutants.log",
+    limit_s: float = 2 * TEST_TIMEOUT_S,
+) -> int:
     """Start pytest on `tests` in a fork whose working folder and first import path is `copy`; the child's pid."""
     sys.stdout.flush()
     pid = os.fork()
@@ -137,8 +145,8 @@ def fork_pytest(copy: Path, tests: Sequence[str]) -> int:
         return pid
     try:
         # Where pytest's own limit does not reach, inside an event loop in C, the process fails as a whole.
-        faulthandler.dump_traceback_later(2 * TEST_TIMEOUT_S, exit=True)
-        log = os.open(copy / "mutants.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        faulthandler.dump_traceback_later(limit_s, exit=True)
+        log = os.open(copy / log_name, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         for stream in (1, 2):
             os.dup2(log, stream)
         os.chdir(copy)
@@ -190,10 +198,17 @@ def preload() -> None:
 def clean_run_passes(workshop: Workshop, mutants: Sequence[Mutant]) -> bool:
     """Run all named tests once without any patch; print the log if one fails."""
     tests = sorted({test for mutant in mutants for test in mutant.tests})
-    _, status = os.waitpid(fork_pytest(workshop.clean, tests), 0)
-    if os.waitstatus_to_exitcode(status) == 0:
+    shares = [share for start in range(JOBS) if (share := tests[start::JOBS])]
+    logs = [f"clean{number}.log" for number in range(len(shares))]
+    runs = [
+        fork_pytest(workshop.clean, share, log_name=log, limit_s=CLEAN_LIMIT_S)
+        for share, log in zip(shares, logs, strict=True)
+    ]
+    codes = [os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]) for run in runs]
+    if not any(codes):
         return True
-    say((workshop.clean / "mutants.log").read_text(errors="replace"))
+    for log in itertools.compress(logs, codes):
+        say((workshop.clean / log).read_text(errors="replace"))
     say("The named tests do not pass without a mutant, or do not exist.")
     return False
 
