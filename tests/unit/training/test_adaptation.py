@@ -82,3 +82,10 @@ def test_one_picture_a_batch_uses_the_pretrained_statistics() -> None:
     model = tiny_backbone(DATA)
     list(fit(model, DATA, Recipe(epochs=1, batch_size=1), seed=0, device=CPU))
     assert model.network.state_dict()["bn.running_mean"].abs().sum() == 0
+
+
+def test_the_modules_of_frozen_stages_stay_in_evaluation_mode() -> None:
+    model = tiny_backbone(DATA)
+    adaptation.training_mode(model, Recipe(frozen_stages=1))
+    still = {name for name, module in model.network.named_modules() if not module.training}
+    assert still == {"conv", "bn"}
