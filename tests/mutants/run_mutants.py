@@ -151,6 +151,10 @@ def fork_pytest(
             os.dup2(log, stream)
         os.chdir(copy)
         os.environ["PYTHONPATH"] = str(copy)
+        # Of its own: runs side by side sweep away what they take for leftovers in a common one.
+        scratch = copy.parent / f"tmp-{copy.name}-{log_name}"
+        scratch.mkdir(exist_ok=True)
+        os.environ["PYTEST_DEBUG_TEMPROOT"] = str(scratch)
         sys.path[0] = str(copy)
         options = [
             "-p",
