@@ -121,7 +121,7 @@ def _adapt(job: Job, folder: Path, own: OwnBackbones, seed: int) -> FinalScores:
     model = Model(backbone=job.backbone, weights=str(lab.FOLDER / job.weights))
     size = backbones.image_size(model, job.recipe, own)
     seen = data.load(task, cache_dir=folder / "cache", image_size=size)
-    student = backbones.build(model, classes=seen.classes, seed=seed, own=own)
+    student = backbones.build(model, classes=seen.outputs, seed=seed, own=own)
     epochs = fit(student, seen, job.recipe, seed=seed, device=CPU)
     *_, best = (epoch.state(whole=False) for epoch in epochs if epoch.best)
     return final_evaluation(
