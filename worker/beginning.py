@@ -18,7 +18,7 @@ from trimtab.contract.records import (
 from worker.data import TaskData
 from worker.training.adaptation import moving_statistics
 from worker.training.backbones import Backbone
-from worker.training.placement import dtype_of
+from worker.training.placement import precision_of
 from worker.training.weights import WeightsReport
 
 
@@ -54,7 +54,7 @@ def record_of(
         notes=(*told, *data.notes)[:MOST_NAMED],
         environment=Environment(
             device=_name_of(device),
-            precision=str(dtype_of(recipe.precision, device)).removeprefix("torch."),
+            precision=precision_of(recipe.precision, device),
             torch=torch.__version__,
         ),
     )

@@ -59,7 +59,7 @@ def _asked(
         memory_bytes=memory_bytes,
         backbone=lease.model.backbone,
         image_size=seen.train.images.shape[1],
-        precision=str(placement.dtype_of(recipe.precision, device)).removeprefix("torch."),
+        precision=placement.precision_of(recipe.precision, device),
         frozen_stages=0 if recipe.unfreeze_every else recipe.frozen_stages,
         batch_size=recipe.batch_size,
     )

@@ -1,7 +1,7 @@
 """The sweeper's own row, what it looks at before it revokes anything, and the repair of Optuna's tables."""
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 from sqlalchemy import Connection, text
 
@@ -69,21 +69,21 @@ def running(connection: Connection) -> Running:
 
 def take_turn_to_reconcile(connection: Connection, every_s: float) -> bool:
     """Whether it is time to compare Optuna's tables with ours, and this replica's turn."""
-    row = connection.execute(
-        text("""
-            UPDATE trimtab.sweeper SET reconciled_at = trimtab.now()
-            WHERE reconciled_at < trimtab.now() - make_interval(secs => :every_s) RETURNING 1"""),
-        {"every_s": every_s},
-    ).one_or_none()
-    return row is not None
+    return _take_turn(connection, "reconciled_at", every_s)
 
 
 def take_turn_to_collect(connection: Connection, every_s: float) -> bool:
     """Whether it is time to look for artifacts that nothing needs, and this replica's turn."""
+    return _take_turn(connection, "collected_at", every_s)
+
+
+def _take_turn(
+    connection: Connection, last: Literal["reconciled_at", "collected_at"], every_s: float
+) -> bool:
     row = connection.execute(
-        text("""
-            UPDATE trimtab.sweeper SET collected_at = trimtab.now()
-            WHERE collected_at < trimtab.now() - make_interval(secs => :every_s) RETURNING 1"""),
+        text(f"""
+            UPDATE trimtab.sweeper SET {last} = trimtab.now()
+            WHERE {last} < trimtab.now() - make_interval(secs => :every_s) RETURNING 1"""),
         {"every_s": every_s},
     ).one_or_none()
     return row is not None

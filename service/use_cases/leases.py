@@ -5,7 +5,6 @@ only the current holder's words are stored, and a repeat is answered as the firs
 """
 
 import hashlib
-from typing import NoReturn
 from uuid import UUID
 
 from service.domain import leasing
@@ -13,6 +12,7 @@ from service.storage import artifacts, leases, workers
 from service.storage import studies as study_rows
 from service.use_cases import quarantine, reports, studies
 from service.use_cases.context import Context
+from service.use_cases.holding import live, refuse
 from trimtab.contract.leases import (
     Answer,
     CheckpointReport,
@@ -29,7 +29,6 @@ from trimtab.contract.problems import (
     Conflict,
     Invalid,
     LeaseLost,
-    LeaseNotFound,
     Problem,
     ResultConflict,
     WorkerQuarantined,
@@ -58,7 +57,7 @@ def heartbeat(context: Context, lease_id: UUID) -> Answer:
         WorkerQuarantined: its worker is given nothing more, and keeps nothing.
     """
     with context.database.statements() as connection:
-        facts = _live(leases.read(connection, lease_id))
+        facts = live(leases.read(connection, lease_id))
         if not leases.renew(connection, lease_id):
             if workers.is_quarantined(connection, lease_id):
                 raise WorkerQuarantined
@@ -76,14 +75,14 @@ def checkpoint(context: Context, lease_id: UUID, message: CheckpointReport) -> N
     """
     named = [message.checkpoint.sha256] + ([message.best.sha256] if message.best else [])
     with context.database.statements() as connection:
-        facts = _live(leases.read(connection, lease_id))
+        facts = live(leases.read(connection, lease_id))
         if facts.held.kind == "final":
             raise Conflict("A final lease has no checkpoints.")
         if absent := artifacts.missing(connection, named):
             raise ArtifactNotFound(f"Upload these artifacts first: {', '.join(absent)}")
         if leases.checkpoint(connection, lease_id, message.checkpoint, message.best):
             return
-        _live(leases.read(connection, lease_id))
+        live(leases.read(connection, lease_id))
     raise CheckpointGoesBack
 
 
@@ -97,7 +96,7 @@ def release(context: Context, lease_id: UUID, message: Release) -> None:
         facts = leases.read(connection, lease_id)
         if facts is not None and facts.outcome == _released(message):
             return
-        facts = _live(facts)
+        facts = live(facts)
         departure = leasing.released(facts.held, message.reason)
         if not leases.leave(connection, lease_id, departure, facts.held.kind):
             raise _lost(context, lease_id)
@@ -121,7 +120,7 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
         facts = leases.read(connection, lease_id)
         if (first := _first_answer(facts, digest)) is not None:
             return first
-        facts = _live(facts)
+        facts = live(facts)
         departure = leasing.settled(facts.held, outcome)
         metric = studies.document(context, facts.study_id, connection).task.metric
         final = _final_scores(facts, outcome, metric)
@@ -131,7 +130,7 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
             connection, lease_id, departure, facts.held.kind, outcome_sha256=digest
         ):
             # Someone ended the lease between our reading and our writing.
-            return _first_answer(leases.read(connection, lease_id), digest) or _refuse(
+            return _first_answer(leases.read(connection, lease_id), digest) or refuse(
                 leases.read(connection, lease_id)
             )
         if final is not None:
@@ -180,18 +179,6 @@ def _final_scores(
         metrics=measured,
         model_sha256=outcome.model_sha256,
     )
-
-
-def _live(facts: leases.LeaseFacts | None) -> leases.LeaseFacts:
-    if facts is None or not facts.is_live:
-        _refuse(facts)
-    return facts
-
-
-def _refuse(facts: leases.LeaseFacts | None) -> NoReturn:
-    if facts is None:
-        raise LeaseNotFound
-    raise LeaseLost(state=facts.outcome)
 
 
 def _lost(context: Context, lease_id: UUID) -> LeaseLost:

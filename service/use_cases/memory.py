@@ -4,8 +4,8 @@ from uuid import UUID
 
 from service.storage import leases, memory
 from service.use_cases.context import Context
+from service.use_cases.holding import live
 from trimtab.contract.memory import MemoryFinding, MemoryFindings
-from trimtab.contract.problems import LeaseLost, LeaseNotFound
 
 
 def remember(context: Context, lease_id: UUID, finding: MemoryFinding) -> None:
@@ -15,11 +15,7 @@ def remember(context: Context, lease_id: UUID, finding: MemoryFinding) -> None:
         LeaseNotFound, LeaseLost: the caller does not hold this lease.
     """
     with context.database.statements() as connection:
-        facts = leases.read(connection, lease_id)
-        if facts is None:
-            raise LeaseNotFound
-        if not facts.is_live:
-            raise LeaseLost(state=facts.outcome)
+        live(leases.read(connection, lease_id))
         memory.remember(connection, finding)
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from service.storage import leases, records
 from service.use_cases.context import Context
-from trimtab.contract.problems import LeaseLost, LeaseNotFound
+from service.use_cases.holding import refuse
 from trimtab.contract.records import TrialRecord
 
 
@@ -17,7 +17,4 @@ def store(context: Context, lease_id: UUID, record: TrialRecord) -> None:
     with context.database.statements() as connection:
         if records.store(connection, lease_id, record):
             return
-        facts = leases.read(connection, lease_id)
-    if facts is None:
-        raise LeaseNotFound
-    raise LeaseLost(state=facts.outcome)
+        refuse(leases.read(connection, lease_id))

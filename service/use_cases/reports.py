@@ -16,12 +16,12 @@ from service.storage.leases import LeaseFacts
 from service.storage.reports import NewReports, Stored
 from service.use_cases import studies
 from service.use_cases.context import Context
+from service.use_cases.holding import live
 from service.use_cases.races import TRIES
 from trimtab.contract.leases import Answer, Report, Reports, Verdict
 from trimtab.contract.problems import (
     Conflict,
     LeaseLost,
-    LeaseNotFound,
     Problem,
     StepConflict,
     Unavailable,
@@ -93,11 +93,11 @@ def _together(
     decided: dict[int, _Decided | Problem] = {}
     for number, (lease, batch) in said.items():
         try:
-            live = _live(facts.get(lease))
+            held = _reporting(facts.get(lease))
             decided[number] = _decide(
                 context,
-                documents[live.study_id],
-                live,
+                documents[held.study_id],
+                held,
                 stored.get(lease, Stored({}, ())),
                 batch,
                 lease,
@@ -171,11 +171,8 @@ def _fresh(batch: Sequence[Report], stored: Stored) -> tuple[Report, ...]:
     return tuple(fresh.values())
 
 
-def _live(facts: LeaseFacts | None) -> LeaseFacts:
-    if facts is None:
-        raise LeaseNotFound
-    if not facts.is_live:
-        raise LeaseLost(state=facts.outcome)
-    if facts.held.kind == "final":
+def _reporting(facts: LeaseFacts | None) -> LeaseFacts:
+    held = live(facts)
+    if held.held.kind == "final":
         raise Conflict("A final lease takes no reports: it is settled with its scores.")
-    return facts
+    return held

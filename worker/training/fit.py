@@ -28,7 +28,7 @@ from worker.training.evaluate import Scores, evaluate
 from worker.training.feature_cache import FeatureCache
 from worker.training.lora import LowRank
 from worker.training.optim import Optimizer
-from worker.training.placement import dtype_of
+from worker.training.placement import dtype_of, precision_of
 from worker.training.portions import Portions
 from worker.training.state import FitState, Progress
 from worker.training.step import Learner, train_epoch
@@ -174,7 +174,7 @@ def _optimizer(
     model: Backbone, recipe: Recipe, device: torch.device, low_rank: LowRank | None
 ) -> Optimizer:
     dtype = dtype_of(recipe.precision, device)
-    if recipe.precision not in ("auto", str(dtype).removeprefix("torch.")):
+    if recipe.precision not in ("auto", precision_of(recipe.precision, device)):
         log.warning("%s is not built for %s: it computes in float32", device, recipe.precision)
     return Optimizer(
         groups.of_backbone(model, recipe, low_rank),

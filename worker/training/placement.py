@@ -81,6 +81,11 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
+def precision_of(precision: str, device: torch.device) -> str:
+    """Return the same by its name in a recipe, never `auto`."""
+    return str(dtype_of(precision, device)).removeprefix("torch.")
+
+
 @cache
 def computes_in_bfloat16(device: torch.device) -> bool:
     """Whether `device` is built for bfloat16: GPUs from Ampere on, and CPUs with instructions for it."""
