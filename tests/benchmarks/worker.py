@@ -1,10 +1,11 @@
 """The worker against the script a person would write (worker_script.py), on the same data in the same run.
 
-`./run bench worker [--json] [--part NAME ...] [--trials N] [--full] [--cache DIR]`
+`./run bench worker [--json] [--part NAME ...] [--trials N] [--full] [--device cuda] [--cache DIR]`
 
 Both sides are warm processes with torch imported and the same number of threads; trials are paired (the same
 configuration, one side after the other, the order alternating), and a part's figure is the median of the pairs'
-ratios, with the least and the greatest. The script's DataLoader gets 0 or 2 processes, whichever is faster here.
+ratios, with the least and the greatest. The script's DataLoader gets 0, 2 or (from 8 cores on) 8 processes, whichever is
+fastest here.
 Neither side augments. Pictures are synthetic, weights random and the same for both: no download. By default trials,
 epochs and pictures are fewer than a study's; `--full` takes them all.
 """
@@ -297,32 +298,36 @@ def random_weights(folder: Path, backbone: str) -> Path:
 
 
 def best_workers(script: Script, job: Job) -> int:
-    """How many DataLoader processes serve the script best: one epoch with each."""
+    """How many DataLoader processes serve the script best: two epochs with each."""
+    counts = [0, 2] + [8] * ((os.cpu_count() or 1) >= 8)
+    script.train(replace(job, epochs=1, workers=0))
     seconds = {
         workers: script.train(replace(job, epochs=2, workers=workers)).wall_s
-        for workers in (0, 2)
+        for workers in counts
     }
-    say(
-        f"the script's DataLoader: {seconds[0]:.1f} s without processes, {seconds[2]:.1f} s with 2"
-    )
+    told = ", ".join(f"{taken:.1f} s with {count}" for count, taken in seconds.items())
+    say(f"the script's DataLoader: {told} processes")
     return min(seconds, key=lambda workers: seconds[workers])
 
 
-def run(names: Sequence[str], sizes: Sizes, cache: Path) -> dict[str, Any]:
+def run(names: Sequence[str], sizes: Sizes, cache: Path, device: str) -> dict[str, Any]:
     """Measure the parts named."""
     cache.mkdir(parents=True, exist_ok=True)
     pictures = worker_pictures.make(
         cache, train=sizes.train, validation=sizes.validation, test=12
     )
-    job = Job(pictures=str(pictures), weights=str(random_weights(cache, "resnet18")))
+    weights = random_weights(cache, "resnet18")
+    job = Job(pictures=str(pictures), weights=str(weights), device=device)
+    where = torch.cuda.get_device_name() if device == "cuda" else "no GPU"
     say(
         f"{sizes.train} + {sizes.validation} synthetic JPEGs of {worker_pictures.SIDE} px, resnet18 at {job.side} px, "
-        f"batch {job.batch_size}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, load {os.getloadavg()[0]:.1f}"
+        f"batch {job.batch_size}, {where}, {os.cpu_count()} cores, {torch.get_num_threads()} threads, "
+        f"load {os.getloadavg()[0]:.1f}"
     )
     figures: dict[str, Any] = {}
     with (
         tempfile.TemporaryDirectory(dir=cache) as fresh,
-        both(Path(fresh) / "ours") as (script, ours),
+        both(Path(fresh) / "ours", device) as (script, ours),
     ):
         job = replace(job, workers=best_workers(script, job))
         bench = Bench(script, ours, job, sizes, Path(fresh))
@@ -340,6 +345,7 @@ def main() -> None:
     parser.add_argument(
         "--full", action="store_true", help="20 full trials, 40 probes, all run"
     )
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument(
         "--cache", type=Path, default=Path(tempfile.gettempdir()) / "trimtab-bench"
     )
@@ -348,7 +354,7 @@ def main() -> None:
     if arguments.trials:
         sizes = replace(sizes, full_trials=arguments.trials, partly_trials=arguments.trials)
     began = time.perf_counter()
-    figures = run(arguments.part, sizes, arguments.cache)
+    figures = run(arguments.part, sizes, arguments.cache, arguments.device)
     say(f"took {time.perf_counter() - began:.0f} s")
     if arguments.json:
         say(json.dumps(figures))

@@ -23,6 +23,7 @@ class Job:
         frozen_stages: Counted from the input, the stem first; ResNets have five.
         seed: Of this trial.
         workers: Processes of the script's DataLoader.
+        device: `cpu` or `cuda`.
     """
 
     pictures: str
@@ -35,6 +36,7 @@ class Job:
     frozen_stages: int = 0
     seed: int = 0
     workers: int = 2
+    device: str = "cpu"
 
 
 @dataclass(frozen=True)

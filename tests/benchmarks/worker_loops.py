@@ -18,7 +18,6 @@ from worker.training import backbones
 from worker.training.fit import fit
 from worker.training.placement import PlacedSplit, autocast, row_batches
 
-CPU = torch.device("cpu")
 PASSES = 20
 """Of ours for one of the script's: a pass over a small cache is too short to time."""
 
@@ -33,7 +32,9 @@ def pipelines(job: Job, cache_dir: Path, rounds: int) -> tuple[list[float], list
     model = backbones.build(
         Model(backbone=job.backbone, weights="none"), classes=seen.classes, seed=0
     )
-    split = PlacedSplit(seen.train, CPU)
+    device = torch.device(job.device)
+    model.to(device)
+    split = PlacedSplit(seen.train, device)
 
     def own_epoch() -> None:
         for _ in range(PASSES):
@@ -44,21 +45,21 @@ def pipelines(job: Job, cache_dir: Path, rounds: int) -> tuple[list[float], list
 
     def their_epoch() -> None:
         for images, _ in loader:
-            images.sum()
+            images.to(device).sum()
 
     own_epoch()
     their_epoch()
     own: list[float] = []
     theirs: list[float] = []
     for _ in range(rounds):
-        own.append(_seconds(own_epoch) / PASSES / len(split))
-        theirs.append(_seconds(their_epoch) / len(split))
+        own.append(_seconds(own_epoch, device) / PASSES / len(split))
+        theirs.append(_seconds(their_epoch, device) / len(split))
     return own, theirs
 
 
 def fit_against_bare_loop(job: Job, rounds: int) -> list[float]:
     """Pictures a second of `fit` over those of a loop on tensors of the same model, pair by pair."""
-    count = 8 * job.batch_size
+    count = (64 if job.device == "cuda" else 8) * job.batch_size
     images = np.random.default_rng(0).integers(0, 256, (count, job.side, job.side, 3), np.uint8)
     labels = np.arange(count, dtype=np.int64) % 10
     seen = TaskData(
@@ -73,30 +74,32 @@ def fit_against_bare_loop(job: Job, rounds: int) -> list[float]:
         epochs=rounds + 1, batch_size=job.batch_size, optimizer="adam", schedule="constant"
     )
     spec = Model(backbone=job.backbone, weights="none")
+    device = torch.device(job.device)
     epochs = fit(
-        backbones.build(spec, classes=seen.classes, seed=0), seen, recipe, seed=0, device=CPU
+        backbones.build(spec, classes=seen.classes, seed=0), seen, recipe, seed=0, device=device
     )
     bare = _bare_loop(spec, job, count // job.batch_size)
     next(epochs)
     bare()
     ratios: list[float] = []
     for _ in range(rounds):
-        ours = _seconds(lambda: next(epochs))
-        ratios.append(_seconds(bare) / ours)
+        ours = _seconds(lambda: next(epochs), device)
+        ratios.append(_seconds(bare, device) / ours)
     return ratios
 
 
 def _bare_loop(spec: Model, job: Job, steps: int) -> Callable[[], None]:
     network = backbones.build(spec, classes=tuple("0123456789"), seed=0).network.train()
-    network.to(memory_format=torch.channels_last)
+    device = torch.device(job.device)
+    network.to(device).to(memory_format=torch.channels_last)
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3, fused=True)
     images = torch.randn(job.batch_size, 3, job.side, job.side)
-    images = images.to(memory_format=torch.channels_last)
-    labels = torch.arange(job.batch_size) % 10
+    images = images.to(device).to(memory_format=torch.channels_last)
+    labels = torch.arange(job.batch_size, device=device) % 10
 
     def loop() -> None:
         for _ in range(steps):
-            with autocast(CPU):
+            with autocast(device):
                 loss = functional.cross_entropy(network(images), labels)
             optimizer.zero_grad()
             loss.backward()
@@ -105,7 +108,14 @@ def _bare_loop(spec: Model, job: Job, steps: int) -> Callable[[], None]:
     return loop
 
 
-def _seconds(work: Callable[[], object]) -> float:
+def _seconds(work: Callable[[], object], device: torch.device) -> float:
+    _wait_for(device)
     began = time.perf_counter()
     work()
+    _wait_for(device)
     return time.perf_counter() - began
+
+
+def _wait_for(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)

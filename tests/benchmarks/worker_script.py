@@ -56,6 +56,7 @@ def objective(trial: optuna.Trial, job: Job, folder: Path) -> float:
         for parameter in getattr(model, name).parameters():
             parameter.requires_grad = False
     model.fc = nn.Linear(model.fc.in_features, classes)
+    model.to(job.device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimizer = torch.optim.Adam(trained, lr=rate)
     criterion = nn.CrossEntropyLoss()
@@ -63,6 +64,7 @@ def objective(trial: optuna.Trial, job: Job, folder: Path) -> float:
     for epoch in range(job.epochs):
         model.train()
         for images, labels in parts["train"]:
+            images, labels = images.to(job.device), labels.to(job.device)
             optimizer.zero_grad()
             loss = criterion(model(images), labels)
             loss.backward()
@@ -71,6 +73,7 @@ def objective(trial: optuna.Trial, job: Job, folder: Path) -> float:
         correct = total = 0
         with torch.no_grad():
             for images, labels in parts["val"]:
+                images, labels = images.to(job.device), labels.to(job.device)
                 correct += int((model(images).argmax(1) == labels).sum())
                 total += len(labels)
         accuracy = correct / total

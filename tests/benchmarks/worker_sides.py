@@ -65,10 +65,10 @@ class Script:
 class Ours:
     """The worker's own training process, spoken to over its pipes as the agent does."""
 
-    def __init__(self, cache_dir: Path) -> None:
+    def __init__(self, cache_dir: Path, device: str) -> None:
         self._cache_dir = cache_dir
         self._news: SimpleQueue[Said | Died] = SimpleQueue()
-        arguments = ("--device", "cpu", "--cache-dir", str(cache_dir))
+        arguments = ("--device", device, "--cache-dir", str(cache_dir))
         argv = runner_process.command("worker.runner", arguments)
         self._runner = RunnerProcess(argv, self._news.put)
         if not isinstance(told := self._next(), Ready):
@@ -141,11 +141,11 @@ def _lease(job: Job) -> Lease:
 
 
 @contextmanager
-def both(cache_dir: Path) -> Generator[tuple[Script, Ours]]:
+def both(cache_dir: Path, device: str) -> Generator[tuple[Script, Ours]]:
     """Start both; they are warm when this returns."""
     script = Script()
     try:
-        ours = Ours(cache_dir)
+        ours = Ours(cache_dir, device)
         try:
             yield script, ours
         finally:

@@ -6,6 +6,7 @@ from pathlib import Path
 from queue import SimpleQueue
 
 import pytest
+import torch
 
 from tests.support.leases import a_lease
 from worker import checkpoints, runner_process
@@ -13,6 +14,10 @@ from worker.inbox import Died, Said
 from worker.pipe_messages import Ended, EpochDone, Ready, RunTrial, Steer
 from worker.runner_process import RunnerProcess
 
+CUDA = pytest.param(
+    "cuda",
+    marks=pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here"),
+)
 MARGIN = 24e6
 """Bytes: what an allocator may keep for itself, and a tenth of a megabyte a trial would exceed twice over."""
 
@@ -20,10 +25,10 @@ MARGIN = 24e6
 class Trials:
     """Runs one trial after the other in one real runner."""
 
-    def __init__(self, cache_dir: Path) -> None:
-        self._cache_dir = cache_dir
+    def __init__(self, cache_dir: Path, device: str) -> None:
+        self._cache_dir, self._device = cache_dir, device
         self._news: SimpleQueue[Said | Died] = SimpleQueue()
-        arguments = ("--device", "cpu", "--cache-dir", str(cache_dir))
+        arguments = ("--device", device, "--cache-dir", str(cache_dir))
         self.runner = RunnerProcess(
             runner_process.command("worker.runner", arguments), self._news.put
         )
@@ -44,8 +49,11 @@ class Trials:
         assert news.outcome.kind == "completed"
         checkpoints.discard_trial(folder)
 
-    def resident_bytes(self) -> int:
-        """Memory that the runner holds."""
+    def memory_bytes(self) -> int:
+        """Memory of the device that the runner holds; of a GPU, that everybody does."""
+        if self._device == "cuda":
+            free, total = torch.cuda.mem_get_info()
+            return total - free
         pages = Path(f"/proc/{self.runner.pid}/statm").read_text().split()[1]
         return int(pages) * os.sysconf("SC_PAGE_SIZE")
 
@@ -55,9 +63,9 @@ class Trials:
         return said
 
 
-@pytest.fixture
-def trials(tmp_path: Path) -> Generator[Trials]:
-    trials = Trials(tmp_path)
+@pytest.fixture(params=["cpu", CUDA])
+def trials(tmp_path: Path, request: pytest.FixtureRequest) -> Generator[Trials]:
+    trials = Trials(tmp_path, request.param)
     yield trials
     trials.runner.close()
 
@@ -66,7 +74,7 @@ def trials(tmp_path: Path) -> Generator[Trials]:
 def test_memory_after_many_trials_is_what_it_was_after_the_first_few(trials: Trials) -> None:
     for number in range(6):
         trials.run(number)
-    before = trials.resident_bytes()
+    before = trials.memory_bytes()
     for number in range(6, 50):
         trials.run(number)
-    assert trials.resident_bytes() - before < MARGIN
+    assert trials.memory_bytes() - before < MARGIN

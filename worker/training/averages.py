@@ -110,7 +110,7 @@ class Averages:
         }
         if self._count:
             named[_COUNT] = torch.tensor(self._count)
-        return {name: value.detach().cpu().clone() for name, value in named.items()}
+        return {name: value.detach().to("cpu", copy=True) for name, value in named.items()}
 
     def restore(self, tensors: Mapping[str, Tensor]) -> None:
         """Put back what `tensors` returned."""

@@ -261,7 +261,8 @@ def _capture(training: _Training, *, whole: bool) -> FitState:
         optimizer=learner.recipe.optimizer,
         progress=training.progress,
         weights={
-            name: tensor.detach().cpu().clone() for name, tensor in _moving(training).items()
+            name: tensor.detach().to("cpu", copy=True)
+            for name, tensor in _moving(training).items()
         },
         moments=learner.optimizer.tensors() if whole else {},
         averages=learner.averages.tensors() if whole else {},

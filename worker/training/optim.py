@@ -94,7 +94,7 @@ class Optimizer:
 
     def tensors(self) -> dict[str, Tensor]:
         """Return copies of the moments on the CPU, named `<parameter>:<moment>`."""
-        moments = {name: value.cpu().clone() for name, value in self._moments().items()}
+        moments = {name: value.to("cpu", copy=True) for name, value in self._moments().items()}
         if self._loss_scale is None:
             return moments
         scale = self._loss_scale.tensors()

@@ -52,9 +52,16 @@ class PlacedSplit:
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return images `(n, H, W, C)` and labels `(n,)` of the rows given (a CPU tensor)."""
         places = rows if self._rows is None else self._rows[rows]
-        inputs = self._inputs.index_select(0, places.to(self._inputs.device))
-        labels = self._labels.index_select(0, rows.to(self.device))
-        return inputs.to(self.device, non_blocking=True), labels
+        inputs = self._inputs.index_select(0, sent(places, self._inputs.device))
+        labels = self._labels.index_select(0, sent(rows, self.device))
+        return sent(inputs, self.device), labels
+
+
+def sent(tensor: Tensor, device: torch.device) -> Tensor:
+    """Return a tensor on `device`; a GPU is not waited for, which would idle between one step and the next."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
 
 
 def row_batches(order: Tensor, batch_size: int) -> list[Tensor]:
