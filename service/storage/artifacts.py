@@ -71,7 +71,7 @@ def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[s
                 SELECT best.checkpoint, best.best_checkpoint FROM trimtab.studies s CROSS JOIN LATERAL (
                     SELECT t.checkpoint, t.best_checkpoint FROM trimtab.trials t
                     WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
-                    ORDER BY t.value DESC, t.number LIMIT 1) best),
+                    ORDER BY CASE s.direction WHEN 'maximize' THEN -t.value ELSE t.value END, t.number LIMIT 1) best),
             needed AS (
                 SELECT checkpoint ->> 'sha256' AS sha256 FROM state
                 UNION ALL SELECT best_checkpoint ->> 'sha256' FROM state

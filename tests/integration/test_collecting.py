@@ -8,6 +8,7 @@ import pytest
 
 from service.storage.engine import Database
 from service.use_cases import artifacts, leases, studies
+from tests.support.documents import a_document
 from tests.support.protocol import Service
 from trimtab.contract.leases import Checkpoint, CheckpointReport, Completed, Lease
 from trimtab.contract.problems import ArtifactNotFound, Unavailable
@@ -75,8 +76,15 @@ def test_a_trial_that_waits_keeps_its_state(service: Service) -> None:
     assert collect(service) == 0
 
 
-def test_of_the_trials_that_are_over_only_the_best_keeps_its_states(service: Service) -> None:
-    for number, value in enumerate((0.5, 0.9, 0.7)):
+@pytest.mark.parametrize(
+    ("objective", "values"), [("accuracy", (0.5, 0.9, 0.7)), ("loss", (0.5, 0.1, 0.3))]
+)
+def test_of_the_trials_that_are_over_only_the_best_keeps_its_states(
+    service: Service, objective: str, values: tuple[float, ...]
+) -> None:
+    studies.cancel(service.context, "digits")
+    service.study("measured", task=a_document()["task"] | {"objective": objective})
+    for number, value in enumerate(values):
         lease = service.lease()
         newest, best = state(service, f"newest {number}", 1), state(service, f"best {number}")
         record(service, lease, newest, best)
