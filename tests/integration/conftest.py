@@ -1,12 +1,14 @@
-"""A folder for an embedded Postgres of the test's own."""
+"""A service of the test's own, and a folder for an embedded Postgres."""
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
 
 from service.embedded_processes import clear_away
+from tests.support.app import Running, a_service
+from trimtab.client import Client
 
 
 @pytest.fixture
@@ -16,3 +18,17 @@ def state_root() -> Iterator[Path]:
         Path(folder).chmod(0o755)
         yield Path(folder)
         clear_away(Path(folder, "postgres", "data"))
+
+
+@pytest.fixture
+def service(database_url: str, tmp_path: Path) -> Generator[Running]:
+    """A real service on a database of its own."""
+    with a_service(database_url, tmp_path / "artifacts") as service:
+        yield service
+
+
+@pytest.fixture
+def client(service: Running) -> Generator[Client]:
+    """Speaks to it."""
+    with Client(service.url) as client:
+        yield client

@@ -1,30 +1,17 @@
 """Studies that learn from the models of earlier ones."""
 
-from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.app import Running, a_service
+from tests.support.app import Running
 from tests.support.until import until
 from tests.support.workers import a_worker
 from trimtab.client import Client
 
 REAL = "worker.runner"
 GOOD = {"learning_rate": {"kind": "float", "low": 0.005, "high": 0.02}}
-
-
-@pytest.fixture
-def service(database_url: str, tmp_path: Path) -> Generator[Running]:
-    with a_service(database_url, tmp_path / "artifacts") as service:
-        yield service
-
-
-@pytest.fixture
-def client(service: Running) -> Generator[Client]:
-    with Client(service.url) as client:
-        yield client
 
 
 def done(service: Running, client: Client, cache: Path, runner: str, **changes: Any) -> str:

@@ -2,28 +2,13 @@
 
 import os
 import signal
-from collections.abc import Generator
 from pathlib import Path
 
-import pytest
-
-from tests.support.app import Running, a_service
+from tests.support.app import Running
 from tests.support.until import until
 from tests.support.workers import a_worker
 from trimtab.client import Client
 from trimtab.contract.trials import Trial
-
-
-@pytest.fixture
-def service(database_url: str, tmp_path: Path) -> Generator[Running]:
-    with a_service(database_url, tmp_path / "artifacts") as service:
-        yield service
-
-
-@pytest.fixture
-def client(service: Running) -> Generator[Client]:
-    with Client(service.url) as client:
-        yield client
 
 
 def a_study(service: Running, trials: int = 1, **changes: object) -> str:

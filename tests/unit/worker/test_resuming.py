@@ -1,29 +1,10 @@
 import hashlib
-from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.support.artifacts import Artifacts
 from tests.support.leases import a_lease
-from trimtab.contract import problems
 from trimtab.contract.leases import Checkpoint
 from worker import checkpoints, resuming
-
-
-@dataclass
-class Service:
-    """Has some artifacts, once it is there."""
-
-    artifacts: dict[str, bytes] = field(default_factory=dict[str, bytes])
-    absent_for: int = 0
-
-    def download(self, sha256: str, path: Path) -> Path:
-        if self.absent_for:
-            self.absent_for -= 1
-            raise problems.Unreachable
-        if sha256 not in self.artifacts:
-            raise problems.ArtifactNotFound
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(self.artifacts[sha256])
-        return path
 
 
 def a_checkpoint(step: int) -> tuple[Checkpoint, bytes]:
@@ -41,7 +22,7 @@ def saved(folder: Path, step: int) -> None:
 
 def test_a_recorded_checkpoint_is_brought_here(tmp_path: Path) -> None:
     wanted, content = a_checkpoint(4)
-    service = Service({wanted.sha256: content})
+    service = Artifacts({wanted.sha256: content})
     (state,) = resuming.fetch(
         a_lease(resume=wanted), tmp_path / "t" / "1", service, lambda _: True
     )
@@ -52,7 +33,7 @@ def test_a_copy_on_this_machine_needs_no_download(tmp_path: Path) -> None:
     wanted, _ = a_checkpoint(4)
     saved(tmp_path / "t" / "1", 4)
     (state,) = resuming.fetch(
-        a_lease(resume=wanted), tmp_path / "t" / "2", Service(), lambda _: True
+        a_lease(resume=wanted), tmp_path / "t" / "2", Artifacts(), lambda _: True
     )
     assert state.step == 4
 
@@ -61,7 +42,7 @@ def test_a_lost_checkpoint_is_replaced_by_the_one_before(tmp_path: Path) -> None
     wanted, _ = a_checkpoint(4)
     saved(tmp_path / "t" / "1", 3)
     (state,) = resuming.fetch(
-        a_lease(resume=wanted), tmp_path / "t" / "2", Service(), lambda _: True
+        a_lease(resume=wanted), tmp_path / "t" / "2", Artifacts(), lambda _: True
     )
     assert state.step == 3
 
@@ -70,19 +51,19 @@ def test_a_final_evaluation_never_takes_another_epochs_weights(tmp_path: Path) -
     wanted, _ = a_checkpoint(4)
     saved(tmp_path / "t" / "1", 3)
     lease = a_lease(kind="final", resume=wanted)
-    assert resuming.fetch(lease, tmp_path / "t" / "2", Service(), lambda _: True) == ()
+    assert resuming.fetch(lease, tmp_path / "t" / "2", Artifacts(), lambda _: True) == ()
 
 
 def test_bytes_that_are_not_those_recorded_are_not_taken(tmp_path: Path) -> None:
     wanted, _ = a_checkpoint(4)
-    service = Service({wanted.sha256: b"other bytes"})
+    service = Artifacts({wanted.sha256: b"other bytes"})
     lease = a_lease(resume=wanted)
     assert resuming.fetch(lease, tmp_path / "t" / "1", service, lambda _: True) == ()
 
 
 def test_a_service_that_is_away_is_waited_for(tmp_path: Path) -> None:
     wanted, content = a_checkpoint(4)
-    service = Service({wanted.sha256: content}, absent_for=3)
+    service = Artifacts({wanted.sha256: content}, absent_for=3)
     rests: list[float] = []
 
     def rest(seconds: float) -> bool:
@@ -96,6 +77,6 @@ def test_a_service_that_is_away_is_waited_for(tmp_path: Path) -> None:
 
 def test_waiting_ends_when_it_is_told_to(tmp_path: Path) -> None:
     wanted, content = a_checkpoint(4)
-    service = Service({wanted.sha256: content}, absent_for=3)
+    service = Artifacts({wanted.sha256: content}, absent_for=3)
     lease = a_lease(resume=wanted)
     assert resuming.fetch(lease, tmp_path / "t" / "1", service, lambda _: False) == ()
