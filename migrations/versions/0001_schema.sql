@@ -72,6 +72,7 @@ CREATE TABLE trimtab.trials (
     worker_id         uuid REFERENCES trimtab.workers (worker_id),
     slot              trimtab.counted,
     lease_until       timestamptz,
+    reported          integer NOT NULL DEFAULT 0,        -- how many reports it has, of all attempts
     checkpoint        jsonb,                             -- {step, sha256, bytes}: where to carry on
     checkpoint_fence  bigint,
     best_checkpoint   jsonb,                             -- {step, sha256, bytes}: of the best epoch

@@ -74,6 +74,12 @@ class Sampling:
         """
         return self._study(study_id, document).should_prune(document.search, curve)
 
+    def should_prune_at_once(
+        self, study_id: int, document: StudyDocument, curve: Curve
+    ) -> bool | None:
+        """The same without reading or waiting; None when it takes that."""
+        return self._study(study_id, document).should_prune_at_once(document.search, curve)
+
     def touch(self, study_id: int) -> None:
         """Note that a trial of the study changed: its history is read again before its next use."""
         if study := self._studies.get(study_id):

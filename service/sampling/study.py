@@ -100,14 +100,28 @@ class ActiveStudy:
             return False
         with self._reading:
             self._refresh(REREAD_AFTER_S)
-            return pruning.median(
-                curve,
-                self._history.values_at(curve[-1][0]),
-                self._history.completed,
-                direction=self._direction,
-                startup_trials=search.startup_trials,
-                warmup_epochs=search.warmup_epochs,
-            )
+            return self._judge(search, curve)
+
+    def should_prune_at_once(self, search: Search, curve: Curve) -> bool | None:
+        """Tell the same without waiting for anything; None when the history must be read first, or is being read."""
+        if search.pruner == "none" or not curve:
+            return False
+        if not self._reading.acquire(blocking=False):
+            return None
+        try:
+            return self._judge(search, curve) if self._is_fresh(REREAD_AFTER_S) else None
+        finally:
+            self._reading.release()
+
+    def _judge(self, search: Search, curve: Curve) -> bool:
+        return pruning.median(
+            curve,
+            self._history.values_at(curve[-1][0]),
+            self._history.completed,
+            direction=self._direction,
+            startup_trials=search.startup_trials,
+            warmup_epochs=search.warmup_epochs,
+        )
 
     def _cell(self, number: int) -> Proposal | Exhausted:
         values = grid.cell(self._space, number)
@@ -157,14 +171,17 @@ class ActiveStudy:
             self._pending.remove(pending)
         return not (seen or late)
 
-    def _refresh(self, largest_age: float) -> None:
-        now = self._monotonic()
-        if (
+    def _is_fresh(self, largest_age: float) -> bool:
+        return (
             not self._changed
             and self._read_at is not None
-            and now - self._read_at < largest_age
-        ):
+            and self._monotonic() - self._read_at < largest_age
+        )
+
+    def _refresh(self, largest_age: float) -> None:
+        if self._is_fresh(largest_age):
             return
+        now = self._monotonic()
         self._changed = False
         try:
             self._history.apply(self._read(self._history.cursor))

@@ -122,6 +122,7 @@ class LeaseFacts:
     trial_id: int
     number: int
     fence: int
+    reported: int
     ttl_s: float
     outcome: AttemptOutcome | None
     became: TrialState | None
@@ -130,7 +131,7 @@ class LeaseFacts:
 
 _READ = Statement(f"""
 SELECT a.lease_id, a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
-       coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence,
+       coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence, t.reported,
        CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256
 FROM trimtab.attempts a
 JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind

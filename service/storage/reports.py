@@ -52,10 +52,13 @@ def _stored(rows: Sequence[tuple[int, int, float | None, Verdict]], fence: int) 
 
 REPORT = Statement(f"""
 WITH t AS (
-    UPDATE trimtab.trials t SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl)
-    FROM trimtab.studies s
-    WHERE t.lease_id = ANY(CAST(:lease_ids AS uuid[])) AND t.state = 'running' AND s.study_id = t.study_id
-      AND (NOT :only_wanted OR t.kind = 'trial' AND s.state = 'active' AND NOT {WALL_TIME_OVER})
+    UPDATE trimtab.trials t
+    SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl), reported = t.reported + said.added
+    FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:added AS int[]), CAST(:known AS int[])) AS said (lease_id, added, known),
+         trimtab.studies s
+    WHERE t.lease_id = said.lease_id AND t.state = 'running' AND s.study_id = t.study_id
+      AND (said.known IS NULL
+           OR said.known = t.reported AND t.kind = 'trial' AND s.state = 'active' AND NOT {WALL_TIME_OVER})
     RETURNING t.lease_id, t.trial_id, t.study_id, t.number, t.fence),
 batch AS (
     SELECT * FROM unnest(CAST(:leases AS uuid[]), CAST(:steps AS int[]), CAST(:values AS float8[]),
@@ -80,23 +83,33 @@ SELECT lease_id FROM t""")
 
 @dataclass(frozen=True, slots=True)
 class NewReports:
-    """What one holder reported that is not stored yet, and the verdict that its last step carries."""
+    """What one holder reported that is not stored yet, and the verdict that its last step carries.
+
+    Attributes:
+        lease_id: the holder's.
+        reports: in the order in which they came.
+        verdict: of the last one.
+        known: the verdict was decided without a look, by this many reports that the trial had: store only if it has
+            no more, and if its study is active and within its wall time.
+    """
 
     lease_id: UUID
     reports: tuple[Report, ...]
     verdict: Verdict
+    known: int | None = None
 
     def verdict_of(self, report: Report) -> Verdict:
         """The verdict to keep with a step."""
         return self.verdict if report is self.reports[-1] else "continue"
 
 
-def to_store(new: Sequence[NewReports], *, only_wanted: bool) -> dict[str, Any]:
-    """What `REPORT` binds; `only_wanted` stores for trials alone whose study is active and within its wall time."""
+def to_store(new: Sequence[NewReports]) -> dict[str, Any]:
+    """What `REPORT` binds: one batch of each lease."""
     rows = [(one, report) for one in new for report in one.reports]
     return {
-        "only_wanted": only_wanted,
         "lease_ids": array([one.lease_id for one in new]),
+        "added": array([len(one.reports) for one in new]),
+        "known": array([one.known for one in new]),
         "leases": array([one.lease_id for one, _ in rows]),
         "steps": array([report.step for _, report in rows]),
         "values": array([report.value for _, report in rows]),
@@ -111,5 +124,5 @@ def store_all(connection: Connection, new: Sequence[NewReports]) -> set[UUID]:
     Raises:
         IntegrityError: a step of one of the attempts is stored already; nothing was stored.
     """
-    kept = REPORT.rows(connection, **to_store(new, only_wanted=False))
+    kept = REPORT.rows(connection, **to_store(new))
     return {row[0] for row in kept}

@@ -6,7 +6,7 @@ from service.sampling import Exhausted, Proposal
 from service.storage import leases, trials, workers
 from service.storage.engine import Locked
 from service.use_cases import reconciling, studies
-from service.use_cases.context import Context
+from service.use_cases.context import Context, Holder
 from service.use_cases.races import again
 from trimtab.contract.leases import Checkpoint, Lease, LeaseRequest, Leases
 from trimtab.contract.problems import (
@@ -33,7 +33,7 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
         documents = [studies.document(context, row.study_id, connection) for row in rows]
     for row in rows:
         if row.kind == "trial":
-            context.holders.note(row.lease_id, row.study_id, last_step=-1)
+            context.holders.note(row.lease_id, Holder(row.study_id))
     return Leases(leases=tuple(map(shape, rows, documents)))
 
 

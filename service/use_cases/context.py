@@ -40,27 +40,44 @@ class Documents:
         return parsed
 
 
-@dataclass(frozen=True)
-class Holders:
-    """What this process knows of leases whose holders spoke to it: the study, and the last step that was stored.
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """A lease's study, the last step that its holder reported (-1: none yet), and what its trial had reported then.
 
-    It spares a look, and decides nothing: whatever is stored on its word is stored under conditions.
+    Attributes:
+        study_id: the study.
+        last_step: of this attempt.
+        reported: how many reports the trial has, of all attempts.
+        curve: its values by step; of interest only where a pruner is.
     """
 
-    _known: dict[UUID, tuple[int, int]] = field(default_factory=dict[UUID, tuple[int, int]])
+    study_id: int
+    last_step: int = -1
+    reported: int = 0
+    curve: Mapping[int, float | None] = field(default_factory=dict[int, float | None])
 
-    def note(self, lease_id: UUID, study_id: int, last_step: int) -> None:
+
+@dataclass(frozen=True)
+class Holders:
+    """What this process knows of leases whose holders spoke to it.
+
+    It spares a look. Whatever is stored on its word is stored under conditions.
+    """
+
+    _known: dict[UUID, Holder] = field(default_factory=dict[UUID, Holder])
+
+    def note(self, lease_id: UUID, holder: Holder) -> None:
         """Remember this; safe from any thread."""
         if len(self._known) >= MOST_HOLDERS:
             self._known.clear()
-        self._known[lease_id] = (study_id, last_step)
+        self._known[lease_id] = holder
 
     def forget(self, lease_id: UUID) -> None:
         """The lease has ended."""
         self._known.pop(lease_id, None)
 
-    def known(self, lease_id: UUID) -> tuple[int, int] | None:
-        """The study and the last step, -1 for none yet; None for a lease that is not known."""
+    def known(self, lease_id: UUID) -> Holder | None:
+        """What was noted last; None for a lease that is not known."""
         return self._known.get(lease_id)
 
 

@@ -15,7 +15,7 @@ from service.storage import leases, reports
 from service.storage.leases import LeaseFacts
 from service.storage.reports import NewReports, Stored
 from service.use_cases import studies
-from service.use_cases.context import Context
+from service.use_cases.context import Context, Holder
 from service.use_cases.holding import live
 from service.use_cases.races import TRIES
 from trimtab.contract.leases import Answer, Report, Reports, Verdict
@@ -69,8 +69,7 @@ def _round(context: Context, said: Mapping[int, Said]) -> dict[int, Answer | Pro
 @dataclass(frozen=True, slots=True)
 class _Decided:
     new: NewReports
-    study_id: int
-    last_step: int
+    then: Holder
     ttl_s: float
 
 
@@ -124,7 +123,7 @@ def _store(
 def _answer(context: Context, decided: _Decided, kept: set[UUID]) -> Answer | Problem:
     if decided.new.lease_id not in kept:
         return LeaseLost()
-    context.holders.note(decided.new.lease_id, decided.study_id, decided.last_step)
+    context.holders.note(decided.new.lease_id, decided.then)
     return Answer(verdict=decided.new.verdict, ttl_s=decided.ttl_s)
 
 
@@ -138,19 +137,20 @@ def _decide(
 ) -> _Decided:
     fresh = _fresh(batch.reports, stored)
     last = batch.reports[-1]
+    curve = dict(stored.curve) | {one.step: one.value for one in fresh}
     known = stored.by_step.get(last.step)
-    verdict = known[1] if known else _verdict(context, document, facts, stored, fresh)
-    return _Decided(NewReports(lease, fresh, verdict), facts.study_id, last.step, facts.ttl_s)
+    verdict = known[1] if known else _verdict(context, document, facts, curve)
+    # What another replica stores meanwhile is not in this count: then the next report looks again.
+    then = Holder(facts.study_id, last.step, facts.reported + len(fresh), curve)
+    return _Decided(NewReports(lease, fresh, verdict), then, facts.ttl_s)
 
 
 def _verdict(
     context: Context,
     document: StudyDocument,
     facts: LeaseFacts,
-    stored: Stored,
-    fresh: Sequence[Report],
+    curve: Mapping[int, float | None],
 ) -> Verdict:
-    curve = dict(stored.curve) | {one.step: one.value for one in fresh}
     prune = context.sampling.should_prune(
         facts.study_id, document, tuple(sorted(curve.items()))
     )

@@ -19,7 +19,7 @@ from service.storage.looking import LOOK, SEEN, seen, to_look
 from service.storage.statements import array
 from service.storage.trials import START, NewTrial, started, to_start
 from service.use_cases.claims import new_trial, shape
-from service.use_cases.context import Context
+from service.use_cases.context import Context, Holder
 from trimtab.contract.leases import LeaseRequest, Leases
 from trimtab.contract.studies import StudyDocument
 
@@ -80,7 +80,7 @@ class Claiming:
         row = await self._start(request, chosen.study, document, is_quiet=chosen.is_quiet)
         if row is None:
             return None
-        self._context.holders.note(row.lease_id, row.study_id, last_step=-1)
+        self._context.holders.note(row.lease_id, Holder(row.study_id))
         return Leases(leases=(shape(row, document),))
 
     async def _look(self, requests: Sequence[LeaseRequest]) -> list[Chosen | None]:

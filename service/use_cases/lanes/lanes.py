@@ -11,8 +11,9 @@ from service.grouping import Grouping
 from service.storage.lane import Lane
 from service.use_cases import claims, leases, reports, studies
 from service.use_cases.context import Context
-from service.use_cases.lanes import reporting, settling
+from service.use_cases.lanes import settling
 from service.use_cases.lanes.claiming import Claiming
+from service.use_cases.lanes.reporting import Reporting
 from service.use_cases.reports import Said
 from trimtab.contract.leases import Answer, LeaseRequest, Leases, Outcome, Reports, Settled
 from trimtab.contract.problems import Problem
@@ -29,7 +30,7 @@ class Lanes:
         self._context = context
         self.connections = [Lane(context.database) for _ in range(4)]
         report, settle, look, store = self.connections
-        self._report = Grouping(partial(reporting.report, context, report))
+        self._report = Reporting(context, report, self._aside)
         self._settle = Grouping(partial(settling.settle, settle))
         self._claim = Claiming(context, look, store, self._propose)
         self._report_thoroughly = Grouping(self._report_all)
@@ -38,9 +39,7 @@ class Lanes:
 
     async def report(self, lease_id: UUID, batch: Reports) -> Answer:
         """Do as `leases.report`."""
-        answer = None
-        if reporting.is_ordinary(self._context, lease_id, batch):
-            answer = await self._report.submit((lease_id, batch))
+        answer = await self._report.report(lease_id, batch)
         return answer or await self._report_thoroughly.submit((lease_id, batch))
 
     async def settle(self, lease_id: UUID, outcome: Outcome) -> Settled:

@@ -1,48 +1,82 @@
-"""Reports of trials that nothing can stop: no pruner looks at them, and their study goes on."""
+"""Reports of new steps by holders that are known here, in studies that go on."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from itertools import pairwise
+from typing import Any
 from uuid import UUID
 
 import psycopg2
 
+from service.grouping import Grouping
 from service.storage.engine import Locked
 from service.storage.lane import Lane
 from service.storage.reports import REPORT, NewReports, to_store
-from service.use_cases.context import Context
-from service.use_cases.reports import Said
-from trimtab.contract.leases import Answer, Reports
+from service.use_cases.context import Context, Holder
+from trimtab.contract.leases import Answer, Report, Reports
+from trimtab.contract.studies import StudyDocument
 
 
-def is_ordinary(context: Context, lease_id: UUID, batch: Reports) -> bool:
-    """Whether the batch has only new steps of a lease that is known here, in a study without a pruner."""
-    known = context.holders.known(lease_id)
-    document = None if known is None else context.documents.known(known[0])
-    if known is None or document is None or document.search.pruner != "none":
-        return False
-    steps = [known[1], *(report.step for report in batch.reports)]
+class Reporting:
+    """One lane; the pruner judges before, by what is known here of the trial and of its study.
+
+    Args:
+        context: the rooms below.
+        lane: a connection.
+        aside: runs a function with its arguments in a thread.
+    """
+
+    def __init__(
+        self, context: Context, lane: Lane, aside: Callable[..., Awaitable[Any]]
+    ) -> None:
+        self._context = context
+        self._lane = lane
+        self._aside = aside
+        self._storing = Grouping(self._store)
+
+    async def report(self, lease_id: UUID, batch: Reports) -> Answer | None:
+        """Store what an ordinary holder reports; None when it must go the whole way."""
+        before = self._context.holders.known(lease_id)
+        document = before and self._context.documents.known(before.study_id)
+        if before is None or document is None or not _are_new(before, batch.reports):
+            return None
+        then = _after(before, batch.reports)
+        verdict = "stop" if await self._should_prune(document, then) else "continue"
+        new = NewReports(lease_id, batch.reports, verdict, known=before.reported)
+        if not await self._storing.submit(new):
+            return None
+        self._context.holders.note(lease_id, then)
+        return Answer(verdict=verdict, ttl_s=document.lease_ttl_s)
+
+    async def _should_prune(self, document: StudyDocument, holder: Holder) -> bool:
+        if document.search.pruner == "none":
+            return False
+        sampling, curve = self._context.sampling, tuple(sorted(holder.curve.items()))
+        judged = sampling.should_prune_at_once(holder.study_id, document, curve)
+        if judged is None:
+            return await self._aside(sampling.should_prune, holder.study_id, document, curve)
+        return judged
+
+    async def _store(self, new: Sequence[NewReports]) -> list[bool]:
+        """Tell of each whether it was stored; of two batches of one lease only the earlier one is."""
+        first = {one.lease_id: one for one in reversed(new)}
+        try:
+            rows = await self._lane.rows(REPORT, **to_store(list(first.values())))
+        except (psycopg2.IntegrityError, Locked):
+            return [False] * len(new)
+        kept = {row[0] for row in rows}
+        return [one.lease_id in kept and first[one.lease_id] is one for one in new]
+
+
+def _are_new(holder: Holder, reports: Sequence[Report]) -> bool:
+    steps = [holder.last_step, *(report.step for report in reports)]
     return all(before < after for before, after in pairwise(steps))
 
 
-async def report(context: Context, lane: Lane, said: Sequence[Said]) -> list[Answer | None]:
-    """Store what ordinary holders report; None for each that must go the whole way."""
-    first = dict(reversed(said))  # of two batches of one lease the earlier one
-    new = [NewReports(lease, batch.reports, "continue") for lease, batch in first.items()]
-    try:
-        rows = await lane.rows(REPORT, **to_store(new, only_wanted=True))
-    except (psycopg2.IntegrityError, Locked):
-        return [None] * len(said)
-    kept = {row[0] for row in rows}
-    return [
-        _kept(context, lease, batch) if lease in kept and first[lease] is batch else None
-        for lease, batch in said
-    ]
-
-
-def _kept(context: Context, lease: UUID, batch: Reports) -> Answer | None:
-    known = context.holders.known(lease)
-    document = None if known is None else context.documents.known(known[0])
-    if known is None or document is None:
-        return None  # forgotten meanwhile: the whole way finds it stored
-    context.holders.note(lease, known[0], batch.reports[-1].step)
-    return Answer(verdict="continue", ttl_s=document.lease_ttl_s)
+def _after(holder: Holder, reports: Sequence[Report]) -> Holder:
+    """What is known of the holder once these reports of it are stored."""
+    return Holder(
+        holder.study_id,
+        reports[-1].step,
+        holder.reported + len(reports),
+        {**holder.curve, **{report.step: report.value for report in reports}},
+    )

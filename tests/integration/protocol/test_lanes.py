@@ -1,17 +1,22 @@
 """Verbs by their short ways: many with one commit, each with its own answer; whoever is not ordinary goes the whole way."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from random import Random
 from typing import Any
 from uuid import UUID, uuid4
 
 import pytest
 from sqlalchemy import text
 
+from service.storage import engine
 from service.storage.engine import Locked
 from service.storage.workers import SILENT_AFTER
 from service.use_cases import studies
-from tests.support.lanes import Shortly
+from tests.support.lanes import Shortly, shortly
+from tests.support.protocol import Service
 from tests.support.protocol_invariants import broken
+from tests.support.races import Replicas
 from tests.support.until import until
 from trimtab.contract.leases import (
     Answer,
@@ -23,6 +28,7 @@ from trimtab.contract.leases import (
     Report,
     Reports,
     Settled,
+    Verdict,
 )
 from trimtab.contract.problems import (
     LeaseLost,
@@ -34,6 +40,15 @@ from trimtab.contract.problems import (
 )
 
 RANDOM = {"sampler": "random", "pruner": "none"}
+MEDIAN = {"sampler": "random", "pruner": "median", "startup_trials": 3}
+
+
+@pytest.fixture
+def whole(new_database: Callable[[], str], tmp_path: Path) -> Generator[Service]:
+    """Another service, on a database of its own, which goes the whole way with everything."""
+    database = engine.connect(new_database())
+    yield Service.on(database, tmp_path)
+    database.dispose()
 
 
 def known_study(short: Shortly, name: str = "digits", **changes: Any) -> str:
@@ -220,6 +235,59 @@ def test_a_report_after_the_wall_time_is_told_to_cancel(short: Shortly) -> None:
     assert short.report(lease, 0.1, step=0) == "continue"
     short.clock.advance(101)
     assert short.report(lease, 0.2, step=1) == "cancel"
+
+
+def verdicts(sides: Sequence[Service], dice: Random) -> list[Verdict]:
+    """What random lives of trials are told, each of their verbs by one of the sides; all know what has completed."""
+    told: list[Verdict] = []
+    held: list[tuple[Lease, int]] = []
+    sides[0].study(search=MEDIAN, budget={"trials": 100})
+    for _ in range(120):
+        side = dice.choice(sides)
+        if len(held) < 3:
+            held.append((side.lease(), dice.randrange(2)))
+        lease, step = held.pop(0)
+        match dice.choice(["report"] * 6 + ["complete", "drain"]):
+            case "complete":
+                side.complete(lease, dice.random())
+                for each in sides:
+                    each.context.sampling.touch(study_id(each))
+            case "drain":
+                side.drain(lease)
+            case _:
+                values = [
+                    dice.choice([dice.random()] * 9 + [None]) for _ in range(1 + step % 2)
+                ]
+                told.append(side.report(lease, *values, step=step))
+                held.append((lease, step + len(values)))
+    return told
+
+
+def study_id(service: Service) -> int:
+    return service.value("SELECT study_id FROM trimtab.studies")
+
+
+def test_reports_are_told_the_same_by_the_short_way_and_by_the_whole_way(
+    replicas: Replicas, whole: Service
+) -> None:
+    with shortly(replicas.one) as one:
+        told = verdicts((one, one, one, replicas.two), Random(1))
+    assert told == verdicts((whole,) * 4, Random(1))
+    assert {told.count("stop") > 9, told.count("continue") > 9} == {True}
+
+
+def test_what_another_replica_stored_of_a_trial_counts_for_its_verdict(
+    replicas: Replicas,
+) -> None:
+    with shortly(replicas.one) as one:
+        one.study(search=MEDIAN | {"startup_trials": 1})
+        peer = one.lease()
+        one.report(peer, 0.5, 0.5)
+        one.complete(peer, 0.5)
+        one.context.sampling.touch(study_id(one))
+        lease = one.lease()
+        assert replicas.two.report(lease, 0.6, step=0) == "continue"
+        assert one.report(lease, 0.1, step=1) == "continue"
 
 
 def test_reports_of_a_locked_trial_cost_no_other_trial_its_answer(short: Shortly) -> None:

@@ -69,6 +69,39 @@ class TestHistory:
         assert sampling.should_prune(1, MEDIAN, ((0, 0.1),))
         assert len(ledger.reads) == 2
 
+    def test_at_once_the_pruner_judges_as_ever_while_it_is_fresh(self):
+        clock = Clock()
+        peers = [TrialFacts(n, "completed", {}, ((0, 0.5),), 0.5) for n in range(2)]
+        sampling = Sampling(Ledger(*peers).read, clock)
+        assert sampling.should_prune_at_once(1, MEDIAN, ((0, 0.4),)) is None
+        sampling.should_prune(1, MEDIAN, ((0, 0.4),))
+        assert sampling.should_prune_at_once(1, MEDIAN, ((0, 0.4),)) is True
+        assert sampling.should_prune_at_once(1, MEDIAN, ((0, 0.6),)) is False
+        clock.now = REREAD_AFTER_S
+        assert sampling.should_prune_at_once(1, MEDIAN, ((0, 0.4),)) is None
+        sampling.should_prune(1, MEDIAN, ((0, 0.4),))
+        sampling.touch(1)
+        assert sampling.should_prune_at_once(1, MEDIAN, ((0, 0.4),)) is None
+
+    def test_at_once_nobody_waits_for_who_reads_it(self):
+        reading, go_on = threading.Event(), threading.Event()
+
+        def read(study_id: int, cursor: Cursor | None) -> Changes:
+            reading.set()
+            assert go_on.wait(DEADLINE_S)
+            return Ledger().read(study_id, cursor)
+
+        sampling, found = Sampling(read, Clock()), list[bool | None]()
+        slow = _in_thread(lambda: sampling.should_prune(1, MEDIAN, ((0, 0.5),)))
+        assert reading.wait(DEADLINE_S)
+        quick = _in_thread(
+            lambda: found.append(sampling.should_prune_at_once(1, MEDIAN, ((0, 0.5),)))
+        )
+        quick.join(DEADLINE_S)
+        assert found == [None]
+        go_on.set()
+        slow.join(DEADLINE_S)
+
     def test_the_median_is_that_of_the_studys_direction(self):
         trials = [TrialFacts(n, "completed", {}, ((0, 0.5),), 0.5) for n in range(2)]
         lower = document(objective="loss", pruner="median", startup_trials=2)
