@@ -2,7 +2,7 @@
 
 import statistics
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from tests.benchmarks.samples import Sample, Sampler, Way, quantile, spread
 
@@ -23,15 +23,15 @@ def service_cpu_ms(way: Way, sample: Sample) -> float:
     return service + sample.postgres_ms
 
 
-def rate_ratios(rounds: Rounds, clients: int) -> list[float]:
+def rate_ratios(rounds: Rounds, sampler: Sampler, clients: int) -> list[float]:
     """Trials per second, ours to the best Optuna way's, in each round that has both."""
     found: list[float] = []
-    ours = rounds.get(("ours", "tpe", clients), ())
+    ours = rounds.get(("ours", sampler, clients), ())
     for index, sample in enumerate(ours):
         others = [
-            rounds[way, "tpe", clients][index].rate
+            rounds[way, sampler, clients][index].rate
             for way in OPTUNA
-            if len(rounds.get((way, "tpe", clients), ())) > index
+            if len(rounds.get((way, sampler, clients), ())) > index
         ]
         if others and max(others):
             found.append(sample.rate / max(others))
@@ -64,8 +64,9 @@ def lines(rounds: Rounds, clients: int) -> Iterator[str]:
     for way in ways:
         if way != "ours" and (ratios := cpu_ratios(rounds, way, clients)):
             yield f"  ratio {clients:>4} clients: CPU {way} / ours {spread(ratios)}"
-    if ratios := rate_ratios(rounds, clients):
-        yield f"  ratio {clients:>4} clients: trials/s ours / best Optuna way {spread(ratios)}"
+    for sampler in get_args(Sampler):
+        if ratios := rate_ratios(rounds, sampler, clients):
+            yield f"  ratio {clients:>4} clients, {sampler}: trials/s ours / best Optuna way {spread(ratios)}"
 
 
 def _cpu_line(way: Way, clients: int, samples: Sequence[Sample]) -> str:
@@ -117,6 +118,7 @@ def figures(rounds: Rounds) -> dict[str, Any]:
             "cpu_ms_per_trial",
             "cpu_ms_per_trial_apart",
             "trials_per_s",
+            "trials_per_s_random",
             "quantiles_ms",
             "ratios",
         )
@@ -127,6 +129,9 @@ def figures(rounds: Rounds) -> dict[str, Any]:
 
     for way, sampler, clients in rounds:
         samples = [one for one in rounds[way, sampler, clients] if one.trials]
+        if samples:
+            rate = _median(sample.rate for sample in samples)
+            put(_rates(sampler), way, clients, rate)
         if sampler == "random" and samples:
             put(
                 "cpu_ms_per_trial",
@@ -136,13 +141,16 @@ def figures(rounds: Rounds) -> dict[str, Any]:
             )
             put("cpu_ms_per_trial_apart", way, clients, _apart(samples))
         if sampler == sampler_of(way, "tpe") and samples:
-            put("trials_per_s", way, clients, _median(sample.rate for sample in samples))
             put("quantiles_ms", way, clients, _quantiles(samples))
         if sampler == "random" and way != "ours" and (more := cpu_ratios(rounds, way, clients)):
             put("ratios", f"cpu {way} / ours", clients, more)
-        if (way, sampler) == ("ours", "tpe") and (more := rate_ratios(rounds, clients)):
-            put("ratios", "trials_per_s ours / optuna", clients, more)
+        if way == "ours" and (more := rate_ratios(rounds, sampler, clients)):
+            put("ratios", f"{_rates(sampler)} ours / optuna", clients, more)
     return found
+
+
+def _rates(sampler: Sampler) -> str:
+    return "trials_per_s" if sampler == "tpe" else "trials_per_s_random"
 
 
 def _apart(samples: Sequence[Sample]) -> dict[str, float]:

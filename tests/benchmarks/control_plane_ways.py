@@ -9,8 +9,8 @@
 
 Each measurement has fresh processes, warm before the clock starts (ours by a second of load, each process of the others by
 a trial), and a fresh study of `FINISHED` finished trials with a curve each. A trial is a claim, `REPORTS`
-reports and an outcome. Ours and Optuna's ask for a verdict after each report, ours of the default pruner (median),
-Optuna's of none, and train on whatever it says; Vizier is spared that.
+reports and an outcome. Ours and Optuna's ask the median pruner for a verdict after each report, and train on whatever it
+says; Vizier is spared that.
 Vizier searches at random in every measurement: its default, a Gaussian process, needs longer for one suggestion
 than a measurement takes (`--vizier-default` shows it).
 """

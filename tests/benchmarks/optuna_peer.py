@@ -44,12 +44,12 @@ def sampler_of(name: str, seed: int) -> optuna.samplers.BaseSampler:
 
 
 def study_of(storage: BaseStorage, name: str, sampler: str, seed: int) -> optuna.Study:
-    """A study object as each process would have it, without a pruner."""
+    """A study object as each process would have it, with the median pruner as ours has it by default."""
     return optuna.load_study(
         study_name=name,
         storage=storage,
         sampler=sampler_of(sampler, seed),
-        pruner=optuna.pruners.NopPruner(),
+        pruner=optuna.pruners.MedianPruner(n_startup_trials=5, n_warmup_steps=0),
     )
 
 
