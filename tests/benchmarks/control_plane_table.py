@@ -129,9 +129,6 @@ def figures(rounds: Rounds) -> dict[str, Any]:
 
     for way, sampler, clients in rounds:
         samples = [one for one in rounds[way, sampler, clients] if one.trials]
-        if samples:
-            rate = _median(sample.rate for sample in samples)
-            put(_rates(sampler), way, clients, rate)
         if sampler == "random" and samples:
             put(
                 "cpu_ms_per_trial",
@@ -140,17 +137,16 @@ def figures(rounds: Rounds) -> dict[str, Any]:
                 _median(service_cpu_ms(way, s) for s in samples),
             )
             put("cpu_ms_per_trial_apart", way, clients, _apart(samples))
+            put("trials_per_s_random", way, clients, _median(s.rate for s in samples))
         if sampler == sampler_of(way, "tpe") and samples:
+            put("trials_per_s", way, clients, _median(sample.rate for sample in samples))
             put("quantiles_ms", way, clients, _quantiles(samples))
         if sampler == "random" and way != "ours" and (more := cpu_ratios(rounds, way, clients)):
             put("ratios", f"cpu {way} / ours", clients, more)
         if way == "ours" and (more := rate_ratios(rounds, sampler, clients)):
-            put("ratios", f"{_rates(sampler)} ours / optuna", clients, more)
+            key = "trials_per_s" if sampler == "tpe" else "trials_per_s_random"
+            put("ratios", f"{key} ours / optuna", clients, more)
     return found
-
-
-def _rates(sampler: Sampler) -> str:
-    return "trials_per_s" if sampler == "tpe" else "trials_per_s_random"
 
 
 def _apart(samples: Sequence[Sample]) -> dict[str, float]:

@@ -36,7 +36,7 @@ def rounds() -> Rounds:
 
 class TestRatios:
     def test_each_round_is_held_against_the_best_optuna_way_of_that_round(self, rounds: Rounds):
-        assert rate_ratios(rounds, 8) == [60 / 3, 90 / 4]
+        assert rate_ratios(rounds, "tpe", 8) == [60 / 3, 90 / 4]
 
     def test_of_cpu_the_clients_of_rdb_count_as_its_service_and_no_others(self, rounds: Rounds):
         assert cpu_ratios(rounds, "rdb", 8) == [80 / 8, 120 / 10]
@@ -49,7 +49,7 @@ class TestRatios:
 
     def test_ways_that_were_not_measured_have_none(self, rounds: Rounds):
         only: Rounds = {key: found for key, found in rounds.items() if key[0] == "ours"}
-        assert rate_ratios(only, 8) == []
+        assert rate_ratios(only, "tpe", 8) == []
         assert cpu_ratios(only, "rdb", 8) == []
 
 
