@@ -1,16 +1,17 @@
 """The final evaluation of a study's winner: the one place that opens the sealed test split."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model, Task
 from worker import data
-from worker.data import Seal, TaskData
-from worker.training import backbones, card, heads, objectives
+from worker.data import Seal, Split, TaskData
+from worker.training import backbones, card, features, heads, objectives
 from worker.training.backbones import Backbone
 from worker.training.evaluate import Scores, evaluate
 from worker.training.export import export, make_card
@@ -18,6 +19,7 @@ from worker.training.fit import load_weights
 from worker.training.heads import Head
 from worker.training.own_backbones import OwnBackbones
 from worker.training.placement import PlacedSplit
+from worker.training.portions import Portions
 from worker.training.probe import features_of, linear_probe
 from worker.training.state import FitState
 
@@ -112,10 +114,11 @@ def final_evaluation(
             Head(signed=seen.kind != "classification"),
         )
     )
+    # As it was trained: another layout of the weights may round otherwise.
+    winner.to(device).to(memory_format=torch.channels_last)
     load_weights(winner, state, recipe)
     test = data.open_test(task, seal, cache_dir=cache_dir, image_size=size, download=download)
-    sealed = PlacedSplit(test, device)
-    scores = _compare(winner.to(device), before.to(device), seen, sealed, recipe)
+    scores = _compare(winner, before.to(device), seen, test, recipe, device)
     if export_to is not None:
         described = make_card(
             winner,
@@ -143,24 +146,43 @@ def _on_card(scores: FinalScores) -> card.Scores:
 
 
 def _compare(
-    winner: Backbone, before: Backbone, seen: TaskData, sealed: PlacedSplit, recipe: Recipe
+    winner: Backbone,
+    before: Backbone,
+    seen: TaskData,
+    test: Split,
+    recipe: Recipe,
+    device: torch.device,
 ) -> FinalScores:
-    train, validation = (
-        PlacedSplit(split, sealed.device) for split in (seen.train, seen.validation)
-    )
-    known = [features_of(before, split) for split in (train, validation, sealed)]
+    sealed = PlacedSplit(test, device)
+    known = [
+        features_of(before, split)
+        for split in (
+            PlacedSplit(seen.train, device),
+            PlacedSplit(seen.validation, device),
+            sealed,
+        )
+    ]
     if before.own_head is not None:
         before.head.load_state_dict(before.own_head)
     objective = objectives.of(seen, recipe)
 
-    def measured(model: Backbone, split: PlacedSplit) -> Scores:
-        return evaluate(model, split, objective, precision=recipe.precision)
+    def measured(
+        model: Backbone, split: PlacedSplit, forward: Callable[[Tensor], Tensor] | None = None
+    ) -> Scores:
+        portions = Portions(recipe.micro_batch_size)
+        return evaluate(
+            model, split, objective, forward, portions=portions, precision=recipe.precision
+        )
 
-    after = measured(winner, sealed)
+    # In what the trial computed in, so that its value is the one that was reported. Nothing of the test split is kept.
+    forward, place = features.means_of(
+        winner, seen, recipe, device, cache=None, each_batch=lambda: None
+    )
+    after = measured(winner, place("test", test), forward)
     return FinalScores(
         objective=objective.metric,
         test_count=after.count,
-        validation=measured(winner, validation).metrics,
+        validation=measured(winner, place("validation", seen.validation), forward).metrics,
         test=after.metrics,
         before=measured(before, sealed).metrics,
         linear_probe=linear_probe(

@@ -25,7 +25,7 @@ from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data
 from worker.data import Seal, Split
 from worker.data.targets import Target
-from worker.training import backbones, heads, objectives, probe
+from worker.training import backbones, heads, objectives, placement, probe
 from worker.training.errors import CheckpointIncompatible
 from worker.training.evaluate import evaluate
 from worker.training.export import Chance, Number, Prediction, load_exported
@@ -89,6 +89,41 @@ def test_the_final_evaluation_repeats_bit_by_bit(tmp_path: Path) -> None:
     )
     assert one == other
     assert one.test_count == 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"frozen_stages": 9},
+        {"frozen_stages": 2},
+        {"frozen_stages": 1, "lora_rank": 2},
+        {"micro_batch_size": 7},
+        {"swa_epochs": 2},
+    ],
+)
+def test_the_winner_is_measured_in_what_its_trial_computed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]
+) -> None:
+    def able(_: torch.device) -> bool:
+        return True
+
+    monkeypatch.setattr(placement, "computes_in_bfloat16", able)
+    write_classes(tmp_path / "pets", {"cat": 30, "dog": 30}, mode="L")
+    task, model = folder_task(tmp_path / "pets"), Model(backbone="glyphnet")
+    recipe = RECIPE.model_copy(update=changes)
+    seen = data.load(task, cache_dir=tmp_path)
+    network = backbones.build(model, classes=seen.classes, seed=0)
+    *_, last = fit(network, seen, recipe, seed=0, device=CPU)
+    scores = final_evaluation(
+        task,
+        model,
+        recipe,
+        last.state(),
+        seal=Seal("final"),
+        cache_dir=tmp_path,
+        device=CPU,
+    )
+    assert scores.validation == last.metrics
 
 
 def test_before_training_a_head_that_knew_the_classes_answers_and_else_the_untrained_one(
