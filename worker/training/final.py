@@ -9,6 +9,7 @@ from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model, Task
+from trimtab.contract.teachers import Teacher
 from worker import data
 from worker.data import Seal, Split, TaskData
 from worker.training import backbones, card, features, heads, objectives
@@ -73,7 +74,9 @@ def final_evaluation(
     weights_dir: Path | None = None,
     own: OwnBackbones | None = None,
     device: torch.device,
+    before_opening: Callable[[TaskData], object] = lambda _: None,
     export_to: Path | None = None,
+    teacher: Teacher | None = None,
 ) -> FinalScores:
     """Measure the winner once on the sealed test split, and what it began with.
 
@@ -88,7 +91,9 @@ def final_evaluation(
         weights_dir: As for `backbones.build`.
         own: The same.
         device: Where.
+        before_opening: Called with the other splits when all else is ready; what it raises leaves the test split sealed.
         export_to: Where to write the winner as a model file, with these scores on its card.
+        teacher: Whose answers the winner may have learned.
 
     Raises:
         DataError: The data are missing or broken.
@@ -117,6 +122,7 @@ def final_evaluation(
     # As it was trained: another layout of the weights may round otherwise.
     winner.to(device).to(memory_format=torch.channels_last)
     load_weights(winner, state, recipe)
+    before_opening(seen)
     test = data.open_test(task, seal, cache_dir=cache_dir, image_size=size, download=download)
     scores = _compare(winner, before.to(device), seen, test, recipe, device)
     if export_to is not None:
@@ -127,6 +133,7 @@ def final_evaluation(
             seed=state.seed,
             scores=_on_card(scores),
             pretrained=model,
+            teacher=teacher if recipe.distillation_weight else None,
         )
         export(export_to, winner, card=described)
     return scores
