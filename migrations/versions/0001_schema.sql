@@ -74,6 +74,7 @@ CREATE TABLE trimtab.trials (
     lease_until       timestamptz,
     checkpoint        jsonb,                             -- {step, sha256, bytes}: where to carry on
     checkpoint_fence  bigint,
+    previous_checkpoint jsonb,                           -- {step, sha256, bytes}: where to, if that one is harmed
     best_checkpoint   jsonb,                             -- {step, sha256, bytes}: of the best epoch
     value             trimtab.finite,
     error_kind        text,
