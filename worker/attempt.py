@@ -20,11 +20,13 @@ from trimtab.contract.leases import (
 )
 from trimtab.contract.records import TrialRecord
 from worker import checkpoints, reporter, resuming, teachers, uploads
+from worker.backoff import Backoff
 from worker.inbox import Died, Drain, Event, Inbox, Lost, Said, Told
 from worker.lease_keeper import LOST
 from worker.memory import Memory
 from worker.patience import Limits, Patience
 from worker.pipe_messages import (
+    OPENING,
     Began,
     Ended,
     EpochDone,
@@ -36,7 +38,7 @@ from worker.pipe_messages import (
     StoredFile,
 )
 from worker.reporter import Reporter
-from worker.spool import Delivery
+from worker.spool import PASSING, Delivery
 from worker.uploads import Pair, Uploads
 
 log = logging.getLogger(__name__)
@@ -196,7 +198,7 @@ class Attempt:
                 self._patience.moved()
             case Said(pid=self._runner.pid, news=Began() as began) if self._ours(began):
                 self._patience.moved()
-                self._record(began.record)
+                self._on_begin(began.record)
             case Said(pid=self._runner.pid, news=Ended() as ended) if self._ours(ended):
                 self._on_end(ended)
             case Died(pid=self._runner.pid, failure=failure):
@@ -231,7 +233,31 @@ class Attempt:
             self._lose(problem)
             return "cancel"
 
-    def _record(self, record: TrialRecord) -> None:
+    def _on_begin(self, record: TrialRecord) -> None:
+        problem = self._record(record)
+        if self.lease.kind == "final":
+            self._answer_opening(record, problem)
+
+    def _answer_opening(self, record: TrialRecord, problem: problems.Problem | None) -> None:
+        """Give leave to open the test split when the service has noted that it is opened, and not before."""
+        backoff = Backoff()
+        while (
+            isinstance(problem, PASSING) and self._asked == "continue" and self._ending is None
+        ):
+            event = self._inbox.get(backoff.next())
+            if event is not None:
+                self._take(event)
+                continue
+            self._patience.moved()
+            problem = self._record(record)
+        if problem is None or self._asked != "continue":
+            self._send(self._asked, OPENING)
+        elif self._ending is None:
+            message = f"The test split stays sealed: its opening could not be noted: {problem}"
+            self._runner.kill(Failed(error="infrastructure", message=message, retryable=True))
+
+    def _record(self, record: TrialRecord) -> problems.Problem | None:
+        """Store it; return what stood in the way."""
         try:
             self._client.record(self.lease.lease_id, record)
         except LOST as problem:
@@ -239,6 +265,8 @@ class Attempt:
         except problems.Problem as problem:
             # No trial fails for its record.
             log.warning("%s: its record was not stored: %s", self.name, problem)
+            return problem
+        return None
 
     def _on_end(self, ended: Ended) -> None:
         self._note(ended.newest, ended.best)

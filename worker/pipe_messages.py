@@ -50,6 +50,10 @@ class RunTrial(Message):
     """The model file whose answers are learned beside the labels."""
 
 
+OPENING = 0
+"""The step of the answer to a final lease's `Began`: only at `continue` is the test split opened."""
+
+
 class Steer(Message):
     """The answer to the epoch of `step`; without a step, a word in between that is heeded at once."""
 
@@ -88,7 +92,7 @@ class Progress(Message):
 
 
 class Began(Message):
-    """The runner has all that it needs, and begins; of a final lease, before it opens the test split."""
+    """The runner has all that it needs, and begins; of a final lease, it waits for leave to open the test split."""
 
     kind: Literal["began"] = "began"
     lease_id: UUID

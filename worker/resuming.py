@@ -39,7 +39,10 @@ def fetch(
     if lease.kind == "final":
         # Another epoch's weights would be another model.
         return () if newest is None else (newest,)
-    found = (newest, checkpoints.earlier(folder, lease.resume))
+    earlier = checkpoints.earlier(folder, lease.resume)
+    if newest is None and earlier is None and lease.previous is not None:
+        earlier = _bring(lease.previous, folder, client, rest)
+    found = (newest, earlier)
     return tuple(state for state in found if state is not None)
 
 

@@ -19,6 +19,7 @@ from worker.data import Seal, TaskData
 from worker.failures import failure_of
 from worker.memory_watch import MemoryWatch
 from worker.pipe_messages import (
+    OPENING,
     Began,
     Ended,
     EpochDone,
@@ -28,7 +29,7 @@ from worker.pipe_messages import (
     StoredFile,
 )
 from worker.saver import Saver
-from worker.signs_of_life import Cancelled, SignsOfLife
+from worker.signs_of_life import Cancelled, PutAside, SignsOfLife
 from worker.training import backbones, heads
 from worker.training.distillation import Teacher
 from worker.training.errors import BackbonesUnreadable, CheckpointError
@@ -155,6 +156,8 @@ def run(bench: Bench, order: RunTrial) -> Ended:
             outcome = _train(bench, order, signs, saver)
     except Cancelled:
         outcome = Failed(error="cancelled")
+    except PutAside:
+        outcome = None
     except Exception as error:  # noqa: BLE001 - whatever it is, the agent is told, and goes on
         bench.shelf.clear()
         outcome = failure_of(error)
@@ -273,10 +276,20 @@ def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcom
     state = _winner(bench, order, signs)
     order.folder.mkdir(parents=True, exist_ok=True)
     path = order.folder / "model.safetensors"
-    with signs.busy():
-        # First it is told, then done: no test split is opened without a word of it in the log.
-        record = beginning.record_of(_load(bench, lease), lease.recipe, bench.device)
+
+    def ask(seen: TaskData) -> None:
+        """First it is noted, then done: no test split is opened without a word of it in the log."""
+        record = beginning.record_of(seen, lease.recipe, bench.device)
         bench.line.say(Began(lease_id=lease.lease_id, record=record))
+        match bench.line.verdict(OPENING):
+            case "continue":
+                return
+            case "cancel":
+                raise Cancelled
+            case _:
+                raise PutAside
+
+    with signs.busy():
         scores = final_evaluation(
             lease.task,
             lease.model,
@@ -287,7 +300,9 @@ def _evaluate(bench: Bench, order: RunTrial, signs: SignsOfLife) -> tuple[Outcom
             own=bench.own,
             download=bench.download,
             device=bench.device,
+            before_opening=ask,
             export_to=path,
+            teacher=lease.teacher,
         )
     model = StoredFile(path=path, sha256=durable.sha256_of(path), bytes=path.stat().st_size)
     outcome = Completed(value=scores.value, metrics=scores.by_name(), model_sha256=model.sha256)

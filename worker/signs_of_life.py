@@ -23,6 +23,10 @@ class Cancelled(Exception):
     """The agent wants this trial to end within the epoch."""
 
 
+class PutAside(Exception):
+    """The agent wants this lease back before anything is done."""
+
+
 class SignsOfLife:
     """Speaks for one lease.
 

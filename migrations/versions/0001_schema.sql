@@ -75,6 +75,7 @@ CREATE TABLE trimtab.trials (
     reported          integer NOT NULL DEFAULT 0,        -- how many reports it has, of all attempts
     checkpoint        jsonb,                             -- {step, sha256, bytes}: where to carry on
     checkpoint_fence  bigint,
+    previous_checkpoint jsonb,                           -- {step, sha256, bytes}: where to, if that one is harmed
     best_checkpoint   jsonb,                             -- {step, sha256, bytes}: of the best epoch
     value             trimtab.finite,
     error_kind        text,

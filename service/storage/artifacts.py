@@ -59,22 +59,24 @@ def record_found(connection: Connection, files: Mapping[str, int]) -> None:
 def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[str]:
     """Delete the rows of artifacts that nothing needs, and that nobody has named for so long; returns their names.
 
-    Needed are the newest and the best state of a trial that is not over, those of each study's best trial, and models,
+    Needed are the newest, the previous and the best state of a trial that is not over, those of each study's best trial, and models,
     those that others learn from included.
     The caller removes the files before it commits: who records one of them meanwhile waits for that.
     """
     rows = connection.execute(
         text("""
             WITH state AS (
-                SELECT checkpoint, best_checkpoint FROM trimtab.trials WHERE state IN ('queued', 'running', 'paused')
+                SELECT checkpoint, best_checkpoint, previous_checkpoint FROM trimtab.trials
+                WHERE state IN ('queued', 'running', 'paused')
                 UNION ALL
-                SELECT best.checkpoint, best.best_checkpoint FROM trimtab.studies s CROSS JOIN LATERAL (
+                SELECT best.checkpoint, best.best_checkpoint, NULL FROM trimtab.studies s CROSS JOIN LATERAL (
                     SELECT t.checkpoint, t.best_checkpoint FROM trimtab.trials t
                     WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
                     ORDER BY CASE s.direction WHEN 'maximize' THEN -t.value ELSE t.value END, t.number LIMIT 1) best),
             needed AS (
                 SELECT checkpoint ->> 'sha256' AS sha256 FROM state
                 UNION ALL SELECT best_checkpoint ->> 'sha256' FROM state
+                UNION ALL SELECT previous_checkpoint ->> 'sha256' FROM state
                 UNION ALL SELECT final ->> 'model_sha256' FROM trimtab.studies
                 UNION ALL SELECT document -> 'teacher' -> 'model' ->> 'sha256' FROM trimtab.studies
                           WHERE state NOT IN ('done', 'cancelled'))
@@ -87,6 +89,19 @@ def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[s
         {"kept_s": kept_s, "limit": limit},
     )
     return list(rows.scalars())
+
+
+def bytes_of_study(connection: Connection, study_id: int) -> int:
+    """What the states that a study's trials name, and its model, take on disk."""
+    return connection.execute(
+        text("""
+            SELECT CAST(coalesce(sum(bytes), 0) AS bigint) FROM trimtab.artifacts WHERE sha256 IN (
+                SELECT kept ->> 'sha256' FROM trimtab.trials t
+                CROSS JOIN LATERAL (VALUES (checkpoint), (previous_checkpoint), (best_checkpoint)) s (kept)
+                WHERE t.study_id = :study_id
+                UNION ALL SELECT final ->> 'model_sha256' FROM trimtab.studies WHERE study_id = :study_id)"""),
+        {"study_id": study_id},
+    ).scalar_one()
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ FREE_SLOT = """
 
 LEASE_COLUMNS = """
     t.lease_id, t.kind, t.study_id, t.trial_id, t.number, t.fence, t.hyperparameters, t.checkpoint,
+    t.previous_checkpoint,
     (SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial') AS trial_value"""
 
 
@@ -45,6 +46,7 @@ class LeaseRow:
     fence: int
     hyperparameters: dict[str, Any]
     checkpoint: dict[str, Any] | None
+    previous_checkpoint: dict[str, Any] | None
     trial_value: float | None
 
 
@@ -178,6 +180,9 @@ def checkpoint(
             WITH t AS (
                 UPDATE trimtab.trials
                 SET checkpoint = CAST(:newest AS jsonb), checkpoint_fence = fence,
+                    previous_checkpoint = CASE
+                        WHEN CAST(checkpoint ->> 'step' AS int) < :step THEN checkpoint
+                        WHEN CAST(previous_checkpoint ->> 'step' AS int) < :step THEN previous_checkpoint END,
                     best_checkpoint = coalesce(CAST(:best AS jsonb), best_checkpoint)
                 WHERE lease_id = :lease_id AND state = 'running' AND kind = 'trial'
                   AND (checkpoint IS NULL OR checkpoint_fence < fence OR CAST(checkpoint ->> 'step' AS int) <= :step)

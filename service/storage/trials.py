@@ -126,7 +126,7 @@ def started(row: tuple[Any, ...]) -> tuple[int, LeaseRow]:
     """A row of `START`: which of the new trials it is, from 0, and its lease."""
     place, lease_id, study_id, trial_id, number, fence, hyperparameters = row
     lease = LeaseRow(
-        lease_id, "trial", study_id, trial_id, number, fence, hyperparameters, None, None
+        lease_id, "trial", study_id, trial_id, number, fence, hyperparameters, None, None, None
     )
     return place - 1, lease
 

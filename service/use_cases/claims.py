@@ -1,6 +1,8 @@
 """Claims: a worker asks for work. A queued trial first; else the sampler proposes and one statement stores."""
 
 import zlib
+from collections.abc import Mapping
+from typing import Any
 
 from service.sampling import Exhausted, Proposal
 from service.storage import leases, trials, workers
@@ -181,10 +183,15 @@ def shape(row: leases.LeaseRow, document: StudyDocument) -> Lease:
         teacher=document.teacher,
         hyperparameters=row.hyperparameters,
         recipe=document.recipe(row.hyperparameters),
-        resume=None if row.checkpoint is None else Checkpoint.model_validate(row.checkpoint),
+        resume=_state(row.checkpoint),
+        previous=_state(row.previous_checkpoint),
         validation_value=reached,
         validation_accuracy=reached if document.task.metric == "accuracy" else None,
     )
+
+
+def _state(stored: Mapping[str, Any] | None) -> Checkpoint | None:
+    return None if stored is None else Checkpoint.model_validate(stored)
 
 
 def _seed(document: StudyDocument, number: int) -> int:

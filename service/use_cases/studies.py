@@ -6,7 +6,7 @@ from sqlalchemy import Connection
 
 from service.domain import budget
 from service.domain.lifecycle import STUDY_STEPS
-from service.storage import idempotency, studies, trials
+from service.storage import artifacts, idempotency, studies, trials
 from service.use_cases import teachers
 from service.use_cases.context import Context
 from service.use_cases.races import again
@@ -77,7 +77,9 @@ def read(context: Context, name: str) -> Study:
         epochs = document.recipe({}).epochs
         counts = studies.progress(connection, row.study_id, epochs)
         best = trials.best(connection, row.study_id, row.direction)
-    return _shape(row, document, Progress.model_validate(counts), best)
+        stored = artifacts.bytes_of_study(connection, row.study_id)
+    study = _shape(row, document, Progress.model_validate(counts), best)
+    return study.model_copy(update={"artifact_bytes": stored})
 
 
 def page(context: Context, *, before: int | None, size: int) -> tuple[StudyPage, int | None]:

@@ -56,14 +56,30 @@ def test_what_nothing_needs_is_removed_after_its_time_and_not_before(service: Se
     assert left(service) == set()
 
 
-def test_a_running_trial_keeps_its_newest_state_and_its_best(service: Service) -> None:
+def test_a_running_trial_keeps_its_newest_two_states_and_its_best(service: Service) -> None:
     lease = service.lease()
     for step in range(3):
         record(
             service, lease, state(service, f"state {step}", step), best=state(service, "best")
         )
-    assert collect(service) == 2
-    assert left(service) == {"state 2", "best"}
+    assert collect(service) == 1
+    assert left(service) == {"state 1", "state 2", "best"}
+
+
+def test_a_study_tells_what_its_states_and_its_model_take(service: Service) -> None:
+    service.upload("nobody's")
+    studies.cancel(service.context, "digits")
+    service.study("small", budget={"trials": 1})
+    assert studies.read(service.context, "small").artifact_bytes == 0
+    lease = service.lease()
+    record(service, lease, state(service, "123", 0))
+    record(service, lease, state(service, "12345", 1), best=state(service, "1234567", 1))
+    assert studies.read(service.context, "small").artifact_bytes == 3 + 5 + 7
+    service.complete(lease, 0.5)
+    model = service.upload("model of 19 bytes..")
+    service.settle(service.lease(), Completed(value=0.5, model_sha256=model))
+    collect(service)
+    assert studies.read(service.context, "small").artifact_bytes == 5 + 7 + 19
 
 
 def test_a_trial_that_waits_keeps_its_state(service: Service) -> None:
@@ -129,7 +145,8 @@ def test_bytes_that_are_sent_again_or_told_of_again_are_kept_as_new_ones(
     service.clock.advance(KEPT_S)
     assert service.upload("again") == again
     record(service, lease, told)
-    record(service, lease, state(service, "later", 2))
+    for step, content in ((2, "later"), (3, "last")):
+        record(service, lease, state(service, content, step))
     assert collect(service, KEPT_S - 1) == 0
     assert collect(service) == 2
 

@@ -17,6 +17,7 @@ from tests.support import scripted_service
 from tests.support.leases import a_lease
 from tests.support.scripted_service import ScriptedService
 from tests.support.workers import a_worker
+from trimtab.contract import problems
 from trimtab.contract.leases import Checkpoint, Lease
 from worker.__main__ import FAILED, main
 from worker.training import files
@@ -214,6 +215,19 @@ def test_a_winner_whose_checkpoint_is_lost_is_trained_again(service: ScriptedSer
     outcome = settle(service, a_lease(kind="final", epochs=2, resume=lost))
     assert outcome["metrics"]["validation_accuracy"] == validation
     assert outcome["model_sha256"] in service.artifacts
+
+
+def test_a_final_evaluation_that_may_not_open_the_test_split_is_put_aside(
+    own_service: ScriptedService, cache: Path
+) -> None:
+    own_service.refusals["record"] = problems.Unavailable()
+    lost = Checkpoint(step=0, sha256="0" * 64, bytes=15)
+    own_service.give(a_lease(kind="final", epochs=1, resume=lost))
+    with a_worker(own_service.address, cache, runner=RUNNER) as worker:
+        own_service.wait_for(lambda: bool(own_service.refused), 120)
+        worker.send(signal.SIGTERM)
+        assert worker.wait() == 0
+    assert [call.body for call in own_service.of("release")] == [{"reason": "drain"}]
 
 
 @pytest.mark.usefixtures("worker")

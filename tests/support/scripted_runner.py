@@ -20,6 +20,7 @@ from trimtab.contract.leases import Completed, Failed, Pruned, Report
 from worker import checkpoints, durable
 from worker.agent_line import AgentLine
 from worker.pipe_messages import (
+    OPENING,
     Began,
     Ended,
     EpochDone,
@@ -48,7 +49,8 @@ class Scripted:
     def run(self) -> Ended:
         self.line.say(Began(lease_id=self.lease.lease_id, record=a_record()))
         if self.lease.kind == "final":
-            return self.evaluate()
+            verdict = self.line.verdict(OPENING)
+            return self.evaluate() if verdict == "continue" else self.leave(verdict)
         first = 0
         if self.newest is not None:
             state = json.loads(self.newest.path.read_text())

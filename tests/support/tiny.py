@@ -1,9 +1,12 @@
 """A network small enough to train hundreds of times in a test."""
 
-from typing import cast
+from collections.abc import Generator
+from contextlib import contextmanager
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.module import register_module_forward_pre_hook
 
 from worker.data import TaskData
 from worker.training.backbones import Architecture, Backbone
@@ -49,3 +52,22 @@ def same_tensors(one: dict[str, Tensor], other: dict[str, Tensor]) -> bool:
         value.dtype == other[name].dtype and torch.equal(value, other[name])
         for name, value in one.items()
     )
+
+
+@contextmanager
+def memory_for(pictures: int) -> Generator[None]:
+    """A device that takes so many pictures at once, which shows in a network's second layer."""
+
+    def look(module: nn.Module, inputs: tuple[Any, ...]) -> None:
+        if (
+            isinstance(module, nn.Conv2d)
+            and module.in_channels > 1
+            and len(inputs[0]) > pictures
+        ):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    hook = register_module_forward_pre_hook(look)
+    try:
+        yield
+    finally:
+        hook.remove()

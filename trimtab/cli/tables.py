@@ -57,6 +57,10 @@ def study(answer: Study) -> RenderableType:
         *_best_rows(answer.best),
         *_final_rows(answer.final),
     ]
+    if answer.artifact_bytes:
+        rows.append(
+            ("disk", Text(f"{answer.artifact_bytes / 1e6:.1f} MB of checkpoints and model"))
+        )
     if answer.problem:
         rows.append(("problem", Text(printable(answer.problem), style="red")))
     return _facts(answer.name, rows)

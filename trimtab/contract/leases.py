@@ -72,6 +72,8 @@ class Lease(Message):
     recipe: Recipe
     resume: Checkpoint | None = None
     """Of a trial: where to carry on. Of a final lease: the winner's best checkpoint."""
+    previous: Checkpoint | None = None
+    """Of a trial: where to carry on if `resume` cannot be had, or is harmed."""
     validation_value: float | None = None
     """Of a final lease: the objective value that the winner reached."""
     validation_accuracy: float | None = None

@@ -153,6 +153,8 @@ class Study(Message):
     final: FinalScores | None = None
     problem: str | None = None
     """Why a study that is done has no model."""
+    artifact_bytes: int = 0
+    """What its trials' checkpoints and its model take on the service's disk."""
 
 
 class StudySummary(Message):

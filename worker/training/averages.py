@@ -3,7 +3,7 @@
 Between epochs the model holds what was measured; `resume` gives it the trained weights back for the next epoch.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -11,7 +11,9 @@ from torch import Tensor
 from trimtab.contract.recipe import Recipe
 from worker.training import adaptation
 from worker.training.backbones import Backbone
+from worker.training.evaluate import Scores
 from worker.training.placement import PlacedSplit
+from worker.training.portions import Portions
 
 BATCH_SIZE = 256
 STATISTICS_PICTURES = 2048
@@ -41,9 +43,13 @@ class Averages:
     Args:
         model: As pretrained, before any training, frozen as the recipe says.
         recipe: What is averaged.
+
+    Attributes:
+        portions: What the device's memory takes at once when statistics are estimated.
     """
 
     def __init__(self, model: Backbone, recipe: Recipe) -> None:
+        self.portions = Portions(BATCH_SIZE, least=2)
         self._recipe = recipe
         self._own = _moved(model, recipe)
         self._live: Weights = {}
@@ -75,17 +81,22 @@ class Averages:
         epoch: int,
         *,
         estimate: Callable[[], None],
-        measure: Callable[[], float],
-    ) -> float | None:
-        """Give the model the weights to be measured; return a of the best of the grid, if there is one.
+        measure: Callable[[], Scores],
+        goodness: Callable[[Scores], float],
+    ) -> tuple[Scores, float | None]:
+        """Give the model the weights to be kept, and measure them, each point of the grid once.
 
         Args:
             epoch: The one that has just been trained.
             estimate: Estimates the statistics of the model's batch normalisation anew.
-            measure: Returns how good the model is now; more is better.
+            measure: Measures the model as it is now.
+            goodness: How good that is; more is better.
+
+        Returns:
+            What the weights measured, and a of the best of the grid, if there is one.
         """
         if not self._averages(epoch):
-            return None
+            return measure(), None
         self._live = _copy(self._own)
         if self._moving:
             self._load(self._moving)
@@ -93,7 +104,7 @@ class Averages:
             self._add()
             self._load({name: value / self._count for name, value in self._sum.items()})
             estimate()
-        return self._interpolate(estimate, measure)
+        return self._interpolate(estimate, measure, goodness)
 
     def resume(self) -> None:
         """Give the model the trained weights back."""
@@ -141,13 +152,17 @@ class Averages:
         self._count += 1
 
     def _interpolate(
-        self, estimate: Callable[[], None], measure: Callable[[], float]
-    ) -> float | None:
+        self,
+        estimate: Callable[[], None],
+        measure: Callable[[], Scores],
+        goodness: Callable[[Scores], float],
+    ) -> tuple[Scores, float | None]:
         points = self._recipe.adaptation_grid
+        best = measure()
         if not points:
-            return None
+            return best, None
         trained = _copy(self._own)
-        best, best_at, best_weights = measure(), 1.0, trained
+        best_at, best_weights = 1.0, trained
         for point in range(points):
             at = point / points
             self._load(
@@ -157,10 +172,11 @@ class Averages:
                 }
             )
             estimate()
-            if (value := measure()) > best:
-                best, best_at, best_weights = value, at, _copy(self._own)
+            found = measure()
+            if goodness(found) > goodness(best):
+                best, best_at, best_weights = found, at, _copy(self._own)
         self._load(best_weights)
-        return best_at
+        return best, best_at
 
     @torch.no_grad()
     def _load(self, weights: Mapping[str, Tensor]) -> None:
@@ -175,6 +191,7 @@ def estimate_statistics(
     forward: Callable[[Tensor], Tensor],
     *,
     epoch: int = 0,
+    portions: Portions | None = None,
 ) -> None:
     """Estimate the statistics of the batch normalisation that training moves, as the mean over batches.
 
@@ -184,25 +201,35 @@ def estimate_statistics(
         train: What it is trained on; the first pictures are enough.
         forward: The part of the model that takes what `train` holds.
         epoch: The one that has just been trained.
+        portions: What the device's memory takes at once.
     """
     layers = adaptation.moving_statistics(model, recipe, epoch)
     kept = [layer.momentum for layer in layers]
     model.eval()
     for layer in layers:
-        layer.reset_running_stats()
         layer.momentum = None  # torch's word for the plain mean over batches
         layer.train()
+
+    def estimate(parts: Sequence[slice]) -> None:
+        # A pass that ran out of memory has moved the first layers already.
+        for layer in layers:
+            layer.reset_running_stats()
+        _pass(train, forward, recipe.precision, len(parts))
+
     if layers:
-        _pass(train, forward, recipe.precision)
+        count = min(len(train), STATISTICS_PICTURES)
+        (portions or Portions(BATCH_SIZE, least=2)).run(count, estimate)
     for layer, momentum in zip(layers, kept, strict=True):
         layer.momentum = momentum
         layer.eval()
 
 
-def _pass(train: PlacedSplit, forward: Callable[[Tensor], Tensor], precision: str) -> None:
+def _pass(
+    train: PlacedSplit, forward: Callable[[Tensor], Tensor], precision: str, batches: int
+) -> None:
     rows = torch.arange(min(len(train), STATISTICS_PICTURES))
     with torch.no_grad(), train.autocast(precision):
-        for batch in rows.tensor_split(-(-len(rows) // BATCH_SIZE)):
+        for batch in rows.tensor_split(batches):
             forward(train.take(batch)[0])
 
 

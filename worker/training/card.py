@@ -8,6 +8,7 @@ from trimtab.contract.message import Message, Text
 from trimtab.contract.metrics import TargetKind, TaskKind
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
+from trimtab.contract.teachers import Teacher
 
 CARD_KEY = "trimtab.model"
 """Where the metadata of a safetensors file hold the card, as JSON."""
@@ -59,6 +60,8 @@ class ModelCard(Message):
     recipe: Recipe
     pretrained: Model | None = None
     """The model that training began with; None for random weights."""
+    teacher: Teacher | None = None
+    """Whose answers it learned beside the labels."""
     seed: int
     data_sha256: str
     counts: Mapping[str, int]

@@ -23,6 +23,7 @@ from worker.training.evaluate import BATCH_SIZE
 from worker.training.feature_cache import FeatureCache
 from worker.training.own_backbones import OwnBackbones
 from worker.training.placement import PlacedSplit, autocast, row_batches
+from worker.training.portions import Portions
 
 _FORMAT = 1
 """Part of every key: a change of how answers are computed makes old ones invisible."""
@@ -73,16 +74,21 @@ class Teacher:
     def at_work(self, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
         """Load its network: from uint8 pictures `(N, H, W, C)` to its logits in the student's order of classes.
 
-        It takes the pictures as the student's task has them, scaled to the side that it was trained on.
+        It takes the pictures as the student's task has them, scaled to the side that it was trained on; fewer at once
+        after the device has run out of memory.
         """
         predictor = export.load_exported(self.path, own=self._own)
         model = predictor.model.to(device)
         # Pictures of a side that the network takes stay so: it then enlarges those that are too small.
         model.only_side = model.only_side or max(model.least_side, predictor.card.image_size)
+        portions = Portions()
+
+        def compute(images: Tensor) -> Tensor:
+            return model(images.to(device))[:, self._order].float()
 
         def answer(images: Tensor) -> Tensor:
             with torch.no_grad(), autocast(device, precision):
-                return model(images)[:, self._order].float()
+                return torch.cat(portions.each(images, compute))
 
         return answer
 
@@ -157,7 +163,7 @@ def lessons_of(
         kept: list[Tensor] = []
         for rows in row_batches(torch.arange(len(pictures)), BATCH_SIZE):
             each_batch()
-            kept.append(answer(pictures.index_select(0, rows).to(device)).cpu())
+            kept.append(answer(pictures.index_select(0, rows)).cpu())
         return torch.cat(kept)
 
     if cache is None or not data.key:

@@ -1,8 +1,7 @@
 """How well a model does on a split."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -51,18 +50,16 @@ def evaluate(
     """
     forward, portions = forward or model, portions or Portions()
     model.eval()
+
+    def compute(portion: Tensor) -> Tensor:
+        return forward(portion).float()
+
     outputs: list[Tensor] = []
     labels: list[Tensor] = []
     with torch.inference_mode(), split.autocast(precision):
         for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
             each_batch()
             inputs, batch_labels = split.take(rows)
-            outputs += portions.run(len(rows), partial(_outputs, forward, inputs))
+            outputs += portions.each(inputs, compute)
             labels.append(batch_labels)
     return Scores(objective.metrics(torch.cat(outputs), torch.cat(labels)), len(split))
-
-
-def _outputs(
-    forward: Callable[[Tensor], Tensor], inputs: Tensor, portions: Sequence[slice]
-) -> list[Tensor]:
-    return [forward(inputs[portion]).float() for portion in portions]

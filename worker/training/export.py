@@ -15,6 +15,7 @@ from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
+from trimtab.contract.teachers import Teacher
 from worker.data import TaskData, images
 from worker.data.errors import UnreadableImages
 from worker.data.targets import Target
@@ -129,6 +130,7 @@ def make_card(
     seed: int,
     scores: Scores,
     pretrained: Model | None = None,
+    teacher: Teacher | None = None,
     fonts: Mapping[str, str] | None = None,
 ) -> ModelCard:
     """Describe a trained model; the arguments are the fields of `ModelCard`."""
@@ -143,6 +145,7 @@ def make_card(
         std=tuple(float(value) for value in model.std.flatten()),
         recipe=recipe,
         pretrained=pretrained,
+        teacher=teacher,
         seed=seed,
         data_sha256=data.sha256,
         counts={str(part): count for part, count in data.counts.items()},

@@ -21,6 +21,7 @@ from worker.training.placement import (
     dtype_of,
     row_batches,
 )
+from worker.training.portions import Portions
 from worker.training.prefix import Halves
 
 _FORMAT = 2
@@ -53,10 +54,29 @@ def inputs_of(
 ) -> Inputs:
     """Compute what the frozen stages make of the data, or find it; else these are the pictures.
 
-    They are where nothing is frozen, and where what frozen stages make of a picture changes from step to step.
+    Arguments as those of `means_of`.
+    """
+    forward, place = means_of(model, data, recipe, device, cache=cache, each_batch=each_batch)
+    return Inputs(forward, place("train", data.train), place("validation", data.validation))
+
+
+def means_of(
+    model: Backbone,
+    data: TaskData,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    cache: FeatureCache | None,
+    each_batch: Callable[[], object],
+) -> tuple[Callable[[Tensor], Tensor], Callable[[str, Split], PlacedSplit]]:
+    """Return what a training computes logits with, and what it computes them from: a split, by its name.
+
+    A split becomes what the frozen stages make of it; it stays pictures where nothing is frozen, and where what frozen
+    stages make of a picture changes from step to step.
 
     The features are the same bits whether they are computed or found, with a cache or without: they are computed
-    in batches of `evaluate`'s size, in the order of the split.
+    in batches of `evaluate`'s size, in the order of the split. Only a device that runs out of memory computes them
+    in smaller ones.
 
     Args:
         model: On its device, frozen as the recipe says.
@@ -71,9 +91,7 @@ def inputs_of(
     still = adaptation.still_stages(model, recipe)
     halves = None if _inputs_change(recipe) else prefix.cut(model, still)
     if halves is None or _bytes_of(halves, model, data, device, recipe.precision) > limit:
-        return Inputs(
-            model, PlacedSplit(data.train, device), PlacedSplit(data.validation, device)
-        )
+        return model, lambda _, split: PlacedSplit(split, device)
 
     def place(part: str, split: Split) -> PlacedSplit:
         def make() -> Tensor:
@@ -87,7 +105,7 @@ def inputs_of(
             return PlacedSplit(split, device, found.float(), full_precision=True)
         return PlacedSplit(split, device, found)
 
-    return Inputs(halves.rest, place("train", data.train), place("validation", data.validation))
+    return halves.rest, place
 
 
 def _inputs_change(recipe: Recipe) -> bool:
@@ -164,12 +182,16 @@ def _compute(
     """Compute the features of all pictures, also of those that this training does not see: others will."""
     model.eval()
     kept: list[Tensor] = []
+    portions = Portions()
     pictures = torch.from_numpy(split.images)
+
+    def compute(images: Tensor) -> Tensor:
+        return halves.kept(model.normalised(images.to(device))).cpu()
+
     with torch.no_grad(), autocast(device, precision):
         for rows in row_batches(torch.arange(len(pictures)), BATCH_SIZE):
             each_batch()
-            images = pictures.index_select(0, rows).to(device)
-            kept.append(halves.kept(model.normalised(images)).cpu())
+            kept += portions.each(pictures.index_select(0, rows), compute)
     return torch.cat(kept)
 
 

@@ -1,16 +1,18 @@
 """The final evaluation of a study's winner: the one place that opens the sealed test split."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model, Task
+from trimtab.contract.teachers import Teacher
 from worker import data
-from worker.data import Seal, TaskData
-from worker.training import backbones, card, heads, objectives
+from worker.data import Seal, Split, TaskData
+from worker.training import backbones, card, features, heads, objectives
 from worker.training.backbones import Backbone
 from worker.training.evaluate import Scores, evaluate
 from worker.training.export import export, make_card
@@ -18,6 +20,7 @@ from worker.training.fit import load_weights
 from worker.training.heads import Head
 from worker.training.own_backbones import OwnBackbones
 from worker.training.placement import PlacedSplit
+from worker.training.portions import Portions
 from worker.training.probe import features_of, linear_probe
 from worker.training.state import FitState
 
@@ -71,7 +74,9 @@ def final_evaluation(
     weights_dir: Path | None = None,
     own: OwnBackbones | None = None,
     device: torch.device,
+    before_opening: Callable[[TaskData], object] = lambda _: None,
     export_to: Path | None = None,
+    teacher: Teacher | None = None,
 ) -> FinalScores:
     """Measure the winner once on the sealed test split, and what it began with.
 
@@ -86,7 +91,9 @@ def final_evaluation(
         weights_dir: As for `backbones.build`.
         own: The same.
         device: Where.
+        before_opening: Called with the other splits when all else is ready; what it raises leaves the test split sealed.
         export_to: Where to write the winner as a model file, with these scores on its card.
+        teacher: Whose answers the winner may have learned.
 
     Raises:
         DataError: The data are missing or broken.
@@ -112,10 +119,12 @@ def final_evaluation(
             Head(signed=seen.kind != "classification"),
         )
     )
+    # As it was trained: another layout of the weights may round otherwise.
+    winner.to(device).to(memory_format=torch.channels_last)
     load_weights(winner, state, recipe)
+    before_opening(seen)
     test = data.open_test(task, seal, cache_dir=cache_dir, image_size=size, download=download)
-    sealed = PlacedSplit(test, device)
-    scores = _compare(winner.to(device), before.to(device), seen, sealed, recipe)
+    scores = _compare(winner, before.to(device), seen, test, recipe, device)
     if export_to is not None:
         described = make_card(
             winner,
@@ -124,6 +133,7 @@ def final_evaluation(
             seed=state.seed,
             scores=_on_card(scores),
             pretrained=model,
+            teacher=teacher if recipe.distillation_weight else None,
         )
         export(export_to, winner, card=described)
     return scores
@@ -143,24 +153,43 @@ def _on_card(scores: FinalScores) -> card.Scores:
 
 
 def _compare(
-    winner: Backbone, before: Backbone, seen: TaskData, sealed: PlacedSplit, recipe: Recipe
+    winner: Backbone,
+    before: Backbone,
+    seen: TaskData,
+    test: Split,
+    recipe: Recipe,
+    device: torch.device,
 ) -> FinalScores:
-    train, validation = (
-        PlacedSplit(split, sealed.device) for split in (seen.train, seen.validation)
-    )
-    known = [features_of(before, split) for split in (train, validation, sealed)]
+    sealed = PlacedSplit(test, device)
+    known = [
+        features_of(before, split)
+        for split in (
+            PlacedSplit(seen.train, device),
+            PlacedSplit(seen.validation, device),
+            sealed,
+        )
+    ]
     if before.own_head is not None:
         before.head.load_state_dict(before.own_head)
     objective = objectives.of(seen, recipe)
 
-    def measured(model: Backbone, split: PlacedSplit) -> Scores:
-        return evaluate(model, split, objective, precision=recipe.precision)
+    def measured(
+        model: Backbone, split: PlacedSplit, forward: Callable[[Tensor], Tensor] | None = None
+    ) -> Scores:
+        portions = Portions(recipe.micro_batch_size)
+        return evaluate(
+            model, split, objective, forward, portions=portions, precision=recipe.precision
+        )
 
-    after = measured(winner, sealed)
+    # In what the trial computed in, so that its value is the one that was reported. Nothing of the test split is kept.
+    forward, place = features.means_of(
+        winner, seen, recipe, device, cache=None, each_batch=lambda: None
+    )
+    after = measured(winner, place("test", test), forward)
     return FinalScores(
         objective=objective.metric,
         test_count=after.count,
-        validation=measured(winner, validation).metrics,
+        validation=measured(winner, place("validation", seen.validation), forward).metrics,
         test=after.metrics,
         before=measured(before, sealed).metrics,
         linear_probe=linear_probe(

@@ -236,18 +236,23 @@ def _measure(learner: Learner, epoch: int) -> Scores:
             each_batch=learner.each_batch,
         )
 
-    def goodness() -> float:
-        value = scores().metrics[learner.objective.metric]
+    def goodness(found: Scores) -> float:
+        value = found.metrics[learner.objective.metric]
         return value if learner.objective.direction == "maximize" else -value
 
-    weight = learner.averages.show(
+    found, weight = learner.averages.show(
         epoch,
         estimate=lambda: estimate_statistics(
-            learner.model, learner.recipe, inputs.train, inputs.forward, epoch=epoch
+            learner.model,
+            learner.recipe,
+            inputs.train,
+            inputs.forward,
+            epoch=epoch,
+            portions=learner.averages.portions,
         ),
-        measure=goodness,
+        measure=scores,
+        goodness=goodness,
     )
-    found = scores()
     extra = {} if weight is None else {"adaptation_weight": weight}
     return Scores({**found.metrics, **extra}, found.count)
 

@@ -13,6 +13,7 @@ from worker.training.evaluate import BATCH_SIZE
 from worker.training.objectives import Objective
 from worker.training.optim import Optimizer
 from worker.training.placement import PlacedSplit, autocast, row_batches
+from worker.training.portions import Portions
 from worker.training.schedules import learning_rate
 
 _STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -30,13 +31,18 @@ class Features:
 
 def features_of(model: Backbone, split: PlacedSplit) -> Features:
     """Compute the head's inputs for a whole split, in evaluation mode."""
+    portions = Portions()
     model.eval()
+
+    def compute(images: Tensor) -> Tensor:
+        return model.features(images).float()
+
     values: list[Tensor] = []
     labels: list[Tensor] = []
     with torch.no_grad(), autocast(split.device):
         for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
             images, batch_labels = split.take(rows)
-            values.append(model.features(images).float())
+            values += portions.each(images, compute)
             labels.append(batch_labels)
     return Features(torch.cat(values), torch.cat(labels))
 

@@ -176,7 +176,22 @@ def test_the_next_attempt_carries_on_from_the_last_checkpoint(service: Service) 
     assert again.hyperparameters == lease.hyperparameters
     assert again.fence == 2
     assert again.resume is not None
-    assert again.resume.step == 3
+    assert again.previous is not None
+    assert (again.resume.step, again.previous.step) == (3, 1)
+
+
+def test_the_previous_checkpoint_is_of_an_earlier_step(service: Service) -> None:
+    service.study(budget={"trials": 1})
+    lease = service.lease()
+    for step in (1, 3, 3):
+        service.checkpoint(lease, step)
+    service.drain(lease)
+    again = service.lease()
+    assert again.previous is not None
+    assert again.previous.step == 1
+    service.checkpoint(again, 0)
+    service.drain(again)
+    assert service.lease().previous is None
 
 
 def test_a_checkpoint_does_not_go_back_within_an_attempt(service: Service) -> None:

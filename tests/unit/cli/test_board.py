@@ -147,6 +147,11 @@ def test_a_study_that_is_done_shows_before_and_after() -> None:
     assert "11.00 %" in text
 
 
+def test_a_study_tells_what_it_takes_of_the_services_disk() -> None:
+    text = drawn(tables.study(Study.model_validate({**STUDY, "artifact_bytes": 12_345_678})))
+    assert "12.3 MB of checkpoints and model" in text
+
+
 def test_a_failed_trial_shows_its_kind_and_message() -> None:
     failed = trial(
         state="failed", value=None, error_kind="oom", error_message="no memory\x1b[2J"

@@ -101,6 +101,22 @@ def test_the_best_point_between_pretrained_and_trained_weights_is_kept() -> None
         assert one.metrics["adaptation_weight"] in (0.0, 0.25, 0.5, 0.75, 1.0)
 
 
+def test_each_point_of_the_grid_is_measured_once() -> None:
+    calls: list[None] = []
+    recipe = PLAIN.model_copy(update={"adaptation_grid": 4, "epochs": 1})
+    for _ in fit(
+        tiny_backbone(DATA),
+        DATA,
+        recipe,
+        seed=0,
+        device=CPU,
+        each_batch=lambda: calls.append(None),
+    ):
+        pass
+    training, points = 2, 5
+    assert len(calls) == training + points
+
+
 def test_a_training_that_destroys_what_was_known_is_taken_back() -> None:
     good, _ = _run(PLAIN.model_copy(update={"epochs": 30}))
     good.known_head = {

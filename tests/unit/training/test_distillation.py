@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional
 
 from tests.support.pictures import tiny_data
-from tests.support.tiny import CPU, same_tensors, tiny_backbone
+from tests.support.tiny import CPU, memory_for, same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data import Split, TaskData
@@ -114,6 +114,16 @@ def test_a_teacher_is_asked_about_changed_pictures_as_the_student_sees_them(
     once = lessons_of(teacher, DATA, plain, CPU, cache=None, each_batch=lambda: None)
     assert once is not None
     torch.testing.assert_close(once.of(rows, changed), teacher.at_work(CPU, "auto")(pictures))
+
+
+def test_a_teacher_is_asked_about_fewer_pictures_at_once_when_memory_is_short(
+    teacher: Teacher,
+) -> None:
+    pictures = torch.from_numpy(DATA.train.images)
+    whole = teacher.at_work(CPU, "auto")(pictures)
+    with memory_for(6):
+        answers = teacher.at_work(CPU, "auto")(pictures)
+    torch.testing.assert_close(answers, whole, rtol=1e-2, atol=1e-2)
 
 
 def test_answers_are_in_the_students_order_of_classes(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """The final evaluation: the sealed split, once, for the winner."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -22,13 +22,14 @@ from tests.support.tiny import CPU
 from trimtab.contract.metrics import TaskKind
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
+from trimtab.contract.teachers import Artifact, StudyTeacher
 from worker import data
-from worker.data import Seal, Split
+from worker.data import Seal, Split, TaskData
 from worker.data.targets import Target
-from worker.training import backbones, heads, objectives, probe
+from worker.training import backbones, heads, objectives, placement, probe
 from worker.training.errors import CheckpointIncompatible
 from worker.training.evaluate import evaluate
-from worker.training.export import Chance, Number, Prediction, load_exported
+from worker.training.export import Chance, Number, Prediction, load_exported, read_card
 from worker.training.final import final_evaluation
 from worker.training.fit import fit
 from worker.training.objectives import Classification
@@ -89,6 +90,107 @@ def test_the_final_evaluation_repeats_bit_by_bit(tmp_path: Path) -> None:
     )
     assert one == other
     assert one.test_count == 4
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"frozen_stages": 9},
+        {"frozen_stages": 2},
+        {"frozen_stages": 1, "lora_rank": 2},
+        {"micro_batch_size": 7},
+        {"swa_epochs": 2},
+    ],
+)
+def test_the_winner_is_measured_in_what_its_trial_computed_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, changes: dict[str, int]
+) -> None:
+    def able(_: torch.device) -> bool:
+        return True
+
+    monkeypatch.setattr(placement, "computes_in_bfloat16", able)
+    write_classes(tmp_path / "pets", {"cat": 30, "dog": 30}, mode="L")
+    task, model = folder_task(tmp_path / "pets"), Model(backbone="glyphnet")
+    recipe = RECIPE.model_copy(update=changes)
+    seen = data.load(task, cache_dir=tmp_path)
+    network = backbones.build(model, classes=seen.classes, seed=0)
+    *_, last = fit(network, seen, recipe, seed=0, device=CPU)
+    scores = final_evaluation(
+        task,
+        model,
+        recipe,
+        last.state(),
+        seal=Seal("final"),
+        cache_dir=tmp_path,
+        device=CPU,
+    )
+    assert scores.validation == last.metrics
+
+
+def test_the_test_split_is_opened_last_and_not_where_leave_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_classes(tmp_path / "pets", {"cat": 6, "dog": 6}, mode="L")
+    task, model = folder_task(tmp_path / "pets"), Model(backbone="glyphnet")
+    state = _winner(task, model, tmp_path)
+    loaded = _count_loads(monkeypatch)
+
+    def refuse(seen: TaskData) -> None:
+        assert seen.counts["test"] > 0
+        raise PermissionError
+
+    with pytest.raises(PermissionError):
+        final_evaluation(
+            task,
+            model,
+            RECIPE,
+            state,
+            seal=Seal("final"),
+            cache_dir=tmp_path,
+            device=CPU,
+            before_opening=refuse,
+        )
+    assert loaded == ["load"]
+
+
+def _count_loads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what opens the splits, as they are called."""
+    called: list[str] = []
+
+    def counted(name: str) -> Callable[..., Any]:
+        verb = getattr(data, name)
+
+        def call(*args: Any, **options: Any) -> Any:
+            called.append(name)
+            return verb(*args, **options)
+
+        return call
+
+    for name in ("load", "open_test"):
+        monkeypatch.setattr(data, name, counted(name))
+    return called
+
+
+@pytest.mark.parametrize("weight", [0.0, 0.5])
+def test_the_card_names_the_teacher_whose_answers_counted(
+    tmp_path: Path, weight: float
+) -> None:
+    write_classes(tmp_path / "pets", {"cat": 6, "dog": 6}, mode="L")
+    task, model = folder_task(tmp_path / "pets"), Model(backbone="glyphnet")
+    large = StudyTeacher(kind="study", name="large", model=Artifact(sha256="0" * 64, bytes=1))
+    final_evaluation(
+        task,
+        model,
+        RECIPE.model_copy(update={"distillation_weight": weight}),
+        _winner(task, model, tmp_path),
+        seal=Seal("final"),
+        cache_dir=tmp_path,
+        device=CPU,
+        export_to=tmp_path / "winner.safetensors",
+        teacher=large,
+    )
+    told = read_card(tmp_path / "winner.safetensors").teacher
+    assert told == (large if weight else None)
 
 
 def test_before_training_a_head_that_knew_the_classes_answers_and_else_the_untrained_one(

@@ -1,23 +1,27 @@
 """Portions of a batch: what fits into memory is found by running out of it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import cast
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from torch import nn
+from torch import Tensor, nn
 
 from tests.support.pictures import tiny_data
-from tests.support.tiny import CPU, tiny_backbone
+from tests.support.tiny import CPU, memory_for, tiny_backbone
 from trimtab.contract.recipe import Recipe
+from worker.training import averages, features, probe
+from worker.training.backbones import Backbone
 from worker.training.fit import EpochResult, fit
+from worker.training.placement import PlacedSplit
 from worker.training.portions import Portions
 
 DATA = tiny_data()
 CALM = Recipe(epochs=2, batch_size=22, learning_rate=1e-3, frozen_stages=2)
 """No batch normalisation moves its statistics."""
+PLAIN = Recipe()
 
 
 @given(
@@ -104,17 +108,42 @@ def test_what_is_known_of_the_memory_is_where_training_begins() -> None:
 
 
 def test_a_training_that_runs_out_of_memory_goes_on_with_smaller_portions() -> None:
-    model = tiny_backbone(DATA)
-    network = model.network
-    forward = network.forward
-
-    def small(x: torch.Tensor) -> torch.Tensor:
-        if len(x) > 6:
-            raise torch.OutOfMemoryError("CUDA out of memory.")
-        return forward(x)
-
-    network.forward = small
     recipe = Recipe(epochs=1, batch_size=22, learning_rate=1e-3)
-    (result,) = fit(model, DATA, recipe, seed=0, device=CPU)
+    with memory_for(6):
+        (result,) = fit(tiny_backbone(DATA), DATA, recipe, seed=0, device=CPU)
     assert result.micro_batch_size == 6
     assert result.metrics["loss"] > 0
+
+
+def _features(model: Backbone) -> Tensor:
+    inputs = features.inputs_of(model, DATA, CALM, CPU, cache=None, each_batch=lambda: None)
+    return inputs.train.take(torch.arange(len(inputs.train)))[0]
+
+
+def _probed(model: Backbone) -> Tensor:
+    return probe.features_of(model, PlacedSplit(DATA.train, CPU)).values
+
+
+@pytest.mark.parametrize("compute", [_features, _probed])
+def test_whatever_looks_at_all_pictures_looks_at_fewer_at_once_when_memory_is_short(
+    compute: Callable[[Backbone], Tensor],
+) -> None:
+    whole = compute(tiny_backbone(DATA))
+    with memory_for(6):
+        torch.testing.assert_close(compute(tiny_backbone(DATA)), whole, rtol=1e-2, atol=1e-2)
+    with memory_for(0), pytest.raises(torch.OutOfMemoryError):
+        compute(tiny_backbone(DATA))
+
+
+def test_statistics_are_those_of_whole_passes_when_memory_is_short() -> None:
+    model, portions = tiny_backbone(DATA), Portions(least=2)
+    with memory_for(6):
+        averages.estimate_statistics(
+            model, PLAIN, PlacedSplit(DATA.train, CPU), model, portions=portions
+        )
+    assert portions.largest == 6
+    first = cast(nn.BatchNorm2d, model.network.get_submodule("bn"))
+    assert first.num_batches_tracked == 4
+    pictures = model.normalised(torch.from_numpy(DATA.train.images))
+    mean = model.network.get_submodule("conv")(pictures).mean(dim=(0, 2, 3))
+    torch.testing.assert_close(first.running_mean, mean, rtol=2e-2, atol=1e-3)

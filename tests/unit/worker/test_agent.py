@@ -231,6 +231,46 @@ def test_a_final_lease_uploads_the_model_that_its_outcome_names(
     assert outcomes(service)[0]["model_sha256"] in service.artifacts
 
 
+def test_no_test_split_is_opened_before_the_service_has_noted_it(
+    service: ScriptedService, start: Start
+) -> None:
+    service.refusals["record"] = problems.Unavailable()
+    service.leases.append(a_lease(kind="final", resume=a_checkpoint(service, 3, 0.9)))
+    start()
+    service.wait_for(lambda: len(service.refused) == 2 or bool(service.of("outcome")))
+    assert not service.of("upload")
+    service.refusals.clear()
+    service.wait_for(lambda: bool(service.of("outcome")))
+    verbs = [call.verb for call in service.calls]
+    assert verbs.index("record") < verbs.index("upload")
+    assert outcomes(service)[0]["kind"] == "completed"
+
+
+def test_a_test_split_whose_opening_is_refused_stays_sealed(
+    service: ScriptedService, start: Start
+) -> None:
+    service.refusals["record"] = problems.Invalid("no record of ours")
+    service.leases.append(a_lease(kind="final", resume=a_checkpoint(service, 3, 0.9)))
+    start()
+    service.wait_for(lambda: bool(service.of("outcome")))
+    (outcome,) = outcomes(service)
+    assert (outcome["error"], outcome["retryable"]) == ("infrastructure", True)
+    assert "stays sealed" in outcome["message"]
+
+
+def test_a_final_lease_that_waits_for_the_service_is_given_back_on_leaving(
+    service: ScriptedService, start: Start
+) -> None:
+    service.refusals["record"] = problems.Unavailable()
+    service.leases.append(a_lease(kind="final", resume=a_checkpoint(service, 3, 0.9)))
+    agent = start()
+    service.wait_for(lambda: bool(service.refused))
+    agent.leave()
+    service.wait_for(lambda: bool(service.of("release")))
+    assert service.of("release")[0].body["reason"] == "drain"
+    assert not service.of("outcome")
+
+
 @pytest.mark.parametrize(
     ("cue", "error"),
     [
