@@ -52,7 +52,7 @@ def test_a_checkpoint_lost_by_the_service_is_replaced_by_the_one_before_it_there
 ) -> None:
     wanted, _ = a_checkpoint(4)
     previous, content = a_checkpoint(2)
-    service = Service({previous.sha256: content})
+    service = Artifacts({previous.sha256: content})
     lease = a_lease(resume=wanted, previous=previous.model_dump())
     (state,) = resuming.fetch(lease, tmp_path / "t" / "1", service, lambda _: True)
     assert (state.step, state.path.read_bytes()) == (2, content)
