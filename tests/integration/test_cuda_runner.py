@@ -1,0 +1,45 @@
+"""A GPU whose context an error has spoilt: the trial has its kind, and a new process trains on."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.support.leases import a_lease
+from tests.support.runners import Trials
+from trimtab.contract.leases import Completed, Failed
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
+SPOILING = """
+import torch
+from torch import nn
+
+class Spoiling(nn.Module):
+    def __init__(self, classes):
+        super().__init__()
+        self.fc = nn.Linear(64, classes)
+
+    def forward(self, x):
+        outputs = self.fc(x.flatten(1)[:, :64])
+        if x.is_cuda and self.training:
+            outputs = outputs[torch.full((len(x),), 1 << 20, device=x.device)]
+        return outputs
+
+BACKBONES = {"spoiling": {"build": Spoiling, "image_size": 8}}
+"""
+
+
+def test_a_cuda_error_fails_its_trial_as_crashed_and_the_next_process_trains(
+    tmp_path: Path,
+) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(SPOILING)
+    model = {"backbone": "user:spoiling", "weights": "none"}
+    spoilt = Trials(tmp_path, "cuda", "--backbones", str(mine))
+    outcome = spoilt.run(a_lease(epochs=1, model=model)).outcome
+    spoilt.runner.close()
+    assert isinstance(outcome, Failed)
+    assert (outcome.error, outcome.retryable) == ("crashed", True)
+    fresh = Trials(tmp_path, "cuda")
+    assert isinstance(fresh.run(a_lease(epochs=1)).outcome, Completed)
+    fresh.runner.close()

@@ -1,0 +1,48 @@
+"""One real training process, spoken to as its agent does."""
+
+from pathlib import Path
+from queue import SimpleQueue
+
+from trimtab.contract.leases import Lease
+from worker import checkpoints, runner_process
+from worker.inbox import Died, Said
+from worker.pipe_messages import Ended, EpochDone, News, Progress, Ready, RunTrial, Steer
+from worker.runner_process import RunnerProcess
+
+
+class Trials:
+    """Runs one trial after the other in one runner, and forgets their checkpoints.
+
+    Args:
+        cache_dir: The runner's.
+        device: Where it trains.
+        arguments: More of its own.
+    """
+
+    def __init__(self, cache_dir: Path, device: str, *arguments: str) -> None:
+        self._cache_dir = cache_dir
+        self._news: SimpleQueue[Said | Died] = SimpleQueue()
+        argv = ("--device", device, "--cache-dir", str(cache_dir), *arguments)
+        self.runner = RunnerProcess(
+            runner_process.command("worker.runner", argv), self._news.put
+        )
+        assert isinstance(self._next(), Ready)
+
+    def run(self, lease: Lease) -> Ended:
+        """Run one to its end, each epoch's verdict being to go on."""
+        folder = checkpoints.folder_of(self._cache_dir / "checkpoints", lease)
+        self.runner.send(RunTrial(lease=lease, folder=folder))
+        while not isinstance(news := self._next(), Ended):
+            if isinstance(news, EpochDone):
+                self.runner.send(
+                    Steer(lease_id=lease.lease_id, verdict="continue", step=news.report.step)
+                )
+        checkpoints.discard_trial(folder)
+        return news
+
+    def _next(self) -> News:
+        while True:
+            said = self._news.get(timeout=120)
+            assert isinstance(said, Said), said
+            if not isinstance(said.news, Progress):
+                return said.news
