@@ -94,3 +94,10 @@ def test_only_the_mutants_named_are_run_and_unknown_names_are_refused(project: P
     leave(project, "two", "test_answer")
     assert run(project, "two").stdout.splitlines()[-1] == "1 caught, 0 survived"
     assert "no such mutant" in run(project, "three").stderr
+
+
+def test_tests_that_have_just_passed_are_not_run_without_a_mutant(project: Path) -> None:
+    leave(project, "caught", "test_answer")
+    leave(project, "fails-anyway", "test_wrong")
+    assert run(project, "--passed").stdout.splitlines()[-1] == "2 caught, 0 survived"
+    assert run(project).returncode == 1
