@@ -4,6 +4,7 @@ import hashlib
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -50,7 +51,7 @@ def read_metadata(path: Path) -> dict[str, str]:
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Write a file and return its sha256; the same tensors and metadata give the same bytes.
 
-    Not by the library: hashing while writing spares reading the file again, and other threads run meanwhile.
+    Not by the library: what is hashed need not be read again, and a thread of its own hashes while this one writes.
 
     Args:
         path: Where.
@@ -61,9 +62,9 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         OSError: The disk does not take it.
     """
     seen = hashlib.sha256()
-    with path.open("wb", buffering=0) as file:
+    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(1, "sha256") as hashing:
         for part in _parts(tensors, metadata):
-            seen.update(part)
+            hashing.submit(seen.update, part)
             while len(part) > 0:
                 part = part[file.write(part) :]
     return seen.hexdigest()

@@ -7,9 +7,10 @@ import torch
 from torch import Tensor
 
 from worker.data import Split
+from worker.training.errors import is_out_of_memory
 
 _RESIDENT_BYTES = 4 * 2**30
-"""A larger split stays in the cache on disk and travels batch by batch."""
+"""A larger split stays in the cache on disk and travels batch by batch, as does one that a device has no room for."""
 
 
 class PlacedSplit:
@@ -40,7 +41,7 @@ class PlacedSplit:
         self._inputs = torch.from_numpy(split.images) if inputs is None else inputs
         self._labels = torch.from_numpy(split.labels).to(device)
         if self._inputs.nbytes <= _RESIDENT_BYTES:
-            self._inputs = self._inputs.to(device)
+            self._inputs = _placed(self._inputs, device)
 
     def __len__(self) -> int:
         return len(self._labels)
@@ -55,6 +56,16 @@ class PlacedSplit:
         inputs = self._inputs.index_select(0, sent(places, self._inputs.device))
         labels = self._labels.index_select(0, sent(rows, self.device))
         return sent(inputs, self.device), labels
+
+
+def _placed(inputs: Tensor, device: torch.device) -> Tensor:
+    """Move inputs to a device that has room for them; else they stay where they are."""
+    try:
+        return inputs.to(device)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+        return inputs
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:

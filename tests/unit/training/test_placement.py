@@ -1,5 +1,7 @@
 """What a device computes in."""
 
+from typing import Any
+
 import pytest
 import torch
 
@@ -8,6 +10,7 @@ from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from worker.training import placement
 from worker.training.fit import fit
+from worker.training.placement import PlacedSplit
 
 CUDA = torch.device("cuda")
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
@@ -38,6 +41,22 @@ def test_a_precision_is_what_the_recipe_asks_for_where_the_device_is_built_for_i
     _built_for_bfloat16(monkeypatch, built_for_bfloat16)
     for precision, dtype in (expected | {"float32": FLOAT32}).items():
         assert placement.dtype_of(precision, device) == dtype
+
+
+def test_a_split_that_a_device_has_no_room_for_travels_batch_by_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    split = tiny_data().train
+    to = torch.Tensor.to
+
+    def with_little_room(tensor: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        if tensor.dim() == 4 and len(tensor) == len(split):
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return to(tensor, *args, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", with_little_room)
+    images, _ = PlacedSplit(split, CPU).take(torch.tensor([3, 1]))
+    assert torch.equal(images, torch.from_numpy(split.images)[[3, 1]])
 
 
 def test_training_and_validation_compute_in_the_recipes_precision(
