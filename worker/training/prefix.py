@@ -6,7 +6,7 @@ so that prefix and rest together are the network, bit by bit.
 """
 
 import operator
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection
 from typing import Any, cast
 
 import torch
