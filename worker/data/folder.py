@@ -34,11 +34,8 @@ class ImageFolder:
         """Path, size, time of change and permissions of every picture, hashed."""
         seen = hashlib.sha256(str(self.root).encode())
         for sample in self.samples:
-            seen.update(
-                f"{sample.path}\0{_stamp(self.locate(sample))}\n".encode(
-                    errors="surrogateescape"
-                )
-            )
+            stamp = _stamp(f"{self.root}/{sample.path}")
+            seen.update(f"{sample.path}\0{stamp}\n".encode(errors="surrogateescape"))
         return seen.hexdigest()
 
     def locate(self, sample: Sample) -> Path:
@@ -91,9 +88,9 @@ def _scan(root: Path) -> ImageFolder:
     return ImageFolder(root, classes, tuple(samples))
 
 
-def _stamp(path: Path) -> str:
+def _stamp(path: str) -> str:
     try:
-        status = path.stat()
+        status = os.stat(path)  # noqa: PTH116 - asked of every picture before each trial
     except OSError:
         return "unreadable"  # Reading it will say why.
     return f"{status.st_size} {status.st_mtime_ns} {status.st_mode} {status.st_uid} {status.st_gid}"
@@ -118,15 +115,16 @@ def _samples(
     root: Path, part_root: Path, classes: tuple[str, ...], part: Part | None
 ) -> Iterator[Sample]:
     for label, name in enumerate(classes):
-        pictures = sorted(_pictures(part_root / name))
+        # Strings, in the order of paths: there are as many as pictures, and they are listed before each trial.
+        pictures = sorted(_pictures(part_root / name), key=lambda path: path.split("/"))
         if not pictures and part in (None, "train"):
             raise EmptyClass(part_root / name, images.SUFFIXES)
         for path in pictures:
-            yield Sample(path.relative_to(root), label, part)
+            yield Sample(Path(path[len(str(root).rstrip("/")) + 1 :]), label, part)
 
 
-def _pictures(folder: Path) -> Iterator[Path]:
+def _pictures(folder: Path) -> Iterator[str]:
     for parent, _, names in os.walk(folder):
         for name in names:
             if name.lower().endswith(images.SUFFIXES) and name[0] != ".":
-                yield Path(parent, name)
+                yield f"{parent}/{name}"

@@ -4,6 +4,7 @@ Between epochs the model holds what was measured; `resume` gives it the trained 
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -51,12 +52,17 @@ class Averages:
     def __init__(self, model: Backbone, recipe: Recipe) -> None:
         self.portions = Portions(BATCH_SIZE, least=2)
         self._recipe = recipe
-        self._own = _moved(model, recipe)
+        self._model = model
         self._live: Weights = {}
         self._moving: Weights = {}
         self._sum: Weights = {}
         self._count = 0
         self._pretrained = _pretrained(model, self._own) if recipe.adaptation_grid else {}
+
+    @cached_property
+    def _own(self) -> Weights:
+        """Most recipes average nothing, and never ask."""
+        return _moved(self._model, self._recipe)
 
     @property
     def nbytes(self) -> int:

@@ -245,4 +245,4 @@ def _per_channel(values: Sequence[float]) -> Tensor:
 
 def is_within(name: str, modules: Collection[str]) -> bool:
     """Whether a module, parameter or buffer is one of those named or inside one of them."""
-    return any(name == start or name.startswith(f"{start}.") for start in modules)
+    return f"{name}.".startswith(tuple(f"{start}." for start in modules))

@@ -4,9 +4,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from worker.training.backbones import Backbone
 from worker.training.objectives import Objective
 from worker.training.placement import PlacedSplit, row_batches
 from worker.training.portions import Portions
@@ -28,7 +27,7 @@ class Scores:
 
 
 def evaluate(
-    model: Backbone,
+    model: nn.Module,
     split: PlacedSplit,
     objective: Objective,
     forward: Callable[[Tensor], Tensor] | None = None,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from trimtab.contract.recipe import Recipe
 from worker.data import Split, TaskData
@@ -36,11 +36,13 @@ class Inputs:
         forward: From a batch of either split to its logits `(N, classes)`.
         train: Pictures or features that are learned from.
         validation: Those that are measured by.
+        layer: What is trained, where that is one linear layer on features in full precision.
     """
 
     forward: Callable[[Tensor], Tensor]
     train: PlacedSplit
     validation: PlacedSplit
+    layer: nn.Linear | None = None
 
 
 def inputs_of(
@@ -57,7 +59,11 @@ def inputs_of(
     Arguments as those of `means_of`.
     """
     forward, place = means_of(model, data, recipe, device, cache=cache, each_batch=each_batch)
-    return Inputs(forward, place("train", data.train), place("validation", data.validation))
+    train, validation = place("train", data.train), place("validation", data.validation)
+    # The cut that was just made, if these are features.
+    still = adaptation.still_stages(model, recipe)
+    halves = prefix.cut(model, still) if train.full_precision else None
+    return Inputs(forward, train, validation, None if halves is None else halves.layer)
 
 
 def means_of(

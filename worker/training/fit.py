@@ -18,6 +18,7 @@ from worker.training import (
     features,
     groups,
     objectives,
+    plain_head,
     seeding,
 )
 from worker.training.averages import Averages, estimate_statistics
@@ -44,6 +45,7 @@ class _Training:
     low_rank: LowRank | None
     seed: int
     frozen_sha256: str
+    moving: Mapping[str, Tensor]
     progress: Progress = field(default_factory=Progress)
 
     @property
@@ -87,7 +89,7 @@ class EpochResult:
         """How large its whole state is."""
         learner = self._training.learner
         held = learner.optimizer.nbytes + learner.averages.nbytes
-        return sum(value.nbytes for value in _moving(self._training).values()) + held
+        return sum(value.nbytes for value in self._training.moving.values()) + held
 
     def state(self, *, whole: bool = True) -> FitState:
         """Return a copy of everything that the next epoch depends on.
@@ -145,25 +147,29 @@ def fit(
         model, data, recipe, device, cache=features_cache, each_batch=each_batch
     )
     low_rank = adaptation.low_rank_of(model, recipe, seed)
+    objective = objectives.of(data, recipe)
+    lessons = distillation.lessons_of(
+        teacher, data, recipe, device, cache=features_cache, each_batch=each_batch
+    )
     training = _Training(
         Learner(
             model=model,
             optimizer=_optimizer(model, recipe, device, low_rank),
-            objective=objectives.of(data, recipe),
+            objective=objective,
             recipe=recipe,
             device=device,
             inputs=inputs,
             averages=Averages(model, recipe),
             portions=_portions(model, recipe, micro_batch_size),
-            lessons=distillation.lessons_of(
-                teacher, data, recipe, device, cache=features_cache, each_batch=each_batch
-            ),
+            lessons=lessons,
             each_batch=each_batch,
+            plain=plain_head.of(inputs, objective, recipe, lessons),
             augmentation=augmentation.of(recipe),
         ),
         low_rank=low_rank,
         seed=seed,
         frozen_sha256=_origin(model, recipe),
+        moving=adaptation.moving_state(model, recipe, low_rank),
     )
     if resume is not None:
         _restore(training, resume)
@@ -224,10 +230,12 @@ def _epochs(training: _Training) -> Iterator[EpochResult]:
 def _measure(learner: Learner, epoch: int) -> Scores:
     """Score the weights that this epoch has come to."""
     inputs = learner.inputs
+    # A layer has no modes: setting those of the whole network takes longer than measuring it.
+    model = learner.model if learner.plain is None else learner.plain.layer
 
     def scores() -> Scores:
         return evaluate(
-            learner.model,
+            model,
             inputs.validation,
             learner.objective,
             inputs.forward,
@@ -267,7 +275,7 @@ def _capture(training: _Training, *, whole: bool) -> FitState:
         progress=training.progress,
         weights={
             name: tensor.detach().to("cpu", copy=True)
-            for name, tensor in _moving(training).items()
+            for name, tensor in training.moving.items()
         },
         moments=learner.optimizer.tensors() if whole else {},
         averages=learner.averages.tensors() if whole else {},
@@ -324,11 +332,6 @@ def _load(model: Backbone, state: FitState, recipe: Recipe, low_rank: LowRank | 
     if low_rank is not None:
         low_rank.load(state.weights)
     model.network.load_state_dict(dict(state.weights), strict=False)
-
-
-def _moving(training: _Training) -> dict[str, Tensor]:
-    learner = training.learner
-    return adaptation.moving_state(learner.model, learner.recipe, training.low_rank)
 
 
 def _origin(model: Backbone, recipe: Recipe) -> str:

@@ -73,6 +73,7 @@ class Classification:
     ) -> None:
         self.metric = metric
         self.direction: Direction = direction
+        self.is_plain = not smoothing and weights is None
         self._smoothing = smoothing
         self._weights = weights
 

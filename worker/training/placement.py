@@ -36,7 +36,7 @@ class PlacedSplit:
             full_precision: What is computed from these inputs is so little that casting would cost more than it saves.
         """
         self.device = device
-        self._full_precision = full_precision
+        self.full_precision = full_precision
         self._rows = None if split.rows is None else torch.from_numpy(split.rows)
         self._inputs = torch.from_numpy(split.images) if inputs is None else inputs
         self._labels = torch.from_numpy(split.labels).to(device)
@@ -48,7 +48,7 @@ class PlacedSplit:
 
     def autocast(self, precision: str = "auto") -> AbstractContextManager[object]:
         """Compute in what a recipe's `precision` comes to for these inputs."""
-        return nullcontext() if self._full_precision else autocast(self.device, precision)
+        return nullcontext() if self.full_precision else autocast(self.device, precision)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Return images `(n, H, W, C)` and labels `(n,)` of the rows given (a CPU tensor)."""

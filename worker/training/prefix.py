@@ -63,11 +63,13 @@ class Halves:
     Attributes:
         prefix: From normalised images `(N, channels, H, W)` to what crosses the cut, `(N, ...)`.
         rest: From there to the logits.
+        layer: The linear layer that the rest is, where it is no more than that.
         bytes_each: Of what is kept of a picture of a shape, in a precision, as far as known.
     """
 
-    def __init__(self, prefix: nn.Module, rest: nn.Module) -> None:
+    def __init__(self, prefix: fx.GraphModule, rest: fx.GraphModule) -> None:
         self.prefix = prefix
+        self.layer = _lone_layer(rest)
         self.bytes_each: dict[tuple[int | str, ...], int] = {}
         self._rest = rest
 
@@ -191,6 +193,19 @@ def _halves(
     first.output(before[crossing])
     module = cast(Any, fx.GraphModule)
     return Halves(module(network, first), module(network, second))
+
+
+def _lone_layer(rest: fx.GraphModule) -> nn.Linear | None:
+    crossing, *steps, _ = rest.graph.nodes
+    if len(steps) != 1 or steps[0].op != "call_module" or steps[0].args != (crossing,):
+        return None
+    module = rest.get_submodule(str(steps[0].target))
+    return module if type(module) is nn.Linear and not _has_hooks(module) else None
+
+
+def _has_hooks(module: nn.Module) -> bool:
+    own = vars(module)
+    return bool(own["_forward_hooks"] or own["_forward_pre_hooks"])
 
 
 def _is_the_network(halves: Halves, backbone: Backbone) -> bool:

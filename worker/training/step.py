@@ -17,6 +17,7 @@ from worker.training.errors import Diverged
 from worker.training.features import Inputs
 from worker.training.objectives import Objective
 from worker.training.optim import Optimizer
+from worker.training.plain_head import PlainHead
 from worker.training.portions import Portions
 
 _CHECK_STEPS = 50
@@ -37,6 +38,7 @@ class Learner:
     portions: Portions
     lessons: Lessons | None
     each_batch: Callable[[], object]
+    plain: PlainHead | None = None
     augmentation: Augmentation | None = None
 
 
@@ -50,7 +52,8 @@ def train_epoch(learner: Learner, epoch: int) -> float:
     """
     if learner.recipe.unfreeze_every:
         adaptation.freeze(learner.model, learner.recipe, epoch)
-    adaptation.training_mode(learner.model, learner.recipe, epoch)
+    if learner.plain is None:
+        adaptation.training_mode(learner.model, learner.recipe, epoch)
     batches = _batches(len(learner.inputs.train), learner.recipe.batch_size)
     total, seen = torch.zeros((), dtype=torch.float64, device=learner.device), 0
     for position, rows in enumerate(batches):
@@ -81,20 +84,27 @@ def _batch(learner: Learner, rows: Tensor) -> Batch:
 
 
 def _step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
-    batch = _batch(learner, rows)
-    answers = None if learner.lessons is None else learner.lessons.of(rows, batch.images)
-    loss = learner.portions.run(
-        len(batch), lambda portions: _gradients(learner, batch, answers, portions)
-    )
+    loss = _lower(learner, rows)
     learner.optimizer.step(rate)
     learner.averages.after_step()
     return loss
 
 
+def _lower(learner: Learner, rows: Tensor) -> Tensor:
+    """Compute the gradients of a batch's mean loss; return that loss."""
+    if learner.plain is not None:
+        return learner.plain.gradients(*learner.inputs.train.take(rows))
+    batch = _batch(learner, rows)
+    answers = None if learner.lessons is None else learner.lessons.of(rows, batch.images)
+    return learner.portions.run(
+        len(batch), lambda portions: _gradients(learner, batch, answers, portions)
+    )
+
+
 def _gradients(
     learner: Learner, batch: Batch, answers: Tensor | None, portions: Sequence[slice]
 ) -> Tensor:
-    """Compute the gradients of a batch's mean loss, portion by portion; return that loss."""
+    """The same, portion by portion."""
     learner.optimizer.zero_grad()
     losses: list[Tensor] = []
     for portion in portions:

@@ -1,0 +1,144 @@
+"""A linear head under the plain cross-entropy: what is written out is what torch's graph gives, bit by bit."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional
+
+from tests.support.pictures import tiny_columns, tiny_data
+from tests.support.tiny import CPU, same_tensors
+from trimtab.contract.recipe import Recipe
+from worker.data import TaskData
+from worker.training import features, heads, objectives, plain_head, prefix
+from worker.training.backbones import Architecture, Backbone
+from worker.training.distillation import Lessons
+from worker.training.fit import fit
+from worker.training.plain_head import PlainHead
+from worker.training.seeding import seeded
+
+DATA = tiny_data()
+PROBE = Recipe(epochs=3, batch_size=8, learning_rate=1e-2, frozen_stages=1)
+
+
+def _backbone(data: TaskData = DATA, recipe: Recipe = PROBE) -> Backbone:
+    with seeded(0):
+        conv, fc = nn.Conv2d(1, 5, 3, stride=2), nn.Linear(5 * 9, len(data.outputs))
+    network = nn.Sequential()
+    for name, module in (("conv", conv), ("flat", nn.Flatten()), ("fc", fc)):
+        network.add_module(name, module)
+    architecture = Architecture(network, "fc", (("conv",),), mean=(0.4,), std=(0.3,))
+    backbone = Backbone("plain", data.outputs, architecture)
+    backbone.put_head(heads.of(recipe, data.kind))
+    backbone.draw_head(0)
+    return backbone
+
+
+def _nothing(*_: object) -> None:
+    return None
+
+
+def _head_of(
+    recipe: Recipe, data: TaskData = DATA, lessons: Lessons | None = None
+) -> PlainHead | None:
+    inputs = features.inputs_of(
+        _backbone(data, recipe), data, recipe, CPU, cache=None, each_batch=lambda: None
+    )
+    return plain_head.of(inputs, objectives.of(data, recipe), recipe, lessons)
+
+
+@settings(max_examples=30)
+@given(
+    pictures=st.integers(1, 65), width=st.integers(1, 70), classes=st.integers(2, 20), bias=...
+)
+def test_loss_and_gradients_are_those_of_torchs_graph_bit_by_bit(
+    pictures: int, width: int, classes: int, bias: bool
+) -> None:
+    torch.manual_seed(pictures)
+    layer = nn.Linear(width, classes, bias=bias)
+    inputs, labels = torch.randn(pictures, width), torch.randint(classes, (pictures,))
+    expected = functional.cross_entropy(layer(inputs), labels)
+    expected.backward()
+    by_graph = {name: p.grad for name, p in layer.named_parameters()}
+    layer.zero_grad()
+    assert torch.equal(PlainHead(layer).gradients(inputs, labels), expected)
+    for name, parameter in layer.named_parameters():
+        assert _equal(parameter.grad, by_graph[name])
+
+
+def _equal(one: Tensor | None, other: Tensor | None) -> bool:
+    return one is not None and other is not None and torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"optimizer": "sgd", "clip_norm": 0.5},
+        {"optimizer": "adam", "weight_decay": 0.1},
+        {"optimizer": "adamw", "ema_decay": 0.5},
+        {"optimizer": "muon", "swa_epochs": 2},
+    ],
+    ids=lambda options: str(options["optimizer"]),
+)
+def test_a_probe_trains_as_it_would_by_the_graph(
+    monkeypatch: pytest.MonkeyPatch, options: dict[str, Any]
+) -> None:
+    recipe = PROBE.model_copy(update=options)
+
+    def trained() -> tuple[list[object], dict[str, Tensor]]:
+        curve: list[object] = []
+        state: dict[str, Tensor] = {}
+        for epoch in fit(_backbone(), DATA, recipe, seed=1, device=CPU):
+            curve += [epoch.train_loss, epoch.metrics]
+            state = {**epoch.state().weights, **epoch.state().moments}
+        return curve, state
+
+    curve, state = trained()
+    assert _head_of(recipe) is not None
+    monkeypatch.setattr(plain_head, "of", _nothing)
+    by_graph = trained()
+    assert curve == by_graph[0]
+    assert same_tensors(state, by_graph[1])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"label_smoothing": 0.1},
+        {"class_weights": "balanced"},
+        {"head": "mlp"},
+        {"head_dropout": 0.5},
+        {"micro_batch_size": 4},
+        {"frozen_stages": 0},
+        {"augmentation": "flip"},
+    ],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_asks_for_more_than_plain_steps_is_left_to_the_graph(
+    options: dict[str, object],
+) -> None:
+    assert _head_of(PROBE.model_copy(update=options)) is None
+
+
+def test_other_tasks_are_left_to_the_graph() -> None:
+    assert _head_of(PROBE, tiny_columns("regression")) is None
+
+
+def test_what_a_teacher_says_is_left_to_the_graph() -> None:
+    lessons = Lessons(answers=torch.zeros_like, temperature=1.0, weight=0.5)
+    assert _head_of(PROBE, lessons=lessons) is None
+
+
+def test_a_layer_with_hooks_is_more_than_a_layer() -> None:
+    backbone = _backbone()
+    halves = prefix.cut(backbone, 1)
+    assert halves is not None
+    assert halves.layer is backbone.head
+    watched = _backbone()
+    watched.head.register_forward_hook(_nothing)
+    halves = prefix.cut(watched, 1)
+    assert halves is not None
+    assert halves.layer is None
