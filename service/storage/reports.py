@@ -61,23 +61,24 @@ WITH t AS (
            OR said.known = t.reported AND t.kind = 'trial' AND s.state = 'active' AND NOT {WALL_TIME_OVER})
     RETURNING t.lease_id, t.trial_id, t.study_id, t.number, t.fence),
 batch AS (
-    SELECT * FROM unnest(CAST(:leases AS uuid[]), CAST(:steps AS int[]), CAST(:values AS float8[]),
-                         CAST(:verdicts AS text[]), CAST(:metrics AS text[]))
-        AS b (lease_id, step, value, verdict, metrics)),
+    SELECT t.*, step, value, verdict, metrics
+    FROM t JOIN unnest(CAST(:leases AS uuid[]), CAST(:steps AS int[]), CAST(:values AS float8[]),
+                       CAST(:verdicts AS text[]), CAST(:metrics AS text[]))
+        AS b (lease_id, step, value, verdict, metrics) USING (lease_id)),
 stored AS (
     INSERT INTO trimtab.reports (trial_id, fence, step, value, verdict, metrics)
-    SELECT t.trial_id, t.fence, step, value, verdict, CAST(metrics AS jsonb) FROM t JOIN batch USING (lease_id)),
+    SELECT trial_id, fence, step, value, verdict, CAST(metrics AS jsonb) FROM batch),
 optuna AS (
     INSERT INTO public.trial_intermediate_values AS v (trial_id, step, intermediate_value, intermediate_value_type)
-    SELECT t.trial_id, step, value,
+    SELECT trial_id, step, value,
            CAST(CASE WHEN value IS NULL THEN 'NAN' ELSE 'FINITE' END AS public.trialintermediatevaluetype)
-    FROM t JOIN batch USING (lease_id)
+    FROM batch
     ON CONFLICT (trial_id, step) DO UPDATE SET intermediate_value = excluded.intermediate_value,
                                                intermediate_value_type = excluded.intermediate_value_type),
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, 'reported',
-           jsonb_build_object('step', step, 'value', value, 'verdict', verdict) FROM t JOIN batch USING (lease_id))
+           jsonb_build_object('step', step, 'value', value, 'verdict', verdict) FROM batch)
 SELECT lease_id FROM t""")
 
 

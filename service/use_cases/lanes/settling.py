@@ -33,19 +33,20 @@ def is_ordinary(outcome: Outcome) -> bool:
 
 async def settle(lane: Lane, said: Sequence[Said]) -> list[Answered | None]:
     """End the trials' leases; None for each that must go the whole way: no trial, or not held any more."""
-    leaving = {lease: _leaving(lease, outcome) for lease, outcome in reversed(said)}
+    leaving = [_leaving(lease, outcome) for lease, outcome in said]
+    first = {one.lease_id: one for one in reversed(leaving)}
     try:
         rows = await lane.rows(
             HOLD,
             LEAVE,
             HOW_ENDED,
             committed=2,
-            **to_leave(list(leaving.values()), only_trials=True),
+            **to_leave(list(first.values()), only_trials=True),
         )
     except (psycopg2.IntegrityError, Locked):
         return [None] * len(said)
     ended = {row[0]: Ended(*row) for row in rows}
-    return [_answer(ended.get(lease), outcome_sha256(outcome)) for lease, outcome in said]
+    return [_answer(ended.get(one.lease_id), one) for one in leaving]
 
 
 def _leaving(lease: UUID, outcome: Outcome) -> Leaving:
@@ -53,9 +54,11 @@ def _leaving(lease: UUID, outcome: Outcome) -> Leaving:
     return Leaving(lease, departure, "trial", outcome_sha256(outcome))
 
 
-def _answer(ended: Ended | None, sha256: str) -> Answered | None:
+def _answer(ended: Ended | None, leaving: Leaving) -> Answered | None:
     """What is stored says it: settled now or before, a repeat is answered as the first was."""
-    if ended is None or ended.became is None or ended.outcome_sha256 != sha256:
+    if ended is None or ended.became is None:
+        return None
+    if ended.outcome_sha256 != leaving.outcome_sha256:
         return None
     to_follow = ended.study_name if ended.study_must_follow else None
     return Answered(Settled(state=ended.became), to_follow)
