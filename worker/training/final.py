@@ -160,15 +160,8 @@ def _compare(
     recipe: Recipe,
     device: torch.device,
 ) -> FinalScores:
-    sealed = PlacedSplit(test, device)
-    known = [
-        features_of(before, split)
-        for split in (
-            PlacedSplit(seen.train, device),
-            PlacedSplit(seen.validation, device),
-            sealed,
-        )
-    ]
+    placed = [PlacedSplit(split, device) for split in (seen.train, seen.validation, test)]
+    known = [features_of(before, split) for split in placed]
     if before.own_head is not None:
         before.head.load_state_dict(before.own_head)
     objective = objectives.of(seen, recipe)
@@ -191,7 +184,7 @@ def _compare(
         test_count=after.count,
         validation=measured(winner, place("validation", seen.validation), forward).metrics,
         test=after.metrics,
-        before=measured(before, sealed).metrics,
+        before=measured(before, placed[-1]).metrics,
         linear_probe=linear_probe(
             *known, objective=objectives.of(seen, Recipe()), outputs=len(seen.outputs)
         ),
