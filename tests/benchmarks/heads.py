@@ -96,7 +96,8 @@ def by_products(lanes: Sequence[Lane], features: Features) -> None:
         inputs, labels = zip(*(features.take(rows) for rows in together), strict=True)
         logits = [lane.layer(own) for lane, own in zip(lanes, inputs, strict=True)]
         slopes = slopes_of(torch.cat(logits), torch.cat(labels), len(inputs[0]))
-        for lane, own, slope in zip(lanes, inputs, slopes.split(len(inputs[0])), strict=True):
+        each = slopes.view(len(lanes), len(inputs[0]), -1)
+        for lane, own, slope in zip(lanes, inputs, each, strict=True):
             lane.move(slope.t().mm(own), slope.sum(0))
 
 
