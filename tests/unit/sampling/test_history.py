@@ -1,7 +1,7 @@
 import math
 from typing import get_args
 
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.samplers._tpe.sampler import (
     _split_trials,  # pyright: ignore[reportPrivateUsage] -- what our cap must agree with
@@ -35,6 +35,10 @@ def trials(draw: st.DrawFn) -> TrialFacts:
     )
 
 
+OLDEST_HAS_THE_LEAST = [
+    TrialFacts(number, "completed", {"x": 0.5}, (), value, None)
+    for number, value in enumerate((0.1, 0.2, 0.3))
+]
 BATCHES = st.lists(st.lists(trials(), max_size=5), max_size=6)
 
 
@@ -85,6 +89,7 @@ def test_a_history_read_in_one_bulk_equals_one_kept_up_to_date(
     st.integers(1, 12),
     st.sampled_from(["maximize", "minimize"]),
 )
+@example(OLDEST_HAS_THE_LEAST, 1, "minimize")
 def test_a_capped_history_keeps_all_that_tpe_takes_as_good_the_newest_and_all_that_run(
     found: list[TrialFacts], limit: int, direction: Direction
 ):
