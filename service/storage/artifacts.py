@@ -59,8 +59,8 @@ def record_found(connection: Connection, files: Mapping[str, int]) -> None:
 def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[str]:
     """Delete the rows of artifacts that nothing needs, and that nobody has named for so long; returns their names.
 
-    Needed are the newest, the previous and the best state of a trial that is not over, those of each study's best trial, and models,
-    those that others learn from included.
+    Needed are the newest, the previous and the best state of a trial that is not over, the newest and the best of each
+    study's best trial, and models, those that others learn from included.
     The caller removes the files before it commits: who records one of them meanwhile waits for that.
     """
     rows = connection.execute(
