@@ -9,6 +9,7 @@ import json
 import random
 import re
 import threading
+import weakref
 from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
@@ -27,7 +28,9 @@ class Network:
     """The event loop that all proxies of a cluster share."""
 
     def __init__(self) -> None:
-        self.servers: list[asyncio.Server] = []
+        self.proxies: list[Proxy] = []
+        self.transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
+        """One for each open connection."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="network", daemon=True
@@ -64,16 +67,27 @@ class Network:
         """
         proxy = Proxy(self, upstreams, random.Random(seed), copies)
         self.do(proxy.listen()).result(10)
+        self.proxies.append(proxy)
         return proxy
 
     async def _end(self) -> None:
-        for server in self.servers:
-            server.close()
-        mine = asyncio.current_task()
-        tasks = [task for task in asyncio.all_tasks() if task is not mine]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        """Leave no socket open; one whose task were cancelled before it had begun would be."""
+        for proxy in self.proxies:
+            proxy.stop_accepting()
+        # What was accepted last begins only in the loop's next round, and not on a closed server.
+        await asyncio.sleep(0)
+        for proxy in self.proxies:
+            proxy.end()
+        while len(asyncio.all_tasks()) > 1:
+            self._abort_all()
+            await asyncio.sleep(LOOK_EVERY_S)
+        self._abort_all()
+        # Aborted sockets are closed in the round after.
+        await asyncio.sleep(0)
+
+    def _abort_all(self) -> None:
+        for transport in self.transports:
+            transport.abort()
 
 
 @dataclass(eq=False)
@@ -84,6 +98,7 @@ class Proxy:
     _upstreams: Callable[[], Sequence[int]]
     _chance: random.Random
     _copies: Log | None
+    _server: asyncio.Server | None = None
     port: int = 0
     refusing: bool = False
     """Accept and close at once."""
@@ -100,9 +115,19 @@ class Proxy:
 
     async def listen(self) -> None:
         """Begin to accept."""
-        server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
-        self._network.servers.append(server)
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def stop_accepting(self) -> None:
+        """Leave new connections to wait."""
+        for listener in self._server.sockets if self._server else ():
+            asyncio.get_running_loop().remove_reader(listener.fileno())
+
+    def end(self) -> None:
+        """Keep nothing back, and listen no more."""
+        self.heal()
+        if self._server is not None:
+            self._server.close()
 
     def cut(self) -> None:
         """Close every connection now."""
@@ -118,8 +143,8 @@ class Proxy:
             writer.transport.abort()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        # The stream server of Python 3.11 cannot bury a handler that was cancelled.
-        with contextlib.suppress(OSError, asyncio.CancelledError):
+        self._network.transports.add(writer.transport)
+        with contextlib.suppress(OSError):
             try:
                 if not self.refusing:
                     await self._join(reader, writer)
@@ -147,7 +172,9 @@ class Proxy:
         self._chance.shuffle(ports)
         for port in ports:
             with contextlib.suppress(OSError):
-                return await asyncio.open_connection("127.0.0.1", port)
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                self._network.transports.add(writer.transport)
+                return reader, writer
         raise ConnectionRefusedError
 
     async def _pump(
