@@ -1,6 +1,7 @@
 """Fixtures that need real parts: one embedded Postgres per test process, one migrated database per test."""
 
 import itertools
+import os
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -14,6 +15,8 @@ from service.storage import engine, schema
 settings.register_profile(
     "default",
     deadline=None,
+    # There, a red run is to be about the change, and a mutant is to meet the examples that its test passed with.
+    derandomize="CI" in os.environ,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("default")
