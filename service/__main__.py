@@ -63,6 +63,11 @@ class Server(uvicorn.Server):
             loop.add_signal_handler(number, self._on_signal)
         yield
 
+    def leave_now(self) -> None:
+        """Leave without draining, for nobody is left to ask; from any thread."""
+        self._leave()
+        self.should_exit = True
+
     def _on_signal(self) -> None:
         if self._is_leaving:
             self.should_exit = self.force_exit = True
@@ -124,7 +129,7 @@ def _serve(settings: Settings, lifeline_fd: int | None) -> int:
         _collect_seldom()
         server = Server(config, readiness.leave, settings.drain_s)
         if lifeline_fd is not None:
-            lifeline.watch(lifeline_fd, lambda: setattr(server, "should_exit", True))
+            lifeline.watch(lifeline_fd, server.leave_now)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(server.serve(sockets=[listening]))
     return 0

@@ -19,6 +19,7 @@ from service.api.limits import TooLargeAsProblem
 from service.api.security import Guard
 from service.domain.facts import Changes, Cursor
 from service.housekeeping import Readiness
+from service.pages import home
 from service.pages.dashboard import Dispatcher, optuna_dashboard
 from service.sampling import Sampling
 from service.settings import Settings
@@ -81,8 +82,8 @@ def _api(
     )
     app.state.context, app.state.readiness, app.state.waiters = context, readiness, waiters
     app.state.lanes = lanes
-    for router in (studies.router, leases.router, workers.router, events.router, health.router):
-        app.include_router(router)
+    for room in (studies, leases, workers, events, health, home):
+        app.include_router(room.router)
     problems.install(app)
     return app
 

@@ -69,9 +69,13 @@ def _summary(snapshot: Snapshot) -> RenderableType:
 
 
 def _last_failure(snapshot: Snapshot) -> str:
-    failed = [trial for trial in snapshot.trials.values() if trial.error_kind]
+    failed = [trial for trial in snapshot.trials.values() if _has_failed(trial)]
     last = max(failed, key=lambda trial: trial.number, default=None)
     return "" if last is None else f"trial {last.number}: {tables.failure(last)}"
+
+
+def _has_failed(trial: Trial) -> bool:
+    return trial.error_kind is not None and trial.state != "cancelled"
 
 
 def _bar(study: Study) -> RenderableType:
@@ -140,11 +144,12 @@ def _line(snapshot: Snapshot, event: Event) -> str:
 
 
 def _value(trial: Trial) -> str:
-    if trial.error_kind:
+    if _has_failed(trial):
         return f"  {tables.failure(trial)}"
     reached = tables.figure(trial.objective, tables.reached(trial))
     chosen = tables.hyperparameters(trial.hyperparameters)
-    return f"  {reached} after {len(trial.curve)} epochs  {chosen}"
+    epochs = len(trial.curve)
+    return f"  {reached} after {epochs} epoch{'' if epochs == 1 else 's'}  {chosen}"
 
 
 def _standing(snapshot: Snapshot) -> str:

@@ -171,7 +171,7 @@ def result(winner: Winner, figures: Figures) -> RenderableType:
     grid.add_column(style="dim", no_wrap=True)
     grid.add_column(overflow="fold")
     grid.add_row("best", f"trial {winner.best.number} ({figures.trials} in all)")
-    for name, value in winner.best.hyperparameters.items():
+    for name, value in tables.in_order(winner.best.hyperparameters):
         grid.add_row(f"  {name}", tables.scalar(value))
     grid.add_row("epochs", tables.epochs(progress.epochs, progress.epochs_saved))
     for what, value, style in (

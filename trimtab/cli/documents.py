@@ -25,6 +25,8 @@ def read(path: Path) -> StudyDocument:
     """
     source = "standard input" if str(path) == "-" else str(path)
     document = parse(_read_text(path, source), source)
+    if not isinstance(document, dict):
+        raise problems.Invalid(f"{source} is no study: it has no fields, such as `name: ...`.")
     try:
         return StudyDocument.model_validate(document)
     except ValidationError as error:

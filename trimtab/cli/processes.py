@@ -22,6 +22,7 @@ class Process:
         self.log = log
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("a") as errors:
+            self._log_begins = errors.tell()
             self._child = lifeline.spawn(argv, env=env, stdout=subprocess.PIPE, stderr=errors)
         self._is_held = True
 
@@ -68,9 +69,9 @@ class Process:
         self._child.process.kill()
 
     def tail(self) -> str:
-        """The last lines of its log."""
+        """The last lines of its log, without what others have left there before it."""
         with self.log.open("rb") as log:
-            log.seek(max(0, os.fstat(log.fileno()).st_size - TAIL_BYTES))
+            log.seek(max(self._log_begins, os.fstat(log.fileno()).st_size - TAIL_BYTES))
             text = log.read().decode(errors="replace")
         return "\n".join(text.splitlines()[-TAIL_LINES:])
 

@@ -135,7 +135,8 @@ def _follow(here: terminal.Terminal, client: Client, name: str) -> None:
         board.follow(screen, watch.follow(client, name))
     except KeyboardInterrupt:
         here.err.print(
-            f"The study goes on. Look again: {program} study show {name} --watch; end it: {program} study cancel {name}"
+            f"The study goes on. Look again: {program} study show {name} --watch; end it: {program} study cancel {name}",
+            soft_wrap=True,
         )
         raise
     here.show(client.study(name), tables.study)

@@ -15,6 +15,7 @@ from trimtab.contract.studies import Best, BestTrial, FinalScores, Study, StudyP
 from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+CURVE_WIDTH = 20
 
 STYLES: Mapping[str, str] = {
     "active": "green",
@@ -90,7 +91,7 @@ def trial(answer: Trial) -> RenderableType:
             (f"  epoch {point.step}", Text(figure(answer.objective, point.value)))
             for point in answer.curve
         ),
-        *((name, Text(scalar(value))) for name, value in answer.hyperparameters.items()),
+        *((name, Text(scalar(value))) for name, value in in_order(answer.hyperparameters)),
         ("crashes", Text(str(answer.crashes))),
     ]
     if answer.error_kind:
@@ -159,8 +160,8 @@ def reached(trial: Trial) -> float | None:
 
 
 def failure(trial: Trial) -> str:
-    """Why a trial failed: the kind, then the message."""
-    return printable(f"{trial.error_kind}: {trial.error_message or 'no message'}")
+    """Why a trial failed: the kind, then the message if there is one."""
+    return printable(": ".join(filter(None, (trial.error_kind, trial.error_message))))
 
 
 def state(name: str) -> Text:
@@ -192,9 +193,13 @@ def scalar(value: Scalar) -> str:
 
 
 def hyperparameters(values: Mapping[str, Scalar]) -> str:
-    """A configuration on one line, the learning rate first: where the line is cut, that is what is looked for."""
-    names = sorted(values, key=lambda name: name != "learning_rate")
-    return "  ".join(f"{name}={scalar(values[name])}" for name in names)
+    """A configuration on one line."""
+    return "  ".join(f"{name}={scalar(value)}" for name, value in in_order(values))
+
+
+def in_order(values: Mapping[str, Scalar]) -> list[tuple[str, Scalar]]:
+    """Hyperparameters, the learning rate first: where a line is cut, that is what is looked for."""
+    return sorted(values.items(), key=lambda item: item[0] != "learning_rate")
 
 
 def counts(study: Study) -> str:
@@ -213,14 +218,19 @@ def epochs(trained: int, saved: int) -> str:
 
 
 def curve(points: tuple[IntermediateValue, ...]) -> str:
-    """A learning curve in one line, from its own lowest value to its highest; `x` is a value that was not finite."""
-    values = [point.value for point in points if point.value is not None]
+    """A learning curve in one line, from its own lowest value to its highest; `x` is a value that was not finite.
+
+    Of a longer one, `CURVE_WIDTH` points are drawn, evenly spaced, the first and the last among them.
+    """
+    steps = min(len(points), CURVE_WIDTH)
+    drawn = [points[n * (len(points) - 1) // max(1, steps - 1)].value for n in range(steps)]
+    values = [value for value in drawn if value is not None]
     if not values:
-        return "x" * len(points)
+        return "x" * len(drawn)
     low, span = min(values), (max(values) - min(values)) or 1.0
     return "".join(
-        "x" if p.value is None else BLOCKS[round((p.value - low) / span * (len(BLOCKS) - 1))]
-        for p in points
+        "x" if value is None else BLOCKS[round((value - low) / span * (len(BLOCKS) - 1))]
+        for value in drawn
     )
 
 
@@ -233,7 +243,7 @@ def _best_rows(best: BestTrial | None) -> list[tuple[str, Text]]:
             f"validation {words(best.objective)}",
             Text(figure(best.objective, best.value), style="bold"),
         ),
-        *((f"  {name}", Text(scalar(value))) for name, value in best.hyperparameters.items()),
+        *((f"  {name}", Text(scalar(value))) for name, value in in_order(best.hyperparameters)),
     ]
 
 
@@ -253,12 +263,14 @@ def _final_rows(final: FinalScores | None) -> list[tuple[str, Text]]:
 
 
 def _facts(title: str, rows: list[tuple[str, Text]]) -> RenderableType:
-    grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="dim", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for name, value in rows:
-        grid.add_row(name, value)
-    return Group(Text(title, style="bold"), grid)
+    """A line for each; the terminal wraps what is too long, so that a hash can be copied whole."""
+    width = max(len(name) for name, _ in rows) + 2
+    indent = "\n" + " " * width
+    lines = [
+        Text.assemble((name.ljust(width), "dim"), Text(indent).join(value.split("\n")))
+        for name, value in rows
+    ]
+    return Group(Text(title, style="bold"), *lines)
 
 
 def table(*columns: str) -> Table:

@@ -40,7 +40,7 @@ class Terminal:
         if self.output == "json":
             self.write_json(answer.model_dump_json(indent=2))
         else:
-            self.out.print(view(answer))
+            self.out.print(view(answer), soft_wrap=True)
 
     def write_json(self, text: str) -> None:
         """Write JSON untouched by any wrapping or colour."""

@@ -115,6 +115,14 @@ def test_its_pages_are_there(shown: tuple[Running, engine.Database], path: str) 
     assert answer.content
 
 
+def test_a_browser_that_is_given_the_services_address_finds_it(
+    shown: tuple[Running, engine.Database],
+) -> None:
+    answer = shown[0].http.get("/")
+    assert (answer.status_code, answer.headers["location"]) == (307, "/dashboard")
+    refused(shown[0].call("POST", "/"), 405, "method-not-allowed")
+
+
 def test_it_shows_a_running_study_with_its_intermediate_values(
     shown: tuple[Running, engine.Database],
 ) -> None:

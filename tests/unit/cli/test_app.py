@@ -153,6 +153,15 @@ def test_every_answer_can_be_had_as_a_table_and_as_json(
     assert shown == message.model_validate(answer)
 
 
+def test_the_hash_of_a_model_is_one_word_in_a_terminal_of_any_width(
+    service: Played, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "40")
+    service.answer("GET /v1/studies/digits", STUDY)
+    assert app.run(["study", "show", "digits"]) == 0
+    assert STUDY["final"]["model_sha256"] in capsys.readouterr().out.split()
+
+
 def test_a_running_study_is_not_removed_and_the_hint_says_how(
     service: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -140,6 +140,13 @@ def test_a_curve_runs_from_its_lowest_to_its_highest_value() -> None:
     assert tables.curve(points[1:2]) == "x"
 
 
+def test_a_long_curve_is_drawn_from_its_first_to_its_last_value_in_a_tables_width() -> None:
+    points = tuple(IntermediateValue(step=n, value=float(n)) for n in range(200))
+    drawn = tables.curve(points)
+    assert (len(drawn), drawn[0], drawn[-1]) == (tables.CURVE_WIDTH, "▁", "█")
+    assert list(drawn) == sorted(drawn)
+
+
 def test_a_study_that_is_done_shows_before_and_after() -> None:
     text = drawn(tables.study(Study.model_validate(STUDY)))
     assert "97.00 %" in text
@@ -166,6 +173,14 @@ def test_the_board_and_the_lines_say_why_a_trial_failed() -> None:
     seen = Snapshot(study(), {3: failed}, (event("trial_failed", 3),), None)
     assert "trial 3: oom: no memory" in drawn(board.board(seen))
     assert "trial 3 failed  oom: no memory" in board.lines(seen)[0]
+
+
+def test_a_cancelled_trial_is_no_failure() -> None:
+    one_epoch = [{"step": 0, "value": 0.5}]
+    cancelled = trial(state="cancelled", value=None, error_kind="cancelled", curve=one_epoch)
+    seen = Snapshot(study(), {3: cancelled}, (event("trial_cancelled", 3),), None)
+    assert "last failure" not in drawn(board.board(seen))
+    assert "trial 3 cancelled  50.00 % after 1 epoch  learning_rate" in board.lines(seen)[0]
 
 
 def test_the_learning_rate_stands_first() -> None:

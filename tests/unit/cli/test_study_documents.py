@@ -82,6 +82,7 @@ def test_names_in_a_pointer_are_escaped(tmp_path: Path) -> None:
     [
         ("", "empty"),
         ("# nothing\n", "empty"),
+        ("some words\n", "no fields"),
         ("a: 1\nb: 2\na: 3\n", "line 3, column 1: the key 'a' stands twice"),
         ("a: {b: 1, b: 2}\n", "stands twice"),
         ("a: !!python/object/apply:os.system [ls]\n", "tag"),
