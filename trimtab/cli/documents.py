@@ -27,13 +27,14 @@ def read(path: Path) -> StudyDocument:
     document = parse(_read_text(path, source), source)
     if not isinstance(document, dict):
         raise problems.Invalid(f"{source} is no study: it has no fields, such as `name: ...`.")
+    fields = cast("dict[object, object]", document)
     try:
-        return StudyDocument.model_validate(document)
+        return StudyDocument.model_validate(fields)
     except ValidationError as error:
         raise problems.Invalid(
             f"{source} is no valid study:",
             errors=faults.faults(
-                StudyDocument, document, error.errors(include_url=False, include_input=False)
+                StudyDocument, fields, error.errors(include_url=False, include_input=False)
             ),
         ) from None
 
