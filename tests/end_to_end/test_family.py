@@ -88,8 +88,8 @@ def stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Generator[Stage]:
     made.family.stop()
 
 
-def eventually(condition: Callable[[], object], within_s: float = PATIENCE_S) -> None:
-    deadline = time.monotonic() + within_s
+def eventually(condition: Callable[[], object]) -> None:
+    deadline = time.monotonic() + PATIENCE_S
     while not condition():
         assert time.monotonic() < deadline, "it never happened"
         threading.Event().wait(0.02)
@@ -171,7 +171,7 @@ def test_asked_twice_nobody_is_waited_for(
         os.kill(os.getpid(), signal.SIGINT)
         pids = stage.begun("service") + stage.begun("worker")
         try:
-            eventually(lambda: not any(map(is_running, pids)), within_s=10.0)
+            eventually(lambda: not any(map(is_running, pids)))
             left_at_once.append(True)
         finally:
             stage.family.kill()

@@ -139,10 +139,8 @@ def test_a_worker_that_slept_through_its_lease_says_nothing_more_of_it(
         os.kill(runner, signal.SIGCONT)
         worker.send(signal.SIGCONT)
         service.wait_for(lambda: bool(service.of("outcome")))
-    told = [
-        call.about for verb in ("reports", "outcome", "release") for call in service.of(verb)
-    ]
-    assert told.count(str(lost.lease_id)) == 2
+    assert set(service.turned_away) <= {"heartbeat"}
+    assert service.of("outcome")[0].about != str(lost.lease_id)
 
 
 def test_a_user_module_of_our_name_shadows_nothing(
@@ -189,7 +187,7 @@ def test_the_slots_leave_when_their_starter_is_killed(
     service: ScriptedService, tmp_path: Path
 ) -> None:
     with a_worker(service.address, tmp_path, "--slots", "2") as worker:
-        service.wait_for(lambda: len(service.of("register")) == 2)
+        service.wait_for(lambda: len(service.of("register")) >= 2)
         agents = children_of(worker.pid)
         worker.send(signal.SIGKILL)
         for agent in agents:

@@ -10,6 +10,9 @@ from tests.support.workers import a_worker
 from trimtab.client import Client
 from trimtab.contract.trials import Trial
 
+STEERED_TTL_S = 12.0
+"""Short enough that a heartbeat, at a quarter of it, soon brings word; long enough for a machine that is busy."""
+
 
 def a_study(service: Running, trials: int = 1, **changes: object) -> str:
     budget = {"trials": trials}
@@ -72,7 +75,7 @@ def test_a_trial_whose_runner_is_killed_is_tried_again_and_settled_once(
 def test_a_paused_study_lets_go_of_its_worker_and_goes_on_where_it_was(
     service: Running, client: Client, tmp_path: Path
 ) -> None:
-    study = a_study(service, lease_ttl_s=2)
+    study = a_study(service, lease_ttl_s=STEERED_TTL_S)
     with a_worker(service.url, tmp_path / "one", script="hold@3"):
         until(lambda: epochs_of(client, study) == [0, 1, 2])
         client.pause(study)
@@ -87,7 +90,7 @@ def test_a_paused_study_lets_go_of_its_worker_and_goes_on_where_it_was(
 def test_a_cancelled_study_lets_go_of_its_worker(
     service: Running, client: Client, tmp_path: Path
 ) -> None:
-    cancelled = a_study(service, lease_ttl_s=2)
+    cancelled = a_study(service, lease_ttl_s=STEERED_TTL_S)
     with a_worker(service.url, tmp_path / "one", script="hold@3"):
         until(lambda: epochs_of(client, cancelled) == [0, 1, 2])
         client.cancel(cancelled)

@@ -8,7 +8,7 @@ import pytest
 from service.storage.watchdog import Watchdog
 
 LONG_S = 60.0
-GIVEN_UP_S = 5.0
+GIVEN_UP_S = 60.0
 
 
 class Link:
