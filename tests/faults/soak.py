@@ -95,17 +95,17 @@ def run(plan: Plan, folder: Path) -> Result:
 
 
 def _break_and_heal(stage: Cluster, plan: Plan, windows: list[Window], began: float) -> None:
-    operator = stage.client("operator")
-    schedule = Schedule(stage, operator, plan.seed, plan.kinds, windows)
-    deadline = time.monotonic() + plan.seconds
-    with _studies(stage, operator, plan.seed):
-        windows.append(Window("start", "all", began, time.time()))
-        while time.monotonic() < deadline or schedule.rounds < plan.rounds:
-            schedule.round()
-    healing = time.time()
-    stage.heal()
-    windows.append(Window("heal", "all", healing, time.time()))
-    _let_end(stage, operator)
+    with stage.client("operator") as operator:
+        schedule = Schedule(stage, operator, plan.seed, plan.kinds, windows)
+        deadline = time.monotonic() + plan.seconds
+        with _studies(stage, operator, plan.seed):
+            windows.append(Window("start", "all", began, time.time()))
+            while time.monotonic() < deadline or schedule.rounds < plan.rounds:
+                schedule.round()
+        healing = time.time()
+        stage.heal()
+        windows.append(Window("heal", "all", healing, time.time()))
+        _let_end(stage, operator)
     ending = time.time()
     stage.stop_workers()
     stage.stop_replicas()
