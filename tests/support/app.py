@@ -86,7 +86,7 @@ def a_service(
     )
     with (
         listening(app) as url,
-        httpx2.Client(base_url=url, trust_env=False, timeout=30) as http,
+        httpx2.Client(base_url=url, trust_env=False, timeout=120) as http,
     ):
         service = Running(url, http)
         if ready:
