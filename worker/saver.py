@@ -60,8 +60,9 @@ class Epoch(Protocol):
 class Saver:
     """Keeps the newest and the best state of one trial on disk; a best one that is not due waits in memory.
 
-    States are copies, and a thread of its own writes them while training goes on. A disk that is full costs the
-    checkpoint, never the training; it is said once.
+    States are copies, and a thread of its own writes them while training goes on. After the last epoch nothing trains:
+    if it is the best it is not copied, and nothing else of it is written. A disk that is full costs the checkpoint,
+    never the training; it is said once.
 
     Args:
         folder: where they belong.
