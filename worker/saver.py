@@ -40,20 +40,29 @@ class Epoch(Protocol):
         ...
 
     @property
+    def last(self) -> bool:
+        """Whether no other follows it."""
+        ...
+
+    @property
     def nbytes(self) -> int:
         """About how large its state is."""
         ...
 
-    def state(self, *, whole: bool = True) -> State:
-        """Copy its state, which costs memory and time; without `whole`, what the final evaluation needs of it."""
+    def state(self, *, whole: bool = True, copy: bool = True) -> State:
+        """Copy its state, which costs memory and time; without `whole`, what the final evaluation needs of it.
+
+        Without `copy` it is good until the model is used again.
+        """
         ...
 
 
 class Saver:
     """Keeps the newest and the best state of one trial on disk; a best one that is not due waits in memory.
 
-    States are copies, and a thread of its own writes them while training goes on. A disk that is full costs the
-    checkpoint, never the training; it is said once.
+    States are copies, and a thread of its own writes them while training goes on. After the last epoch nothing trains:
+    if it is the best it is not copied, and nothing else of it is written. A disk that is full costs the checkpoint,
+    never the training; it is said once.
 
     Args:
         folder: where they belong.
@@ -73,10 +82,12 @@ class Saver:
 
     def offer(self, epoch: Epoch) -> None:
         """Look at the epoch that has just ended: begin to write it if that is due, keep it if it is the best."""
-        if self._is_due(epoch):
+        if not epoch.last and self._is_due(epoch):
             self._begin(epoch)
         elif epoch.best:
-            self._waiting = epoch.state(whole=False)
+            # Its memory takes the new one: fresh pages cost more than the copy.
+            self._waiting = None
+            self._waiting = epoch.state(whole=False, copy=not epoch.last)
 
     def save(self, epoch: Epoch) -> None:
         """Write its state now, and the best one if it is not on disk."""

@@ -68,6 +68,7 @@ class EpochResult:
         metrics: Everything measured on the validation split after it, the mean `loss` included.
         seconds: For training and validation.
         best: Whether this is the best epoch so far; then its state is the one to keep for the final evaluation.
+        last: Whether no other follows it.
     """
 
     epoch: int
@@ -77,6 +78,7 @@ class EpochResult:
     metrics: Mapping[str, float]
     seconds: float
     best: bool
+    last: bool
     _training: _Training = field(repr=False, compare=False)
 
     @property
@@ -91,11 +93,12 @@ class EpochResult:
         held = learner.optimizer.nbytes + learner.averages.nbytes
         return sum(value.nbytes for value in self._training.moving.values()) + held
 
-    def state(self, *, whole: bool = True) -> FitState:
-        """Return a copy of everything that the next epoch depends on.
+    def state(self, *, whole: bool = True, copy: bool = True) -> FitState:
+        """Return everything that the next epoch depends on.
 
         Args:
             whole: Without it the optimizer's moments are left out: enough for evaluation, too little to carry on from.
+            copy: Without it weights that are on the CPU are the model's own: to be used before the model is again.
 
         Raises:
             RuntimeError: The next epoch has begun, and the weights are no longer this one's.
@@ -104,7 +107,7 @@ class EpochResult:
             raise RuntimeError(
                 "the state of an epoch is to be taken before the next is asked for"
             )
-        return _capture(self._training, whole=whole)
+        return _capture(self._training, whole=whole, copy=copy)
 
 
 def fit(
@@ -223,6 +226,7 @@ def _epochs(training: _Training) -> Iterator[EpochResult]:
             metrics=scores.metrics,
             seconds=time.perf_counter() - began,
             best=training.progress.best_epoch == epoch,
+            last=training.ended,
             _training=training,
         )
 
@@ -265,7 +269,7 @@ def _measure(learner: Learner, epoch: int) -> Scores:
     return Scores({**found.metrics, **extra}, found.count)
 
 
-def _capture(training: _Training, *, whole: bool) -> FitState:
+def _capture(training: _Training, *, whole: bool, copy: bool) -> FitState:
     learner = training.learner
     return FitState(
         seed=training.seed,
@@ -274,7 +278,7 @@ def _capture(training: _Training, *, whole: bool) -> FitState:
         optimizer=learner.recipe.optimizer,
         progress=training.progress,
         weights={
-            name: tensor.detach().to("cpu", copy=True)
+            name: tensor.detach().to("cpu", copy=copy)
             for name, tensor in training.moving.items()
         },
         moments=learner.optimizer.tensors() if whole else {},

@@ -272,6 +272,21 @@ def test_a_state_is_a_copy_that_later_epochs_leave_alone() -> None:
     assert same_tensors(kept, dict(state.weights))
 
 
+def test_a_state_that_is_no_copy_is_the_models_own() -> None:
+    model = tiny_backbone(DATA)
+    *_, last = fit(model, DATA, SHORT, seed=0, device=CPU)
+    own = model.network.state_dict()
+    for name, value in last.state(copy=False).weights.items():
+        assert value.data_ptr() == own[name].data_ptr()
+
+
+@pytest.mark.parametrize("recipe", [SHORT, IMPATIENT])
+def test_the_last_epoch_says_so(recipe: Recipe) -> None:
+    *others, last = _start(recipe)
+    assert last.last
+    assert not any(epoch.last for epoch in others)
+
+
 def test_a_state_cannot_be_taken_of_an_epoch_that_has_passed() -> None:
     epochs = _start()
     first = next(epochs)

@@ -1,5 +1,6 @@
 import errno
 import threading
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -30,15 +31,17 @@ class FakeEpoch:
     full: list[bool]
     seconds: float = 1.0
     nbytes: int = 0
+    last: bool = False
+    copied: bool = False
 
-    def state(self, *, whole: bool = True) -> "FakeEpoch":
-        return replace(self)
+    def state(self, *, whole: bool = True, copy: bool = True) -> "FakeEpoch":
+        return replace(self, copied=copy)
 
     def save(self, path: Path) -> str | None:
         self.clock.now += self.seconds
         if self.full[0]:
             raise OSError(errno.ENOSPC, "No space left on device")
-        path.write_text(f"epoch {self.epoch}")
+        path.write_text(f"epoch {self.epoch}, {'a copy' if self.copied else 'itself'}")
         return None
 
 
@@ -98,7 +101,43 @@ def test_the_best_state_is_on_disk_at_the_end(tmp_path: Path) -> None:
     saver.save_best()
     assert saver.best is not None
     assert saver.best.step == 1
-    assert saver.best.path.read_text() == "epoch 1"
+    assert saver.best.path.read_text() == "epoch 1, a copy"
+
+
+def test_the_last_epoch_is_written_without_a_copy(tmp_path: Path) -> None:
+    clock = Clock()
+    saver = Saver(tmp_path, clock)
+    saver.offer(FakeEpoch(0, clock, best=True, full=[False], last=True))
+    assert steps(tmp_path) == []
+    saver.save_best()
+    assert saver.best is not None
+    assert saver.best.path.read_text() == "epoch 0, itself"
+
+
+def test_a_last_epoch_that_is_not_the_best_is_not_written(tmp_path: Path) -> None:
+    clock = Clock()
+    saver = Saver(tmp_path, clock)
+    offering(saver, clock)(0, is_best=True)
+    clock.now += 600
+    saver.offer(FakeEpoch(1, clock, best=False, full=[False], last=True))
+    saver.save_best()
+    assert steps(tmp_path) == [0]
+
+
+def test_a_best_state_makes_room_before_the_next_is_copied(tmp_path: Path) -> None:
+    copies: list[weakref.ref[FakeEpoch]] = []
+
+    class Large(FakeEpoch):
+        def state(self, *, whole: bool = True, copy: bool = True) -> FakeEpoch:
+            assert all(former() is None for former in copies)
+            state = super().state(whole=whole, copy=copy)
+            copies.append(weakref.ref(state))
+            return state
+
+    saver = Saver(tmp_path, Clock())
+    for epoch in range(3):
+        saver.offer(Large(epoch, Clock(), best=True, full=[False], nbytes=10**12))
+    assert len(copies) == 3
 
 
 def test_a_full_disk_costs_the_checkpoint_and_is_said_once(
