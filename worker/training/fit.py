@@ -206,9 +206,11 @@ def _epochs(training: _Training) -> Iterator[EpochResult]:
         began = time.perf_counter()
         epoch = training.progress.epochs
         learner.averages.resume()
-        with seeding.seeded(seeding.derive(training.seed, "epoch", epoch), learner.device):
-            train_loss = train_epoch(learner, epoch)
-        scores = _measure(learner, epoch)
+        seed = seeding.derive(training.seed, "epoch", epoch)
+        with plain_head.few_threads(learner.plain):
+            with seeding.seeded(seed, learner.device):
+                train_loss = train_epoch(learner, epoch)
+            scores = _measure(learner, epoch)
         value = scores.metrics[objective.metric]
         if not (math.isfinite(scores.loss) and math.isfinite(value)):
             raise Diverged(epoch, "validation")

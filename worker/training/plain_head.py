@@ -3,6 +3,9 @@
 A graph for two matrix products takes torch longer to build and to walk than the products themselves.
 """
 
+from collections.abc import Generator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -11,6 +14,9 @@ from trimtab.contract.recipe import Recipe
 from worker.training.distillation import Lessons
 from worker.training.features import Inputs
 from worker.training.objectives import Classification, Objective
+
+_UNDIVIDED = 32_768
+"""Up to so many elements torch itself does not divide among threads; its fused optimizers and MKL do."""
 
 
 class PlainHead:
@@ -41,6 +47,24 @@ class PlainHead:
         if layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison] - torch's types know no layer without
             layer.bias.grad = slope.sum(0)
         return loss
+
+
+@contextmanager
+def few_threads(head: PlainHead | None) -> Generator[None]:
+    """Compute a small head on one thread inside: to wake a second one takes longer than the work.
+
+    Args:
+        head: What is trained or measured inside; None, like a large one, keeps all threads.
+    """
+    if head is None or head.layer.weight.numel() > _UNDIVIDED:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def of(

@@ -1,5 +1,6 @@
 """A linear head under the plain cross-entropy: what is written out is what torch's graph gives, bit by bit."""
 
+from collections.abc import Generator
 from typing import Any
 
 import pytest
@@ -102,6 +103,39 @@ def test_a_probe_trains_as_it_would_by_the_graph(
     by_graph = trained()
     assert curve == by_graph[0]
     assert same_tensors(state, by_graph[1])
+
+
+@pytest.fixture
+def two_threads() -> Generator[None]:
+    """Let torch divide its work."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.usefixtures("two_threads")
+def test_a_small_head_is_trained_and_measured_by_one_thread() -> None:
+    seen: list[int] = []
+    epochs = fit(
+        _backbone(),
+        DATA,
+        PROBE,
+        seed=1,
+        device=CPU,
+        each_batch=lambda: seen.append(torch.get_num_threads()),
+    )
+    seen.clear()  # What the frozen stages were computed with.
+    for _ in epochs:
+        assert torch.get_num_threads() == 2
+    assert set(seen) == {1}
+
+
+@pytest.mark.usefixtures("two_threads")
+@pytest.mark.parametrize("head", [None, PlainHead(nn.Linear(256, 129))], ids=["none", "large"])
+def test_larger_work_keeps_all_threads(head: PlainHead | None) -> None:
+    with plain_head.few_threads(head):
+        assert torch.get_num_threads() == 2
 
 
 @pytest.mark.parametrize(
