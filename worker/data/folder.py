@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
@@ -21,21 +22,34 @@ PART_NAMES: Mapping[str, Part] = {
 }
 
 
+_Picture = tuple[str, int | tuple[float, ...], Part | None]
+"""What a sample is made of: its `Path` takes longer to make than its file's stamp to ask for."""
+
+
 @dataclass(frozen=True)
 class ImageFolder:
     """A folder of class folders, or of train, val and test folders that hold the class folders."""
 
     root: Path
     classes: tuple[str, ...]
-    samples: tuple[Sample, ...]
+    listed: tuple[_Picture, ...]
+
+    @property
+    def samples(self) -> Sequence[Sample]:
+        """Every picture; they are made when somebody asks, which a trial whose pictures are decoded does not."""
+        return self._samples
+
+    @cached_property
+    def _samples(self) -> tuple[Sample, ...]:
+        return tuple(Sample(Path(path), label, part) for path, label, part in self.listed)
 
     @property
     def fingerprint(self) -> str:
         """Path, size, time of change and permissions of every picture, hashed."""
         seen = hashlib.sha256(str(self.root).encode())
-        for sample in self.samples:
-            stamp = _stamp(f"{self.root}/{sample.path}")
-            seen.update(f"{sample.path}\0{stamp}\n".encode(errors="surrogateescape"))
+        for path, _, _ in self.listed:
+            stamp = _stamp(f"{self.root}/{path}")
+            seen.update(f"{path}\0{stamp}\n".encode(errors="surrogateescape"))
         return seen.hexdigest()
 
     def locate(self, sample: Sample) -> Path:
@@ -77,15 +91,15 @@ def _scan(root: Path) -> ImageFolder:
     parts = _folders(root)
     if "train" not in parts or not set(parts) <= set(PART_NAMES):
         classes = _classes(root)
-        return ImageFolder(root, classes, tuple(_samples(root, root, classes, None)))
+        return ImageFolder(root, classes, tuple(_listed(root, root, classes, None)))
     train = root / "train"
     classes = _classes(train)
-    samples: list[Sample] = []
+    listed: list[_Picture] = []
     for name in parts:
         if unknown := sorted(set(_folders(root / name)) - set(classes)):
             raise UnknownClass(root / name / unknown[0], train)
-        samples += _samples(root, root / name, classes, PART_NAMES[name])
-    return ImageFolder(root, classes, tuple(samples))
+        listed += _listed(root, root / name, classes, PART_NAMES[name])
+    return ImageFolder(root, classes, tuple(listed))
 
 
 def _stamp(path: str) -> str:
@@ -111,16 +125,16 @@ def _classes(path: Path) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _samples(
+def _listed(
     root: Path, part_root: Path, classes: tuple[str, ...], part: Part | None
-) -> Iterator[Sample]:
+) -> Iterator[_Picture]:
     for label, name in enumerate(classes):
         # Strings, in the order of paths: there are as many as pictures, and they are listed before each trial.
         pictures = sorted(_pictures(part_root / name), key=lambda path: path.split("/"))
         if not pictures and part in (None, "train"):
             raise EmptyClass(part_root / name, images.SUFFIXES)
         for path in pictures:
-            yield Sample(Path(path[len(str(root).rstrip("/")) + 1 :]), label, part)
+            yield path[len(str(root).rstrip("/")) + 1 :], label, part
 
 
 def _pictures(folder: Path) -> Iterator[str]:

@@ -67,7 +67,10 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
     return Table(
         root=path.parent,
         classes=reader.classes[task.targets[0].column] if single else (),
-        samples=tuple(_of_one_class(sample) if single else sample for sample in samples),
+        listed=tuple(
+            (str(sample.path), _class_of(sample) if single else sample.label, sample.part)
+            for sample in samples
+        ),
         path=path,
         contents=hashlib.sha256(contents + dataset.model_dump_json().encode()).hexdigest(),
         target_classes=reader.classes,
@@ -179,7 +182,6 @@ def _cell(row: _Row, column: str) -> str:
     return word.strip()
 
 
-def _of_one_class(sample: Sample) -> Sample:
+def _class_of(sample: Sample) -> int:
     """A single classification keeps its labels as those of an image folder."""
-    label = sample.label if isinstance(sample.label, int) else int(sample.label[0])
-    return Sample(sample.path, label, sample.part)
+    return sample.label if isinstance(sample.label, int) else int(sample.label[0])

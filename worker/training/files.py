@@ -29,6 +29,8 @@ _DTYPES = {
 _PLAIN = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 """What numpy knows, by size in bytes."""
 _ALIGNMENT = 8
+_HASHED_BESIDE = 1 << 20
+"""From so many bytes on, hashing takes longer than starting a thread for it."""
 
 
 def read(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
@@ -54,7 +56,8 @@ def read_metadata(path: Path) -> dict[str, str]:
 def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> str:
     """Write a file and return its sha256; the same tensors and metadata give the same bytes.
 
-    Not by the library: what is hashed need not be read again, and a thread of its own hashes while this one writes.
+    Not by the library: what is hashed need not be read again, and a thread of its own hashes a large file while this one
+    writes.
 
     Args:
         path: Where.
@@ -65,9 +68,13 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
         OSError: The disk does not take it.
     """
     seen = hashlib.sha256()
+    is_large = sum(tensor.nbytes for tensor in tensors.values()) >= _HASHED_BESIDE
     with path.open("wb", buffering=0) as file, ThreadPoolExecutor(1, "sha256") as hashing:
         for part in _parts(tensors, metadata):
-            hashing.submit(seen.update, part)
+            if is_large:
+                hashing.submit(seen.update, part)
+            else:
+                seen.update(part)
             while len(part) > 0:
                 part = part[file.write(part) :]
     return seen.hexdigest()

@@ -145,7 +145,7 @@ def fit(
         Diverged: From the iterator: a loss is not finite.
     """
     adaptation.freeze(model, recipe)
-    model.to(device).to(memory_format=torch.channels_last)
+    model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - both in one walk, which torch's types do not know
     inputs = features.inputs_of(
         model, data, recipe, device, cache=features_cache, each_batch=each_batch
     )

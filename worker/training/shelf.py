@@ -92,9 +92,9 @@ class _Held:
         network = self._backbone.network
         self._backbone.put_head(head)
         moved = adaptation.state_of(self._backbone, self._intact, frozen=False)
-        # What was loaded for another head finds no place, and has to find none.
-        fitting = {name: self._loaded[name] for name in moved if name in self._loaded}
-        network.load_state_dict(fitting, strict=False)
+        # Another head than the one that was loaded has names of its own, and is drawn below.
+        for name in moved.keys() & self._loaded.keys():
+            moved[name].copy_(self._loaded[name])
         self._intact = 0 if recipe is None else adaptation.still_stages(self._backbone, recipe)
         for parameter in network.parameters():
             parameter.requires_grad_(True)

@@ -48,6 +48,12 @@ def test_the_hash_is_of_the_bytes_on_disk_and_the_same_whatever_the_order(
     assert one == other == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
 
 
+def test_the_hash_of_a_large_file_is_of_all_its_bytes_too(tmp_path: Path) -> None:
+    tensors = {name: torch.randn(200, 1000) for name in "abc"}
+    told = files.write(tmp_path / "a", tensors, {})
+    assert told == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
+
+
 def test_a_disk_that_takes_nothing_is_the_operating_systems_error() -> None:
     with pytest.raises(OSError, match="No space left"):
         files.write(Path("/dev/full"), TENSORS, {})
