@@ -1,12 +1,12 @@
 """Heads of several linear-probe trials in one computation, against one after the other.
 
-`./run bench heads [--json] [--rounds N]`
+`./run bench heads [--json] [--rounds N] [--device cuda]`
 
 Each lane is a trial: a linear layer with its own weights, order of pictures, optimizer and learning rate, on the same
 features. A figure is microseconds a lane and step, the median over rounds that take turns, with the tenth and the
 ninetieth percentile. `graph` is torch's own way, `plain` is `worker.training.plain_head`; `products` shares all but the
 matrix products between 8 lanes, `batched` shares these too. At last, how many lanes of batched products have other
-bits than the same lane alone, over random shapes.
+bits than the same lane alone, over random shapes. On a GPU each epoch's time ends when the device has done its work.
 """
 
 import argparse
@@ -25,7 +25,7 @@ from torch.nn import functional
 from trimtab.contract.recipe import Recipe
 from worker.training import groups
 from worker.training.optim import Optimizer
-from worker.training.placement import row_batches
+from worker.training.placement import row_batches, sent
 from worker.training.plain_head import PlainHead
 
 RECIPE = Recipe(optimizer="adam", schedule="constant", weight_decay=0.0)
@@ -57,17 +57,18 @@ class Features:
     classes: int
 
     def batches(self) -> Sequence[Tensor]:
-        """A new order of the rows, cut."""
+        """A new order of the rows, cut; on the CPU, as the worker draws it."""
         return row_batches(torch.randperm(len(self.labels)), BATCH_SIZE)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
         """Inputs and labels of these rows."""
+        rows = sent(rows, self.inputs.device)
         return self.inputs.index_select(0, rows), self.labels.index_select(0, rows)
 
 
 def lane_of(weight: Tensor, bias: Tensor) -> Lane:
     """A lane whose weights lie in these."""
-    layer = nn.Linear(weight.shape[1], weight.shape[0])
+    layer = nn.Linear(weight.shape[1], weight.shape[0], device=weight.device)
     layer.weight.data, layer.bias.data = weight, bias
     return Lane(layer, Optimizer(groups.of_head(layer, RECIPE), RECIPE))
 
@@ -117,8 +118,9 @@ def batched(lanes: Sequence[Lane], weights: Tensor, biases: Tensor, features: Fe
 
 def slopes_of(logits: Tensor, labels: Tensor, batch: int) -> Tensor:
     """Gradients of each lane's mean cross-entropy over `batch` pictures, by its logits."""
-    aten = torch.ops.aten
-    chances, one, size = logits.log_softmax(1), torch.ones(()), torch.tensor(float(batch))
+    aten, device = torch.ops.aten, logits.device
+    chances = logits.log_softmax(1)
+    one, size = torch.ones((), device=device), torch.full((), float(batch), device=device)
     aten.nll_loss_forward(chances, labels, None, 0, -100)  # The losses, which are reported.
     slopes = aten.nll_loss_backward(one, chances, labels, None, 1, -100, size)
     return aten._log_softmax_backward_data(slopes, chances, 1, chances.dtype)
@@ -129,7 +131,11 @@ def sides_of(features: Features) -> dict[str, tuple[int, Callable[[], None]]]:
 
     def stack(count: int) -> tuple[list[Lane], Tensor, Tensor]:
         shape = (count, features.classes, features.inputs.shape[1])
-        weights, biases = torch.zeros(shape), torch.zeros(shape[:2])
+        device = features.inputs.device
+        weights, biases = (
+            torch.zeros(shape, device=device),
+            torch.zeros(shape[:2], device=device),
+        )
         return [lane_of(*each) for each in zip(weights, biases, strict=True)], weights, biases
 
     (one, *_), _, _ = stack(1)
@@ -151,10 +157,13 @@ def timed(features: Features, rounds: int) -> dict[str, list[float]]:
     seconds: dict[str, list[float]] = {}
     steps = -(-len(features.labels) // BATCH_SIZE)
     sides = sides_of(features)
+    wait = torch.cuda.synchronize if features.inputs.is_cuda else lambda: None
     for _ in range(rounds):
         for name, (lanes, epoch) in sides.items():
+            wait()
             began = time.perf_counter()
             epoch()
+            wait()
             took = 1e6 * (time.perf_counter() - began) / lanes / steps
             seconds.setdefault(name, []).append(took)
     return {name: spread(values) for name, values in seconds.items()}
@@ -166,7 +175,7 @@ def spread(values: Sequence[float]) -> list[float]:
     return [round(one, 1) for one in (tenths[0], statistics.median(values), tenths[-1])]
 
 
-def lanes_of_other_bits(shapes: int) -> tuple[int, int]:
+def lanes_of_other_bits(shapes: int, device: str) -> tuple[int, int]:
     """How many lanes of a batched product differ from the same lane's alone, and of how many."""
     torch.manual_seed(0)
     draw, other, all_lanes = random.Random(0), 0, 0
@@ -176,8 +185,9 @@ def lanes_of_other_bits(shapes: int) -> tuple[int, int]:
             draw.choice((8, 24, 64, 511, 512, 2048)),
             draw.choice((2, 3, 6, 10, 100)),
         )
-        inputs, weights = torch.randn(lanes, batch, width), torch.randn(lanes, classes, width)
-        biases = torch.randn(lanes, classes)
+        inputs = torch.randn(lanes, batch, width).to(device)
+        weights = torch.randn(lanes, classes, width).to(device)
+        biases = torch.randn(lanes, classes).to(device)
         products = torch.baddbmm(biases.unsqueeze(1), inputs, weights.transpose(1, 2))
         for product, *own in zip(products, inputs, weights, biases, strict=True):
             alone = functional.linear(*(each.clone() for each in own))
@@ -191,17 +201,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     arguments = parser.parse_args()
     figures: dict[str, Any] = {}
     for pictures, width, classes in SHAPES:
-        labels = torch.randint(classes, (pictures,))
-        features = Features(torch.randn(pictures, width), labels, classes)
+        labels = torch.randint(classes, (pictures,)).to(arguments.device)
+        features = Features(torch.randn(pictures, width).to(arguments.device), labels, classes)
         name = f"{pictures} pictures, {width} features, {classes} classes"
         figures[name] = timed(features, arguments.rounds)
         print(f"{name}: microseconds a lane and step", flush=True)  # noqa: T201 - the table is the product
         for side, (low, median, high) in figures[name].items():
             print(f"  {side:>10}: {median:7.1f} ({low:.1f} to {high:.1f})", flush=True)  # noqa: T201
-    other, lanes = lanes_of_other_bits(300)
+    other, lanes = lanes_of_other_bits(300, arguments.device)
     figures["lanes_of_other_bits"] = [other, lanes]
     print(f"{other} of {lanes} lanes of batched products have other bits than alone")  # noqa: T201
     if arguments.json:
