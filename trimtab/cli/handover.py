@@ -132,11 +132,15 @@ def command(module: str, argv: Sequence[str]) -> list[str]:
 def environment(token: str | None) -> dict[str, str]:
     """What the programs inherit; the token goes this way, since every user can read command lines.
 
-    Threads of one computation that wait for each other sleep rather than spin (OMP_WAIT_POLICY): on two cores that others
-    want too, 100 steps of a small network took 6.4 s spinning and 2.1 s sleeping (medians of 6).
+    Threads of one computation that wait for each other spin for some microseconds and then sleep (libgomp's
+    GOMP_SPINCOUNT). On two quiet cores that is as fast as to spin on, where to sleep at once takes 1.4 to 1.6 times as
+    long; on cores that others want too it is as fast as to sleep at once, where to spin on took up to 3 times as long.
+    Whoever sets either policy has it.
     """
+    policies = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    spins = {} if any(name in os.environ for name in policies) else {"GOMP_SPINCOUNT": "20000"}
     ours = {"TRIMTAB_TOKEN": token} if token else {}
-    return {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **ours}
+    return {**spins, **os.environ, **ours}
 
 
 def _become(here: terminal.Terminal, module: str, argv: Sequence[str]) -> NoReturn:
