@@ -130,8 +130,9 @@ def _busy_with_their_own_lease(facts: Facts) -> Iterator[Violation]:
 
 
 def _lasting(answer: Mapping[str, Any]) -> dict[str, Any]:
-    """Without what may move on while the lease lives: the checkpoint to carry on from."""
-    return {name: value for name, value in answer.items() if name != "resume"}
+    """Without what may move on while the lease lives: the checkpoint to carry on from, and the one before it."""
+    moving = ("resume", "previous")
+    return {name: value for name, value in answer.items() if name not in moving}
 
 
 def leases_tell_the_same_trial(facts: Facts) -> Iterator[Violation]:

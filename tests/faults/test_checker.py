@@ -37,7 +37,7 @@ def claim(began: float, answer: Any, status: int = 200) -> Op:
 
 def lease(lease_id: str = LEASE, study: str = "one") -> dict[str, Any]:
     told = {"study": study, "trial_number": 0, "kind": "trial", "hyperparameters": {"x": 0.5}}
-    return {"lease_id": lease_id, "seed": 1, "resume": None} | told
+    return {"lease_id": lease_id, "seed": 1, "resume": None, "previous": None} | told
 
 
 def event(id_: int, kind: str, fence: int = 1, **body: Any) -> dict[str, Any]:
@@ -240,6 +240,12 @@ def test_a_worker_that_is_busy_with_another_claims_lease_may_be_told_so_before_i
     None
 ):
     assert broken(more_ops(history(), claim(0, BUSY, 409))) == set()
+
+
+def test_a_repeated_claim_may_tell_of_states_that_were_recorded_meanwhile() -> None:
+    first, second = ({"step": step, "sha256": f"{step}" * 64, "bytes": 50} for step in (0, 1))
+    again = claim(2, {"leases": [lease() | {"resume": second, "previous": first}]})
+    assert "I21" not in broken(more_ops(history(), again))
 
 
 def test_a_deleted_study_takes_the_memory_of_its_claims_along() -> None:
