@@ -29,8 +29,6 @@ class Network:
 
     def __init__(self) -> None:
         self.proxies: list[Proxy] = []
-        self.transports: weakref.WeakSet[asyncio.WriteTransport] = weakref.WeakSet()
-        """One for each open connection."""
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(
             target=self._loop.run_forever, name="network", daemon=True
@@ -79,15 +77,15 @@ class Network:
         for proxy in self.proxies:
             proxy.end()
         while len(asyncio.all_tasks()) > 1:
-            self._abort_all()
+            await self._cut_all()
             await asyncio.sleep(LOOK_EVERY_S)
-        self._abort_all()
-        # Aborted sockets are closed in the round after.
+        await self._cut_all()
+        # What was cut is closed in the round after.
         await asyncio.sleep(0)
 
-    def _abort_all(self) -> None:
-        for transport in self.transports:
-            transport.abort()
+    async def _cut_all(self) -> None:
+        for proxy in self.proxies:
+            await proxy.cut_here()
 
 
 @dataclass(eq=False)
@@ -110,7 +108,9 @@ class Proxy:
     """The chance that a request is sent a second time, over another connection."""
     losing: float = 0.0
     """The chance that an answer is lost with its connection."""
-    _open: set[asyncio.StreamWriter] = field(default_factory=set[asyncio.StreamWriter])
+    _open: weakref.WeakSet[asyncio.WriteTransport] = field(
+        default_factory=weakref.WeakSet[asyncio.WriteTransport]
+    )
     _tasks: set["asyncio.Task[None]"] = field(default_factory=set["asyncio.Task[None]"])
 
     async def listen(self) -> None:
@@ -131,19 +131,20 @@ class Proxy:
 
     def cut(self) -> None:
         """Close every connection now."""
-        self._network.do(self._cut()).result(10)
+        self._network.do(self.cut_here()).result(10)
+
+    async def cut_here(self) -> None:
+        """The same, on the loop."""
+        for transport in self._open:
+            transport.abort()
 
     def heal(self) -> None:
         """Behave."""
         self.refusing = self.black_hole = False
         self.delay_s = self.twice = self.losing = 0.0
 
-    async def _cut(self) -> None:
-        for writer in list(self._open):
-            writer.transport.abort()
-
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._network.transports.add(writer.transport)
+        self._open.add(writer.transport)
         with contextlib.suppress(OSError):
             try:
                 if not self.refusing:
@@ -153,7 +154,6 @@ class Proxy:
 
     async def _join(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         up_reader, up_writer = await self._dial()
-        self._open |= {writer, up_writer}
         asked = asyncio.create_task(self._pump(reader, up_writer, self._watch_requests()))
         told = asyncio.create_task(self._pump(up_reader, writer, self._lose_answers))
         try:
@@ -164,7 +164,6 @@ class Proxy:
             asked.cancel()
             told.cancel()
             await asyncio.gather(asked, told, return_exceptions=True)
-            self._open -= {writer, up_writer}
             _close(up_writer)
 
     async def _dial(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -173,7 +172,7 @@ class Proxy:
         for port in ports:
             with contextlib.suppress(OSError):
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                self._network.transports.add(writer.transport)
+                self._open.add(writer.transport)
                 return reader, writer
         raise ConnectionRefusedError
 
