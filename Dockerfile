@@ -12,26 +12,26 @@ RUN useradd --system --uid 10001 --home-dir /var/lib/trimtab trimtab \
 WORKDIR /app
 
 FROM base AS build
-ENV UV_COMPILE_BYTECODE=1 \
+ENV UV_CACHE_DIR=/var/cache/uv \
+    UV_COMPILE_BYTECODE=1 \
     UV_LINK_MODE=copy \
     UV_PYTHON_DOWNLOADS=never
-RUN --mount=type=cache,target=/root/.cache/pip \
-    pip install uv==0.13.9
+RUN pip install --no-cache-dir uv==0.13.9
 COPY pyproject.toml uv.lock ./
 
 # The dependencies come before the source: a change of ours does not fetch them again.
 FROM build AS build-server
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv sync --frozen --only-group server
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv pip install --no-deps .
 
 FROM build AS build-worker
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv sync --frozen --no-dev --no-install-project
 COPY . .
-RUN --mount=type=cache,target=/root/.cache/uv \
+RUN --mount=type=cache,target=/var/cache/uv \
     uv sync --frozen --no-dev --no-editable
 
 FROM base AS server
