@@ -10,7 +10,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field
 
-from trimtab.contract.message import Int, Message, Number, Sha256, Text
+from trimtab.contract.message import Int, Message, Name, Number, Sha256, Text
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.tasks import Model, Task
@@ -36,6 +36,8 @@ class LeaseRequest(Message):
     """How many more trials it could take now; live leases never exceed what it registered."""
     wait_s: Annotated[Number, Field(ge=0, le=60)] = 0.0
     """How long the service may hold the request open when there is nothing to do."""
+    beside: Name | None = None
+    """A study of which the worker already runs trials and can take more: only where its turn has come, and no other's."""
 
 
 class Checkpoint(Message):
