@@ -2,11 +2,26 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 from uuid import UUID
 
-from trimtab.contract.leases import Verdict
-from worker.pipe_messages import News, Order, RunTrial, Sender, read_orders
+from trimtab.contract.leases import Lease, Verdict
+from worker.pipe_messages import Ended, News, Order, RunTrial, Sender, Steer, read_orders
+
+
+@dataclass
+class _Words:
+    """What the agent has said about one lease."""
+
+    answers: dict[int, Verdict] = field(default_factory=dict[int, Verdict])
+    asked: Verdict = "continue"
+
+    def take(self, steer: Steer) -> None:
+        if steer.step is None:
+            self.asked = steer.verdict
+        else:
+            self.answers[steer.step] = steer.verdict
 
 
 class AgentLine:
@@ -21,9 +36,7 @@ class AgentLine:
         self._sender = Sender(news)
         self._changed = threading.Condition()
         self._trials: deque[RunTrial] = deque()
-        self._lease_id: UUID | None = None
-        self._answers: dict[int, Verdict] = {}
-        self._asked: Verdict = "continue"
+        self._words: dict[UUID, _Words] = {}
         self._gone = False
         threading.Thread(
             target=self._listen, args=(orders,), name="agent-orders", daemon=True
@@ -31,6 +44,10 @@ class AgentLine:
 
     def say(self, news: News) -> None:
         """Tell the agent; to one that is gone it is lost, and the lifeline ends this process."""
+        if isinstance(news, Ended):
+            # Before it is told: the agent may order the same lease again.
+            with self._changed:
+                self._words.pop(news.lease_id, None)
         try:
             self._sender.send(news)
         except BrokenPipeError:
@@ -41,15 +58,25 @@ class AgentLine:
         while (trial := self._next_trial()) is not None:
             yield trial
 
-    def verdict(self, step: int) -> Verdict:
-        """Wait for the answer to the epoch of `step`; `cancel` when the agent is gone."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._gone or step in self._answers)
-            return self._answers.pop(step, "cancel")
+    def waiting(self, takes: Callable[[Lease], bool]) -> Iterator[RunTrial]:
+        """Yield the trials that wait already, up to the first one that is not taken."""
+        while True:
+            with self._changed:
+                if not self._trials or not takes(self._trials[0].lease):
+                    return
+                trial = self._trials.popleft()
+            yield trial
 
-    def asked(self) -> Verdict:
-        """Return the newest word that came without an epoch; `continue` where there was none."""
-        return self._asked
+    def verdict(self, lease_id: UUID, step: int) -> Verdict:
+        """Wait for the answer to a lease's epoch of `step`; `cancel` when the agent is gone."""
+        words = self._words[lease_id]
+        with self._changed:
+            self._changed.wait_for(lambda: self._gone or step in words.answers)
+            return words.answers.pop(step, "cancel")
+
+    def asked(self, lease_id: UUID) -> Verdict:
+        """Return the newest word about a lease that came without an epoch; `continue` where there was none."""
+        return self._words[lease_id].asked
 
     def _next_trial(self) -> RunTrial | None:
         with self._changed:
@@ -64,13 +91,10 @@ class AgentLine:
     def _receive(self, order: Order) -> None:
         with self._changed:
             if isinstance(order, RunTrial):
-                self._lease_id = order.lease.lease_id
-                self._answers, self._asked = {}, "continue"
+                self._words[order.lease.lease_id] = _Words()
                 self._trials.append(order)
-            elif order.lease_id == self._lease_id and order.step is None:
-                self._asked = order.verdict
-            elif order.lease_id == self._lease_id and order.step is not None:
-                self._answers[order.step] = order.verdict
+            elif order.lease_id in self._words:
+                self._words[order.lease_id].take(order)
             self._changed.notify_all()
 
     def _leave(self) -> None:

@@ -15,10 +15,12 @@ from worker.data import Split, TaskData
 from worker.glyphs import CHARACTERS, Typeface
 from worker.training import backbones
 from worker.training.card import Scores
+from worker.training.epochs import EpochResult
 from worker.training.export import export, make_card
-from worker.training.fit import EpochResult, fit, load_weights
+from worker.training.fit import fit
 from worker.training.seeding import derive
 from worker.training.state import FitState
+from worker.training.training import load_weights
 
 WEIGHTS_NAME = "glyphnet.safetensors"
 _GLYPHS_PER_CLASS = 2000

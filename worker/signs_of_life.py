@@ -50,7 +50,7 @@ class SignsOfLife:
         if now - self._told_at >= EVERY_S:
             self._told_at = now
             self._tell()
-        if self._line.asked() == "cancel":
+        if self._line.asked(self._lease_id) == "cancel":
             raise Cancelled
 
     @contextlib.contextmanager

@@ -11,9 +11,9 @@ from PIL.Image import Image
 from worker.data.digits import Digits
 from worker.data.errors import DataError
 from worker.pretrain import pretrain_glyphs
+from worker.training.epochs import EpochResult
 from worker.training.errors import TrainingError
 from worker.training.export import Chance, Number, Prediction, Predictions, load_exported
-from worker.training.fit import EpochResult
 from worker.training.own_backbones import OwnBackbones
 
 MISTAKES = (TrainingError, DataError, IndexError, OSError)

@@ -2,11 +2,12 @@
 
 import dataclasses
 import json
+import shutil
 import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
@@ -19,7 +20,7 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import ImageFolderDataset, Model, Task
 from worker import checkpoints, runner_process
 from worker.inbox import Died, Said
-from worker.pipe_messages import Ended, EpochDone, News, Progress, Ready, RunTrial, Steer
+from worker.pipe_messages import Began, Ended, EpochDone, News, Progress, Ready, RunTrial, Steer
 from worker.runner_process import RunnerProcess
 
 
@@ -97,6 +98,40 @@ class Ours:
         checkpoints.discard_trial(folder)
         end_s = time.perf_counter() - last
         return Done(wall_s, cpu, float(news.outcome.value), tuple(seconds), first_s, end_s)
+
+    def study(self, jobs: Sequence[Job], together: int) -> tuple[float, float]:
+        """Train one trial after the other, as an agent that may hold so many leases: seconds for all, and of the first.
+
+        Others are sent as soon as one says that it takes company.
+        """
+        began, first_s = time.perf_counter(), 0.0
+        waiting = [_lease(job) for job in reversed(jobs)]
+        going: set[uuid.UUID] = set()
+
+        def send(most: int) -> None:
+            while waiting and len(going) < most:
+                lease = waiting.pop()
+                folder = checkpoints.folder_of(self._cache_dir / "checkpoints", lease)
+                self._runner.send(RunTrial(lease=lease, folder=folder))
+                going.add(lease.lease_id)
+
+        send(1)
+        most = 1
+        while going:
+            match self._next():
+                case Began(takes_company=takes_company):
+                    most = together if takes_company else 1
+                case EpochDone(lease_id=lease_id, report=report):
+                    steer = Steer(lease_id=lease_id, verdict="continue", step=report.step)
+                    self._runner.send(steer)
+                case Ended(lease_id=lease_id, outcome=Completed()):
+                    going.remove(lease_id)
+                    first_s = first_s or time.perf_counter() - began
+                case news:
+                    raise RuntimeError(f"the runner said {news}")
+            send(most)
+        shutil.rmtree(self._cache_dir / "checkpoints")
+        return time.perf_counter() - began, first_s
 
     def close(self) -> None:
         """Let it leave."""

@@ -93,7 +93,7 @@ class Trial:
                 lease_id=self.lease.lease_id, report=report, newest=self.newest, best=self.best
             )
         )
-        match self.line.verdict(step):
+        match self.line.verdict(self.lease.lease_id, step):
             case "continue":
                 return None
             case "stop":

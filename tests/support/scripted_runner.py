@@ -49,7 +49,7 @@ class Scripted:
     def run(self) -> Ended:
         self.line.say(Began(lease_id=self.lease.lease_id, record=a_record()))
         if self.lease.kind == "final":
-            verdict = self.line.verdict(OPENING)
+            verdict = self.line.verdict(self.lease.lease_id, OPENING)
             return self.evaluate() if verdict == "continue" else self.leave(verdict)
         first = 0
         if self.newest is not None:
@@ -77,7 +77,7 @@ class Scripted:
                 lease_id=self.lease.lease_id, report=report, newest=self.newest, best=self.best
             )
         )
-        match self.line.verdict(step):
+        match self.line.verdict(self.lease.lease_id, step):
             case "continue":
                 return None
             case verdict:
@@ -95,9 +95,9 @@ class Scripted:
     def play(self, step: int) -> Ended | None:
         match self.cues.get(step):
             case "hold":
-                while self.line.asked() == "continue":
+                while self.line.asked(self.lease.lease_id) == "continue":
                     time.sleep(0.005)
-                return self.leave(self.line.asked())
+                return self.leave(self.line.asked(self.lease.lease_id))
             case "crash":
                 return self.ended(Failed(error="crashed", message="cue", retryable=True))
             case "oom":

@@ -44,6 +44,11 @@ class Inputs:
     validation: PlacedSplit
     layer: nn.Linear | None = None
 
+    def under(self, head: nn.Module) -> "Inputs":
+        """Return the same features for another head."""
+        layer = head if isinstance(head, nn.Linear) else None
+        return Inputs(head, self.train, self.validation, layer)
+
 
 def inputs_of(
     model: Backbone,

@@ -16,13 +16,13 @@ from worker.training import backbones, card, features, heads, objectives
 from worker.training.backbones import Backbone
 from worker.training.evaluate import Scores, evaluate
 from worker.training.export import export, make_card
-from worker.training.fit import load_weights
 from worker.training.heads import Head
 from worker.training.own_backbones import OwnBackbones
 from worker.training.placement import PlacedSplit
 from worker.training.portions import Portions
 from worker.training.probe import features_of, linear_probe
 from worker.training.state import FitState
+from worker.training.training import load_weights
 
 
 @dataclass(frozen=True, slots=True)

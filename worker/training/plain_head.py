@@ -1,14 +1,11 @@
-"""One linear layer on features, trained by the chain rule written out.
-
-A graph for two matrix products takes torch longer to build and to walk than the products themselves.
-"""
+"""Trainings that are one linear layer on features and nothing else."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
-from torch.nn import functional
+from torch import nn
 
 from trimtab.contract.recipe import Recipe
 from worker.training.distillation import Lessons
@@ -19,34 +16,16 @@ _UNDIVIDED = 32_768
 """Up to so many elements torch itself does not divide among threads; its fused optimizers and MKL do."""
 
 
+@dataclass(frozen=True, slots=True)
 class PlainHead:
-    """A linear layer under the plain mean cross-entropy: loss and gradients are bit by bit those of torch's graph.
+    """A linear layer that learns alone, under the plain mean cross-entropy, from features `(N, F)`."""
 
-    Args:
-        layer: From features `(N, F)` to logits `(N, classes)`.
-    """
+    layer: nn.Linear
 
-    def __init__(self, layer: nn.Linear) -> None:
-        self.layer = layer
-        self._one = torch.ones((), device=layer.weight.device)
-
-    @torch.no_grad()
-    def gradients(self, features: Tensor, labels: Tensor) -> Tensor:
-        """Give the layer's parameters the gradients of a batch's loss; return the loss.
-
-        Args:
-            features: `(N, F)`.
-            labels: Class positions `(N,)`.
-        """
-        layer, aten = self.layer, torch.ops.aten
-        chances = functional.linear(features, layer.weight, layer.bias).log_softmax(1)
-        loss, weight = aten.nll_loss_forward(chances, labels, None, 1, -100)
-        slope = aten.nll_loss_backward(self._one, chances, labels, None, 1, -100, weight)
-        slope = aten._log_softmax_backward_data(slope, chances, 1, chances.dtype)
-        layer.weight.grad = slope.t().mm(features)
-        if layer.bias is not None:  # pyright: ignore[reportUnnecessaryComparison] - torch's types know no layer without
-            layer.bias.grad = slope.sum(0)
-        return loss
+    @property
+    def is_small(self) -> bool:
+        """Whether to call its kernels takes longer than they work."""
+        return self.layer.weight.numel() <= _UNDIVIDED
 
 
 @contextmanager
@@ -56,7 +35,7 @@ def few_threads(head: PlainHead | None) -> Generator[None]:
     Args:
         head: What is trained or measured inside; None, like a large one, keeps all threads.
     """
-    if head is None or head.layer.weight.numel() > _UNDIVIDED:
+    if head is None or not head.is_small:
         yield
         return
     threads = torch.get_num_threads()

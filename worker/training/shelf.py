@@ -1,5 +1,6 @@
 """A pretrained backbone that is kept from trial to trial: reset in place, it costs milliseconds."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
@@ -31,8 +32,9 @@ class Shelf:
         recipe: Recipe | None = None,
         weights_dir: Path | None = None,
         head: Head = heads.LINEAR,
+        place: int = 0,
     ) -> Backbone:
-        """Return what `backbones.build` would, bit by bit; whoever took one before must have let go of it.
+        """Return what `backbones.build` would, bit by bit; whoever took this place's before must have let go of it.
 
         Args:
             model: Backbone and weights. Random weights depend on the seed, and are drawn anew each time.
@@ -41,6 +43,8 @@ class Shelf:
             recipe: Of the training that takes it: stages that no epoch of it trains need no reset after it.
             weights_dir: As for `backbones.build`.
             head: Its shape.
+            place: Where more than one is trained at a time. Those above 0 share with the one there all but the head,
+                and are for trainings of the head alone beside one of the same model.
 
         Raises:
             WeightsError, BackboneError: As `backbones.build`.
@@ -55,7 +59,12 @@ class Shelf:
             self.clear()
             built = self._build(model, classes, seed, weights_dir)
             self._held = held = _Held(wanted, built)
-        return held.reset(seed, recipe, head)
+        return held.twin(place, seed, head) if place else held.reset(seed, recipe, head)
+
+    @staticmethod
+    def has_places(model: Model) -> bool:
+        """Whether several trainings can share this model's weights: random ones are each trial's own."""
+        return model.weights != "none"
 
     def _build(
         self,
@@ -86,6 +95,7 @@ class _Held:
         state = cast(dict[str, Tensor], backbone.network.state_dict())
         self._loaded = {name: value.clone() for name, value in state.items()}
         self._intact = 0
+        self._twins: dict[int, Backbone] = {}
         backbone.digests = {}
 
     def reset(self, seed: int, recipe: Recipe | None, head: Head) -> Backbone:
@@ -102,6 +112,30 @@ class _Held:
         network.train()
         self._backbone.draw_head(seed)
         return self._backbone
+
+    def twin(self, place: int, seed: int, head: Head) -> Backbone:
+        if place not in self._twins:
+            self._twins[place] = _with_own_head(self._backbone)
+        twin = self._twins[place]
+        twin.put_head(head)
+        for name, value in adaptation.state_of(twin, len(twin.stages), frozen=False).items():
+            if name in self._loaded:
+                value.copy_(self._loaded[name])
+        for parameter in twin.head.parameters():
+            parameter.requires_grad_(True)
+            parameter.grad = None
+        twin.draw_head(seed)
+        return twin
+
+
+def _with_own_head(backbone: Backbone) -> Backbone:
+    """Copy a backbone, but for its stages, which both have in common, and for how it is cut."""
+    network = backbone.network
+    names = adaptation.frozen_modules(backbone, len(backbone.stages))
+    lone = dict(network.named_parameters())
+    stages = [lone[name] if name in lone else network.get_submodule(name) for name in names]
+    memo = {id(part): part for part in (*stages, backbone.digests, backbone.report)}
+    return copy.deepcopy(backbone, {**memo, id(backbone.halves): {}})
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:

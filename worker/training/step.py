@@ -20,7 +20,7 @@ from worker.training.optim import Optimizer
 from worker.training.plain_head import PlainHead
 from worker.training.portions import Portions
 
-_CHECK_STEPS = 50
+CHECK_STEPS = 50
 """Reading the loss waits for the device, so only every so many steps is it looked at for NaN."""
 
 
@@ -52,9 +52,10 @@ def train_epoch(learner: Learner, epoch: int) -> float:
     """
     if learner.recipe.unfreeze_every:
         adaptation.freeze(learner.model, learner.recipe, epoch)
-    if learner.plain is None:
-        adaptation.training_mode(learner.model, learner.recipe, epoch)
-    batches = _batches(len(learner.inputs.train), learner.recipe.batch_size)
+    adaptation.training_mode(learner.model, learner.recipe, epoch)
+    size = learner.recipe.batch_size
+    order = whole_batches(torch.randperm(len(learner.inputs.train)), size)
+    batches = placement.row_batches(order, size)
     total, seen = torch.zeros((), dtype=torch.float64, device=learner.device), 0
     for position, rows in enumerate(batches):
         learner.each_batch()
@@ -62,18 +63,16 @@ def train_epoch(learner: Learner, epoch: int) -> float:
         rate = schedules.learning_rate(learner.recipe, step=step, steps_per_epoch=len(batches))
         total += _step(learner, rows, rate) * len(rows)
         seen += len(rows)
-        looks = (position + 1) % _CHECK_STEPS == 0 or position + 1 == len(batches)
+        looks = (position + 1) % CHECK_STEPS == 0 or position + 1 == len(batches)
         if looks and not math.isfinite(total.item()):
             raise Diverged(epoch, "training")
     return total.item() / seen
 
 
-def _batches(count: int, batch_size: int) -> list[Tensor]:
-    """A new order, cut into batches. A single picture left over is left out: it has no batch statistics."""
-    batches = placement.row_batches(torch.randperm(count), batch_size)
-    if len(batches) > 1 and batch_size > 1 and len(batches[-1]) == 1:
-        del batches[-1]
-    return batches
+def whole_batches(order: Tensor, batch_size: int) -> Tensor:
+    """Leave out a single picture that is left over after the last batch: it has no batch statistics."""
+    lone = 1 < batch_size < len(order) and len(order) % batch_size == 1
+    return order[:-1] if lone else order
 
 
 def _batch(learner: Learner, rows: Tensor) -> Batch:
@@ -92,8 +91,6 @@ def _step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
 
 def _lower(learner: Learner, rows: Tensor) -> Tensor:
     """Compute the gradients of a batch's mean loss; return that loss."""
-    if learner.plain is not None:
-        return learner.plain.gradients(*learner.inputs.train.take(rows))
     batch = _batch(learner, rows)
     answers = None if learner.lessons is None else learner.lessons.of(rows, batch.images)
     return learner.portions.run(

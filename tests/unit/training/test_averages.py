@@ -12,7 +12,8 @@ from trimtab.contract.recipe import Recipe
 from worker.data import Split
 from worker.training import averages, features
 from worker.training.backbones import Backbone
-from worker.training.fit import EpochResult, fit
+from worker.training.epochs import EpochResult
+from worker.training.fit import fit
 
 DATA = tiny_data()
 PLAIN = Recipe(epochs=4, batch_size=11, learning_rate=1e-2, schedule="constant")

@@ -13,8 +13,9 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.failures import failure_of
 from worker.training import backbones
+from worker.training.epochs import EpochResult
 from worker.training.feature_cache import FeatureCache
-from worker.training.fit import EpochResult, fit
+from worker.training.fit import fit
 from worker.training.state import FitState
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

@@ -20,10 +20,11 @@ from worker.training import backbones, files
 from worker.training.backbones import Backbone
 from worker.training.card import CARD_KEY, Scores
 from worker.training.distillation import Lessons, Teacher, lessons_of
+from worker.training.epochs import EpochResult
 from worker.training.errors import ModelUnreadable, TeacherMissing, TeacherUnfit
 from worker.training.export import export, load_exported, make_card
 from worker.training.feature_cache import FeatureCache
-from worker.training.fit import EpochResult, fit
+from worker.training.fit import fit
 from worker.training.placement import PlacedSplit, autocast
 
 DATA = tiny_data()

@@ -19,8 +19,9 @@ from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data as data_room
 from worker.data import Split
 from worker.training import backbones, heads
+from worker.training.epochs import EpochResult
 from worker.training.errors import CheckpointIncompatible, Diverged
-from worker.training.fit import EpochResult, fit
+from worker.training.fit import fit
 from worker.training.state import FitState, Progress
 
 DATA = tiny_data()

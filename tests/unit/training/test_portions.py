@@ -14,7 +14,8 @@ from tests.support.tiny import CPU, memory_for, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from worker.training import averages, features, probe
 from worker.training.backbones import Backbone
-from worker.training.fit import EpochResult, fit
+from worker.training.epochs import EpochResult
+from worker.training.fit import fit
 from worker.training.placement import PlacedSplit
 from worker.training.portions import Portions
 

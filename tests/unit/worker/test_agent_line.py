@@ -8,7 +8,7 @@ import pytest
 
 from tests.support.leases import a_lease
 from worker.agent_line import AgentLine
-from worker.pipe_messages import NEWS, Progress, RunTrial, Sender, Steer, read_news
+from worker.pipe_messages import NEWS, Ended, Progress, RunTrial, Sender, Steer, read_news
 
 
 @dataclass
@@ -44,31 +44,58 @@ def test_an_epoch_waits_for_its_own_verdict(ends: Ends) -> None:
     lease_id = ends.give().lease.lease_id
     ends.sender.send(Steer(lease_id=lease_id, verdict="continue", step=3))
     ends.sender.send(Steer(lease_id=lease_id, verdict="stop", step=4))
-    assert ends.line.verdict(4) == "stop"
+    assert ends.line.verdict(lease_id, 4) == "stop"
 
 
 def test_a_word_in_between_is_heard_without_waiting(ends: Ends) -> None:
     lease_id = ends.give().lease.lease_id
-    assert ends.line.asked() == "continue"
+    assert ends.line.asked(lease_id) == "continue"
     ends.sender.send(Steer(lease_id=lease_id, verdict="cancel"))
     ends.sender.send(Steer(lease_id=lease_id, verdict="continue", step=0))
-    assert ends.line.verdict(0) == "continue"
-    assert ends.line.asked() == "cancel"
+    assert ends.line.verdict(lease_id, 0) == "continue"
+    assert ends.line.asked(lease_id) == "cancel"
 
 
-def test_a_late_word_about_the_trial_before_is_not_heeded(ends: Ends) -> None:
+def test_a_word_concerns_its_own_lease_alone(ends: Ends) -> None:
+    one = ends.give().lease.lease_id
+    other = ends.give().lease.lease_id
+    ends.sender.send(Steer(lease_id=one, verdict="cancel"))
+    ends.sender.send(Steer(lease_id=one, verdict="stop", step=0))
+    ends.sender.send(Steer(lease_id=other, verdict="continue", step=0))
+    assert ends.line.verdict(other, 0) == "continue"
+    assert ends.line.asked(other) == "continue"
+    assert ends.line.verdict(one, 0) == "stop"
+    assert ends.line.asked(one) == "cancel"
+
+
+def test_a_late_word_about_a_lease_that_has_ended_is_not_heeded(ends: Ends) -> None:
     before = ends.give().lease.lease_id
+    ends.line.say(Ended(lease_id=before, outcome=None))
     now = ends.give().lease.lease_id
     ends.sender.send(Steer(lease_id=before, verdict="cancel"))
     ends.sender.send(Steer(lease_id=now, verdict="continue", step=0))
-    assert ends.line.verdict(0) == "continue"
-    assert ends.line.asked() == "continue"
+    assert ends.line.verdict(now, 0) == "continue"
+    assert ends.line.asked(now) == "continue"
+
+
+def test_those_that_wait_are_taken_in_order_up_to_one_that_is_unlike(ends: Ends) -> None:
+    first = ends.give().lease
+    orders = [
+        RunTrial(lease=a_lease(trial_number=n), folder=Path("/nowhere")) for n in range(4)
+    ]
+    for order in orders:
+        ends.sender.send(order)
+    ends.sender.send(Steer(lease_id=first.lease_id, verdict="continue", step=0))
+    assert ends.line.verdict(first.lease_id, 0) == "continue"  # All before it have come too.
+    assert list(ends.line.waiting(lambda lease: lease.trial_number != 2)) == orders[:2]
+    assert list(ends.line.waiting(lambda _: False)) == []
+    assert next(ends.line.trials()) == orders[2]
 
 
 def test_a_runner_whose_agent_is_gone_cancels_and_asks_for_no_more(ends: Ends) -> None:
-    ends.give()
+    lease_id = ends.give().lease.lease_id
     ends.sender.close()
-    assert ends.line.verdict(0) == "cancel"
+    assert ends.line.verdict(lease_id, 0) == "cancel"
     assert list(ends.line.trials()) == []
 
 
