@@ -21,6 +21,7 @@ from worker.training.backbones import Backbone
 from worker.training.distillation import Teacher
 from worker.training.epochs import EpochResult, epochs_of
 from worker.training.feature_cache import FeatureCache
+from worker.training.features import Inputs
 from worker.training.lora import LowRank
 from worker.training.optim import Optimizer
 from worker.training.placement import dtype_of, precision_of
@@ -120,7 +121,7 @@ def begin(
     training = Training(
         Learner(
             model=model,
-            optimizer=_optimizer(model, recipe, device, low_rank),
+            optimizer=_optimizer(model, recipe, inputs, low_rank),
             objective=objective,
             recipe=recipe,
             device=device,
@@ -143,16 +144,17 @@ def begin(
 
 
 def _optimizer(
-    model: Backbone, recipe: Recipe, device: torch.device, low_rank: LowRank | None
+    model: Backbone, recipe: Recipe, inputs: Inputs, low_rank: LowRank | None
 ) -> Optimizer:
-    dtype = dtype_of(recipe.precision, device)
+    device = inputs.train.device
+    in_half = dtype_of(recipe.precision, device) == torch.float16
     if recipe.precision not in ("auto", precision_of(recipe.precision, device)):
         log.warning("%s is not built for %s: it computes in float32", device, recipe.precision)
     return Optimizer(
         groups.of_backbone(model, recipe, low_rank),
         recipe,
         low_rank=low_rank,
-        scales_loss_on=device if dtype == torch.float16 else None,
+        scales_loss_on=device if in_half and not inputs.train.full_precision else None,
     )
 
 

@@ -105,3 +105,39 @@ def test_nothing_that_an_error_may_have_damaged_is_kept() -> None:
         damaged.head.get_parameter("bias").fill_(float("nan"))
     shelf.clear()
     assert shelf.take(KNOWN, classes="abc", seed=1) is not damaged
+
+
+PROBE = Recipe(epochs=1, batch_size=8, frozen_stages=1000)
+
+
+def taken(shelf: Shelf, place: int, *, seed: int) -> Backbone:
+    return shelf.take(KNOWN, classes="abc", seed=seed, recipe=PROBE, place=place)
+
+
+def test_places_share_all_but_the_head() -> None:
+    shelf = Shelf()
+    first, second = (taken(shelf, place, seed=place) for place in (0, 1))
+    assert as_built(first, seed=0)
+    assert as_built(second, seed=1)
+    one, other = (dict(backbone.network.named_parameters()) for backbone in (first, second))
+    assert {name for name in one if one[name] is not other[name]} == {"fc.weight", "fc.bias"}
+
+
+def test_what_one_place_learns_no_other_knows() -> None:
+    shelf = Shelf()
+    first, second = (taken(shelf, place, seed=place) for place in (0, 1))
+    train(second, PROBE)
+    assert same_tensors(
+        first.head.state_dict(),
+        backbones.build(KNOWN, classes="abc", seed=0).head.state_dict(),
+    )
+    again = taken(shelf, 1, seed=3)
+    assert again is second
+    assert same_tensors(
+        again.head.state_dict(), backbones.build(KNOWN, classes="abc", seed=3).head.state_dict()
+    )
+
+
+def test_only_weights_that_are_loaded_have_places() -> None:
+    assert Shelf.has_places(KNOWN)
+    assert not Shelf.has_places(RANDOM)

@@ -1,0 +1,215 @@
+"""Heads trained at a time: on a CPU each has, bit by bit, the curve and the state that it has alone."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.support.pictures import tiny_data
+from tests.support.tiny import CPU, same_tensors
+from trimtab.contract.recipe import Recipe
+from worker.training import together
+from worker.training.backbones import Architecture, Backbone
+from worker.training.epochs import EpochResult, next_epochs
+from worker.training.errors import Diverged
+from worker.training.fit import begin, fit
+from worker.training.head_stack import HeadStack
+from worker.training.seeding import seeded
+from worker.training.training import Training
+
+DATA = tiny_data()
+PROBE = Recipe(epochs=3, batch_size=8, learning_rate=1e-2, frozen_stages=1)
+UNLIKE = [
+    {"optimizer": "sgd", "clip_norm": 0.5},
+    {"optimizer": "adam", "weight_decay": 0.1, "batch_size": 5},
+    {"optimizer": "adamw", "ema_decay": 0.5, "schedule": "one_cycle"},
+    {"optimizer": "muon", "swa_epochs": 2},
+    {"optimizer": "adam", "learning_rate": 0.3, "epochs": 2},
+]
+
+Curve = list[tuple[float, dict[str, float], dict[str, Tensor]]]
+
+
+def a_backbone() -> Backbone:
+    with seeded(0):
+        conv, fc = nn.Conv2d(1, 5, 3, stride=2), nn.Linear(5 * 9, len(DATA.outputs))
+    network = nn.Sequential()
+    for name, module in (("conv", conv), ("flat", nn.Flatten()), ("fc", fc)):
+        network.add_module(name, module)
+    architecture = Architecture(network, "fc", (("conv",),), mean=(0.4,), std=(0.3,))
+    backbone = Backbone("plain", DATA.outputs, architecture)
+    backbone.draw_head(0)
+    return backbone
+
+
+def recipe(**options: Any) -> Recipe:
+    return Recipe.model_validate({**PROBE.model_dump(), **options})
+
+
+def begun(
+    own: Recipe,
+    beside: Training | None = None,
+    each_batch: Callable[[], object] = lambda: None,
+    **options: Any,
+) -> Training:
+    seed = round(1e6 * own.learning_rate)
+    return begin(
+        a_backbone(),
+        DATA,
+        own,
+        seed=seed,
+        device=CPU,
+        beside=beside,
+        each_batch=each_batch,
+        **options,
+    )
+
+
+def in_company(recipes: Sequence[Recipe]) -> list[Training]:
+    lead = begun(recipes[0])
+    return [lead, *(begun(own, lead) for own in recipes[1:])]
+
+
+def noted(epoch: EpochResult) -> tuple[float, dict[str, float], dict[str, Tensor]]:
+    state = epoch.state()
+    return epoch.train_loss, dict(epoch.metrics), {**state.weights, **state.moments}
+
+
+def alone(own: Recipe) -> Curve:
+    seed = round(1e6 * own.learning_rate)
+    return [noted(epoch) for epoch in fit(a_backbone(), DATA, own, seed=seed, device=CPU)]
+
+
+def all_epochs(trainings: Sequence[Training]) -> list[Curve | Exception]:
+    """Each one's curve to its end, or what ended it."""
+    curves: list[Curve | Exception] = [[] for _ in trainings]
+    going = list(range(len(trainings)))
+    while going:
+        for one, epoch in zip(going, next_epochs([trainings[n] for n in going]), strict=True):
+            curve = curves[one]
+            if isinstance(epoch, Exception) or isinstance(curve, Exception):
+                curves[one] = epoch if isinstance(epoch, Exception) else curve
+            else:
+                curve.append(noted(epoch))
+        going = [
+            n for n in going if not trainings[n].ended and not isinstance(curves[n], Exception)
+        ]
+    return curves
+
+
+def assert_same(found: Curve | Exception, expected: Curve) -> None:
+    assert not isinstance(found, Exception)
+    assert [(loss, metrics) for loss, metrics, _ in found] == [
+        (loss, metrics) for loss, metrics, _ in expected
+    ]
+    for (_, _, one), (_, _, other) in zip(found, expected, strict=True):
+        assert same_tensors(one, other)
+
+
+@pytest.fixture
+def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many lanes each stack had."""
+    seen: list[int] = []
+
+    class Watched(HeadStack):
+        def __init__(self, layers: Sequence[nn.Linear]) -> None:
+            seen.append(len(layers))
+            super().__init__(layers)
+
+    monkeypatch.setattr(together, "HeadStack", Watched)
+    return seen
+
+
+def test_each_trains_as_it_would_alone(stacks: list[int]) -> None:
+    recipes = [recipe(**options) for options in UNLIKE]
+    curves = all_epochs(in_company(recipes))
+    assert max(stacks) == 4  # All but the one of another batch size.
+    for found, own in zip(curves, recipes, strict=True):
+        assert_same(found, alone(own))
+
+
+def test_products_that_do_not_keep_the_bits_are_computed_apart(
+    monkeypatch: pytest.MonkeyPatch, stacks: list[int]
+) -> None:
+    def never(lanes: int, *_: int) -> bool:
+        return lanes == 1
+
+    monkeypatch.setattr(together, "keeps_bits", never)
+    recipes = [recipe(learning_rate=rate) for rate in (0.1, 0.2)]
+    curves = all_epochs(in_company(recipes))
+    assert set(stacks) == {1}
+    for found, own in zip(curves, recipes, strict=True):
+        assert_same(found, alone(own))
+
+
+def test_the_bits_of_the_last_batch_are_looked_at_too(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    asked: set[int] = set()
+
+    def note(_: int, pictures: int, *__: int) -> bool:
+        asked.add(pictures)
+        return True
+
+    monkeypatch.setattr(together, "keeps_bits", note)
+    next_epochs(in_company([recipe(batch_size=7)] * 2))
+    assert asked == {7, len(DATA.train) % 7}
+
+
+def test_one_that_diverges_ends_alone() -> None:
+    good, bad = (
+        recipe(),
+        recipe(optimizer="sgd", learning_rate=10.0, weight_decay=1.0, momentum=0.0),
+    )
+    trainings = in_company([good, bad, good])
+    with torch.no_grad():
+        trainings[1].learner.model.head.get_parameter("bias").fill_(float("inf"))
+    curves = all_epochs(trainings)
+    assert isinstance(curves[1], Diverged)
+    for found in (curves[0], curves[2]):
+        assert_same(found, alone(good))
+
+
+def test_one_that_is_told_to_end_ends_alone() -> None:
+    class Enough(Exception):
+        pass
+
+    def enough() -> None:
+        raise Enough
+
+    lead = begun(PROBE)
+    curves = all_epochs([lead, begun(PROBE, lead, enough)])
+    assert isinstance(curves[1], Enough)
+    assert_same(curves[0], alone(PROBE))
+
+
+def test_one_carries_on_in_company_from_a_state_of_its_own() -> None:
+    whole = alone(PROBE)
+    first = next(iter(fit(a_backbone(), DATA, PROBE, seed=10_000, device=CPU)))
+    state = first.state()
+    lead = begun(recipe(learning_rate=0.5))
+    resumed = begun(PROBE, lead, resume=state)
+    assert_same(all_epochs([lead, resumed])[1], whole[1:])
+
+
+def test_company_shares_the_features() -> None:
+    lead, other = in_company([PROBE, recipe(batch_size=4)])
+    assert other.learner.inputs.train is lead.learner.inputs.train
+    assert other.learner.inputs.validation is lead.learner.inputs.validation
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"frozen_stages": 0}, {"label_smoothing": 0.1}, {"micro_batch_size": 4}],
+    ids=lambda options: next(iter(options)),
+)
+def test_what_is_more_than_a_head_takes_no_company(options: dict[str, Any]) -> None:
+    assert begun(PROBE).takes_company
+    assert not begun(recipe(**options)).takes_company
+
+
+def test_a_large_head_takes_no_company(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.training.plain_head._UNDIVIDED", 10)
+    assert not begun(PROBE).takes_company
