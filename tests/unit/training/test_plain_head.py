@@ -79,6 +79,20 @@ def test_a_probe_trains_as_it_would_by_the_graph(
     torch.testing.assert_close(state, by_graph[1])
 
 
+def test_where_pictures_are_computed_in_float16_a_head_learns_as_ever(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def curve() -> list[object]:
+        return [
+            (epoch.train_loss, epoch.metrics)
+            for epoch in fit(_backbone(), DATA, PROBE, seed=1, device=CPU)
+        ]
+
+    in_single = curve()
+    monkeypatch.setattr("worker.training.fit.dtype_of", lambda *_: torch.float16)
+    assert curve() == in_single
+
+
 @pytest.fixture
 def two_threads() -> Generator[None]:
     """Let torch divide its work."""
