@@ -69,14 +69,15 @@ def test_a_word_concerns_its_own_lease_alone(ends: Ends) -> None:
     assert ends.line.asked(one) == "cancel"
 
 
-def test_a_late_word_about_a_lease_that_has_ended_is_not_heeded(ends: Ends) -> None:
+def test_what_was_said_about_a_lease_is_forgotten_when_it_has_ended(ends: Ends) -> None:
     before = ends.give().lease.lease_id
     ends.line.say(Ended(lease_id=before, outcome=None))
     now = ends.give().lease.lease_id
     ends.sender.send(Steer(lease_id=before, verdict="cancel"))
     ends.sender.send(Steer(lease_id=now, verdict="continue", step=0))
     assert ends.line.verdict(now, 0) == "continue"
-    assert ends.line.asked(now) == "continue"
+    with pytest.raises(KeyError):
+        ends.line.asked(before)
 
 
 def test_those_that_wait_are_taken_in_order_up_to_one_that_is_unlike(ends: Ends) -> None:
