@@ -168,6 +168,7 @@ def test_one_that_diverges_ends_alone() -> None:
         trainings[1].learner.model.head.get_parameter("bias").fill_(float("inf"))
     curves = all_epochs(trainings)
     assert isinstance(curves[1], Diverged)
+    assert "training" in str(curves[1])
     for found in (curves[0], curves[2]):
         assert_same(found, alone(good))
 
@@ -176,8 +177,11 @@ def test_one_that_is_told_to_end_ends_alone() -> None:
     class Enough(Exception):
         pass
 
+    words = [Enough()]
+
     def enough() -> None:
-        raise Enough
+        if words:
+            raise words.pop()
 
     lead = begun(PROBE)
     curves = all_epochs([lead, begun(PROBE, lead, enough)])
