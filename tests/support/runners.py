@@ -1,9 +1,10 @@
 """One real training process, spoken to as its agent does."""
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
-from trimtab.contract.leases import Lease
+from trimtab.contract.leases import Lease, Verdict
 from worker import checkpoints, runner_process
 from worker.inbox import Died, Said
 from worker.pipe_messages import Ended, EpochDone, News, Progress, Ready, RunTrial, Steer
@@ -39,6 +40,21 @@ class Trials:
                 )
         checkpoints.discard_trial(folder)
         return news
+
+    def order(self, lease: Lease) -> None:
+        """Send one, whatever else trains."""
+        folder = checkpoints.folder_of(self._cache_dir / "checkpoints", lease)
+        self.runner.send(RunTrial(lease=lease, folder=folder))
+
+    def hear(self, answer: Callable[[EpochDone], Verdict | None]) -> Iterator[News]:
+        """Yield what it says, each epoch answered; None leaves it without an answer."""
+        while True:
+            news = self._next()
+            if isinstance(news, EpochDone) and (verdict := answer(news)) is not None:
+                self.runner.send(
+                    Steer(lease_id=news.lease_id, verdict=verdict, step=news.report.step)
+                )
+            yield news
 
     def _next(self) -> News:
         while True:
