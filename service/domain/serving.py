@@ -10,6 +10,7 @@ class Work:
     """A study that has work: trials that wait, or a budget to propose from."""
 
     study_id: int
+    name: str
     priority: int
     running: int
     created_at: datetime
@@ -24,15 +25,22 @@ class Work:
         return self.has_queued or (self.may_propose and self.trials_created < self.trials_limit)
 
 
-def distribute(studies: Sequence[Work], claims: int) -> list[Work | None]:
-    """The study that serves each of so many claims, as it is when its turn comes; None when there is no work left.
+def distribute(studies: Sequence[Work], beside: Sequence[str | None]) -> list[Work | None]:
+    """The study that serves each claim, as it is when its turn comes; None when there is no work left.
 
-    Highest priority first, then fewest running trials, then oldest: as if the claims came one after another.
+    Highest priority first, then fewest running trials, then oldest: as if the claims came one after another. A claim
+    beside a study waits for that study's turn, and takes no other study's.
+
+    Args:
+        studies: those that have work.
+        beside: of each claim, the name of the only study that may serve it; None: any.
     """
     now = {study.study_id: study for study in studies}
     served: list[Work | None] = []
-    for _ in range(claims):
+    for wanted in beside:
         chosen = min((one for one in now.values() if one.has_some), key=_rank, default=None)
+        if chosen is not None and wanted not in (None, chosen.name):
+            chosen = None
         served.append(chosen)
         if chosen is not None:
             created = chosen.trials_created + (not chosen.has_queued)

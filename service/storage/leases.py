@@ -19,6 +19,11 @@ from trimtab.contract.trials import TrialState
 WALL_TIME_OVER = """
     coalesce(s.active_s + coalesce(extract(epoch FROM trimtab.now() - s.active_since), 0) >= s.wall_time_s, false)"""
 
+# Claims of one worker at once: each sees which slot the one before it took.
+HOLD_WORKER = Statement(
+    "SELECT FROM trimtab.workers WHERE worker_id = :worker_id FOR NO KEY UPDATE"
+)
+
 # A worker that is alive, and the lowest slot that it has free; no row when it has none.
 FREE_SLOT = """
     SELECT w.worker_id, w.label, n AS slot
@@ -72,7 +77,7 @@ picked AS (
     SELECT t.trial_id, t.kind FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
     WHERE t.study_id = :study_id AND t.state = 'queued' AND t.not_before <= trimtab.now()
       AND s.state IN ('active', 'stopping', 'finalising') AND EXISTS (SELECT FROM free)
-      AND (t.kind = 'final' OR NOT {WALL_TIME_OVER})
+      AND (t.kind = 'final' OR NOT {WALL_TIME_OVER}) AND (t.kind = 'trial' OR NOT :only_trials)
     ORDER BY t.not_before, t.number LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
 t AS (
     UPDATE trimtab.trials t
@@ -100,15 +105,35 @@ SELECT {LEASE_COLUMNS} FROM t""")
 
 
 def claim_queued(
-    connection: Connection, study_id: int, *, worker_id: UUID, claim_id: UUID, ordinal: int
+    connection: Connection,
+    study_id: int,
+    *,
+    worker_id: UUID,
+    claim_id: UUID,
+    ordinal: int,
+    only_trials: bool,
 ) -> LeaseRow | None:
     """Lease the study's longest waiting queued trial; None when there is none, or the worker has no free slot.
+
+    Args:
+        connection: of `Database`.
+        study_id: whose.
+        worker_id: who gets the lease.
+        claim_id: of the request.
+        ordinal: position of this lease in its claim.
+        only_trials: not the evaluation of the study's winner.
 
     Raises:
         IntegrityError: the same worker or claim was served at the same moment; read again.
     """
     row = _CLAIM_QUEUED.row(
-        connection, study_id=study_id, worker_id=worker_id, claim_id=claim_id, ordinal=ordinal
+        connection,
+        first=HOLD_WORKER,
+        study_id=study_id,
+        worker_id=worker_id,
+        claim_id=claim_id,
+        ordinal=ordinal,
+        only_trials=only_trials,
     )
     return None if row is None else LeaseRow(*row)
 
@@ -333,6 +358,7 @@ class Candidate:
     """A study that may have work, in the order in which claims serve them."""
 
     study_id: int
+    name: str
     trials_created: int
     has_queued: bool
     may_propose: bool
@@ -341,7 +367,7 @@ class Candidate:
 STUDIES_WITH_WORK = f"""(
     SELECT s.*,
            EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
-                   AND q.not_before <= trimtab.now()) AS has_queued,
+                   AND q.not_before <= trimtab.now() AND (q.kind = 'final' OR NOT {WALL_TIME_OVER})) AS has_queued,
            s.state = 'active' AND s.trials_created < s.trials_limit AND NOT s.exhausted
                AND NOT {WALL_TIME_OVER} AS may_propose,
            (SELECT count(*) FROM trimtab.trials r
@@ -352,7 +378,7 @@ ORDER BY c.priority DESC, c.running, c.created_at, c.study_id LIMIT 50"""
 """In the order in which claims serve them."""
 
 _CANDIDATES = Statement(
-    f"SELECT c.study_id, c.trials_created, c.has_queued, c.may_propose FROM {STUDIES_WITH_WORK}"
+    f"SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose FROM {STUDIES_WITH_WORK}"
 )
 
 

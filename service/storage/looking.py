@@ -11,17 +11,17 @@ from service.storage.statements import Statement, array
 
 # One round trip for both: the first column tells them apart.
 LOOK = Statement(f"""
-SELECT w.worker_id, w.capacity, (
+SELECT asked.place, w.capacity, (
            SELECT CAST(count(*) AS int) FROM trimtab.trials t
            WHERE t.worker_id = w.worker_id AND t.state = 'running'),
        w.state = 'alive', w.last_seen < trimtab.now() - interval '10 seconds',
        EXISTS (SELECT FROM trimtab.attempts a WHERE a.worker_id = w.worker_id AND a.claim_id = asked.claim_id),
-       NULL::int, NULL::timestamptz, NULL::int, NULL::int
-FROM unnest(CAST(:worker_ids AS uuid[]), CAST(:claim_ids AS uuid[])) AS asked (worker_id, claim_id)
+       NULL::int, NULL::timestamptz, NULL::int, NULL::int, NULL::text
+FROM unnest(CAST(:worker_ids AS uuid[]), CAST(:claim_ids AS uuid[])) WITH ORDINALITY AS asked (worker_id, claim_id, place)
 JOIN trimtab.workers w ON w.worker_id = asked.worker_id
 UNION ALL (
 SELECT NULL, c.study_id, CAST(c.running AS int), c.has_queued, c.may_propose, NULL, c.priority, c.created_at,
-       c.trials_created, c.trials_limit
+       c.trials_created, c.trials_limit, c.name
 FROM {STUDIES_WITH_WORK})""")
 
 SEEN = Statement("""
@@ -30,9 +30,8 @@ UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = ANY(CAST(
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """A worker that asks for work; `is_quiet`: its last word is worth noting anew."""
+    """The worker of a claim; `is_quiet`: its last word is worth noting anew."""
 
-    worker_id: UUID
     capacity: int
     running: int
     is_alive: bool
@@ -40,10 +39,9 @@ class Asking:
     has_claimed: bool
     """Under this very claim id."""
 
-    @property
-    def may_take(self) -> bool:
-        """Whether it may be given a lease as a matter of course."""
-        return self.is_alive and not self.has_claimed and self.running < self.capacity
+    def may_take(self, taking: int) -> bool:
+        """Whether it may be given a lease as a matter of course, beside so many that it is just being given."""
+        return self.is_alive and not self.has_claimed and self.running + taking < self.capacity
 
 
 def to_look(worker_ids: Sequence[UUID], claim_ids: Sequence[UUID]) -> dict[str, Any]:
@@ -51,14 +49,26 @@ def to_look(worker_ids: Sequence[UUID], claim_ids: Sequence[UUID]) -> dict[str, 
     return {"worker_ids": array(worker_ids), "claim_ids": array(claim_ids)}
 
 
-def seen(rows: Sequence[tuple[Any, ...]]) -> tuple[dict[UUID, Asking], list[Work]]:
-    """The rows of `LOOK`: who asks, by worker, and the studies with work."""
-    asking = {row[0]: Asking(*row[:6]) for row in rows if row[0] is not None}
+def seen(rows: Sequence[tuple[Any, ...]]) -> tuple[dict[int, Asking], list[Work]]:
+    """The rows of `LOOK`: known workers by the place of their claim, from 0, and the studies with work."""
+    asking = {row[0] - 1: Asking(*row[1:6]) for row in rows if row[0] is not None}
     return asking, [_work(row) for row in rows if row[0] is None]
 
 
 def _work(row: tuple[Any, ...]) -> Work:
-    _, study_id, running, has_queued, may_propose, _, priority, created_at, created, limit = row
+    (
+        _,
+        study_id,
+        running,
+        has_queued,
+        may_propose,
+        _,
+        priority,
+        created_at,
+        created,
+        limit,
+        name,
+    ) = row
     return Work(
-        study_id, priority, running, created_at, created, limit, has_queued, may_propose
+        study_id, name, priority, running, created_at, created, limit, has_queued, may_propose
     )

@@ -10,7 +10,7 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection, text
 
-from service.storage.leases import WALL_TIME_OVER, LeaseRow
+from service.storage.leases import HOLD_WORKER, WALL_TIME_OVER, LeaseRow
 from service.storage.statements import Statement, array
 from trimtab.contract.metrics import Direction
 from trimtab.contract.search_space import Scalar
@@ -22,13 +22,14 @@ WITH asked AS (
                          CAST(:hyperparameters AS text[]))
         WITH ORDINALITY AS a (worker_id, claim_id, ordinal, hyperparameters, place)),
 free AS (
-    SELECT a.*, w.label, s.n AS slot, row_number() OVER (ORDER BY a.place) AS nth, count(*) OVER () AS wanted
-    FROM asked a JOIN trimtab.workers w ON w.worker_id = a.worker_id AND w.state = 'alive'
-    CROSS JOIN LATERAL (
-        SELECT n FROM generate_series(0, w.capacity - 1) n
+    SELECT a.*, w.label, s.slot, row_number() OVER (ORDER BY a.place) AS nth, count(*) OVER () AS wanted
+    FROM (SELECT *, row_number() OVER (PARTITION BY worker_id ORDER BY place) AS of_worker FROM asked) a
+    JOIN trimtab.workers w ON w.worker_id = a.worker_id AND w.state = 'alive'
+    JOIN LATERAL (
+        SELECT n AS slot, row_number() OVER (ORDER BY n) AS of_worker FROM generate_series(0, w.capacity - 1) n
         WHERE NOT EXISTS (SELECT FROM trimtab.trials h
-                          WHERE h.worker_id = w.worker_id AND h.state = 'running' AND h.slot = n)
-        ORDER BY n LIMIT 1) s),
+                          WHERE h.worker_id = w.worker_id AND h.state = 'running' AND h.slot = n)) s
+        ON s.of_worker = a.of_worker),
 budget AS (
     UPDATE trimtab.studies s SET trials_created = s.trials_created + f.wanted
     FROM (SELECT wanted FROM free LIMIT 1) f
@@ -94,7 +95,7 @@ class NewTrial:
 
 
 def to_start(study_id: int, new: Sequence[NewTrial]) -> dict[str, Any]:
-    """What `START` binds: trials of one study, each for another worker; all of them or none are stored."""
+    """What `START` binds: trials of one study, each for a slot of its own; all of them or none are stored."""
     names = [
         (place, name, *stored)
         for place, one in enumerate(new, 1)
@@ -137,7 +138,9 @@ def start(connection: Connection, study_id: int, new: NewTrial) -> LeaseRow | No
     Raises:
         IntegrityError: the same worker or claim was served at the same moment; read again.
     """
-    row = START.row(connection, **to_start(study_id, [new]))
+    row = START.row(
+        connection, first=HOLD_WORKER, worker_id=new.worker_id, **to_start(study_id, [new])
+    )
     return None if row is None else started(row)[1]
 
 

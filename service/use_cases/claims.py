@@ -70,8 +70,7 @@ def _known(worker: workers.Claimant | None) -> workers.Claimant:
 
 
 def _claim_one(context: Context, request: LeaseRequest, ordinal: int) -> leases.LeaseRow | None:
-    with context.database.statements() as connection:
-        candidates = leases.candidates(connection)
+    candidates = _candidates(context, request)
     locked: Locked | None = None
     for candidate in candidates:
         try:
@@ -87,6 +86,15 @@ def _claim_one(context: Context, request: LeaseRequest, ordinal: int) -> leases.
     return None
 
 
+def _candidates(context: Context, request: LeaseRequest) -> list[leases.Candidate]:
+    """The studies that may serve the claim, in their order; beside a study only that one, and only at its turn."""
+    with context.database.statements() as connection:
+        listed = leases.candidates(connection)
+    if request.beside is None:
+        return listed
+    return [first for first in listed[:1] if first.name == request.beside]
+
+
 def _claim_of_study(
     context: Context, candidate: leases.Candidate, request: LeaseRequest, ordinal: int
 ) -> leases.LeaseRow | None:
@@ -98,6 +106,7 @@ def _claim_of_study(
                 worker_id=request.worker_id,
                 claim_id=request.claim_id,
                 ordinal=ordinal,
+                only_trials=request.beside is not None,
             )
         if row is not None:
             return row
@@ -114,7 +123,7 @@ def _propose(
         return None  # since it was listed
     row, overtaken = _start(context, candidate, document, request, ordinal)
     while overtaken:
-        now = _anew(context, candidate)
+        now = _anew(context, candidate, request)
         if now is None:
             return None
         candidate = now
@@ -122,12 +131,13 @@ def _propose(
     return row
 
 
-def _anew(context: Context, candidate: leases.Candidate) -> leases.Candidate | None:
+def _anew(
+    context: Context, candidate: leases.Candidate, request: LeaseRequest
+) -> leases.Candidate | None:
     """The study as it is now, if it has moved on and may still propose."""
-    with context.database.statements() as connection:
-        for now in leases.candidates(connection):
-            if now.study_id == candidate.study_id and now.may_propose:
-                return now if now.trials_created > candidate.trials_created else None
+    for now in _candidates(context, request):
+        if now.study_id == candidate.study_id and now.may_propose:
+            return now if now.trials_created > candidate.trials_created else None
     return None
 
 

@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, TypeVar
 from unittest.mock import patch
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from service.storage.lane import Lane
 from service.storage.statements import Statement
 from service.use_cases.lanes import Lanes
-from tests.support.protocol import Service
-from trimtab.contract.leases import Lease, LeaseRequest, Outcome, Report, Reports, Verdict
+from tests.support.protocol import Service, a_claim
+from trimtab.contract.leases import Lease, Outcome, Report, Reports, Verdict
 from trimtab.contract.trials import TrialState
 
 A = TypeVar("A")
@@ -27,12 +27,15 @@ class Shortly(Service):
     loop: asyncio.AbstractEventLoop
 
     def claim(
-        self, worker: UUID, *, claim_id: UUID | None = None, capacity: int = 1
+        self,
+        worker: UUID,
+        *,
+        claim_id: UUID | None = None,
+        capacity: int = 1,
+        beside: str | None = None,
     ) -> Sequence[Lease]:
         """Claim; a new claim unless `claim_id` repeats an old one."""
-        request = LeaseRequest(
-            worker_id=worker, claim_id=claim_id or uuid4(), capacity=capacity
-        )
+        request = a_claim(worker, claim_id=claim_id, capacity=capacity, beside=beside)
         return self.wait_for(self.lanes.claim(request)).leases
 
     def report(self, lease: Lease, *values: float | None, step: int = 0) -> Verdict:

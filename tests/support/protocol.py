@@ -58,6 +58,15 @@ class Clock:
             )
 
 
+def a_claim(
+    worker: UUID, *, claim_id: UUID | None = None, capacity: int = 1, beside: str | None = None
+) -> LeaseRequest:
+    """A request for leases; a new claim unless `claim_id` repeats an old one."""
+    return LeaseRequest(
+        worker_id=worker, claim_id=claim_id or uuid4(), capacity=capacity, beside=beside
+    )
+
+
 @dataclass(frozen=True)
 class Service:
     """The verbs of the service with arguments as short as tests like them."""
@@ -79,13 +88,16 @@ class Service:
         return a_worker(self.context, capacity=capacity)
 
     def claim(
-        self, worker: UUID, *, claim_id: UUID | None = None, capacity: int = 1
+        self,
+        worker: UUID,
+        *,
+        claim_id: UUID | None = None,
+        capacity: int = 1,
+        beside: str | None = None,
     ) -> Sequence[Lease]:
         """Claim; a new claim unless `claim_id` repeats an old one."""
-        return claims.claim(
-            self.context,
-            LeaseRequest(worker_id=worker, claim_id=claim_id or uuid4(), capacity=capacity),
-        ).leases
+        request = a_claim(worker, claim_id=claim_id, capacity=capacity, beside=beside)
+        return claims.claim(self.context, request).leases
 
     def lease(self, worker: UUID | None = None) -> Lease:
         """Claim exactly one lease, for a worker of its own unless one is given."""

@@ -124,14 +124,16 @@ class Model:
     def running_of(self, worker: WorkerModel) -> int:
         return sum(lease.live for leases in worker.claims.values() for lease in leases)
 
-    def claim(self, worker: WorkerModel, claim: UUID, capacity: int) -> Sequence[LeaseModel]:
+    def claim(
+        self, worker: WorkerModel, claim: UUID, capacity: int, beside: str | None
+    ) -> Sequence[LeaseModel]:
         got = self._remembered(worker, claim)
         if not got and self.running_of(worker) >= worker.capacity:
             raise Refused("WorkerBusy")
         if len(got) >= capacity and not any(lease.live for lease in got):
             raise Refused("LeaseLost")
         while len(got) < capacity and self.running_of(worker) < worker.capacity:
-            trial = self.next_trial()
+            trial = self.next_trial(beside)
             if trial is None:
                 break
             got.append(self._lease(trial, worker))
@@ -144,15 +146,19 @@ class Model:
             got.pop()
         return got
 
-    def next_trial(self) -> TrialModel | None:
-        """The queued or new trial that the next claim is due."""
+    def next_trial(self, beside: str | None) -> TrialModel | None:
+        """The queued or new trial that the next claim is due; beside a study, if it is one of that study's trials."""
         for study in sorted(self.studies.values(), key=self._turn):
             ready = [trial for trial in study.everything() if self._is_ready(trial)]
+            if not ready and not study.may_propose(self.now):
+                continue
+            if beside not in (None, study.name):
+                return None
             if ready:
-                return min(ready, key=lambda trial: (trial.not_before, trial.number))
-            if study.may_propose(self.now):
-                study.trials.append(TrialModel(study, len(study.trials), "trial", self.now))
-                return study.trials[-1]
+                first = min(ready, key=lambda trial: (trial.not_before, trial.number))
+                return first if beside is None or first.kind == "trial" else None
+            study.trials.append(TrialModel(study, len(study.trials), "trial", self.now))
+            return study.trials[-1]
         return None
 
     def _turn(self, study: StudyModel) -> tuple[int, int]:

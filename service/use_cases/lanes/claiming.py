@@ -1,11 +1,12 @@
-"""Claims of one new trial each, by workers that are free to run it."""
+"""Claims of one new trial each, by workers that are free to run it; of one worker, as many as it has free slots."""
 
 import asyncio
-from collections import defaultdict
-from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
+from uuid import UUID
 
 import psycopg2
 
@@ -15,7 +16,7 @@ from service.sampling import Exhausted, Proposal
 from service.storage.engine import Locked
 from service.storage.lane import Lane
 from service.storage.leases import LeaseRow
-from service.storage.looking import LOOK, SEEN, seen, to_look
+from service.storage.looking import LOOK, SEEN, Asking, seen, to_look
 from service.storage.statements import array
 from service.storage.trials import START, NewTrial, started, to_start
 from service.use_cases.claims import new_trial, shape
@@ -28,7 +29,7 @@ NOTHING = Leases(leases=())
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The study that is to serve a claim; None: no study has work."""
+    """The study that is to serve a claim; None: no study has work, or none that the claim may have."""
 
     study: Work | None
     is_quiet: bool
@@ -84,26 +85,18 @@ class Claiming:
         return Leases(leases=(shape(row, document),))
 
     async def _look(self, requests: Sequence[LeaseRequest]) -> list[Chosen | None]:
-        first = {one.worker_id: one for one in reversed(requests)}
         rows = await self._look_lane.rows(
-            LOOK, **to_look(list(first), [one.claim_id for one in first.values()])
+            LOOK,
+            **to_look([one.worker_id for one in requests], [one.claim_id for one in requests]),
         )
         asking, studies = seen(rows)
-        free = [
-            one
-            for one in requests
-            if first[one.worker_id] is one
-            and one.worker_id in asking
-            and asking[one.worker_id].may_take
-        ]
+        free = _free(requests, asking)
+        served = distribute(studies, [requests[place].beside for place in free])
         chosen = {
-            one.worker_id: Chosen(study, asking[one.worker_id].is_quiet)
-            for one, study in zip(free, distribute(studies, len(free)), strict=True)
+            place: Chosen(study, asking[place].is_quiet)
+            for place, study in zip(free, served, strict=True)
         }
-        return [
-            chosen.get(one.worker_id) if first[one.worker_id] is one else None
-            for one in requests
-        ]
+        return [chosen.get(place) for place in range(len(requests))]
 
     async def _start(
         self, request: LeaseRequest, study: Work, document: StudyDocument, *, is_quiet: bool
@@ -160,3 +153,17 @@ class Claiming:
         except (psycopg2.IntegrityError, Locked):
             return []
         return [started(row) for row in rows]
+
+
+def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> list[int]:
+    """The places of the claims that may be given a lease as a matter of course, each of a claim and a slot of its own."""
+    taking: Counter[UUID] = Counter()
+    claims: set[UUID] = set()
+    free: list[int] = []
+    for place, one in enumerate(requests):
+        worker = asking.get(place)
+        if worker and one.claim_id not in claims and worker.may_take(taking[one.worker_id]):
+            taking[one.worker_id] += 1
+            claims.add(one.claim_id)
+            free.append(place)
+    return free

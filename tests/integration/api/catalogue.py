@@ -422,6 +422,8 @@ PARAMETERS = [
     Bad(0, "memory beyond Postgres", 422, "invalid", "/memory_bytes", {"label": "a", "device": "cpu", "memory_bytes": 2**63}, "/v1/workers"),
     Bad(0, "no capacity", 422, "invalid", "/capacity", {"label": "a", "device": "cpu", "capacity": 0}, "/v1/workers"),
     Bad(0, "a wait of a minute and more", 422, "invalid", "/wait_s", a_claim(wait_s=60.5), "/v1/leases"),
+    Bad(0, "beside a study without a name", 422, "invalid", "/beside", a_claim(beside=""), "/v1/leases"),
+    Bad(0, "beside a study by its number", 422, "wrong-type", "/beside", a_claim(beside=7), "/v1/leases"),
     Bad(0, "a worker that holds all it may", 409, "worker-busy", None, a_claim(), "/v1/leases"),
     Bad(0, "the best of nothing", 404, "no-completed-trial", path="/v1/studies/over/best", method="GET"),
     Bad(0, "no model yet", 404, "no-model", path="/v1/studies/world/model", method="GET"),

@@ -1,6 +1,7 @@
 """Studies and their trials over REST."""
 
 import hashlib
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -144,6 +145,20 @@ def test_a_stopped_study_proposes_nothing_more(service: Running) -> None:
     assert read(service, name)["state"] == "finalising"
     (final,) = service.claim(worker)
     assert (final["kind"], final["validation_accuracy"]) == ("final", 0.5)
+
+
+def test_a_claim_beside_a_study_waits_until_its_turn_has_come(service: Running) -> None:
+    name = service.create(priority=600)
+    worker = service.register(capacity=2)
+    service.claim(worker)
+    urgent = service.create(priority=1000, budget={"trials": 1})
+    assert service.claim(worker, beside=name) == []
+    with ThreadPoolExecutor() as threads:
+        waiting = threads.submit(service.claim, worker, beside=name, wait_s=60)
+        (other,) = service.claim(service.register())
+        service.create()  # of lower priority; rings for whoever waits
+        (lease,) = waiting.result()
+    assert (other["study"], lease["study"]) == (urgent, name)
 
 
 def test_running_trials_are_told_what_became_of_their_study(service: Running) -> None:

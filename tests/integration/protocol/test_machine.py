@@ -54,7 +54,7 @@ class Protocol(RuleBasedStateMachine):
         self.model = Model(TTL_S)
         empty(service.context.database)
         self.workers = [(service.worker(n), WorkerModel(n)) for n in (1, 2)]
-        self.claims: list[tuple[tuple[UUID, WorkerModel], UUID, int]] = []
+        self.claims: list[tuple[tuple[UUID, WorkerModel], UUID, int, str | None]] = []
         self.leases: list[tuple[Lease, LeaseModel]] = []
         self.states: dict[tuple[str, str, int], str] = {}
 
@@ -96,13 +96,17 @@ class Protocol(RuleBasedStateMachine):
             self.service.study(name, budget=budget, max_crashes=max_crashes)
             self.model.create(name, trials, wall_time_s, max_crashes)
 
-    @rule(which=st.integers(0, 1), capacity=st.integers(1, 2))
-    def claim(self, which: int, capacity: int) -> None:
+    @rule(
+        which=st.integers(0, 1),
+        capacity=st.integers(1, 2),
+        beside=st.sampled_from([None, None, *NAMES]),
+    )
+    def claim(self, which: int, capacity: int, beside: str | None = None) -> None:
         if self.workers[which][
             1
         ].has_crashed:  # it starts anew: three crashes would be its quarantine
             self.workers[which] = (self.service.worker(1 + which), WorkerModel(1 + which))
-        self.claims.append((self.workers[which], uuid4(), capacity))
+        self.claims.append((self.workers[which], uuid4(), capacity, beside))
         self._claim(*self.claims[-1])
 
     @rule(which=RECENT)
@@ -110,11 +114,19 @@ class Protocol(RuleBasedStateMachine):
         if self.claims and not self.claims[-1 - which % len(self.claims)][0][1].has_crashed:
             self._claim(*self.claims[-1 - which % len(self.claims)])
 
-    def _claim(self, worker: tuple[UUID, WorkerModel], claim_id: UUID, capacity: int) -> None:
+    def _claim(
+        self,
+        worker: tuple[UUID, WorkerModel],
+        claim_id: UUID,
+        capacity: int,
+        beside: str | None,
+    ) -> None:
         worker_id, worker_model = worker
         got, expected = self.both(
-            lambda: self.service.claim(worker_id, claim_id=claim_id, capacity=capacity),
-            lambda: self.model.claim(worker_model, claim_id, capacity),
+            lambda: self.service.claim(
+                worker_id, claim_id=claim_id, capacity=capacity, beside=beside
+            ),
+            lambda: self.model.claim(worker_model, claim_id, capacity, beside),
         )
         for lease, model in zip(got or (), expected or (), strict=True):
             trial = model.trial

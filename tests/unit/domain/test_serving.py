@@ -1,4 +1,8 @@
+from collections.abc import Sequence
 from datetime import UTC, datetime
+
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.domain.serving import Work, distribute
 
@@ -13,11 +17,16 @@ def work(study_id: int, **changes: object) -> Work:
         "has_queued": False,
         "may_propose": True,
     }
-    return Work(study_id, **(facts | changes))  # pyright: ignore[reportArgumentType] - each name is known
+    return Work(study_id, f"study-{study_id}", **(facts | changes))  # pyright: ignore[reportArgumentType] - each name is known
 
 
 def served(*studies: Work, claims: int) -> list[int | None]:
-    return [chosen and chosen.study_id for chosen in distribute(studies, claims)]
+    return [chosen and chosen.study_id for chosen in distribute(studies, [None] * claims)]
+
+
+def served_beside(*studies: Work, beside: Sequence[int | None]) -> list[int | None]:
+    names = [None if study_id is None else f"study-{study_id}" for study_id in beside]
+    return [chosen and chosen.study_id for chosen in distribute(studies, names)]
 
 
 def test_the_highest_priority_is_served_while_it_has_work():
@@ -30,7 +39,7 @@ def test_of_equal_studies_the_one_with_fewest_running_trials_then_the_oldest():
 
 
 def test_a_study_is_told_with_the_trials_that_the_claims_before_it_take():
-    created = [chosen and chosen.trials_created for chosen in distribute([work(1)], 3)]
+    created = [chosen and chosen.trials_created for chosen in distribute([work(1)], [None] * 3)]
     assert created == [0, 1, 2]
 
 
@@ -40,3 +49,33 @@ def test_without_work_nobody_is_served():
     assert served(spent, paused, claims=2) == [None, None]
     assert served(work(3, may_propose=False, has_queued=True), claims=1) == [3]
     assert served(claims=1) == [None]
+
+
+def test_a_claim_beside_a_study_is_served_by_it_at_its_turn_and_by_no_other():
+    one, two = work(1), work(2)
+    assert served_beside(one, two, beside=[2, 1, 1, 2, 2, 1]) == [None, 1, None, 2, None, 1]
+    assert served_beside(one, work(2, priority=1), beside=[1, 2, 2]) == [None, 2, 2]
+    assert served_beside(one, beside=[3, 1]) == [None, 1]
+
+
+WORKS = st.builds(
+    work,
+    st.integers(1, 4),
+    priority=st.integers(0, 1),
+    running=st.integers(0, 3),
+    trials_created=st.integers(97, 100),
+    has_queued=st.booleans(),
+    may_propose=st.booleans(),
+)
+
+
+@given(
+    studies=st.lists(WORKS, max_size=4, unique_by=lambda study: study.study_id),
+    beside=st.lists(st.none() | st.integers(1, 5), max_size=8),
+)
+def test_claims_beside_studies_bend_no_turn(studies: list[Work], beside: list[int | None]):
+    got = list(zip(beside, served_beside(*studies, beside=beside), strict=True))
+    # Those that got nothing might as well not have asked; the others got what any claim would have.
+    counted = [study for wanted, study in got if wanted is None or study is not None]
+    assert counted == served(*studies, claims=len(counted))
+    assert all(study in (None, wanted) for wanted, study in got if wanted is not None)
