@@ -76,8 +76,9 @@ WITH free AS ({FREE_SLOT}),
 picked AS (
     SELECT t.trial_id, t.kind FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
     WHERE t.study_id = :study_id AND t.state = 'queued' AND t.not_before <= trimtab.now()
+      AND (t.kind = 'trial' OR NOT :only_trials)
       AND s.state IN ('active', 'stopping', 'finalising') AND EXISTS (SELECT FROM free)
-      AND (t.kind = 'final' OR NOT {WALL_TIME_OVER}) AND (t.kind = 'trial' OR NOT :only_trials)
+      AND (t.kind = 'final' OR NOT {WALL_TIME_OVER})
     ORDER BY t.not_before, t.number LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
 t AS (
     UPDATE trimtab.trials t

@@ -49,7 +49,7 @@ def one_live_lease_per_trial(facts: Facts) -> Iterator[Violation]:
     """I2: no attempt begins before the one before it has ended. I3: fences count the attempts."""
     for (trial_id, kind), attempts in facts.attempts.items():
         for before, after in pairwise(attempts):
-            if before["ended_at"] is None or after["started_at"] < before["ended_at"]:
+            if _outlasts(before, after):
                 yield Violation(
                     "I2", f"trial {trial_id} ({kind}) had two holders", (before, after)
                 )
@@ -189,13 +189,22 @@ def _crashed(attempt: Row) -> bool:
 
 
 def one_lease_per_slot(facts: Facts) -> Iterator[Violation]:
-    """I13: a worker of capacity 1 holds one lease at a time."""
-    for worker_id, rows in grouped(
-        facts.ours["attempts"], lambda row: row["worker_id"]
-    ).items():
-        for before, after in pairwise(sorted(rows, key=lambda row: row["started_at"])):
-            if before["ended_at"] is None or after["started_at"] < before["ended_at"]:
-                yield Violation("I13", f"worker {worker_id} held two leases", (before, after))
+    """I13: a worker holds no more leases at a time than it registered for."""
+    capacity = {row["worker_id"]: row["capacity"] for row in facts.ours["workers"]}
+    ordered = sorted(facts.ours["attempts"], key=lambda row: row["started_at"])
+    for worker_id, rows in grouped(ordered, lambda row: row["worker_id"]).items():
+        held: list[Row] = []
+        for attempt in rows:
+            held = [attempt] + [row for row in held if _outlasts(row, attempt)]
+            if len(held) > capacity[worker_id]:
+                yield Violation(
+                    "I13", f"worker {worker_id} held {len(held)} leases", tuple(held)
+                )
+
+
+def _outlasts(before: Row, after: Row) -> bool:
+    """Whether an attempt was still going on when a later one began."""
+    return before["ended_at"] is None or after["started_at"] < before["ended_at"]
 
 
 def hyperparameters_stay(facts: Facts) -> Iterator[Violation]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults import checker, slowness
+from tests.faults import checker, of_tables, slowness
 from tests.faults.facts import Facts
 from tests.faults.log import Op, Window
 
@@ -92,7 +92,10 @@ def history() -> Facts:
     return Facts(
         ours={
             "studies": [study],
-            "workers": [],
+            "workers": [
+                {"worker_id": WORKER, "capacity": 2},
+                {"worker_id": OTHER, "capacity": 1},
+            ],
             "artifacts": [],
             "trials": [trial],
             "attempts": [attempt],
@@ -215,6 +218,20 @@ def test_one_thing_that_is_wrong_with_what_is_stored_is_found(
     facts = copy.deepcopy(history())
     change(facts)
     assert invariant in broken(facts)
+
+
+@pytest.mark.parametrize(("more", "found"), [(1, set[str]()), (2, {"I13"})])
+def test_more_leases_at_a_time_than_the_worker_registered_for_are_found(
+    more: int, found: set[str]
+) -> None:
+    facts = history()
+    (first,) = facts.ours["attempts"]
+    facts.ours["attempts"] += [
+        first | {"lease_id": f"lease-{n}", "trial_id": 7 + n, "started_at": at(2)}
+        for n in range(1, 1 + more)
+    ]
+    facts.ours["attempts"].append(first | {"lease_id": SECOND, "started_at": at(3)})
+    assert {one.invariant for one in of_tables.one_lease_per_slot(facts)} == found
 
 
 BUSY = {"type": "/problems/worker-busy"}
