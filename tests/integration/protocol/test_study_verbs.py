@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from sqlalchemy import Connection
 
+from service.storage import leases as lease_rows
 from service.use_cases import studies, trials
 from tests.support.documents import a_document
 from tests.support.protocol import A_MODEL, Service
@@ -92,6 +94,22 @@ def test_the_wall_time_cancels_what_runs_and_still_evaluates_the_winner(
     service.fail(running, "cancelled")
     assert trial(service, queued.trial_number).state == "cancelled"
     assert service.lease().kind == "final"
+
+
+def test_a_trial_is_not_begun_again_when_the_wall_time_ends_between_two_looks_of_a_claim(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.study(budget={"trials": 1, "wall_time_s": 100})
+    service.drain(service.lease())
+    list_candidates = lease_rows.candidates
+
+    def list_and_wait(connection: Connection) -> list[lease_rows.Candidate]:
+        listed = list_candidates(connection)
+        service.clock.advance(101)
+        return listed
+
+    monkeypatch.setattr(lease_rows, "candidates", list_and_wait)
+    assert service.claim(service.worker()) == ()
 
 
 def test_a_study_without_a_completed_trial_is_done_at_once_and_says_why(
