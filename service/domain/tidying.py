@@ -1,14 +1,17 @@
 """When silence is no reason to revoke a lease: the workers may have spoken where nobody could hear them.
 
 Two rules guard the sweep. The amnesty: after a time in which no replica could sweep, the database was away or the service
-was, so leases begin anew. The brake: when most of many leases run out at once, a partition between workers and service is
-likelier than the death of them all, so they get one more time to live, once
+was, so leases begin anew. The brake: when most of many workers fall silent at once, a partition between them and the service
+is likelier than the death of them all, so their leases get one more time to live, once
 (as the Kubernetes node lifecycle controller slows its evictions,
 https://kubernetes.io/docs/concepts/architecture/nodes/#rate-limits-on-eviction).
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import takewhile
+from uuid import UUID
 
 SHORTEST_SILENCE_S = 1.0
 """A shorter pause between two sweeps is no outage."""
@@ -24,16 +27,23 @@ CRASHES_OF_A_BAD_WORKER = 3
 class Ended:
     """How one attempt of a worker ended."""
 
+    lease_id: UUID
     trial_id: int
     crashed: bool
+    started_at: datetime
+    ended_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
 class Running:
     """The running leases as a sweep finds them, before it touches any. Durations in seconds."""
 
-    count: int
+    workers: int
+    """Those that hold leases; one that trains heads together holds many."""
+    silent_workers: int
+    """Those of them whose leases have all run out."""
     expired: int
+    """Leases."""
     shortest_ttl_s: float | None
     """None where nothing runs."""
     longest_expired_ttl_s: float | None
@@ -61,8 +71,8 @@ def holds_back(running: Running, held_s: float | None) -> bool:
 
 
 def is_mass(running: Running) -> bool:
-    """Whether more than half of at least four leases have run out."""
-    return running.count >= FEWEST_OF_A_MASS and 2 * running.expired > running.count
+    """Whether more than half of at least four workers are silent."""
+    return running.workers >= FEWEST_OF_A_MASS and 2 * running.silent_workers > running.workers
 
 
 def pause_s(running: Running, longest_s: float) -> float:
@@ -72,13 +82,30 @@ def pause_s(running: Running, longest_s: float) -> float:
     return min(longest_s, running.shortest_ttl_s / SWEEPS_PER_LEASE)
 
 
-def fails_everything(newest: Sequence[Ended], *, others_succeed: bool) -> bool:
-    """Whether it is the worker that fails, not its trials: its newest attempts, at different trials, all crashed.
+def crashes_in_a_row(newest: Sequence[Ended]) -> list[Ended]:
+    """Those of a worker's attempts, the newest first, since which none has ended well."""
+    return list(takewhile(lambda ended: ended.crashed, newest))
+
+
+def fails_everything(crashes: Sequence[Ended], *, others_succeeded_at: datetime | None) -> bool:
+    """Whether it is the worker that fails, not its trials: three crashes, one after another, at different trials.
 
     Args:
-        newest: how the worker's newest attempts ended, at least the last three.
-        others_succeed: whether another worker has completed or pruned a trial meanwhile; otherwise it may be the study.
+        crashes: of the worker, in a row, the newest first.
+        others_succeeded_at: when another worker last completed or pruned a trial; if none did since the first of the
+            three began, it may be the study.
     """
-    last = newest[:CRASHES_OF_A_BAD_WORKER]
-    trials = {ended.trial_id for ended in last if ended.crashed}
-    return others_succeed and len(trials) == CRASHES_OF_A_BAD_WORKER
+    last = _one_after_another(crashes)[:CRASHES_OF_A_BAD_WORKER]
+    trials = {crash.trial_id for crash in last}
+    if len(trials) < CRASHES_OF_A_BAD_WORKER or others_succeeded_at is None:
+        return False
+    return others_succeeded_at >= last[-1].started_at
+
+
+def _one_after_another(crashes: Sequence[Ended]) -> list[Ended]:
+    """One of those that ran at the same time: they had one training process, which died once."""
+    apart: list[Ended] = []
+    for crash in crashes:
+        if not apart or crash.ended_at <= apart[-1].started_at:
+            apart.append(crash)
+    return apart

@@ -56,13 +56,16 @@ def extend(connection: Connection, below_ttl_s: float) -> int:
 
 
 def running(connection: Connection) -> Running:
-    """Count the running leases, and those past their time."""
+    """Count the workers that hold leases and those that are silent, and the leases past their time."""
     row = connection.execute(
         text("""
-            SELECT count(*), count(*) FILTER (WHERE t.lease_until < trimtab.now()),
-                   CAST(extract(epoch FROM min(s.lease_ttl)) AS float8),
-                   CAST(extract(epoch FROM max(s.lease_ttl) FILTER (WHERE t.lease_until < trimtab.now())) AS float8)
-            FROM trimtab.trials t JOIN trimtab.studies s USING (study_id) WHERE t.state = 'running'""")
+            SELECT count(*), count(*) FILTER (WHERE expired = held), CAST(coalesce(sum(expired), 0) AS int),
+                   CAST(extract(epoch FROM min(shortest)) AS float8), CAST(extract(epoch FROM max(longest)) AS float8)
+            FROM (SELECT count(*) AS held, count(*) FILTER (WHERE t.lease_until < trimtab.now()) AS expired,
+                         min(s.lease_ttl) AS shortest,
+                         max(s.lease_ttl) FILTER (WHERE t.lease_until < trimtab.now()) AS longest
+                  FROM trimtab.trials t JOIN trimtab.studies s USING (study_id) WHERE t.state = 'running'
+                  GROUP BY t.worker_id) w""")
     ).one()
     return Running(*row)
 

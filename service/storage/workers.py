@@ -95,42 +95,38 @@ def newest(connection: Connection, limit: int = 1000) -> list[WorkerRow]:
 
 @dataclass(frozen=True, slots=True)
 class Conduct:
-    """How a worker's newest attempts ended, the newest first; the leases are of those attempts."""
+    """How a worker's newest attempts ended, the newest first, and when another worker last succeeded meanwhile."""
 
     worker_id: UUID
     newest: tuple[Ended, ...]
-    leases: tuple[UUID, ...]
-    others_succeed: bool
+    others_succeeded_at: datetime | None
 
 
 def conduct(connection: Connection, lease_id: UUID, count: int) -> Conduct | None:
-    """Look at the last `count` attempts of the worker that held this lease, and whether others got on meanwhile.
+    """Look at the last `count` attempts of each slot of the worker that held this lease, and whether others got on.
 
     None when nothing is known of the lease any more.
     """
     rows = connection.execute(
         text("""
-            WITH newest AS (
-                SELECT a.* FROM trimtab.attempts a
-                WHERE a.worker_id = (SELECT worker_id FROM trimtab.attempts WHERE lease_id = :lease_id)
-                  AND a.ended_at IS NOT NULL
-                ORDER BY a.ended_at DESC LIMIT :count)
+            WITH w AS (
+                SELECT w.* FROM trimtab.attempts JOIN trimtab.workers w USING (worker_id) WHERE lease_id = :lease_id),
+            newest AS (
+                SELECT a.* FROM trimtab.attempts a JOIN w USING (worker_id) WHERE a.ended_at IS NOT NULL
+                ORDER BY a.ended_at DESC LIMIT :count * (SELECT capacity FROM w))
             SELECT worker_id, lease_id, trial_id,
-                   outcome = 'expired' OR outcome = 'failed' AND (became = 'queued' OR error_kind = 'poison') AS crashed,
-                   EXISTS (SELECT FROM trimtab.attempts o
-                           WHERE o.worker_id <> newest.worker_id AND o.outcome IN ('completed', 'pruned')
-                             AND o.ended_at >= (SELECT min(started_at) FROM newest)) AS others_succeed
+                   outcome = 'expired' OR outcome = 'failed' AND (became = 'queued' OR error_kind = 'poison'),
+                   started_at, ended_at,
+                   (SELECT max(o.ended_at) FROM trimtab.attempts o
+                    WHERE o.worker_id <> (SELECT worker_id FROM w) AND o.outcome IN ('completed', 'pruned')
+                      AND o.ended_at >= (SELECT min(started_at) FROM newest))
             FROM newest ORDER BY ended_at DESC"""),
         {"lease_id": lease_id, "count": count},
     ).all()
     if not rows:
         return None
-    return Conduct(
-        rows[0].worker_id,
-        tuple(Ended(row.trial_id, row.crashed) for row in rows),
-        tuple(row.lease_id for row in rows),
-        rows[0].others_succeed,
-    )
+    worker_id, *_, others_succeeded_at = rows[0]
+    return Conduct(worker_id, tuple(Ended(*row[1:6]) for row in rows), others_succeeded_at)
 
 
 def quarantine(connection: Connection, worker_id: UUID, refunded: Sequence[UUID]) -> bool:

@@ -77,6 +77,26 @@ def test_most_of_many_leases_get_one_more_time_to_live(service: Service) -> None
     assert pass_time(service, EVERY_S) == Swept(expired=4)
 
 
+def test_the_many_leases_of_one_silent_worker_are_revoked_at_once(service: Service) -> None:
+    silent, *others = service.worker(8), service.worker(), service.worker(), service.worker()
+    service.claim(silent, capacity=8)
+    kept = [service.lease(worker) for worker in others]
+    pass_time(service, TTL_S - EVERY_S)
+    for lease in kept:
+        service.heartbeat(lease)
+    assert pass_time(service, 2 * EVERY_S) == Swept(expired=8)
+
+
+def test_a_worker_that_speaks_for_some_of_its_leases_is_not_silent(service: Service) -> None:
+    workers = [service.worker(2) for _ in range(4)]
+    lost = [service.lease(worker) for worker in workers]
+    kept = [service.lease(worker) for worker in workers]
+    pass_time(service, TTL_S - EVERY_S)
+    for lease in kept:
+        service.heartbeat(lease)
+    assert pass_time(service, 2 * EVERY_S) == Swept(expired=len(lost))
+
+
 def test_holders_that_come_back_while_a_mass_expiry_is_held_back_keep_their_leases(
     service: Service,
 ) -> None:

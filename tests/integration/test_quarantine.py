@@ -63,12 +63,25 @@ def test_where_nobody_succeeds_it_may_be_the_study(service: Service) -> None:
 
 
 def test_silence_counts_like_a_crash(service: Service) -> None:
-    bad = service.worker(capacity=3)
+    bad = service.worker()
     for _ in range(3):
         service.lease(bad)
-    succeed(service)
-    assert service.expire() == 3
+        assert service.expire() == 1
+        succeed(service)
     assert state(service, bad) == "quarantined"
+
+
+def test_a_training_process_that_falls_with_many_trials_falls_once(service: Service) -> None:
+    bad = service.worker(capacity=4)
+    for fall in range(3):
+        assert state(service, bad) == "alive"
+        held = [service.lease(bad) for _ in range(4 if fall == 0 else 1)]
+        service.clock.advance(1)
+        for lease in held:
+            service.fail(lease, retryable=True)
+        succeed(service)
+    assert state(service, bad) == "quarantined"
+    assert set(crashes(service)) == {0}
 
 
 def test_what_it_still_holds_is_kept_no_longer(service: Service) -> None:

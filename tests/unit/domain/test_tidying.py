@@ -1,5 +1,10 @@
 """When a sweep may revoke leases."""
 
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from uuid import uuid4
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -8,14 +13,16 @@ from service.domain.tidying import (
     Ended,
     Running,
     amnesty_below_ttl_s,
+    crashes_in_a_row,
     fails_everything,
     holds_back,
     pause_s,
 )
 
 
-def running(count: int, expired: int, ttl_s: float = 60.0) -> Running:
-    return Running(count, expired, ttl_s if count else None, ttl_s if expired else None)
+def running(workers: int, silent: int, ttl_s: float = 60.0) -> Running:
+    longest = ttl_s if silent else None
+    return Running(workers, silent, silent, ttl_s if workers else None, longest)
 
 
 def test_a_silence_of_half_a_lease_is_an_outage() -> None:
@@ -33,7 +40,7 @@ def test_a_short_moment_is_no_outage_however_short_the_lease() -> None:
 
 
 @pytest.mark.parametrize(
-    ("count", "expired", "held"),
+    ("workers", "silent", "held"),
     [
         (3, 3, False),
         (4, 2, False),
@@ -43,10 +50,10 @@ def test_a_short_moment_is_no_outage_however_short_the_lease() -> None:
         (0, 0, False),
     ],
 )
-def test_most_of_many_leases_are_not_revoked_at_once(
-    count: int, expired: int, held: bool
+def test_the_leases_of_most_of_many_workers_are_not_revoked_at_once(
+    workers: int, silent: int, held: bool
 ) -> None:
-    assert holds_back(running(count, expired), None) is held
+    assert holds_back(running(workers, silent), None) is held
 
 
 def test_a_mass_expiry_is_held_back_for_one_more_lease_and_no_longer() -> None:
@@ -59,24 +66,51 @@ def test_where_nothing_runs_the_next_sweep_has_time() -> None:
     assert pause_s(running(2, 0, ttl_s=2.0), 5.0) == 0.5
 
 
-CRASHES = [Ended(1, True), Ended(2, True), Ended(3, True)]
+def at(second: float) -> datetime:
+    return datetime(2030, 1, 1, tzinfo=UTC) + timedelta(seconds=second)
+
+
+def ended(trial: int, began: float, end: float, *, crashed: bool = True) -> Ended:
+    return Ended(uuid4(), trial, crashed, at(began), at(end))
+
+
+CRASHES = [ended(3, 20, 30), ended(2, 10, 20), ended(1, 0, 10)]
+
+
+def fails(newest: Sequence[Ended], others_succeeded: float | None = 30) -> bool:
+    succeeded_at = None if others_succeeded is None else at(others_succeeded)
+    return fails_everything(crashes_in_a_row(newest), others_succeeded_at=succeeded_at)
 
 
 def test_a_worker_whose_last_three_trials_crashed_fails_everything_if_others_succeed() -> None:
-    assert fails_everything(CRASHES, others_succeed=True)
-    assert not fails_everything(CRASHES, others_succeed=False)
+    assert fails(CRASHES)
+    assert fails(CRASHES, 0)
+    assert not fails(CRASHES, None)
+    assert not fails(CRASHES, -1)
 
 
 def test_one_trial_that_crashes_everywhere_is_not_the_workers_fault() -> None:
-    assert not fails_everything([Ended(1, True)] * 3, others_succeed=True)
+    assert not fails([ended(1, 10 * n, 10 * n + 10) for n in (2, 1, 0)])
 
 
 def test_a_success_among_the_last_three_clears_a_worker() -> None:
     for position in range(3):
         newest = [*CRASHES]
-        newest[position] = Ended(9, False)
-        assert not fails_everything(newest, others_succeed=True)
+        newest[position] = replace(newest[position], crashed=False)
+        assert not fails(newest)
 
 
 def test_two_crashes_are_too_few() -> None:
-    assert not fails_everything(CRASHES[:2], others_succeed=True)
+    assert not fails(CRASHES[:2])
+
+
+def test_trials_that_fell_with_one_training_process_are_one_crash() -> None:
+    together = [ended(trial, trial / 10, 10 + trial / 10) for trial in (8, 7, 6, 5, 4)]
+    assert not fails(together)
+    assert not fails([ended(9, 20, 30), *together])
+    assert fails([ended(10, 30, 40), ended(9, 20, 30), *together], 40)
+
+
+def test_a_crash_in_a_row_is_of_an_attempt_after_which_none_has_ended_well() -> None:
+    newest = [*CRASHES[:2], ended(9, 5, 8, crashed=False), CRASHES[2]]
+    assert crashes_in_a_row(newest) == CRASHES[:2]
