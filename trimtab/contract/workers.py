@@ -18,6 +18,7 @@ class Registration(Message):
     device: Annotated[Text, Field(max_length=128)]
     memory_bytes: Annotated[Int, Field(ge=0, lt=2**63)] | None = None
     capacity: Annotated[Int, Field(ge=1, le=64)] = 1
+    """Leases that it may hold at a time; more than one only of trials that it trains together."""
 
 
 class Worker(Message):
