@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,21 +26,32 @@ class Work:
         return self.has_queued or (self.may_propose and self.trials_created < self.trials_limit)
 
 
-def distribute(studies: Sequence[Work], beside: Sequence[str | None]) -> list[Work | None]:
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """Who asks for one trial.
+
+    Attributes:
+        beside: The name of the only study that may serve it; None: any.
+        holding: Trials of that study that its worker runs already.
+    """
+
+    beside: str | None = None
+    holding: int = 0
+
+
+def distribute(studies: Sequence[Work], claims: Sequence[Claim]) -> list[Work | None]:
     """The study that serves each claim, as it is when its turn comes; None when there is no work left.
 
     Highest priority first, then fewest running trials, then oldest: as if the claims came one after another. A claim
-    beside a study waits for that study's turn, and takes no other study's.
-
-    Args:
-        studies: those that have work.
-        beside: of each claim, the name of the only study that may serve it; None: any.
+    beside a study waits for that study's turn, and takes no other study's; the trials that its worker runs already do
+    not count, since that worker is taken with or without one more.
     """
     now = {study.study_id: study for study in studies}
     served: list[Work | None] = []
-    for wanted in beside:
-        chosen = min((one for one in now.values() if one.has_some), key=_rank, default=None)
-        if chosen is not None and wanted not in (None, chosen.name):
+    for claim in claims:
+        able = (one for one in now.values() if one.has_some)
+        chosen = min(able, key=partial(_rank, claim), default=None)
+        if chosen is not None and claim.beside not in (None, chosen.name):
             chosen = None
         served.append(chosen)
         if chosen is not None:
@@ -50,5 +62,6 @@ def distribute(studies: Sequence[Work], beside: Sequence[str | None]) -> list[Wo
     return served
 
 
-def _rank(study: Work) -> tuple[int, int, datetime, int]:
-    return -study.priority, study.running, study.created_at, study.study_id
+def _rank(claim: Claim, study: Work) -> tuple[int, int, datetime, int]:
+    own = claim.holding if claim.beside == study.name else 0
+    return -study.priority, study.running - own, study.created_at, study.study_id

@@ -365,24 +365,35 @@ class Candidate:
     may_propose: bool
 
 
-STUDIES_WITH_WORK = f"""(
+def studies_with_work(counted: str = "true") -> str:
+    """The table of them, in the order in which claims serve them; `counted`: which running trials `r` count for it."""
+    return f"""(
     SELECT s.*,
            EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
                    AND q.not_before <= trimtab.now() AND (q.kind = 'final' OR NOT {WALL_TIME_OVER})) AS has_queued,
            s.state = 'active' AND s.trials_created < s.trials_limit AND NOT s.exhausted
                AND NOT {WALL_TIME_OVER} AS may_propose,
            (SELECT count(*) FROM trimtab.trials r
-            WHERE r.study_id = s.study_id AND r.state = 'running') AS running
+            WHERE r.study_id = s.study_id AND r.state = 'running' AND {counted}) AS running
     FROM trimtab.studies s WHERE s.state IN ('active', 'stopping', 'finalising')) c
 WHERE c.has_queued OR c.may_propose
 ORDER BY c.priority DESC, c.running, c.created_at, c.study_id LIMIT 50"""
-"""In the order in which claims serve them."""
 
+
+_BY_OTHERS = "r.worker_id IS DISTINCT FROM CAST(:beside_worker AS uuid)"
 _CANDIDATES = Statement(
-    f"SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose FROM {STUDIES_WITH_WORK}"
+    f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose
+FROM {studies_with_work(_BY_OTHERS)}"""
 )
 
 
-def candidates(connection: Connection) -> list[Candidate]:
-    """Studies with work: highest priority first, then fewest running trials, then oldest."""
-    return [Candidate(*row) for row in _CANDIDATES.rows(connection)]
+def candidates(connection: Connection, *, beside_worker: UUID | None = None) -> list[Candidate]:
+    """Studies with work: highest priority first, then fewest running trials, then oldest.
+
+    Args:
+        connection: of `Database`.
+        beside_worker: whose running trials do not count, since it claims beside them.
+    """
+    return [
+        Candidate(*row) for row in _CANDIDATES.rows(connection, beside_worker=beside_worker)
+    ]

@@ -6,7 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from service.domain.serving import Work
-from service.storage.leases import STUDIES_WITH_WORK
+from service.storage.leases import studies_with_work
 from service.storage.statements import Statement, array
 
 # One round trip for both: the first column tells them apart.
@@ -22,7 +22,7 @@ JOIN trimtab.workers w ON w.worker_id = asked.worker_id
 UNION ALL (
 SELECT NULL, c.study_id, CAST(c.running AS int), c.has_queued, c.may_propose, NULL, c.priority, c.created_at,
        c.trials_created, c.trials_limit, c.name
-FROM {STUDIES_WITH_WORK})""")
+FROM {studies_with_work()})""")
 
 SEEN = Statement("""
 UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = ANY(CAST(:quiet_ids AS uuid[]))""")

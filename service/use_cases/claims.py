@@ -88,9 +88,12 @@ def _claim_one(context: Context, request: LeaseRequest, ordinal: int) -> leases.
 
 def _candidates(context: Context, request: LeaseRequest) -> list[leases.Candidate]:
     """The studies that may serve the claim, in their order; beside a study only that one, and only at its turn."""
+    beside = request.beside is not None
     with context.database.statements() as connection:
-        listed = leases.candidates(connection)
-    if request.beside is None:
+        listed = leases.candidates(
+            connection, beside_worker=request.worker_id if beside else None
+        )
+    if not beside:
         return listed
     return [first for first in listed[:1] if first.name == request.beside]
 

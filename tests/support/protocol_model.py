@@ -133,7 +133,7 @@ class Model:
         if len(got) >= capacity and not any(lease.live for lease in got):
             raise Refused("LeaseLost")
         while len(got) < capacity and self.running_of(worker) < worker.capacity:
-            trial = self.next_trial(beside)
+            trial = self.next_trial(beside, worker)
             if trial is None:
                 break
             got.append(self._lease(trial, worker))
@@ -146,9 +146,10 @@ class Model:
             got.pop()
         return got
 
-    def next_trial(self, beside: str | None) -> TrialModel | None:
+    def next_trial(self, beside: str | None, worker: WorkerModel) -> TrialModel | None:
         """The queued or new trial that the next claim is due; beside a study, if it is one of that study's trials."""
-        for study in sorted(self.studies.values(), key=self._turn):
+        own = None if beside is None else worker
+        for study in sorted(self.studies.values(), key=lambda study: self._turn(study, own)):
             ready = [trial for trial in study.everything() if self._is_ready(trial)]
             if not ready and not study.may_propose(self.now):
                 continue
@@ -161,8 +162,12 @@ class Model:
             return study.trials[-1]
         return None
 
-    def _turn(self, study: StudyModel) -> tuple[int, int]:
-        return sum(trial.state == "running" for trial in study.everything()), study.age
+    def _turn(self, study: StudyModel, own: WorkerModel | None) -> tuple[int, int]:
+        """Trials of the worker that claims beside them do not count."""
+        running = [trial for trial in study.everything() if trial.state == "running"]
+        return sum(
+            trial.lease is None or trial.lease.worker is not own for trial in running
+        ), study.age
 
     def _is_ready(self, trial: TrialModel) -> bool:
         study = trial.study

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg2
 
-from service.domain.serving import Work, distribute
+from service.domain.serving import Claim, Work, distribute
 from service.grouping import Grouping
 from service.sampling import Exhausted, Proposal
 from service.storage.engine import Locked
@@ -91,7 +91,7 @@ class Claiming:
         )
         asking, studies = seen(rows)
         free = _free(requests, asking)
-        served = distribute(studies, [requests[place].beside for place in free])
+        served = distribute(studies, list(free.values()))
         chosen = {
             place: Chosen(study, asking[place].is_quiet)
             for place, study in zip(free, served, strict=True)
@@ -155,15 +155,15 @@ class Claiming:
         return [started(row) for row in rows]
 
 
-def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> list[int]:
-    """The places of the claims that may be given a lease as a matter of course, each of a claim and a slot of its own."""
+def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> dict[int, Claim]:
+    """The claims, by place, that may be given a lease as a matter of course, each for a slot of its own."""
     taking: Counter[UUID] = Counter()
     claims: set[UUID] = set()
-    free: list[int] = []
+    free: dict[int, Claim] = {}
     for place, one in enumerate(requests):
         worker = asking.get(place)
         if worker and one.claim_id not in claims and worker.may_take(taking[one.worker_id]):
+            free[place] = Claim(one.beside, worker.running + taking[one.worker_id])
             taking[one.worker_id] += 1
             claims.add(one.claim_id)
-            free.append(place)
     return free

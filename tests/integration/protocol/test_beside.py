@@ -72,19 +72,17 @@ def test_a_claim_for_several_beside_a_study_keeps_its_turn_for_each_of_them(
     assert either.claim(worker, capacity=3, beside="digits") == ()
 
 
-@pytest.mark.parametrize("first", [{"priority": 2}, {"priority": 1}])
-def test_when_it_is_another_studys_turn_a_claim_beside_gets_nothing(
-    either: Service, first: dict[str, int]
-) -> None:
+def test_when_it_is_another_studys_turn_a_claim_beside_gets_nothing(either: Service) -> None:
     worker, _ = led(either, "digits", priority=1)
-    either.study("other", **(MANY | first))
+    either.study("other", **(MANY | {"priority": 2}))
     assert either.claim(worker, beside="digits") == ()
     (lease,) = either.claim(worker)
     assert lease.study == "other"
 
 
-def test_when_its_turn_has_come_again_it_is_served_again(either: Service) -> None:
+def test_the_turn_passes_on_with_the_trials_that_other_workers_run(either: Service) -> None:
     worker, _ = led(either, "digits")
+    assert either.lease().study == "digits"
     either.clock.advance(1)
     either.study("other", **MANY)
     assert either.claim(worker, beside="digits") == ()
@@ -92,7 +90,15 @@ def test_when_its_turn_has_come_again_it_is_served_again(either: Service) -> Non
     assert other.study == "other"
     (lease,) = either.claim(worker, beside="digits")
     assert lease.study == "digits"
-    assert either.claim(worker, beside="digits") == ()
+
+
+def test_what_the_worker_runs_itself_does_not_cost_its_study_the_turn(either: Service) -> None:
+    worker, _ = led(either, "digits")
+    either.clock.advance(1)
+    either.study("younger", **MANY)
+    got = [either.claim(worker, beside="digits") for _ in range(7)]
+    assert [len(leases) for leases in got] == [1] * 7
+    assert either.lease().study == "younger"
 
 
 def test_a_study_without_work_hands_its_turn_to_the_next(either: Service) -> None:

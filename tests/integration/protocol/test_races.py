@@ -256,8 +256,8 @@ def test_a_study_deleted_between_two_looks_of_a_claim_is_passed_over(
     replicas.one.study("second")
     list_candidates = lease_rows.candidates
 
-    def list_and_delete(connection: Connection) -> list[lease_rows.Candidate]:
-        listed = list_candidates(connection)
+    def list_and_delete(connection: Connection, **given: Any) -> list[lease_rows.Candidate]:
+        listed = list_candidates(connection, **given)
         studies.delete(replicas.one.context, "first")
         return listed
 

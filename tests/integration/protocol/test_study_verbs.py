@@ -103,8 +103,8 @@ def test_a_trial_is_not_begun_again_when_the_wall_time_ends_between_two_looks_of
     service.drain(service.lease())
     list_candidates = lease_rows.candidates
 
-    def list_and_wait(connection: Connection) -> list[lease_rows.Candidate]:
-        listed = list_candidates(connection)
+    def list_and_wait(connection: Connection, **given: Any) -> list[lease_rows.Candidate]:
+        listed = list_candidates(connection, **given)
         service.clock.advance(101)
         return listed
 

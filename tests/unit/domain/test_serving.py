@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.serving import Work, distribute
+from service.domain.serving import Claim, Work, distribute
 
 
 def work(study_id: int, **changes: object) -> Work:
@@ -21,12 +21,13 @@ def work(study_id: int, **changes: object) -> Work:
 
 
 def served(*studies: Work, claims: int) -> list[int | None]:
-    return [chosen and chosen.study_id for chosen in distribute(studies, [None] * claims)]
+    return [chosen and chosen.study_id for chosen in distribute(studies, [Claim()] * claims)]
 
 
 def served_beside(*studies: Work, beside: Sequence[int | None]) -> list[int | None]:
     names = [None if study_id is None else f"study-{study_id}" for study_id in beside]
-    return [chosen and chosen.study_id for chosen in distribute(studies, names)]
+    claims = [Claim(name) for name in names]
+    return [chosen and chosen.study_id for chosen in distribute(studies, claims)]
 
 
 def test_the_highest_priority_is_served_while_it_has_work():
@@ -39,7 +40,9 @@ def test_of_equal_studies_the_one_with_fewest_running_trials_then_the_oldest():
 
 
 def test_a_study_is_told_with_the_trials_that_the_claims_before_it_take():
-    created = [chosen and chosen.trials_created for chosen in distribute([work(1)], [None] * 3)]
+    created = [
+        chosen and chosen.trials_created for chosen in distribute([work(1)], [Claim()] * 3)
+    ]
     assert created == [0, 1, 2]
 
 
@@ -56,6 +59,19 @@ def test_a_claim_beside_a_study_is_served_by_it_at_its_turn_and_by_no_other():
     assert served_beside(one, two, beside=[2, 1, 1, 2, 2, 1]) == [None, 1, None, 2, None, 1]
     assert served_beside(one, work(2, priority=1), beside=[1, 2, 2]) == [None, 2, 2]
     assert served_beside(one, beside=[3, 1]) == [None, 1]
+
+
+def test_trials_that_its_own_worker_runs_do_not_delay_a_claim_beside_them():
+    one, two = work(1, running=3), work(2, running=1)
+
+    def served_by(claim: Claim) -> list[int | None]:
+        return [chosen and chosen.study_id for chosen in distribute([one, two], [claim])]
+
+    assert served_by(Claim("study-1", holding=3)) == [1]
+    assert served_by(Claim("study-1", holding=2)) == [1]
+    assert served_by(Claim("study-1", holding=1)) == [None]
+    assert served_by(Claim("study-2", holding=1)) == [2]
+    assert served_by(Claim(holding=3)) == [2]
 
 
 WORKS = st.builds(
