@@ -1,6 +1,6 @@
 """Answers as tables: what a person wants to know first stands first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -16,6 +16,7 @@ from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 20
+CLASSES_SHOWN = 10
 
 STYLES: Mapping[str, str] = {
     "active": "green",
@@ -110,6 +111,7 @@ def record(answer: TrialRecord) -> list[tuple[str, Text]]:
     skipped, twins, machine = answer.skipped, answer.duplicates, answer.environment
     facts = [
         ("pictures", pictures),
+        *_classes(answer),
         ("labels used", str(answer.labels_used)),
         ("data sha256", answer.data_sha256),
         ("split sha256", answer.split_sha256 or "-"),
@@ -128,10 +130,21 @@ def record(answer: TrialRecord) -> list[tuple[str, Text]]:
     return [(name, Text(printable(text))) for name, text in facts]
 
 
+def _classes(answer: TrialRecord) -> Iterator[tuple[str, str]]:
+    for each in answer.class_counts[:CLASSES_SHOWN]:
+        yield (
+            f"  {each.name}",
+            f"{each.train} train, {each.validation} validation, {each.test} test",
+        )
+    if answer.classes > CLASSES_SHOWN:
+        yield "", f"and {answer.classes - CLASSES_SHOWN} classes more"
+
+
 def weights(loaded: LoadedWeights) -> str:
     """What became of the tensors of a weights file."""
     groups = (
         ("left out for their shape", loaded.left_out),
+        ("left out as quantised", loaded.quantised),
         ("missing in the file", loaded.missing),
         ("not used", loaded.unused),
     )
