@@ -17,6 +17,7 @@ from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
 BLOCKS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 20
 CLASSES_SHOWN = 10
+TOLD_OF_EPOCHS = ("train_loss", "validation_loss", "validation_adaptation_weight")
 
 STYLES: Mapping[str, str] = {
     "active": "green",
@@ -88,10 +89,7 @@ def trial(answer: Trial) -> RenderableType:
         ("state", state(answer.state)),
         (f"validation {words(answer.objective)}", Text(figure(answer.objective, answer.value))),
         ("curve", Text(curve(answer.curve))),
-        *(
-            (f"  epoch {point.step}", Text(figure(answer.objective, point.value)))
-            for point in answer.curve
-        ),
+        *((f"  epoch {point.step}", Text(epoch(answer, point))) for point in answer.curve),
         *((name, Text(scalar(value))) for name, value in in_order(answer.hyperparameters)),
         ("crashes", Text(str(answer.crashes))),
     ]
@@ -103,6 +101,13 @@ def trial(answer: Trial) -> RenderableType:
     if answer.record is not None:
         rows += record(answer.record)
     return _facts(f"trial {answer.number}", rows)
+
+
+def epoch(trial: Trial, point: IntermediateValue) -> str:
+    """The objective after an epoch, and beside it what tells of learning; `-o json` has all that was measured."""
+    measured = trial.metrics.get(point.step, {})
+    told = [f"{name}={measured[name]:.4g}" for name in TOLD_OF_EPOCHS if name in measured]
+    return "  ".join([figure(trial.objective, point.value), *told])
 
 
 def record(answer: TrialRecord) -> list[tuple[str, Text]]:
