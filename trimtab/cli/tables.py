@@ -137,10 +137,8 @@ def record(answer: TrialRecord) -> list[tuple[str, Text]]:
 
 def _classes(answer: TrialRecord) -> Iterator[tuple[str, str]]:
     for each in answer.class_counts[:CLASSES_SHOWN]:
-        yield (
-            f"  {each.name}",
-            f"{each.train} train, {each.validation} validation, {each.test} test",
-        )
+        counts = f"{each.train} train, {each.validation} validation, {each.test} test"
+        yield "", f"{each.name}: {counts}"
     if answer.classes > CLASSES_SHOWN:
         yield "", f"and {answer.classes - CLASSES_SHOWN} classes more"
 
