@@ -83,6 +83,7 @@ def _loaded(weights: WeightsReport) -> LoadedWeights:
         source=weights.source,
         matched=_names(weights.matched),
         left_out=_names(weights.left_out),
+        quantised=_names(weights.quantised),
         missing=_names(weights.missing),
         unused=_names(weights.unused),
     )

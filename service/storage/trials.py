@@ -196,6 +196,17 @@ def read(connection: Connection, study_id: int, number: int) -> TrialRow | None:
     return None if row is None else TrialRow(*row)
 
 
+def metrics(connection: Connection, trial_id: int) -> dict[int, dict[str, float]]:
+    """What was measured beside the objective, by step, of the newest attempt that reached it."""
+    rows = connection.execute(
+        text("""
+            SELECT DISTINCT ON (step) step, metrics FROM trimtab.reports
+            WHERE trial_id = :trial_id ORDER BY step, fence DESC"""),
+        {"trial_id": trial_id},
+    ).all()
+    return {row.step: row.metrics for row in rows}
+
+
 @dataclass(frozen=True, slots=True)
 class AttemptRow:
     """One holder's go at a trial."""

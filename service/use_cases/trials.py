@@ -1,5 +1,7 @@
 """Trials as people read them."""
 
+from collections.abc import Mapping
+
 from service.storage import records, studies, trials
 from service.use_cases.context import Context
 from trimtab.contract.problems import StudyNotFound, TrialNotFound
@@ -26,11 +28,11 @@ def page(
             size=size,
             state=state,
         )
-    return TrialPage(trials=tuple(_shape(study, row, []) for row in rows))
+    return TrialPage(trials=tuple(_shape(study, row, [], {}) for row in rows))
 
 
 def read(context: Context, name: str, number: int) -> Trial:
-    """One trial with its attempts and its record.
+    """One trial with its attempts, its record, and all that was measured after its epochs.
 
     Raises:
         StudyNotFound, TrialNotFound: there is no such study, or no such trial in it.
@@ -42,14 +44,20 @@ def read(context: Context, name: str, number: int) -> Trial:
         row = trials.read(connection, study.study_id, number)
         if row is None:
             raise TrialNotFound
-        attempts = trials.attempts(connection, row.trial_id)
-        return _shape(study, row, attempts, records.of_trial(connection, row.trial_id))
+        return _shape(
+            study,
+            row,
+            trials.attempts(connection, row.trial_id),
+            trials.metrics(connection, row.trial_id),
+            records.of_trial(connection, row.trial_id),
+        )
 
 
 def _shape(
     study: studies.StudyRow,
     row: trials.TrialRow,
     attempts: list[trials.AttemptRow],
+    metrics: Mapping[int, Mapping[str, float]],
     record: TrialRecord | None = None,
 ) -> Trial:
     return Trial(
@@ -59,6 +67,7 @@ def _shape(
         objective=study.objective,
         value=row.value,
         curve=tuple(IntermediateValue(step=step, value=value) for step, value in row.curve),
+        metrics=metrics,
         crashes=row.crashes,
         error_kind=row.error_kind,
         error_message=row.error_message,

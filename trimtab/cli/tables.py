@@ -1,6 +1,6 @@
 """Answers as tables: what a person wants to know first stands first."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from rich import box
 from rich.console import Group, RenderableType
@@ -16,6 +16,8 @@ from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 20
+CLASSES_SHOWN = 10
+TOLD_OF_EPOCHS = ("train_loss", "validation_loss", "validation_adaptation_weight")
 
 STYLES: Mapping[str, str] = {
     "active": "green",
@@ -87,10 +89,7 @@ def trial(answer: Trial) -> RenderableType:
         ("state", state(answer.state)),
         (f"validation {words(answer.objective)}", Text(figure(answer.objective, answer.value))),
         ("curve", Text(curve(answer.curve))),
-        *(
-            (f"  epoch {point.step}", Text(figure(answer.objective, point.value)))
-            for point in answer.curve
-        ),
+        *((f"  epoch {point.step}", Text(epoch(answer, point))) for point in answer.curve),
         *((name, Text(scalar(value))) for name, value in in_order(answer.hyperparameters)),
         ("crashes", Text(str(answer.crashes))),
     ]
@@ -104,12 +103,20 @@ def trial(answer: Trial) -> RenderableType:
     return _facts(f"trial {answer.number}", rows)
 
 
+def epoch(trial: Trial, point: IntermediateValue) -> str:
+    """The objective after an epoch, and beside it what tells of learning; `-o json` has all that was measured."""
+    measured = trial.metrics.get(point.step, {})
+    told = [f"{name}={measured[name]:.4g}" for name in TOLD_OF_EPOCHS if name in measured]
+    return "  ".join([figure(trial.objective, point.value), *told])
+
+
 def record(answer: TrialRecord) -> list[tuple[str, Text]]:
     """What the worker found when it began the trial."""
     pictures = ", ".join(f"{count} {part}" for part, count in answer.pictures.items())
     skipped, twins, machine = answer.skipped, answer.duplicates, answer.environment
     facts = [
         ("pictures", pictures),
+        *_classes(answer),
         ("labels used", str(answer.labels_used)),
         ("data sha256", answer.data_sha256),
         ("split sha256", answer.split_sha256 or "-"),
@@ -128,10 +135,19 @@ def record(answer: TrialRecord) -> list[tuple[str, Text]]:
     return [(name, Text(printable(text))) for name, text in facts]
 
 
+def _classes(answer: TrialRecord) -> Iterator[tuple[str, str]]:
+    for each in answer.class_counts[:CLASSES_SHOWN]:
+        counts = f"{each.train} train, {each.validation} validation, {each.test} test"
+        yield "", f"{each.name}: {counts}"
+    if answer.classes > CLASSES_SHOWN:
+        yield "", f"and {answer.classes - CLASSES_SHOWN} classes more"
+
+
 def weights(loaded: LoadedWeights) -> str:
     """What became of the tensors of a weights file."""
     groups = (
         ("left out for their shape", loaded.left_out),
+        ("left out as quantised", loaded.quantised),
         ("missing in the file", loaded.missing),
         ("not used", loaded.unused),
     )

@@ -92,6 +92,8 @@ class LoadedWeights(Message):
     matched: Names
     left_out: Names
     """In both, but of another shape: the head of another task."""
+    quantised: Names = Names()
+    """In both, but in the file as integers or in 8 bits, which are no weights without their scales."""
     missing: Names
     """In the network only."""
     unused: Names

@@ -155,8 +155,8 @@ class Task(Message):
     )
     on_bad_file: Literal["fail", "skip"] = Field(
         default="fail",
-        description="What to do about pictures that are broken, truncated, huge or no pictures: fail the trials with "
-        "a list of them, or leave them out and record it.",
+        description="What to do about pictures that are broken, truncated, huge or no pictures, and rows of a table "
+        "without a legible label: fail the trials with a list of them, or leave them out and record it.",
     )
 
     @model_validator(mode="after")

@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Literal
 
+from pydantic import Field
+
 from trimtab.contract.message import Message, Number
 from trimtab.contract.records import TrialRecord
 from trimtab.contract.search_space import Scalar
@@ -54,6 +56,10 @@ class Trial(Message):
     value: Number | None = None
     """The objective value: of a completed trial the best of its epochs."""
     curve: tuple[IntermediateValue, ...] = ()
+    metrics: Mapping[int, Mapping[str, float]] = Field(
+        default_factory=dict[int, Mapping[str, float]]
+    )
+    """All that was measured after each epoch, by step and name; told of a single trial."""
     crashes: int = 0
     error_kind: FailureKind | None = None
     error_message: str | None = None

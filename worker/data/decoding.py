@@ -92,8 +92,13 @@ def fill(source: Source, task: Task, facts: Mapping[str, Any], side: int, into: 
         if task.on_bad_file == "fail":
             refuse(source, broken)
         bad |= broken
-    manifest = {**_manifest(source, facts, shared), "skipped": bad}
+    manifest = {**_manifest(source, facts, shared), "skipped": {**bad_rows(source), **bad}}
     (into / "manifest.json").write_text(json.dumps(manifest))
+
+
+def bad_rows(source: Source) -> Mapping[str, str]:
+    """Return the rows that a table leaves out, by number with their reasons."""
+    return source.bad_rows if isinstance(source, Table) else {}
 
 
 def refuse(source: Source, bad: Mapping[str, str]) -> None:

@@ -179,6 +179,9 @@ def _decoded(task: Task, cache_dir: Path, image_size: int | None, *, download: b
     if isinstance(source, Table):
         kinds = [target.kind for target in task.targets]
         key += f" {json.dumps(source.target_classes)} {kinds}"
+    if left_out := [*decoding.bad_rows(source), *sorted(facts["bad"])]:
+        # Told with what is left: when somebody has removed the bad ones, nothing is to be told of them.
+        key += f" {json.dumps(left_out)}"
     decoded = cache.folder_once(
         cache_dir / hashlib.sha256(key.encode()).hexdigest(),
         partial(decoding.fill, source, task, facts, side),

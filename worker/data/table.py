@@ -28,11 +28,13 @@ class Table(ImageFolder):
         path: The table.
         contents: Hash of its bytes and of which columns are read.
         target_classes: By target, the class names in the order of the labels; empty where it has none.
+        bad_rows: Rows that are left out, as `row 7`, and why.
     """
 
     path: Path
     contents: str
     target_classes: Mapping[str, tuple[str, ...]]
+    bad_rows: Mapping[str, str]
 
     @property
     def fingerprint(self) -> str:
@@ -41,10 +43,10 @@ class Table(ImageFolder):
 
 
 def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
-    """Read a table; all of its bad rows are told at once.
+    """Read a table; all of its bad rows are told at once, or left out as the task says.
 
     Raises:
-        DataError: It is missing, no table, lacks a column or has bad rows.
+        DataError: It is missing, no table, lacks a column, or has bad rows that may not be left out.
     """
     if not path.is_file():
         raise DataMissing(path, "there is no such file on this worker")
@@ -58,10 +60,11 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
     if not rows:
         raise TableUnreadable(path, "it has no rows")
     # Files that are to be left out are so when they are read, the missing among them.
-    skips_files = task.on_bad_file == "skip"
-    reader = _Reader(path.parent, dataset, task.targets, rows, skips_files=skips_files)
-    samples = [reader.sample(number, row) for number, row in enumerate(rows, 2)]
-    if reader.reasons:
+    skips = task.on_bad_file == "skip"
+    reader = _Reader(path.parent, dataset, task.targets, rows, skips_files=skips)
+    read = {number: reader.sample(number, row) for number, row in enumerate(rows, 2)}
+    samples = [sample for number, sample in read.items() if number not in reader.reasons]
+    if reader.reasons and not (skips and samples):
         raise BadRows(path, reader.reasons)
     single = task.kind == "classification"
     return Table(
@@ -74,6 +77,7 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
         path=path,
         contents=hashlib.sha256(contents + dataset.model_dump_json().encode()).hexdigest(),
         target_classes=reader.classes,
+        bad_rows={f"row {number}": why for number, why in reader.reasons.items()},
     )
 
 

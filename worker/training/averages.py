@@ -204,7 +204,7 @@ def estimate_statistics(
     Args:
         model: Whose; it is left in evaluation mode.
         recipe: What stays frozen in it.
-        train: What it is trained on; the first pictures are enough.
+        train: What it is trained on; a part of it is enough, always the same.
         forward: The part of the model that takes what `train` holds.
         epoch: The one that has just been trained.
         portions: What the device's memory takes at once.
@@ -233,7 +233,9 @@ def estimate_statistics(
 def _pass(
     train: PlacedSplit, forward: Callable[[Tensor], Tensor], precision: str, batches: int
 ) -> None:
-    rows = torch.arange(min(len(train), STATISTICS_PICTURES))
+    # Shuffled: a folder's pictures lie class by class, and a batch of one class varies less than all of them do.
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
+    rows = order[:STATISTICS_PICTURES]
     with torch.no_grad(), train.autocast(precision):
         for batch in rows.tensor_split(batches):
             forward(train.take(batch)[0])

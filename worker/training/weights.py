@@ -28,6 +28,10 @@ _COUNTER = "num_batches_tracked"
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
 """Names in the published weights of densenets, from before torch forbade dots in module names."""
 _DOWNLOAD_TIMEOUT_S = 30.0
+_NO_TENSORS = (
+    "it is cut short, or holds more than tensors, and code is never run: "
+    "fetch it again, or save the network's state_dict() alone"
+)
 _NAMED = 4
 """So many tensors are named of each kind."""
 
@@ -87,11 +91,19 @@ def read(path: Path) -> WeightsFile:
         if path.suffix == ".safetensors":
             tensors, metadata = files.read(path)
             return WeightsFile(_unwrap(tensors), metadata)
-        return WeightsFile(_unwrap(torch.load(path, map_location="cpu", weights_only=True)))
-    except (files.SafetensorError, OSError) as error:
+        return WeightsFile(_unwrap(_torch_file(path)))
+    except (files.SafetensorError, OSError, TypeError) as error:
         raise WeightsUnreadable(path, str(error)) from error
+
+
+def _torch_file(path: Path) -> object:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
     except Exception as error:  # A corrupt pickle raises whatever its bytes happen to spell.
-        raise WeightsUnreadable(path, _first_line(error)) from error
+        # Not in torch's words: they say how to run the code that such a file may hold.
+        raise WeightsUnreadable(path, _NO_TENSORS) from error
 
 
 def download(backbone: str, url: str, folder: Path | None) -> Path:

@@ -7,7 +7,7 @@ import pytest
 
 from service.use_cases import leases, studies, trials
 from tests.support.protocol import TTL_S, Service
-from trimtab.contract.leases import Completed, Lease
+from trimtab.contract.leases import Completed, Lease, Report, Reports
 from trimtab.contract.problems import (
     CheckpointGoesBack,
     LeaseLost,
@@ -142,6 +142,20 @@ def test_a_resumed_attempt_may_report_a_step_anew_and_the_newest_value_counts(
     service.drain(lease)
     service.report(service.lease(), 0.9, step=1)
     assert [point.value for point in trial(service).curve] == [0.1, 0.9]
+
+
+def test_all_that_the_newest_attempt_has_measured_is_told_of_a_single_trial(
+    service: Service,
+) -> None:
+    service.study(budget={"trials": 1})
+    for loss in (0.7, 0.3):
+        lease = service.lease()
+        report = Report(step=0, value=0.5, metrics={"train_loss": loss})
+        leases.report(service.context, lease.lease_id, Reports(reports=(report,)))
+        service.drain(lease)
+    assert trial(service).metrics == {0: {"train_loss": 0.3}}
+    page = trials.page(service.context, "digits", after=None, size=10, state=None)
+    assert page.trials[0].metrics == {}
 
 
 @pytest.mark.parametrize("says", ["heartbeat", "report"])

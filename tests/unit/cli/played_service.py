@@ -59,6 +59,7 @@ TRIAL: dict[str, Any] = {
         {"step": 1, "value": None},
         {"step": 2, "value": 0.91},
     ],
+    "metrics": {"2": {"train_loss": 0.4}},
     "created_at": AT,
     "attempts": [{"fence": 1, "worker": "cpu-0", "started_at": AT, "outcome": "completed"}],
 }

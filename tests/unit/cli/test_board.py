@@ -159,6 +159,14 @@ def test_a_study_tells_what_it_takes_of_the_services_disk() -> None:
     assert "12.3 MB of checkpoints and model" in text
 
 
+def test_an_epoch_is_told_with_its_losses_and_where_the_average_was_taken() -> None:
+    point = IntermediateValue(step=4, value=0.9)
+    measured = {"train_loss": 0.25, "validation_f1": 0.5, "validation_adaptation_weight": 0.75}
+    answer = trial(curve=(point,), metrics={"4": measured})
+    told = "90.00 %  train_loss=0.25  validation_adaptation_weight=0.75"
+    assert told in drawn(tables.trial(answer))
+
+
 def test_a_failed_trial_shows_its_kind_and_message() -> None:
     failed = trial(
         state="failed", value=None, error_kind="oom", error_message="no memory\x1b[2J"

@@ -75,12 +75,15 @@ def test_a_trials_record_is_shown_with_what_was_left_out(
     none = {"count": 0}
     record = _record(
         10,
+        classes=13,
+        class_counts=({"name": "cat", "train": 30, "validation": 10, "test": 10},) * 13,
         skipped={"count": 1, "first": ({"path": "cat/a.png", "reason": "cut short"},)},
         duplicates={"copies": 3, "across_splits": 1, "conflicting_labels": 2},
         weights={
             "source": "w.pth",
             "matched": names,
             "left_out": {"count": 2},
+            "quantised": {"count": 4},
             "missing": none,
             "unused": none,
         },
@@ -90,10 +93,12 @@ def test_a_trials_record_is_shown_with_what_was_left_out(
     said = " ".join(capsys.readouterr().out.split())
     for words in (
         "60 train, 20 validation, 20 test",
+        "cat: 30 train, 10 validation, 10 test",
+        "and 3 classes more",
         "labels used 10",
         "cat/a.png: cut short",
         "3; in several splits: 1; under several labels: 2",
-        "20 tensors of w.pth, 2 left out for their shape",
+        "20 tensors of w.pth, 2 left out for their shape, 4 left out as quantised",
         "a note",
         "cpu, float32, torch 2.15.0",
     ):

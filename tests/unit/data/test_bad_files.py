@@ -63,6 +63,16 @@ def test_one_report_names_every_bad_file_where_the_study_fails(
         assert {str(path.relative_to(pets)) for path in caught.value.reasons} == bad
 
 
+def test_bad_files_that_somebody_has_removed_are_told_no_more(
+    pets: Path, tmp_path: Path
+) -> None:
+    (pets / "cat/text.jpg").write_text("no picture")
+    assert data.load(_task(pets), cache_dir=tmp_path / "c").skipped.count == 1
+    (pets / "cat/text.jpg").unlink()
+    for on_bad_file in ("fail", "skip"):
+        assert data.load(_task(pets, on_bad_file), cache_dir=tmp_path / "c").skipped.count == 0
+
+
 def test_leaving_out_too_much_is_the_usual_error(tmp_path: Path) -> None:
     write_classes(tmp_path / "pets", {"cat": 4, "dog": 4})
     for number in (0, 1):

@@ -164,6 +164,29 @@ def test_missing_files_are_left_out_and_told_where_bad_files_are_to_be_skipped(
     assert [file.path for file in data.skipped.first] == ["gone.png"]
 
 
+def test_bad_rows_are_left_out_and_told_where_bad_files_are_to_be_skipped(
+    tmp_path: Path,
+) -> None:
+    path = _table(tmp_path, ["3.png,three,cat,no", *_rows(), "4.png,,cat,no"])
+    task = table_task(path, "regression", ["age"], on_bad_file="skip")
+    data = load(task, cache_dir=tmp_path / "cache")
+    assert sum(data.counts.values()) == 20
+    told = {file.path: file.reason for file in data.skipped.first}
+    assert told == {
+        "row 2": "'age' is 'three', no number that can be learned",
+        "row 23": "has no label",
+    }
+    _table(tmp_path)
+    assert load(task, cache_dir=tmp_path / "cache").skipped.count == 0
+
+
+def test_a_table_of_bad_rows_alone_is_refused_whatever_is_to_be_skipped(tmp_path: Path) -> None:
+    path = _table(tmp_path, ["3.png,three,cat,no"])
+    task = table_task(path, "regression", ["age"], on_bad_file="skip")
+    with pytest.raises(BadRows, match="row 2"):
+        load(task, cache_dir=tmp_path / "cache")
+
+
 def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) -> None:
     task = table_task(_table(tmp_path), "multi_label", ["sex", "height"], split="part")
     with pytest.raises(MissingColumns, match=r"no column 'height', 'part'.*'age', 'pet'"):

@@ -14,6 +14,7 @@ from worker.training import averages, features
 from worker.training.backbones import Backbone
 from worker.training.epochs import EpochResult
 from worker.training.fit import fit
+from worker.training.portions import Portions
 
 DATA = tiny_data()
 PLAIN = Recipe(epochs=4, batch_size=11, learning_rate=1e-2, schedule="constant")
@@ -83,6 +84,23 @@ def test_statistics_are_estimated_without_dropout_and_leave_momentum_alone() -> 
     averages.estimate_statistics(model, PLAIN, inputs.train, inputs.forward)
     assert not any(module.training for module in model.modules())
     assert model.network.get_submodule("bn").momentum == 0.1
+
+
+def test_statistics_are_those_of_all_classes_where_pictures_lie_class_by_class() -> None:
+    data = tiny_data(train=90)
+    rows = data.train.labels.argsort(kind="stable")
+    data = replace(data, train=Split(data.train.images[rows], data.train.labels[rows]))
+    model = tiny_backbone(data)
+    inputs = features.inputs_of(model, data, PLAIN, CPU, cache=None, each_batch=lambda: None)
+
+    def variance(batch_size: int) -> float:
+        portions = Portions(batch_size, least=2)
+        averages.estimate_statistics(
+            model, PLAIN, inputs.train, inputs.forward, portions=portions
+        )
+        return _floats(model)["bn2.running_var"].sum().item()
+
+    assert variance(30) == pytest.approx(variance(90), rel=0.1)
 
 
 def test_frozen_statistics_are_not_estimated_again() -> None:

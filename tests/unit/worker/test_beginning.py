@@ -19,7 +19,9 @@ DATA = replace(
 def test_a_record_names_data_classes_weights_and_machine() -> None:
     model = tiny_backbone(DATA)
     names = tuple(f"layer{number}" for number in range(15))
-    model.report = WeightsReport("w.pth", matched=names, unused=("fc2",))
+    model.report = WeightsReport(
+        "w.pth", matched=names, left_out=("fc",), quantised=("fc1",), unused=("fc2",)
+    )
     record = beginning.record_of(DATA, Recipe(precision="float32"), CPU, model=model)
     assert record.pictures == {"train": 22, "validation": 9, "test": 0}
     assert [count.name for count in record.class_counts] == ["a", "b", "c"]
@@ -27,6 +29,8 @@ def test_a_record_names_data_classes_weights_and_machine() -> None:
     assert record.labels_used == 22
     assert record.weights is not None
     assert (record.weights.matched.count, len(record.weights.matched.first)) == (15, 10)
+    assert record.weights.left_out.first == ("fc",)
+    assert record.weights.quantised.first == ("fc1",)
     assert record.weights.unused.first == ("fc2",)
     assert record.notes == ("a note",)
     assert (record.environment.device, record.environment.precision) == ("cpu", "float32")
