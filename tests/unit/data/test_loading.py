@@ -225,7 +225,11 @@ def test_decoded_pictures_are_on_the_disk_before_they_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shown_before: list[bool] = []
-    monkeypatch.setattr(os, "fsync", lambda _: shown_before.append((tmp_path / "a").exists()))
+
+    def sync(_: int) -> None:
+        shown_before.append((tmp_path / "a").exists())
+
+    monkeypatch.setattr(os, "fsync", sync)
     cache.folder_once(tmp_path / "a", lambda beside: (beside / "whole").touch())
     assert shown_before == [False]
 
