@@ -81,18 +81,18 @@ def json_once(path: Path, make: Callable[[], Mapping[str, Any]]) -> Mapping[str,
     return json.loads(path.read_text())
 
 
-def folder_once(path: Path, fill: Callable[[Path], None]) -> Path:
+def folder_once(path: Path, fill: Callable[[Path], None], *, sync: bool = True) -> Path:
     """Return a folder; where there is none, let `fill` make its files and show them all at once.
 
     One process fills, the others on this machine wait for it; a fill that dies leaves nothing that could be
-    taken for the whole.
+    taken for the whole. Without `sync` a crash of the machine may: enough where whoever reads checks what is there.
     """
     if not path.exists():
         with _building(path) as beside:
             if not path.exists():
                 beside.mkdir()
                 fill(beside)
-                for file in beside.iterdir():
+                for file in beside.iterdir() if sync else ():
                     _flush(file)
                 beside.rename(path)
     return path

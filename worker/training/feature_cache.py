@@ -1,6 +1,7 @@
 """What frozen networks make of data sets, on disk: computed once on a machine, for all trials and processes.
 
-cache_dir/<key>/ appears whole, by rename, and holds
+cache_dir/<key>/ appears whole, by rename, and is not forced to the disk: what a crash of the machine does to it, the
+checksum tells. It holds
 ├── manifest.json    shape, dtype and checksum
 └── values           the tensor's bytes
 """
@@ -69,7 +70,7 @@ class FeatureCache:
         try:
             # Another process may have repaired it meanwhile; then this costs one more computation.
             shutil.rmtree(path, ignore_errors=True)
-            found = _open(folder_once(path, fill))
+            found = _open(folder_once(path, fill, sync=False))
             self._make_room(path)
         except CacheUnwritable as error:
             log.warning("features stay in memory: %s", error)

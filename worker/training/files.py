@@ -3,7 +3,7 @@
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
@@ -57,26 +57,37 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     """Write a file and return its sha256; the same tensors and metadata give the same bytes.
 
     Not by the library: what is hashed need not be read again, and a thread of its own hashes a large file while this one
-    writes.
+    writes. Each goes through the tensors by itself, so that neither keeps for the other what had to be laid out.
 
     Args:
         path: Where.
-        tensors: On the CPU.
+        tensors: On the CPU; those that are contiguous are not copied.
         metadata: Words to go with them.
 
     Raises:
         OSError: The disk does not take it.
     """
-    seen = hashlib.sha256()
-    is_large = sum(tensor.nbytes for tensor in tensors.values()) >= _HASHED_BESIDE
-    with path.open("wb", buffering=0) as file, ThreadPoolExecutor(1, "sha256") as hashing:
-        for part in _parts(tensors, metadata):
-            if is_large:
-                hashing.submit(seen.update, part)
-            else:
-                seen.update(part)
+    if sum(tensor.nbytes for tensor in tensors.values()) < _HASHED_BESIDE:
+        content = b"".join(_parts(tensors, metadata))
+        path.write_bytes(content)
+        return hashlib.sha256(content).hexdigest()
+    with ThreadPoolExecutor(1, "sha256") as beside:
+        hashed = beside.submit(_sha256, _parts(tensors, metadata))
+        _write(path, _parts(tensors, metadata))
+        return hashed.result()
+
+
+def _write(path: Path, parts: Iterable[memoryview]) -> None:
+    with path.open("wb", buffering=0) as file:
+        for part in parts:
             while len(part) > 0:
                 part = part[file.write(part) :]
+
+
+def _sha256(parts: Iterable[memoryview]) -> str:
+    seen = hashlib.sha256()
+    for part in parts:
+        seen.update(part)
     return seen.hexdigest()
 
 

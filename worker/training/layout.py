@@ -1,5 +1,7 @@
 """Tensors in the order in which they lie in memory: what is not, fused kernels and matrix products copy first."""
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -18,6 +20,22 @@ def laid_out_as(parameter: Tensor, tensor: Tensor) -> Tensor:
     """Return a tensor whose view as a matrix has its columns in the order of the parameter's."""
     last = _is_channels_last(parameter)
     return tensor.contiguous(memory_format=torch.channels_last) if last else tensor
+
+
+def dimension_order(tensor: Tensor) -> tuple[int, ...]:
+    """Return a tensor's dimensions as they lie in memory, the outermost first: permuted so, a dense one is contiguous."""
+    return tuple(sorted(range(tensor.dim()), key=lambda dimension: -tensor.stride(dimension)))
+
+
+def from_dimension_order(tensor: Tensor, order: Sequence[int]) -> Tensor:
+    """Undo the permutation of a tensor to `order`.
+
+    Raises:
+        ValueError: It is no order of this tensor's dimensions.
+    """
+    if sorted(order) != list(range(tensor.dim())):
+        raise ValueError(f"{list(order)} is no order of {tensor.dim()} dimensions")
+    return tensor.permute([order.index(dimension) for dimension in range(tensor.dim())])
 
 
 def _is_channels_last(parameter: Tensor) -> bool:

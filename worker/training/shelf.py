@@ -94,7 +94,7 @@ class _Held:
         self._backbone = backbone
         state = cast(dict[str, Tensor], backbone.network.state_dict())
         self._loaded = {name: value.clone() for name, value in state.items()}
-        self._intact = 0
+        self._intact = len(backbone.stages)
         self._twins: dict[int, Backbone] = {}
         backbone.digests = {}
 

@@ -10,10 +10,10 @@ from torch import Tensor
 
 from trimtab.contract.message import Message
 from trimtab.contract.metrics import Direction
-from worker.training import files
+from worker.training import files, layout
 from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
 
-_FORMAT = 2
+_FORMAT = 3
 _KEY = "trimtab.checkpoint"
 _WEIGHTS, _OPTIMIZER, _AVERAGES = "weights/", "optimizer/", "averages/"
 
@@ -63,6 +63,8 @@ class _Header(Message):
     frozen_stages: int
     frozen_sha256: str
     progress: Progress
+    orders: dict[str, tuple[int, ...]]
+    """Of the tensors that lie in memory in another order than their dimensions': the file has them as they lie there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +105,12 @@ class FitState:
         Raises:
             OSError: The disk does not take it.
         """
+        tensors = self._tensors()
+        orders = {
+            name: layout.dimension_order(tensor)
+            for name, tensor in tensors.items()
+            if not tensor.is_contiguous()
+        }
         header = _Header(
             format=_FORMAT,
             seed=self.seed,
@@ -110,11 +118,10 @@ class FitState:
             frozen_stages=self.frozen_stages,
             frozen_sha256=self.frozen_sha256,
             progress=self.progress,
+            orders=orders,
         )
-        tensors = {f"{_WEIGHTS}{name}": tensor for name, tensor in self.weights.items()}
-        tensors |= {f"{_OPTIMIZER}{name}": tensor for name, tensor in self.moments.items()}
-        tensors |= {f"{_AVERAGES}{name}": tensor for name, tensor in self.averages.items()}
-        return files.write(path, tensors, {_KEY: header.model_dump_json()})
+        lying = {name: tensors[name].permute(order) for name, order in orders.items()}
+        return files.write(path, tensors | lying, {_KEY: header.model_dump_json()})
 
     @classmethod
     def load(cls, path: Path) -> Self:
@@ -131,6 +138,8 @@ class FitState:
                     f"{path}: written in format {found}, this release reads {_FORMAT}"
                 )
             header = _Header.model_validate_json(metadata[_KEY])
+            for name, order in header.orders.items():
+                tensors[name] = layout.from_dimension_order(tensors[name], order)
         except (KeyError, TypeError) as error:
             raise CheckpointUnreadable(path, "it is not one of trimtab's") from error
         except (files.SafetensorError, OSError, ValueError) as error:
@@ -145,6 +154,17 @@ class FitState:
             moments=_named(tensors, _OPTIMIZER),
             averages=_named(tensors, _AVERAGES),
         )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            f"{prefix}{name}": tensor
+            for prefix, tensors in (
+                (_WEIGHTS, self.weights),
+                (_OPTIMIZER, self.moments),
+                (_AVERAGES, self.averages),
+            )
+            for name, tensor in tensors.items()
+        }
 
 
 def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -221,6 +221,19 @@ def test_what_a_killed_fill_left_behind_is_swept_away(tmp_path: Path) -> None:
     assert not (tmp_path / ".a.part").exists()
 
 
+def test_decoded_pictures_are_on_the_disk_before_they_are_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown_before: list[bool] = []
+
+    def sync(_: int) -> None:
+        shown_before.append((tmp_path / "a").exists())
+
+    monkeypatch.setattr(os, "fsync", sync)
+    cache.folder_once(tmp_path / "a", lambda beside: (beside / "whole").touch())
+    assert shown_before == [False]
+
+
 def test_every_unreadable_picture_is_named_with_its_reason(tmp_path: Path) -> None:
     write_classes(tmp_path / "pets", {"cat": 4, "dog": 4})
     (tmp_path / "pets/cat/text.jpg").write_text("no picture")

@@ -40,6 +40,15 @@ def test_what_is_found_has_the_bits_of_what_was_made(tmp_path: Path) -> None:
     assert never.times == 0
 
 
+def test_no_training_waits_until_features_are_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    forced: list[int] = []
+    monkeypatch.setattr(os, "fsync", forced.append)
+    FeatureCache(tmp_path).get("key", Maker())
+    assert forced == []
+
+
 def test_each_key_has_values_of_its_own(tmp_path: Path) -> None:
     cache = FeatureCache(tmp_path)
     cache.get("one", Maker())

@@ -183,6 +183,15 @@ def test_a_key_changes_with_the_precision(monkeypatch: pytest.MonkeyPatch) -> No
     assert key(model) != before
 
 
+def test_a_digest_is_of_the_weights_however_they_lie_in_memory() -> None:
+    model = tiny_backbone(DATA)
+    before = features.digest(model, 2)
+    model.network.get_parameter("conv2.weight").data = model.network.get_parameter(
+        "conv2.weight"
+    ).contiguous(memory_format=torch.channels_last)
+    assert features.digest(model, 2) == before
+
+
 def test_a_digest_is_remembered_only_where_somebody_vouches_for_the_weights() -> None:
     model = tiny_backbone(DATA)
     before = features.digest(model, 1)

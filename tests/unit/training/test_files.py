@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
+from tests.support.tensors import tensors
 from tests.support.tiny import same_tensors
 from worker.training import files
 
@@ -30,6 +33,13 @@ def test_the_library_reads_what_we_write(tmp_path: Path) -> None:
     assert metadata == {"words": "ü \n"}
 
 
+@given(st.dictionaries(st.text(min_size=1, max_size=3), tensors(), max_size=4))
+def test_any_tensor_comes_back_as_it_was(tmp_path: Path, some: dict[str, Tensor]) -> None:
+    files.write(tmp_path / "a", some, {})
+    loaded, _ = files.read(tmp_path / "a")
+    assert same_tensors(loaded, some)
+
+
 def test_the_bytes_are_the_librarys_own(tmp_path: Path) -> None:
     floats = {
         name: value.contiguous()
@@ -49,11 +59,14 @@ def test_the_hash_is_of_the_bytes_on_disk_and_the_same_whatever_the_order(
 
 
 def test_the_hash_of_a_large_file_is_of_all_its_bytes_too(tmp_path: Path) -> None:
-    tensors = {name: torch.randn(200, 1000) for name in "abc"}
-    told = files.write(tmp_path / "a", tensors, {})
+    large = {name: torch.randn(200, 1000) for name in "abc"} | TENSORS
+    told = files.write(tmp_path / "a", large, {})
     assert told == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
 
 
-def test_a_disk_that_takes_nothing_is_the_operating_systems_error() -> None:
+@pytest.mark.parametrize("tensors", [TENSORS, {"large": torch.zeros(1 << 20)}])
+def test_a_disk_that_takes_nothing_is_the_operating_systems_error(
+    tensors: dict[str, Tensor],
+) -> None:
     with pytest.raises(OSError, match="No space left"):
-        files.write(Path("/dev/full"), TENSORS, {})
+        files.write(Path("/dev/full"), tensors, {})

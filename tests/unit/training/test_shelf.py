@@ -2,9 +2,11 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor
 
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, same_tensors
@@ -69,6 +71,26 @@ def test_after_a_training_the_next_trial_gets_what_would_be_built(recipe: Recipe
     second = shelf.take(KNOWN, classes="abc", seed=2)
     assert second is first
     assert as_built(second, seed=2)
+
+
+def test_of_a_backbone_that_was_just_loaded_only_the_head_is_written_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    written: list[Tensor] = []
+    copy = Tensor.copy_
+
+    def note(self: Tensor, *arguments: Any, **options: Any) -> Tensor:
+        written.append(self)
+        return copy(self, *arguments, **options)
+
+    monkeypatch.setattr(Tensor, "copy_", note)
+    backbone = Shelf().take(KNOWN, classes="abc", seed=1)
+    again = {
+        name
+        for name, parameter in backbone.network.named_parameters()
+        if sum(tensor.data_ptr() == parameter.data_ptr() for tensor in written) > 1
+    }
+    assert again == {f"{backbone.head_name}.{name}" for name in ("weight", "bias")}
 
 
 def test_other_classes_or_another_model_are_built_anew() -> None:

@@ -1,12 +1,18 @@
 """Training states on disk."""
 
+import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import safetensors.torch
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import Tensor
 
 from tests.support.pictures import tiny_data
+from tests.support.tensors import tensors
 from tests.support.tiny import CPU, same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from worker.training import files
@@ -30,6 +36,30 @@ def test_a_state_comes_back_from_its_file_as_it_was(tmp_path: Path, state: FitSt
     assert loaded.epoch == 0
     assert same_tensors(dict(loaded.weights), dict(state.weights))
     assert same_tensors(dict(loaded.moments), dict(state.moments))
+
+
+@given(tensors(), tensors(), tensors())
+def test_any_tensor_of_a_state_comes_back_as_it_was(
+    tmp_path: Path, state: FitState, one: Tensor, two: Tensor, three: Tensor
+) -> None:
+    some = replace(state, weights={"a": one}, moments={"a": two}, averages={"a": three})
+    some.save(tmp_path / "a")
+    loaded = FitState.load(tmp_path / "a")
+    assert same_tensors(dict(loaded.weights), {"a": one})
+    assert same_tensors(dict(loaded.moments), {"a": two})
+    assert same_tensors(dict(loaded.averages), {"a": three})
+
+
+def test_weights_that_lie_channels_last_do_so_in_the_file_and_after_it(
+    tmp_path: Path, state: FitState
+) -> None:
+    weights = torch.randn(4, 3, 2, 2).to(memory_format=torch.channels_last)
+    replace(state, weights={"a": weights}).save(tmp_path / "a")
+    lying = safetensors.torch.load_file(tmp_path / "a")["weights/a"]
+    assert torch.equal(lying, weights.permute(0, 2, 3, 1))
+    loaded = FitState.load(tmp_path / "a").weights["a"]
+    assert loaded.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(loaded, weights)
 
 
 def test_the_same_state_gives_the_same_bytes(tmp_path: Path, state: FitState) -> None:
@@ -71,11 +101,25 @@ def test_a_state_in_another_format_is_incompatible(tmp_path: Path, state: FitSta
 
 
 @pytest.mark.parametrize(
-    "header", ["[]", "{}", '{"format": 2}', '{"format": 1, "seed": 0', '"x"']
+    "header", ["[]", "{}", '{"format": 3}', '{"format": 1, "seed": 0', '"x"']
 )
 def test_a_header_that_makes_no_sense_is_unreadable(
     tmp_path: Path, state: FitState, header: str
 ) -> None:
     files.write(tmp_path / "a", state.weights, {"trimtab.checkpoint": header})
+    with pytest.raises(CheckpointUnreadable):
+        FitState.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize(
+    "orders", [{"weights/fc.bias": [1]}, {"weights/fc.bias": [1, 0]}, {"nobody": [0]}]
+)
+def test_an_order_of_dimensions_that_fits_no_tensor_is_unreadable(
+    tmp_path: Path, state: FitState, orders: dict[str, list[int]]
+) -> None:
+    state.save(tmp_path / "a")
+    tensors, metadata = files.read(tmp_path / "a")
+    header = json.loads(metadata["trimtab.checkpoint"]) | {"orders": orders}
+    files.write(tmp_path / "a", tensors, {"trimtab.checkpoint": json.dumps(header)})
     with pytest.raises(CheckpointUnreadable):
         FitState.load(tmp_path / "a")
