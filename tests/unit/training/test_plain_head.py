@@ -35,6 +35,10 @@ def _backbone(data: TaskData = DATA, recipe: Recipe = PROBE) -> Backbone:
     return backbone
 
 
+def _float16(*_: object) -> torch.dtype:
+    return torch.float16
+
+
 def _nothing(*_: object) -> None:
     return None
 
@@ -89,7 +93,7 @@ def test_where_pictures_are_computed_in_float16_a_head_learns_as_ever(
         ]
 
     in_single = curve()
-    monkeypatch.setattr("worker.training.fit.dtype_of", lambda *_: torch.float16)
+    monkeypatch.setattr("worker.training.fit.dtype_of", _float16)
     assert curve() == in_single
 
 

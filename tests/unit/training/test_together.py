@@ -84,19 +84,21 @@ def alone(own: Recipe) -> Curve:
 
 def all_epochs(trainings: Sequence[Training]) -> list[Curve | Exception]:
     """Each one's curve to its end, or what ended it."""
-    curves: list[Curve | Exception] = [[] for _ in trainings]
-    going = list(range(len(trainings)))
-    while going:
-        for one, epoch in zip(going, next_epochs([trainings[n] for n in going]), strict=True):
-            curve = curves[one]
-            if isinstance(epoch, Exception) or isinstance(curve, Exception):
-                curves[one] = epoch if isinstance(epoch, Exception) else curve
-            else:
-                curve.append(noted(epoch))
-        going = [
-            n for n in going if not trainings[n].ended and not isinstance(curves[n], Exception)
+    curves: list[Curve] = [[] for _ in trainings]
+    ends: dict[int, Exception] = {}
+
+    def going() -> list[int]:
+        return [
+            n for n, training in enumerate(trainings) if not training.ended and n not in ends
         ]
-    return curves
+
+    while lanes := going():
+        for n, epoch in zip(lanes, next_epochs([trainings[n] for n in lanes]), strict=True):
+            if isinstance(epoch, Exception):
+                ends[n] = epoch
+            else:
+                curves[n].append(noted(epoch))
+    return [ends.get(n, curve) for n, curve in enumerate(curves)]
 
 
 def assert_same(found: Curve | Exception, expected: Curve) -> None:
