@@ -84,6 +84,7 @@ class Attempt:
         limits: how patient to be.
         memory: what is known of the devices' memory.
         renewed: is called with the ttl when a report has renewed the lease.
+        welcome: is called when the runner takes company.
         clock: seconds that only go forward.
     """
 
@@ -99,6 +100,7 @@ class Attempt:
         limits: Limits,
         memory: Memory,
         renewed: Callable[[float], None],
+        welcome: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lease = lease
@@ -109,6 +111,7 @@ class Attempt:
         self._teachers = teachers
         self._limits = limits
         self._memory = memory
+        self._welcome = welcome
         self._clock = clock
         self._uploads = Uploads(client, lease.lease_id)
         self._reporter = Reporter(client, lease.lease_id, renewed, clock)
@@ -198,7 +201,7 @@ class Attempt:
                 self._patience.moved()
             case Said(pid=self._runner.pid, news=Began() as began) if self._ours(began):
                 self._patience.moved()
-                self._on_begin(began.record)
+                self._on_begin(began)
             case Said(pid=self._runner.pid, news=Ended() as ended) if self._ours(ended):
                 self._on_end(ended)
             case Died(pid=self._runner.pid, failure=failure):
@@ -233,10 +236,12 @@ class Attempt:
             self._lose(problem)
             return "cancel"
 
-    def _on_begin(self, record: TrialRecord) -> None:
-        problem = self._record(record)
+    def _on_begin(self, began: Began) -> None:
+        if began.takes_company:
+            self._welcome()
+        problem = self._record(began.record)
         if self.lease.kind == "final":
-            self._answer_opening(record, problem)
+            self._answer_opening(began.record, problem)
 
     def _answer_opening(self, record: TrialRecord, problem: problems.Problem | None) -> None:
         """Give leave to open the test split when the service has noted that it is opened, and not before."""
