@@ -19,7 +19,7 @@ from worker.companions import Companions
 from worker.inbox import Drain, Event, Post
 from worker.lane import Lane, Shared
 from worker.memory import Memory
-from worker.patience import Limits
+from worker.patience import KeptWaiting, Limits
 from worker.pipe_messages import Ready
 from worker.runner_process import RunnerProcess
 from worker.spool import Spool
@@ -66,15 +66,15 @@ class Agent:
         self._client = client
         self._plan = plan
         self._leaving = threading.Event()
-        spool = Spool(plan.cache_dir / "spool", plan.server)
         shared = Shared(
-            client,
-            plan.server,
-            spool,
-            Memory(client),
-            plan.cache_dir,
-            plan.limits,
-            self._leaving,
+            client=client,
+            server=plan.server,
+            spool=Spool(plan.cache_dir / "spool", plan.server),
+            memory=Memory(client),
+            cache_dir=plan.cache_dir,
+            limits=plan.limits,
+            kept_waiting=KeptWaiting(),
+            leaving=self._leaving,
         )
         self._lead = Lane(shared, self._heed)
         self._lanes = (self._lead, *(Lane(shared) for _ in range(1, plan.together)))

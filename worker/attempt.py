@@ -24,7 +24,7 @@ from worker.backoff import Backoff
 from worker.inbox import Died, Drain, Event, Inbox, Lost, Said, Told
 from worker.lease_keeper import LOST
 from worker.memory import Memory
-from worker.patience import Limits, Patience
+from worker.patience import KeptWaiting, Limits, Patience
 from worker.pipe_messages import (
     OPENING,
     Began,
@@ -83,6 +83,7 @@ class Attempt:
         teachers: where this machine keeps the models that teach.
         limits: how patient to be.
         memory: what is known of the devices' memory.
+        kept_waiting: for how long the runner was, by this attempt or another.
         renewed: is called with the ttl when a report has renewed the lease.
         welcome: is called when the runner takes company.
         clock: seconds that only go forward.
@@ -99,6 +100,7 @@ class Attempt:
         teachers: Path,
         limits: Limits,
         memory: Memory,
+        kept_waiting: KeptWaiting,
         renewed: Callable[[float], None],
         welcome: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
@@ -115,7 +117,8 @@ class Attempt:
         self._clock = clock
         self._uploads = Uploads(client, lease.lease_id)
         self._reporter = Reporter(client, lease.lease_id, renewed, clock)
-        self._patience = Patience(limits, clock)
+        self._kept_waiting = kept_waiting
+        self._patience = Patience(limits, clock, kept_waiting.seconds)
         self._pair: Pair | None = None
         self._asked: Verdict = "continue"
         self._draining = False
@@ -172,7 +175,8 @@ class Attempt:
         seconds, began = self._patience.seconds_left(), self._clock()
         event = self._inbox.get(seconds)
         if event is not None:
-            self._take(event)
+            with self._kept_waiting.meanwhile():
+                self._take(event)
             return
         self._patience.overslept(self._clock() - began - seconds)
         why = self._patience.verdict()

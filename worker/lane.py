@@ -18,7 +18,7 @@ from worker.claiming import Claimer
 from worker.inbox import Event, Inbox
 from worker.lease_keeper import Heartbeats, LeaseKeeper
 from worker.memory import Memory
-from worker.patience import Limits
+from worker.patience import KeptWaiting, Limits
 from worker.runner_process import RunnerProcess
 from worker.spool import Delivery, Spool
 
@@ -43,6 +43,7 @@ class Shared:
     memory: Memory
     cache_dir: Path
     limits: Limits
+    kept_waiting: KeptWaiting
     leaving: threading.Event
     """Set when the agent was told to leave."""
 
@@ -141,6 +142,7 @@ class Lane:
             teachers=self._shared.cache_dir / "teachers",
             limits=self._shared.limits,
             memory=self._shared.memory,
+            kept_waiting=self._shared.kept_waiting,
             renewed=keeper.renewed,
             welcome=welcome,
         )
