@@ -34,7 +34,7 @@ class Companions:
         self._lead = lead
         self._worker_id = worker_id
         self._first = lanes[0]
-        self._uncalled = list(reversed(lanes[1:]))
+        self._uncalled = iter(lanes[1:])
         self._present = {lanes[0]}
         self._leaving = leaving
         self._threads = ThreadPoolExecutor(len(lanes), "lane")
@@ -70,8 +70,8 @@ class Companions:
 
     def _call(self) -> None:
         """Let one more lane join."""
-        if self._uncalled:
-            lane = self._uncalled.pop()
+        lane = next(self._uncalled, None)
+        if lane is not None:
             self._present.add(lane)
             self._called.append(self._threads.submit(self._stay, lane))
 
