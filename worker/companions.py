@@ -41,13 +41,14 @@ class Companions:
         self._called: list[Future[None]] = []
         self._runner: RunnerProcess | None = None
         self._claims = True
+        self._were_several = False
         self.has_crashed = False
         """Whether a trial ended in a way that nobody foresaw, which may have spoiled the runner."""
 
     @property
     def have_failed(self) -> bool:
-        """Whether the runner died, or was spoiled, while it took company."""
-        return self._runner is not None and (self.has_crashed or not self._runner.is_alive)
+        """Whether the runner died, or was spoiled, after it had been given several."""
+        return self._were_several and self._sound_runner() is None
 
     def run(self, warm: Callable[[], RunnerProcess | None]) -> None:
         """Run until the last has left.
@@ -79,6 +80,7 @@ class Companions:
         """Claim and run one trial after the other, until there is none to be had."""
         try:
             while (lease := self._claim(lane)) is not None:
+                self._were_several = True
                 self._call()
                 beside = f"{self._lead.study}/{self._lead.trial_number}"
                 self._note(lane.run(lease, self._sound_runner, beside=beside))

@@ -73,10 +73,10 @@ class ScriptedService:
     changed: threading.Condition = field(default_factory=threading.Condition)
     _claims: dict[str, Leases] = field(default_factory=dict[str, Leases])
 
-    def give(self, lease: Lease) -> None:
-        """Hand out one more lease, to whoever waits."""
+    def give(self, *leases: Lease) -> None:
+        """Hand out more leases, to whoever waits."""
         with self.changed:
-            self.leases.append(lease)
+            self.leases += leases
             self.changed.notify_all()
 
     def of(self, verb: str) -> list[Call]:

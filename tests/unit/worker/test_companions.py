@@ -201,8 +201,7 @@ def test_a_runner_that_dies_in_company_fails_all_and_takes_none_any_more(
         (error, True)
     ] * 3
     beside = len(service.of("beside"))
-    for lease in again:
-        service.give(lease)
+    service.give(*again)
     hold(service, again[:1])
     agent.leave()
     service.wait_for(lambda: bool(service.of("release")))
@@ -224,6 +223,19 @@ def test_what_nobody_foresaw_ends_the_company_and_the_others_go_on(
     hold(service, [late])
     assert service.outcomes()[0]["error"] == "crashed"
     assert claims(service) == ["claim", "beside", "beside", "claim"]
+
+
+def test_a_trial_that_crashes_before_any_has_joined_it_keeps_no_later_ones_apart(
+    service: ScriptedService, start: Start
+) -> None:
+    crashed, lead, other = probes(3)
+    service.leases.append(crashed)
+    start("company hold-then-crash@1/0 hold@1/1 hold@1/2", together=2)
+    service.wait_for(lambda: bool(service.of("beside")))
+    service.verdict_on[crashed.lease_id] = "stop"
+    service.wait_for(lambda: ended(service) == ids(crashed))
+    service.give(lead, other)
+    hold(service, [lead, other])
 
 
 def test_outcomes_of_all_wait_while_the_service_is_away(
