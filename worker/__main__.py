@@ -66,6 +66,9 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--slots", metavar="N", type=int, help="trials at a time on the device; default: 1"
     )
+    start.add_argument(
+        "--together", metavar="N", type=int, help="heads trained in one computation; default: 8"
+    )
     start.add_argument("--one-of", metavar="N", type=int, help=argparse.SUPPRESS)
     start.add_argument("--lifeline", metavar="FD", type=int, help=argparse.SUPPRESS)
 
@@ -109,6 +112,7 @@ def _start(arguments: argparse.Namespace) -> int:
             backbones=arguments.backbones,
             exit_when_idle_s=arguments.exit_when_idle,
             slots=arguments.slots,
+            together=arguments.together,
         )
     except ValidationError as error:
         _complain("; ".join(_in_words(error)))
@@ -131,7 +135,7 @@ def _start(arguments: argparse.Namespace) -> int:
 
 def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
     options = ["--server", settings.server, "--device", settings.device]
-    options += ["--cache-dir", str(settings.cache_dir)]
+    options += ["--cache-dir", str(settings.cache_dir), "--together", str(settings.together)]
     options += [f"--backbones={file}" for file in settings.backbones]
     if settings.exit_when_idle_s is not None:
         options += ["--exit-when-idle", str(settings.exit_when_idle_s)]
@@ -157,6 +161,7 @@ def _plan(settings: Settings, slots: int) -> Plan:
         runner=command(settings.runner, runner),
         limits=Limits(stall_s=settings.stall_s, grace_s=settings.grace_s),
         exit_when_idle_s=settings.exit_when_idle_s,
+        together=settings.together,
     )
 
 

@@ -24,7 +24,7 @@ from worker.backoff import Backoff
 from worker.inbox import Died, Drain, Event, Inbox, Lost, Said, Told
 from worker.lease_keeper import LOST
 from worker.memory import Memory
-from worker.patience import Limits, Patience
+from worker.patience import KeptWaiting, Limits, Patience
 from worker.pipe_messages import (
     OPENING,
     Began,
@@ -83,7 +83,9 @@ class Attempt:
         teachers: where this machine keeps the models that teach.
         limits: how patient to be.
         memory: what is known of the devices' memory.
+        kept_waiting: for how long the runner was, by this attempt or another.
         renewed: is called with the ttl when a report has renewed the lease.
+        welcome: is called when the runner takes company.
         clock: seconds that only go forward.
     """
 
@@ -98,7 +100,9 @@ class Attempt:
         teachers: Path,
         limits: Limits,
         memory: Memory,
+        kept_waiting: KeptWaiting,
         renewed: Callable[[float], None],
+        welcome: Callable[[], None],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.lease = lease
@@ -109,10 +113,12 @@ class Attempt:
         self._teachers = teachers
         self._limits = limits
         self._memory = memory
+        self._welcome = welcome
         self._clock = clock
         self._uploads = Uploads(client, lease.lease_id)
         self._reporter = Reporter(client, lease.lease_id, renewed, clock)
-        self._patience = Patience(limits, clock)
+        self._kept_waiting = kept_waiting
+        self._patience = Patience(limits, clock, kept_waiting.seconds)
         self._pair: Pair | None = None
         self._asked: Verdict = "continue"
         self._draining = False
@@ -169,7 +175,8 @@ class Attempt:
         seconds, began = self._patience.seconds_left(), self._clock()
         event = self._inbox.get(seconds)
         if event is not None:
-            self._take(event)
+            with self._kept_waiting.meanwhile():
+                self._take(event)
             return
         self._patience.overslept(self._clock() - began - seconds)
         why = self._patience.verdict()
@@ -198,7 +205,7 @@ class Attempt:
                 self._patience.moved()
             case Said(pid=self._runner.pid, news=Began() as began) if self._ours(began):
                 self._patience.moved()
-                self._on_begin(began.record)
+                self._on_begin(began)
             case Said(pid=self._runner.pid, news=Ended() as ended) if self._ours(ended):
                 self._on_end(ended)
             case Died(pid=self._runner.pid, failure=failure):
@@ -233,10 +240,12 @@ class Attempt:
             self._lose(problem)
             return "cancel"
 
-    def _on_begin(self, record: TrialRecord) -> None:
-        problem = self._record(record)
+    def _on_begin(self, began: Began) -> None:
+        if began.takes_company:
+            self._welcome()
+        problem = self._record(began.record)
         if self.lease.kind == "final":
-            self._answer_opening(record, problem)
+            self._answer_opening(began.record, problem)
 
     def _answer_opening(self, record: TrialRecord, problem: problems.Problem | None) -> None:
         """Give leave to open the test split when the service has noted that it is opened, and not before."""

@@ -42,21 +42,33 @@ class Claimer:
         self._inbox = inbox
         self._heed = heed
         self._claim_id = uuid.uuid4()
+        self._unanswered: LeaseRequest | None = None
 
-    def claim(self, worker_id: UUID, wait_s: float) -> Lease | None:
+    def claim(
+        self, worker_id: UUID, wait_s: float, *, beside: str | None = None
+    ) -> Lease | None:
         """Ask for a trial; None when there is none, or the agent was told to leave.
 
         The claim's id changes only once it has got a lease: one whose answer was lost is given again, and so is one
         that a copy of the request has got which came late.
 
+        Args:
+            worker_id: who asks.
+            wait_s: how long the service may wait for one.
+            beside: the study that it must be of.
+
         Raises:
             problems.Problem: the service refuses, or is away.
         """
-        request = LeaseRequest(worker_id=worker_id, claim_id=self._claim_id, wait_s=wait_s)
+        request = LeaseRequest(
+            worker_id=worker_id, claim_id=self._claim_id, wait_s=wait_s, beside=beside
+        )
+        self._unanswered = request
         threading.Thread(target=self._ask, args=(request,), name="claim", daemon=True).start()
         answer = self._answer(request)
         if isinstance(answer, problems.Problem) and not isinstance(answer, problems.LeaseLost):
             raise answer
+        self._unanswered = None
         leases = () if isinstance(answer, problems.LeaseLost) else answer.leases
         if leases or isinstance(answer, problems.LeaseLost):
             self._claim_id = uuid.uuid4()
@@ -68,6 +80,26 @@ class Claimer:
             self._client.release(lease.lease_id, Release(reason="drain"))
         except problems.Problem as problem:
             log.warning("a lease that was not begun could not be given back: %s", problem)
+
+    def forgo(self) -> None:
+        """Release what the last claim may have got, if it was never answered: a repeat says what that is.
+
+        Raises:
+            problems.Unavailable: the service is away.
+        """
+        if self._unanswered is None:
+            return
+        try:
+            got = self._client.claim(self._unanswered.model_copy(update={"wait_s": 0.0})).leases
+        except problems.Unavailable:
+            raise
+        except problems.Problem as problem:
+            log.info("nothing could be given back: %s", problem)
+            got = ()
+        self._unanswered = None
+        for lease in got:
+            self.give_back(lease)
+            self._claim_id = uuid.uuid4()
 
     def _ask(self, request: LeaseRequest) -> None:
         """Claim in a thread, so that the main one hears a word to leave meanwhile."""
@@ -85,19 +117,15 @@ class Claimer:
                 case Claimed(claim_id=request.claim_id, answer=answer):
                     return answer
                 case Drain():
-                    self._abandon(request)
+                    self._leave()
                     return Leases(leases=())
                 case None:
                     pass
                 case event:
                     self._heed(event)
 
-    def _abandon(self, request: LeaseRequest) -> None:
-        """Release what the claim that we do not wait for may have got: a repeat of it says what that is."""
+    def _leave(self) -> None:
         try:
-            leases = self._client.claim(request.model_copy(update={"wait_s": 0.0})).leases
-        except problems.Problem as problem:
+            self.forgo()
+        except problems.Unavailable as problem:
             log.info("nothing could be given back: %s", problem)
-        else:
-            for lease in leases:
-                self.give_back(lease)

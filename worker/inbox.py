@@ -1,12 +1,13 @@
-"""All that can happen to an agent comes to one place, and its main thread takes one thing after the other."""
+"""All that can happen to a trial comes to one place, and the thread that runs it takes one thing after the other."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from queue import Empty, SimpleQueue
 from uuid import UUID
 
 from trimtab.contract.leases import Failed, Leases, Verdict
 from trimtab.contract.problems import Problem
-from worker.pipe_messages import News
+from worker.pipe_messages import Began, Ended, EpochDone, News, Progress
 
 
 @dataclass(frozen=True)
@@ -63,6 +64,8 @@ class Inbox:
     def __init__(self) -> None:
         # SimpleQueue: its put is reentrant, so a signal handler may call it.
         self._events: SimpleQueue[Event] = SimpleQueue()
+        self.lease_id: UUID | None = None
+        """What the runner says of this lease belongs here."""
 
     def put(self, event: Event) -> None:
         """Add an event; never blocks."""
@@ -74,3 +77,28 @@ class Inbox:
             return self._events.get(timeout=max(0.0, timeout_s))
         except Empty:
             return None
+
+
+class Post:
+    """Brings to each inbox what concerns it; threads and signal handlers may hand in events.
+
+    Args:
+        inboxes: all of one agent; to the first comes what the runner says of itself.
+    """
+
+    def __init__(self, inboxes: Sequence[Inbox]) -> None:
+        # Never changed: a signal handler cannot wait for a lock.
+        self._inboxes = tuple(inboxes)
+
+    def put(self, event: Said | Died | Drain) -> None:
+        """Pass on news of a lease to its inbox, and what ends everything to all."""
+        match event:
+            case Said(news=Progress() | Began() | EpochDone() | Ended() as news):
+                for inbox in self._inboxes:
+                    if inbox.lease_id == news.lease_id:
+                        inbox.put(event)
+            case Said():
+                self._inboxes[0].put(event)
+            case _:
+                for inbox in self._inboxes:
+                    inbox.put(event)

@@ -1,7 +1,9 @@
 """How long an agent waits for its runner, by a clock that only goes forward."""
 
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from trimtab.contract.leases import Failed
@@ -24,17 +26,65 @@ class Limits:
         return max(self.stall_s, 10 * slowest_epoch_s)
 
 
+class KeptWaiting:
+    """For how long in all the runner was kept waiting by a trial whose thread was busy with something else.
+
+    Trials that are trained together wait for each other's verdicts, so none of them moves meanwhile. Threads may share it.
+
+    Args:
+        clock: seconds that only go forward.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._busy = 0
+        self._before_s = 0.0
+        self._since = 0.0
+
+    @contextmanager
+    def meanwhile(self) -> Generator[None]:
+        """Be busy inside."""
+        self._change(+1)
+        try:
+            yield
+        finally:
+            self._change(-1)
+
+    def seconds(self) -> float:
+        """Return the sum up to now; what several trials keep it waiting for at once counts once."""
+        with self._lock:
+            return self._sum()
+
+    def _change(self, by: int) -> None:
+        with self._lock:
+            self._before_s = self._sum()
+            self._since = self._clock()
+            self._busy += by
+
+    def _sum(self) -> float:
+        return self._before_s + (self._clock() - self._since if self._busy else 0.0)
+
+
 class Patience:
     """Knows when the runner of one attempt has kept silent for too long.
 
     Args:
         limits: how patient to be.
         clock: seconds that only go forward.
+        kept_waiting_s: tells for how long the runner could do nothing.
     """
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+        kept_waiting_s: Callable[[], float] = lambda: 0.0,
+    ) -> None:
         self._limits = limits
         self._clock = clock
+        self._kept_waiting_s = kept_waiting_s
+        self._kept_before_s = 0.0
         self._moved_at: float | None = None
         self._epoch_began_at = 0.0
         self._slowest_s = 0.0
@@ -42,11 +92,13 @@ class Patience:
 
     def begin(self) -> None:
         """The runner trains from now on."""
-        self._moved_at = self._epoch_began_at = self._clock()
+        self.moved()
+        self._epoch_began_at = self._clock()
 
     def moved(self) -> None:
         """The runner has shown life."""
         self._moved_at = self._clock()
+        self._kept_before_s = self._kept_waiting_s()
 
     def epoch_done(self) -> None:
         """Remember how long an epoch may take."""
@@ -89,4 +141,5 @@ class Patience:
 
     def _stalls_at(self) -> float:
         moved_at = self._clock() if self._moved_at is None else self._moved_at
-        return moved_at + self._limits.stall_after(self._slowest_s)
+        kept_s = self._kept_waiting_s() - self._kept_before_s
+        return moved_at + kept_s + self._limits.stall_after(self._slowest_s)

@@ -146,16 +146,19 @@ class Sender:
         """Write one message.
 
         Raises:
-            BrokenPipeError: nobody reads any more.
+            BrokenPipeError: nobody reads any more, or this end is closed.
         """
         line = memoryview(message.model_dump_json().encode() + b"\n")
         with self._lock:
+            if self._fd < 0:
+                raise BrokenPipeError
             while line:
                 line = line[os.write(self._fd, line) :]
 
     def close(self) -> None:
         """Close the writing end; closing twice is harmless."""
-        fd, self._fd = self._fd, -1
+        with self._lock:
+            fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)
 

@@ -64,6 +64,8 @@ class Settings(BaseSettings):
     """Whether public data sets that are not there may be fetched from the network."""
     slots: Annotated[int, Field(ge=1, le=64)] = 1
     """Trials at a time on the device, each by a worker process of its own with a share of the memory."""
+    together: Annotated[int, Field(ge=1, le=64)] = 8
+    """Trials at a time in one computation, where all that they train is small heads on the same frozen features."""
     exit_when_idle_s: Annotated[float, Field(ge=0)] | None = None
     stall_s: Annotated[float, Field(gt=0)] = 300.0
     grace_s: Annotated[float, Field(gt=0)] = 20.0

@@ -3,7 +3,6 @@
 import hashlib
 import logging
 import time
-import uuid
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
@@ -104,6 +103,8 @@ def tidy(delivery: Delivery) -> None:
 class Spool:
     """The deliveries to one service that are not acknowledged, oldest first.
 
+    Threads may share it, as long as each delivers what it has added itself and nobody else empties it meanwhile.
+
     Args:
         folder: where they are kept; workers of one machine may share it, since every delivery may be repeated.
         server: the service's address; deliveries to another one are left alone.
@@ -111,27 +112,32 @@ class Spool:
 
     def __init__(self, folder: Path, server: str) -> None:
         self._folder = folder / hashlib.sha256(server.encode()).hexdigest()[:16]
-        self._unwritten: list[Delivery] = []
+        self._unwritten: dict[UUID, Delivery] = {}
 
     def add(self, delivery: Delivery) -> None:
         """Keep a delivery until it is acknowledged; in memory alone if the disk does not take it."""
-        name = f"{time.time_ns():020d}-{uuid.uuid4().hex}.json"
+        name = f"{time.time_ns():020d}-{delivery.lease_id.hex}.json"
         try:
             durable.write(self._folder / name, delivery.model_dump_json().encode())
         except OSError as error:
             log.warning("%s: its outcome is kept in memory alone: %s", delivery.name, error)
-            self._unwritten.append(delivery)
+            self._unwritten[delivery.lease_id] = delivery
 
-    def empty(self, client: Verbs) -> None:
+    def empty(self, client: Verbs, *, only: UUID | None = None) -> None:
         """Deliver all that waits. What the service refuses for good is dropped, and the log says so.
+
+        Args:
+            client: the service.
+            only: the lease whose last words are delivered now, and no others.
 
         Raises:
             problems.Problem: one of `PASSING`; what is not delivered still waits.
         """
-        for path in self._files():
+        for path in self._files("*" if only is None else f"*-{only.hex}"):
             self._attend(_read(path), client, lambda path=path: path.unlink(missing_ok=True))
-        while self._unwritten:
-            self._attend(self._unwritten[0], client, lambda: self._unwritten.pop(0))
+        for lease_id, delivery in tuple(self._unwritten.items()):
+            if only in (None, lease_id):
+                self._attend(delivery, client, lambda key=lease_id: self._unwritten.pop(key))
 
     def _attend(
         self, delivery: Delivery | None, client: Verbs, forget: Callable[[], object]
@@ -148,8 +154,8 @@ class Spool:
             tidy(delivery)
         forget()
 
-    def _files(self) -> list[Path]:
-        return sorted(self._folder.glob("*.json"))
+    def _files(self, name: str) -> list[Path]:
+        return sorted(self._folder.glob(f"{name}.json"))
 
 
 _MODEL_LOST = Failed(

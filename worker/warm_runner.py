@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from trimtab.contract.leases import Failed
-from worker.inbox import Died, Event, Inbox, Said
+from worker.inbox import Died, Event, Inbox, Post, Said
 from worker.pipe_messages import Ready, Refused
 from worker.runner_process import RunnerProcess
 
@@ -24,15 +24,17 @@ class WarmRunner:
 
     Args:
         argv: how to start it.
-        inbox: where it is heard.
+        inbox: where it is heard when it speaks of itself.
+        post: what brings there, and elsewhere, what it says.
         is_leaving: whether to stop waiting.
     """
 
     def __init__(
-        self, argv: Sequence[str], inbox: Inbox, is_leaving: Callable[[], bool]
+        self, argv: Sequence[str], inbox: Inbox, post: Post, is_leaving: Callable[[], bool]
     ) -> None:
         self._argv = argv
         self._inbox = inbox
+        self._post = post
         self._is_leaving = is_leaving
         self._process: RunnerProcess | None = None
         self._ready: Ready | None = None
@@ -88,7 +90,7 @@ class WarmRunner:
 
     def _start(self) -> bool:
         try:
-            self._process = RunnerProcess(self._argv, self._inbox.put)
+            self._process = RunnerProcess(self._argv, self._post.put)
         except OSError as error:
             log.warning("the runner could not be started: %s", error)
             return False

@@ -59,6 +59,24 @@ def test_a_trial_of_a_worker_told_to_leave_goes_on_elsewhere_where_it_was(
     assert (trial.crashes, trial.value) == (0, 0.9)
 
 
+def test_trials_that_one_worker_runs_at_a_time_go_on_elsewhere_when_it_leaves(
+    service: Running, client: Client, tmp_path: Path
+) -> None:
+    study = a_study(service, trials=3)
+    with a_worker(service.url, tmp_path / "one", script="company hold@3") as one:
+        until(lambda: all(epochs_of(client, study, number) == [0, 1, 2] for number in range(3)))
+        assert [worker.running for worker in client.workers().workers] == [3]
+        one.send(signal.SIGTERM)
+        assert one.wait() == 0
+    assert states(client, study) == ["queued"] * 3
+    with a_worker(service.url, tmp_path / "two", script="company"):
+        until(lambda: client.study(study).state == "done")
+    for number in range(3):
+        trial = client.trial(study, number)
+        assert outcomes(trial) == ["drained", "completed"]
+        assert (trial.crashes, trial.value) == (0, 0.9)
+
+
 def test_a_trial_whose_runner_is_killed_is_tried_again_and_settled_once(
     service: Running, client: Client, tmp_path: Path
 ) -> None:

@@ -1,8 +1,9 @@
 """A runner that trains nothing: it speaks the real pipe, writes real checkpoints, and fails on cue.
 
 TRIMTAB_SCRIPT holds cues, `what@step` parted by blanks: `hang` (for ever, deaf), `hold` (until told otherwise),
-`exit`, `abort`, `garble`, `shout` (on stdout), `crash`, `oom`, `nan`. A cue plays only where no checkpoint was
-resumed, so that a second attempt gets through.
+`exit`, `abort`, `kill`, `garble`, `shout` (on stdout), `crash`, `oom`, `nan`; `hold-then-exit` and the like when told
+otherwise; `what@step/number` for one trial alone. A cue plays only where no checkpoint was resumed, so that a second
+attempt gets through. With the word `company` it takes company. Each trial runs in a thread of its own.
 """
 
 import argparse
@@ -10,15 +11,17 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from uuid import UUID
 
 from tests.support.records import a_record
 from trimtab import lifeline
-from trimtab.contract.leases import Completed, Failed, Pruned, Report
+from trimtab.contract.leases import Completed, Failed, Pruned, Report, Verdict
 from worker import checkpoints, durable
-from worker.agent_line import AgentLine
 from worker.pipe_messages import (
     OPENING,
     Began,
@@ -27,7 +30,10 @@ from worker.pipe_messages import (
     Ready,
     RunTrial,
     SavedState,
+    Sender,
+    Steer,
     StoredFile,
+    read_orders,
 )
 
 
@@ -36,20 +42,78 @@ def value_at(step: int) -> float:
     return (0.5, 0.6, 0.7, 0.9, 0.8)[min(step, 4)]
 
 
+@dataclass(frozen=True)
+class Script:
+    """What TRIMTAB_SCRIPT says."""
+
+    takes_company: bool = False
+    cues: dict[tuple[int, int | None], str] = field(
+        default_factory=dict[tuple[int, int | None], str]
+    )
+    """By step, and trial number where it is for one alone."""
+
+    @classmethod
+    def read(cls, text: str) -> "Script":
+        words = text.split()
+        cues: dict[tuple[int, int | None], str] = {}
+        for what, when in (word.split("@") for word in words if "@" in word):
+            step, _, number = when.partition("/")
+            cues[int(step), int(number) if number else None] = what
+        return cls("company" in words, cues)
+
+
+class Words:
+    """What the agent says of one trial."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._answers: dict[int, Verdict] = {}
+        self._between: Verdict = "continue"
+
+    def hear(self, steer: Steer) -> None:
+        with self._changed:
+            if steer.step is None:
+                self._between = steer.verdict
+            else:
+                self._answers[steer.step] = steer.verdict
+            self._changed.notify_all()
+
+    def on_epoch(self, step: int) -> Verdict:
+        with self._changed:
+            self._changed.wait_for(lambda: step in self._answers)
+            return self._answers.pop(step)
+
+    def in_between(self) -> Verdict:
+        """Wait for another word than to go on."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._between != "continue")
+            return self._between
+
+
 class Scripted:
-    def __init__(self, line: AgentLine, order: RunTrial, cues: dict[int, str]) -> None:
-        self.line = line
+    def __init__(self, sender: Sender, order: RunTrial, script: Script) -> None:
+        self.sender = sender
+        self.words = Words()
         self.order = order
         self.lease = order.lease
-        self.cues = {} if order.resume else cues
+        self.script = script
         self.newest: SavedState | None = order.resume[0] if order.resume else None
         self.best: SavedState | None = None
         self.best_value = 0.0
 
-    def run(self) -> Ended:
-        self.line.say(Began(lease_id=self.lease.lease_id, record=a_record()))
+    def run(self) -> None:
+        self.sender.send(self.train())
+
+    def train(self) -> Ended:
+        self.sender.send(
+            Began(
+                lease_id=self.lease.lease_id,
+                record=a_record(),
+                takes_company=self.script.takes_company,
+            )
+        )
         if self.lease.kind == "final":
-            verdict = self.line.verdict(self.lease.lease_id, OPENING)
+            verdict = self.words.on_epoch(OPENING)
             return self.evaluate() if verdict == "continue" else self.leave(verdict)
         first = 0
         if self.newest is not None:
@@ -72,18 +136,18 @@ class Scripted:
         if is_best:
             self.best = self.newest
         report = Report(step=step, value=value, metrics={"train_loss": 1 - value})
-        self.line.say(
+        self.sender.send(
             EpochDone(
                 lease_id=self.lease.lease_id, report=report, newest=self.newest, best=self.best
             )
         )
-        match self.line.verdict(self.lease.lease_id, step):
+        match self.words.on_epoch(step):
             case "continue":
                 return None
             case verdict:
                 return self.leave(verdict)
 
-    def leave(self, verdict: str) -> Ended:
+    def leave(self, verdict: Verdict) -> Ended:
         match verdict:
             case "stop":
                 return self.ended(Pruned())
@@ -93,11 +157,14 @@ class Scripted:
                 return self.ended(None)
 
     def play(self, step: int) -> Ended | None:
-        match self.cues.get(step):
-            case "hold":
-                while self.line.asked(self.lease.lease_id) == "continue":
-                    time.sleep(0.005)
-                return self.leave(self.line.asked(self.lease.lease_id))
+        cues = {} if self.order.resume else self.script.cues
+        cue = cues.get((step, None)) or cues.get((step, self.lease.trial_number))
+        if cue is not None and cue.startswith("hold"):
+            word = self.words.in_between()
+            cue = cue.removeprefix("hold-then-")
+            if cue == "hold":
+                return self.leave(word)
+        match cue:
             case "crash":
                 return self.ended(Failed(error="crashed", message="cue", retryable=True))
             case "oom":
@@ -115,6 +182,8 @@ class Scripted:
                 os._exit(7)
             case "abort":
                 os.abort()
+            case "kill":
+                os.kill(os.getpid(), signal.SIGKILL)
             case "garble":
                 os.write(NEWS[0], b"no message\n")
                 time.sleep(3600)
@@ -160,17 +229,17 @@ def main() -> None:
     arguments, _ = parser.parse_known_args()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     lifeline.watch(arguments.lifeline, lambda: os._exit(0))
-    cues = {
-        int(step): what
-        for what, step in (
-            cue.split("@") for cue in os.environ.get("TRIMTAB_SCRIPT", "").split()
-        )
-    }
+    script = Script.read(os.environ.get("TRIMTAB_SCRIPT", ""))
     NEWS.append(arguments.news)
-    line = AgentLine(arguments.orders, arguments.news)
-    line.say(Ready(device="scripted"))
-    for order in line.trials():
-        line.say(Scripted(line, order, cues).run())
+    sender = Sender(arguments.news)
+    sender.send(Ready(device="scripted"))
+    trials: dict[UUID, Scripted] = {}
+    for order in read_orders(arguments.orders):
+        if isinstance(order, RunTrial):
+            trial = trials[order.lease.lease_id] = Scripted(sender, order, script)
+            threading.Thread(target=trial.run, daemon=True).start()
+        else:
+            trials[order.lease_id].words.hear(order)
 
 
 if __name__ == "__main__":

@@ -55,12 +55,14 @@ class ScriptedService:
     artifacts: dict[str, bytes] = field(default_factory=dict[str, bytes])
     verdicts: dict[int, Verdict] = field(default_factory=dict[int, Verdict])
     """By step, for reports."""
+    verdict_on: dict[UUID, Verdict] = field(default_factory=dict[UUID, Verdict])
+    """By lease, for reports and heartbeats."""
     heartbeat_verdict: Verdict = "continue"
     ttl_s: float = 0.4
     """Short, so that heartbeats come often."""
     lost: set[UUID] = field(default_factory=set[UUID])
     refusals: dict[str, problems.Problem] = field(default_factory=dict[str, problems.Problem])
-    """By verb: refuse it so, as long as it stands here."""
+    """By verb (`beside` is a claim beside others): refuse it so, as long as it stands here."""
     turned_away: list[str] = field(default_factory=list[str])
     """Verbs that were said of a lost lease."""
     refused: list[str] = field(default_factory=list[str])
@@ -71,15 +73,28 @@ class ScriptedService:
     changed: threading.Condition = field(default_factory=threading.Condition)
     _claims: dict[str, Leases] = field(default_factory=dict[str, Leases])
 
-    def give(self, lease: Lease) -> None:
-        """Hand out one more lease, to whoever waits."""
+    def give(self, *leases: Lease) -> None:
+        """Hand out more leases, to whoever waits."""
         with self.changed:
-            self.leases.append(lease)
+            self.leases += leases
             self.changed.notify_all()
 
     def of(self, verb: str) -> list[Call]:
         """List what came of one verb."""
         return [call for call in self.calls if call.verb == verb]
+
+    def outcomes(self) -> list[Any]:
+        """List how trials ended."""
+        return [call.body for call in self.of("outcome")]
+
+    def steps(self, lease: Lease | None = None) -> list[int]:
+        """List the epochs that were reported, of all leases or of one."""
+        return [
+            report["step"]
+            for call in self.of("reports")
+            if lease is None or call.about == str(lease.lease_id)
+            for report in call.body["reports"]
+        ]
 
     def wait_for(self, condition: Callable[[], bool], within_s: float = 60.0) -> None:
         """Wait until the condition holds."""
@@ -112,7 +127,7 @@ class ScriptedService:
                 return Worker(
                     worker_id=uuid4(), state="alive", last_seen=datetime.now(UTC), **body
                 )
-            case "claim":
+            case "claim" | "beside":
                 return self._claim(body)
             case "memory":
                 return MemoryFindings(findings=tuple(self.findings))
@@ -124,11 +139,13 @@ class ScriptedService:
                 if UUID(about) in self.lost:
                     self.turned_away.append(verb)
                     raise problems.LeaseLost
+                told = self.verdict_on.get(UUID(about))
                 if verb == "reports":
                     step = body["reports"][-1]["step"]
-                    return Answer(verdict=self.verdicts.get(step, "continue"), ttl_s=self.ttl_s)
+                    verdict = told or self.verdicts.get(step, "continue")
+                    return Answer(verdict=verdict, ttl_s=self.ttl_s)
                 if verb == "heartbeat":
-                    return Answer(verdict=self.heartbeat_verdict, ttl_s=self.ttl_s)
+                    return Answer(verdict=told or self.heartbeat_verdict, ttl_s=self.ttl_s)
                 return AnySettled(state="completed") if verb == "outcome" else None
             case _:
                 return None
@@ -137,17 +154,31 @@ class ScriptedService:
         claimed = self._claims.get(body["claim_id"])
         if claimed is None:
             deadline = time.monotonic() + body["wait_s"]
-            while not self.leases and (left := deadline - time.monotonic()) > 0:
+            while not self._has_for(body) and (left := deadline - time.monotonic()) > 0:
                 self.changed.wait(left)
-            claimed = Leases(leases=(self.leases.pop(0),) if self.leases else ())
+            claimed = Leases(leases=(self.leases.pop(0),) if self._has_for(body) else ())
             if claimed.leases:
                 self._claims[body["claim_id"]] = claimed
         return claimed
+
+    def _has_for(self, body: Any) -> bool:
+        return bool(self.leases) and body["beside"] in (None, self.leases[0].study)
 
     def _store(self, sha256: str, body: bytes) -> None:
         if hashlib.sha256(body).hexdigest() != sha256:
             raise problems.Sha256Mismatch
         self.artifacts[sha256] = body
+
+
+def read_line(line: str, body: bytes) -> tuple[str, str]:
+    """Tell the verb of a request, and what it is about."""
+    verb, about = next(
+        (verb, match[1])
+        for verb, pattern in NAMES.items()
+        if (match := pattern.fullmatch(line))
+    )
+    is_beside = verb == "claim" and json.loads(body)["beside"] is not None
+    return ("beside" if is_beside else verb), about
 
 
 class AnySettled(Message):
@@ -167,11 +198,7 @@ def running() -> Generator[ScriptedService]:
         def handle_any(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             line = f"{self.command} {self.path}"
-            verb, about = next(
-                (verb, match[1])
-                for verb, pattern in NAMES.items()
-                if (match := pattern.fullmatch(line))
-            )
+            verb, about = read_line(line, body)
             try:
                 result = service.answer(verb, about, body)
             except problems.Problem as problem:

@@ -67,6 +67,10 @@ def start(
         int | None,
         typer.Option(min=1, max=64, help="Trials at a time on the device.", show_default="1"),
     ] = None,
+    together: Annotated[
+        int | None,
+        typer.Option(min=1, max=64, help="Heads trained in one computation.", show_default="8"),
+    ] = None,
     exit_when_idle: Annotated[
         float | None,
         typer.Option(help="Leave after so many seconds without work.", show_default=False),
@@ -78,7 +82,7 @@ def start(
     argv = ["start", "--server", address, *_given("--device", device)]
     argv += _given("--label", label) + _given("--cache-dir", cache_dir)
     argv += _each("--backbones", backbones)
-    argv += _given("--slots", slots)
+    argv += _given("--slots", slots) + _given("--together", together)
     _become(here, "worker", argv + _given("--exit-when-idle", exit_when_idle))
 
 

@@ -3,76 +3,21 @@
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from tests.support import scripted_service
+from tests.support import agents
+from tests.support.agents import Start
 from tests.support.leases import a_lease
 from tests.support.records import a_record
 from tests.support.scripted_service import ScriptedService
+from tests.support.workers import REPOSITORY
 from trimtab.client import Client
 from trimtab.contract import problems
 from trimtab.contract.leases import Checkpoint
-from worker.agent import Agent, CannotWork, Plan
+from worker.agent import Agent, CannotWork
 from worker.attempt import Limits
-from worker.runner_process import command
-
-REPOSITORY = Path(__file__).parents[3]
-
-Start = Callable[..., Agent]
-
-
-@pytest.fixture
-def service() -> Generator[ScriptedService]:
-    with scripted_service.running() as service:
-        yield service
-
-
-@pytest.fixture
-def start(
-    service: ScriptedService, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Generator[Start]:
-    """Start agents in threads; all of them are told to leave at the end."""
-    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
-    started: list[tuple[Agent, threading.Thread, Client]] = []
-
-    def start(
-        script: str = "", *, module: str = "tests.support.scripted_runner", **plan: Any
-    ) -> Agent:
-        monkeypatch.setenv("TRIMTAB_SCRIPT", script)
-        client = Client(service.address, timeout_s=60, retry_for_s=0)
-        agent = Agent(
-            client,
-            Plan(
-                server=service.address,
-                label="tester",
-                cache_dir=tmp_path,
-                runner=command(module, ()),
-                **plan,
-            ),
-        )
-        thread = threading.Thread(target=agent.run)
-        thread.start()
-        started.append((agent, thread, client))
-        return agent
-
-    yield start
-    for agent, thread, client in started:
-        agent.leave()
-        thread.join(60)
-        client.close()
-        assert not thread.is_alive()
-
-
-def outcomes(service: ScriptedService) -> list[Any]:
-    return [call.body for call in service.of("outcome")]
-
-
-def steps(service: ScriptedService) -> list[int]:
-    return [report["step"] for call in service.of("reports") for report in call.body["reports"]]
 
 
 def a_checkpoint(service: ScriptedService, step: int, best_value: float) -> Checkpoint:
@@ -100,7 +45,7 @@ def test_no_trial_fails_for_its_record(service: ScriptedService, start: Start) -
     start()
     service.wait_for(lambda: bool(service.of("outcome")))
     assert service.refused == ["record"]
-    assert outcomes(service)[0]["kind"] == "completed"
+    assert service.outcomes()[0]["kind"] == "completed"
 
 
 def test_a_trial_reports_every_epoch_and_settles_with_its_best_value(
@@ -109,9 +54,9 @@ def test_a_trial_reports_every_epoch_and_settles_with_its_best_value(
     service.leases.append(a_lease(epochs=5))
     start()
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert steps(service) == [0, 1, 2, 3, 4]
-    assert outcomes(service)[0]["kind"] == "completed"
-    assert outcomes(service)[0]["value"] == 0.9
+    assert service.steps() == [0, 1, 2, 3, 4]
+    assert service.outcomes()[0]["kind"] == "completed"
+    assert service.outcomes()[0]["value"] == 0.9
 
 
 def test_the_best_epochs_state_is_stored_and_recorded_before_the_trial_is_settled(
@@ -133,7 +78,7 @@ def test_the_next_trial_runs_on_the_same_warm_runner(
     service.leases += [a_lease(), a_lease(trial_number=1)]
     start("shout@1")
     service.wait_for(lambda: len(service.of("outcome")) == 2)
-    assert [outcome["kind"] for outcome in outcomes(service)] == ["completed", "completed"]
+    assert [outcome["kind"] for outcome in service.outcomes()] == ["completed", "completed"]
 
 
 def test_a_verdict_to_stop_ends_the_trial_as_pruned(
@@ -143,8 +88,8 @@ def test_a_verdict_to_stop_ends_the_trial_as_pruned(
     service.leases.append(a_lease())
     start()
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert steps(service) == [0, 1]
-    assert outcomes(service) == [{"kind": "pruned"}]
+    assert service.steps() == [0, 1]
+    assert service.outcomes() == [{"kind": "pruned"}]
 
 
 def test_a_verdict_to_cancel_ends_the_trial_as_cancelled(
@@ -154,7 +99,7 @@ def test_a_verdict_to_cancel_ends_the_trial_as_cancelled(
     service.leases.append(a_lease())
     start()
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert outcomes(service)[0]["error"] == "cancelled"
+    assert service.outcomes()[0]["error"] == "cancelled"
 
 
 def test_a_verdict_to_pause_stores_the_state_and_releases_the_lease(
@@ -178,7 +123,7 @@ def test_a_verdict_that_comes_with_a_heartbeat_is_heeded_within_the_epoch(
     service.leases.append(a_lease(ttl_s=0.4))
     start("hold@2")
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert outcomes(service)[0]["error"] == "cancelled"
+    assert service.outcomes()[0]["error"] == "cancelled"
 
 
 def test_a_resumed_trial_carries_on_after_its_checkpoint_and_remembers_its_best_value(
@@ -187,8 +132,8 @@ def test_a_resumed_trial_carries_on_after_its_checkpoint_and_remembers_its_best_
     service.leases.append(a_lease(epochs=5, resume=a_checkpoint(service, 3, 0.97)))
     start()
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert steps(service) == [4]
-    assert outcomes(service)[0]["value"] == 0.97
+    assert service.steps() == [4]
+    assert service.outcomes()[0]["value"] == 0.97
 
 
 def test_a_trial_whose_checkpoint_is_gone_begins_afresh(
@@ -197,7 +142,7 @@ def test_a_trial_whose_checkpoint_is_gone_begins_afresh(
     service.leases.append(a_lease(resume=Checkpoint(step=3, sha256="0" * 64, bytes=1)))
     start()
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert steps(service) == [0, 1, 2, 3, 4]
+    assert service.steps() == [0, 1, 2, 3, 4]
 
 
 def test_a_checkpoint_is_waited_for_while_the_service_is_away(
@@ -209,7 +154,7 @@ def test_a_checkpoint_is_waited_for_while_the_service_is_away(
     service.wait_for(lambda: bool(service.refused))
     service.refusals.clear()
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert steps(service) == [4]
+    assert service.steps() == [4]
 
 
 def test_leaving_does_not_wait_for_a_checkpoint(service: ScriptedService, start: Start) -> None:
@@ -228,7 +173,7 @@ def test_a_final_lease_uploads_the_model_that_its_outcome_names(
     service.leases.append(a_lease(kind="final", resume=a_checkpoint(service, 3, 0.9)))
     start()
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert outcomes(service)[0]["model_sha256"] in service.artifacts
+    assert service.outcomes()[0]["model_sha256"] in service.artifacts
 
 
 def test_no_test_split_is_opened_before_the_service_has_noted_it(
@@ -243,7 +188,7 @@ def test_no_test_split_is_opened_before_the_service_has_noted_it(
     service.wait_for(lambda: bool(service.of("outcome")))
     verbs = [call.verb for call in service.calls]
     assert verbs.index("record") < verbs.index("upload")
-    assert outcomes(service)[0]["kind"] == "completed"
+    assert service.outcomes()[0]["kind"] == "completed"
 
 
 def test_a_test_split_whose_opening_is_refused_stays_sealed(
@@ -253,7 +198,7 @@ def test_a_test_split_whose_opening_is_refused_stays_sealed(
     service.leases.append(a_lease(kind="final", resume=a_checkpoint(service, 3, 0.9)))
     start()
     service.wait_for(lambda: bool(service.of("outcome")))
-    (outcome,) = outcomes(service)
+    (outcome,) = service.outcomes()
     assert (outcome["error"], outcome["retryable"]) == ("infrastructure", True)
     assert "stays sealed" in outcome["message"]
 
@@ -286,7 +231,7 @@ def test_a_runner_that_dies_is_reported_at_once_and_replaced(
     service.leases += [a_lease(), a_lease(trial_number=1)]
     start(cue)
     service.wait_for(lambda: len(service.of("outcome")) == 2)
-    assert [(outcome["error"], outcome["retryable"]) for outcome in outcomes(service)] == [
+    assert [(outcome["error"], outcome["retryable"]) for outcome in service.outcomes()] == [
         (error, True)
     ] * 2
     recorded = service.of("checkpoint")[-1].body["checkpoint"]
@@ -299,16 +244,16 @@ def test_a_runner_that_hangs_is_killed_and_the_trial_reported_as_stalled(
     service.leases.append(a_lease())
     start("hang@1", limits=Limits(stall_s=0.5))
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert outcomes(service)[0]["error"] == "stalled"
-    assert outcomes(service)[0]["retryable"]
+    assert service.outcomes()[0]["error"] == "stalled"
+    assert service.outcomes()[0]["retryable"]
 
 
 def test_out_of_memory_is_not_tried_again(service: ScriptedService, start: Start) -> None:
     service.leases.append(a_lease())
     start("oom@0")
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert outcomes(service)[0]["error"] == "oom"
-    assert not outcomes(service)[0]["retryable"]
+    assert service.outcomes()[0]["error"] == "oom"
+    assert not service.outcomes()[0]["retryable"]
 
 
 def test_leaving_puts_the_trial_aside_at_once_with_its_state(
@@ -316,7 +261,7 @@ def test_leaving_puts_the_trial_aside_at_once_with_its_state(
 ) -> None:
     service.leases.append(a_lease())
     agent = start("hold@2")
-    service.wait_for(lambda: steps(service) == [0, 1])
+    service.wait_for(lambda: service.steps() == [0, 1])
     agent.leave()
     service.wait_for(lambda: bool(service.of("release")))
     assert service.of("release")[0].body == {"reason": "drain"}
@@ -328,7 +273,7 @@ def test_leaving_does_not_wait_for_a_deaf_runner_beyond_the_grace(
 ) -> None:
     service.leases.append(a_lease())
     agent = start("hang@2", limits=Limits(grace_s=0.5))
-    service.wait_for(lambda: steps(service) == [0, 1])
+    service.wait_for(lambda: service.steps() == [0, 1])
     agent.leave()
     service.wait_for(lambda: bool(service.of("release")))
     assert service.of("release")[0].body == {"reason": "drain"}
@@ -353,7 +298,7 @@ def test_a_lease_lost_within_an_epoch_is_noticed_by_the_heartbeat(
     lost = a_lease(ttl_s=0.4)
     service.leases += [lost, a_lease(trial_number=1, epochs=1)]
     start("hold@2")
-    service.wait_for(lambda: len(steps(service)) == 2)
+    service.wait_for(lambda: len(service.steps()) == 2)
     service.lost.add(lost.lease_id)
     service.wait_for(lambda: bool(service.of("outcome")))
     assert service.of("outcome")[0].about != str(lost.lease_id)
@@ -369,8 +314,8 @@ def test_training_goes_on_while_the_service_is_away_and_catches_up(
     service.wait_for(lambda: service.refused.count("reports") > 1)
     service.refusals.clear()
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert steps(service) == [0, 1, 2, 3, 4]
-    assert outcomes(service)[0]["value"] == 0.9
+    assert service.steps() == [0, 1, 2, 3, 4]
+    assert service.outcomes()[0]["value"] == 0.9
 
 
 def test_an_outcome_is_delivered_by_the_next_process_if_this_one_cannot(
@@ -384,7 +329,7 @@ def test_an_outcome_is_delivered_by_the_next_process_if_this_one_cannot(
     service.refusals.clear()
     start()
     service.wait_for(lambda: bool(service.of("outcome")))
-    assert outcomes(service)[0]["value"] == 0.5
+    assert service.outcomes()[0]["value"] == 0.5
 
 
 def test_a_claim_whose_answer_was_lost_is_repeated_with_its_id(
@@ -459,14 +404,8 @@ def test_a_service_that_refuses_the_worker_ends_it_with_a_reason(
 ) -> None:
     monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     service.refusals[verb] = refusal
-    plan = Plan(
-        server=service.address,
-        label="tester",
-        cache_dir=tmp_path,
-        runner=command("tests.support.scripted_runner", ()),
-    )
     with (
         Client(service.address, retry_for_s=0) as client,
         pytest.raises(CannotWork, match=reason),
     ):
-        Agent(client, plan).run()
+        Agent(client, agents.a_plan(service, tmp_path)).run()

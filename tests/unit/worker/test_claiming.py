@@ -22,6 +22,7 @@ class Service:
     def __init__(self, *answers: Leases | problems.Problem) -> None:
         self.answers = list(answers)
         self.asked: list[UUID] = []
+        self.released: list[UUID] = []
 
     def claim(self, request: LeaseRequest, /) -> Leases:
         self.asked.append(request.claim_id)
@@ -31,7 +32,8 @@ class Service:
         return answer
 
     def release(self, lease_id: UUID, release: Release, /) -> None:
-        raise AssertionError(f"{lease_id} was released: {release}")
+        assert release.reason == "drain"
+        self.released.append(lease_id)
 
 
 def claims(*answers: Leases | problems.Problem) -> tuple[list[UUID], Sequence[Lease | None]]:
@@ -39,6 +41,7 @@ def claims(*answers: Leases | problems.Problem) -> tuple[list[UUID], Sequence[Le
     service = Service(*answers)
     claimer = Claimer(service, Inbox(), lambda event: None)
     got = [claimer.claim(uuid4(), 0.0) for _ in answers]
+    assert not service.released
     return service.asked, got
 
 
@@ -61,3 +64,27 @@ def test_a_claim_that_found_no_service_is_repeated() -> None:
         claimer.claim(uuid4(), 0.0)
     assert claimer.claim(uuid4(), 0.0) == LEASE
     assert service.asked[0] == service.asked[1]
+
+
+def test_what_a_claim_got_whose_answer_never_came_is_given_back_once() -> None:
+    service = Service(problems.Unreachable("away"), problems.Unavailable(), SOMETHING, NOTHING)
+    claimer = Claimer(service, Inbox(), lambda event: None)
+    with pytest.raises(problems.Unreachable):
+        claimer.claim(uuid4(), 0.0)
+    with pytest.raises(problems.Unavailable):
+        claimer.forgo()
+    claimer.forgo()
+    claimer.forgo()
+    assert service.released == [LEASE.lease_id]
+    assert claimer.claim(uuid4(), 0.0) is None
+    assert service.asked[0] == service.asked[1] == service.asked[2] != service.asked[3]
+
+
+def test_a_claim_of_a_worker_that_is_unknown_meanwhile_is_not_asked_about_again() -> None:
+    service = Service(problems.Unreachable("away"), problems.WorkerNotFound())
+    claimer = Claimer(service, Inbox(), lambda event: None)
+    with pytest.raises(problems.Unreachable):
+        claimer.claim(uuid4(), 0.0)
+    claimer.forgo()
+    claimer.forgo()
+    assert len(service.asked) == 2

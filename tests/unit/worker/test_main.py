@@ -3,8 +3,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.scripted_service import ScriptedService
+from tests.support.workers import REPOSITORY, SCRIPTED
+from trimtab.contract import problems
 from worker import devices, slots
-from worker.__main__ import FAILED, UNREACHABLE, USAGE, main
+from worker.__main__ import FAILED, OK, UNREACHABLE, USAGE, main
 
 
 @pytest.mark.parametrize(
@@ -15,6 +18,8 @@ from worker.__main__ import FAILED, UNREACHABLE, USAGE, main
         (["start", "--exit-when-idle", "-1"], USAGE, "exit_when_idle_s"),
         (["start", "--slots", "0"], USAGE, "slots: Input should be greater than or equal to 1"),
         (["start", "--slots", "65"], USAGE, "slots: Input should be less than or equal to 64"),
+        (["start", "--together", "0"], USAGE, "together: Input should be greater than"),
+        (["start", "--together", "65"], USAGE, "together: Input should be less than"),
         (["start", "--server", "ftp://x"], UNREACHABLE, "is no address of a service"),
         (["predict", "--model", "m"], USAGE, "give either pictures or --builtin"),
         (["pretrain", "glyphs", "--out", "out", "--epochs", "0"], USAGE, "--epochs"),
@@ -44,6 +49,31 @@ def test_more_slots_than_the_memory_is_enough_for_are_refused_before_any_starts(
     assert "--slots 2 or fewer" in complaint
 
 
+def test_every_slot_is_told_how_many_heads_it_trains_together(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    told: list[str] = []
+
+    def run(options: list[str], *_: object) -> int:
+        told.extend(options)
+        return OK
+
+    monkeypatch.setattr(slots, "run", run)
+    assert main(["start", "--slots", "2", "--together", "5"]) == OK
+    assert told[told.index("--together") + 1] == "5"
+
+
+def test_an_agent_takes_as_many_as_it_was_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service: ScriptedService
+) -> None:
+    monkeypatch.setenv("TRIMTAB_WORKER_RUNNER", SCRIPTED)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
+    service.refusals["claim"] = problems.WorkerQuarantined()
+    argv = ["start", "--server", service.address, "--cache-dir", str(tmp_path)]
+    assert main([*argv, "--together", "5"]) == FAILED
+    assert service.of("register")[0].body["capacity"] == 5
+
+
 def test_a_token_that_cannot_be_sent_is_not_shown(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -67,8 +97,8 @@ def test_the_runner_is_told_the_files_of_own_backbones(
 def test_a_worker_whose_service_never_answered_says_so(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("TRIMTAB_WORKER_RUNNER", "tests.support.scripted_runner")
-    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[3]))
+    monkeypatch.setenv("TRIMTAB_WORKER_RUNNER", SCRIPTED)
+    monkeypatch.setenv("PYTHONPATH", str(REPOSITORY))
     with socket.socket() as nobody:
         nobody.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{nobody.getsockname()[1]}"

@@ -1,5 +1,6 @@
 """What is known of devices' memory: asked seldom, told without harm, and where it lets a training begin."""
 
+from concurrent.futures import ThreadPoolExecutor
 from uuid import UUID, uuid4
 
 import pytest
@@ -105,3 +106,18 @@ def test_a_service_that_is_away_fails_nobody_for_it() -> None:
     assert memory.of("resnet50") == ()
     memory.tell(uuid4(), FOUND)
     assert memory.of("resnet50") == (FOUND,)
+
+
+def test_of_two_that_want_to_know_at_once_one_asks() -> None:
+    class Slow(Service):
+        def memory(self, backbone: str) -> MemoryFindings:
+            found = super().memory(backbone)
+            if self.asked == 1:
+                with ThreadPoolExecutor(1) as another:
+                    another.submit(memory.of, backbone).result()
+            return found
+
+    service = Slow(FOUND)
+    memory = Memory(service)
+    assert memory.of("resnet50") == (FOUND,)
+    assert service.asked == 1

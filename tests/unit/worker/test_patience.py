@@ -2,7 +2,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from worker.patience import Limits, Patience
+from worker.patience import KeptWaiting, Limits, Patience
 
 
 @dataclass
@@ -108,3 +108,40 @@ def test_an_attempt_that_needs_no_runner_any_more_moves(
     patience.end()
     clock.now += 3600
     assert patience.is_moving()
+
+
+def test_while_another_trial_keeps_the_runner_waiting_none_of_it_is_held_against_it(
+    clock: Clock,
+) -> None:
+    kept_waiting = KeptWaiting(clock)
+    patience = Patience(Limits(stall_s=300), clock, kept_waiting.seconds)
+    patience.begin()
+    clock.now += 100
+    with kept_waiting.meanwhile():
+        clock.now += 3600
+        assert patience.is_moving()
+        assert patience.seconds_left() == 200
+    clock.now += 199
+    assert patience.verdict() is None
+    clock.now += 1
+    assert patience.verdict() is not None
+
+
+def test_what_kept_the_runner_waiting_before_a_sign_of_life_is_over(clock: Clock) -> None:
+    kept_waiting = KeptWaiting(clock)
+    patience = Patience(Limits(stall_s=300), clock, kept_waiting.seconds)
+    with kept_waiting.meanwhile():
+        clock.now += 3600
+    patience.begin()
+    assert patience.seconds_left() == 300
+
+
+def test_what_several_keep_it_waiting_for_at_once_counts_once(clock: Clock) -> None:
+    kept_waiting = KeptWaiting(clock)
+    with kept_waiting.meanwhile():
+        clock.now += 1
+        with kept_waiting.meanwhile():
+            clock.now += 2
+        clock.now += 4
+    clock.now += 8
+    assert kept_waiting.seconds() == 7

@@ -3,12 +3,14 @@ import signal
 import sys
 from collections.abc import Generator
 from contextlib import contextmanager
+from uuid import uuid4
 
 import pytest
 
+from trimtab.contract.leases import Failed
 from worker import devices
 from worker.inbox import Died, Inbox, Said
-from worker.pipe_messages import Ready
+from worker.pipe_messages import Ready, Steer
 from worker.runner_process import RunnerProcess
 
 OBEDIENT = """
@@ -98,3 +100,11 @@ def test_a_runner_is_not_shown_the_token(monkeypatch: pytest.MonkeyPatch) -> Non
     inbox = Inbox()
     with a_runner(inbox):
         assert ready(inbox).device == "none"
+
+
+def test_what_is_said_to_a_runner_that_is_closed_is_lost() -> None:
+    with a_runner(Inbox()) as runner:
+        pass
+    runner.send(Steer(lease_id=uuid4(), verdict="continue"))
+    runner.kill(Failed(error="stalled"))
+    assert not runner.is_alive

@@ -120,6 +120,32 @@ def test_the_oldest_is_delivered_first(tmp_path: Path) -> None:
     assert [outcome.value for _, outcome in service.said] == [0.1, 0.2, 0.3]
 
 
+def test_one_leases_last_words_are_said_without_the_others(tmp_path: Path) -> None:
+    spool, service = Spool(tmp_path / "spool", SERVER), FakeService()
+    deliveries = [
+        a_delivery(tmp_path, Completed(value=value), reports=(), files=(), checkpoint=None)
+        for value in (0.1, 0.2, 0.3)
+    ]
+    for delivery in deliveries:
+        spool.add(delivery)
+    spool.empty(service, only=deliveries[1].lease_id)
+    assert service.said == [("settle", Completed(value=0.2))]
+
+
+def test_one_leases_last_words_are_said_without_the_others_where_the_disk_takes_nothing(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "spool").write_text("a file where a folder should be")
+    spool, service = Spool(tmp_path / "spool", SERVER), FakeService()
+    one, other = a_delivery(tmp_path), a_delivery(tmp_path)
+    spool.add(one)
+    spool.add(other)
+    spool.empty(service, only=other.lease_id)
+    assert service.verbs().count("settle") == 1
+    spool.empty(service)
+    assert service.verbs().count("settle") == 2
+
+
 def test_what_is_meant_for_another_service_is_left_alone(tmp_path: Path) -> None:
     service = FakeService()
     Spool(tmp_path / "spool", "http://elsewhere:1").add(a_delivery(tmp_path))

@@ -1,0 +1,126 @@
+"""A trial, and those like it that join it on its runner: each in a lane of the agent, and a thread of its own."""
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from uuid import UUID
+
+from trimtab.contract import problems
+from trimtab.contract.leases import Failed, Lease, Outcome, Release
+from worker.company import is_alike
+from worker.lane import Lane
+from worker.runner_process import RunnerProcess
+
+log = logging.getLogger(__name__)
+
+
+class Companions:
+    """Runs the lead's trial, and beside it others of its study once the runner takes company.
+
+    Whoever gets a trial calls the next lane. Who gets none leaves, and so does who would be alone. After an unlike
+    trial, or a crash, nobody claims any more, and what has begun runs to its end.
+
+    Args:
+        lead: the first lease.
+        worker_id: who claims.
+        lanes: the lead's, and those that may be called.
+        leaving: set when the agent was told to leave.
+    """
+
+    def __init__(
+        self, lead: Lease, worker_id: UUID, lanes: Sequence[Lane], leaving: threading.Event
+    ) -> None:
+        self._lead = lead
+        self._worker_id = worker_id
+        self._first = lanes[0]
+        self._uncalled = iter(lanes[1:])
+        self._present = {lanes[0]}
+        self._leaving = leaving
+        self._threads = ThreadPoolExecutor(len(lanes), "lane")
+        self._called: list[Future[None]] = []
+        self._runner: RunnerProcess | None = None
+        self._claims = True
+        self._were_several = False
+        self.has_crashed = False
+        """Whether a trial ended in a way that nobody foresaw, which may have spoiled the runner."""
+
+    @property
+    def have_failed(self) -> bool:
+        """Whether the runner died, or was spoiled, after it had been given several."""
+        return self._were_several and self._sound_runner() is None
+
+    def run(self, warm: Callable[[], RunnerProcess | None]) -> None:
+        """Run until the last has left.
+
+        Args:
+            warm: waits for the runner; with none the lease is given back.
+        """
+        with self._threads:
+            try:
+                self._note(self._first.run(self._lead, warm, welcome=self._open))
+                self._stay(self._first)
+                while self._called:
+                    self._called.pop().result()
+            finally:
+                self._claims = False
+
+    def _open(self, runner: RunnerProcess) -> None:
+        self._runner = runner
+        self._call()
+
+    def _call(self) -> None:
+        """Let one more lane join."""
+        lane = next(self._uncalled, None)
+        if lane is not None:
+            self._present.add(lane)
+            self._called.append(self._threads.submit(self._stay, lane))
+
+    def _stay(self, lane: Lane) -> None:
+        """Claim and run one trial after the other, until there is none to be had."""
+        try:
+            while (lease := self._claim(lane)) is not None:
+                self._were_several = True
+                self._call()
+                beside = f"{self._lead.study}/{self._lead.trial_number}"
+                self._note(lane.run(lease, self._sound_runner, beside=beside))
+        except BaseException:
+            self._claims = False
+            raise
+        finally:
+            self._present.discard(lane)
+
+    def _claim(self, lane: Lane) -> Lease | None:
+        if not self._may_claim():
+            return None
+        try:
+            lease = lane.claimer.claim(self._worker_id, 0.0, beside=self._lead.study)
+        except problems.Problem as problem:
+            log.info("nobody joins %s: %s", self._lead.study, problem)
+            return None
+        lane.backoff.reset()
+        if lease is None or is_alike(self._lead, lease):
+            return lease
+        self._claims = False
+        log.info("%s/%d cannot join: it is unlike", lease.study, lease.trial_number)
+        lane.claimer.give_back(lease)
+        return None
+
+    def _may_claim(self) -> bool:
+        accompanied = len(self._present) > 1
+        return (
+            self._claims
+            and accompanied
+            and not self._leaving.is_set()
+            and self._sound_runner() is not None
+        )
+
+    def _sound_runner(self) -> RunnerProcess | None:
+        runner = self._runner
+        return (
+            runner if runner is not None and runner.is_alive and not self.has_crashed else None
+        )
+
+    def _note(self, ending: Outcome | Release | None) -> None:
+        if isinstance(ending, Failed) and ending.error == "crashed":
+            self.has_crashed = True
