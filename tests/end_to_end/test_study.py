@@ -1,11 +1,9 @@
 """The main job through every room: real service process, real Postgres, real worker, real training."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
 from pathlib import Path
 
 import numpy as np
@@ -16,8 +14,7 @@ from sqlalchemy import text
 
 from service.storage.engine import Database
 from tests.support.documents import a_study_document
-from tests.support.workers import a_worker
-from trimtab import lifeline
+from tests.support.workers import a_worker, server_of
 from trimtab.client import Client
 from trimtab.contract.events import Event
 from trimtab.contract.studies import Study
@@ -33,32 +30,6 @@ DOCUMENT = a_study_document(
     budget={"trials": TRIALS},
     lease_ttl_s=3,
 )
-
-
-@pytest.fixture
-def client(database_url: str, tmp_path: Path) -> Generator[Client]:
-    """A client of a service process of the test's own."""
-    child = lifeline.spawn(
-        [sys.executable, "-P", "-m", "service", "--port", "0", "--data-dir", str(tmp_path)],
-        env={
-            **os.environ,
-            "TRIMTAB_DATABASE_URL": database_url,
-            "TRIMTAB_SWEEP_EVERY_S": "0.5",
-        },
-        stdout=subprocess.PIPE,
-    )
-    assert child.process.stdout is not None
-    with (
-        child.process.stdout as announced,
-        Client(json.loads(announced.readline())["url"]) as opened,
-    ):
-        yield opened
-        child.let_go()
-        assert child.process.wait(30) == 0, "the service leaves in good order with its lifeline"
-
-
-def _server(client: Client) -> str:
-    return client.info().dashboard.removesuffix("/dashboard")
 
 
 def _follow(client: Client) -> list[Event]:
@@ -94,7 +65,7 @@ def test_a_study_ends_with_a_tested_and_exported_model(
     client: Client, database: Database, tmp_path: Path
 ) -> None:
     client.create_study(DOCUMENT)
-    with a_worker(_server(client), tmp_path / "cache", "--device", "cpu", runner=REAL):
+    with a_worker(server_of(client), tmp_path / "cache", "--device", "cpu", runner=REAL):
         kinds = [event.kind for event in _follow(client)]
     study = client.study("digits")
     _check_the_books(client, database, study)
@@ -122,13 +93,15 @@ def test_a_worker_killed_in_mid_epoch_costs_no_trial(
 ) -> None:
     client.create_study(DOCUMENT)
     events = client.events("digits")
-    with a_worker(_server(client), tmp_path / "first", "--device", "cpu", runner=REAL) as first:
+    with a_worker(
+        server_of(client), tmp_path / "first", "--device", "cpu", runner=REAL
+    ) as first:
         for event in events:
             if event.kind == "reported":
                 break
         first.send(signal.SIGKILL)
         first.wait()
-    with a_worker(_server(client), tmp_path / "second", "--device", "cpu", runner=REAL):
+    with a_worker(server_of(client), tmp_path / "second", "--device", "cpu", runner=REAL):
         later = list(events)
     _check_the_books(client, database, client.study("digits"))
     expired = [event for event in later if event.body.get("outcome") == "expired"]
@@ -173,7 +146,7 @@ def test_a_study_of_numbers_ends_with_a_model_that_predicts_in_their_unit(
         budget={"trials": 5},
     )
     client.create_study(document)
-    with a_worker(_server(client), tmp_path / "cache", "--device", "cpu", runner=REAL):
+    with a_worker(server_of(client), tmp_path / "cache", "--device", "cpu", runner=REAL):
         for _ in client.events("bars"):
             pass
     best = client.best("bars")

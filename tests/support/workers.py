@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab import lifeline
+from trimtab.client import Client
 
 REPOSITORY = Path(__file__).parents[2]
 SCRIPTED = "tests.support.scripted_runner"
@@ -70,6 +71,11 @@ def a_worker(
             child.process.send_signal(signal.SIGKILL)
         child.process.wait()
         child.let_go()
+
+
+def server_of(client: Client) -> str:
+    """Return the address of a client's service."""
+    return client.info().dashboard.removesuffix("/dashboard")
 
 
 def children_of(pid: int) -> list[int]:
