@@ -151,6 +151,7 @@ def fork_pytest(
             os.dup2(log, stream)
         os.chdir(copy)
         os.environ["PYTHONPATH"] = str(copy)
+        os.environ["TRIMTAB_TEST_PATIENCE_S"] = "20"
         # Of its own: runs side by side sweep away what they take for leftovers in a common one.
         scratch = copy.parent / f"tmp-{copy.name}-{log_name}"
         scratch.mkdir(exist_ok=True)

@@ -13,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from uuid import UUID, uuid4
 
+from tests.support.until import patience_s
 from trimtab.contract import problems
 from trimtab.contract.leases import Answer, Lease, Leases, Verdict
 from trimtab.contract.memory import MemoryFinding, MemoryFindings
@@ -96,8 +97,9 @@ class ScriptedService:
             for report in call.body["reports"]
         ]
 
-    def wait_for(self, condition: Callable[[], bool], within_s: float = 60.0) -> None:
+    def wait_for(self, condition: Callable[[], bool], within_s: float | None = None) -> None:
         """Wait until the condition holds."""
+        within_s = patience_s() if within_s is None else within_s
         with self.changed:
             assert self.changed.wait_for(condition, within_s), (
                 f"did not happen within {within_s} s; calls: {[call.verb for call in self.calls][:50]}"
@@ -207,7 +209,7 @@ def running() -> Generator[ScriptedService]:
                 return
             withheld = service.withheld.pop(verb, None)
             if withheld is not None:
-                withheld.wait(60)
+                withheld.wait(patience_s())
             if verb in service.deaf_after:
                 service.deaf_after.discard(verb)
                 self.close_connection = True

@@ -90,7 +90,7 @@ def predict(
     context: typer.Context,
     model: Annotated[Path, typer.Option(help="A model that a study exported.")],
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Pictures to classify.", show_default=False)
+        list[Path] | None, typer.Argument(help="What to look at.", show_default=False)
     ] = None,
     builtin: Annotated[
         Literal["digits"] | None,

@@ -232,8 +232,10 @@ def test_a_trial_that_crashes_before_any_has_joined_it_keeps_no_later_ones_apart
     service.leases.append(crashed)
     start("company hold-then-crash@1/0 hold@1/1 hold@1/2", together=2)
     service.wait_for(lambda: bool(service.of("beside")))
+    hold(service, [crashed])
     service.verdict_on[crashed.lease_id] = "stop"
     service.wait_for(lambda: ended(service) == ids(crashed))
+    assert service.outcomes()[0]["error"] == "crashed"
     service.give(lead, other)
     hold(service, [lead, other])
 
