@@ -38,6 +38,8 @@ ZONES = ("UTC", "America/New_York")
 DAY_S = 86400.0
 WRONG_BY_S = (0.0, 3 * DAY_S, -2 * DAY_S)
 """How wrong the wall clocks of the first, second and third replica or worker are, and so on."""
+TOGETHER = (1, 4)
+"""How many trials at a time the first and second worker run where they are alike, and so on."""
 ARTIFACTS_KEPT_S = 20.0
 LEAVE_WITHIN_S = 20.0
 START_WITHIN_S = 90.0
@@ -310,6 +312,7 @@ def _worker(cluster: Cluster, number: int) -> Worker:
         *("--label", name),
         *("--cache-dir", str(cluster.folder / name)),
         *("--log", str(cluster.journals)),
+        *("--together", str(TOGETHER[number % len(TOGETHER)])),
     ]
     env = _environment(number) | {"TRIMTAB_TOKEN": TOKEN}
     return Worker(Member(name, argv, env, cluster.folder / f"{name}.log"), proxy)

@@ -74,6 +74,12 @@ class Facts:
         return [(op, lease) for op in claims for lease in op.answer["leases"]]
 
     @cached_property
+    def trained_beside(self) -> set[str]:
+        """Leases that were claimed beside a worker's others, and whose reports were accepted."""
+        beside = {lease["lease_id"] for op, lease in self.leases_told if op.body.get("beside")}
+        return beside & {op.lease for op in self.accepted("reports")}
+
+    @cached_property
     def deleted_leases(self) -> set[str]:
         """Leases of studies that are no more."""
         names = {row["name"] for row in self.ours["studies"]}

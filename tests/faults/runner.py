@@ -1,6 +1,6 @@
 """A runner that trains nothing, quickly: real checkpoints over the real pipe, and now and then a mishap.
 
-Each value tells the attempt that it came from, so that the checker can tell a zombie's words from its successor's.
+It takes company; each trial runs in a thread of its own. Each value tells the attempt that it came from, so that the checker can tell a zombie's words from its successor's.
 """
 
 import argparse
@@ -8,15 +8,25 @@ import json
 import os
 import random
 import signal
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from tests.support.records import a_record
 from trimtab import lifeline
 from trimtab.contract.leases import Completed, Failed, Lease, Outcome, Pruned, Report
 from worker import checkpoints, durable
 from worker.agent_line import AgentLine
-from worker.pipe_messages import Ended, EpochDone, Ready, RunTrial, SavedState, StoredFile
+from worker.pipe_messages import (
+    Began,
+    Ended,
+    EpochDone,
+    Ready,
+    RunTrial,
+    SavedState,
+    StoredFile,
+)
 
 EPOCH_S = (0.03, 0.12)
 AFTER_ANOTHER = 4.0
@@ -24,6 +34,8 @@ AFTER_ANOTHER = 4.0
 LONG_EPOCH_S = 1.5
 LONG = 0.05
 """The share of epochs that are so long that only heartbeats keep the lease."""
+SPOILING = 0.1
+"""The share of mishaps in company that end it: after them a worker takes none until it is restarted."""
 
 
 def value_of(lease: Lease, step: int) -> float:
@@ -49,6 +61,9 @@ class Trial:
     def run(self) -> Ended:
         if self.lease.kind == "final":
             return self.evaluate()
+        self.line.say(
+            Began(lease_id=self.lease.lease_id, record=a_record(), takes_company=True)
+        )
         first = 0
         if self.newest is not None:
             state = json.loads(self.newest.path.read_text())
@@ -66,7 +81,9 @@ class Trial:
         return self.ended(Completed(value=self.best_value))
 
     def mishap(self) -> Ended | None:
-        match self.chance.choice(("crash", "exit", "oom", "diverge")):
+        kinds = ("crash", "exit", "oom", "diverge")
+        spoils = is_alone() or self.chance.random() < SPOILING
+        match self.chance.choice(kinds if spoils else kinds[2:]):
             case "crash":
                 return self.ended(Failed(error="crashed", message="by chance", retryable=True))
             case "exit":
@@ -122,6 +139,11 @@ class Trial:
         )
 
 
+def is_alone() -> bool:
+    """Whether the trial that asks has no company."""
+    return sum(thread.name == "trial" for thread in threading.enumerate()) == 1
+
+
 def writes(text: str) -> Callable[[Path], None]:
     def fill(path: Path) -> None:
         path.write_text(text)
@@ -140,7 +162,11 @@ def main() -> None:
     line = AgentLine(arguments.orders, arguments.news)
     line.say(Ready(device="scripted"))
     for order in line.trials():
-        line.say(Trial(line, order).run())
+        threading.Thread(target=run, args=(line, order), name="trial", daemon=True).start()
+
+
+def run(line: AgentLine, order: RunTrial) -> None:
+    line.say(Trial(line, order).run())
 
 
 if __name__ == "__main__":

@@ -26,11 +26,20 @@ from tests.faults.cluster import TOKEN, Cluster, chances, until
 from tests.faults.log import Window
 from tests.faults.schedule import FAULTS, Schedule
 from tests.faults.violation import Violation
-from tests.support.documents import a_study_document
+from tests.support.documents import a_document, a_study_document
 from trimtab.client import Client
 
 LEASE_TTL_S = 2.0
 STUDIES_AT_ONCE = 2
+UNFREEZE_EVERY = (0, 0, 0, 1)
+"""Trials of a study that thaws its backbone are claimed beside each other, found unlike, and given back."""
+SEARCHED_BESIDES: Sequence[dict[str, Any]] = (
+    {},
+    {},
+    {},
+    {"label_smoothing": {"kind": "float", "low": 0.0, "high": 0.2}},
+)
+"""Nobody claims beside a trial of a study that searches more than how a head learns."""
 STALLS_AFTER_S = 120.0
 """Without any new event for so long, what is unfinished will not end."""
 UNFINISHED = """
@@ -57,6 +66,8 @@ class Result:
     trials: int
     attempts: int
     requests: int
+    trained_beside: int
+    """Attempts that ran beside others of their worker."""
     faults: dict[str, int] = field(default_factory=dict[str, int])
     violations: Sequence[Violation] = ()
 
@@ -66,6 +77,7 @@ class Result:
             "trials": self.trials,
             "attempts": self.attempts,
             "requests": self.requests,
+            "trained_beside": self.trained_beside,
             "faults": self.faults,
             "violations": len(self.violations),
             "broken": sorted({violation.invariant for violation in self.violations}),
@@ -87,6 +99,7 @@ def run(plan: Plan, folder: Path) -> Result:
         trials=sum(row["kind"] == "trial" for row in found.ours["trials"]),
         attempts=len(found.ours["attempts"]),
         requests=len(found.ops),
+        trained_beside=len(found.trained_beside),
         faults=dict(
             sorted(Counter(window.kind for window in windows if window.kind in FAULTS).items())
         ),
@@ -143,7 +156,11 @@ def _a_study(name: str, chance: random.Random) -> Any:
     pruner = chance.choice(("none", "median"))
     return a_study_document(
         name=name,
-        fixed={"epochs": chance.randint(3, 6)},
+        space=a_document()["space"] | chance.choice(SEARCHED_BESIDES),
+        fixed={
+            "epochs": chance.randint(3, 6),
+            "unfreeze_every": chance.choice(UNFREEZE_EVERY),
+        },
         search={
             "sampler": chance.choice(("random", "tpe")),
             "pruner": pruner,
@@ -193,7 +210,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _print(result: Result, seed: int) -> None:
     out = [
-        f"seed {seed}: {result.trials} trials, {result.attempts} attempts, {result.requests} requests"
+        f"seed {seed}: {result.trials} trials, {result.attempts} attempts, {result.trained_beside} of them beside others,"
+        f" {result.requests} requests"
     ]
     out += [f"{count:6} {kind}" for kind, count in result.faults.items()]
     out += [str(violation) for violation in result.violations]

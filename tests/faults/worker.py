@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--label", required=True)
     parser.add_argument("--cache-dir", type=Path, required=True)
     parser.add_argument("--log", type=Path, required=True)
+    parser.add_argument("--together", type=int, required=True)
     parser.add_argument("--lifeline", type=int, required=True)
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(message)s", level=logging.INFO)
@@ -48,6 +49,7 @@ def main() -> int:
         cache_dir=arguments.cache_dir,
         runner=command("tests.faults.runner", ()),
         limits=Limits(stall_s=20.0, grace_s=6.0),
+        together=arguments.together,
     )
     with client:
         return _work(Agent(client, plan), arguments.lifeline)
