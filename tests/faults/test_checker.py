@@ -234,6 +234,19 @@ def test_more_leases_at_a_time_than_the_worker_registered_for_are_found(
     assert {one.invariant for one in of_tables.one_lease_per_slot(facts)} == found
 
 
+@pytest.mark.parametrize(
+    ("beside", "lease_id", "trained"),
+    [("one", LEASE, {LEASE}), (None, LEASE, set[str]()), ("one", SECOND, set[str]())],
+)
+def test_what_a_worker_claimed_beside_its_others_counts_once_it_has_reported(
+    beside: str | None, lease_id: str, trained: set[str]
+) -> None:
+    request = {"worker_id": WORKER, "claim_id": "claim-2", "beside": beside}
+    facts = history()
+    granted = op("claim", 1, request, {"leases": [lease(lease_id)]})
+    assert more_ops(facts, granted).trained_beside == trained
+
+
 BUSY = {"type": "/problems/worker-busy"}
 RESULT = {"kind": "completed", "value": 0.75}
 
