@@ -36,6 +36,7 @@ class Companions:
         self._first = lanes[0]
         self._uncalled = iter(lanes[1:])
         self._present = {lanes[0]}
+        """Lanes that run a trial, or ask for one and are answered."""
         self._leaving = leaving
         self._threads = ThreadPoolExecutor(len(lanes), "lane")
         self._called: list[Future[None]] = []
@@ -91,14 +92,25 @@ class Companions:
             self._present.discard(lane)
 
     def _claim(self, lane: Lane) -> Lease | None:
-        if not self._may_claim():
-            return None
-        try:
-            lease = lane.claimer.claim(self._worker_id, 0.0, beside=self._lead.study)
-        except problems.Problem as problem:
-            log.info("nobody joins %s: %s", self._lead.study, problem)
-            return None
-        lane.backoff.reset()
+        while self._may_claim(lane):
+            try:
+                lease = lane.claimer.claim(self._worker_id, 0.0, beside=self._lead.study)
+            except problems.Unavailable as problem:
+                # It may have granted a trial all the same, which nobody would run: a repeat gets it.
+                log.info("nobody joins %s yet: %s", self._lead.study, problem)
+                self._present.discard(lane)
+                lane.rest()
+            except problems.Problem as problem:
+                log.info("nobody joins %s: %s", self._lead.study, problem)
+                return None
+            else:
+                self._present.add(lane)
+                lane.backoff.reset()
+                return self._fitting(lane, lease)
+        return None
+
+    def _fitting(self, lane: Lane, lease: Lease | None) -> Lease | None:
+        """Keep a lease that is like the lead's; another is given back."""
         if lease is None or is_alike(self._lead, lease):
             return lease
         self._claims = False
@@ -106,8 +118,8 @@ class Companions:
         lane.claimer.give_back(lease)
         return None
 
-    def _may_claim(self) -> bool:
-        accompanied = len(self._present) > 1
+    def _may_claim(self, lane: Lane) -> bool:
+        accompanied = bool(self._present - {lane})
         return (
             self._claims
             and accompanied

@@ -34,7 +34,7 @@ AFTER_ANOTHER = 4.0
 LONG_EPOCH_S = 1.5
 LONG = 0.05
 """The share of epochs that are so long that only heartbeats keep the lease."""
-SPOILING = 0.1
+SPOILING = 0.05
 """The share of mishaps in company that end it: after them a worker takes none until it is restarted."""
 
 

@@ -170,20 +170,35 @@ def test_what_a_claim_beside_got_is_given_back_on_leaving(
     assert not service.steps(granted)
 
 
-def test_what_a_claim_beside_got_whose_answer_was_lost_is_given_back(
+def test_what_a_claim_beside_got_whose_answer_was_lost_is_asked_for_again_and_run(
     service: ScriptedService, start: Start
 ) -> None:
     service.deaf_after.add("beside")
+    leases = probes(2)
+    service.leases += leases
+    start("company hold@1", together=2)
+    hold(service, leases)
+    asked = [call.body["claim_id"] for call in service.of("beside")]
+    assert asked == [asked[0]] * 2
+
+
+def test_what_a_claim_beside_got_and_a_repeat_did_not_is_given_back(
+    service: ScriptedService, start: Start
+) -> None:
+    service.deaf_after.add("beside")
+    arrives = service.withheld["beside"] = threading.Event()
     lead, granted = probes(2)
     service.leases += [lead, granted]
     start("company hold@1", together=2)
     service.wait_for(lambda: bool(service.of("beside")))
-    hold(service, [lead])
+    service.refusals["beside"] = problems.WorkerBusy()
+    arrives.set()
+    service.wait_for(lambda: "beside" in service.refused)
+    service.refusals.clear()
     service.verdict_on[lead.lease_id] = "stop"
+    service.wait_for(lambda: ended(service) == ids(lead))
     service.wait_for(lambda: ended(service, "release") == ids(granted))
-    assert ended(service) == ids(lead)
-    asked = [call.body["claim_id"] for call in service.of("beside")]
-    assert asked.count(asked[0]) == 2
+    assert not service.steps(granted)
 
 
 @pytest.mark.parametrize(("cue", "error"), [("exit", "crashed"), ("kill", "killed")])
