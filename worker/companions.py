@@ -18,8 +18,8 @@ log = logging.getLogger(__name__)
 class Companions:
     """Runs the lead's trial, and beside it others of its study once the runner takes company.
 
-    Whoever gets a trial calls the next lane. Who gets none leaves, and so does who would be alone. After an unlike
-    trial, or a crash, nobody claims any more, and what has begun runs to its end.
+    Whoever gets a trial calls the next lane. Who is not answered asks again; who gets none leaves, and so does who
+    would be alone. After an unlike trial, or a crash, nobody claims any more, and what has begun runs to its end.
 
     Args:
         lead: the first lease.

@@ -201,6 +201,20 @@ def test_what_a_claim_beside_got_and_a_repeat_did_not_is_given_back(
     assert not service.steps(granted)
 
 
+def test_lanes_that_ask_in_vain_are_no_company_for_each_other(
+    service: ScriptedService, start: Start, caplog: pytest.LogCaptureFixture
+) -> None:
+    service.refusals["beside"] = problems.Unavailable()
+    (lead,) = probes(1)
+    service.leases.append(lead)
+    start("company hold@1", together=2)
+    service.wait_for(lambda: "beside" in service.refused)
+    service.verdict_on[lead.lease_id] = "stop"
+    service.wait_for(lambda: any(said.name == "worker.agent" for said in caplog.records))
+    service.refusals.clear()
+    service.wait_for(lambda: bool(service.of("beside")))
+
+
 @pytest.mark.parametrize(("cue", "error"), [("exit", "crashed"), ("kill", "killed")])
 def test_a_runner_that_dies_in_company_fails_all_and_takes_none_any_more(
     service: ScriptedService, start: Start, cue: str, error: str
