@@ -47,7 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -P -m worker", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_start(verbs.add_parser("start", help="work for a service until told to leave"))
-    _add_predict(verbs.add_parser("predict", help="tell what an exported model makes of pictures"))
+    _add_predict(
+        verbs.add_parser("predict", help="tell what an exported model makes of pictures")
+    )
     _add_pretrain(verbs.add_parser("pretrain", help="make the weights of our own backbone"))
     return parser
 
