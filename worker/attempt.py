@@ -114,6 +114,7 @@ class Attempt:
         self._limits = limits
         self._memory = memory
         self._welcome = welcome
+        self._takes_company = False
         self._clock = clock
         self._uploads = Uploads(client, lease.lease_id)
         self._reporter = Reporter(client, lease.lease_id, renewed, clock)
@@ -199,9 +200,8 @@ class Attempt:
         match event:
             case Said(pid=self._runner.pid, news=EpochDone() as epoch) if self._ours(epoch):
                 self._on_epoch(epoch)
-            case Said(pid=self._runner.pid, news=Progress() as progress) if self._ours(
-                progress
-            ):
+            case Said(pid=self._runner.pid, news=Progress()):
+                # Of this trial, or of another that it waits for.
                 self._patience.moved()
             case Said(pid=self._runner.pid, news=Began() as began) if self._ours(began):
                 self._patience.moved()
@@ -219,7 +219,7 @@ class Attempt:
             case _:
                 pass
 
-    def _ours(self, news: Began | EpochDone | Progress | Ended) -> bool:
+    def _ours(self, news: Began | EpochDone | Ended) -> bool:
         return news.lease_id == self.lease.lease_id
 
     def _on_epoch(self, epoch: EpochDone) -> None:
@@ -242,6 +242,7 @@ class Attempt:
 
     def _on_begin(self, began: Began) -> None:
         if began.takes_company:
+            self._takes_company = True
             self._welcome()
         problem = self._record(began.record)
         if self.lease.kind == "final":
@@ -302,7 +303,9 @@ class Attempt:
     def _lose(self, problem: problems.Problem) -> None:
         log.warning("%s: given up: %s", self.name, problem)
         self._lost = True
-        self._patience.leave_soon()
+        if not self._takes_company:
+            self._patience.leave_soon()
+        # Else it hears of it within milliseconds of its training, and others must not fall with it meanwhile.
         self._steer("cancel")
 
     def _drain(self) -> None:

@@ -34,7 +34,8 @@ class Companions:
         self._lead = lead
         self._worker_id = worker_id
         self._first = lanes[0]
-        self._uncalled = iter(lanes[1:])
+        self._away = list(lanes[:0:-1])
+        """Lanes that have nothing to do here; whoever gets a trial calls one of them."""
         self._present = {lanes[0]}
         """Lanes that run a trial, or ask for one and are answered."""
         self._leaving = leaving
@@ -72,10 +73,18 @@ class Companions:
 
     def _call(self) -> None:
         """Let one more lane join."""
-        lane = next(self._uncalled, None)
-        if lane is not None:
-            self._present.add(lane)
-            self._called.append(self._threads.submit(self._stay, lane))
+        try:
+            lane = self._away.pop()
+        except IndexError:
+            return
+        self._present.add(lane)
+        self._called.append(self._threads.submit(self._join, lane))
+
+    def _join(self, lane: Lane) -> None:
+        try:
+            self._stay(lane)
+        finally:
+            self._away.append(lane)
 
     def _stay(self, lane: Lane) -> None:
         """Claim and run one trial after the other, until there is none to be had."""
@@ -85,11 +94,18 @@ class Companions:
                 self._call()
                 beside = f"{self._lead.study}/{self._lead.trial_number}"
                 self._note(lane.run(lease, self._sound_runner, beside=beside))
-        except BaseException:
+        except BaseException as error:
             self._claims = False
+            # Or it would wait for this lane's verdict, and the others with it.
+            self._fell(error)
             raise
         finally:
             self._present.discard(lane)
+
+    def _fell(self, error: BaseException) -> None:
+        if self._runner is not None:
+            message = f"The agent fell: {type(error).__name__}: {error}"
+            self._runner.kill(Failed(error="crashed", message=message, retryable=True))
 
     def _claim(self, lane: Lane) -> Lease | None:
         while self._may_claim(lane):

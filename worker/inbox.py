@@ -91,11 +91,15 @@ class Post:
         self._inboxes = tuple(inboxes)
 
     def put(self, event: Said | Died | Drain) -> None:
-        """Pass on news of a lease to its inbox, and what ends everything to all."""
+        """Pass on news of a lease to its inbox; to all what ends everything, and to all that have one that something moves."""
         match event:
-            case Said(news=Progress() | Began() | EpochDone() | Ended() as news):
+            case Said(news=Began() | EpochDone() | Ended() as news):
                 for inbox in self._inboxes:
                     if inbox.lease_id == news.lease_id:
+                        inbox.put(event)
+            case Said(news=Progress()):
+                for inbox in self._inboxes:
+                    if inbox.lease_id is not None:
                         inbox.put(event)
             case Said():
                 self._inboxes[0].put(event)

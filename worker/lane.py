@@ -91,6 +91,7 @@ class Lane:
             begun.append(work)
             log.info("%s: begun%s", work.name, self._details(beside))
             delivery = work.run()
+            self.inbox.lease_id = None
             if delivery is None:
                 return None
             self._settle(delivery)

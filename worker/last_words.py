@@ -13,6 +13,9 @@ from worker.signs_of_life import Cancelled
 
 log = logging.getLogger(__name__)
 
+_MAY_HAVE_DAMAGED = frozenset({"crashed", "oom", "infrastructure"})
+"""Failures after which nobody knows what the kept backbone holds; all others leave a whole one, or never had it."""
+
 
 class LastWords:
     """Sees to it that whatever happens in a trial ends it alone, and that the agent is told.
@@ -36,8 +39,9 @@ class LastWords:
         except Cancelled:
             self.say(Failed(error="cancelled"))
         except Exception as error:  # noqa: BLE001 - whatever it is, the agent is told, and the runner goes on
-            self._bench.shelf.clear()
             failure = failure_of(error)
+            if failure.error in _MAY_HAVE_DAMAGED:
+                self._bench.shelf.clear()
             log.info("%s/%d: %s", self._lease.study, self._lease.trial_number, failure.message)
             self.say(failure)
 

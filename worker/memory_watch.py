@@ -20,6 +20,7 @@ class MemoryWatch:
         device: where.
         memory_bytes: our share of its memory.
         known: findings about its backbone.
+        alone: whether nothing else trains in this process; of what trains beside others, nothing can be told.
     """
 
     def __init__(
@@ -29,18 +30,21 @@ class MemoryWatch:
         device: torch.device,
         memory_bytes: int,
         known: Sequence[MemoryFinding],
+        *,
+        alone: bool = True,
     ) -> None:
         self._device = device
+        self._alone = alone
         self._begun = _asked(lease, seen, device, memory_bytes)
         self._told: MemoryFinding | None = None
         self.first_portion = pictures_that_fit(known, self._begun)
-        if device.type == "cuda":
+        if alone and device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
     def news(self, micro_batch_size: int | None) -> MemoryFinding | None:
         """Return what an epoch has shown, once: on a GPU always, elsewhere only where memory was short."""
         cuda = self._device.type == "cuda"
-        if not cuda and micro_batch_size is None:
+        if not self._alone or (not cuda and micro_batch_size is None):
             return None
         found = self._begun.model_copy(update={"micro_batch_size": micro_batch_size})
         if found == self._told:

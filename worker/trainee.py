@@ -55,7 +55,14 @@ def begun(
     lease = order.lease
     with signs.busy():
         seen = bench.load(lease) if beside is None else beside.seen
-        watch = MemoryWatch(lease, seen, bench.device, bench.memory_bytes, order.memory)
+        watch = MemoryWatch(
+            lease,
+            seen,
+            bench.device,
+            bench.memory_bytes,
+            order.memory,
+            alone=beside is None,
+        )
         teacher = None
         if order.teacher is not None:
             teacher = Teacher(order.teacher, seen.classes, bench.own)

@@ -1,9 +1,11 @@
 """Which study a claim serves."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
+from uuid import UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +34,13 @@ class Claim:
 
     Attributes:
         beside: The name of the only study that may serve it; None: any.
-        holding: Trials of that study that its worker runs already.
+        holding: Trials that its worker runs already: all of that study, since it claims beside no other.
+        worker: Who claims.
     """
 
     beside: str | None = None
     holding: int = 0
+    worker: UUID | None = None
 
 
 def distribute(studies: Sequence[Work], claims: Sequence[Claim]) -> list[Work | None]:
@@ -47,14 +51,17 @@ def distribute(studies: Sequence[Work], claims: Sequence[Claim]) -> list[Work | 
     not count, since that worker is taken with or without one more.
     """
     now = {study.study_id: study for study in studies}
+    got: Counter[tuple[UUID | None, str]] = Counter()
     served: list[Work | None] = []
     for claim in claims:
         able = (one for one in now.values() if one.has_some)
-        chosen = min(able, key=partial(_rank, claim), default=None)
+        own = claim.holding + (got[claim.worker, claim.beside or ""] if claim.worker else 0)
+        chosen = min(able, key=partial(_rank, claim.beside, own), default=None)
         if chosen is not None and claim.beside not in (None, chosen.name):
             chosen = None
         served.append(chosen)
         if chosen is not None:
+            got[claim.worker, chosen.name] += 1
             created = chosen.trials_created + (not chosen.has_queued)
             now[chosen.study_id] = replace(
                 chosen, running=chosen.running + 1, trials_created=created
@@ -62,6 +69,6 @@ def distribute(studies: Sequence[Work], claims: Sequence[Claim]) -> list[Work | 
     return served
 
 
-def _rank(claim: Claim, study: Work) -> tuple[int, int, datetime, int]:
-    own = claim.holding if claim.beside == study.name else 0
-    return -study.priority, study.running - own, study.created_at, study.study_id
+def _rank(beside: str | None, own: int, study: Work) -> tuple[int, int, datetime, int]:
+    running = study.running - (own if beside == study.name else 0)
+    return -study.priority, running, study.created_at, study.study_id

@@ -61,6 +61,15 @@ class Diverged(TrainingError):
         self.epoch = epoch
 
 
+class TooMuchAtOnce(TrainingError):
+    """Memory that was too little for several trainings together may be enough for each of them alone."""
+
+    kind: ClassVar[FailureKind] = "crashed"
+
+    def __init__(self, trainings: int) -> None:
+        super().__init__(f"there was no memory for {trainings} heads at a time")
+
+
 class WeightsError(TrainingError):
     """The model's weights cannot be had."""
 

@@ -107,12 +107,13 @@ def begin(
     """
     adaptation.freeze(model, recipe)
     model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - both in one walk, which torch's types do not know
-    if beside is None:
+    if beside is not None and origin(model, recipe) == beside.frozen_sha256:
+        inputs = beside.learner.inputs.under(model.head)
+    else:
+        # Also where the weights' file was replaced since the other one began.
         inputs = features.inputs_of(
             model, data, recipe, device, cache=features_cache, each_batch=each_batch
         )
-    else:
-        inputs = beside.learner.inputs.under(model.head)
     low_rank = adaptation.low_rank_of(model, recipe, seed)
     objective = objectives.of(data, recipe)
     lessons = distillation.lessons_of(

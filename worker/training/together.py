@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from worker.training import schedules
-from worker.training.errors import Diverged
+from worker.training.errors import Diverged, TooMuchAtOnce, is_out_of_memory
 from worker.training.head_stack import HeadStack, keeps_bits
 from worker.training.placement import PlacedSplit
 from worker.training.plain_head import PlainHead
@@ -49,21 +49,29 @@ class Lane:
         try:
             self.learner.each_batch()
         except Exception as error:  # noqa: BLE001 - it ends this training, and none of the others
-            self.failure = error
+            self.fail(error)
 
     def end_step(self, position: int, steps: int) -> None:
         """Move along the gradients."""
         learner = self.learner
         step = self.epoch * steps + position
         rate = schedules.learning_rate(learner.recipe, step=step, steps_per_epoch=steps)
-        learner.optimizer.step(rate)
-        learner.averages.after_step()
+        try:
+            learner.optimizer.step(rate)
+            learner.averages.after_step()
+        except Exception as error:  # noqa: BLE001 - as above
+            self.fail(error)
 
     def look(self, loss: float) -> None:
         """See that what the losses have come to is a number."""
         self.loss = loss
-        if self.failure is None and not math.isfinite(loss):
-            self.failure = Diverged(self.epoch, "training")
+        if not math.isfinite(loss):
+            self.fail(Diverged(self.epoch, "training"))
+
+    def fail(self, error: Exception) -> None:
+        """End this training by the first thing that went wrong."""
+        if self.failure is None:
+            self.failure = error
 
 
 def train_epochs(lanes: Sequence[Lane]) -> None:
@@ -73,7 +81,12 @@ def train_epochs(lanes: Sequence[Lane]) -> None:
         lanes: On one device.
     """
     for group in _groups(lanes):
-        _train(group)
+        try:
+            _train(group)
+        except Exception as error:  # noqa: BLE001 - each of them is told, and ends by it
+            too_much = len(group) > 1 and is_out_of_memory(error)
+            for lane in group:
+                lane.fail(TooMuchAtOnce(len(group)) if too_much else error)
 
 
 def _groups(lanes: Iterable[Lane]) -> Iterable[Sequence[Lane]]:

@@ -163,7 +163,7 @@ def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> dic
     for place, one in enumerate(requests):
         worker = asking.get(place)
         if worker and one.claim_id not in claims and worker.may_take(taking[one.worker_id]):
-            free[place] = Claim(one.beside, worker.running + taking[one.worker_id])
+            free[place] = Claim(one.beside, worker.running, one.worker_id)
             taking[one.worker_id] += 1
             claims.add(one.claim_id)
     return free

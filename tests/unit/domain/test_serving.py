@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from uuid import UUID
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -26,7 +27,7 @@ def served(*studies: Work, claims: int) -> list[int | None]:
 
 def served_beside(*studies: Work, beside: Sequence[int | None]) -> list[int | None]:
     names = [None if study_id is None else f"study-{study_id}" for study_id in beside]
-    claims = [Claim(name) for name in names]
+    claims = [Claim(name, worker=UUID(int=place)) for place, name in enumerate(names, 1)]
     return [chosen and chosen.study_id for chosen in distribute(studies, claims)]
 
 
@@ -72,6 +73,17 @@ def test_trials_that_its_own_worker_runs_do_not_delay_a_claim_beside_them():
     assert served_by(Claim("study-1", holding=1)) == [None]
     assert served_by(Claim("study-2", holding=1)) == [2]
     assert served_by(Claim(holding=3)) == [2]
+
+
+def test_claims_of_one_worker_at_once_are_each_ranked_by_what_the_others_have():
+    older, mine, younger = work(1), work(2, running=1), work(3)
+
+    def served_to_me(*studies: Work) -> list[int | None]:
+        claims = [Claim("study-2", holding=1, worker=UUID(int=7))] * 4
+        return [chosen and chosen.study_id for chosen in distribute(studies, claims)]
+
+    assert served_to_me(older, mine) == [None] * 4
+    assert served_to_me(mine, younger) == [2] * 4
 
 
 WORKS = st.builds(

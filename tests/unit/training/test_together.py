@@ -10,13 +10,16 @@ from torch import Tensor, nn
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, same_tensors
 from trimtab.contract.recipe import Recipe
+from worker.failures import failure_of
 from worker.training import together
 from worker.training.backbones import Architecture, Backbone
 from worker.training.epochs import EpochResult, next_epochs
 from worker.training.errors import Diverged
 from worker.training.fit import begin, fit
 from worker.training.head_stack import HeadStack
+from worker.training.plain_head import PlainHead
 from worker.training.seeding import seeded
+from worker.training.together import Lane
 from worker.training.training import Training
 
 DATA = tiny_data()
@@ -219,3 +222,46 @@ def test_what_is_more_than_a_head_takes_no_company(options: dict[str, Any]) -> N
 def test_a_large_head_takes_no_company(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("worker.training.plain_head._UNDIVIDED", 10)
     assert not begun(PROBE).takes_company
+
+
+def out_of_memory(*_: object) -> Tensor:
+    raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+
+def test_what_is_too_much_for_several_may_be_tried_again_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trainings = in_company([recipe(), recipe(), recipe(batch_size=4)])
+    monkeypatch.setattr(HeadStack, "gradients", out_of_memory)
+    first, second, single = (
+        failure_of(end) for end in next_epochs(trainings) if isinstance(end, Exception)
+    )
+    assert (
+        (first.error, first.retryable) == (second.error, second.retryable) == ("crashed", True)
+    )
+    assert single.error == "oom"
+
+
+def test_one_whose_step_fails_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    lead, other = in_company([PROBE, PROBE])
+    monkeypatch.setattr(other.learner.optimizer, "step", out_of_memory)
+    curves = all_epochs([lead, other])
+    assert isinstance(curves[1], RuntimeError)
+    assert_same(curves[0], alone(PROBE))
+
+
+def test_what_ended_a_training_first_is_what_it_ends_by() -> None:
+    lane = Lane(begun(PROBE).learner, PlainHead(nn.Linear(2, 2)), 0, 0)
+    lane.look(float("nan"))
+    lane.fail(RuntimeError("later"))
+    assert isinstance(lane.failure, Diverged)
+
+
+def test_features_of_other_weights_are_not_shared() -> None:
+    lead = begun(PROBE)
+    other = a_backbone()
+    with torch.no_grad():
+        other.network.get_parameter("conv.weight").add_(1)
+    beside = begin(other, DATA, PROBE, seed=1, device=CPU, beside=lead)
+    assert beside.learner.inputs.train is not lead.learner.inputs.train
+    assert lead.frozen_sha256 != beside.frozen_sha256

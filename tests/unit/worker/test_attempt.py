@@ -5,13 +5,17 @@ from typing import Any
 from unittest.mock import Mock
 from uuid import UUID
 
+import pytest
+
 from tests.support.leases import a_lease
+from tests.support.records import a_record
+from trimtab.contract import problems
 from trimtab.contract.leases import Answer, Completed, Failed, Report, Reports
 from worker.attempt import Attempt
-from worker.inbox import Inbox, Said
+from worker.inbox import Event, Inbox, Lost, Said
 from worker.memory import Memory
 from worker.patience import KeptWaiting, Limits
-from worker.pipe_messages import Ended, EpochDone, Order
+from worker.pipe_messages import Began, Ended, EpochDone, Order
 
 PID = 7
 
@@ -31,6 +35,30 @@ class Runner:
         raise AssertionError(why.message)
 
 
+def an_attempt(
+    client: Any, inbox: Inbox, folder: Path, now: list[float], **given: Any
+) -> Attempt:
+    client.memory.return_value.findings = ()
+    parts: dict[str, Any] = {
+        "runner": Runner(),
+        "kept_waiting": KeptWaiting(lambda: now[0]),
+        **given,
+    }
+    return Attempt(
+        a_lease(),
+        client=client,
+        inbox=inbox,
+        folder=folder,
+        teachers=folder,
+        limits=Limits(),
+        memory=Memory(client),
+        renewed=lambda ttl_s: None,
+        welcome=lambda: None,
+        clock=lambda: now[0],
+        **parts,
+    )
+
+
 def test_while_it_speaks_with_the_service_its_runner_is_kept_waiting(tmp_path: Path) -> None:
     now = [0.0]
 
@@ -38,25 +66,44 @@ def test_while_it_speaks_with_the_service_its_runner_is_kept_waiting(tmp_path: P
         now[0] += 100
         return Answer(verdict="continue", ttl_s=60)
 
-    lease, inbox, kept_waiting = a_lease(), Inbox(), KeptWaiting(lambda: now[0])
-    client: Any = Mock(report=report)
-    work = Attempt(
-        lease,
-        client=client,
-        runner=Runner(),
-        inbox=inbox,
-        folder=tmp_path,
-        teachers=tmp_path,
-        limits=Limits(),
-        memory=Memory(client),
-        kept_waiting=kept_waiting,
-        renewed=lambda ttl_s: None,
-        welcome=lambda: None,
-        clock=lambda: now[0],
-    )
-    client.memory.return_value.findings = ()
-    inbox.put(Said(PID, EpochDone(lease_id=lease.lease_id, report=Report(step=0, value=0.5))))
-    inbox.put(Said(PID, Ended(lease_id=lease.lease_id, outcome=Completed(value=0.5))))
+    inbox, kept_waiting = Inbox(), KeptWaiting(lambda: now[0])
+    work = an_attempt(Mock(report=report), inbox, tmp_path, now, kept_waiting=kept_waiting)
+    lease_id = work.lease.lease_id
+    inbox.put(Said(PID, EpochDone(lease_id=lease_id, report=Report(step=0, value=0.5))))
+    inbox.put(Said(PID, Ended(lease_id=lease_id, outcome=Completed(value=0.5))))
     delivery = work.run()
     assert delivery is not None
     assert kept_waiting.seconds() == 100
+
+
+class Clock(Inbox):
+    """An inbox in which time passes whenever nothing has come."""
+
+    def __init__(self, now: list[float], late: Said) -> None:
+        super().__init__()
+        self._now, self._late = now, late
+
+    def get(self, timeout_s: float) -> Event | None:
+        event = super().get(0)
+        if event is None:
+            self._now[0] += min(timeout_s, 60)
+            self.put(self._late)
+        return event
+
+
+@pytest.mark.parametrize("takes_company", [False, True])
+def test_a_lost_lease_in_company_does_not_cost_the_others_their_runner(
+    tmp_path: Path, takes_company: bool
+) -> None:
+    now, killed = [0.0], list[Failed]()
+    lease = a_lease()
+    ended = Said(PID, Ended(lease_id=lease.lease_id, outcome=Failed(error="cancelled")))
+    inbox, runner = Clock(now, ended), Runner()
+    runner.kill = killed.append
+    work = an_attempt(Mock(), inbox, tmp_path, now, runner=runner)
+    work.lease = lease
+    began = Began(lease_id=lease.lease_id, record=a_record(), takes_company=takes_company)
+    inbox.put(Said(PID, began))
+    inbox.put(Lost(lease.lease_id, problems.LeaseLost()))
+    assert work.run() is None
+    assert bool(killed) is not takes_company

@@ -35,7 +35,6 @@ def test_an_inbox_that_nothing_came_to_says_so() -> None:
     "news",
     [
         Began(lease_id=LEASE_ID, record=a_record()),
-        Progress(lease_id=LEASE_ID),
         EpochDone(lease_id=LEASE_ID, report=Report(step=0, value=0.5)),
         Ended(lease_id=LEASE_ID, outcome=None),
     ],
@@ -47,7 +46,13 @@ def test_news_of_a_lease_comes_to_its_inbox_alone(inboxes: list[Inbox], news: Ne
 
 
 def test_news_of_a_lease_that_nobody_has_any_more_comes_to_nobody(inboxes: list[Inbox]) -> None:
-    assert heard(inboxes, Said(7, Progress(lease_id=uuid4()))) == [None, None, None]
+    assert heard(inboxes, Said(7, Ended(lease_id=uuid4(), outcome=None))) == [None] * 3
+
+
+def test_that_one_trial_moves_is_news_for_all_who_wait_for_it(inboxes: list[Inbox]) -> None:
+    inboxes[2].lease_id = None
+    event = Said(7, Progress(lease_id=LEASE_ID))
+    assert heard(inboxes, event) == [event, event, None]
 
 
 @pytest.mark.parametrize("news", [Ready(device="cpu"), Refused(message="no device")])

@@ -17,3 +17,8 @@ def test_a_finding_names_what_was_computed_in_and_the_stages_that_stay_frozen(
     assert found is not None
     assert (found.precision, found.frozen_stages) == ("float32", frozen)
     assert found.memory_bytes == 1 << 30
+
+
+def test_of_what_trains_beside_others_nothing_is_found() -> None:
+    watch = MemoryWatch(a_lease(), tiny_data(), CPU, 1 << 30, known=(), alone=False)
+    assert watch.news(4) is None
