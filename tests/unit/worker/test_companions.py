@@ -129,15 +129,17 @@ def test_a_lead_whose_trial_has_ended_takes_another_beside_the_others(
 def test_a_lane_that_got_nothing_is_called_again_when_another_gets_a_trial(
     service: ScriptedService, start: Start
 ) -> None:
-    lead, first, later, last = probes(4)
+    lead, first, short, later, last = probes(5)
     service.leases += [lead, first]
     start("company hold@1", together=3)
     hold(service, [lead, first])
     service.wait_for(lambda: claims(service) == ["claim", "beside", "beside"])
-    service.give(later, last)
-    service.verdict_on[first.lease_id] = "stop"
+    for lease in (first, short):
+        service.verdict_on[lease.lease_id] = "stop"
+    # The short one gives it time to have left.
+    service.give(short, later, last)
     hold(service, [later, last])
-    assert ended(service) == ids(first)
+    assert ended(service) == ids(first, short)
 
 
 def test_a_lost_lease_costs_its_own_trial_alone(service: ScriptedService, start: Start) -> None:
