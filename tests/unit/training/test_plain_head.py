@@ -8,31 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.pictures import tiny_columns, tiny_data
-from tests.support.tiny import CPU
+from tests.support.tiny import CPU, plain_backbone
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
 from worker.training import features, heads, objectives, plain_head, prefix
-from worker.training.backbones import Architecture, Backbone
+from worker.training.backbones import Backbone
 from worker.training.distillation import Lessons
 from worker.training.fit import fit
 from worker.training.plain_head import PlainHead
-from worker.training.seeding import seeded
 
 DATA = tiny_data()
 PROBE = Recipe(epochs=3, batch_size=8, learning_rate=1e-2, frozen_stages=1)
 
 
 def _backbone(data: TaskData = DATA, recipe: Recipe = PROBE) -> Backbone:
-    with seeded(0):
-        conv, fc = nn.Conv2d(1, 5, 3, stride=2), nn.Linear(5 * 9, len(data.outputs))
-    network = nn.Sequential()
-    for name, module in (("conv", conv), ("flat", nn.Flatten()), ("fc", fc)):
-        network.add_module(name, module)
-    architecture = Architecture(network, "fc", (("conv",),), mean=(0.4,), std=(0.3,))
-    backbone = Backbone("plain", data.outputs, architecture)
-    backbone.put_head(heads.of(recipe, data.kind))
-    backbone.draw_head(0)
-    return backbone
+    return plain_backbone(data, head=heads.of(recipe, data.kind))
 
 
 def _float16(*_: object) -> torch.dtype:

@@ -8,17 +8,15 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.pictures import tiny_data
-from tests.support.tiny import CPU, same_tensors
+from tests.support.tiny import CPU, plain_backbone, same_tensors
 from trimtab.contract.recipe import Recipe
 from worker.failures import failure_of
 from worker.training import together
-from worker.training.backbones import Architecture, Backbone
 from worker.training.epochs import EpochResult, next_epochs
 from worker.training.errors import Diverged
 from worker.training.fit import begin, fit
 from worker.training.head_stack import HeadStack, keeps_bits
 from worker.training.plain_head import PlainHead
-from worker.training.seeding import seeded
 from worker.training.together import Lane
 from worker.training.training import Training
 
@@ -35,18 +33,6 @@ UNLIKE = [
 Curve = list[tuple[float, dict[str, float], dict[str, Tensor]]]
 
 
-def a_backbone() -> Backbone:
-    with seeded(0):
-        conv, fc = nn.Conv2d(1, 5, 3, stride=2), nn.Linear(5 * 9, len(DATA.outputs))
-    network = nn.Sequential()
-    for name, module in (("conv", conv), ("flat", nn.Flatten()), ("fc", fc)):
-        network.add_module(name, module)
-    architecture = Architecture(network, "fc", (("conv",),), mean=(0.4,), std=(0.3,))
-    backbone = Backbone("plain", DATA.outputs, architecture)
-    backbone.draw_head(0)
-    return backbone
-
-
 def recipe(**options: Any) -> Recipe:
     return Recipe.model_validate({**PROBE.model_dump(), **options})
 
@@ -59,7 +45,7 @@ def begun(
 ) -> Training:
     seed = round(1e6 * own.learning_rate)
     return begin(
-        a_backbone(),
+        plain_backbone(DATA),
         DATA,
         own,
         seed=seed,
@@ -82,7 +68,9 @@ def noted(epoch: EpochResult) -> tuple[float, dict[str, float], dict[str, Tensor
 
 def alone(own: Recipe) -> Curve:
     seed = round(1e6 * own.learning_rate)
-    return [noted(epoch) for epoch in fit(a_backbone(), DATA, own, seed=seed, device=CPU)]
+    return [
+        noted(epoch) for epoch in fit(plain_backbone(DATA), DATA, own, seed=seed, device=CPU)
+    ]
 
 
 def all_epochs(trainings: Sequence[Training]) -> list[Curve | Exception]:
@@ -199,7 +187,7 @@ def test_one_that_is_told_to_end_ends_alone() -> None:
 
 def test_one_carries_on_in_company_from_a_state_of_its_own() -> None:
     whole = alone(PROBE)
-    first = next(iter(fit(a_backbone(), DATA, PROBE, seed=10_000, device=CPU)))
+    first = next(iter(fit(plain_backbone(DATA), DATA, PROBE, seed=10_000, device=CPU)))
     state = first.state()
     lead = begun(recipe(learning_rate=0.5))
     resumed = begun(PROBE, lead, resume=state)
@@ -262,7 +250,7 @@ def test_what_ended_a_training_first_is_what_it_ends_by() -> None:
 
 def test_features_of_other_weights_are_not_shared() -> None:
     lead = begun(PROBE)
-    other = a_backbone()
+    other = plain_backbone(DATA)
     with torch.no_grad():
         other.network.get_parameter("conv.weight").add_(1)
     beside = begin(other, DATA, PROBE, seed=1, device=CPU, beside=lead)
