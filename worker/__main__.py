@@ -15,13 +15,14 @@ from pydantic import ValidationError
 from trimtab import lifeline
 from trimtab.client import Client
 from trimtab.contract import problems
-from worker import devices, slots
+from worker import devices
 from worker import settings as worker_settings
-from worker.agent import Agent, Plan
-from worker.patience import Limits
-from worker.runner_process import command
+from worker.agent import supervisor
+from worker.agent.agent import Agent, Plan
+from worker.agent.runner_process import command
+from worker.agent.stall_detector import Timeouts
+from worker.agent.warm_runner import CannotWork
 from worker.settings import Settings
-from worker.warm_runner import CannotWork
 
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 TIMEOUT_S = 10.0
@@ -142,7 +143,7 @@ def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
     if settings.exit_when_idle_s is not None:
         options += ["--exit-when-idle", str(settings.exit_when_idle_s)]
     try:
-        return slots.run(options, settings.label, settings.slots, lifeline_fd)
+        return supervisor.run(options, settings.label, settings.slots, lifeline_fd)
     except devices.TooManySlots as error:
         _complain(str(error))
         return USAGE
@@ -161,7 +162,7 @@ def _plan(settings: Settings, slots: int) -> Plan:
         label=settings.label,
         cache_dir=settings.cache_dir,
         runner=command(settings.runner, runner),
-        limits=Limits(stall_s=settings.stall_s, grace_s=settings.grace_s),
+        timeouts=Timeouts(stall_s=settings.stall_s, grace_s=settings.grace_s),
         exit_when_idle_s=settings.exit_when_idle_s,
         together=settings.together,
     )
@@ -202,23 +203,23 @@ def _by_hand(arguments: argparse.Namespace) -> int:
         _complain(wrong)
         return USAGE
     # Imported here because torch costs seconds, and a worker's agent does without.
-    from worker import verbs
+    from worker.commands import predict, pretrain
 
     try:
         if arguments.verb == "pretrain":
-            verbs.pretrain(arguments.out, epochs=arguments.epochs, seed=arguments.seed)
+            pretrain.pretrain(arguments.out, epochs=arguments.epochs, seed=arguments.seed)
         else:
             pictures = (
-                verbs.digit(arguments.index)
+                predict.digit(arguments.index)
                 if arguments.builtin
-                else verbs.files(arguments.images)
+                else predict.files(arguments.images)
             )
             files = worker_settings.load(backbones=arguments.backbones).backbones
-            for line in verbs.predict(
+            for line in predict.predict(
                 arguments.model, pictures, as_json=arguments.json, backbones=files
             ):
                 sys.stdout.write(f"{line}\n")
-    except verbs.MISTAKES as error:
+    except predict.MISTAKES as error:
         _complain(str(error))
         return FAILED
     return OK

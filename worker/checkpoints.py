@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from trimtab.contract.leases import Checkpoint, Lease
-from worker import durable
+from worker import atomic_files
 from worker.pipe_messages import SavedState
 
 KEPT = 2
@@ -25,7 +25,7 @@ FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 Fill = Callable[[Path], str | None]
 """Writes a file, and returns its sha256 where it has hashed what it wrote."""
 _NAME = re.compile(r"(?P<step>\d{6})-(?P<sha256>[0-9a-f]{64})\.state")
-_PART = f"state{durable.PART}"
+_PART = f"state{atomic_files.PART}"
 
 
 def folder_of(root: Path, lease: Lease) -> Path:
@@ -97,7 +97,7 @@ def path_for(folder: Path, checkpoint: Checkpoint) -> Path:
 def is_whole(state: SavedState) -> bool:
     """Tell whether the file still has the bytes that its name promises."""
     try:
-        return durable.sha256_of(state.path) == state.sha256
+        return atomic_files.sha256_of(state.path) == state.sha256
     except OSError:
         return False
 
@@ -131,9 +131,11 @@ def _place(folder: Path, step: int, fill: Fill) -> SavedState:
     told: list[str | None] = []
 
     def name(part: Path) -> Path:
-        return folder / f"{step:06d}-{told[0] or durable.sha256_of(part)}.state"
+        return folder / f"{step:06d}-{told[0] or atomic_files.sha256_of(part)}.state"
 
-    path = durable.place(folder / _PART, lambda part: told.append(fill(part)), name, sync=False)
+    path = atomic_files.place(
+        folder / _PART, lambda part: told.append(fill(part)), name, sync=False
+    )
     return next(_listed([path]))
 
 

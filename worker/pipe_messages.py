@@ -97,8 +97,8 @@ class Began(Message):
     kind: Literal["began"] = "began"
     lease_id: UUID
     record: TrialRecord
-    takes_company: bool = False
-    """Whether trials that are alike (`worker.company`) may be sent while it trains: a small head learns alone."""
+    may_group: bool = False
+    """Whether trials that are alike (`worker.grouping`) may be sent while it trains: a small head learns alone."""
 
 
 class EpochDone(Message):

@@ -24,10 +24,10 @@ from tests.support import lab
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import ImageFolderDataset, Model, Task
 from worker import data
-from worker.training import backbones
-from worker.training.final import FinalScores, final_evaluation
-from worker.training.fit import fit
-from worker.training.own_backbones import OwnBackbones
+from worker.training.final.evaluation import FinalScores, final_evaluation
+from worker.training.loop.fit import fit
+from worker.training.model import backbones
+from worker.training.model.user_backbones import OwnBackbones
 
 CPU = torch.device("cpu")
 SGD = Recipe(optimizer="sgd", weight_decay=1e-4, warmup_epochs=0.5)

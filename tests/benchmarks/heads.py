@@ -4,7 +4,7 @@
 
 Each lane is a trial: a linear layer with its own weights, order of pictures, optimizer and learning rate, on the same
 features. A figure is microseconds a lane and step, the median over rounds that take turns, with the tenth and the
-ninetieth percentile. `graph` is torch's own way, the others are `worker.training.head_stack` with so many lanes. At last,
+ninetieth percentile. `graph` is torch's own way, the others are `worker.training.loop.head_stack` with so many lanes. At last,
 how many lanes have other bits than the same lane alone, over random shapes. On a GPU each epoch's time ends when the
 device has done its work.
 """
@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from trimtab.contract.recipe import Recipe
-from worker.training import groups
-from worker.training.head_stack import HeadStack
-from worker.training.optim import Optimizer
-from worker.training.placement import row_batches, sent
+from worker.training.device.placement import row_batches, sent
+from worker.training.loop.head_stack import HeadStack
+from worker.training.optim import param_groups
+from worker.training.optim.optimizers import Optimizer
 
 RECIPE = Recipe(optimizer="adam", schedule="constant", weight_decay=0.0)
 BATCH_SIZE = 32
@@ -66,27 +66,27 @@ def a_lane(features: Features) -> Lane:
     layer = nn.Linear(features.inputs.shape[1], features.classes, device=features.inputs.device)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
-    return Lane(layer, Optimizer(groups.of_head(layer, RECIPE), RECIPE))
+    return Lane(layer, Optimizer(param_groups.of_head(layer, RECIPE), RECIPE))
 
 
-def by_graph(lane: Lane, features: Features) -> None:
+def by_graph(head: Lane, features: Features) -> None:
     """An epoch as torch's graph has it."""
     for rows in features.batches():
         inputs, labels = features.take(rows)
-        lane.optimizer.zero_grad()
-        functional.cross_entropy(lane.layer(inputs), labels).backward()
-        lane.optimizer.step(RECIPE.learning_rate)
+        head.optimizer.zero_grad()
+        functional.cross_entropy(head.layer(inputs), labels).backward()
+        head.optimizer.step(RECIPE.learning_rate)
 
 
-def at_a_time(lanes: Sequence[Lane], features: Features) -> None:
+def at_a_time(heads: Sequence[Lane], features: Features) -> None:
     """An epoch of all lanes by `HeadStack`, as the worker trains them."""
-    stack = HeadStack([lane.layer for lane in lanes])
-    orders = zip(*(features.batches() for _ in lanes), strict=True)
+    stack = HeadStack([head.layer for head in heads])
+    orders = zip(*(features.batches() for _ in heads), strict=True)
     for rows in map(torch.stack, orders):
         inputs, labels = features.take(rows.flatten())
         stack.gradients(inputs.view(*rows.shape, -1), labels.view_as(rows))
-        for lane in lanes:
-            lane.optimizer.step(RECIPE.learning_rate)
+        for head in heads:
+            head.optimizer.step(RECIPE.learning_rate)
 
 
 def sides_of(features: Features) -> dict[str, tuple[int, Callable[[], None]]]:
@@ -96,8 +96,8 @@ def sides_of(features: Features) -> dict[str, tuple[int, Callable[[], None]]]:
         "graph": (1, lambda: by_graph(one, features))
     }
     for count in LANES:
-        lanes = [a_lane(features) for _ in range(count)]
-        sides[f"{count} at a time"] = (count, lambda own=lanes: at_a_time(own, features))
+        heads = [a_lane(features) for _ in range(count)]
+        sides[f"{count} at a time"] = (count, lambda own=heads: at_a_time(own, features))
     return sides
 
 
@@ -108,12 +108,12 @@ def timed(features: Features, rounds: int) -> dict[str, list[float]]:
     sides = sides_of(features)
     wait = torch.cuda.synchronize if features.inputs.is_cuda else lambda: None
     for _ in range(rounds):
-        for name, (lanes, epoch) in sides.items():
+        for name, (heads, epoch) in sides.items():
             wait()
             began = time.perf_counter()
             epoch()
             wait()
-            took = 1e6 * (time.perf_counter() - began) / lanes / steps
+            took = 1e6 * (time.perf_counter() - began) / heads / steps
             seconds.setdefault(name, []).append(took)
     return {name: spread(values) for name, values in seconds.items()}
 
@@ -129,17 +129,17 @@ def lanes_of_other_bits(shapes: int, device: str) -> tuple[int, int]:
     torch.manual_seed(0)
     draw, other, all_lanes = random.Random(0), 0, 0
     for _ in range(shapes):
-        lanes, batch = draw.choice((2, 3, 5, 8, 16)), draw.choice((1, 7, 16, 31, 32, 64, 128))
+        heads, batch = draw.choice((2, 3, 5, 8, 16)), draw.choice((1, 7, 16, 31, 32, 64, 128))
         width = draw.choice((8, 24, 64, 511, 512, 2048))
         classes = draw.choice((2, 3, 6, 10, 100))
-        layers = [nn.Linear(width, classes, device=device) for _ in range(lanes)]
-        inputs = torch.randn(lanes, batch, width, device=device)
+        layers = [nn.Linear(width, classes, device=device) for _ in range(heads)]
+        inputs = torch.randn(heads, batch, width, device=device)
         for layer, own, found in zip(
             layers, inputs, HeadStack(layers).logits(inputs), strict=True
         ):
             alone = HeadStack([layer]).logits(own.clone().unsqueeze(0))
             other += not torch.equal(found, alone[0])
-        all_lanes += lanes
+        all_lanes += heads
     return other, all_lanes
 
 
@@ -160,9 +160,9 @@ def main() -> None:
         print(f"{name}: microseconds a lane and step", flush=True)  # noqa: T201 - the table is the product
         for side, (low, median, high) in figures[name].items():
             print(f"  {side:>10}: {median:7.1f} ({low:.1f} to {high:.1f})", flush=True)  # noqa: T201
-    other, lanes = lanes_of_other_bits(300, arguments.device)
-    figures["lanes_of_other_bits"] = [other, lanes]
-    print(f"{other} of {lanes} lanes have other bits than alone")  # noqa: T201
+    other, heads = lanes_of_other_bits(300, arguments.device)
+    figures["lanes_of_other_bits"] = [other, heads]
+    print(f"{other} of {heads} lanes have other bits than alone")  # noqa: T201
     if arguments.json:
         print(json.dumps(figures))  # noqa: T201
 

@@ -23,10 +23,11 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data
 from worker.data import Split, TaskData
-from worker.training import backbones, objectives
-from worker.training.evaluate import evaluate
-from worker.training.fit import fit
-from worker.training.placement import PlacedSplit
+from worker.training.device.placement import PlacedSplit
+from worker.training.loop.fit import fit
+from worker.training.model import backbones
+from worker.training.objective import objectives
+from worker.training.objective.evaluate import evaluate
 
 LABELS_PER_CLASS = 20
 LEARNING_RATES = (3e-4, 1e-3, 3e-3, 1e-2)

@@ -14,9 +14,9 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import ImageFolderDataset, Model, Task
 from worker import data
 from worker.data import Split, TaskData
-from worker.training import backbones
-from worker.training.fit import fit
-from worker.training.placement import PlacedSplit, autocast, row_batches
+from worker.training.device.placement import PlacedSplit, autocast, row_batches
+from worker.training.loop.fit import fit
+from worker.training.model import backbones
 
 PASSES = 20
 """Of ours for one of the script's: a pass over a small cache is too short to time."""

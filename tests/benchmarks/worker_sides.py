@@ -18,10 +18,11 @@ from trimtab import lifeline
 from trimtab.contract.leases import Completed, Lease
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import ImageFolderDataset, Model, Task
-from worker import checkpoints, runner_process
-from worker.inbox import Died, Said
+from worker import checkpoints
+from worker.agent import runner_process
+from worker.agent.events import RunnerExited, RunnerMessage
+from worker.agent.runner_process import RunnerProcess
 from worker.pipe_messages import Began, Ended, EpochDone, News, Progress, Ready, RunTrial, Steer
-from worker.runner_process import RunnerProcess
 
 
 class Side(Protocol):
@@ -68,7 +69,7 @@ class Ours:
 
     def __init__(self, cache_dir: Path, device: str) -> None:
         self._cache_dir = cache_dir
-        self._news: SimpleQueue[Said | Died] = SimpleQueue()
+        self._news: SimpleQueue[RunnerMessage | RunnerExited] = SimpleQueue()
         arguments = ("--device", device, "--cache-dir", str(cache_dir))
         argv = runner_process.command("worker.runner", arguments)
         self._runner = RunnerProcess(argv, self._news.put)
@@ -119,8 +120,8 @@ class Ours:
         most = 1
         while going:
             match self._next():
-                case Began(takes_company=takes_company):
-                    most = together if takes_company else 1
+                case Began(may_group=may_group):
+                    most = together if may_group else 1
                 case EpochDone(lease_id=lease_id, report=report):
                     steer = Steer(lease_id=lease_id, verdict="continue", step=report.step)
                     self._runner.send(steer)
@@ -140,7 +141,7 @@ class Ours:
     def _next(self) -> News:
         while True:
             said = self._news.get()
-            if isinstance(said, Died):
+            if isinstance(said, RunnerExited):
                 raise RuntimeError(f"the runner has died: {said.failure.message}")
             if not isinstance(said.news, Progress):
                 return said.news

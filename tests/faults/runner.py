@@ -16,8 +16,7 @@ from pathlib import Path
 from tests.support.records import a_record
 from trimtab import lifeline
 from trimtab.contract.leases import Completed, Failed, Lease, Outcome, Pruned, Report
-from worker import checkpoints, durable
-from worker.agent_line import AgentLine
+from worker import atomic_files, checkpoints
 from worker.pipe_messages import (
     Began,
     Ended,
@@ -27,6 +26,7 @@ from worker.pipe_messages import (
     SavedState,
     StoredFile,
 )
+from worker.runner.agent_channel import AgentChannel
 
 EPOCH_S = (0.03, 0.12)
 AFTER_ANOTHER = 4.0
@@ -47,7 +47,7 @@ def value_of(lease: Lease, step: int) -> float:
 class Trial:
     """One lease's go."""
 
-    def __init__(self, line: AgentLine, order: RunTrial) -> None:
+    def __init__(self, line: AgentChannel, order: RunTrial) -> None:
         self.line = line
         self.order = order
         self.lease = order.lease
@@ -61,9 +61,7 @@ class Trial:
     def run(self) -> Ended:
         if self.lease.kind == "final":
             return self.evaluate()
-        self.line.say(
-            Began(lease_id=self.lease.lease_id, record=a_record(), takes_company=True)
-        )
+        self.line.say(Began(lease_id=self.lease.lease_id, record=a_record(), may_group=True))
         first = 0
         if self.newest is not None:
             state = json.loads(self.newest.path.read_text())
@@ -126,9 +124,9 @@ class Trial:
                 Failed(error="checkpoint_corrupt", message="no state to evaluate")
             )
         model = self.order.folder / "model.safetensors"
-        durable.write(model, self.order.resume[0].path.read_bytes())
+        atomic_files.write(model, self.order.resume[0].path.read_bytes())
         stored = StoredFile(
-            path=model, sha256=durable.sha256_of(model), bytes=model.stat().st_size
+            path=model, sha256=atomic_files.sha256_of(model), bytes=model.stat().st_size
         )
         outcome = Completed(value=0.5, metrics={"test_count": 1.0}, model_sha256=stored.sha256)
         return Ended(lease_id=self.lease.lease_id, outcome=outcome, model=stored)
@@ -159,13 +157,13 @@ def main() -> None:
     arguments = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     lifeline.watch(arguments.lifeline, lambda: os._exit(0))
-    line = AgentLine(arguments.orders, arguments.news)
+    line = AgentChannel(arguments.orders, arguments.news)
     line.say(Ready(device="scripted"))
     for order in line.trials():
         threading.Thread(target=run, args=(line, order), name="trial", daemon=True).start()
 
 
-def run(line: AgentLine, order: RunTrial) -> None:
+def run(line: AgentChannel, order: RunTrial) -> None:
     line.say(Trial(line, order).run())
 
 

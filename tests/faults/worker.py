@@ -17,11 +17,11 @@ from tests.faults.log import Log, LoggedTransport
 from trimtab import lifeline
 from trimtab.client import Client
 from trimtab.contract import problems
-from worker import agent, backoff, uploads
-from worker.agent import Agent, Plan
-from worker.patience import Limits
-from worker.runner_process import command
-from worker.warm_runner import CannotWork
+from worker.agent import agent, backoff, uploads
+from worker.agent.agent import Agent, Plan
+from worker.agent.runner_process import command
+from worker.agent.stall_detector import Timeouts
+from worker.agent.warm_runner import CannotWork
 
 TIMEOUT_S = 2.0
 
@@ -48,7 +48,7 @@ def main() -> int:
         label=arguments.label,
         cache_dir=arguments.cache_dir,
         runner=command("tests.faults.runner", ()),
-        limits=Limits(stall_s=20.0, grace_s=6.0),
+        timeouts=Timeouts(stall_s=20.0, grace_s=6.0),
         together=arguments.together,
     )
     with client:

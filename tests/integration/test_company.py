@@ -40,7 +40,7 @@ def a_probe(number: int, **recipe: Any) -> Lease:
 class Heard:
     """What the runner said of each lease, and in which order."""
 
-    takes_company: dict[UUID, bool] = field(default_factory=dict[UUID, bool])
+    may_group: dict[UUID, bool] = field(default_factory=dict[UUID, bool])
     curves: defaultdict[UUID, list[Report]] = field(
         default_factory=lambda: defaultdict[UUID, list[Report]](list)
     )
@@ -81,8 +81,8 @@ def run(
     news = trials.hear(answer)
     while len(heard.outcomes) < len(leases):
         match next(news):
-            case Began(lease_id=lease_id, takes_company=takes_company):
-                heard.takes_company[lease_id] = takes_company
+            case Began(lease_id=lease_id, may_group=may_group):
+                heard.may_group[lease_id] = may_group
             case EpochDone(lease_id=lease_id, report=report):
                 heard.curves[lease_id].append(report)
                 heard.order.append(lease_id)
@@ -109,7 +109,7 @@ def test_each_learns_bit_by_bit_what_it_learns_alone(
         a_probe(3, ema_decay=0.9),
     ]
     heard = run(trials, leases)
-    assert all(heard.takes_company.values())
+    assert all(heard.may_group.values())
     # They took turns: none waited for another's end.
     assert heard.order[1:5] == [lease.lease_id for lease in leases]
     for lease in leases:
@@ -147,7 +147,7 @@ def test_a_verdict_concerns_its_own_trial_alone(
 def test_an_unlike_trial_waits_until_the_company_is_gone(trials: Trials) -> None:
     lead, unlike, like = a_probe(0), a_trial(1, epochs=1), a_probe(2)
     heard = run(trials, [lead, unlike, like])
-    assert heard.takes_company == {
+    assert heard.may_group == {
         lead.lease_id: True,
         unlike.lease_id: False,
         like.lease_id: True,
@@ -159,4 +159,4 @@ def test_a_trial_that_trains_its_backbone_takes_no_company(trials: Trials) -> No
     lead, other = (a_trial(number, epochs=2) for number in (0, 1))
     heard = run(trials, [lead, other])
     assert heard.order == [lead.lease_id] * 2 + [other.lease_id] * 2
-    assert not any(heard.takes_company.values())
+    assert not any(heard.may_group.values())

@@ -20,9 +20,9 @@ from tests.support.workers import a_worker
 from trimtab.contract import problems
 from trimtab.contract.leases import Checkpoint, Lease
 from worker.__main__ import FAILED, main
-from worker.training import files
-from worker.training.export import load_exported
-from worker.training.glyphnet import GlyphNet
+from worker.training import safetensors_files
+from worker.training.model.export import load_exported
+from worker.training.model.glyphnet import GlyphNet
 
 RUNNER = "worker.runner"
 EPOCHS = 4
@@ -164,7 +164,7 @@ def test_a_training_that_diverges_is_not_tried_again(
     path = tmp_path / "weights.safetensors"
     network = GlyphNet(10)
     weights = {name: tensor * math.nan for name, tensor in network.state_dict().items()}
-    files.write(path, weights, {})
+    safetensors_files.write(path, weights, {})
     outcome = settle(
         service, a_lease(model={"backbone": "glyphnet", "weights": str(path)}, epochs=1)
     )

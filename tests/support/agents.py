@@ -11,8 +11,8 @@ import pytest
 from tests.support.scripted_service import ScriptedService
 from tests.support.workers import REPOSITORY, SCRIPTED
 from trimtab.client import Client
-from worker.agent import Agent, Plan
-from worker.runner_process import command
+from worker.agent.agent import Agent, Plan
+from worker.agent.runner_process import command
 
 Start = Callable[..., Agent]
 """Takes the script, and more of the agent's plan."""

@@ -5,10 +5,11 @@ from pathlib import Path
 from queue import SimpleQueue
 
 from trimtab.contract.leases import Lease, Verdict
-from worker import checkpoints, runner_process
-from worker.inbox import Died, Said
+from worker import checkpoints
+from worker.agent import runner_process
+from worker.agent.events import RunnerExited, RunnerMessage
+from worker.agent.runner_process import RunnerProcess
 from worker.pipe_messages import Ended, EpochDone, News, Progress, Ready, RunTrial, Steer
-from worker.runner_process import RunnerProcess
 
 
 class Trials:
@@ -22,7 +23,7 @@ class Trials:
 
     def __init__(self, cache_dir: Path, device: str, *arguments: str) -> None:
         self._cache_dir = cache_dir
-        self._news: SimpleQueue[Said | Died] = SimpleQueue()
+        self._news: SimpleQueue[RunnerMessage | RunnerExited] = SimpleQueue()
         argv = ("--device", device, "--cache-dir", str(cache_dir), *arguments)
         self.runner = RunnerProcess(
             runner_process.command("worker.runner", argv), self._news.put
@@ -59,6 +60,6 @@ class Trials:
     def _next(self) -> News:
         while True:
             said = self._news.get(timeout=120)
-            assert isinstance(said, Said), said
+            assert isinstance(said, RunnerMessage), said
             if not isinstance(said.news, Progress):
                 return said.news

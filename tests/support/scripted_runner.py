@@ -21,7 +21,7 @@ from uuid import UUID
 from tests.support.records import a_record
 from trimtab import lifeline
 from trimtab.contract.leases import Completed, Failed, Pruned, Report, Verdict
-from worker import checkpoints, durable
+from worker import atomic_files, checkpoints
 from worker.pipe_messages import (
     OPENING,
     Began,
@@ -46,7 +46,7 @@ def value_at(step: int) -> float:
 class Script:
     """What TRIMTAB_SCRIPT says."""
 
-    takes_company: bool = False
+    may_group: bool = False
     cues: dict[tuple[int, int | None], str] = field(
         default_factory=dict[tuple[int, int | None], str]
     )
@@ -109,7 +109,7 @@ class Scripted:
             Began(
                 lease_id=self.lease.lease_id,
                 record=a_record(),
-                takes_company=self.script.takes_company,
+                may_group=self.script.may_group,
             )
         )
         if self.lease.kind == "final":
@@ -196,9 +196,9 @@ class Scripted:
     def evaluate(self) -> Ended:
         assert self.order.resume, "a final lease names the winner's checkpoint"
         model = self.order.folder / "model.safetensors"
-        durable.write(model, self.order.resume[0].path.read_bytes())
+        atomic_files.write(model, self.order.resume[0].path.read_bytes())
         stored = StoredFile(
-            path=model, sha256=durable.sha256_of(model), bytes=model.stat().st_size
+            path=model, sha256=atomic_files.sha256_of(model), bytes=model.stat().st_size
         )
         outcome = Completed(
             value=0.95, metrics={"test_accuracy": 0.95}, model_sha256=stored.sha256

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 from torch.nn.modules.module import register_module_forward_pre_hook
 
 from worker.data import TaskData
-from worker.training.backbones import Architecture, Backbone
-from worker.training.heads import LINEAR, Head
+from worker.training.model.backbones import Architecture, Backbone
+from worker.training.model.heads import LINEAR, Head
 from worker.training.seeding import seeded
 
 CPU = torch.device("cpu")

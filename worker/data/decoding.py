@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.contract.tasks import Task
-from worker.data import cache, duplicates, images, splits, targets
+from worker.data import cache, duplicates, splits, targets
 from worker.data.errors import DataMissing, UnreadableImages
-from worker.data.images import ImageUnreadable
+from worker.data.images import picture_files
+from worker.data.images.picture_files import ImageUnreadable
 from worker.data.source import Header, Part, Sample, Source
 from worker.data.splits import Splits
 from worker.data.table import Table
@@ -163,7 +164,7 @@ def _write(
     """Decode the splits into a folder; return what could not be decoded, by path with its reason."""
 
     def decode(sample: Sample) -> NDArray[np.uint8]:
-        return images.square(source.read(sample), side=shape[0], channels=shape[2])
+        return picture_files.square(source.read(sample), side=shape[0], channels=shape[2])
 
     broken: dict[str, str] = {}
 

@@ -23,14 +23,15 @@ from trimtab.contract.tasks import (
     Task,
     TorchvisionDataset,
 )
-from worker.data import cache, decoding, folder, shots, table, targets
+from worker.data import cache, decoding, shots, table, targets
 from worker.data.cache import Split
-from worker.data.digits import Digits
+from worker.data.images import folder
+from worker.data.images.digits import Digits
+from worker.data.images.torchvision_sets import VisionSet
 from worker.data.seal import Seal
 from worker.data.source import Source
 from worker.data.table import Table
 from worker.data.targets import Target
-from worker.data.vision import VisionSet
 
 OWN_SIDE_LIMIT = 64
 """Pictures that all have one side of at most so many pixels keep it ..."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from trimtab.contract.tasks import CsvDataset, TargetColumn, Task
 from worker.data.errors import BadRows, DataMissing, MissingColumns, TableUnreadable
-from worker.data.folder import PART_NAMES, ImageFolder
+from worker.data.images.folder import PART_NAMES, ImageFolder
 from worker.data.source import Part, Sample
 
 _YES_AND_NO = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}

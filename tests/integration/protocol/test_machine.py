@@ -357,9 +357,9 @@ def say_anything(world: Protocol, dice: Random) -> None:
     """One verb, each as likely as the next: hypothesis favours a few in each of its examples."""
     which, flag, step = dice.randrange(6), dice.random() < 0.5, dice.randrange(4)
     state, values = dice.choice([*CHANGES]), dice.choices([0.25, 0.5, None], k=1 + step % 2)
-    limits = (1 + which % 3, dice.choice([None, 150.0]), 1 + step % 2)
+    timeouts = (1 + which % 3, dice.choice([None, 150.0]), 1 + step % 2)
     verbs: Sequence[Callable[[], object]] = (
-        lambda: world.create_limited(NAMES[which % 2], *limits),
+        lambda: world.create_limited(NAMES[which % 2], *timeouts),
         lambda: world.claim(which % 2, 1 + flag),
         lambda: world.repeat_a_claim(which),
         lambda: world.report(which, step, values),

@@ -12,8 +12,9 @@ from PIL import Image
 from tests.support.pictures import folder_task, picture, write_classes
 from trimtab.contract.tasks import Task
 from worker import data
-from worker.data import Seal, decoding, images
+from worker.data import Seal, decoding
 from worker.data.errors import ClassTooSmall, DataMissing, UnreadableImages
+from worker.data.images import picture_files
 
 
 @pytest.fixture
@@ -93,7 +94,7 @@ def test_a_disk_in_trouble_is_no_bad_file(
     def fail(path: Path) -> tuple[int, int, bool]:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
-    monkeypatch.setattr(images, "header", fail)
+    monkeypatch.setattr(picture_files, "header", fail)
     with pytest.raises(DataMissing, match="Input/output error"):
         data.load(_task(pets), cache_dir=tmp_path)
     monkeypatch.undo()
@@ -157,16 +158,16 @@ def test_the_record_of_a_split_counts_its_classes_and_names_its_pictures(
 def test_reading_facts_asks_every_file_once(
     pets: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from worker.data import folder
+    from worker.data.images import folder
 
     asked: list[Path] = []
-    header = images.header
+    header = picture_files.header
 
     def ask(path: Path) -> tuple[int, int, bool]:
         asked.append(path)
         return header(path)
 
-    monkeypatch.setattr(images, "header", ask)
+    monkeypatch.setattr(picture_files, "header", ask)
     facts = decoding.read_facts(folder.scan(pets))
     assert len(asked) == len(set(asked)) == 20
     assert np.array_equal(facts["duplicates"], [])

@@ -7,9 +7,9 @@ from torch import Tensor
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
-from worker.training import adaptation
-from worker.training.backbones import Backbone
-from worker.training.fit import fit
+from worker.training.loop.fit import fit
+from worker.training.model import freezing
+from worker.training.model.backbones import Backbone
 
 DATA = tiny_data()
 
@@ -41,7 +41,7 @@ def test_frozen_stages_keep_weights_and_statistics(stages: int, trained: set[str
 
 def test_dropout_of_what_is_trained_stays_on_and_frozen_stages_stay_in_evaluation() -> None:
     model = tiny_backbone(DATA).eval()
-    adaptation.training_mode(model, Recipe(frozen_stages=1))
+    freezing.training_mode(model, Recipe(frozen_stages=1))
     training = {name for name, module in model.network.named_children() if module.training}
     assert training == {"conv2", "bn2", "drop", "fc"}
 
@@ -62,8 +62,8 @@ def test_stages_thaw_one_by_one_the_last_one_first() -> None:
 def test_stages_that_no_epoch_thaws_stay_still() -> None:
     model = tiny_backbone(DATA)
     recipe = Recipe(epochs=4, frozen_stages=2, unfreeze_every=2)
-    assert [adaptation.frozen_at(model, recipe, epoch) for epoch in range(4)] == [2, 2, 1, 1]
-    assert adaptation.still_stages(model, recipe) == 1
+    assert [freezing.frozen_at(model, recipe, epoch) for epoch in range(4)] == [2, 2, 1, 1]
+    assert freezing.still_stages(model, recipe) == 1
 
 
 def test_frozen_batch_norm_keeps_its_statistics_while_scale_and_shift_are_trained() -> None:
@@ -86,7 +86,7 @@ def test_one_picture_a_batch_uses_the_pretrained_statistics() -> None:
 
 def test_the_modules_of_frozen_stages_stay_in_evaluation_mode() -> None:
     model = tiny_backbone(DATA)
-    adaptation.training_mode(model, Recipe(frozen_stages=1))
+    freezing.training_mode(model, Recipe(frozen_stages=1))
     layers = ("conv", "bn", "conv2", "bn2", "fc")
     still = {name for name in layers if not model.network.get_submodule(name).training}
     assert still == {"conv", "bn"}

@@ -11,10 +11,11 @@ from torch.nn import functional
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
-from worker.training import augmentation, features
-from worker.training.augmentation import Augmentation, Batch
-from worker.training.fit import fit
-from worker.training.objectives import Classification
+from worker.training.augment import augmentation
+from worker.training.augment.augmentation import Augmentation, Batch
+from worker.training.features import features
+from worker.training.loop.fit import fit
+from worker.training.objective.objectives import Classification
 
 EVERY: tuple[Mapping[str, Any], ...] = (
     {"augmentation": "flip"},

@@ -10,11 +10,12 @@ from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from worker.data import Split
-from worker.training import averages, features
-from worker.training.backbones import Backbone
-from worker.training.epochs import EpochResult
-from worker.training.fit import fit
-from worker.training.portions import Portions
+from worker.training.device.micro_batches import MicroBatches
+from worker.training.features import features
+from worker.training.loop.epochs import EpochResult
+from worker.training.loop.fit import fit
+from worker.training.model.backbones import Backbone
+from worker.training.optim import weight_averages
 
 DATA = tiny_data()
 PLAIN = Recipe(epochs=4, batch_size=11, learning_rate=1e-2, schedule="constant")
@@ -70,7 +71,7 @@ def test_an_average_of_epochs_has_statistics_of_its_own() -> None:
     model, _ = _run(recipe)
     before = _floats(model)
     inputs = features.inputs_of(model, DATA, recipe, CPU, cache=None, each_batch=lambda: None)
-    averages.estimate_statistics(model, recipe, inputs.train, inputs.forward)
+    weight_averages.estimate_statistics(model, recipe, inputs.train, inputs.forward)
     after = _floats(model)
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     pictures = model.normalised(torch.from_numpy(DATA.train.images))
@@ -81,7 +82,7 @@ def test_an_average_of_epochs_has_statistics_of_its_own() -> None:
 def test_statistics_are_estimated_without_dropout_and_leave_momentum_alone() -> None:
     model = tiny_backbone(DATA)
     inputs = features.inputs_of(model, DATA, PLAIN, CPU, cache=None, each_batch=lambda: None)
-    averages.estimate_statistics(model, PLAIN, inputs.train, inputs.forward)
+    weight_averages.estimate_statistics(model, PLAIN, inputs.train, inputs.forward)
     assert not any(module.training for module in model.modules())
     assert model.network.get_submodule("bn").momentum == 0.1
 
@@ -94,9 +95,9 @@ def test_statistics_are_those_of_all_classes_where_pictures_lie_class_by_class()
     inputs = features.inputs_of(model, data, PLAIN, CPU, cache=None, each_batch=lambda: None)
 
     def variance(batch_size: int) -> float:
-        portions = Portions(batch_size, least=2)
-        averages.estimate_statistics(
-            model, PLAIN, inputs.train, inputs.forward, portions=portions
+        micro_batches = MicroBatches(batch_size, least=2)
+        weight_averages.estimate_statistics(
+            model, PLAIN, inputs.train, inputs.forward, micro_batches=micro_batches
         )
         return _floats(model)["bn2.running_var"].sum().item()
 

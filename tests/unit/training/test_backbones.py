@@ -9,8 +9,8 @@ from tests.support.pictures import tiny_data
 from tests.support.tiny import same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.glyphs import CHARACTERS
-from worker.training import backbones, glyphnet, weights
+from worker.data.images.glyphs import CHARACTERS
+from worker.training.model import backbones, glyphnet, published_weights
 
 DIGITS = tuple("0123456789")
 PRETRAINED = Model(backbone="glyphnet")
@@ -29,7 +29,7 @@ def test_glyphnet_is_small_and_comes_with_its_weights() -> None:
 
 def test_the_pretrained_weights_are_taken_over_and_the_head_is_new() -> None:
     model = backbones.build(PRETRAINED, classes=DIGITS, seed=0)
-    file = weights.read(backbones.GLYPHNET_WEIGHTS)
+    file = published_weights.read(backbones.GLYPHNET_WEIGHTS)
     for name, value in model.network.state_dict().items():
         if name.startswith("fc."):
             assert len(value) == 10
@@ -58,7 +58,7 @@ def test_building_leaves_the_callers_random_numbers_alone() -> None:
 
 def test_a_head_that_knew_all_the_classes_is_kept_beside_the_new_one() -> None:
     model = backbones.build(PRETRAINED, classes=("7", "a", "0"), seed=0)
-    file = weights.read(backbones.GLYPHNET_WEIGHTS)
+    file = published_weights.read(backbones.GLYPHNET_WEIGHTS)
     assert model.own_head is not None
     rows = [CHARACTERS.index(name) for name in ("7", "a", "0")]
     assert torch.equal(model.own_head["weight"], file.tensors["fc.weight"][rows])

@@ -8,8 +8,8 @@ from tests.support import lab
 from trimtab.contract.backbones import CIFAR_RESNETS
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import backbones, cifar_resnets
-from worker.training.backbones import Backbone, is_within
+from worker.training.model import backbones, cifar_resnets
+from worker.training.model.backbones import Backbone, is_within
 
 CIFAR10 = (
     *("airplane", "automobile", "bird", "cat", "deer"),

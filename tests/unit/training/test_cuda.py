@@ -11,12 +11,12 @@ from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.failures import failure_of
-from worker.training import backbones
-from worker.training.epochs import EpochResult
-from worker.training.feature_cache import FeatureCache
-from worker.training.fit import fit
-from worker.training.state import FitState
+from worker.runner.failures import failure_of
+from worker.training.features.feature_cache import FeatureCache
+from worker.training.loop.epochs import EpochResult
+from worker.training.loop.fit import fit
+from worker.training.loop.state import FitState
+from worker.training.model import backbones
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 CUDA = torch.device("cuda:0")

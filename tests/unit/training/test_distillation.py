@@ -16,16 +16,17 @@ from tests.support.tiny import CPU, memory_for, same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data import Split, TaskData
-from worker.training import backbones, files
-from worker.training.backbones import Backbone
-from worker.training.card import CARD_KEY, Scores
-from worker.training.distillation import Lessons, Teacher, lessons_of
-from worker.training.epochs import EpochResult
+from worker.training import safetensors_files
+from worker.training.device.placement import PlacedSplit, autocast
 from worker.training.errors import ModelUnreadable, TeacherMissing, TeacherUnfit
-from worker.training.export import export, load_exported, make_card
-from worker.training.feature_cache import FeatureCache
-from worker.training.fit import fit
-from worker.training.placement import PlacedSplit, autocast
+from worker.training.features.feature_cache import FeatureCache
+from worker.training.loop.distillation import Lessons, Teacher, lessons_of
+from worker.training.loop.epochs import EpochResult
+from worker.training.loop.fit import fit
+from worker.training.model import backbones
+from worker.training.model.backbones import Backbone
+from worker.training.model.card import CARD_KEY, Scores
+from worker.training.model.export import export, load_exported, make_card
 
 DATA = tiny_data()
 SHORT = Recipe(epochs=3, batch_size=8, learning_rate=1e-2)
@@ -216,10 +217,10 @@ def test_a_teacher_of_other_classes_is_refused(tmp_path: Path) -> None:
 
 def test_a_teacher_of_something_else_than_classes_is_refused(tmp_path: Path) -> None:
     path = exported(tmp_path)
-    weights, metadata = files.read(path)
+    weights, metadata = safetensors_files.read(path)
     card = json.loads(metadata[CARD_KEY]) | {"kind": "multi_label"}
     other = tmp_path / "other.safetensors"
-    files.write(other, weights, {CARD_KEY: json.dumps(card)})
+    safetensors_files.write(other, weights, {CARD_KEY: json.dumps(card)})
     with pytest.raises(TeacherUnfit, match="this is a multi_label"):
         Teacher(other, DATA.classes)
 

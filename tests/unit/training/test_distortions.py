@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.v2 import functional as vision
 
-from worker.training import distortions
+from worker.training.augment import image_operations
 
 Reference = Callable[[Any, float], Tensor]
 
@@ -51,7 +51,7 @@ REFERENCES: Mapping[str, tuple[float, Reference]] = {
 
 
 def test_every_operation_of_both_spaces_has_a_reference() -> None:
-    assert set(distortions.TRIVIAL) == set(distortions.RAND) == set(REFERENCES)
+    assert set(image_operations.TRIVIAL) == set(image_operations.RAND) == set(REFERENCES)
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -62,7 +62,7 @@ def test_an_operation_is_torchvisions_with_an_amount_for_each_picture(
     amount, reference = REFERENCES[name]
     pictures = _pictures(channels=channels)
     amounts = torch.tensor([amount, 0.0, amount])
-    changed = distortions.TRIVIAL[name].apply(pictures, amounts)
+    changed = image_operations.TRIVIAL[name].apply(pictures, amounts)
     assert (changed.shape, changed.dtype) == (pictures.shape, torch.uint8)
     for row in range(len(pictures)):
         expected = reference(pictures[row].permute(2, 0, 1), float(amounts[row]))
@@ -74,12 +74,12 @@ def test_an_operation_is_torchvisions_with_an_amount_for_each_picture(
 @pytest.mark.parametrize("name", sorted(set(REFERENCES) - {"autocontrast", "equalize"}))
 def test_an_operation_of_no_amount_changes_nothing(name: str) -> None:
     pictures = _pictures()
-    assert torch.equal(distortions.RAND[name].apply(pictures, torch.zeros(3)), pictures)
+    assert torch.equal(image_operations.RAND[name].apply(pictures, torch.zeros(3)), pictures)
 
 
 def test_the_wide_space_is_the_papers() -> None:
-    most = {name: operation.most(224) for name, operation in distortions.TRIVIAL.items()}
+    most = {name: operation.most(224) for name, operation in image_operations.TRIVIAL.items()}
     assert (most["shear_x"], most["translate_y"], most["rotate"]) == (0.99, 32, 135)
     assert (most["brightness"], most["posterize"], most["solarize"]) == (0.99, 6, 255)
-    assert distortions.TRIVIAL["translate_x"].most(8) == 8
-    assert distortions.RAND["translate_x"].most(331) == 150
+    assert image_operations.TRIVIAL["translate_x"].most(8) == 8
+    assert image_operations.RAND["translate_x"].most(331) == 150

@@ -6,9 +6,9 @@ from torch.nn import functional
 
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, tiny_backbone
-from worker.training.evaluate import evaluate
-from worker.training.objectives import Classification
-from worker.training.placement import PlacedSplit, autocast
+from worker.training.device.placement import PlacedSplit, autocast
+from worker.training.objective.evaluate import evaluate
+from worker.training.objective.objectives import Classification
 
 ACCURACY = Classification("accuracy", "maximize")
 

@@ -13,12 +13,13 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data import Split, TaskData
 from worker.data.errors import UnreadableImages
-from worker.training import backbones, files
-from worker.training.backbones import Backbone
-from worker.training.card import CARD_KEY, Scores
+from worker.training import safetensors_files
 from worker.training.errors import ModelUnreadable
-from worker.training.export import Prediction, export, load_exported, make_card
-from worker.training.fit import fit
+from worker.training.loop.fit import fit
+from worker.training.model import backbones
+from worker.training.model.backbones import Backbone
+from worker.training.model.card import CARD_KEY, Scores
+from worker.training.model.export import Prediction, export, load_exported, make_card
 
 DATA = tiny_data()
 RECIPE = Recipe(epochs=2, batch_size=8)
@@ -131,7 +132,7 @@ def test_an_export_that_fails_leaves_the_old_file_and_nothing_else(
         path.write_text("half")
         raise OSError("no space left on device")
 
-    monkeypatch.setattr(files, "write", no_room)
+    monkeypatch.setattr(safetensors_files, "write", no_room)
     with pytest.raises(OSError, match="no space"):
         _export(path, _trained())
     assert [found.name for found in tmp_path.iterdir()] == ["m.safetensors"]
@@ -141,8 +142,8 @@ def test_an_export_that_fails_leaves_the_old_file_and_nothing_else(
 def test_what_is_no_model_is_refused_by_name(tmp_path: Path) -> None:
     tensors = {"a": torch.zeros(1)}
     (tmp_path / "text").write_text("x")
-    files.write(tmp_path / "cardless", tensors, {})
-    files.write(tmp_path / "foreign", tensors, {CARD_KEY: '{"backbone": "x"}'})
+    safetensors_files.write(tmp_path / "cardless", tensors, {})
+    safetensors_files.write(tmp_path / "foreign", tensors, {CARD_KEY: '{"backbone": "x"}'})
     for name, why in {
         "gone": "No such file",
         "text": "no model can be read",
@@ -156,7 +157,7 @@ def test_what_is_no_model_is_refused_by_name(tmp_path: Path) -> None:
 
 def test_tensors_that_are_not_the_cards_network_are_refused(tmp_path: Path) -> None:
     _export(tmp_path / "m.safetensors", _trained())
-    _, metadata = files.read(tmp_path / "m.safetensors")
-    files.write(tmp_path / "m.safetensors", {"a": torch.zeros(1)}, metadata)
+    _, metadata = safetensors_files.read(tmp_path / "m.safetensors")
+    safetensors_files.write(tmp_path / "m.safetensors", {"a": torch.zeros(1)}, metadata)
     with pytest.raises(ModelUnreadable, match="not those of glyphnet"):
         load_exported(tmp_path / "m.safetensors")

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from worker.training.feature_cache import FeatureCache
+from worker.training.features.feature_cache import FeatureCache
 
 VALUES = torch.arange(24, dtype=torch.bfloat16).view(4, 3, 2)
 

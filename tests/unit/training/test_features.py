@@ -11,11 +11,13 @@ import torch
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
-from worker.training import adaptation, features, placement
-from worker.training.backbones import Backbone
-from worker.training.feature_cache import FeatureCache
-from worker.training.features import Inputs
-from worker.training.fit import fit
+from worker.training.device import placement
+from worker.training.features import features
+from worker.training.features.feature_cache import FeatureCache
+from worker.training.features.features import Inputs
+from worker.training.loop.fit import fit
+from worker.training.model import freezing
+from worker.training.model.backbones import Backbone
 
 DATA = replace(tiny_data(train=300), key="a data set")
 """More than one batch of `evaluate`'s size."""
@@ -29,7 +31,7 @@ def curve(cache: FeatureCache | None, recipe: Recipe = RECIPE) -> list[tuple[flo
 
 def inputs(recipe: Recipe = RECIPE, cache: FeatureCache | None = None) -> Inputs:
     model = tiny_backbone(DATA)
-    adaptation.freeze(model, recipe)
+    freezing.freeze(model, recipe)
     return features.inputs_of(model, DATA, recipe, CPU, cache=cache, each_batch=lambda: None)
 
 
@@ -53,7 +55,7 @@ def test_features_train_as_the_whole_network_does(monkeypatch: pytest.MonkeyPatc
     def never(*_: object) -> None:
         return None
 
-    monkeypatch.setattr(features.prefix, "cut", never)
+    monkeypatch.setattr(features.frozen_prefix, "cut", never)
     np.testing.assert_allclose(with_features, curve(None), rtol=0.05)
 
 

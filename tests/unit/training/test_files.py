@@ -12,7 +12,7 @@ from torch import Tensor
 
 from tests.support.tensors import tensors
 from tests.support.tiny import same_tensors
-from worker.training import files
+from worker.training import safetensors_files
 
 TENSORS: dict[str, Tensor] = {
     "scalar": torch.tensor(3, dtype=torch.int64),
@@ -27,16 +27,16 @@ TENSORS: dict[str, Tensor] = {
 
 
 def test_the_library_reads_what_we_write(tmp_path: Path) -> None:
-    files.write(tmp_path / "a", TENSORS, {"words": "ü \n"})
-    loaded, metadata = files.read(tmp_path / "a")
+    safetensors_files.write(tmp_path / "a", TENSORS, {"words": "ü \n"})
+    loaded, metadata = safetensors_files.read(tmp_path / "a")
     assert same_tensors(loaded, TENSORS)
     assert metadata == {"words": "ü \n"}
 
 
 @given(st.dictionaries(st.text(min_size=1, max_size=3), tensors(), max_size=4))
 def test_any_tensor_comes_back_as_it_was(tmp_path: Path, some: dict[str, Tensor]) -> None:
-    files.write(tmp_path / "a", some, {})
-    loaded, _ = files.read(tmp_path / "a")
+    safetensors_files.write(tmp_path / "a", some, {})
+    loaded, _ = safetensors_files.read(tmp_path / "a")
     assert same_tensors(loaded, some)
 
 
@@ -46,21 +46,21 @@ def test_the_bytes_are_the_librarys_own(tmp_path: Path) -> None:
         for name, value in TENSORS.items()
         if name in ("last", "transposed")
     }
-    files.write(tmp_path / "a", floats, {"one": "word"})
+    safetensors_files.write(tmp_path / "a", floats, {"one": "word"})
     assert (tmp_path / "a").read_bytes() == safetensors.torch.save(floats, {"one": "word"})
 
 
 def test_the_hash_is_of_the_bytes_on_disk_and_the_same_whatever_the_order(
     tmp_path: Path,
 ) -> None:
-    one = files.write(tmp_path / "a", TENSORS, {})
-    other = files.write(tmp_path / "b", dict(reversed(TENSORS.items())), {})
+    one = safetensors_files.write(tmp_path / "a", TENSORS, {})
+    other = safetensors_files.write(tmp_path / "b", dict(reversed(TENSORS.items())), {})
     assert one == other == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
 
 
 def test_the_hash_of_a_large_file_is_of_all_its_bytes_too(tmp_path: Path) -> None:
     large = {name: torch.randn(200, 1000) for name in "abc"} | TENSORS
-    told = files.write(tmp_path / "a", large, {})
+    told = safetensors_files.write(tmp_path / "a", large, {})
     assert told == hashlib.sha256((tmp_path / "a").read_bytes()).hexdigest()
 
 
@@ -69,4 +69,4 @@ def test_a_disk_that_takes_nothing_is_the_operating_systems_error(
     tensors: dict[str, Tensor],
 ) -> None:
     with pytest.raises(OSError, match="No space left"):
-        files.write(Path("/dev/full"), tensors, {})
+        safetensors_files.write(Path("/dev/full"), tensors, {})

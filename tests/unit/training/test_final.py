@@ -26,16 +26,19 @@ from trimtab.contract.teachers import Artifact, StudyTeacher
 from worker import data
 from worker.data import Seal, Split, TaskData
 from worker.data.targets import Target
-from worker.training import backbones, heads, objectives, placement, probe
+from worker.training.device import placement
+from worker.training.device.placement import PlacedSplit
 from worker.training.errors import CheckpointIncompatible
-from worker.training.evaluate import evaluate
-from worker.training.export import Chance, Number, Prediction, load_exported, read_card
-from worker.training.final import final_evaluation
-from worker.training.fit import fit
-from worker.training.objectives import Classification
-from worker.training.placement import PlacedSplit
-from worker.training.probe import Features, linear_probe
-from worker.training.state import FitState
+from worker.training.final import probe
+from worker.training.final.evaluation import final_evaluation
+from worker.training.final.probe import Features, linear_probe
+from worker.training.loop.fit import fit
+from worker.training.loop.state import FitState
+from worker.training.model import backbones, heads
+from worker.training.model.export import Chance, Number, Prediction, load_exported, read_card
+from worker.training.objective import objectives
+from worker.training.objective.evaluate import evaluate
+from worker.training.objective.objectives import Classification
 
 DIGITS = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))
 RECIPE = Recipe(epochs=2, batch_size=64, learning_rate=3e-3)

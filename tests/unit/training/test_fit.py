@@ -18,11 +18,11 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data as data_room
 from worker.data import Split
-from worker.training import backbones, heads
-from worker.training.epochs import EpochResult
 from worker.training.errors import CheckpointIncompatible, Diverged
-from worker.training.fit import fit
-from worker.training.state import FitState, Progress
+from worker.training.loop.epochs import EpochResult
+from worker.training.loop.fit import fit
+from worker.training.loop.state import FitState, Progress
+from worker.training.model import backbones, heads
 
 DATA = tiny_data()
 SHORT = Recipe(epochs=4, batch_size=8, learning_rate=1e-2)

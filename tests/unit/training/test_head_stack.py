@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional
 
-from worker.training import head_stack
-from worker.training.head_stack import HeadStack, keeps_bits
+from worker.training.loop import head_stack
+from worker.training.loop.head_stack import HeadStack, keeps_bits
 
 shapes = st.tuples(
     st.integers(1, 5), st.integers(1, 65), st.integers(1, 70), st.integers(2, 20)
@@ -19,13 +19,13 @@ shapes = st.tuples(
 def drawn(
     shape: tuple[int, int, int, int], *, bias: bool = True
 ) -> tuple[list[nn.Linear], Tensor, Tensor]:
-    lanes, pictures, width, classes = shape
+    heads, pictures, width, classes = shape
     torch.manual_seed(pictures)
-    layers = [nn.Linear(width, classes, bias=bias) for _ in range(lanes)]
+    layers = [nn.Linear(width, classes, bias=bias) for _ in range(heads)]
     return (
         layers,
-        torch.randn(lanes, pictures, width),
-        torch.randint(classes, (lanes, pictures)),
+        torch.randn(heads, pictures, width),
+        torch.randint(classes, (heads, pictures)),
     )
 
 
@@ -42,13 +42,13 @@ def test_losses_and_gradients_are_those_of_torchs_graph(
 ) -> None:
     layers, features, labels = drawn(shape, bias=bias)
     losses = HeadStack(layers).gradients(features, labels)
-    for lane, layer in enumerate(layers):
+    for head, layer in enumerate(layers):
         own = gradients_of(layer)
         layer.zero_grad()
-        outputs = layer(features[lane])
-        functional.cross_entropy(outputs, labels[lane]).backward()
-        each = functional.cross_entropy(outputs, labels[lane], reduction="none")
-        torch.testing.assert_close(losses[lane], each)
+        outputs = layer(features[head])
+        functional.cross_entropy(outputs, labels[head]).backward()
+        each = functional.cross_entropy(outputs, labels[head], reduction="none")
+        torch.testing.assert_close(losses[head], each)
         torch.testing.assert_close(own, gradients_of(layer))
 
 
@@ -62,18 +62,18 @@ def test_a_lane_in_company_has_the_bits_that_it_has_alone(
     layers, features, labels = drawn(shape)
     losses = HeadStack(layers).gradients(features, labels)
     together = [gradients_of(layer) for layer in layers]
-    for lane, layer in enumerate(layers):
-        own = slice(lane, lane + 1)
+    for head, layer in enumerate(layers):
+        own = slice(head, head + 1)
         alone = HeadStack([layer]).gradients(features[own].clone(), labels[own].clone())
-        assert torch.equal(alone[0], losses[lane])
-        assert all(map(torch.equal, gradients_of(layer), together[lane]))
+        assert torch.equal(alone[0], losses[head])
+        assert all(map(torch.equal, gradients_of(layer), together[head]))
 
 
 def test_logits_are_each_layers_own() -> None:
     layers, features, _ = drawn((3, 7, 5, 4))
     logits = HeadStack(layers).logits(features)
-    for lane, layer in enumerate(layers):
-        torch.testing.assert_close(logits[lane], layer(features[lane]))
+    for head, layer in enumerate(layers):
+        torch.testing.assert_close(logits[head], layer(features[head]))
 
 
 @pytest.mark.parametrize("product", ["_logits", "_of_weights"])
@@ -83,8 +83,8 @@ def test_products_that_look_at_the_number_of_lanes_are_found_out(
     honest = getattr(head_stack, product)
 
     def otherwise(*given: Tensor) -> Tensor:
-        lanes = len(given[0])
-        return honest(*given) * (1 + 1e-6 * (lanes > 1))
+        heads = len(given[0])
+        return honest(*given) * (1 + 1e-6 * (heads > 1))
 
     monkeypatch.setattr(head_stack, product, otherwise)
     assert not keeps_bits.__wrapped__(3, 7, 5, 4)

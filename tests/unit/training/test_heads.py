@@ -11,13 +11,14 @@ from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, same_tensors
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import adaptation, backbones, heads, prefix, zoo
-from worker.training.backbones import Backbone
-from worker.training.card import Scores
-from worker.training.export import export, load_exported, make_card
-from worker.training.fit import fit
-from worker.training.heads import LINEAR, Head
-from worker.training.shelf import Shelf
+from worker.training.features import frozen_prefix
+from worker.training.loop.fit import fit
+from worker.training.model import backbones, freezing, heads, torchvision_models
+from worker.training.model.backbone_cache import BackboneCache
+from worker.training.model.backbones import Backbone
+from worker.training.model.card import Scores
+from worker.training.model.export import export, load_exported, make_card
+from worker.training.model.heads import LINEAR, Head
 
 DATA = tiny_data()
 GLYPHS = Model(backbone="glyphnet")
@@ -80,9 +81,9 @@ def test_heads_are_drawn_by_the_seed() -> None:
 
 
 def test_a_kept_backbone_is_bit_by_bit_a_new_one_whatever_head_it_had_before() -> None:
-    shelf = Shelf()
+    backbone_cache = BackboneCache()
     for seed, head in enumerate(HEADS):
-        kept = shelf.take(GLYPHS, classes=DATA.classes, seed=seed, head=head)
+        kept = backbone_cache.take(GLYPHS, classes=DATA.classes, seed=seed, head=head)
         new = _build(head, seed)
         assert same_tensors(new.state_dict(), kept.state_dict())
         recipe = Recipe(epochs=1, batch_size=8, frozen_stages=2)
@@ -108,9 +109,9 @@ def test_a_model_has_a_head_of_its_own_only_where_a_linear_one_tells_classes_apa
 def test_a_network_is_cut_before_a_head_that_is_random(head: Head) -> None:
     model = _build(head)
     recipe = Recipe(frozen_stages=4)
-    adaptation.freeze(model, recipe)
-    adaptation.training_mode(model, recipe)
-    halves = prefix.cut(model, 4)
+    freezing.freeze(model, recipe)
+    freezing.training_mode(model, recipe)
+    halves = frozen_prefix.cut(model, 4)
     assert halves is not None
     images = torch.randint(0, 256, (5, 8, 8, 1), dtype=torch.uint8)
     stored = halves.kept(model.normalised(images))
@@ -129,7 +130,7 @@ def test_a_network_is_cut_before_a_head_that_is_random(head: Head) -> None:
 @pytest.mark.parametrize("head", [MLP, Head(dropout=0.5)])
 def test_torchvisions_heads_of_either_kind_take_another(name: str, head: Head) -> None:
     with torch.device("meta"):
-        architecture = zoo.architecture(name, 3)
+        architecture = torchvision_models.architecture(name, 3)
     model = Backbone(name, ("a", "b", "c"), architecture)
     model.put_head(head)
     layers = [type(layer) for layer in model.head.children()]
@@ -141,7 +142,7 @@ def test_torchvisions_heads_of_either_kind_take_another(name: str, head: Head) -
 
 
 def test_what_cuts_off_below_zero_gives_way_where_outputs_are_numbers() -> None:
-    architecture = zoo.architecture("squeezenet1_1", 1)
+    architecture = torchvision_models.architecture("squeezenet1_1", 1)
     model = Backbone("squeezenet1_1", ("age",), architecture).eval()
     with torch.no_grad():
         for parameter in model.head.parameters():

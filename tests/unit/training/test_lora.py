@@ -10,11 +10,11 @@ from torch import Tensor, nn
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
-from worker.training import lora
-from worker.training.fit import fit
-from worker.training.lora import LowRank
+from worker.training.loop.fit import fit
+from worker.training.loop.training import load_weights
+from worker.training.model import lora
+from worker.training.model.lora import LowRank
 from worker.training.seeding import seeded
-from worker.training.training import load_weights
 
 DATA = tiny_data()
 RECIPE = Recipe(epochs=2, batch_size=8, learning_rate=1e-2, lora_rank=2, lora_alpha=6.0)

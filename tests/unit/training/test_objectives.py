@@ -16,8 +16,8 @@ from tests.support.pictures import TARGETS, tiny_columns, tiny_data
 from trimtab.contract.metrics import METRICS, TARGET_METRICS, TaskKind
 from trimtab.contract.recipe import Recipe
 from worker.data import Split, TaskData
-from worker.training import measures, objectives
-from worker.training.objectives import Classification, Objective
+from worker.training.objective import metrics, objectives
+from worker.training.objective.objectives import Classification, Objective
 
 scikit = cast(Any, sklearn_metrics)
 PLAIN = Recipe()
@@ -204,7 +204,7 @@ def test_classes_without_a_picture_do_not_count() -> None:
 def test_where_accuracy_is_compared_by_nothing_is_asked_of_torchmetrics(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.delattr(measures, "of_classes")
+    monkeypatch.delattr(metrics, "of_classes")
     measured = Classification("accuracy", "maximize").metrics(torch.eye(3), torch.arange(3))
     assert measured["accuracy"] == 1
     assert set(measured) == {"accuracy", "loss"}

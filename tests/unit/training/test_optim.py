@@ -14,8 +14,8 @@ from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import groups, optim
-from worker.training.groups import Group, Rule, Update
+from worker.training.optim import optimizers, param_groups
+from worker.training.optim.param_groups import Group, Rule, Update
 from worker.training.seeding import seeded
 
 
@@ -36,8 +36,8 @@ def _loss(model: nn.Module, step: int) -> Tensor:
     return cast(Tensor, model(torch.randn(4, 1, 5, 5, generator=generator)).square().sum())
 
 
-def _optimizer(model: nn.Module, recipe: Recipe) -> optim.Optimizer:
-    return optim.Optimizer(groups.of_head(model, recipe), recipe)
+def _optimizer(model: nn.Module, recipe: Recipe) -> optimizers.Optimizer:
+    return optimizers.Optimizer(param_groups.of_head(model, recipe), recipe)
 
 
 def _theirs(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
@@ -94,7 +94,7 @@ def test_muon_moves_a_convolution_as_torchs_class_moves_its_matrix_bit_by_bit(
     matrix = nn.Parameter(ours.detach().permute(0, 2, 3, 1).reshape(4, 27).clone())
     recipe = Recipe(optimizer="muon", momentum=momentum)
     group = Group(Rule("muon", weight_decay=0.25), {"weight": ours})
-    optimizer = optim.Optimizer([group], recipe)
+    optimizer = optimizers.Optimizer([group], recipe)
     reference = torch.optim.Muon(
         [matrix],
         momentum=momentum,
@@ -115,7 +115,7 @@ def test_muon_moves_a_convolution_as_torchs_class_moves_its_matrix_bit_by_bit(
 def _driven(rule: Rule, gradient_of: Callable[[Tensor], Tensor], rates: list[float]) -> Tensor:
     """Where a weight ends that begins at (1, -2)."""
     weight = nn.Parameter(torch.tensor([[1.0, -2.0]]))
-    optimizer = optim.Optimizer([Group(rule, {"weight": weight})], Recipe())
+    optimizer = optimizers.Optimizer([Group(rule, {"weight": weight})], Recipe())
     for rate in rates:
         weight.grad = gradient_of(weight.detach())
         optimizer.step(rate)
@@ -167,8 +167,8 @@ def test_a_step_whose_scaled_gradients_overflow_is_left_out_and_the_scale_halved
     weight = nn.Parameter(torch.ones(2, 2))
     recipe = Recipe(optimizer="sgd", momentum=0.0)
 
-    def scaling() -> optim.Optimizer:
-        return optim.Optimizer(
+    def scaling() -> optimizers.Optimizer:
+        return optimizers.Optimizer(
             [Group(Rule("sgd"), {"weight": weight})], recipe, scales_loss_on=CPU
         )
 
@@ -193,7 +193,7 @@ def test_frozen_stages_have_no_moments_unless_they_are_thawed_later() -> None:
 
     def moved(**fields: object) -> set[str]:
         recipe = Recipe.model_validate({"epochs": 3, "frozen_stages": 2, **fields})
-        optimizer = optim.Optimizer(groups.of_backbone(model, recipe), recipe)
+        optimizer = optimizers.Optimizer(param_groups.of_backbone(model, recipe), recipe)
         return {name.split(".")[0] for name in optimizer.tensors()}
 
     assert moved() == {"fc"}
@@ -218,7 +218,8 @@ def test_training_does_without_torchs_compiler_torchvision_and_scikit_learn() ->
 
 def _train_and_look() -> list[str]:
     from tests.support.pictures import tiny_data
-    from worker.training import backbones, fit
+    from worker.training.loop import fit
+    from worker.training.model import backbones
 
     data = tiny_data()
     model = backbones.build(Model(backbone="glyphnet"), classes=data.classes, seed=0)

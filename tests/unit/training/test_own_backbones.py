@@ -11,10 +11,10 @@ from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import backbones
 from worker.training.errors import BackboneMissing, BackbonesUnreadable, BackboneUnfit
-from worker.training.fit import fit
-from worker.training.own_backbones import OwnBackbones
+from worker.training.loop.fit import fit
+from worker.training.model import backbones
+from worker.training.model.user_backbones import OwnBackbones
 
 PLAIN = """
 import torch

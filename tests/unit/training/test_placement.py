@@ -8,9 +8,9 @@ import torch
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
-from worker.training import placement
-from worker.training.fit import fit
-from worker.training.placement import PlacedSplit
+from worker.training.device import placement
+from worker.training.device.placement import PlacedSplit
+from worker.training.loop.fit import fit
 
 CUDA = torch.device("cuda")
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16

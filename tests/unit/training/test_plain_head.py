@@ -11,11 +11,14 @@ from tests.support.pictures import tiny_columns, tiny_data
 from tests.support.tiny import CPU, plain_backbone
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
-from worker.training import features, heads, objectives, plain_head, prefix
-from worker.training.backbones import Backbone
-from worker.training.distillation import Lessons
-from worker.training.fit import fit
-from worker.training.plain_head import PlainHead
+from worker.training.features import features, frozen_prefix
+from worker.training.loop import linear_head
+from worker.training.loop.distillation import Lessons
+from worker.training.loop.fit import fit
+from worker.training.loop.linear_head import LinearHead
+from worker.training.model import heads
+from worker.training.model.backbones import Backbone
+from worker.training.objective import objectives
 
 DATA = tiny_data()
 PROBE = Recipe(epochs=3, batch_size=8, learning_rate=1e-2, frozen_stages=1)
@@ -35,11 +38,11 @@ def _nothing(*_: object) -> None:
 
 def _head_of(
     recipe: Recipe, data: TaskData = DATA, lessons: Lessons | None = None
-) -> PlainHead | None:
+) -> LinearHead | None:
     inputs = features.inputs_of(
         _backbone(data, recipe), data, recipe, CPU, cache=None, each_batch=lambda: None
     )
-    return plain_head.of(inputs, objectives.of(data, recipe), recipe, lessons)
+    return linear_head.of(inputs, objectives.of(data, recipe), recipe, lessons)
 
 
 @pytest.mark.parametrize(
@@ -67,7 +70,7 @@ def test_a_probe_trains_as_it_would_by_the_graph(
 
     curve, state = trained()
     assert _head_of(recipe) is not None
-    monkeypatch.setattr(plain_head, "of", _nothing)
+    monkeypatch.setattr(linear_head, "of", _nothing)
     by_graph = trained()
     torch.testing.assert_close(curve, by_graph[0])
     torch.testing.assert_close(state, by_graph[1])
@@ -83,7 +86,7 @@ def test_where_pictures_are_computed_in_float16_a_head_learns_as_ever(
         ]
 
     in_single = curve()
-    monkeypatch.setattr("worker.training.fit.dtype_of", _float16)
+    monkeypatch.setattr("worker.training.loop.fit.dtype_of", _float16)
     assert curve() == in_single
 
 
@@ -114,9 +117,9 @@ def test_a_small_head_is_trained_and_measured_by_one_thread() -> None:
 
 
 @pytest.mark.usefixtures("two_threads")
-@pytest.mark.parametrize("head", [None, PlainHead(nn.Linear(256, 129))], ids=["none", "large"])
-def test_larger_work_keeps_all_threads(head: PlainHead | None) -> None:
-    with plain_head.few_threads(head):
+@pytest.mark.parametrize("head", [None, LinearHead(nn.Linear(256, 129))], ids=["none", "large"])
+def test_larger_work_keeps_all_threads(head: LinearHead | None) -> None:
+    with linear_head.few_threads(head):
         assert torch.get_num_threads() == 2
 
 
@@ -150,11 +153,11 @@ def test_what_a_teacher_says_is_left_to_the_graph() -> None:
 
 def test_a_layer_with_hooks_is_more_than_a_layer() -> None:
     backbone = _backbone()
-    halves = prefix.cut(backbone, 1)
+    halves = frozen_prefix.cut(backbone, 1)
     assert halves is not None
     assert halves.layer is backbone.head
     watched = _backbone()
     watched.head.register_forward_hook(_nothing)
-    halves = prefix.cut(watched, 1)
+    halves = frozen_prefix.cut(watched, 1)
     assert halves is not None
     assert halves.layer is None

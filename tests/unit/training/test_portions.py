@@ -12,12 +12,14 @@ from torch import Tensor, nn
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, memory_for, tiny_backbone
 from trimtab.contract.recipe import Recipe
-from worker.training import averages, features, probe
-from worker.training.backbones import Backbone
-from worker.training.epochs import EpochResult
-from worker.training.fit import fit
-from worker.training.placement import PlacedSplit
-from worker.training.portions import Portions
+from worker.training.device.micro_batches import MicroBatches
+from worker.training.device.placement import PlacedSplit
+from worker.training.features import features
+from worker.training.final import probe
+from worker.training.loop.epochs import EpochResult
+from worker.training.loop.fit import fit
+from worker.training.model.backbones import Backbone
+from worker.training.optim import weight_averages
 
 DATA = tiny_data()
 CALM = Recipe(epochs=2, batch_size=22, learning_rate=1e-3, frozen_stages=2)
@@ -31,10 +33,10 @@ PLAIN = Recipe()
 def test_the_portions_are_the_batch_each_picture_once(
     count: int, largest: int | None, least: int
 ) -> None:
-    portions = Portions(largest, least=least).cut(count)
-    rows = [row for portion in portions for row in range(count)[portion]]
+    micro_batches = MicroBatches(largest, least=least).cut(count)
+    rows = [row for micro_batch in micro_batches for row in range(count)[micro_batch]]
     assert rows == list(range(count))
-    sizes = [portion.stop - portion.start for portion in portions]
+    sizes = [micro_batch.stop - micro_batch.start for micro_batch in micro_batches]
     assert min(sizes) >= min(least, count)
     assert max(sizes) - min(sizes) <= 1
     assert max(sizes) <= max(largest or count, 2 * least - 1)
@@ -43,17 +45,17 @@ def test_the_portions_are_the_batch_each_picture_once(
 def test_what_runs_out_of_memory_is_tried_again_in_halves_until_it_fits() -> None:
     tried: list[list[int]] = []
 
-    def work(portions: Sequence[slice]) -> str:
-        tried.append([portion.stop - portion.start for portion in portions])
+    def work(micro_batches: Sequence[slice]) -> str:
+        tried.append([micro_batch.stop - micro_batch.start for micro_batch in micro_batches])
         if max(tried[-1]) > 6:
             raise torch.OutOfMemoryError("CUDA out of memory.")
         return "done"
 
-    portions = Portions()
-    assert portions.run(20, work) == "done"
+    micro_batches = MicroBatches()
+    assert micro_batches.run(20, work) == "done"
     assert tried == [[20], [10, 10], [5, 5, 5, 5]]
-    assert portions.largest == 5
-    assert portions.run(20, work) == "done"
+    assert micro_batches.largest == 5
+    assert micro_batches.run(20, work) == "done"
     assert tried[3:] == [[5, 5, 5, 5]]
 
 
@@ -67,7 +69,7 @@ def test_what_fits_in_no_portion_is_out_of_memory(least: int, tries: int) -> Non
         raise torch.OutOfMemoryError("CUDA out of memory.")
 
     with pytest.raises(torch.OutOfMemoryError):
-        Portions(least=least).run(16, work)
+        MicroBatches(least=least).run(16, work)
     assert count == tries
 
 
@@ -75,10 +77,10 @@ def test_another_error_is_not_tried_again() -> None:
     def work(_: Sequence[slice]) -> None:
         raise RuntimeError("shapes do not match")
 
-    portions = Portions()
+    micro_batches = MicroBatches()
     with pytest.raises(RuntimeError, match="shapes"):
-        portions.run(16, work)
-    assert portions.largest is None
+        micro_batches.run(16, work)
+    assert micro_batches.largest is None
 
 
 def _run(recipe: Recipe, known: int | None = None) -> list[EpochResult]:
@@ -137,12 +139,12 @@ def test_whatever_looks_at_all_pictures_looks_at_fewer_at_once_when_memory_is_sh
 
 
 def test_statistics_are_those_of_whole_passes_when_memory_is_short() -> None:
-    model, portions = tiny_backbone(DATA), Portions(least=2)
+    model, micro_batches = tiny_backbone(DATA), MicroBatches(least=2)
     with memory_for(6):
-        averages.estimate_statistics(
-            model, PLAIN, PlacedSplit(DATA.train, CPU), model, portions=portions
+        weight_averages.estimate_statistics(
+            model, PLAIN, PlacedSplit(DATA.train, CPU), model, micro_batches=micro_batches
         )
-    assert portions.largest == 6
+    assert micro_batches.largest == 6
     first = cast(nn.BatchNorm2d, model.network.get_submodule("bn"))
     assert first.num_batches_tracked == 4
     pictures = model.normalised(torch.from_numpy(DATA.train.images))

@@ -10,10 +10,11 @@ from torch.nn import functional
 
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import adaptation, backbones, prefix
-from worker.training.backbones import Architecture, Backbone
-from worker.training.placement import autocast
-from worker.training.prefix import Halves
+from worker.training.device.placement import autocast
+from worker.training.features import frozen_prefix
+from worker.training.model import backbones, freezing
+from worker.training.model.backbones import Architecture, Backbone
+from worker.training.model.halves import Halves
 
 CPU = torch.device("cpu")
 PICTURES = torch.randint(0, 256, (4, 32, 32, 3), generator=torch.Generator().manual_seed(0))
@@ -59,9 +60,9 @@ def built(name: str) -> Backbone:
 
 def cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
     recipe = Recipe(frozen_stages=frozen_stages)
-    adaptation.freeze(backbone, recipe)
-    adaptation.training_mode(backbone, recipe)
-    return prefix.cut(backbone, frozen_stages)
+    freezing.freeze(backbone, recipe)
+    freezing.training_mode(backbone, recipe)
+    return frozen_prefix.cut(backbone, frozen_stages)
 
 
 def calls(module: Any) -> set[str]:
@@ -163,6 +164,6 @@ def test_a_cut_leaves_every_module_in_its_mode_and_is_made_once() -> None:
     backbone = built("resnet18")
     first = cut(backbone, 3)
     after = modes(backbone)
-    adaptation.training_mode(backbone, Recipe(frozen_stages=3))
+    freezing.training_mode(backbone, Recipe(frozen_stages=3))
     assert modes(backbone) == after
-    assert prefix.cut(backbone, 3) is first
+    assert frozen_prefix.cut(backbone, 3) is first

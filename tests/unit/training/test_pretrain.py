@@ -8,11 +8,11 @@ import pytest
 from PIL import ImageFont
 
 from trimtab.contract.tasks import Model
-from worker import glyphs
-from worker.glyphs import CHARACTERS
-from worker.pretrain import pretrain_glyphs
-from worker.training import backbones
-from worker.training.export import load_exported
+from worker.commands.pretrain import pretrain_glyphs
+from worker.data.images import glyphs
+from worker.data.images.glyphs import CHARACTERS
+from worker.training.model import backbones
+from worker.training.model.export import load_exported
 
 
 def _scalable_font(path: Path) -> Path:

@@ -19,7 +19,7 @@ from torch.optim.lr_scheduler import (
 )
 
 from trimtab.contract.recipe import Recipe
-from worker.training import schedules
+from worker.training.optim import schedules
 
 SPE = 10
 

@@ -12,11 +12,12 @@ from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, same_tensors
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import backbones, files
-from worker.training.backbones import Backbone
+from worker.training import safetensors_files
 from worker.training.errors import WeightsMissing
-from worker.training.fit import fit
-from worker.training.shelf import Shelf
+from worker.training.loop.fit import fit
+from worker.training.model import backbones
+from worker.training.model.backbone_cache import BackboneCache
+from worker.training.model.backbones import Backbone
 
 DATA = tiny_data()
 KNOWN = Model(backbone="glyphnet", weights="default")
@@ -48,7 +49,7 @@ def as_built(backbone: Backbone, model: Model = KNOWN, *, seed: int) -> bool:
 
 def weights_file(path: Path, seed: int) -> Model:
     backbone = backbones.build(RANDOM, classes="abc", seed=seed)
-    files.write(path, backbone.network.state_dict(), {})
+    safetensors_files.write(path, backbone.network.state_dict(), {})
     return Model(backbone="glyphnet", weights=str(path))
 
 
@@ -64,11 +65,11 @@ def weights_file(path: Path, seed: int) -> Model:
     ids=["all", "two stages stay", "the head alone", "stages thaw", "low rank"],
 )
 def test_after_a_training_the_next_trial_gets_what_would_be_built(recipe: Recipe) -> None:
-    shelf = Shelf()
-    first = shelf.take(KNOWN, classes="abc", seed=1, recipe=recipe)
+    backbone_cache = BackboneCache()
+    first = backbone_cache.take(KNOWN, classes="abc", seed=1, recipe=recipe)
     assert as_built(first, seed=1)
     train(first, recipe)
-    second = shelf.take(KNOWN, classes="abc", seed=2)
+    second = backbone_cache.take(KNOWN, classes="abc", seed=2)
     assert second is first
     assert as_built(second, seed=2)
 
@@ -84,7 +85,7 @@ def test_of_a_backbone_that_was_just_loaded_only_the_head_is_written_again(
         return copy(self, *arguments, **options)
 
     monkeypatch.setattr(Tensor, "copy_", note)
-    backbone = Shelf().take(KNOWN, classes="abc", seed=1)
+    backbone = BackboneCache().take(KNOWN, classes="abc", seed=1)
     again = {
         name
         for name, parameter in backbone.network.named_parameters()
@@ -94,51 +95,51 @@ def test_of_a_backbone_that_was_just_loaded_only_the_head_is_written_again(
 
 
 def test_other_classes_or_another_model_are_built_anew() -> None:
-    shelf = Shelf()
-    first = shelf.take(KNOWN, classes="abc", seed=1)
-    assert len(shelf.take(KNOWN, classes="ab", seed=1).classes) == 2
-    assert shelf.take(KNOWN, classes="abc", seed=1) is not first
+    backbone_cache = BackboneCache()
+    first = backbone_cache.take(KNOWN, classes="abc", seed=1)
+    assert len(backbone_cache.take(KNOWN, classes="ab", seed=1).classes) == 2
+    assert backbone_cache.take(KNOWN, classes="abc", seed=1) is not first
 
 
 def test_random_weights_come_from_the_seed_each_time() -> None:
-    shelf = Shelf()
+    backbone_cache = BackboneCache()
     for seed in (1, 2):
-        backbone = shelf.take(RANDOM, classes="abc", seed=seed)
+        backbone = backbone_cache.take(RANDOM, classes="abc", seed=seed)
         assert as_built(backbone, RANDOM, seed=seed)
         train(backbone)
 
 
 def test_a_weights_file_that_was_replaced_is_read_again(tmp_path: Path) -> None:
-    path, shelf = tmp_path / "weights.safetensors", Shelf()
+    path, backbone_cache = tmp_path / "weights.safetensors", BackboneCache()
     model = weights_file(path, seed=5)
-    shelf.take(model, classes="abc", seed=1)
+    backbone_cache.take(model, classes="abc", seed=1)
     weights_file(path, seed=6)
     os.utime(path, ns=(1, 1))
-    assert as_built(shelf.take(model, classes="abc", seed=1), model, seed=1)
+    assert as_built(backbone_cache.take(model, classes="abc", seed=1), model, seed=1)
     path.unlink()
     with pytest.raises(WeightsMissing):
-        shelf.take(model, classes="abc", seed=1)
+        backbone_cache.take(model, classes="abc", seed=1)
 
 
 def test_nothing_that_an_error_may_have_damaged_is_kept() -> None:
-    shelf = Shelf()
-    damaged = shelf.take(KNOWN, classes="abc", seed=1)
+    backbone_cache = BackboneCache()
+    damaged = backbone_cache.take(KNOWN, classes="abc", seed=1)
     with torch.no_grad():
         damaged.head.get_parameter("bias").fill_(float("nan"))
-    shelf.clear()
-    assert shelf.take(KNOWN, classes="abc", seed=1) is not damaged
+    backbone_cache.clear()
+    assert backbone_cache.take(KNOWN, classes="abc", seed=1) is not damaged
 
 
 PROBE = Recipe(epochs=1, batch_size=8, frozen_stages=1000)
 
 
-def taken(shelf: Shelf, place: int, *, seed: int) -> Backbone:
-    return shelf.take(KNOWN, classes="abc", seed=seed, recipe=PROBE, place=place)
+def taken(backbone_cache: BackboneCache, place: int, *, seed: int) -> Backbone:
+    return backbone_cache.take(KNOWN, classes="abc", seed=seed, recipe=PROBE, place=place)
 
 
 def test_places_share_all_but_the_head() -> None:
-    shelf = Shelf()
-    first, second = (taken(shelf, place, seed=place) for place in (0, 1))
+    backbone_cache = BackboneCache()
+    first, second = (taken(backbone_cache, place, seed=place) for place in (0, 1))
     assert as_built(first, seed=0)
     assert as_built(second, seed=1)
     one, other = (dict(backbone.network.named_parameters()) for backbone in (first, second))
@@ -146,14 +147,14 @@ def test_places_share_all_but_the_head() -> None:
 
 
 def test_what_one_place_learns_no_other_knows() -> None:
-    shelf = Shelf()
-    first, second = (taken(shelf, place, seed=place) for place in (0, 1))
+    backbone_cache = BackboneCache()
+    first, second = (taken(backbone_cache, place, seed=place) for place in (0, 1))
     train(second, PROBE)
     assert same_tensors(
         first.head.state_dict(),
         backbones.build(KNOWN, classes="abc", seed=0).head.state_dict(),
     )
-    again = taken(shelf, 1, seed=3)
+    again = taken(backbone_cache, 1, seed=3)
     assert again is second
     assert same_tensors(
         again.head.state_dict(), backbones.build(KNOWN, classes="abc", seed=3).head.state_dict()
@@ -161,5 +162,5 @@ def test_what_one_place_learns_no_other_knows() -> None:
 
 
 def test_only_weights_that_are_loaded_have_places() -> None:
-    assert Shelf.has_places(KNOWN)
-    assert not Shelf.has_places(RANDOM)
+    assert BackboneCache.has_places(KNOWN)
+    assert not BackboneCache.has_places(RANDOM)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from worker.training import small_maps
+from worker.training.model import small_maps
 
 MANY = {"in_channels": 512, "out_channels": 512, "kernel_size": 3, "padding": 1}
 GEOMETRIES: list[dict[str, Any]] = [

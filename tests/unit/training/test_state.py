@@ -15,10 +15,10 @@ from tests.support.pictures import tiny_data
 from tests.support.tensors import tensors
 from tests.support.tiny import CPU, same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
-from worker.training import files
+from worker.training import safetensors_files
 from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
-from worker.training.fit import fit
-from worker.training.state import FitState
+from worker.training.loop.fit import fit
+from worker.training.loop.state import FitState
 
 
 @pytest.fixture(scope="module")
@@ -88,14 +88,14 @@ def test_a_missing_file_is_unreadable(tmp_path: Path) -> None:
 def test_a_safetensors_file_of_somebody_else_is_unreadable(
     tmp_path: Path, state: FitState
 ) -> None:
-    files.write(tmp_path / "a", state.weights, {})
+    safetensors_files.write(tmp_path / "a", state.weights, {})
     with pytest.raises(CheckpointUnreadable, match="not one of trimtab's"):
         FitState.load(tmp_path / "a")
 
 
 def test_a_state_in_another_format_is_incompatible(tmp_path: Path, state: FitState) -> None:
     header = '{"format": 999}'
-    files.write(tmp_path / "a", state.weights, {"trimtab.checkpoint": header})
+    safetensors_files.write(tmp_path / "a", state.weights, {"trimtab.checkpoint": header})
     with pytest.raises(CheckpointIncompatible, match="format 999"):
         FitState.load(tmp_path / "a")
 
@@ -106,7 +106,7 @@ def test_a_state_in_another_format_is_incompatible(tmp_path: Path, state: FitSta
 def test_a_header_that_makes_no_sense_is_unreadable(
     tmp_path: Path, state: FitState, header: str
 ) -> None:
-    files.write(tmp_path / "a", state.weights, {"trimtab.checkpoint": header})
+    safetensors_files.write(tmp_path / "a", state.weights, {"trimtab.checkpoint": header})
     with pytest.raises(CheckpointUnreadable):
         FitState.load(tmp_path / "a")
 
@@ -118,8 +118,8 @@ def test_an_order_of_dimensions_that_fits_no_tensor_is_unreadable(
     tmp_path: Path, state: FitState, orders: dict[str, list[int]]
 ) -> None:
     state.save(tmp_path / "a")
-    tensors, metadata = files.read(tmp_path / "a")
+    tensors, metadata = safetensors_files.read(tmp_path / "a")
     header = json.loads(metadata["trimtab.checkpoint"]) | {"orders": orders}
-    files.write(tmp_path / "a", tensors, {"trimtab.checkpoint": json.dumps(header)})
+    safetensors_files.write(tmp_path / "a", tensors, {"trimtab.checkpoint": json.dumps(header)})
     with pytest.raises(CheckpointUnreadable):
         FitState.load(tmp_path / "a")

@@ -10,15 +10,15 @@ from torch import Tensor, nn
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, plain_backbone, same_tensors
 from trimtab.contract.recipe import Recipe
-from worker.failures import failure_of
-from worker.training import together
-from worker.training.epochs import EpochResult, next_epochs
+from worker.runner.failures import failure_of
 from worker.training.errors import Diverged
-from worker.training.fit import begin, fit
-from worker.training.head_stack import HeadStack, keeps_bits
-from worker.training.plain_head import PlainHead
-from worker.training.together import Lane
-from worker.training.training import Training
+from worker.training.loop import grouped_epoch
+from worker.training.loop.epochs import EpochResult, next_epochs
+from worker.training.loop.fit import begin, fit
+from worker.training.loop.grouped_epoch import GroupMember
+from worker.training.loop.head_stack import HeadStack, keeps_bits
+from worker.training.loop.linear_head import LinearHead
+from worker.training.loop.training import Training
 
 DATA = tiny_data()
 PROBE = Recipe(epochs=3, batch_size=8, learning_rate=1e-2, frozen_stages=1)
@@ -83,8 +83,8 @@ def all_epochs(trainings: Sequence[Training]) -> list[Curve | Exception]:
             n for n, training in enumerate(trainings) if not training.ended and n not in ends
         ]
 
-    while lanes := going():
-        for n, epoch in zip(lanes, next_epochs([trainings[n] for n in lanes]), strict=True):
+    while members := going():
+        for n, epoch in zip(members, next_epochs([trainings[n] for n in members]), strict=True):
             if isinstance(epoch, Exception):
                 ends[n] = epoch
             else:
@@ -111,7 +111,7 @@ def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
             seen.append(len(layers))
             super().__init__(layers)
 
-    monkeypatch.setattr(together, "HeadStack", Watched)
+    monkeypatch.setattr(grouped_epoch, "HeadStack", Watched)
     return seen
 
 
@@ -129,10 +129,10 @@ def test_each_trains_as_it_would_alone(stacks: list[int]) -> None:
 def test_products_that_do_not_keep_the_bits_are_computed_apart(
     monkeypatch: pytest.MonkeyPatch, stacks: list[int]
 ) -> None:
-    def never(lanes: int, *_: int) -> bool:
-        return lanes == 1
+    def never(members: int, *_: int) -> bool:
+        return members == 1
 
-    monkeypatch.setattr(together, "keeps_bits", never)
+    monkeypatch.setattr(grouped_epoch, "keeps_bits", never)
     recipes = [recipe(learning_rate=rate) for rate in (0.1, 0.2)]
     curves = all_epochs(in_company(recipes))
     assert set(stacks) == {1}
@@ -149,7 +149,7 @@ def test_the_bits_of_the_last_batch_are_looked_at_too(
         asked.add(pictures)
         return True
 
-    monkeypatch.setattr(together, "keeps_bits", note)
+    monkeypatch.setattr(grouped_epoch, "keeps_bits", note)
     next_epochs(in_company([recipe(batch_size=7)] * 2))
     assert asked == {7, len(DATA.train) % 7}
 
@@ -206,13 +206,13 @@ def test_company_shares_the_features() -> None:
     ids=lambda options: next(iter(options)),
 )
 def test_what_is_more_than_a_head_takes_no_company(options: dict[str, Any]) -> None:
-    assert begun(PROBE).takes_company
-    assert not begun(recipe(**options)).takes_company
+    assert begun(PROBE).may_group
+    assert not begun(recipe(**options)).may_group
 
 
 def test_a_large_head_takes_no_company(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.training.plain_head._UNDIVIDED", 10)
-    assert not begun(PROBE).takes_company
+    monkeypatch.setattr("worker.training.loop.linear_head._UNDIVIDED", 10)
+    assert not begun(PROBE).may_group
 
 
 def out_of_memory(*_: object) -> Tensor:
@@ -242,10 +242,10 @@ def test_one_whose_step_fails_ends_alone(monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_what_ended_a_training_first_is_what_it_ends_by() -> None:
-    lane = Lane(begun(PROBE).learner, PlainHead(nn.Linear(2, 2)), 0, 0)
-    lane.look(float("nan"))
-    lane.fail(RuntimeError("later"))
-    assert isinstance(lane.failure, Diverged)
+    member = GroupMember(begun(PROBE).learner, LinearHead(nn.Linear(2, 2)), 0, 0)
+    member.look(float("nan"))
+    member.fail(RuntimeError("later"))
+    assert isinstance(member.failure, Diverged)
 
 
 def test_features_of_other_weights_are_not_shared() -> None:

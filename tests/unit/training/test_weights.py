@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 from torch import Tensor, hub, nn
 
 from tests.support.tiny import same_tensors
-from worker.training import files, weights
+from worker.training import safetensors_files
 from worker.training.errors import (
     WeightsMissing,
     WeightsUnavailable,
     WeightsUnfit,
     WeightsUnreadable,
 )
-from worker.training.weights import WeightsFile, WeightsReport
+from worker.training.model import published_weights
+from worker.training.model.published_weights import WeightsFile, WeightsReport
 
 
 def _network(outputs: int = 2) -> nn.Sequential:
@@ -43,14 +44,16 @@ def _wrapped(how: str, state: dict[str, Tensor]) -> object:
 def test_a_torch_file_is_unwrapped(tmp_path: Path, how: str, suffix: str) -> None:
     state = _network().state_dict()
     torch.save(_wrapped(how, state), tmp_path / f"a.{suffix}")
-    file = weights.named_for(_network(), weights.read(tmp_path / f"a.{suffix}"))
+    file = published_weights.named_for(
+        _network(), published_weights.read(tmp_path / f"a.{suffix}")
+    )
     assert same_tensors(state, dict(file.tensors))
 
 
 def test_a_safetensors_file_brings_its_metadata(tmp_path: Path) -> None:
     state = _network().state_dict()
-    files.write(tmp_path / "a.safetensors", state, {"author": "someone"})
-    file = weights.read(tmp_path / "a.safetensors")
+    safetensors_files.write(tmp_path / "a.safetensors", state, {"author": "someone"})
+    file = published_weights.read(tmp_path / "a.safetensors")
     assert same_tensors(state, dict(file.tensors))
     assert file.metadata == {"author": "someone"}
 
@@ -58,14 +61,14 @@ def test_a_safetensors_file_brings_its_metadata(tmp_path: Path) -> None:
 def test_the_same_tensors_give_the_same_file(tmp_path: Path) -> None:
     state = _network().state_dict()
     for name in "ab":
-        files.write(tmp_path / name, state, {"card": "x"})
+        safetensors_files.write(tmp_path / name, state, {"card": "x"})
     assert (tmp_path / "a").read_bytes() == (tmp_path / "b").read_bytes()
 
 
 def test_tensors_in_mappings_of_any_depth_are_named_by_their_way_there(tmp_path: Path) -> None:
     torch.save(_wrapped("parts", _network().state_dict()), tmp_path / "a.pt")
-    file = weights.named_for(_network(), weights.read(tmp_path / "a.pt"))
-    report = weights.load_into(_network(), file, source="a.pt", backbone="net")
+    file = published_weights.named_for(_network(), published_weights.read(tmp_path / "a.pt"))
+    report = published_weights.load_into(_network(), file, source="a.pt", backbone="net")
     assert report.missing == ()
     assert report.unused[0] == "optimizer.state.0.mean"
 
@@ -73,7 +76,7 @@ def test_tensors_in_mappings_of_any_depth_are_named_by_their_way_there(tmp_path:
 def test_names_from_before_torch_forbade_dots_are_understood(tmp_path: Path) -> None:
     old = "features.denseblock1.denselayer2.norm.1.running_mean"
     torch.save({old: torch.zeros(1)}, tmp_path / "a.pth")
-    assert list(weights.read(tmp_path / "a.pth").tensors) == [
+    assert list(published_weights.read(tmp_path / "a.pth").tensors) == [
         "features.denseblock1.denselayer2.norm1.running_mean"
     ]
 
@@ -95,14 +98,14 @@ def test_code_in_a_weights_file_is_never_run(tmp_path: Path) -> None:
     (tmp_path / "b.pth").write_bytes(pickle.dumps(_Bomb(tmp_path / "hit")))
     for name in ("a.pt", "b.pth"):
         with pytest.raises(WeightsUnreadable, match=f"{name}.*code is never run") as caught:
-            weights.read(tmp_path / name)
+            published_weights.read(tmp_path / name)
         assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "hit").exists()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing, match="there is no such weights file") as caught:
-        weights.read(tmp_path / "nowhere.pt")
+        published_weights.read(tmp_path / "nowhere.pt")
     assert caught.value.kind == "data_missing"
 
 
@@ -113,10 +116,10 @@ def test_a_file_cut_short_is_unreadable(tmp_path: Path, suffix: str, share: floa
     if suffix == "pt":
         torch.save(_network().state_dict(), path)
     else:
-        files.write(path, _network().state_dict(), {})
+        safetensors_files.write(path, _network().state_dict(), {})
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(WeightsUnreadable):
-        weights.read(path)
+        published_weights.read(path)
 
 
 @given(content=st.binary(max_size=100))
@@ -125,13 +128,13 @@ def test_bytes_that_are_no_weights_are_unreadable(tmp_path: Path, content: bytes
         path = tmp_path / f"a.{suffix}"
         path.write_bytes(content)
         with pytest.raises(WeightsUnreadable):
-            weights.read(path)
+            published_weights.read(path)
 
 
 def test_a_file_of_a_single_tensor_is_unreadable(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "a.pt")
     with pytest.raises(WeightsUnreadable, match="holds a Tensor"):
-        weights.read(tmp_path / "a.pt")
+        published_weights.read(tmp_path / "a.pt")
 
 
 def test_what_matched_and_what_did_not_is_told() -> None:
@@ -139,7 +142,9 @@ def test_what_matched_and_what_did_not_is_told() -> None:
     theirs = _network(outputs=5).state_dict() | {"aux.weight": torch.zeros(1)}
     del theirs["1.bias"]
     untouched = network.state_dict()["2.weight"].clone()
-    report = weights.load_into(network, WeightsFile(theirs), source="file", backbone="net")
+    report = published_weights.load_into(
+        network, WeightsFile(theirs), source="file", backbone="net"
+    )
     assert report.left_out == ("2.weight", "2.bias")
     assert report.missing == ("1.bias",)
     assert report.unused == ("aux.weight",)
@@ -153,8 +158,8 @@ def test_what_matched_and_what_did_not_is_told() -> None:
 def test_a_prefix_that_all_or_most_names_share_is_seen_through(prefix: str) -> None:
     theirs = {f"{prefix}{name}": value for name, value in _network().state_dict().items()}
     theirs["head.weight"] = torch.zeros(5, 4)
-    file = weights.named_for(_network(), WeightsFile(theirs))
-    report = weights.load_into(_network(), file, source="file", backbone="net")
+    file = published_weights.named_for(_network(), WeightsFile(theirs))
+    report = published_weights.load_into(_network(), file, source="file", backbone="net")
     assert report.missing == report.left_out == ()
     assert report.unused == ("head.weight",)
 
@@ -162,8 +167,8 @@ def test_a_prefix_that_all_or_most_names_share_is_seen_through(prefix: str) -> N
 def test_weights_of_the_network_that_ones_own_holds_are_found_a_place() -> None:
     own = nn.ModuleDict({"trunk": _network(), "head": nn.Linear(2, 3)})
     theirs = _network()
-    file = weights.named_for(own, WeightsFile(theirs.state_dict()))
-    report = weights.load_into(own, file, source="file", backbone="net")
+    file = published_weights.named_for(own, WeightsFile(theirs.state_dict()))
+    report = published_weights.load_into(own, file, source="file", backbone="net")
     assert report.missing == ("head.weight", "head.bias")
     assert same_tensors(own["trunk"].state_dict(), theirs.state_dict())
 
@@ -173,21 +178,21 @@ def test_a_prefix_of_a_few_names_is_part_of_them() -> None:
     theirs = {"deep.0.weight": torch.zeros(4, 3)} | {
         f"other.{each}": torch.zeros(1) for each in "abc"
     }
-    file = weights.named_for(_network(), WeightsFile(theirs))
+    file = published_weights.named_for(_network(), WeightsFile(theirs))
     assert list(file.tensors) == list(theirs)
 
 
 def test_names_that_are_the_networks_own_are_left_alone() -> None:
     own = nn.ModuleDict({"model": _network()})
     state = own.state_dict()
-    assert list(weights.named_for(own, WeightsFile(state)).tensors) == list(state)
+    assert list(published_weights.named_for(own, WeightsFile(state)).tensors) == list(state)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_weights_in_another_precision_are_converted(dtype: torch.dtype) -> None:
     network, theirs = _network(), _network()
     state = {name: value.to(dtype) for name, value in theirs.state_dict().items()}
-    weights.load_into(network, WeightsFile(state), source="file", backbone="net")
+    published_weights.load_into(network, WeightsFile(state), source="file", backbone="net")
     now = network.state_dict()["0.weight"]
     assert now.dtype == torch.float32
     assert torch.allclose(now, theirs.state_dict()["0.weight"], atol=1e-2)
@@ -214,8 +219,8 @@ def test_quantised_tensors_are_left_aside_and_told(
     untouched = network.state_dict()["2.weight"].clone()
     state["2.weight"] = squeeze(state["2.weight"])
     torch.save(state, tmp_path / "a.pt")
-    file = weights.read(tmp_path / "a.pt")
-    report = weights.load_into(network, file, source="a.pt", backbone="net")
+    file = published_weights.read(tmp_path / "a.pt")
+    report = published_weights.load_into(network, file, source="a.pt", backbone="net")
     assert report.quantised == ("2.weight",)
     assert torch.equal(network.state_dict()["2.weight"], untouched)
     assert "1 quantised (2.weight)" in report.in_words()
@@ -224,7 +229,9 @@ def test_quantised_tensors_are_left_aside_and_told(
 def test_a_file_of_nothing_but_quantised_weights_is_refused() -> None:
     state = {name: _int8(value) for name, value in _network().state_dict().items()}
     with pytest.raises(WeightsUnfit):
-        weights.load_into(_network(), WeightsFile(state), source="file", backbone="net")
+        published_weights.load_into(
+            _network(), WeightsFile(state), source="file", backbone="net"
+        )
 
 
 def test_what_matched_is_told_in_a_line_that_names_some_of_the_rest() -> None:
@@ -236,7 +243,7 @@ def test_what_matched_is_told_in_a_line_that_names_some_of_the_rest() -> None:
 def test_weights_of_another_network_are_refused() -> None:
     theirs = WeightsFile({"0.weight": torch.zeros(9, 9), "blocks.0": torch.zeros(1)})
     with pytest.raises(WeightsUnfit, match="is it another network's"):
-        weights.load_into(_network(), theirs, source="file", backbone="net")
+        published_weights.load_into(_network(), theirs, source="file", backbone="net")
 
 
 def _closed_port() -> int:
@@ -251,7 +258,7 @@ def test_published_weights_out_of_reach_are_named_with_url_path_and_what_to_do(
     monkeypatch.setattr(hub, "get_dir", lambda: str(tmp_path))
     url = f"http://127.0.0.1:{_closed_port()}/resnet18-f37072fd.pth"
     with pytest.raises(WeightsUnavailable) as caught:
-        weights.download("resnet18", url, None)
+        published_weights.download("resnet18", url, None)
     message = str(caught.value)
     assert url in message
     assert str(tmp_path / "checkpoints" / "resnet18-f37072fd.pth") in message
@@ -263,4 +270,4 @@ def test_published_weights_out_of_reach_are_named_with_url_path_and_what_to_do(
 def test_published_weights_in_the_cache_need_no_network(tmp_path: Path) -> None:
     (tmp_path / "net-12345678.pth").touch()
     url = "http://127.0.0.1:1/net-12345678.pth"
-    assert weights.download("net", url, tmp_path) == tmp_path / "net-12345678.pth"
+    assert published_weights.download("net", url, tmp_path) == tmp_path / "net-12345678.pth"

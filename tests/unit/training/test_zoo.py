@@ -9,9 +9,9 @@ from tests.support.tiny import CPU
 from trimtab.contract.backbones import TORCHVISION_BACKBONES
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training import backbones, zoo
-from worker.training.backbones import Backbone
-from worker.training.fit import fit
+from worker.training.loop.fit import fit
+from worker.training.model import backbones, torchvision_models
+from worker.training.model.backbones import Backbone
 
 CLASSES = tuple("abcdefg")
 INITIALISERS = (
@@ -34,11 +34,11 @@ def _without_data(name: str, patch: pytest.MonkeyPatch) -> backbones.Architectur
     """A model whose tensors have shapes and no content: the largest would fill 2.6 GB."""
     if not name.startswith("regnet"):
         with torch.device("meta"):
-            return zoo.architecture(name, len(CLASSES))
+            return torchvision_models.architecture(name, len(CLASSES))
     # These compute their widths with tensors, which need content; their weights are made but never written.
     for initialiser in INITIALISERS:
         patch.setattr(nn.init, initialiser, _leave)
-    built = zoo.architecture(name, len(CLASSES))
+    built = torchvision_models.architecture(name, len(CLASSES))
     built.network.to("meta")
     return built
 
@@ -100,12 +100,12 @@ def test_stages_follow_the_network_from_its_input(
     name: str, stages: list[tuple[str, ...]]
 ) -> None:
     with torch.device("meta"):
-        assert zoo.architecture(name, 3).stages == tuple(stages)
+        assert torchvision_models.architecture(name, 3).stages == tuple(stages)
 
 
 def test_a_class_token_and_its_positions_freeze_with_the_first_stage() -> None:
     with torch.device("meta"):
-        first, *_, last = zoo.architecture("vit_b_16", 3).stages
+        first, *_, last = torchvision_models.architecture("vit_b_16", 3).stages
     assert first == ("conv_proj", "class_token", "encoder.pos_embedding")
     assert last == ("encoder.layers.encoder_layer_11", "encoder.ln")
 
@@ -113,7 +113,7 @@ def test_a_class_token_and_its_positions_freeze_with_the_first_stage() -> None:
 @pytest.mark.parametrize("name", ["squeezenet1_1", "mobilenet_v3_small", "vit_b_16"])
 def test_features_are_a_row_a_picture_before_any_kind_of_head(name: str) -> None:
     with torch.device("meta"):
-        model = Backbone(name, CLASSES, zoo.architecture(name, len(CLASSES)))
+        model = Backbone(name, CLASSES, torchvision_models.architecture(name, len(CLASSES)))
         features = model.eval().features(torch.zeros(2, 8, 8, 1, dtype=torch.uint8))
     assert features.shape == (2, {"squeezenet1_1": 512, "vit_b_16": 768}.get(name, 1024))
 

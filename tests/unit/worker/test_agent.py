@@ -16,8 +16,9 @@ from tests.support.workers import REPOSITORY
 from trimtab.client import Client
 from trimtab.contract import problems
 from trimtab.contract.leases import Checkpoint
-from worker.agent import Agent, CannotWork
-from worker.attempt import Limits
+from worker.agent.agent import Agent
+from worker.agent.stall_detector import Timeouts
+from worker.agent.warm_runner import CannotWork
 
 
 def a_checkpoint(service: ScriptedService, step: int, best_value: float) -> Checkpoint:
@@ -242,7 +243,7 @@ def test_a_runner_that_hangs_is_killed_and_the_trial_reported_as_stalled(
     service: ScriptedService, start: Start
 ) -> None:
     service.leases.append(a_lease())
-    start("hang@1", limits=Limits(stall_s=0.5))
+    start("hang@1", timeouts=Timeouts(stall_s=0.5))
     service.wait_for(lambda: bool(service.of("outcome")))
     assert service.outcomes()[0]["error"] == "stalled"
     assert service.outcomes()[0]["retryable"]
@@ -272,7 +273,7 @@ def test_leaving_does_not_wait_for_a_deaf_runner_beyond_the_grace(
     service: ScriptedService, start: Start
 ) -> None:
     service.leases.append(a_lease())
-    agent = start("hang@2", limits=Limits(grace_s=0.5))
+    agent = start("hang@2", timeouts=Timeouts(grace_s=0.5))
     service.wait_for(lambda: service.steps() == [0, 1])
     agent.leave()
     service.wait_for(lambda: bool(service.of("release")))
@@ -323,7 +324,7 @@ def test_an_outcome_is_delivered_by_the_next_process_if_this_one_cannot(
 ) -> None:
     service.refusals["outcome"] = problems.Unavailable()
     service.leases.append(a_lease(epochs=1))
-    first = start(limits=Limits(grace_s=0.1))
+    first = start(timeouts=Timeouts(grace_s=0.1))
     service.wait_for(lambda: bool(service.of("checkpoint")))
     first.leave()
     service.refusals.clear()

@@ -11,10 +11,10 @@ from tests.support.leases import a_lease
 from tests.support.records import a_record
 from trimtab.contract import problems
 from trimtab.contract.leases import Answer, Completed, Failed, Report, Reports
-from worker.attempt import Attempt
-from worker.inbox import Event, Inbox, Lost, Said
-from worker.memory import Memory
-from worker.patience import KeptWaiting, Limits
+from worker.agent.attempt import Attempt
+from worker.agent.events import Event, EventQueue, LeaseRevoked, RunnerMessage
+from worker.agent.memory_findings import Memory
+from worker.agent.stall_detector import BusyTime, Timeouts
 from worker.pipe_messages import Began, Ended, EpochDone, Order
 
 PID = 7
@@ -37,24 +37,24 @@ class Runner:
 
 
 def an_attempt(
-    client: Any, inbox: Inbox, folder: Path, now: list[float], **given: Any
+    client: Any, events: EventQueue, folder: Path, now: list[float], **given: Any
 ) -> Attempt:
     client.memory.return_value.findings = ()
     parts: dict[str, Any] = {
         "runner": Runner(),
-        "kept_waiting": KeptWaiting(lambda: now[0]),
+        "busy_time": BusyTime(lambda: now[0]),
         **given,
     }
     return Attempt(
         a_lease(),
         client=client,
-        inbox=inbox,
+        events=events,
         folder=folder,
         teachers=folder,
-        limits=Limits(),
+        timeouts=Timeouts(),
         memory=Memory(client),
         renewed=lambda ttl_s: None,
-        welcome=lambda: None,
+        open_group=lambda: None,
         clock=lambda: now[0],
         **parts,
     )
@@ -67,20 +67,22 @@ def test_while_it_speaks_with_the_service_its_runner_is_kept_waiting(tmp_path: P
         now[0] += 100
         return Answer(verdict="continue", ttl_s=60)
 
-    inbox, kept_waiting = Inbox(), KeptWaiting(lambda: now[0])
-    work = an_attempt(Mock(report=report), inbox, tmp_path, now, kept_waiting=kept_waiting)
+    events, busy_time = EventQueue(), BusyTime(lambda: now[0])
+    work = an_attempt(Mock(report=report), events, tmp_path, now, busy_time=busy_time)
     lease_id = work.lease.lease_id
-    inbox.put(Said(PID, EpochDone(lease_id=lease_id, report=Report(step=0, value=0.5))))
-    inbox.put(Said(PID, Ended(lease_id=lease_id, outcome=Completed(value=0.5))))
+    events.put(
+        RunnerMessage(PID, EpochDone(lease_id=lease_id, report=Report(step=0, value=0.5)))
+    )
+    events.put(RunnerMessage(PID, Ended(lease_id=lease_id, outcome=Completed(value=0.5))))
     delivery = work.run()
     assert delivery is not None
-    assert kept_waiting.seconds() == 100
+    assert busy_time.seconds() == 100
 
 
-class Clock(Inbox):
+class Clock(EventQueue):
     """An inbox in which time passes whenever nothing has come."""
 
-    def __init__(self, now: list[float], late: Said) -> None:
+    def __init__(self, now: list[float], late: RunnerMessage) -> None:
         super().__init__()
         self._now, self._late = now, late
 
@@ -92,17 +94,19 @@ class Clock(Inbox):
         return event
 
 
-@pytest.mark.parametrize("takes_company", [False, True])
+@pytest.mark.parametrize("may_group", [False, True])
 def test_a_lost_lease_in_company_does_not_cost_the_others_their_runner(
-    tmp_path: Path, takes_company: bool
+    tmp_path: Path, may_group: bool
 ) -> None:
     now, lease = [0.0], a_lease()
-    ended = Said(PID, Ended(lease_id=lease.lease_id, outcome=Failed(error="cancelled")))
-    inbox, runner = Clock(now, ended), Runner()
-    work = an_attempt(Mock(), inbox, tmp_path, now, runner=runner)
+    ended = RunnerMessage(
+        PID, Ended(lease_id=lease.lease_id, outcome=Failed(error="cancelled"))
+    )
+    events, runner = Clock(now, ended), Runner()
+    work = an_attempt(Mock(), events, tmp_path, now, runner=runner)
     work.lease = lease
-    began = Began(lease_id=lease.lease_id, record=a_record(), takes_company=takes_company)
-    inbox.put(Said(PID, began))
-    inbox.put(Lost(lease.lease_id, problems.LeaseLost()))
+    began = Began(lease_id=lease.lease_id, record=a_record(), may_group=may_group)
+    events.put(RunnerMessage(PID, began))
+    events.put(LeaseRevoked(lease.lease_id, problems.LeaseLost()))
     assert work.run() is None
-    assert bool(runner.killed) is not takes_company
+    assert bool(runner.killed) is not may_group

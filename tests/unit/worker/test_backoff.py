@@ -3,7 +3,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.backoff import FIRST_S, LAST_S, Backoff
+from worker.agent.backoff import FIRST_S, LAST_S, Backoff
 
 
 @given(seed=st.integers(), tries=st.integers(1, 40))

@@ -5,8 +5,8 @@ from dataclasses import replace
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
-from worker import beginning
-from worker.training.weights import WeightsReport
+from worker.runner import trial_record
+from worker.training.model.published_weights import WeightsReport
 
 DATA = replace(
     tiny_data(),
@@ -22,7 +22,7 @@ def test_a_record_names_data_classes_weights_and_machine() -> None:
     model.report = WeightsReport(
         "w.pth", matched=names, left_out=("fc",), quantised=("fc1",), unused=("fc2",)
     )
-    record = beginning.record_of(DATA, Recipe(precision="float32"), CPU, model=model)
+    record = trial_record.record_of(DATA, Recipe(precision="float32"), CPU, model=model)
     assert record.pictures == {"train": 22, "validation": 9, "test": 0}
     assert [count.name for count in record.class_counts] == ["a", "b", "c"]
     assert [count.train for count in record.class_counts] == [8, 7, 7]
@@ -39,11 +39,16 @@ def test_a_record_names_data_classes_weights_and_machine() -> None:
 def test_portions_with_batch_statistics_of_their_own_are_no_secret() -> None:
     model = tiny_backbone(DATA)
 
-    def notes(portion: int | None = None, **recipe: object) -> tuple[str, ...]:
+    def notes(first_micro_batch_size: int | None = None, **recipe: object) -> tuple[str, ...]:
         asked = Recipe.model_validate({"batch_size": 8, **recipe})
-        return beginning.record_of(DATA, asked, CPU, model=model, portion=portion).notes
+        return trial_record.record_of(
+            DATA, asked, CPU, model=model, first_micro_batch_size=first_micro_batch_size
+        ).notes
 
     assert "not the whole batch's step" in notes(micro_batch_size=4)[0]
-    assert "computed 2 pictures at a time" in notes(portion=2, micro_batch_size=4)[0]
+    assert (
+        "computed 2 pictures at a time"
+        in notes(first_micro_batch_size=2, micro_batch_size=4)[0]
+    )
     assert notes() == notes(micro_batch_size=8) == ("a note",)
     assert notes(micro_batch_size=4, batch_norm="frozen") == ("a note",)

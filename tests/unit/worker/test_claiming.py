@@ -8,8 +8,8 @@ import pytest
 from tests.support.leases import a_lease
 from trimtab.contract import problems
 from trimtab.contract.leases import Lease, LeaseRequest, Leases, Release
-from worker.claiming import Claimer
-from worker.inbox import Inbox
+from worker.agent.claimer import Claimer
+from worker.agent.events import EventQueue
 
 LEASE = a_lease()
 NOTHING = Leases(leases=())
@@ -39,7 +39,7 @@ class Service:
 def claims(*answers: Leases | problems.Problem) -> tuple[list[UUID], Sequence[Lease | None]]:
     """The ids of so many claims, and what each got."""
     service = Service(*answers)
-    claimer = Claimer(service, Inbox(), lambda event: None)
+    claimer = Claimer(service, EventQueue(), lambda event: None)
     got = [claimer.claim(uuid4(), 0.0) for _ in answers]
     assert not service.released
     return service.asked, got
@@ -59,7 +59,7 @@ def test_a_claim_whose_lease_is_over_already_is_followed_by_another() -> None:
 
 def test_a_claim_that_found_no_service_is_repeated() -> None:
     service = Service(problems.Unreachable("away"), SOMETHING)
-    claimer = Claimer(service, Inbox(), lambda event: None)
+    claimer = Claimer(service, EventQueue(), lambda event: None)
     with pytest.raises(problems.Unreachable):
         claimer.claim(uuid4(), 0.0)
     assert claimer.claim(uuid4(), 0.0) == LEASE
@@ -68,7 +68,7 @@ def test_a_claim_that_found_no_service_is_repeated() -> None:
 
 def test_what_a_claim_got_whose_answer_never_came_is_given_back_once() -> None:
     service = Service(problems.Unreachable("away"), problems.Unavailable(), SOMETHING, NOTHING)
-    claimer = Claimer(service, Inbox(), lambda event: None)
+    claimer = Claimer(service, EventQueue(), lambda event: None)
     with pytest.raises(problems.Unreachable):
         claimer.claim(uuid4(), 0.0)
     with pytest.raises(problems.Unavailable):
@@ -82,7 +82,7 @@ def test_what_a_claim_got_whose_answer_never_came_is_given_back_once() -> None:
 
 def test_a_claim_of_a_worker_that_is_unknown_meanwhile_is_not_asked_about_again() -> None:
     service = Service(problems.Unreachable("away"), problems.WorkerNotFound())
-    claimer = Claimer(service, Inbox(), lambda event: None)
+    claimer = Claimer(service, EventQueue(), lambda event: None)
     with pytest.raises(problems.Unreachable):
         claimer.claim(uuid4(), 0.0)
     claimer.forgo()

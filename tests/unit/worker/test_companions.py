@@ -226,7 +226,7 @@ def test_lanes_that_ask_in_vain_are_no_company_for_each_other(
     start("company hold@1", together=2)
     service.wait_for(lambda: "beside" in service.refused)
     service.verdict_on[lead.lease_id] = "stop"
-    service.wait_for(lambda: any(said.name == "worker.agent" for said in caplog.records))
+    service.wait_for(lambda: any(said.name == "worker.agent.agent" for said in caplog.records))
     service.refusals.clear()
     service.wait_for(lambda: bool(service.of("beside")))
 

@@ -1,7 +1,7 @@
 import pytest
 
 from trimtab.contract.trials import FailureKind
-from worker.failures import TAIL, failure_of
+from worker.runner.failures import TAIL, failure_of
 
 
 class Named(Exception):

@@ -6,7 +6,7 @@ import pytest
 HEAVY = ("torch", "torchvision", "numpy", "sklearn", "PIL", "sqlalchemy", "fastapi", "optuna")
 
 
-@pytest.mark.parametrize("module", ["worker.agent", "worker.__main__"])
+@pytest.mark.parametrize("module", ["worker.agent.agent", "worker.__main__"])
 def test_the_agent_is_a_small_process(module: str) -> None:
     code = f"import sys, {module}; print(*sorted(sys.modules))"
     done = subprocess.run(

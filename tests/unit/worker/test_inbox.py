@@ -6,29 +6,38 @@ import pytest
 
 from tests.support.records import a_record
 from trimtab.contract.leases import Failed, Report
-from worker.inbox import Died, Drain, Event, Inbox, Post, Said
+from worker.agent.events import (
+    DrainRequested,
+    Event,
+    EventQueue,
+    EventRouter,
+    RunnerExited,
+    RunnerMessage,
+)
 from worker.pipe_messages import Began, Ended, EpochDone, News, Progress, Ready, Refused
 
 LEASE_ID = uuid4()
 
 
 @pytest.fixture
-def inboxes() -> list[Inbox]:
+def queues() -> list[EventQueue]:
     """Three, each for a lease of its own."""
-    inboxes = [Inbox() for _ in range(3)]
-    for inbox, lease_id in zip(inboxes, (uuid4(), LEASE_ID, uuid4()), strict=True):
-        inbox.lease_id = lease_id
-    return inboxes
+    queues = [EventQueue() for _ in range(3)]
+    for queue, lease_id in zip(queues, (uuid4(), LEASE_ID, uuid4()), strict=True):
+        queue.lease_id = lease_id
+    return queues
 
 
-def heard(inboxes: list[Inbox], event: Said | Died | Drain) -> list[Event | None]:
+def heard(
+    queues: list[EventQueue], event: RunnerMessage | RunnerExited | DrainRequested
+) -> list[Event | None]:
     """What each got."""
-    Post(inboxes).put(event)
-    return [inbox.get(0) for inbox in inboxes]
+    EventRouter(queues).put(event)
+    return [queue.get(0) for queue in queues]
 
 
 def test_an_inbox_that_nothing_came_to_says_so() -> None:
-    assert Inbox().get(0) is None
+    assert EventQueue().get(0) is None
 
 
 @pytest.mark.parametrize(
@@ -40,31 +49,35 @@ def test_an_inbox_that_nothing_came_to_says_so() -> None:
     ],
     ids=lambda news: news.kind,
 )
-def test_news_of_a_lease_comes_to_its_inbox_alone(inboxes: list[Inbox], news: News) -> None:
-    event = Said(7, news)
-    assert heard(inboxes, event) == [None, event, None]
+def test_news_of_a_lease_comes_to_its_inbox_alone(queues: list[EventQueue], news: News) -> None:
+    event = RunnerMessage(7, news)
+    assert heard(queues, event) == [None, event, None]
 
 
-def test_news_of_a_lease_that_nobody_has_any_more_comes_to_nobody(inboxes: list[Inbox]) -> None:
-    assert heard(inboxes, Said(7, Ended(lease_id=uuid4(), outcome=None))) == [None] * 3
+def test_news_of_a_lease_that_nobody_has_any_more_comes_to_nobody(
+    queues: list[EventQueue],
+) -> None:
+    assert heard(queues, RunnerMessage(7, Ended(lease_id=uuid4(), outcome=None))) == [None] * 3
 
 
-def test_that_one_trial_moves_is_news_for_all_who_wait_for_it(inboxes: list[Inbox]) -> None:
-    inboxes[2].lease_id = None
-    event = Said(7, Progress(lease_id=LEASE_ID))
-    assert heard(inboxes, event) == [event, event, None]
+def test_that_one_trial_moves_is_news_for_all_who_wait_for_it(queues: list[EventQueue]) -> None:
+    queues[2].lease_id = None
+    event = RunnerMessage(7, Progress(lease_id=LEASE_ID))
+    assert heard(queues, event) == [event, event, None]
 
 
 @pytest.mark.parametrize("news", [Ready(device="cpu"), Refused(message="no device")])
 def test_what_the_runner_says_of_itself_comes_to_the_first(
-    inboxes: list[Inbox], news: News
+    queues: list[EventQueue], news: News
 ) -> None:
-    event = Said(7, news)
-    assert heard(inboxes, event) == [event, None, None]
+    event = RunnerMessage(7, news)
+    assert heard(queues, event) == [event, None, None]
 
 
-@pytest.mark.parametrize("event", [Died(7, Failed(error="crashed")), Drain()], ids=str)
+@pytest.mark.parametrize(
+    "event", [RunnerExited(7, Failed(error="crashed")), DrainRequested()], ids=str
+)
 def test_the_runners_death_and_the_word_to_leave_come_to_all(
-    inboxes: list[Inbox], event: Died | Drain
+    queues: list[EventQueue], event: RunnerExited | DrainRequested
 ) -> None:
-    assert heard(inboxes, event) == [event, event, event]
+    assert heard(queues, event) == [event, event, event]

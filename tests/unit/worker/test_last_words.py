@@ -8,21 +8,21 @@ import pytest
 
 from tests.support.leases import a_lease
 from trimtab.contract.leases import Failed
-from worker.last_words import LastWords
 from worker.pipe_messages import Ended, RunTrial
-from worker.signs_of_life import Cancelled
+from worker.runner.ending import TrialEnding
+from worker.runner.progress import Cancelled
 from worker.training.errors import Diverged
 
 
 def words_after(error: Exception, folder: Path) -> tuple[Ended, Any]:
     """What the agent is told when a part of a trial raises this, and the bench afterwards."""
-    bench = Mock()
-    words = LastWords(bench, RunTrial(lease=a_lease(), folder=folder))
-    with words.carefully():
+    resources = Mock()
+    ending = TrialEnding(resources, RunTrial(lease=a_lease(), folder=folder))
+    with ending.guard():
         raise error
-    assert words.are_said
-    (told,) = [call.args[0] for call in bench.line.say.call_args_list]
-    return told, bench
+    assert ending.has_ended
+    (told,) = [call.args[0] for call in resources.channel.say.call_args_list]
+    return told, resources
 
 
 def test_a_word_to_end_is_no_failure_of_the_trial(tmp_path: Path) -> None:
@@ -50,5 +50,5 @@ def test_what_went_wrong_is_told_by_its_kind(tmp_path: Path) -> None:
 def test_the_kept_backbone_goes_only_where_it_may_be_damaged(
     error: Exception, kept: bool, tmp_path: Path
 ) -> None:
-    _, bench = words_after(error, tmp_path)
-    assert bench.shelf.clear.called is not kept
+    _, resources = words_after(error, tmp_path)
+    assert resources.backbone_cache.clear.called is not kept

@@ -6,8 +6,8 @@ import pytest
 
 from trimtab.contract import problems
 from trimtab.contract.leases import Answer
-from worker.inbox import Lost, Told
-from worker.lease_keeper import LeaseKeeper
+from worker.agent.events import LeaseRevoked, VerdictReceived
+from worker.agent.lease_keeper import LeaseKeeper
 
 TTL_S = 0.04
 
@@ -38,10 +38,10 @@ class Ears:
     """Collects what a keeper tells."""
 
     def __init__(self) -> None:
-        self.heard: list[Told | Lost] = []
+        self.heard: list[VerdictReceived | LeaseRevoked] = []
         self.something = threading.Event()
 
-    def __call__(self, event: Told | Lost) -> None:
+    def __call__(self, event: VerdictReceived | LeaseRevoked) -> None:
         self.heard.append(event)
         self.something.set()
 
@@ -68,7 +68,7 @@ def test_a_verdict_is_passed_on() -> None:
     with keeper(service, ears):
         assert ears.something.wait(10)
     (told,) = ears.heard
-    assert isinstance(told, Told)
+    assert isinstance(told, VerdictReceived)
     assert told.verdict == "pause"
 
 
@@ -85,7 +85,7 @@ def test_a_lost_lease_is_told_once_and_not_asked_for_again(refusal: problems.Pro
         kept.join(30)
     assert service.beats == 1
     (lost,) = ears.heard
-    assert isinstance(lost, Lost)
+    assert isinstance(lost, LeaseRevoked)
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import pytest
 from tests.support.scripted_service import ScriptedService
 from tests.support.workers import REPOSITORY, SCRIPTED
 from trimtab.contract import problems
-from worker import devices, slots
+from worker import devices
 from worker.__main__ import FAILED, OK, UNREACHABLE, USAGE, main
+from worker.agent import supervisor
 
 
 @pytest.mark.parametrize(
@@ -41,7 +42,7 @@ def test_more_slots_than_the_memory_is_enough_for_are_refused_before_any_starts(
     def never(*_: object) -> None:
         pytest.fail("a slot was started")
 
-    monkeypatch.setattr(slots.lifeline, "spawn", never)
+    monkeypatch.setattr(supervisor.lifeline, "spawn", never)
     monkeypatch.setattr(devices, "host_memory_bytes", lambda: 5 << 29)
     assert main(["start", "--slots", "3"]) == USAGE
     complaint = capsys.readouterr().err
@@ -58,7 +59,7 @@ def test_every_slot_is_told_how_many_heads_it_trains_together(
         told.extend(options)
         return OK
 
-    monkeypatch.setattr(slots, "run", run)
+    monkeypatch.setattr(supervisor, "run", run)
     assert main(["start", "--slots", "2", "--together", "5"]) == OK
     assert told[told.index("--together") + 1] == "5"
 

@@ -7,7 +7,8 @@ import pytest
 
 from trimtab.contract import problems
 from trimtab.contract.memory import MemoryFinding, MemoryFindings
-from worker.memory import ASK_AGAIN_S, Memory, pictures_that_fit
+from worker.agent.memory_findings import ASK_AGAIN_S, Memory
+from worker.runner.memory_watch import pictures_that_fit
 
 FOUND = MemoryFinding(
     device="A100",

@@ -5,7 +5,7 @@ import pytest
 from tests.support.leases import a_lease
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU
-from worker.memory_watch import MemoryWatch
+from worker.runner.memory_watch import MemoryWatch
 
 
 @pytest.mark.parametrize(("unfreeze_every", "frozen"), [(0, 3), (2, 0)])

@@ -5,8 +5,8 @@ import pytest
 
 from trimtab.contract import problems
 from trimtab.contract.leases import Answer, Report, Reports, Verdict
-from worker.backoff import FIRST_S
-from worker.reporter import Reporter
+from worker.agent.backoff import FIRST_S
+from worker.agent.reporter import Reporter
 
 
 @dataclass

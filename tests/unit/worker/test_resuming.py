@@ -4,7 +4,8 @@ from pathlib import Path
 from tests.support.artifacts import Artifacts
 from tests.support.leases import a_lease
 from trimtab.contract.leases import Checkpoint
-from worker import checkpoints, resuming
+from worker import checkpoints
+from worker.agent import resuming
 
 
 def a_checkpoint(step: int) -> tuple[Checkpoint, bytes]:

@@ -9,9 +9,9 @@ import pytest
 
 from trimtab.contract.leases import Failed
 from worker import devices
-from worker.inbox import Died, Inbox, Said
+from worker.agent.events import EventQueue, RunnerExited, RunnerMessage
+from worker.agent.runner_process import RunnerProcess
 from worker.pipe_messages import Ready, Steer
-from worker.runner_process import RunnerProcess
 
 OBEDIENT = """
 import os, signal, sys
@@ -22,46 +22,46 @@ os.read(int(args["--lifeline"]), 1)
 
 
 @contextmanager
-def a_runner(inbox: Inbox, code: str = OBEDIENT) -> Generator[RunnerProcess]:
-    runner = RunnerProcess([sys.executable, "-c", code], inbox.put)
+def a_runner(events: EventQueue, code: str = OBEDIENT) -> Generator[RunnerProcess]:
+    runner = RunnerProcess([sys.executable, "-c", code], events.put)
     try:
         yield runner
     finally:
         runner.close()
 
 
-def ready(inbox: Inbox) -> Ready:
-    event = inbox.get(30)
-    assert isinstance(event, Said)
+def ready(events: EventQueue) -> Ready:
+    event = events.get(30)
+    assert isinstance(event, RunnerMessage)
     assert isinstance(event.news, Ready)
     return event.news
 
 
-def death(inbox: Inbox) -> Died:
-    event = inbox.get(30)
-    assert isinstance(event, Died)
+def death(events: EventQueue) -> RunnerExited:
+    event = events.get(30)
+    assert isinstance(event, RunnerExited)
     return event
 
 
 def test_a_runner_that_is_killed_is_told_as_such() -> None:
-    inbox = Inbox()
-    with a_runner(inbox) as runner:
-        ready(inbox)
+    events = EventQueue()
+    with a_runner(events) as runner:
+        ready(events)
         os.kill(runner.pid, signal.SIGKILL)
-        assert death(inbox).failure.error == "killed"
+        assert death(events).failure.error == "killed"
 
 
 def test_a_runner_that_the_kernel_killed_for_memory_is_out_of_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    inbox = Inbox()
+    events = EventQueue()
     kills = [0]
     monkeypatch.setattr(devices, "oom_kills", lambda: kills[0])
-    with a_runner(inbox) as runner:
-        ready(inbox)
+    with a_runner(events) as runner:
+        ready(events)
         kills[0] = 1
         os.kill(runner.pid, signal.SIGKILL)
-        failure = death(inbox).failure
+        failure = death(events).failure
     assert (failure.error, failure.retryable) == ("oom", True)
 
 
@@ -73,37 +73,37 @@ def test_a_runner_that_the_kernel_killed_for_memory_is_out_of_memory(
     ],
 )
 def test_a_runner_that_dies_by_itself_has_crashed(code: str, words: str) -> None:
-    inbox = Inbox()
-    with a_runner(inbox, code):
-        failure = death(inbox).failure
+    events = EventQueue()
+    with a_runner(events, code):
+        failure = death(events).failure
     assert (failure.error, failure.retryable) == ("crashed", True)
     assert words in failure.message
 
 
 def test_a_runner_leaves_when_it_is_let_go() -> None:
-    inbox = Inbox()
-    with a_runner(inbox) as runner:
-        ready(inbox)
+    events = EventQueue()
+    with a_runner(events) as runner:
+        ready(events)
     assert not runner.is_alive
 
 
 def test_a_runner_that_will_not_leave_is_made_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.runner_process.LEAVE_WITHIN_S", 0.1)
-    inbox = Inbox()
-    with a_runner(inbox, OBEDIENT + "import time; time.sleep(3600)") as runner:
-        ready(inbox)
+    monkeypatch.setattr("worker.agent.runner_process.LEAVE_WITHIN_S", 0.1)
+    events = EventQueue()
+    with a_runner(events, OBEDIENT + "import time; time.sleep(3600)") as runner:
+        ready(events)
     assert not runner.is_alive
 
 
 def test_a_runner_is_not_shown_the_token(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TRIMTAB_TOKEN", "canary")
-    inbox = Inbox()
-    with a_runner(inbox):
-        assert ready(inbox).device == "none"
+    events = EventQueue()
+    with a_runner(events):
+        assert ready(events).device == "none"
 
 
 def test_what_is_said_to_a_runner_that_is_closed_is_lost() -> None:
-    with a_runner(Inbox()) as runner:
+    with a_runner(EventQueue()) as runner:
         pass
     runner.send(Steer(lease_id=uuid4(), verdict="continue"))
     runner.kill(Failed(error="stalled"))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from worker import checkpoints
-from worker.saver import Saver
+from worker.runner.checkpoint_writer import CheckpointWriter
 
 
 @dataclass
@@ -45,10 +45,12 @@ class FakeEpoch:
         return None
 
 
-def offering(saver: Saver, clock: Clock, full: list[bool] | None = None) -> Callable[..., None]:
+def offering(
+    writer: CheckpointWriter, clock: Clock, full: list[bool] | None = None
+) -> Callable[..., None]:
     def offer(epoch: int, *, is_best: bool) -> None:
-        saver.offer(FakeEpoch(epoch, clock, best=is_best, full=full or [False]))
-        saver.finish()
+        writer.offer(FakeEpoch(epoch, clock, best=is_best, full=full or [False]))
+        writer.finish()
 
     return offer
 
@@ -59,68 +61,68 @@ def steps(folder: Path) -> list[int]:
 
 def test_the_first_epoch_is_written_at_once(tmp_path: Path) -> None:
     clock = Clock()
-    offering(Saver(tmp_path, clock), clock)(0, is_best=True)
+    offering(CheckpointWriter(tmp_path, clock), clock)(0, is_best=True)
     assert steps(tmp_path) == [0]
 
 
 def test_writing_takes_no_more_than_its_share_of_the_time(tmp_path: Path) -> None:
     clock = Clock()
-    saver = Saver(tmp_path, clock)
-    offer = offering(saver, clock)
+    writer = CheckpointWriter(tmp_path, clock)
+    offer = offering(writer, clock)
     offer(0, is_best=True)
     clock.now += 48
     offer(1, is_best=True)
-    assert saver.newest is not None
-    assert saver.newest.step == 0
+    assert writer.newest is not None
+    assert writer.newest.step == 0
     clock.now += 2
     offer(2, is_best=False)
-    assert saver.newest.step == 2
+    assert writer.newest.step == 2
 
 
 def test_a_best_state_that_was_not_due_is_written_with_the_next(tmp_path: Path) -> None:
     clock = Clock()
-    saver = Saver(tmp_path, clock)
-    offer = offering(saver, clock)
+    writer = CheckpointWriter(tmp_path, clock)
+    offer = offering(writer, clock)
     offer(0, is_best=True)
     offer(1, is_best=True)
     clock.now += 60
     offer(2, is_best=False)
-    assert saver.best is not None
-    assert saver.best.step == 1
-    assert saver.newest is not None
-    assert saver.newest.step == 2
+    assert writer.best is not None
+    assert writer.best.step == 1
+    assert writer.newest is not None
+    assert writer.newest.step == 2
 
 
 def test_the_best_state_is_on_disk_at_the_end(tmp_path: Path) -> None:
     clock = Clock()
-    saver = Saver(tmp_path, clock)
-    offer = offering(saver, clock)
+    writer = CheckpointWriter(tmp_path, clock)
+    offer = offering(writer, clock)
     offer(0, is_best=True)
     offer(1, is_best=True)
     offer(2, is_best=False)
-    saver.save_best()
-    assert saver.best is not None
-    assert saver.best.step == 1
-    assert saver.best.path.read_text() == "epoch 1, a copy"
+    writer.save_best()
+    assert writer.best is not None
+    assert writer.best.step == 1
+    assert writer.best.path.read_text() == "epoch 1, a copy"
 
 
 def test_the_last_epoch_is_written_without_a_copy(tmp_path: Path) -> None:
     clock = Clock()
-    saver = Saver(tmp_path, clock)
-    saver.offer(FakeEpoch(0, clock, best=True, full=[False], last=True))
+    writer = CheckpointWriter(tmp_path, clock)
+    writer.offer(FakeEpoch(0, clock, best=True, full=[False], last=True))
     assert steps(tmp_path) == []
-    saver.save_best()
-    assert saver.best is not None
-    assert saver.best.path.read_text() == "epoch 0, itself"
+    writer.save_best()
+    assert writer.best is not None
+    assert writer.best.path.read_text() == "epoch 0, itself"
 
 
 def test_a_last_epoch_that_is_not_the_best_is_not_written(tmp_path: Path) -> None:
     clock = Clock()
-    saver = Saver(tmp_path, clock)
-    offering(saver, clock)(0, is_best=True)
+    writer = CheckpointWriter(tmp_path, clock)
+    offering(writer, clock)(0, is_best=True)
     clock.now += 600
-    saver.offer(FakeEpoch(1, clock, best=False, full=[False], last=True))
-    saver.save_best()
+    writer.offer(FakeEpoch(1, clock, best=False, full=[False], last=True))
+    writer.save_best()
     assert steps(tmp_path) == [0]
 
 
@@ -134,9 +136,9 @@ def test_a_best_state_makes_room_before_the_next_is_copied(tmp_path: Path) -> No
             copies.append(weakref.ref(state))
             return state
 
-    saver = Saver(tmp_path, Clock())
+    writer = CheckpointWriter(tmp_path, Clock())
     for epoch in range(3):
-        saver.offer(Large(epoch, Clock(), best=True, full=[False], nbytes=10**12))
+        writer.offer(Large(epoch, Clock(), best=True, full=[False], nbytes=10**12))
     assert len(copies) == 3
 
 
@@ -144,17 +146,17 @@ def test_a_full_disk_costs_the_checkpoint_and_is_said_once(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, full = Clock(), [True]
-    saver = Saver(tmp_path, clock)
-    offer = offering(saver, clock, full)
+    writer = CheckpointWriter(tmp_path, clock)
+    offer = offering(writer, clock, full)
     for epoch in range(3):
         clock.now += 600
         offer(epoch, is_best=True)
-    assert saver.newest is None
+    assert writer.newest is None
     assert len(caplog.records) == 1
     full[0] = False
-    saver.save_best()
-    assert saver.best is not None
-    assert saver.best.step == 2
+    writer.save_best()
+    assert writer.best is not None
+    assert writer.best.step == 2
 
 
 @dataclass
@@ -170,38 +172,38 @@ class SlowEpoch(FakeEpoch):
 
 def test_training_goes_on_while_a_state_is_written(tmp_path: Path) -> None:
     clock = Clock()
-    saver = Saver(tmp_path, clock)
+    writer = CheckpointWriter(tmp_path, clock)
     slow = SlowEpoch(0, clock, best=True, full=[False])
-    saver.offer(slow)
+    writer.offer(slow)
     assert steps(tmp_path) == []
     slow.go.set()
-    saver.close()
+    writer.close()
     assert steps(tmp_path) == [0]
 
 
 def test_a_best_state_that_comes_while_another_is_written_is_not_lost(tmp_path: Path) -> None:
     clock = Clock()
-    saver = Saver(tmp_path, clock)
+    writer = CheckpointWriter(tmp_path, clock)
     slow = SlowEpoch(0, clock, best=True, full=[False])
-    saver.offer(slow)
-    saver.offer(FakeEpoch(1, clock, best=True, full=[False]))
+    writer.offer(slow)
+    writer.offer(FakeEpoch(1, clock, best=True, full=[False]))
     slow.go.set()
-    saver.save_best()
-    assert saver.best is not None
-    assert saver.best.step == 1
+    writer.save_best()
+    assert writer.best is not None
+    assert writer.best.step == 1
 
 
 def test_the_first_write_waits_until_it_is_worth_its_time(tmp_path: Path) -> None:
     clock = Clock()
-    saver = Saver(tmp_path, clock)
+    writer = CheckpointWriter(tmp_path, clock)
     large = FakeEpoch(0, clock, best=False, full=[False], nbytes=200_000_000)
     clock.now += 49
-    saver.offer(large)
-    saver.finish()
+    writer.offer(large)
+    writer.finish()
     assert steps(tmp_path) == []
     clock.now += 2
-    saver.offer(replace(large, epoch=1))
-    saver.finish()
+    writer.offer(replace(large, epoch=1))
+    writer.finish()
     assert steps(tmp_path) == [1]
 
 
@@ -210,7 +212,7 @@ def test_a_state_that_cannot_be_written_for_another_reason_is_an_error(tmp_path:
         def save(self, path: Path) -> str | None:
             raise MemoryError
 
-    saver = Saver(tmp_path, Clock())
-    saver.offer(Broken(0, Clock(), best=False, full=[False]))
+    writer = CheckpointWriter(tmp_path, Clock())
+    writer.offer(Broken(0, Clock(), best=False, full=[False]))
     with pytest.raises(MemoryError):
-        saver.save_best()
+        writer.save_best()

@@ -1,6 +1,6 @@
 import pytest
 
-from worker.signs_of_life import Work, has_moved, work_done
+from worker.runner.progress import Work, has_moved, work_done
 
 
 @pytest.mark.parametrize(

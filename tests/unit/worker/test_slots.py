@@ -3,7 +3,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker import devices, runner, slots
+from worker import devices
+from worker.agent import supervisor
+from worker.runner import runner
 
 
 @given(memory=st.integers(0, 2**42), count=st.integers(2, 64))
@@ -23,7 +25,7 @@ def test_a_single_worker_makes_do_with_what_there_is() -> None:
 
 @pytest.mark.parametrize(("label", "told"), [("node", "node-12"), ("a" * 63, "a" * 60 + "-12")])
 def test_a_slots_label_is_the_machines_with_its_number(label: str, told: str) -> None:
-    assert slots.label_of(label, 12) == told
+    assert supervisor.label_of(label, 12) == told
 
 
 def test_a_runner_takes_its_part_of_memory_and_threads() -> None:

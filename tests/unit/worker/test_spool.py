@@ -21,8 +21,8 @@ from trimtab.contract.leases import (
     Report,
     Reports,
 )
+from worker.agent.spool import Delivery, Spool
 from worker.pipe_messages import StoredFile
-from worker.spool import Delivery, Spool
 
 SERVER = "http://127.0.0.1:8000"
 

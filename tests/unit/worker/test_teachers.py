@@ -7,8 +7,8 @@ import pytest
 
 from tests.support.artifacts import Artifacts
 from trimtab.contract.teachers import Artifact, FileTeacher, StudyTeacher
-from worker import teachers
-from worker.teachers import TeacherUnavailable
+from worker.agent import teacher_files
+from worker.agent.teacher_files import TeacherUnavailable
 
 MODEL = b"a model"
 SHA256 = hashlib.sha256(MODEL).hexdigest()
@@ -24,7 +24,7 @@ def having_it(absent_for: int = 0) -> Artifacts:
 def test_a_model_is_downloaded_once_for_all_trials(tmp_path: Path) -> None:
     service = having_it()
     for _ in range(2):
-        path = teachers.fetch(TEACHER, tmp_path, service, lambda _: True)
+        path = teacher_files.fetch(TEACHER, tmp_path, service, lambda _: True)
         assert path is not None
         assert path.read_bytes() == MODEL
     assert service.downloads == 1
@@ -32,30 +32,30 @@ def test_a_model_is_downloaded_once_for_all_trials(tmp_path: Path) -> None:
 
 def test_a_copy_that_has_changed_is_downloaded_again(tmp_path: Path) -> None:
     service = having_it()
-    path = teachers.fetch(TEACHER, tmp_path, service, lambda _: True)
+    path = teacher_files.fetch(TEACHER, tmp_path, service, lambda _: True)
     assert path is not None
     path.write_bytes(b"a madel")
-    assert teachers.fetch(TEACHER, tmp_path, service, lambda _: True) == path
+    assert teacher_files.fetch(TEACHER, tmp_path, service, lambda _: True) == path
     assert path.read_bytes() == MODEL
 
 
 def test_a_service_that_is_away_is_waited_for_until_told_otherwise(tmp_path: Path) -> None:
-    assert teachers.fetch(TEACHER, tmp_path, having_it(absent_for=3), lambda _: True)
+    assert teacher_files.fetch(TEACHER, tmp_path, having_it(absent_for=3), lambda _: True)
     away = having_it(absent_for=99)
-    assert teachers.fetch(TEACHER, tmp_path / "x", away, lambda _: False) is None
+    assert teacher_files.fetch(TEACHER, tmp_path / "x", away, lambda _: False) is None
 
 
 def test_a_model_that_the_service_has_no_more_is_told(tmp_path: Path) -> None:
     with pytest.raises(TeacherUnavailable, match=SHA256):
-        teachers.fetch(TEACHER, tmp_path, Artifacts(), lambda _: True)
+        teacher_files.fetch(TEACHER, tmp_path, Artifacts(), lambda _: True)
 
 
 def test_a_model_in_a_file_is_where_the_study_says(tmp_path: Path) -> None:
     for written, meant in [("/m/a.safetensors", Path("/m")), ("~/a.safetensors", Path.home())]:
         teacher = FileTeacher(kind="file", path=written)
-        path = teachers.fetch(teacher, tmp_path, having_it(), lambda _: True)
+        path = teacher_files.fetch(teacher, tmp_path, having_it(), lambda _: True)
         assert path == meant / "a.safetensors"
 
 
 def test_without_a_teacher_nothing_is_fetched(tmp_path: Path) -> None:
-    assert teachers.fetch(None, tmp_path, Artifacts(), lambda _: True) is None
+    assert teacher_files.fetch(None, tmp_path, Artifacts(), lambda _: True) is None

@@ -6,8 +6,8 @@ import pytest
 
 from trimtab.contract import problems
 from trimtab.contract.leases import CheckpointReport
+from worker.agent.uploads import Pair, Uploads, is_due
 from worker.pipe_messages import SavedState
-from worker.uploads import Pair, Uploads, is_due
 
 
 def a_state(step: int, sha256: str = "") -> SavedState:

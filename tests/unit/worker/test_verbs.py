@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from worker import verbs
-from worker.training.export import Chance, Number, Prediction, Predictions
+from worker.commands import predict
+from worker.training.model.export import Chance, Number, Prediction, Predictions
 
 CAT = Prediction("cat", {"ant": 0.1, "cat": 0.9})
 SEVERAL: Predictions = {"pet": CAT, "age": Number(12.3456789), "tame": Chance(0.75)}
@@ -26,8 +26,8 @@ def _said(monkeypatch: pytest.MonkeyPatch, predicted: Predictions, *, as_json: b
         assert own is not None
         return Predictor(predicted)
 
-    monkeypatch.setattr(verbs, "load_exported", load)
-    (line,) = verbs.predict(Path("m"), verbs.files([Path("a.png")]), as_json=as_json)
+    monkeypatch.setattr(predict, "load_exported", load)
+    (line,) = predict.predict(Path("m"), predict.files([Path("a.png")]), as_json=as_json)
     return line
 
 

@@ -1,0 +1,84 @@
+"""Epochs on their way to the service; while it is away, training goes on and they add up."""
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+from uuid import UUID
+
+from trimtab.contract import problems
+from trimtab.contract.leases import Answer, Report, Reports, Verdict
+from worker.agent.backoff import Backoff
+from worker.agent.lease_keeper import LOST
+from worker.agent.spool import PASSING, REPORTS_AT_ONCE
+
+log = logging.getLogger(__name__)
+
+
+class ServiceCalls(Protocol):
+    """What a reporter needs of the client."""
+
+    def report(self, lease_id: UUID, reports: Reports, /) -> Answer:
+        """Store intermediate values."""
+        ...
+
+
+class Reporter:
+    """Reports the epochs of one lease.
+
+    Args:
+        client: the service.
+        lease_id: whose epochs they are.
+        renewed: is called with the ttl when a report has renewed the lease.
+        clock: seconds that only go forward.
+    """
+
+    def __init__(
+        self,
+        client: ServiceCalls,
+        lease_id: UUID,
+        renewed: Callable[[float], None],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._client = client
+        self._lease_id = lease_id
+        self._renewed = renewed
+        self._clock = clock
+        self._backoff = Backoff()
+        self._quiet_until = 0.0
+        self._pending: list[Report] = []
+
+    @property
+    def pending(self) -> tuple[Report, ...]:
+        """What the service has not heard."""
+        return tuple(self._pending)
+
+    def report(self, report: Report) -> Verdict:
+        """Report this epoch and all that the service has not heard of; `continue` while it is away.
+
+        Raises:
+            problems.Problem: one of `LOST`.
+        """
+        self._pending.append(report)
+        if self._clock() < self._quiet_until:
+            return "continue"
+        batch = Reports(reports=tuple(self._pending[:REPORTS_AT_ONCE]))
+        try:
+            answer = self._client.report(self._lease_id, batch)
+        except LOST:
+            raise
+        except problems.Problem as problem:
+            self._cope(problem)
+            return "continue"
+        del self._pending[:REPORTS_AT_ONCE]
+        self._backoff.reset()
+        self._renewed(answer.ttl_s)
+        return answer.verdict
+
+    def _cope(self, problem: problems.Problem) -> None:
+        log.warning("step %d could not be reported: %s", self._pending[-1].step, problem)
+        may_pass = isinstance(problem, PASSING) or problems.row_of(type(problem)).status >= 500
+        if may_pass:
+            self._quiet_until = self._clock() + self._backoff.next()
+        else:
+            del self._pending[:REPORTS_AT_ONCE]

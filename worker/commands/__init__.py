@@ -1,0 +1,1 @@
+"""What a person runs by hand: predict with an exported model, pretrain our own backbone."""

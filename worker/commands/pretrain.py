@@ -1,0 +1,122 @@
+"""`trimtab pretrain`: glyphnet on rendered glyphs; how the weights that come with trimtab were made."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from trimtab.contract.backbones import GLYPHNET
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import Model
+from worker.data import Split, TaskData
+from worker.data.images import glyphs
+from worker.data.images.glyphs import CHARACTERS, Typeface
+from worker.training.loop.epochs import EpochResult
+from worker.training.loop.fit import fit
+from worker.training.loop.state import FitState
+from worker.training.loop.training import load_weights
+from worker.training.model import backbones
+from worker.training.model.card import Scores
+from worker.training.model.export import export, make_card
+from worker.training.seeding import derive
+
+WEIGHTS_NAME = "glyphnet.safetensors"
+_GLYPHS_PER_CLASS = 2000
+_VALIDATION = 0.05
+
+
+def pretrain(out: Path, *, epochs: int, seed: int) -> None:
+    """Draw glyphs and train glyphnet on them; prints every epoch, and at last the file.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+
+    def progress(epoch: EpochResult) -> None:
+        accuracy = f"{epoch.value:.4f}"
+        print(f"epoch {epoch.epoch}: validation accuracy {accuracy}", flush=True)  # noqa: T201
+
+    print(pretrain_glyphs(out, epochs=epochs, seed=seed, progress=progress))  # noqa: T201
+
+
+def pretrain_glyphs(
+    out: Path,
+    *,
+    epochs: int,
+    seed: int,
+    fonts: Sequence[Path] | None = None,
+    progress: Callable[[EpochResult], None] | None = None,
+    glyphs_per_class: int = _GLYPHS_PER_CLASS,
+) -> Path:
+    """Draw glyphs, train glyphnet to read them, and write the weights of its best epoch with their card.
+
+    The same fonts, seed and number of threads give the same bytes.
+
+    Args:
+        out: Folder for `glyphnet.safetensors`.
+        epochs: Passes over the glyphs.
+        seed: Of glyphs, weights and order.
+        fonts: Font files to draw with beside Pillow's own; None takes those found on this machine.
+        progress: Told of every epoch.
+        glyphs_per_class: How many to draw of each of the 62 characters.
+
+    Returns:
+        The file.
+    """
+    faces = glyphs.typefaces(glyphs.find_fonts() if fonts is None else fonts)
+    data = _draw(faces, seed, glyphs_per_class)
+    recipe = Recipe(
+        epochs=epochs, batch_size=256, learning_rate=4e-3, weight_decay=0.05, warmup_epochs=1.0
+    )
+    model = backbones.build(
+        Model(backbone=GLYPHNET, weights="none"), classes=data.classes, seed=seed
+    )
+    best = _train(model, data, recipe, seed, progress)
+    load_weights(model, best, recipe)
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / WEIGHTS_NAME
+    described = make_card(
+        model,
+        data,
+        recipe=recipe,
+        seed=seed,
+        scores=Scores(validation_accuracy=best.progress.best_value),
+        fonts={face.sha256: face.name for face in faces},
+    )
+    export(path, model, card=described)
+    return path
+
+
+def _draw(faces: Sequence[Typeface], seed: int, per_class: int) -> TaskData:
+    random = np.random.default_rng(derive(seed, "glyphs"))
+    labels = random.permutation(np.repeat(np.arange(len(CHARACTERS)), per_class))
+    pictures = glyphs.draw(faces, labels, random)
+    held_out = max(1, round(_VALIDATION * len(labels)))
+    return TaskData(
+        train=Split(pictures[held_out:], labels[held_out:]),
+        validation=Split(pictures[:held_out], labels[:held_out]),
+        classes=tuple(CHARACTERS),
+        sha256=hashlib.sha256(pictures.tobytes() + labels.tobytes()).hexdigest(),
+        split_seed=seed,
+        counts={"train": len(labels) - held_out, "validation": held_out},
+    )
+
+
+def _train(
+    model: backbones.Backbone,
+    data: TaskData,
+    recipe: Recipe,
+    seed: int,
+    progress: Callable[[EpochResult], None] | None,
+) -> FitState:
+    best: FitState | None = None
+    for epoch in fit(model, data, recipe, seed=seed, device=torch.device("cpu")):
+        if epoch.best:
+            best = epoch.state()
+        if progress is not None:
+            progress(epoch)
+    if best is None:
+        raise ValueError("a pretraining needs at least one epoch")
+    return best

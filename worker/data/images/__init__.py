@@ -1,0 +1,1 @@
+"""Pictures: files, folders, torchvision's sets, scikit-learn's digits, rendered glyphs."""

@@ -1,0 +1,88 @@
+"""A final lease in the runner's hands: the winner meets the sealed test split, and is exported."""
+
+import logging
+
+from trimtab.contract.leases import Completed, Outcome
+from worker import atomic_files
+from worker.data import Seal, TaskData
+from worker.pipe_messages import OPENING, Began, RunTrial, StoredFile
+from worker.runner import trial_record
+from worker.runner.ending import TrialEnding
+from worker.runner.progress import Cancelled, ProgressReporter, Released
+from worker.runner.resources import Resources
+from worker.runner.trial import start_training
+from worker.training.errors import CheckpointError
+from worker.training.final.evaluation import final_evaluation
+from worker.training.loop.epochs import epochs_of
+from worker.training.loop.state import FitState
+
+log = logging.getLogger(__name__)
+
+
+def run(resources: Resources, order: RunTrial) -> None:
+    """Evaluate and export a study's winner."""
+    ending = TrialEnding(resources, order)
+    with ending.guard():
+        try:
+            outcome, model = _evaluate(resources, order)
+        except Released:
+            ending.end(None)
+        else:
+            ending.end(outcome, model)
+
+
+def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, StoredFile]:
+    """Measure the winner on the sealed test split, and export it."""
+    lease = order.lease
+    progress = ProgressReporter(resources.channel, lease.lease_id)
+    seal = Seal(lease.kind)
+    state = _winner(resources, order, progress)
+    order.folder.mkdir(parents=True, exist_ok=True)
+    path = order.folder / "model.safetensors"
+
+    def ask(seen: TaskData) -> None:
+        """First it is noted, then done: no test split is opened without a word of it in the log."""
+        record = trial_record.record_of(seen, lease.recipe, resources.device)
+        resources.channel.say(Began(lease_id=lease.lease_id, record=record))
+        match resources.channel.verdict(lease.lease_id, OPENING):
+            case "continue":
+                return
+            case "cancel":
+                raise Cancelled
+            case _:
+                raise Released
+
+    with progress.busy():
+        scores = final_evaluation(
+            lease.task,
+            lease.model,
+            lease.recipe,
+            state,
+            seal=seal,
+            cache_dir=resources.cache_dir,
+            own=resources.own,
+            download=resources.download,
+            device=resources.device,
+            before_opening=ask,
+            export_to=path,
+            teacher=lease.teacher,
+        )
+    model = StoredFile(
+        path=path, sha256=atomic_files.sha256_of(path), bytes=path.stat().st_size
+    )
+    outcome = Completed(value=scores.value, metrics=scores.by_name(), model_sha256=model.sha256)
+    return outcome, model
+
+
+def _winner(resources: Resources, order: RunTrial, progress: ProgressReporter) -> FitState:
+    """Load the winner's best state; where that is lost, train it again, from the same seed."""
+    for saved in order.resume:
+        try:
+            return FitState.load(saved.path)
+        except CheckpointError as error:
+            log.warning("step %d is passed over: %s", saved.step, error)
+    log.warning("the winner's checkpoint is lost: it is trained again")
+    anew = start_training(resources, order.model_copy(update={"resume": ()}), progress)
+    # One at a time: a list of all bests would hold each of them in memory.
+    *_, best = (epoch.state() for epoch in epochs_of(anew.training) if epoch.best)
+    return best

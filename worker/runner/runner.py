@@ -1,0 +1,151 @@
+"""The training process: imports torch once, stays warm from trial to trial, and speaks to its agent alone."""
+
+import argparse
+import gc
+import itertools
+import logging
+import os
+import signal
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from trimtab import lifeline
+from trimtab.contract.leases import Lease
+from worker import devices, grouping
+from worker.pipe_messages import Ready, Refused, RunTrial
+from worker.runner import final_lease
+from worker.runner.agent_channel import AgentChannel
+from worker.runner.resources import Resources
+from worker.runner.trial import TrialRun, start_trial
+from worker.training.errors import BackbonesUnreadable
+from worker.training.features.feature_cache import LIMIT_BYTES, FeatureCache
+from worker.training.loop.epochs import next_epochs
+from worker.training.model.backbone_cache import BackboneCache
+from worker.training.model.user_backbones import OwnBackbones
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run trials until the agent is gone."""
+    arguments = _parser().parse_args(argv)
+    lifeline.watch(arguments.lifeline, lambda: os._exit(0))
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Sent to every process of a machine or a group; the agent decides when this one leaves.
+        signal.signal(number, signal.SIG_IGN)
+    devices.volunteer_for_oom_kill()
+    logging.basicConfig(
+        format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO
+    )
+    channel = AgentChannel(arguments.orders, arguments.news)
+    try:
+        device = torch.device(devices.choose(arguments.device, torch.cuda.device_count()))
+        memory_bytes = take_share(device, arguments.slots)
+        own = OwnBackbones.gather(arguments.backbones)
+    except (devices.NoSuchDevice, devices.TooManySlots, BackbonesUnreadable) as error:
+        channel.say(Refused(message=str(error)))
+        return
+    features = FeatureCache(
+        arguments.cache_dir / "features", limit_bytes=arguments.feature_cache_bytes
+    )
+    resources = Resources(
+        channel,
+        device,
+        memory_bytes,
+        arguments.cache_dir / "data",
+        features,
+        own,
+        BackboneCache(own),
+        download=arguments.download,
+    )
+    channel.say(_introduction(device, memory_bytes))
+    for count, order in enumerate(channel.trials(), 1):
+        run(resources, order)
+        _tidy(device)
+        if count == 1:
+            # What the imports made lives as long as this process: no later collection need look at it again.
+            gc.freeze()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    for name in ("--orders", "--news", "--lifeline"):
+        parser.add_argument(name, type=int, required=True)
+    parser.add_argument("--device", required=True)
+    parser.add_argument("--cache-dir", type=Path, required=True)
+    parser.add_argument("--backbones", type=Path, action="append", default=[])
+    parser.add_argument("--feature-cache-bytes", type=int, default=LIMIT_BYTES)
+    parser.add_argument("--download", action="store_true")
+    parser.add_argument("--slots", type=int, default=1)
+    return parser
+
+
+def take_share(device: torch.device, slots: int) -> int:
+    """Take no more of the device than one of so many slots may, and return the memory that is.
+
+    A GPU's allocator keeps to it; on a CPU the threads are divided, and the kernel guards the memory of all together.
+
+    Raises:
+        TooManySlots: it is too little.
+    """
+    if device.type == "cuda":
+        memory_bytes = devices.share(torch.cuda.mem_get_info(device)[1], slots)
+        torch.cuda.set_per_process_memory_fraction(1 / slots, device)
+        return memory_bytes
+    memory_bytes = devices.share(devices.host_memory_bytes(), slots)
+    torch.set_num_threads(max(1, torch.get_num_threads() // slots))
+    return memory_bytes
+
+
+def _introduction(device: torch.device, memory_bytes: int) -> Ready:
+    if device.type == "cuda":
+        name = f"{device} {torch.cuda.get_device_name(device)}"[:128]
+        return Ready(device=name, memory_bytes=memory_bytes)
+    return Ready(device=str(device), memory_bytes=memory_bytes)
+
+
+def _tidy(device: torch.device) -> None:
+    """Give back what the trial held, so that the next one finds all of the device's memory."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def run(resources: Resources, order: RunTrial) -> None:
+    """Run one lease to its end, whatever happens in it, and those that join it."""
+    if order.lease.kind == "final":
+        final_lease.run(resources, order)
+        return
+    trials = list(_begin(resources, [order], []))
+    while trials:
+        trials += _newcomers(resources, order.lease, trials)
+        epochs = next_epochs([trial.started.training for trial in trials])
+        for trial, epoch in zip(trials, epochs, strict=True):
+            trial.report(epoch)
+        for trial in trials:
+            trial.obey_verdict()
+        trials = [trial for trial in trials if not trial.has_ended]
+
+
+def _newcomers(
+    resources: Resources, lease: Lease, going: Sequence[TrialRun]
+) -> Iterator[TrialRun]:
+    """Begin the trials that wait and are alike, where those that train take company."""
+    may_group = going[0].may_group
+    waiting = resources.channel.waiting(
+        lambda other: may_group and grouping.may_share_runner(lease, other)
+    )
+    return _begin(resources, waiting, going)
+
+
+def _begin(
+    resources: Resources, orders: Iterable[RunTrial], going: Sequence[TrialRun]
+) -> Iterator[TrialRun]:
+    """Begin trials beside those that go on, each in a place of its own."""
+    taken = {trial.place for trial in going}
+    for order in orders:
+        place = next(place for place in itertools.count() if place not in taken)
+        trial = start_trial(resources, order, place=place, beside=next(iter(going), None))
+        if trial is not None:
+            taken.add(place)
+            yield trial

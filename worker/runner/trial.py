@@ -1,0 +1,229 @@
+"""One trial in the runner's hands, from its first state to its last words."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from trimtab.contract.leases import Completed, Pruned, Report
+from worker.data import TaskData
+from worker.pipe_messages import Began, EpochDone, RunTrial
+from worker.runner import trial_record
+from worker.runner.ending import TrialEnding
+from worker.runner.memory_watch import MemoryWatch
+from worker.runner.progress import Cancelled, ProgressReporter
+from worker.runner.resources import Resources
+from worker.training.errors import CheckpointError
+from worker.training.loop.distillation import Teacher
+from worker.training.loop.epochs import EpochResult
+from worker.training.loop.fit import begin
+from worker.training.loop.state import FitState
+from worker.training.loop.training import Training
+from worker.training.model import heads
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class StartedTraining:
+    """A training that can go on, and what it was begun with."""
+
+    training: Training
+    seen: TaskData
+    watch: MemoryWatch
+
+
+def start_training(
+    resources: Resources,
+    order: RunTrial,
+    progress: ProgressReporter,
+    *,
+    place: int = 0,
+    beside: StartedTraining | None = None,
+) -> StartedTraining:
+    """Load data and model, and carry on from the first state that fits.
+
+    Args:
+        resources: What to work on.
+        order: What is trained.
+        progress: Of its life.
+        place: Of the model on the shelf.
+        beside: A training alike that goes on: its data and features are at hand.
+
+    Raises:
+        Exception: Whatever keeps it from beginning.
+    """
+    lease = order.lease
+    with progress.busy():
+        seen = resources.load(lease) if beside is None else beside.seen
+        watch = MemoryWatch(
+            lease,
+            seen,
+            resources.device,
+            resources.memory_bytes,
+            order.memory,
+            alone=beside is None,
+        )
+        teacher = None
+        if order.teacher is not None:
+            teacher = Teacher(order.teacher, seen.classes, resources.own)
+
+        def start(state: FitState | None) -> Training:
+            model = resources.backbone_cache.take(
+                lease.model,
+                classes=seen.outputs,
+                seed=lease.seed,
+                recipe=lease.recipe,
+                head=heads.of(lease.recipe, seen.kind),
+                place=place,
+            )
+            return begin(
+                model,
+                seen,
+                lease.recipe,
+                seed=lease.seed,
+                device=resources.device,
+                resume=state,
+                features_cache=resources.features,
+                micro_batch_size=watch.first_micro_batch_size,
+                teacher=teacher,
+                each_batch=progress.batch,
+                beside=None if beside is None else beside.training,
+            )
+
+        return StartedTraining(_from_the_first_that_fits(order, start), seen, watch)
+
+
+def _from_the_first_that_fits(
+    order: RunTrial, start: Callable[[FitState | None], Training]
+) -> Training:
+    for saved in order.resume:
+        try:
+            return start(FitState.load(saved.path))
+        except CheckpointError as error:
+            log.warning("step %d is passed over: %s", saved.step, error)
+    return start(None)
+
+
+class TrialRun:
+    """A trial that trains, an epoch at a time, as its verdicts say.
+
+    Args:
+        resources: What it works on.
+        order: The trial.
+        started: Its training.
+        ending: Its last ones.
+        place: Of its model on the shelf.
+
+    Attributes:
+        may_group: Whether trials that are alike may be trained beside it.
+    """
+
+    def __init__(
+        self,
+        resources: Resources,
+        order: RunTrial,
+        started: StartedTraining,
+        ending: TrialEnding,
+        place: int,
+    ) -> None:
+        lease = order.lease
+        self.started = started
+        self.place = place
+        self.may_group = started.training.may_group and resources.backbone_cache.has_places(
+            lease.model
+        )
+        self._resources = resources
+        self._lease = lease
+        self._ending = ending
+        self._epoch: EpochResult | None = None
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it has nothing more to say."""
+        return self._ending.has_ended
+
+    def introduce(self) -> None:
+        """Tell the agent what it begins with."""
+        record = trial_record.record_of(
+            self.started.seen,
+            self._lease.recipe,
+            self._resources.device,
+            model=self.started.training.learner.model,
+            first_micro_batch_size=self.started.watch.first_micro_batch_size,
+        )
+        began = Began(lease_id=self._lease.lease_id, record=record, may_group=self.may_group)
+        self._resources.channel.say(began)
+        if self.started.training.ended:
+            self._complete()
+
+    def report(self, epoch: EpochResult | Exception) -> None:
+        """Tell of an epoch, or end by what has ended it; while the agent reports, its state may be written."""
+        with self._ending.guard():
+            if isinstance(epoch, Exception):
+                raise epoch
+            self._epoch = epoch
+            self._resources.channel.say(
+                EpochDone(
+                    lease_id=self._lease.lease_id,
+                    report=_shape(epoch),
+                    newest=self._ending.writer.newest,
+                    best=self._ending.writer.best,
+                    finding=self.started.watch.news(epoch.micro_batch_size),
+                )
+            )
+            self._ending.writer.offer(epoch)
+
+    def obey_verdict(self) -> None:
+        """Wait for the verdict on the epoch, and do as it says."""
+        epoch = self._epoch
+        if epoch is None or self.has_ended:
+            return
+        with self._ending.guard():
+            match self._resources.channel.verdict(self._lease.lease_id, epoch.epoch):
+                case "continue":
+                    if epoch.last:
+                        self._complete()
+                case "stop":
+                    self._ending.end(Pruned())
+                case "cancel":
+                    raise Cancelled
+                case "pause":
+                    self._ending.writer.save(epoch)
+                    self._ending.end(None)
+
+    def _complete(self) -> None:
+        self._ending.writer.save_best()
+        self._ending.end(Completed(value=self.started.training.progress.best_value))
+
+
+def start_trial(
+    resources: Resources, order: RunTrial, *, place: int = 0, beside: TrialRun | None = None
+) -> TrialRun | None:
+    """Begin a trial; None where it has ended already, and the agent is told.
+
+    Args:
+        resources: What to work on.
+        order: What to train.
+        place: Of its model on the shelf.
+        beside: Another that is alike and takes company.
+    """
+    ending = TrialEnding(resources, order)
+    with ending.guard():
+        progress = ProgressReporter(resources.channel, order.lease.lease_id)
+        shared = None if beside is None else beside.started
+        trial = TrialRun(
+            resources,
+            order,
+            start_training(resources, order, progress, place=place, beside=shared),
+            ending,
+            place,
+        )
+        trial.introduce()
+        return None if trial.has_ended else trial
+    return None
+
+
+def _shape(epoch: EpochResult) -> Report:
+    measured = {f"validation_{name}": value for name, value in epoch.metrics.items()}
+    metrics = {**measured, "train_loss": epoch.train_loss, "seconds": epoch.seconds}
+    return Report(step=epoch.epoch, value=epoch.value, metrics=metrics)

@@ -1,0 +1,103 @@
+"""What a worker found when it began: the record that stays with the trial."""
+
+from collections.abc import Iterator, Sequence
+
+import torch
+
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.records import (
+    MOST_CLASSES,
+    MOST_NAMED,
+    MOST_TENSORS,
+    ClassCount,
+    Environment,
+    LoadedWeights,
+    Names,
+    TrialRecord,
+)
+from worker.data import TaskData
+from worker.training.device.placement import precision_of
+from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import moving_statistics
+from worker.training.model.published_weights import WeightsReport
+
+
+def record_of(
+    data: TaskData,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    model: Backbone | None = None,
+    first_micro_batch_size: int | None = None,
+) -> TrialRecord:
+    """Say what a training begins with.
+
+    Args:
+        data: What it sees.
+        recipe: How it goes on.
+        device: Where it runs.
+        model: What is trained; None in a final evaluation, which trains nothing.
+        first_micro_batch_size: Pictures computed at once, where that is less than a batch.
+    """
+    weights = None if model is None else model.report
+    told = () if model is None else tuple(_notes(model, recipe, first_micro_batch_size))
+    return TrialRecord(
+        data_sha256=data.sha256,
+        split_sha256=data.split_sha256 or None,
+        pictures=dict(data.counts),
+        classes=len(data.classes),
+        class_counts=tuple(_class_counts(data))[:MOST_CLASSES],
+        labels_used=len(data.train),
+        skipped=data.skipped,
+        duplicates=data.duplicates,
+        weights=None if weights is None else _loaded(weights),
+        notes=(*told, *data.notes)[:MOST_NAMED],
+        environment=Environment(
+            device=_name_of(device),
+            precision=precision_of(recipe.precision, device),
+            torch=torch.__version__,
+        ),
+    )
+
+
+def _notes(
+    model: Backbone, recipe: Recipe, first_micro_batch_size: int | None
+) -> Iterator[str]:
+    sizes = [
+        size for size in (recipe.micro_batch_size, first_micro_batch_size) if size is not None
+    ]
+    size = min(sizes, default=recipe.batch_size)
+    if size < recipe.batch_size and moving_statistics(model, recipe, recipe.epochs - 1):
+        yield (
+            f"batches of {recipe.batch_size} are computed {size} pictures at a time: each time batch normalisation "
+            "takes the statistics of these alone, so that this is not the whole batch's step"
+        )
+
+
+def _class_counts(data: TaskData) -> Iterator[ClassCount]:
+    counts = data.class_counts
+    if counts:
+        columns = (counts["train"], counts["validation"], counts["test"])
+        for name, train, validation, test in zip(data.classes, *columns, strict=True):
+            yield ClassCount(name=name, train=train, validation=validation, test=test)
+
+
+def _loaded(weights: WeightsReport) -> LoadedWeights:
+    return LoadedWeights(
+        source=weights.source,
+        matched=_names(weights.matched),
+        left_out=_names(weights.left_out),
+        quantised=_names(weights.quantised),
+        missing=_names(weights.missing),
+        unused=_names(weights.unused),
+    )
+
+
+def _names(names: Sequence[str]) -> Names:
+    return Names(count=len(names), first=tuple(names[:MOST_TENSORS]))
+
+
+def _name_of(device: torch.device) -> str:
+    if device.type == "cuda":
+        return f"{device} {torch.cuda.get_device_name(device)}"
+    return str(device)

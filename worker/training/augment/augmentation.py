@@ -1,0 +1,222 @@
+"""Training pictures changed at random, a batch at a time, on the device where they lie.
+
+What is random is drawn on the CPU from torch's generator, which the caller seeds: the same seed changes the same
+pictures alike on every device.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from trimtab.contract.recipe import Recipe
+from worker.training.augment import image_operations
+from worker.training.augment.image_operations import Operation
+from worker.training.objective.objectives import Objective
+
+_BINS = 31
+"""TrivialAugment's amounts are these many steps from nothing to the most."""
+_RAND_OPERATIONS = 2
+_ERASED_AREA = (0.02, 0.33)
+_ERASED_ASPECT = (0.3, 3.3)
+_ERASING_TRIES = 10
+_LEAST_ALPHA = 1e-3
+"""Beta of this and less is a coin, and smaller numbers underflow."""
+
+Change = Callable[[Tensor], Tensor]
+"""From uint8 pictures `(N, H, W, C)` to others of the same shape."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one step learns from.
+
+    Attributes:
+        images: uint8 `(N, H, W, C)`.
+        labels: Of the pictures, `(N, ...)`.
+        partners: Labels of what is blended into each picture; None where nothing is.
+        weight: How much `labels` count, in [0, 1]; the partners count the rest.
+    """
+
+    images: Tensor
+    labels: Tensor
+    partners: Tensor | None = None
+    weight: float = 1.0
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def part(self, rows: slice) -> "Batch":
+        """Return some of the pictures with their labels."""
+        partners = None if self.partners is None else self.partners[rows]
+        return Batch(self.images[rows], self.labels[rows], partners, self.weight)
+
+    def loss(self, objective: Objective, outputs: Tensor) -> Tensor:
+        """Return the mean loss of the outputs `(N, width)`."""
+        loss = objective.loss(outputs, self.labels)
+        if self.partners is None:
+            return loss
+        return self.weight * loss + (1 - self.weight) * objective.loss(outputs, self.partners)
+
+
+class Augmentation:
+    """Changes a batch as a recipe says: first each picture, then boxes of some, then pairs are blended."""
+
+    def __init__(self, changes: Sequence[Change], *, mixup: float, cutmix: float) -> None:
+        self._changes = changes
+        self._mixup = mixup
+        self._cutmix = cutmix
+
+    def __call__(self, images: Tensor, labels: Tensor) -> Batch:
+        """Return the changed batch; the pictures given stay as they are."""
+        for change in self._changes:
+            images = change(images)
+        if self._cutmix and (not self._mixup or _coin()):
+            return cut_mixed(images, labels, self._cutmix)
+        if self._mixup:
+            return mixed_up(images, labels, self._mixup)
+        return Batch(images, labels)
+
+
+def of(recipe: Recipe) -> Augmentation | None:
+    """Return what a recipe asks for; None where it asks for nothing."""
+    named: Mapping[str, Sequence[Change]] = {
+        "none": (),
+        "flip": (flipped,),
+        "flip_crop": (cropped, flipped),
+        "trivial": (trivially_changed,),
+        "rand": (partial(rand_changed, strength=recipe.augmentation_strength),),
+    }
+    changes = [*named[recipe.augmentation]]
+    if recipe.random_erasing:
+        changes.append(partial(erased, probability=recipe.random_erasing))
+    if not (changes or recipe.mixup or recipe.cutmix):
+        return None
+    return Augmentation(changes, mixup=recipe.mixup, cutmix=recipe.cutmix)
+
+
+def flipped(images: Tensor) -> Tensor:
+    """Mirror half of the pictures, left to right."""
+    mirrored = (torch.rand(len(images)) < 0.5).to(images.device)
+    return torch.where(mirrored.view(-1, 1, 1, 1), images.flip(2), images)
+
+
+def cropped(images: Tensor) -> Tensor:
+    """Shift each picture by up to an eighth of its side in both directions; what enters is its own mirror image."""
+    count, height, width, channels = images.shape
+    rows, columns = _shifted(count, height), _shifted(count, width)
+    pixels = (rows.unsqueeze(2) * width + columns.unsqueeze(1)).to(images.device)
+    index = pixels.view(count, -1, 1).expand(-1, -1, channels)
+    return images.reshape(count, -1, channels).gather(1, index).view_as(images)
+
+
+def trivially_changed(images: Tensor) -> Tensor:
+    """Change each picture by one operation of any amount (TrivialAugment, Mueller and Hutter, 2021)."""
+    amounts = torch.randint(_BINS, (len(images),)) / (_BINS - 1)
+    return _distorted(images, amounts, image_operations.TRIVIAL)
+
+
+def rand_changed(images: Tensor, *, strength: float) -> Tensor:
+    """Change each picture by two operations of one strength in [0, 1] (RandAugment, Cubuk et al., 2020)."""
+    for _ in range(_RAND_OPERATIONS):
+        amounts = torch.full((len(images),), strength)
+        images = _distorted(images, amounts, image_operations.RAND)
+    return images
+
+
+def erased(images: Tensor, *, probability: float) -> Tensor:
+    """Fill a box of some pictures with noise (random erasing, Zhong et al., 2020, algorithm 1).
+
+    Args:
+        images: The pictures.
+        probability: With which each is chosen; one for which no box fits in ten tries stays whole.
+    """
+    images = images.clone()
+    _, height, width, channels = images.shape
+    chosen = (torch.rand(len(images)) < probability).nonzero().flatten()
+    for row in map(int, chosen):
+        box = _box_to_erase(height, width)
+        if box is not None:
+            top, left, tall, wide = box
+            noise = torch.randint(256, (tall, wide, channels), dtype=torch.uint8)
+            images[row, top : top + tall, left : left + wide] = noise.to(images.device)
+    return images
+
+
+def mixed_up(images: Tensor, labels: Tensor, alpha: float) -> Batch:
+    """Blend pictures in pairs (mixup, Zhang et al., 2018), rounded to whole values."""
+    weight, order = _beta(alpha), torch.randperm(len(images)).to(images.device)
+    others = images.index_select(0, order).float()
+    blend = others.lerp_(images.float(), weight).round_().to(torch.uint8)
+    return Batch(blend, labels, labels[order], weight)
+
+
+def cut_mixed(images: Tensor, labels: Tensor, alpha: float) -> Batch:
+    """Fill a box of each picture from another (CutMix, Yun et al., 2019); the weight is the area that is left."""
+    _, height, width, _ = images.shape
+    order = torch.randperm(len(images)).to(images.device)
+    share = (1 - _beta(alpha)) ** 0.5
+    top, bottom = _stretch(height, share)
+    left, right = _stretch(width, share)
+    cut = images.clone()
+    cut[:, top:bottom, left:right] = images[:, top:bottom, left:right].index_select(0, order)
+    weight = 1 - (bottom - top) * (right - left) / (height * width)
+    return Batch(cut, labels, labels[order], weight)
+
+
+def _distorted(images: Tensor, amounts: Tensor, space: Mapping[str, Operation]) -> Tensor:
+    """Change each picture by an operation of its own; amounts `(N,)` are parts of the most."""
+    chosen = torch.randint(len(space), (len(images),))
+    signs = torch.randint(2, (len(images),)) * 2 - 1
+    groups: list[Tensor] = []
+    changed: list[Tensor] = []
+    for number, operation in enumerate(space.values()):
+        rows = torch.nonzero(chosen == number).flatten()
+        if len(rows):
+            amount = amounts[rows] * operation.most(images.shape[1])
+            amount = amount * signs[rows] if operation.signed else amount
+            group = images.index_select(0, rows.to(images.device))
+            changed.append(operation.apply(group, amount.to(images.device)))
+            groups.append(rows)
+    back = torch.cat(groups).argsort().to(images.device)
+    return torch.cat(changed).index_select(0, back)
+
+
+def _shifted(count: int, side: int) -> Tensor:
+    """Where each pixel along a side comes from, `(count, side)`, mirrored at both ends."""
+    most = side // 8
+    places = torch.arange(side) + torch.randint(-most, most + 1, (count, 1))
+    return (side - 1) - ((side - 1) - places.abs()).abs()
+
+
+def _box_to_erase(height: int, width: int) -> tuple[int, int, int, int] | None:
+    """Top, left, height and width of a box that fits."""
+    low, high = (torch.tensor(bound).log() for bound in _ERASED_ASPECT)
+    for _ in range(_ERASING_TRIES):
+        area = height * width * float(torch.empty(()).uniform_(*_ERASED_AREA))
+        aspect = float(torch.empty(()).uniform_(float(low), float(high)).exp())
+        tall, wide = round((area * aspect) ** 0.5), round((area / aspect) ** 0.5)
+        if 0 < tall < height and 0 < wide < width:
+            return _below(height - tall + 1), _below(width - wide + 1), tall, wide
+    return None
+
+
+def _stretch(side: int, share: float) -> tuple[int, int]:
+    """Beginning and end of a stretch about a random middle, cut off at the border."""
+    middle, half = _below(side), int(side * share) // 2
+    return max(0, middle - half), min(side, middle + half)
+
+
+def _beta(alpha: float) -> float:
+    alpha = max(alpha, _LEAST_ALPHA)
+    return float(torch.distributions.Beta(alpha, alpha).sample())
+
+
+def _below(limit: int) -> int:
+    return int(torch.randint(limit, ()))
+
+
+def _coin() -> bool:
+    return bool(torch.rand(()) < 0.5)

@@ -1,0 +1,1 @@
+"""Where tensors lie, and how many samples a device computes at once."""

@@ -1,0 +1,1 @@
+"""What frozen layers make of the data, computed once."""

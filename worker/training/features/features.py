@@ -1,0 +1,219 @@
+"""What a training runs over: pictures, or what the frozen beginning of its network makes of them, computed once."""
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from trimtab.contract.recipe import Recipe
+from worker.data import Split, TaskData
+from worker.training.augment import augmentation
+from worker.training.device.micro_batches import MicroBatches
+from worker.training.device.placement import PlacedSplit, autocast, dtype_of, row_batches
+from worker.training.features import frozen_prefix
+from worker.training.features.feature_cache import LIMIT_BYTES, FeatureCache
+from worker.training.model import freezing
+from worker.training.model.backbones import Backbone
+from worker.training.model.halves import Halves
+from worker.training.objective.evaluate import BATCH_SIZE
+
+_FORMAT = 2
+"""Part of every key: a change of how features are computed makes old ones invisible."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """What every epoch goes over.
+
+    Attributes:
+        forward: From a batch of either split to its logits `(N, classes)`.
+        train: Pictures or features that are learned from.
+        validation: Those that are measured by.
+        layer: What is trained, where that is one linear layer on features in full precision.
+    """
+
+    forward: Callable[[Tensor], Tensor]
+    train: PlacedSplit
+    validation: PlacedSplit
+    layer: nn.Linear | None = None
+
+    def under(self, head: nn.Module) -> "Inputs":
+        """Return the same features for another head."""
+        layer = head if isinstance(head, nn.Linear) else None
+        return Inputs(head, self.train, self.validation, layer)
+
+
+def inputs_of(
+    model: Backbone,
+    data: TaskData,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    cache: FeatureCache | None,
+    each_batch: Callable[[], object],
+) -> Inputs:
+    """Compute what the frozen stages make of the data, or find it; else these are the pictures.
+
+    Arguments as those of `means_of`.
+    """
+    forward, place = means_of(model, data, recipe, device, cache=cache, each_batch=each_batch)
+    train, validation = place("train", data.train), place("validation", data.validation)
+    # The cut that was just made, if these are features.
+    still = freezing.still_stages(model, recipe)
+    halves = frozen_prefix.cut(model, still) if train.full_precision else None
+    return Inputs(forward, train, validation, None if halves is None else halves.layer)
+
+
+def means_of(
+    model: Backbone,
+    data: TaskData,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    cache: FeatureCache | None,
+    each_batch: Callable[[], object],
+) -> tuple[Callable[[Tensor], Tensor], Callable[[str, Split], PlacedSplit]]:
+    """Return what a training computes logits with, and what it computes them from: a split, by its name.
+
+    A split becomes what the frozen stages make of it; it stays pictures where nothing is frozen, and where what frozen
+    stages make of a picture changes from step to step.
+
+    The features are the same bits whether they are computed or found, with a cache or without: they are computed
+    in batches of `evaluate`'s size, in the order of the split. Only a device that runs out of memory computes them
+    in smaller ones.
+
+    Args:
+        model: On its device, frozen as the recipe says.
+        data: Its pictures.
+        recipe: How many stages no epoch trains, and the precision.
+        device: Where.
+        cache: Where features are kept; None keeps them in memory.
+        each_batch: Called before every batch.
+    """
+    limit = LIMIT_BYTES if cache is None else cache.limit_bytes
+    freezing.training_mode(model, recipe)
+    still = freezing.still_stages(model, recipe)
+    halves = None if _inputs_change(recipe) else frozen_prefix.cut(model, still)
+    if halves is None or _bytes_of(halves, model, data, device, recipe.precision) > limit:
+        return model, lambda _, split: PlacedSplit(split, device)
+
+    def place(part: str, split: Split) -> PlacedSplit:
+        def make() -> Tensor:
+            return _compute(halves, model, split, device, recipe.precision, each_batch)
+
+        if cache is None or not data.key:
+            found = make()
+        else:
+            found = cache.get(key(model, data, recipe, device, part), make)
+        if found.dim() == 2 and still >= len(model.stages):
+            return PlacedSplit(split, device, found.float(), full_precision=True)
+        return PlacedSplit(split, device, found)
+
+    return halves.rest, place
+
+
+def _inputs_change(recipe: Recipe) -> bool:
+    """Whether the frozen stages see a picture differently at each step."""
+    return augmentation.of(recipe) is not None
+
+
+def key(
+    model: Backbone, data: TaskData, recipe: Recipe, device: torch.device, part: str
+) -> str:
+    """Return all that the features of a split depend on, as text.
+
+    Args:
+        model: The network, its frozen weights and what it does to pictures first.
+        data: Of a known `key`.
+        recipe: How many stages no epoch trains, and the precision.
+        device: Where.
+        part: Name of the split.
+    """
+    still = freezing.still_stages(model, recipe)
+    facts: dict[str, object] = {
+        "format": _FORMAT,
+        **machine(device, recipe.precision),
+        "backbone": model.name,
+        "code": model.code,
+        "frozen_stages": still,
+        "weights": digest(model, still),
+        "pictures": [
+            model.mean.tolist(),
+            model.std.tolist(),
+            model.least_side,
+            model.only_side,
+        ],
+        "data": data.key,
+        "part": part,
+    }
+    return json.dumps(facts)
+
+
+def machine(device: torch.device, precision: str) -> dict[str, object]:
+    """Return all that the same computation's bits depend on; on a CPU, the number of threads orders the sums."""
+    cpu = device.type == "cpu"
+    kind = (
+        torch.cpu.get_capabilities()["cpu_name"] if cpu else torch.cuda.get_device_name(device)
+    )
+    return {
+        "torch": torch.__version__,
+        "device": [device.type, kind, torch.get_num_threads() if cpu else 0],
+        "precision": str(dtype_of(precision, device)),
+    }
+
+
+def digest(model: Backbone, frozen_stages: int) -> str:
+    """Return a hash of the frozen weights; remembered where the model's maker vouches for them (`digests`)."""
+    known = {} if model.digests is None else model.digests
+    if frozen_stages not in known:
+        seen = hashlib.sha256()
+        for name, value in freezing.state_of(model, frozen_stages, frozen=True).items():
+            seen.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
+            # As a network lies that is trained: to lay it out otherwise takes half as long as the hash.
+            plain = value.detach().cpu()
+            plain = plain.permute(0, 2, 3, 1) if plain.dim() == 4 else plain
+            seen.update(plain.contiguous().flatten().view(torch.uint8).numpy().data)
+        known[frozen_stages] = seen.hexdigest()
+    return known[frozen_stages]
+
+
+def _compute(
+    halves: Halves,
+    model: Backbone,
+    split: Split,
+    device: torch.device,
+    precision: str,
+    each_batch: Callable[[], object],
+) -> Tensor:
+    """Compute the features of all pictures, also of those that this training does not see: others will."""
+    model.eval()
+    kept: list[Tensor] = []
+    micro_batches = MicroBatches()
+    pictures = torch.from_numpy(split.images)
+
+    def compute(images: Tensor) -> Tensor:
+        return halves.kept(model.normalised(images.to(device))).cpu()
+
+    with torch.no_grad(), autocast(device, precision):
+        for rows in row_batches(torch.arange(len(pictures)), BATCH_SIZE):
+            each_batch()
+            kept += micro_batches.each(pictures.index_select(0, rows), compute)
+    return torch.cat(kept)
+
+
+def _bytes_of(
+    halves: Halves, model: Backbone, data: TaskData, device: torch.device, precision: str
+) -> int:
+    """How large the features of both splits are; computed for one picture, and remembered with the cut."""
+    looks = (*data.train.images.shape[1:], precision)
+    if looks not in halves.bytes_each:
+        one = np.ascontiguousarray(data.train.images[:1])
+        model.eval()
+        with torch.no_grad(), autocast(device, precision):
+            kept = halves.kept(model.normalised(torch.from_numpy(one).to(device)))
+        halves.bytes_each[looks] = kept.nbytes
+    return halves.bytes_each[looks] * (len(data.train.images) + len(data.validation.images))

@@ -1,0 +1,187 @@
+"""The frozen beginning of a network: cut off, so that what it computes of a picture is computed once.
+
+The network is traced (torch.fx) with its stages as the smallest units. What depends on the picture and on frozen
+stages alone, and on nothing random, is the prefix; the rest is trained. Both halves call the network's own modules,
+so that prefix and rest together are the network, bit by bit.
+"""
+
+import operator
+from collections.abc import Collection
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn import functional
+
+from worker.training.model import freezing
+from worker.training.model.backbones import Backbone, is_within
+from worker.training.model.halves import Halves
+
+_PURE_MODULES = (
+    nn.Identity,
+    nn.Flatten,
+    nn.ReLU,
+    nn.ReLU6,
+    nn.GELU,
+    nn.SiLU,
+    nn.Hardswish,
+    nn.MaxPool2d,
+    nn.AvgPool2d,
+    nn.AdaptiveAvgPool2d,
+    nn.AdaptiveMaxPool2d,
+)
+_PURE_FUNCTIONS: tuple[object, ...] = (
+    functional.relu,
+    functional.relu6,
+    functional.silu,
+    functional.hardswish,
+    functional.adaptive_avg_pool2d,
+    functional.avg_pool2d,
+    functional.max_pool2d,
+    torch.relu,
+    torch.flatten,
+    torch.mean,
+    torch.cat,
+    torch.unsqueeze,
+    torch._assert,  # pyright: ignore[reportPrivateUsage] - what torchvision's models check shapes with
+    operator.add,
+    operator.mul,
+    cast(object, operator.truediv),  # Typed half open, these two.
+    cast(object, operator.floordiv),
+    operator.eq,
+    operator.getitem,
+    getattr,
+)
+_PURE_METHODS = frozenset(
+    {"flatten", "mean", "reshape", "view", "permute", "expand", "size", "dim"}
+)
+"""Neither these nor those above draw random numbers, or do in training what they do not in evaluation."""
+
+
+def cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
+    """Cut a network after its frozen stages; None where nothing is frozen or its code has no such seam.
+
+    Args:
+        backbone: With its parameters frozen and its frozen modules in evaluation mode.
+        frozen_stages: How many.
+    """
+    if frozen_stages not in backbone.halves:
+        backbone.halves[frozen_stages] = _cut(backbone, frozen_stages)
+    return backbone.halves[frozen_stages]
+
+
+def _cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
+    frozen = freezing.frozen_modules(backbone, frozen_stages)
+    if not frozen:
+        return None
+    graph = _traced(backbone)
+    if graph is None:
+        return None
+    settled = _settled(graph, backbone.network, frozen)
+    crossing = [node for node in graph.nodes if node in settled and set(node.users) - settled]
+    if len(crossing) != 1 or crossing[0].op == "placeholder":
+        return None
+    halves = _halves(graph, backbone.network, settled, crossing[0])
+    return halves if _is_the_network(halves, backbone) else None
+
+
+class _Tracer(fx.Tracer):
+    """Looks no deeper than stages and single layers: what they do in training is decided when they are called."""
+
+    def __init__(self, stages: Collection[str]) -> None:
+        super().__init__()
+        self._stages = frozenset(stages)
+
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        childless = not any(True for _ in m.children())
+        known = super().is_leaf_module(m, module_qualified_name)
+        return childless or known or module_qualified_name in self._stages
+
+
+def _traced(backbone: Backbone) -> fx.Graph | None:
+    """The network's graph; None where its code cannot be traced, or is not the same in training and evaluation."""
+    stages = [name for names in backbone.stages for name in names]
+    network = backbone.network
+    was_training = network.training
+    graphs: list[fx.Graph] = []
+    try:
+        for training in (True, False):
+            # Of the network's outermost module alone: those within keep their modes.
+            network.training = training
+            graphs.append(_Tracer(stages).trace(network))
+    except Exception:  # noqa: BLE001 - other people's code, met by a tracer: whatever it raises, it cannot be cut
+        return None
+    finally:
+        network.training = was_training
+    return graphs[0] if str(graphs[0]) == str(graphs[1]) else None
+
+
+def _settled(graph: fx.Graph, network: nn.Module, frozen: Collection[str]) -> set[fx.Node]:
+    """What is a function of the picture and of frozen weights alone."""
+    settled: set[fx.Node] = set()
+    for node in graph.nodes:
+        if all(each in settled for each in node.all_input_nodes) and _is_pure(
+            node, network, frozen
+        ):
+            settled.add(node)
+    return settled
+
+
+def _is_pure(node: fx.Node, network: nn.Module, frozen: Collection[str]) -> bool:
+    name = str(node.target)
+    match node.op:
+        case "placeholder":
+            return True
+        case "get_attr":
+            return is_within(name, frozen)
+        case "call_module":
+            module = network.get_submodule(name)
+            return is_within(name, frozen) or _does_nothing_random(module)
+        case "call_function":
+            return node.target in _PURE_FUNCTIONS
+        case "call_method":
+            return name in _PURE_METHODS
+        case _:
+            return False
+
+
+def _does_nothing_random(module: nn.Module) -> bool:
+    if isinstance(module, nn.Dropout):
+        return module.p == 0
+    return isinstance(module, _PURE_MODULES)
+
+
+def _halves(
+    graph: fx.Graph, network: nn.Module, settled: Collection[fx.Node], crossing: fx.Node
+) -> Halves:
+    first, second = fx.Graph(), fx.Graph()
+    before: dict[fx.Node, fx.Node] = {}
+    after = {crossing: second.placeholder("crossing")}
+    for node in graph.nodes:
+        if node.op == "output":
+            second.output(fx.map_arg(node.args[0], after.__getitem__))
+        elif node in settled:
+            before[node] = first.node_copy(node, before.__getitem__)
+        else:
+            after[node] = second.node_copy(node, after.__getitem__)
+    first.output(before[crossing])
+    module = cast(Any, fx.GraphModule)
+    return Halves(module(network, first), module(network, second))
+
+
+def _is_the_network(halves: Halves, backbone: Backbone) -> bool:
+    """Whether both halves together give the network's own logits of two grey pictures, and the cut is a batch."""
+    modes = {module: module.training for module in backbone.network.modules()}
+    side, channels = backbone.tried_side, backbone.mean.shape[1]
+    pictures = torch.full((2, side, side, channels), 127, dtype=torch.uint8)
+    backbone.network.eval()
+    try:
+        with torch.no_grad():
+            normalised = backbone.normalised(pictures.to(backbone.mean.device))
+            kept = cast(object, halves.kept(normalised))
+            if not isinstance(kept, Tensor) or kept.dim() == 0 or len(kept) != len(pictures):
+                return False
+            return torch.equal(halves.rest(kept), cast(Tensor, backbone.network(normalised)))
+    finally:
+        for module, training in modes.items():
+            module.training = training

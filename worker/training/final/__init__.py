@@ -1,0 +1,1 @@
+"""The end of a study: the sealed test split, and the linear probe beside it."""

@@ -1,0 +1,198 @@
+"""The final evaluation of a study's winner: the one place that opens the sealed test split."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import Model, Task
+from trimtab.contract.teachers import Teacher
+from worker import data
+from worker.data import Seal, Split, TaskData
+from worker.training.device.micro_batches import MicroBatches
+from worker.training.device.placement import PlacedSplit
+from worker.training.features import features
+from worker.training.final.probe import features_of, linear_probe
+from worker.training.loop.state import FitState
+from worker.training.loop.training import load_weights
+from worker.training.model import backbones, card, heads
+from worker.training.model.backbones import Backbone
+from worker.training.model.export import export, make_card
+from worker.training.model.heads import Head
+from worker.training.model.user_backbones import OwnBackbones
+from worker.training.objective import objectives
+from worker.training.objective.evaluate import Scores, evaluate
+
+
+@dataclass(frozen=True, slots=True)
+class FinalScores:
+    """What the winner does on pictures that nothing before has seen, beside the model it began with.
+
+    Attributes:
+        objective: Name of the metric that trials were compared by.
+        test_count: Pictures in the test split.
+        validation: Metrics of the winner on the validation split, again.
+        test: Of the winner on the test split.
+        before: Of the pretrained model before any training on this task: with its own head where that knows all the
+            classes, else with an untrained linear one.
+        linear_probe: Of a linear model on the pretrained model's frozen features.
+    """
+
+    objective: str
+    test_count: int
+    validation: Mapping[str, float]
+    test: Mapping[str, float]
+    before: Mapping[str, float]
+    linear_probe: Mapping[str, float]
+
+    @property
+    def value(self) -> float:
+        """The objective of the winner on the test split."""
+        return self.test[self.objective]
+
+    def by_name(self) -> dict[str, float]:
+        """Everything measured, such as `test_accuracy`, `test_accuracy_before` and `linear_probe_test_accuracy`."""
+        return {
+            "test_count": float(self.test_count),
+            **{f"validation_{name}": value for name, value in self.validation.items()},
+            **{f"test_{name}": value for name, value in self.test.items()},
+            **{f"test_{name}_before": value for name, value in self.before.items()},
+            **{f"linear_probe_test_{name}": value for name, value in self.linear_probe.items()},
+        }
+
+
+def final_evaluation(
+    task: Task,
+    model: Model,
+    recipe: Recipe,
+    state: FitState,
+    *,
+    seal: Seal,
+    cache_dir: Path,
+    download: bool = False,
+    weights_dir: Path | None = None,
+    own: OwnBackbones | None = None,
+    device: torch.device,
+    before_opening: Callable[[TaskData], object] = lambda _: None,
+    export_to: Path | None = None,
+    teacher: Teacher | None = None,
+) -> FinalScores:
+    """Measure the winner once on the sealed test split, and what it began with.
+
+    Args:
+        task: What was learned.
+        model: The pretrained model that it began with.
+        recipe: The winner's.
+        state: Of the winner's best epoch.
+        seal: The right to open the test split.
+        cache_dir: Of the data room.
+        download: Whether a public data set that is not there may be fetched.
+        weights_dir: As for `backbones.build`.
+        own: The same.
+        device: Where.
+        before_opening: Called with the other splits when all else is ready; what it raises leaves the test split sealed.
+        export_to: Where to write the winner as a model file, with these scores on its card.
+        teacher: Whose answers the winner may have learned.
+
+    Raises:
+        DataError: The data are missing or broken.
+        WeightsError: The pretrained weights cannot be had.
+        BackboneError: The backbone is not registered here.
+        CheckpointIncompatible: `state` is another model's.
+    """
+    size = backbones.image_size(model, recipe, own)
+    seen = data.load(
+        task, cache_dir=cache_dir, image_size=size, few=recipe.shots, download=download
+    )
+    winner, before = (
+        backbones.build(
+            model,
+            classes=seen.outputs,
+            seed=state.seed,
+            weights_dir=weights_dir,
+            own=own,
+            head=head,
+        )
+        for head in (
+            heads.of(recipe, seen.kind),
+            Head(signed=seen.kind != "classification"),
+        )
+    )
+    # As it was trained: another layout of the weights may round otherwise.
+    winner.to(device).to(memory_format=torch.channels_last)
+    load_weights(winner, state, recipe)
+    before_opening(seen)
+    test = data.open_test(task, seal, cache_dir=cache_dir, image_size=size, download=download)
+    scores = _compare(winner, before.to(device), seen, test, recipe, device)
+    if export_to is not None:
+        described = make_card(
+            winner,
+            seen,
+            recipe=recipe,
+            seed=state.seed,
+            scores=_on_card(scores),
+            pretrained=model,
+            teacher=teacher if recipe.distillation_weight else None,
+        )
+        export(export_to, winner, card=described)
+    return scores
+
+
+def _on_card(scores: FinalScores) -> card.Scores:
+    measured = scores.by_name()
+    own = {name: measured[name] for name in card.Scores.model_fields if name in measured}
+    return card.Scores.model_validate(
+        {
+            **own,
+            "objective": scores.objective,
+            "metrics": measured,
+            "test_count": scores.test_count,
+        }
+    )
+
+
+def _compare(
+    winner: Backbone,
+    before: Backbone,
+    seen: TaskData,
+    test: Split,
+    recipe: Recipe,
+    device: torch.device,
+) -> FinalScores:
+    placed = [PlacedSplit(split, device) for split in (seen.train, seen.validation, test)]
+    known = [features_of(before, split) for split in placed]
+    if before.own_head is not None:
+        before.head.load_state_dict(before.own_head)
+    objective = objectives.of(seen, recipe)
+
+    def measured(
+        model: Backbone, split: PlacedSplit, forward: Callable[[Tensor], Tensor] | None = None
+    ) -> Scores:
+        micro_batches = MicroBatches(recipe.micro_batch_size)
+        return evaluate(
+            model,
+            split,
+            objective,
+            forward,
+            micro_batches=micro_batches,
+            precision=recipe.precision,
+        )
+
+    # In what the trial computed in, so that its value is the one that was reported. Nothing of the test split is kept.
+    forward, place = features.means_of(
+        winner, seen, recipe, device, cache=None, each_batch=lambda: None
+    )
+    after = measured(winner, place("test", test), forward)
+    return FinalScores(
+        objective=objective.metric,
+        test_count=after.count,
+        validation=measured(winner, place("validation", seen.validation), forward).metrics,
+        test=after.metrics,
+        before=measured(before, placed[-1]).metrics,
+        linear_probe=linear_probe(
+            *known, objective=objectives.of(seen, Recipe()), outputs=len(seen.outputs)
+        ),
+    )

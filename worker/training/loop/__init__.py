@@ -1,0 +1,1 @@
+"""Epochs: one training's, or those of several heads in one computation."""

@@ -1,0 +1,187 @@
+"""Knowledge distillation: a student learns a teacher's whole answer to a picture beside its label.
+
+Hinton, Vinyals and Dean (2015), https://arxiv.org/abs/1503.02531, section 2: both answers are softened by a temperature
+T, and since the gradients of the softened loss shrink by T squared, it is multiplied by that.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trimtab.contract.recipe import Recipe
+from worker.data import TaskData
+from worker.training.augment import augmentation
+from worker.training.device.micro_batches import MicroBatches
+from worker.training.device.placement import PlacedSplit, autocast, row_batches
+from worker.training.errors import ModelUnreadable, TeacherMissing, TeacherUnfit
+from worker.training.features import features
+from worker.training.features.feature_cache import FeatureCache
+from worker.training.model import export
+from worker.training.model.user_backbones import OwnBackbones
+from worker.training.objective.evaluate import BATCH_SIZE
+
+_FORMAT = 1
+"""Part of every key: a change of how answers are computed makes old ones invisible."""
+
+
+class Teacher:
+    """An exported model of the same classes as the task; its network is loaded when it is asked.
+
+    Attributes:
+        path: Of its file.
+        sha256: Of that.
+    """
+
+    def __init__(
+        self, path: Path, classes: Sequence[str], own: OwnBackbones | None = None
+    ) -> None:
+        """Read its card.
+
+        Args:
+            path: Of the model's file.
+            classes: The student's; the teacher's may be in another order.
+            own: The backbones that are registered on this worker.
+
+        Raises:
+            TeacherMissing: There is no such file.
+            ModelUnreadable: It is no exported model.
+            TeacherUnfit: It tells other classes apart, or predicts something else.
+        """
+        if not path.is_file():
+            raise TeacherMissing(path)
+        card = export.read_card(path)
+        if card.kind != "classification":
+            raise TeacherUnfit(
+                path, f"only a classification is taught, and this is a {card.kind}"
+            )
+        theirs = card.classes
+        if set(theirs) != set(classes):
+            raise TeacherUnfit(path, _difference(theirs, classes))
+        self.path = path
+        self._own = own
+        self._order = [theirs.index(name) for name in classes]
+        try:
+            with path.open("rb") as file:
+                self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise ModelUnreadable(path, str(error)) from error
+
+    def at_work(self, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
+        """Load its network: from uint8 pictures `(N, H, W, C)` to its logits in the student's order of classes.
+
+        It takes the pictures as the student's task has them, scaled to the side that it was trained on; fewer at once
+        after the device has run out of memory.
+        """
+        predictor = export.load_exported(self.path, own=self._own)
+        model = predictor.model.to(device)
+        # Pictures of a side that the network takes stay so: it then enlarges those that are too small.
+        model.only_side = model.only_side or max(model.least_side, predictor.card.image_size)
+        micro_batches = MicroBatches()
+
+        def compute(images: Tensor) -> Tensor:
+            return model(images.to(device))[:, self._order].float()
+
+        def answer(images: Tensor) -> Tensor:
+            with torch.no_grad(), autocast(device, precision):
+                return torch.cat(micro_batches.each(images, compute))
+
+        return answer
+
+
+@dataclass(frozen=True, slots=True)
+class Lessons:
+    """What a teacher says of the training split, and how much it counts.
+
+    Attributes:
+        answers: Its logits, by row of the split; or itself, where pictures change from step to step.
+        temperature: By which both answers are divided.
+        weight: Of the teacher's loss; the task's own has the rest.
+    """
+
+    answers: PlacedSplit | Callable[[Tensor], Tensor]
+    temperature: float
+    weight: float
+
+    def of(self, rows: Tensor, images: Tensor) -> Tensor:
+        """Return the teacher's logits `(n, classes)` of a batch: the rows, and the pictures as the student sees them."""
+        if not isinstance(self.answers, PlacedSplit):
+            return self.answers(images)
+        answers, _ = self.answers.take(rows)
+        return answers
+
+    def loss(self, task_loss: Tensor, outputs: Tensor, answers: Tensor) -> Tensor:
+        """Return the mean loss over a batch: the task's, and the distance to the teacher's answers."""
+        ours, theirs = (
+            functional.log_softmax(logits.float() / self.temperature, dim=1)
+            for logits in (outputs, answers)
+        )
+        distance = functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+        return (1 - self.weight) * task_loss + self.weight * self.temperature**2 * distance
+
+
+def lessons_of(
+    teacher: Teacher | None,
+    data: TaskData,
+    recipe: Recipe,
+    device: torch.device,
+    *,
+    cache: FeatureCache | None,
+    each_batch: Callable[[], object],
+) -> Lessons | None:
+    """Ask the teacher about the training split, once for all trials; None where nobody teaches.
+
+    Args:
+        teacher: Whom to ask.
+        data: Its training split is asked about.
+        recipe: Temperature, weight and precision; at a weight of 0 nobody is asked.
+        device: Where.
+        cache: Where answers are kept; None computes them for this training alone.
+        each_batch: Called before every batch.
+    """
+    if teacher is None or recipe.distillation_weight == 0:
+        return None
+    lessons = partial(
+        Lessons,
+        temperature=recipe.distillation_temperature,
+        weight=recipe.distillation_weight,
+    )
+
+    if augmentation.of(recipe) is not None:
+        return lessons(teacher.at_work(device, recipe.precision))
+
+    def make() -> Tensor:
+        # Of all pictures, also of those that this training does not see: others will.
+        answer, pictures = (
+            teacher.at_work(device, recipe.precision),
+            torch.from_numpy(data.train.images),
+        )
+        kept: list[Tensor] = []
+        for rows in row_batches(torch.arange(len(pictures)), BATCH_SIZE):
+            each_batch()
+            kept.append(answer(pictures.index_select(0, rows)).cpu())
+        return torch.cat(kept)
+
+    if cache is None or not data.key:
+        answers = make()
+    else:
+        facts = {"answers": _FORMAT, "teacher": teacher.sha256, "data": data.key}
+        answers = cache.get(
+            json.dumps(facts | features.machine(device, recipe.precision)), make
+        )
+    return lessons(PlacedSplit(data.train, device, answers))
+
+
+def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:
+    lacks = ", ".join(sorted(set(ours) - set(theirs))[:5]) or "none"
+    more = ", ".join(sorted(set(theirs) - set(ours))[:5]) or "none"
+    return (
+        "a teacher must know the classes of the task and no others; "
+        f"of the task's it lacks: {lacks}; of its own the task lacks: {more}"
+    )

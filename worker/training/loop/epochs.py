@@ -1,0 +1,201 @@
+"""The epochs of a training, one after the other, or of several trainings at a time."""
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from worker.training import seeding
+from worker.training.errors import Diverged
+from worker.training.loop import grouped_epoch, linear_head
+from worker.training.loop.grouped_epoch import GroupMember
+from worker.training.loop.state import FitState, Progress
+from worker.training.loop.step import Learner, train_epoch
+from worker.training.loop.training import Training
+from worker.training.objective.evaluate import Scores, evaluate
+from worker.training.optim.weight_averages import estimate_statistics
+
+
+@dataclass(frozen=True, slots=True)
+class EpochResult:
+    """What one epoch brought.
+
+    Attributes:
+        epoch: From 0.
+        value: What trials are compared by, on the validation split after it.
+        best_value: The best of all epochs so far.
+        train_loss: Mean over the epoch, while the weights moved.
+        metrics: Everything measured on the validation split after it, the mean `loss` included.
+        seconds: For training and validation.
+        best: Whether this is the best epoch so far; then its state is the one to keep for the final evaluation.
+        last: Whether no other follows it.
+    """
+
+    epoch: int
+    value: float
+    best_value: float
+    train_loss: float
+    metrics: Mapping[str, float]
+    seconds: float
+    best: bool
+    last: bool
+    _training: Training = field(repr=False, compare=False)
+
+    @property
+    def micro_batch_size(self) -> int | None:
+        """How many pictures are computed at once; None is whole batches."""
+        return self._training.learner.micro_batches.largest
+
+    @property
+    def nbytes(self) -> int:
+        """How large its whole state is."""
+        return self._training.nbytes
+
+    def state(self, *, whole: bool = True, copy: bool = True) -> FitState:
+        """Return the training's state (`Training.state`).
+
+        Raises:
+            RuntimeError: The next epoch has begun, and the weights are no longer this one's.
+        """
+        if self._training.progress.epochs != self.epoch + 1:
+            raise RuntimeError(
+                "the state of an epoch is to be taken before the next is asked for"
+            )
+        return self._training.state(whole=whole, copy=copy)
+
+
+def epochs_of(training: Training) -> Iterator[EpochResult]:
+    """Train one epoch after the other, until the recipe or its early stopping ends it.
+
+    Raises:
+        Diverged: A loss is not finite.
+    """
+    while not training.ended:
+        (epoch,) = next_epochs([training])
+        if isinstance(epoch, Exception):
+            raise epoch
+        yield epoch
+
+
+def next_epochs(trainings: Sequence[Training]) -> list[EpochResult | Exception]:
+    """Train the next epoch of a training, or of several that take company, in one computation.
+
+    Args:
+        trainings: None of them has ended.
+
+    Returns:
+        What each one's epoch brought, or what ended that training.
+    """
+    began = time.perf_counter()
+    for training in trainings:
+        training.learner.averages.resume()
+    with linear_head.few_threads(trainings[0].learner.plain):
+        losses = _train(trainings)
+        spent_s = (time.perf_counter() - began) / len(trainings)
+        return [
+            _result(training, loss, spent_s)
+            for training, loss in zip(trainings, losses, strict=True)
+        ]
+
+
+def _train(trainings: Sequence[Training]) -> list[float | Exception]:
+    members = [
+        GroupMember(
+            training.learner,
+            training.learner.plain,
+            training.progress.epochs,
+            _seed(training),
+        )
+        for training in trainings
+        if training.learner.plain is not None
+    ]
+    if members:
+        grouped_epoch.train_epochs(members)
+        return [member.failure or member.loss for member in members]
+    (training,) = trainings
+    learner = training.learner
+    try:
+        with seeding.seeded(_seed(training), learner.device):
+            return [train_epoch(learner, training.progress.epochs)]
+    except Exception as error:  # noqa: BLE001 - it is raised again, or told with the epoch it ends
+        return [error]
+
+
+def _seed(training: Training) -> int:
+    return seeding.derive(training.seed, "epoch", training.progress.epochs)
+
+
+def _result(
+    training: Training, train_loss: float | Exception, trained_s: float
+) -> EpochResult | Exception:
+    if isinstance(train_loss, Exception):
+        return train_loss
+    began, epoch = time.perf_counter(), training.progress.epochs
+    try:
+        scores = _measure(training.learner, epoch)
+        training.progress = _progress(training, scores)
+    except Exception as error:  # noqa: BLE001 - as above
+        return error
+    return EpochResult(
+        epoch=epoch,
+        value=scores.metrics[training.learner.objective.metric],
+        best_value=training.progress.best_value,
+        train_loss=train_loss,
+        metrics=scores.metrics,
+        seconds=trained_s + time.perf_counter() - began,
+        best=training.progress.best_epoch == epoch,
+        last=training.ended,
+        _training=training,
+    )
+
+
+def _progress(training: Training, scores: Scores) -> Progress:
+    """Raises Diverged where what was measured is no number."""
+    objective = training.learner.objective
+    value = scores.metrics[objective.metric]
+    if not (math.isfinite(scores.loss) and math.isfinite(value)):
+        raise Diverged(training.progress.epochs, "validation")
+    return training.progress.after(
+        value,
+        scores.loss,
+        min_gain=training.learner.recipe.early_stopping_min_gain,
+        direction=objective.direction,
+    )
+
+
+def _measure(learner: Learner, epoch: int) -> Scores:
+    """Score the weights that this epoch has come to."""
+    inputs = learner.inputs
+    # A layer has no modes: setting those of the whole network takes longer than measuring it.
+    model = learner.model if learner.plain is None else learner.plain.layer
+
+    def scores() -> Scores:
+        return evaluate(
+            model,
+            inputs.validation,
+            learner.objective,
+            inputs.forward,
+            precision=learner.recipe.precision,
+            micro_batches=learner.micro_batches,
+            each_batch=learner.each_batch,
+        )
+
+    def goodness(found: Scores) -> float:
+        value = found.metrics[learner.objective.metric]
+        return value if learner.objective.direction == "maximize" else -value
+
+    found, weight = learner.averages.show(
+        epoch,
+        estimate=lambda: estimate_statistics(
+            learner.model,
+            learner.recipe,
+            inputs.train,
+            inputs.forward,
+            epoch=epoch,
+            micro_batches=learner.averages.micro_batches,
+        ),
+        measure=scores,
+        goodness=goodness,
+    )
+    extra = {} if weight is None else {"adaptation_weight": weight}
+    return Scores({**found.metrics, **extra}, found.count)

@@ -1,0 +1,64 @@
+"""Trainings that are one linear layer on features and nothing else."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from trimtab.contract.recipe import Recipe
+from worker.training.features.features import Inputs
+from worker.training.loop.distillation import Lessons
+from worker.training.objective.objectives import Classification, Objective
+
+_UNDIVIDED = 32_768
+"""Up to so many elements torch itself does not divide among threads; its fused optimizers and MKL do."""
+
+
+@dataclass(frozen=True, slots=True)
+class LinearHead:
+    """A linear layer that learns alone, under the plain mean cross-entropy, from features `(N, F)`."""
+
+    layer: nn.Linear
+
+    @property
+    def is_small(self) -> bool:
+        """Whether to call its kernels takes longer than they work."""
+        return self.layer.weight.numel() <= _UNDIVIDED
+
+
+@contextmanager
+def few_threads(head: LinearHead | None) -> Generator[None]:
+    """Compute a small head on one thread inside: to wake a second one takes longer than the work.
+
+    Args:
+        head: What is trained or measured inside; None, like a large one, keeps all threads.
+    """
+    if head is None or not head.is_small:
+        yield
+        return
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
+
+
+def of(
+    inputs: Inputs, objective: Objective, recipe: Recipe, lessons: Lessons | None
+) -> LinearHead | None:
+    """Return the head of a training that is nothing else; None where any option asks for more than plain steps.
+
+    Args:
+        inputs: What it goes over.
+        objective: What it lowers.
+        recipe: Whether batches are divided.
+        lessons: Of a teacher, if there is one.
+    """
+    asks_for_more = lessons is not None or recipe.micro_batch_size is not None
+    if inputs.layer is None or asks_for_more:
+        return None
+    is_plain = isinstance(objective, Classification) and objective.is_plain
+    return LinearHead(inputs.layer) if is_plain else None

@@ -1,0 +1,176 @@
+"""A training between two epochs: everything that the next epoch depends on, and its file."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Self
+
+from torch import Tensor
+
+from trimtab.contract.message import Message
+from trimtab.contract.metrics import Direction
+from worker.training import safetensors_files
+from worker.training.device import memory_format
+from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
+
+_FORMAT = 3
+_KEY = "trimtab.checkpoint"
+_WEIGHTS, _OPTIMIZER, _AVERAGES = "weights/", "optimizer/", "averages/"
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a training is, and how good it was at its best.
+
+    Attributes:
+        epochs: Finished.
+        best_epoch: Of the best value; between equals, of the lowest validation loss.
+        best_value: There, of what trials are compared by.
+        best_loss: There.
+        bar: Value that early stopping compares with.
+        stale: Epochs since the bar was last raised.
+    """
+
+    epochs: int = 0
+    best_epoch: int = -1
+    best_value: float = 0.0
+    best_loss: float = 0.0
+    bar: float = 0.0
+    stale: int = 0
+
+    def after(
+        self, value: float, loss: float, *, min_gain: float, direction: Direction
+    ) -> "Progress":
+        """Return the progress after one more epoch."""
+        sign = 1 if direction == "maximize" else -1
+        first = self.epochs == 0
+        best = first or (sign * value, -loss) > (sign * self.best_value, -self.best_loss)
+        raised = first or sign * (value - self.bar) > min_gain
+        return Progress(
+            epochs=self.epochs + 1,
+            best_epoch=self.epochs if best else self.best_epoch,
+            best_value=value if best else self.best_value,
+            best_loss=loss if best else self.best_loss,
+            bar=value if raised else self.bar,
+            stale=0 if raised else self.stale + 1,
+        )
+
+
+class _Header(Message):
+    format: int
+    seed: int
+    optimizer: str
+    frozen_stages: int
+    frozen_sha256: str
+    progress: Progress
+    orders: dict[str, tuple[int, ...]]
+    """Of the tensors that lie in memory in another order than their dimensions': the file has them as they lie there."""
+
+
+@dataclass(frozen=True, slots=True)
+class FitState:
+    """What `fit` resumes from.
+
+    Learning rate, data order, augmentation and dropout are functions of seed and epoch, so none of them is in here.
+
+    Attributes:
+        seed: Of the training.
+        optimizer: Its name in the recipe.
+        progress: Epochs finished, best so far, early stopping's counters.
+        frozen_stages: Stages whose weights are the pretrained ones to the end, and not in here.
+        frozen_sha256: What all pretrained weights hash to that the training builds upon.
+        weights: State dict of the rest of the network, on the CPU; with LoRA, its factors in place of the weights
+            that they move.
+        moments: Tensors of the optimizer, named `<parameter>:<moment>`, on the CPU.
+        averages: What averages of the weights carry from epoch to epoch (`Averages.tensors`).
+    """
+
+    seed: int
+    optimizer: str
+    frozen_stages: int
+    frozen_sha256: str
+    progress: Progress
+    weights: Mapping[str, Tensor]
+    moments: Mapping[str, Tensor]
+    averages: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+
+    @property
+    def epoch(self) -> int:
+        """The last finished epoch, from 0."""
+        return self.progress.epochs - 1
+
+    def save(self, path: Path) -> str:
+        """Write a safetensors file and return its sha256; what is not a tensor stands as JSON in its metadata.
+
+        Raises:
+            OSError: The disk does not take it.
+        """
+        tensors = self._tensors()
+        orders = {
+            name: memory_format.dimension_order(tensor)
+            for name, tensor in tensors.items()
+            if not tensor.is_contiguous()
+        }
+        header = _Header(
+            format=_FORMAT,
+            seed=self.seed,
+            optimizer=self.optimizer,
+            frozen_stages=self.frozen_stages,
+            frozen_sha256=self.frozen_sha256,
+            progress=self.progress,
+            orders=orders,
+        )
+        lying = {name: tensors[name].permute(order) for name, order in orders.items()}
+        return safetensors_files.write(path, tensors | lying, {_KEY: header.model_dump_json()})
+
+    @classmethod
+    def load(cls, path: Path) -> Self:
+        """Read what `save` wrote.
+
+        Raises:
+            CheckpointUnreadable: It is missing, cut short, or no checkpoint of ours.
+            CheckpointIncompatible: Another release wrote it in another format.
+        """
+        try:
+            tensors, metadata = safetensors_files.read(path)
+            if (found := json.loads(metadata[_KEY])["format"]) != _FORMAT:
+                raise CheckpointIncompatible(
+                    f"{path}: written in format {found}, this release reads {_FORMAT}"
+                )
+            header = _Header.model_validate_json(metadata[_KEY])
+            for name, order in header.orders.items():
+                tensors[name] = memory_format.from_dimension_order(tensors[name], order)
+        except (KeyError, TypeError) as error:
+            raise CheckpointUnreadable(path, "it is not one of trimtab's") from error
+        except (safetensors_files.SafetensorError, OSError, ValueError) as error:
+            raise CheckpointUnreadable(path, str(error)) from error
+        return cls(
+            seed=header.seed,
+            optimizer=header.optimizer,
+            frozen_stages=header.frozen_stages,
+            frozen_sha256=header.frozen_sha256,
+            progress=header.progress,
+            weights=_named(tensors, _WEIGHTS),
+            moments=_named(tensors, _OPTIMIZER),
+            averages=_named(tensors, _AVERAGES),
+        )
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {
+            f"{prefix}{name}": tensor
+            for prefix, tensors in (
+                (_WEIGHTS, self.weights),
+                (_OPTIMIZER, self.moments),
+                (_AVERAGES, self.averages),
+            )
+            for name, tensor in tensors.items()
+        }
+
+
+def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {
+        name.removeprefix(prefix): tensor
+        for name, tensor in tensors.items()
+        if name.startswith(prefix)
+    }

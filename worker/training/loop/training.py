@@ -1,0 +1,131 @@
+"""A training between two epochs: what it works with, how far it is, and its state."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from torch import Tensor
+
+from trimtab.contract.recipe import Recipe
+from worker.training.errors import CheckpointIncompatible
+from worker.training.features import features
+from worker.training.loop.state import FitState, Progress
+from worker.training.loop.step import Learner
+from worker.training.model import freezing
+from worker.training.model.backbones import Backbone
+from worker.training.model.lora import LowRank
+
+
+@dataclass(slots=True)
+class Training:
+    """A training that is going on, one epoch at each `next_epochs`."""
+
+    learner: Learner
+    low_rank: LowRank | None
+    seed: int
+    frozen_sha256: str
+    moving: Mapping[str, Tensor]
+    progress: Progress = field(default_factory=Progress)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the recipe asks for no further epoch."""
+        recipe = self.learner.recipe
+        impatient = 0 < recipe.early_stopping_patience <= self.progress.stale
+        return self.progress.epochs >= recipe.epochs or impatient
+
+    @property
+    def may_group(self) -> bool:
+        """Whether others may be trained beside it: all that learns is a small head on features that are kept."""
+        plain = self.learner.plain
+        return plain is not None and plain.is_small and plain.layer is self.learner.model.head
+
+    @property
+    def nbytes(self) -> int:
+        """How large its whole state is."""
+        held = self.learner.optimizer.nbytes + self.learner.averages.nbytes
+        return sum(value.nbytes for value in self.moving.values()) + held
+
+    def state(self, *, whole: bool = True, copy: bool = True) -> FitState:
+        """Return everything that the next epoch depends on.
+
+        Args:
+            whole: Without it the optimizer's moments are left out: enough for evaluation, too little to carry on from.
+            copy: Without it weights that are on the CPU are the model's own: to be used before the model is again.
+        """
+        learner = self.learner
+        return FitState(
+            seed=self.seed,
+            frozen_stages=freezing.still_stages(learner.model, learner.recipe),
+            frozen_sha256=self.frozen_sha256,
+            optimizer=learner.recipe.optimizer,
+            progress=self.progress,
+            weights={
+                name: tensor.detach().to("cpu", copy=copy)
+                for name, tensor in self.moving.items()
+            },
+            moments=learner.optimizer.tensors() if whole else {},
+            averages=learner.averages.tensors() if whole else {},
+        )
+
+    def restore(self, state: FitState) -> None:
+        """Carry on from a state of this very training.
+
+        Raises:
+            CheckpointIncompatible: It is of another one.
+        """
+        model, recipe = self.learner.model, self.learner.recipe
+        if state.seed != self.seed:
+            raise CheckpointIncompatible(
+                f"the checkpoint's seed is {state.seed}, not {self.seed}"
+            )
+        if state.optimizer != recipe.optimizer:
+            raise CheckpointIncompatible(
+                f"the checkpoint is of {state.optimizer}, the recipe asks for {recipe.optimizer}"
+            )
+        if state.frozen_stages != freezing.still_stages(model, recipe):
+            raise CheckpointIncompatible(
+                f"the checkpoint is of another training: {state.frozen_stages} stages were frozen in it"
+            )
+        _load(model, state, recipe, self.low_rank)
+        try:
+            self.learner.optimizer.restore(state.moments)
+        except ValueError as error:
+            raise CheckpointIncompatible(
+                f"the checkpoint is of another training: {error}"
+            ) from error
+        self.learner.averages.restore(state.averages)
+        self.progress = state.progress
+
+
+def load_weights(model: Backbone, state: FitState, recipe: Recipe) -> None:
+    """Give a model, which has its pretrained weights, those that a training moved; those of LoRA are merged.
+
+    Raises:
+        CheckpointIncompatible: They are another network's.
+    """
+    _load(model, state, recipe, freezing.low_rank_of(model, recipe, state.seed))
+
+
+def _load(model: Backbone, state: FitState, recipe: Recipe, low_rank: LowRank | None) -> None:
+    moving = freezing.moving_state(model, recipe, low_rank)
+    same = moving.keys() == state.weights.keys() and all(
+        moving[name].shape == value.shape for name, value in state.weights.items()
+    )
+    if not same:
+        raise CheckpointIncompatible(
+            f"the checkpoint is not of {model.name} with a head of this kind and {len(model.classes)} outputs"
+        )
+    if origin(model, recipe) != state.frozen_sha256:
+        raise CheckpointIncompatible(
+            f"the checkpoint's training began with other weights of {model.name} than these"
+        )
+    if low_rank is not None:
+        low_rank.load(state.weights)
+    model.network.load_state_dict(dict(state.weights), strict=False)
+
+
+def origin(model: Backbone, recipe: Recipe) -> str:
+    """Hash the pretrained weights that a training's state does without: all that LoRA, L2-SP and WiSE-FT build upon."""
+    builds_on_all = recipe.lora_rank or recipe.l2_sp or recipe.adaptation_grid
+    stages = len(model.stages) if builds_on_all else freezing.still_stages(model, recipe)
+    return features.digest(model, stages)

@@ -1,0 +1,219 @@
+"""A trained model as one file, and the file as something that predicts."""
+
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pydantic import ValidationError
+from torch import Tensor
+
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import Model
+from trimtab.contract.teachers import Teacher
+from worker.data import TaskData
+from worker.data.errors import UnreadableImages
+from worker.data.images import picture_files
+from worker.data.targets import Target
+from worker.training import safetensors_files
+from worker.training.errors import ModelUnreadable
+from worker.training.model import backbones, heads
+from worker.training.model.backbones import Backbone
+from worker.training.model.card import CARD_KEY, CardTarget, ModelCard, Scores
+from worker.training.model.user_backbones import OwnBackbones
+
+_BATCH_SIZE = 256
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The likeliest class of a picture, and the probability of each."""
+
+    class_name: str
+    probabilities: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A number, in its target's own unit."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Chance:
+    """The probability that a yes or no is a yes."""
+
+    probability: float
+
+
+Predictions = Prediction | Mapping[str, Prediction | Number | Chance]
+"""Of one picture: its class; or what each target of a task that is no classification is."""
+
+
+class Predictor:
+    """An exported model.
+
+    Attributes:
+        card: What its file says of it.
+        model: Its network, in evaluation mode.
+    """
+
+    def __init__(self, card: ModelCard, model: Backbone) -> None:
+        self.card = card
+        self.model = model.eval()
+
+    def predict(self, pictures: Sequence[Path | Image.Image]) -> list[Predictions]:
+        """Predict of pictures, given as files or as Pillow images.
+
+        Raises:
+            UnreadableImages: Some files are missing, broken or too large; each is named.
+        """
+        pixels = self._pixels(pictures)
+        predictions: list[Predictions] = []
+        for start in range(0, len(pixels), _BATCH_SIZE):
+            batch = torch.from_numpy(np.stack(pixels[start : start + _BATCH_SIZE]))
+            with torch.inference_mode():
+                outputs = self.model(batch).double()
+            predictions += [self._prediction(row) for row in outputs]
+        return predictions
+
+    def _pixels(self, pictures: Sequence[Path | Image.Image]) -> list[NDArray[np.uint8]]:
+        side, channels = self.card.image_size, self.card.channels
+        pixels: list[NDArray[np.uint8]] = []
+        reasons: dict[Path, str] = {}
+        for picture in pictures:
+            try:
+                image = picture_files.read(picture) if isinstance(picture, Path) else picture
+                pixels.append(picture_files.square(image, side=side, channels=channels))
+            except (picture_files.ImageUnreadable, OSError) as error:
+                reasons[Path(str(picture))] = str(error)
+        if reasons:
+            raise UnreadableImages(reasons)
+        return pixels
+
+    def _prediction(self, outputs: Tensor) -> Predictions:
+        if self.card.kind == "classification":
+            return _class_of(outputs, self.card.classes)
+        widths = [len(target.classes) or 1 for target in self.card.targets]
+        columns = torch.split(outputs, widths)
+        return {
+            target.name: _of_target(target, own)
+            for target, own in zip(self.card.targets, columns, strict=True)
+        }
+
+
+def _of_target(target: CardTarget, outputs: Tensor) -> Prediction | Number | Chance:
+    match target.kind:
+        case "classification":
+            return _class_of(outputs, target.classes)
+        case "regression":
+            return Number(outputs.item() * target.std + target.mean)
+        case "binary":
+            return Chance(outputs.sigmoid().item())
+
+
+def _class_of(outputs: Tensor, classes: Sequence[str]) -> Prediction:
+    probabilities = cast(list[float], outputs.softmax(dim=0).tolist())
+    named = dict(zip(classes, probabilities, strict=True))
+    return Prediction(max(named, key=named.__getitem__), named)
+
+
+def make_card(
+    model: Backbone,
+    data: TaskData,
+    *,
+    recipe: Recipe,
+    seed: int,
+    scores: Scores,
+    pretrained: Model | None = None,
+    teacher: Teacher | None = None,
+    fonts: Mapping[str, str] | None = None,
+) -> ModelCard:
+    """Describe a trained model; the arguments are the fields of `ModelCard`."""
+    return ModelCard(
+        backbone=model.name,
+        kind=data.kind,
+        classes=model.classes,
+        targets=() if data.kind == "classification" else tuple(map(_on_card, data.targets)),
+        image_size=data.train.images.shape[1],
+        channels=data.train.images.shape[3],
+        mean=tuple(float(value) for value in model.mean.flatten()),
+        std=tuple(float(value) for value in model.std.flatten()),
+        recipe=recipe,
+        pretrained=pretrained,
+        teacher=teacher,
+        seed=seed,
+        data_sha256=data.sha256,
+        counts={str(part): count for part, count in data.counts.items()},
+        scores=scores,
+        fonts=fonts or {},
+    )
+
+
+def _on_card(target: Target) -> CardTarget:
+    return CardTarget(
+        name=target.name,
+        kind=target.kind,
+        classes=target.classes,
+        mean=target.mean,
+        std=target.std,
+    )
+
+
+def export(path: Path, model: Backbone, *, card: ModelCard) -> None:
+    """Write a model with its card; the file appears whole or not at all."""
+    weights = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
+    beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
+    try:
+        safetensors_files.write(beside, weights, {CARD_KEY: card.model_dump_json()})
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def read_card(path: Path) -> ModelCard:
+    """Read what a model file says of itself.
+
+    Raises:
+        ModelUnreadable: It is missing, corrupt, or was not exported by trimtab.
+    """
+    try:
+        return ModelCard.model_validate_json(safetensors_files.read_metadata(path)[CARD_KEY])
+    except KeyError as error:
+        raise ModelUnreadable(
+            path, "it has no model card; was it exported by trimtab?"
+        ) from error
+    except ValidationError as error:
+        raise ModelUnreadable(path, "its card is of another release of trimtab") from error
+    except (safetensors_files.SafetensorError, OSError) as error:
+        raise ModelUnreadable(path, str(error)) from error
+
+
+def load_exported(path: Path, *, own: OwnBackbones | None = None) -> Predictor:
+    """Open a model file; `own` are the backbones that are registered here.
+
+    Raises:
+        ModelUnreadable: It is missing, corrupt, or was not exported by trimtab.
+        BackboneError: Its backbone is a person's own, and not registered here or no longer the same.
+    """
+    card = read_card(path)
+    try:
+        plain = Model(backbone=card.backbone, weights="none")
+        weights, _ = safetensors_files.read(path)
+    except ValidationError as error:
+        raise ModelUnreadable(path, f"this release knows no {card.backbone}") from error
+    except (safetensors_files.SafetensorError, OSError) as error:
+        raise ModelUnreadable(path, str(error)) from error
+    head = heads.of(card.recipe, card.kind)
+    model = backbones.build(plain, classes=card.classes, seed=0, own=own, head=head)
+    try:
+        model.network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelUnreadable(path, f"its tensors are not those of {card.backbone}") from error
+    return Predictor(card, model)

@@ -1,0 +1,1 @@
+"""Losses, targets and metrics, and the scores of a model on a split."""

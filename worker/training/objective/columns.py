@@ -1,0 +1,243 @@
+"""Targets in columns of labels: numbers, several yes and no, or all kinds beside each other.
+
+Each target has its own columns of the last layer's outputs. A label that is NaN is not known, and counts in nothing.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol, cast
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from trimtab.contract.metrics import Direction
+from trimtab.contract.recipe import Recipe
+from worker.data import TaskData
+from worker.data.cache import Labels
+from worker.data.targets import Target
+from worker.training.objective import metrics
+
+
+class Columns:
+    """The weighted sum of all targets' mean losses; of a task with one kind of target, their weighted mean.
+
+    Args:
+        data: Its targets; the training labels decide on class weights.
+        recipe: Label smoothing, class weights, and the loss of numbers.
+    """
+
+    def __init__(self, data: TaskData, recipe: Recipe) -> None:
+        self.metric = data.metric
+        self.direction: Direction = data.direction
+        weights = torch.tensor([target.weight for target in data.targets])
+        self._weights = weights if data.kind == "multi_task" else weights / weights.sum()
+        self._targets = data.targets
+        known = 1 - np.isnan(data.train.labels).mean(axis=0)
+        # A constant, where the batch's own count would make a batch and its portions differ.
+        self._known = torch.from_numpy(known.clip(min=1 / len(data.train))).float()
+        self._parts = _parts(data, recipe)
+        self._plain = _parts(data, Recipe())
+
+    def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the joint loss of outputs `(N, width)` and labels `(N, targets)`.
+
+        A target's mean is over the labels that are known of so many training pictures on average, so that the losses of
+        a batch's portions add up to the batch's.
+        """
+        self._weights = self._weights.to(outputs.device)
+        self._known = self._known.to(outputs.device)
+        sums = _sums(self._parts, outputs.float(), labels)
+        return (sums / (len(labels) * self._known) * self._weights).sum()
+
+    def metrics(self, outputs: Tensor, labels: Tensor) -> Mapping[str, float]:
+        """Measure a split; of several kinds of targets, each metric is `<column>.<metric>`."""
+        outputs = outputs.double()
+        known = (~labels.isnan()).sum(dim=0)
+        losses = _sums(self._plain, outputs, labels) / known.clamp(min=1)
+        loss = {"loss": (losses * self._weights.to(losses)).sum().item()}
+        of_parts = [
+            part.metrics(*columns) for part, columns in _shares(self._plain, outputs, labels)
+        ]
+        if len(of_parts) == 1:
+            return loss | of_parts[0]
+        named = zip(self._targets, of_parts, cast(list[float], losses.tolist()), strict=True)
+        return loss | {
+            f"{target.name}.{name}": value
+            for target, measured, own in named
+            for name, value in {"loss": own, **measured}.items()
+        }
+
+
+def balanced(labels: Labels, classes: int) -> Tensor:
+    """Return weights by which each class counts as if all were equally common in `labels` `(N,)`.
+
+    Their mean over the known labels is 1, as in scikit-learn's `class_weight="balanced"`.
+    """
+    known = labels[~np.isnan(labels)].astype(np.int64)
+    counts = np.bincount(known, minlength=classes).clip(min=1)
+    return torch.from_numpy(len(known) / (classes * counts)).float()
+
+
+class _Part(Protocol):
+    """Some targets' losses and metrics, on their own columns of outputs and labels."""
+
+    width: int
+    """How many outputs they take."""
+    count: int
+    """How many columns of labels they have."""
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Return the loss of each label, all of which are known, in their shape `(N, count)`."""
+        ...
+
+    def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+        """Measure all but the loss, as far as the known labels allow."""
+        ...
+
+
+def _parts(data: TaskData, recipe: Recipe) -> Sequence[_Part]:
+    labels = data.train.labels
+    if data.kind == "multi_label":
+        return [_Binary(recipe, labels, joint=True)]
+    return [
+        _part(target, recipe, labels[:, [position]])
+        for position, target in enumerate(data.targets)
+    ]
+
+
+def _part(target: Target, recipe: Recipe, labels: Labels) -> _Part:
+    match target.kind:
+        case "classification":
+            return _Classes(target, recipe, labels)
+        case "regression":
+            return _Number(target, recipe)
+        case "binary":
+            return _Binary(recipe, labels, joint=False)
+
+
+def _shares(
+    parts: Sequence[_Part], outputs: Tensor, labels: Tensor
+) -> list[tuple[_Part, tuple[Tensor, Tensor]]]:
+    """Return each part with its own columns."""
+    of_outputs = torch.split(outputs, [part.width for part in parts], dim=1)
+    of_labels = torch.split(labels, [part.count for part in parts], dim=1)
+    return list(zip(parts, zip(of_outputs, of_labels, strict=True), strict=True))
+
+
+def _sums(parts: Sequence[_Part], outputs: Tensor, labels: Tensor) -> Tensor:
+    """Return each target's sum of losses over its known labels."""
+    known = ~labels.isnan()
+    # Filled before the losses: the gradient of what is left out of a sum would still be NaN.
+    filled = labels.nan_to_num()
+    losses = torch.cat(
+        [part.losses(*columns) for part, columns in _shares(parts, outputs, filled)], dim=1
+    )
+    return torch.where(known, losses, 0).sum(dim=0)
+
+
+class _Number:
+    """A number, learned as its distance from the training mean in training standard deviations.
+
+    Squared errors, or those of Huber (1964), https://doi.org/10.1214/aoms/1177703732.
+    """
+
+    width = count = 1
+
+    def __init__(self, target: Target, recipe: Recipe) -> None:
+        self._mean, self._std = target.mean, target.std
+        self._delta = recipe.huber_delta if recipe.regression_loss == "huber" else None
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        normalised = (labels - self._mean) / self._std
+        if self._delta is None:
+            return functional.mse_loss(outputs, normalised.to(outputs), reduction="none")
+        return functional.huber_loss(
+            outputs, normalised.to(outputs), reduction="none", delta=self._delta
+        )
+
+    def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+        known = ~labels.isnan()
+        if not known.any():
+            return {}
+        predicted = outputs * self._std + self._mean
+        return metrics.of_numbers(predicted[known], labels[known].double())
+
+
+class _Classes:
+    """Classes that exclude each other."""
+
+    count = 1
+
+    def __init__(self, target: Target, recipe: Recipe, labels: Labels) -> None:
+        self.width = target.width
+        self._smoothing = recipe.label_smoothing
+        self._weights = (
+            balanced(labels[:, 0], self.width) if recipe.class_weights == "balanced" else None
+        )
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        positions = labels[:, 0].long()
+        each = functional.cross_entropy(
+            outputs, positions, label_smoothing=self._smoothing, reduction="none"
+        )
+        if self._weights is not None:
+            self._weights = self._weights.to(outputs.device)
+            each = each * self._weights[positions]
+        return each.unsqueeze(1)
+
+    def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+        known = ~labels[:, 0].isnan()
+        if not known.any():
+            return {}
+        outputs, positions = outputs[known], labels[known, 0].long()
+        right = (outputs.argmax(dim=1) == positions).double().mean().item()
+        return {"accuracy": right, **metrics.of_classes(outputs.softmax(dim=1), positions)}
+
+
+class _Binary:
+    """Labels that are each 0 or 1, one or several, with a logit each."""
+
+    def __init__(self, recipe: Recipe, labels: Labels, *, joint: bool) -> None:
+        self.width = self.count = labels.shape[1]
+        self._joint = joint
+        self._smoothing = recipe.label_smoothing
+        self._weights: Tensor | None = None
+        if recipe.class_weights == "balanced":
+            self._weights = torch.stack([balanced(column, 2) for column in labels.T], dim=1)
+
+    def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        smoothed = labels * (1 - self._smoothing) + self._smoothing / 2
+        each = functional.binary_cross_entropy_with_logits(
+            outputs, smoothed.to(outputs), reduction="none"
+        )
+        if self._weights is not None:
+            self._weights = self._weights.to(outputs.device)
+            each = each * torch.where(labels > 0, self._weights[1], self._weights[0])
+        return each
+
+    def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+        measured = _means(
+            [
+                metrics.of_binary(scores[known].sigmoid(), column[known].long())
+                for scores, column in zip(outputs.T, labels.T, strict=True)
+                if (known := ~column.isnan()).any()
+            ]
+        )
+        known = ~labels.isnan()
+        right = ((outputs > 0) == (labels > 0)) | ~known
+        of_rows = right.all(dim=1)[known.any(dim=1)].double().mean().item()
+        if not self._joint:
+            return {"accuracy": of_rows, **measured}
+        if "f1" in measured:
+            measured["f1_macro"] = measured.pop("f1")
+        return {"exact_match": of_rows, **measured}
+
+
+def _means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Return the mean of each metric over the columns that have it."""
+    values: dict[str, list[float]] = {}
+    for one in measured:
+        for name, value in one.items():
+            values.setdefault(name, []).append(value)
+    return {name: sum(found) / len(found) for name, found in values.items()}

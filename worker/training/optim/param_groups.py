@@ -1,0 +1,102 @@
+"""Which parameters move by which rule: update, learning rate, and what they are pulled to."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import nn
+
+from trimtab.contract.recipe import Recipe
+from worker.training.model import freezing
+from worker.training.model.backbones import Backbone, is_within
+from worker.training.model.lora import LowRank
+
+Update = Literal["sgd", "adam", "adamw", "muon"]
+
+_MATRICES = ("weight", "lora_A", "lora_B")
+"""How the names of matrices end that map features to features."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """How a parameter moves.
+
+    Attributes:
+        update: The optimizer's name.
+        rate: The learning rate, relative to the schedule's.
+        weight_decay: Pull to zero.
+        l2_sp: Pull to where it began (L2-SP, Li et al., 2018, https://arxiv.org/abs/1802.01483, section 3).
+    """
+
+    update: Update
+    rate: float = 1.0
+    weight_decay: float = 0.0
+    l2_sp: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Parameters of one rule, by name."""
+
+    rule: Rule
+    parameters: Mapping[str, nn.Parameter]
+
+
+def of_backbone(
+    backbone: Backbone, recipe: Recipe, low_rank: LowRank | None = None
+) -> list[Group]:
+    """Group what some epoch trains: with LoRA, the factors in place of the stages' own parameters."""
+    untouched = (
+        freezing.still_stages(backbone, recipe) if low_rank is None else len(backbone.stages)
+    )
+    modules = freezing.frozen_modules(backbone, untouched)
+    moving = {
+        name: parameter
+        for name, parameter in backbone.network.named_parameters()
+        if not is_within(name, modules)
+    }
+    factors = {} if low_rank is None else low_rank.factors
+    return _grouped(recipe, moving | factors, lambda name: _distance(backbone, name))
+
+
+def of_head(head: nn.Module, recipe: Recipe) -> list[Group]:
+    """Group the parameters of a classifier that stands alone."""
+    return _grouped(recipe, dict(head.named_parameters()), lambda _: 0)
+
+
+def _distance(backbone: Backbone, name: str) -> int:
+    """How many stages a parameter is from the head: 1 in the last; 0 in the head and outside of all stages."""
+    for distance, modules in enumerate(reversed(backbone.stages), start=1):
+        if is_within(name, modules):
+            return distance
+    return 0
+
+
+def _grouped(
+    recipe: Recipe, parameters: Mapping[str, nn.Parameter], distance: Callable[[str], int]
+) -> list[Group]:
+    groups: dict[Rule, dict[str, nn.Parameter]] = {}
+    for name, parameter in parameters.items():
+        rule = _rule(recipe, name, parameter, distance(name))
+        groups.setdefault(rule, {})[name] = parameter
+    return [Group(rule, own) for rule, own in groups.items()]
+
+
+def _rule(recipe: Recipe, name: str, parameter: nn.Parameter, distance: int) -> Rule:
+    """Learning rates fall from the head on as in BEiT (Bao et al., 2022, https://arxiv.org/abs/2106.08254, A.3)."""
+    head_rate = (recipe.head_learning_rate or recipe.learning_rate) / recipe.learning_rate
+    is_matrix = parameter.dim() > 1
+    l2_sp = recipe.l2_sp if distance and is_matrix else 0.0
+    return Rule(
+        update=_update(recipe, is_matrix and name.endswith(_MATRICES) and distance > 0),
+        rate=recipe.layer_decay**distance if distance else head_rate,
+        weight_decay=recipe.weight_decay if is_matrix and not l2_sp else 0.0,
+        l2_sp=l2_sp,
+    )
+
+
+def _update(recipe: Recipe, is_hidden_matrix: bool) -> Update:
+    """Muon is for matrices between hidden layers; position embeddings, class tokens and scales are none."""
+    if recipe.optimizer == "muon" and not is_hidden_matrix:
+        return "adamw"
+    return recipe.optimizer
