@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from threading import Lock
+from typing import assert_never
 
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial
@@ -17,6 +19,7 @@ from service.sampling.history import History
 from service.sampling.proposals import Exhausted, Proposal
 from service.sampling.tpe import JointTPE, Shown
 from trimtab.contract.metrics import Direction
+from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import Search, StudyDocument
 
@@ -96,31 +99,43 @@ class ActiveStudy:
 
     def should_prune(self, search: Search, curve: Curve) -> bool:
         """Tell whether the study's pruner gives up on a running trial with this curve."""
-        if search.pruner == "none" or not curve:
+        judge = self._judge(search.pruner)
+        if judge is None or not curve:
             return False
         with self._reading:
             self._refresh(REREAD_AFTER_S)
-            return self._judge(search, curve)
+            return judge(curve)
 
     def should_prune_at_once(self, search: Search, curve: Curve) -> bool | None:
         """Tell the same without waiting for anything; None when the history must be read first, or is being read."""
-        if search.pruner == "none" or not curve:
+        judge = self._judge(search.pruner)
+        if judge is None or not curve:
             return False
         if not self._reading.acquire(blocking=False):
             return None
         try:
-            return self._judge(search, curve) if self._is_fresh(REREAD_AFTER_S) else None
+            return judge(curve) if self._is_fresh(REREAD_AFTER_S) else None
         finally:
             self._reading.release()
 
-    def _judge(self, search: Search, curve: Curve) -> bool:
+    def _judge(self, pruner: Pruner) -> Callable[[Curve], bool] | None:
+        """Return the rule over the history as it stands; None where nothing is judged, and no history read."""
+        match pruner:
+            case NoPruner():
+                return None
+            case MedianPruner():
+                return partial(self._by_median, pruner)
+            case _:  # a kind without a case must not pass for another one
+                assert_never(pruner)
+
+    def _by_median(self, pruner: MedianPruner, curve: Curve) -> bool:
         return pruning.median(
             curve,
             self._history.values_at(curve[-1][0]),
             self._history.completed,
             direction=self._direction,
-            startup_trials=search.startup_trials,
-            warmup_epochs=search.warmup_epochs,
+            startup_trials=pruner.startup_trials,
+            warmup_epochs=pruner.warmup_epochs,
         )
 
     def _cell(self, number: int) -> Proposal | Exhausted:

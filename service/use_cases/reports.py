@@ -86,7 +86,7 @@ def _together(
         to_read = {
             lease: one
             for lease, one in facts.items()
-            if look or documents[one.study_id].search.pruner != "none"
+            if look or documents[one.study_id].search.prunes
         }
         stored = reports.read_all(connection, to_read)
     decided: dict[int, _Decided | Problem] = {}

@@ -142,7 +142,7 @@ def test_a_study_of_numbers_ends_with_a_model_that_predicts_in_their_unit(
             "regression_loss": {"kind": "choices", "choices": ["mse", "huber"]},
         },
         fixed={"epochs": 8},
-        search={"sampler": "tpe", "pruner": "median", "startup_trials": 2},
+        search={"sampler": "tpe", "pruner": {"kind": "median", "startup_trials": 2}},
         budget={"trials": 5},
     )
     client.create_study(document)

@@ -61,7 +61,7 @@ def document(name: str) -> StudyDocument:
                 "frozen_stages": {"kind": "int", "low": 0, "high": 3},
             },
             "fixed": {"epochs": EPOCHS},
-            "search": {"sampler": "tpe", "pruner": "median", "startup_trials": 4},
+            "search": {"sampler": "tpe", "pruner": {"kind": "median", "startup_trials": 4}},
             "budget": {"trials": TRIALS, "wall_time_s": SEARCH_S},
             "lease_ttl_s": 20.0,
         }

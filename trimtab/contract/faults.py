@@ -5,6 +5,7 @@ neither. The service and the command line tell of a document in the same words.
 """
 
 import difflib
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
@@ -134,12 +135,14 @@ def _path(document: object, detail: ErrorDetails) -> tuple[Part, ...]:
         elif isinstance(node, list) and isinstance(part, int):
             node = cast("list[object]", node)[part]
             path.append(part)
-    return (*path, *_discriminator(detail))
+    return (*path, *_discriminator(cast("object", node), detail))
 
 
-def _discriminator(detail: ErrorDetails) -> tuple[Part, ...]:
-    """Of a union without its tag, or with one that is unknown: the tag's field."""
+def _discriminator(node: object, detail: ErrorDetails) -> tuple[Part, ...]:
+    """The tag's field, where a union lacks its tag or has an unknown one; a bare word is its own place."""
     if detail["type"] not in ("union_tag_invalid", "union_tag_not_found"):
+        return ()
+    if not isinstance(node, Mapping):
         return ()
     return (str(detail.get("ctx", {}).get("discriminator", "")).strip("'"),)
 
@@ -148,7 +151,7 @@ def _message(
     schema: dict[str, Any], document: object, path: Sequence[Part], detail: ErrorDetails
 ) -> str:
     if detail["type"] == "union_tag_invalid":  # pydantic's own words repeat the value
-        return f"Input should be {detail.get('ctx', {}).get('expected_tags')}"
+        return _unknown_tag(detail.get("ctx", {}))
     if detail["type"] == "union_tag_not_found":
         return "Field required"
     if detail["type"] != "extra_forbidden":
@@ -157,11 +160,22 @@ def _message(
     return f"there is no such field; {hint(str(path[-1]), known)}"
 
 
+def _unknown_tag(context: Mapping[str, Any]) -> str:
+    """What the tag may be, and which of these is the nearest to what it is."""
+    expected = str(context.get("expected_tags"))
+    near = _nearest(str(context.get("tag")), re.findall("'([^']*)'", expected))
+    return f"Input should be {expected}" + (f"; did you mean {near!r}?" if near else "")
+
+
 def hint(name: str, known: Iterable[str]) -> str:
     """The nearest of the known names, or all of them."""
     names = sorted(known)
-    near = difflib.get_close_matches(name[:LONGEST_PART], names, n=1)
-    return f"did you mean {near[0]!r}?" if near else f"known here: {', '.join(names)}"
+    near = _nearest(name, names)
+    return f"did you mean {near!r}?" if near else f"known here: {', '.join(names)}"
+
+
+def _nearest(name: str, known: Sequence[str]) -> str | None:
+    return next(iter(difflib.get_close_matches(name[:LONGEST_PART], known, n=1)), None)
 
 
 def _known_fields(schema: dict[str, Any], document: object, path: Sequence[Part]) -> set[str]:

@@ -10,6 +10,7 @@ from trimtab.contract import search_space
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint, refuse
 from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
 from trimtab.contract.message import Int, Message, Name, Number, Sha256
+from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner, with_parameters_inside
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, Space
 from trimtab.contract.tasks import Model, Task
@@ -19,19 +20,24 @@ StudyState = Literal[
     "active", "paused", "stopping", "finalising", "done", "cancelled", "deleting"
 ]
 SamplerName = Literal["tpe", "random", "grid"]
-PrunerName = Literal["none", "median"]
 
 
 class Search(Message):
     """Who proposes and who stops. `seed` makes the proposals of one replica repeatable."""
 
     sampler: SamplerName = "tpe"
-    pruner: PrunerName = "median"
+    pruner: Pruner = MedianPruner(kind="median")
     seed: Annotated[Int, Field(ge=0, lt=2**31)] = 0
-    startup_trials: Annotated[Int, Field(ge=1, le=1000)] = 5
-    """The pruner leaves everyone alone until so many trials have completed."""
-    warmup_epochs: Annotated[Int, Field(ge=0, le=100_000)] = 0
-    """The pruner looks at no epoch before this one (counted from 0)."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _take_older_form(cls, given: object) -> object:
+        return with_parameters_inside(given)
+
+    @property
+    def prunes(self) -> bool:
+        """Whether anything judges running trials; if not, nobody need read what they reported."""
+        return not isinstance(self.pruner, NoPruner)
 
 
 class Budget(Message):

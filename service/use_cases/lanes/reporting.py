@@ -48,7 +48,7 @@ class Reporting:
         return Answer(verdict=verdict, ttl_s=document.lease_ttl_s)
 
     async def _should_prune(self, document: StudyDocument, holder: Holder) -> bool:
-        if document.search.pruner == "none":
+        if not document.search.prunes:
             return False
         sampling, curve = self._context.sampling, tuple(sorted(holder.curve.items()))
         judged = sampling.should_prune_at_once(holder.study_id, document, curve)

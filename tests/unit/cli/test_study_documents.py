@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from trimtab.cli import documents
 from trimtab.contract import problems
+from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner
 
 GOOD = """
 name: digits
@@ -59,6 +60,33 @@ def test_an_unknown_field_is_named_with_the_nearest_known_one(tmp_path: Path) ->
         "/space/learning_rate/logs": "there is no such field; did you mean 'log'?",
         "/serch": "there is no such field; did you mean 'search'?",
     }
+
+
+@pytest.mark.parametrize(
+    ("written_as", "pruner"),
+    [
+        ("median", MedianPruner(kind="median")),
+        ("none", NoPruner(kind="none")),
+        ("{kind: median, warmup_epochs: 2}", MedianPruner(kind="median", warmup_epochs=2)),
+    ],
+)
+def test_a_pruner_is_a_word_or_a_kind_with_its_parameters(
+    tmp_path: Path, written_as: str, pruner: Pruner
+) -> None:
+    study = documents.read(written(tmp_path, f"{GOOD}search: {{pruner: {written_as}}}\n"))
+    assert study.search.pruner == pruner
+
+
+@pytest.mark.parametrize(
+    ("written_as", "pointer"),
+    [("medain", "/search/pruner"), ("{kind: medain}", "/search/pruner/kind")],
+)
+def test_a_misspelt_pruner_is_told_the_nearest_word(
+    tmp_path: Path, written_as: str, pointer: str
+) -> None:
+    refused = refusal(tmp_path, f"{GOOD}search: {{pruner: {written_as}}}\n")
+    (said,) = pointers(refused).items()
+    assert said == (pointer, "Input should be 'median', 'none'; did you mean 'median'?")
 
 
 def test_a_missing_field_is_named_where_it_should_stand(tmp_path: Path) -> None:

@@ -24,7 +24,8 @@ from trimtab.contract.leases import (
     Report,
     Reports,
 )
-from trimtab.contract.studies import StudyDocument
+from trimtab.contract.pruners import MedianPruner
+from trimtab.contract.studies import Search, StudyDocument
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
@@ -110,6 +111,26 @@ def test_a_study_is_created_with_the_document_and_a_key_of_its_own() -> None:
     assert (seen[0].method, seen[0].url.path) == ("POST", "/v1/studies")
     assert StudyDocument.model_validate_json(seen[0].content) == DOCUMENT
     assert seen[0].headers["idempotency-key"] != seen[1].headers["idempotency-key"]
+
+
+@pytest.mark.parametrize(
+    ("pruner", "sent"),
+    [
+        ("median", {"kind": "median", "startup_trials": 5, "warmup_epochs": 0}),
+        (
+            MedianPruner(kind="median", warmup_epochs=2),
+            {"kind": "median", "startup_trials": 5, "warmup_epochs": 2},
+        ),
+        ({"kind": "none"}, {"kind": "none"}),
+    ],
+    ids=str,
+)
+def test_a_pruner_is_sent_in_the_long_form(pruner: Any, sent: dict[str, Any]) -> None:
+    handle, seen = answers(httpx2.Response(201, json=STUDY))
+    document = DOCUMENT.model_copy(update={"search": Search(pruner=pruner)})
+    with client(handle) as service:
+        service.create_study(document)
+    assert json.loads(seen[0].content)["search"]["pruner"] == sent
 
 
 def test_a_repeated_creation_keeps_its_key() -> None:

@@ -71,7 +71,11 @@ def test_a_whole_document_has_no_faults() -> None:
         ({"kind": "circle", "radius": 1, "radios": 2}, "/radios", "did you mean 'radius'?"),
         ({"kind": "circle", "radius": 1, "x": 2}, "/x", "known here: kind, radius"),
         ({"radius": 1}, "/kind", "Field required"),
-        ({"kind": "cirkle", "radius": 1}, "/kind", "'circle', 'circles'"),
+        (
+            {"kind": "cirkle", "radius": 1},
+            "/kind",
+            "'circle', 'circles'; did you mean 'circle'?",
+        ),
         ({"kind": "circles"}, "/circles", "Field required"),
         ({"kind": "circles", "circles": []}, "/circles", "at least 1 item"),
         ({"kind": "circles", "circles": [{"kind": "circle"}]}, "/circles/0/radius", "required"),

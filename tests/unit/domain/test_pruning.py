@@ -110,5 +110,11 @@ def test_nobody_is_pruned_in_the_warm_up():
     assert higher(((2, 0.1),), [0.3, 0.5], 9, startup_trials=1, warmup_epochs=2)
 
 
+def test_the_warm_up_counts_epochs_and_not_reports():
+    assert higher(((2, 0.1),), [0.3, 0.5], 9, startup_trials=1, warmup_epochs=2)
+    two = ((0, 0.1), (1, 0.1))
+    assert not higher(two, [0.3, 0.5], 9, startup_trials=1, warmup_epochs=2)
+
+
 def test_without_a_report_there_is_nothing_to_prune():
     assert not higher((), [], 9, startup_trials=1, warmup_epochs=0)

@@ -1,6 +1,7 @@
 import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import pytest
 from optuna.samplers import BaseSampler, RandomSampler
@@ -19,7 +20,7 @@ from trimtab.contract.search_space import Scalar
 DEADLINE_S = 10
 TPE = document()
 SMALL = document({"frozen_stages": {"kind": "int", "low": 0, "high": 2}}, sampler="grid")
-MEDIAN = document(pruner="median", startup_trials=2)
+MEDIAN = document(pruner={"kind": "median", "startup_trials": 2})
 
 
 def _twenty() -> list[TrialFacts]:
@@ -104,7 +105,8 @@ class TestHistory:
 
     def test_the_median_is_that_of_the_studys_direction(self):
         trials = [TrialFacts(n, "completed", {}, ((0, 0.5),), 0.5) for n in range(2)]
-        lower = document(objective="loss", pruner="median", startup_trials=2)
+        pruner = {"kind": "median", "startup_trials": 2}
+        lower = document(objective="loss", pruner=pruner)
         for study, worse, better in ((MEDIAN, 0.4, 0.6), (lower, 0.6, 0.4)):
             sampling = Sampling(Ledger(*trials).read, Clock())
             assert sampling.should_prune(1, study, ((0, worse),))
@@ -303,12 +305,26 @@ class TestPruning:
         assert not sampling.should_prune(1, MEDIAN, ())
 
     def test_the_documents_start_up_and_warm_up_count(self):
-        good = [TrialFacts(n, "completed", {}, ((0, 0.9), (1, 0.9)), 0.9) for n in range(2)]
-        sampling = Sampling(Ledger(*good).read, Clock())
         low = ((0, 0.5), (1, 0.5))
-        assert not sampling.should_prune(1, document(startup_trials=3), low)
-        assert sampling.should_prune(1, document(startup_trials=2, warmup_epochs=1), low)
-        assert not sampling.should_prune(1, document(startup_trials=2, warmup_epochs=2), low)
+        for startup, warmup, pruned in ((2, 1, True), (3, 1, False), (2, 2, False)):
+            pruner = {"kind": "median", "startup_trials": startup, "warmup_epochs": warmup}
+            older = document(startup_trials=startup, warmup_epochs=warmup)
+            for study in (document(pruner=pruner), older):
+                sampling = _after(2)
+                assert sampling.should_prune(1, study, low) is pruned
+                assert sampling.should_prune_at_once(1, study, low) is pruned
+
+    @pytest.mark.parametrize("pruner", ["median", {"kind": "median"}])
+    def test_the_bare_word_waits_for_five_trials_and_no_epoch(self, pruner: Any):
+        study = document(pruner=pruner)
+        assert not _after(4).should_prune(1, study, ((0, 0.5),))
+        assert _after(5).should_prune(1, study, ((0, 0.5),))
+
+
+def _after(count: int) -> Sampling:
+    """The room where so many trials have completed at 0.9."""
+    good = [TrialFacts(n, "completed", {}, ((0, 0.9), (1, 0.9)), 0.9) for n in range(count)]
+    return Sampling(Ledger(*good).read, Clock())
 
 
 class TestGrid:

@@ -1,0 +1,196 @@
+"""The pruner of a document: short and long form, the older form, and what is refused."""
+
+from typing import Any, get_args
+
+import pytest
+from pydantic import TypeAdapter, ValidationError
+
+from tests.support.documents import a_document
+from trimtab.contract.faults import refusal
+from trimtab.contract.problems import FieldError, Invalid, Problem, UnknownField, WrongType
+from trimtab.contract.pruners import AnyPruner, MedianPruner, NoPruner, Pruner, PrunerName
+from trimtab.contract.studies import Search, StudyDocument
+
+KINDS: tuple[type[Any], ...] = get_args(get_args(AnyPruner)[0])
+DEFAULT = MedianPruner(kind="median", startup_trials=5, warmup_epochs=0)
+
+
+def pruner_of(**search: Any) -> Pruner:
+    return StudyDocument.model_validate(a_document(search=search)).search.pruner
+
+
+def refused(**search: Any) -> tuple[type[Problem], tuple[FieldError, ...]]:
+    document = a_document(search=search)
+    with pytest.raises(ValidationError) as raised:
+        StudyDocument.model_validate(document)
+    problem = refusal(StudyDocument, document, raised.value.errors(include_url=False))
+    return type(problem), problem.errors
+
+
+@pytest.mark.parametrize(
+    "search",
+    [
+        {},
+        {"pruner": "median"},
+        {"pruner": {"kind": "median"}},
+        {"pruner": {"kind": "median", "startup_trials": 5, "warmup_epochs": 0}},
+        {"pruner": "median", "startup_trials": 5, "warmup_epochs": 0},
+    ],
+)
+def test_the_bare_word_means_the_long_form_with_its_defaults(search: dict[str, Any]) -> None:
+    assert pruner_of(**search) == DEFAULT
+
+
+@pytest.mark.parametrize("pruner", ["none", {"kind": "none"}])
+def test_no_pruner_has_a_short_and_a_long_form_too(pruner: Any) -> None:
+    assert pruner_of(pruner=pruner) == NoPruner(kind="none")
+
+
+def test_every_bare_word_is_a_kind_that_needs_no_parameters() -> None:
+    kinds = {get_args(kind.model_fields["kind"].annotation)[0]: kind for kind in KINDS}
+    bare = [
+        name
+        for name, kind in kinds.items()
+        if not any(
+            field.is_required() for each, field in kind.model_fields.items() if each != "kind"
+        )
+    ]
+    assert sorted(get_args(PrunerName)) == sorted(bare)
+    for name in bare:
+        assert TypeAdapter(Pruner).validate_python(name) == kinds[name](kind=name)
+
+
+def test_the_parameters_of_a_pruner_are_its_own() -> None:
+    pruner = {"kind": "median", "startup_trials": 1, "warmup_epochs": 7}
+    assert pruner_of(pruner=pruner) == MedianPruner(
+        kind="median", startup_trials=1, warmup_epochs=7
+    )
+
+
+def test_a_document_is_told_in_the_long_form() -> None:
+    search = Search.model_validate({"pruner": "median"})
+    told = {"kind": "median", "startup_trials": 5, "warmup_epochs": 0}
+    assert search.model_dump() == {"sampler": "tpe", "pruner": told, "seed": 0}
+    assert Search.model_validate_json(search.model_dump_json()) == search
+
+
+@pytest.mark.parametrize(
+    ("stored", "pruner"),
+    [
+        (
+            '{"sampler":"tpe","pruner":"median","seed":3,"startup_trials":4,"warmup_epochs":2}',
+            MedianPruner(kind="median", startup_trials=4, warmup_epochs=2),
+        ),
+        (
+            '{"sampler":"grid","pruner":"none","seed":3,"startup_trials":4,"warmup_epochs":2}',
+            NoPruner(kind="none"),
+        ),
+    ],
+)
+def test_a_search_that_was_stored_before_pruners_had_parameters_still_opens(
+    stored: str, pruner: Pruner
+) -> None:
+    search = Search.model_validate_json(stored)
+    assert (search.pruner, search.seed) == (pruner, 3)
+    assert Search.model_validate_json(search.model_dump_json()) == search
+
+
+def test_parameters_without_a_pruner_are_the_median_pruners() -> None:
+    assert pruner_of(startup_trials=3) == MedianPruner(kind="median", startup_trials=3)
+
+
+@pytest.mark.parametrize("word", ["medain", "Median", "medians"])
+def test_a_misspelt_pruner_is_told_the_nearest_word_at_its_place(word: str) -> None:
+    for pruner, pointer in (
+        (word, "/search/pruner"),
+        ({"kind": word}, "/search/pruner/kind"),
+    ):
+        problem, (fault,) = refused(pruner=pruner)
+        assert (problem, fault.pointer) == (Invalid, pointer)
+        assert fault.message == "Input should be 'median', 'none'; did you mean 'median'?"
+
+
+@pytest.mark.parametrize(
+    ("search", "problem", "pointer", "said"),
+    [
+        ({"pruner": {"startup_trials": 3}}, Invalid, "/pruner/kind", "required"),
+        ({"pruner": "qqq"}, Invalid, "/pruner", "'median', 'none'"),
+        ({"pruner": ""}, Invalid, "/pruner", "'median', 'none'"),
+        ({"pruner": None}, WrongType, "/pruner", "'median', 'none' or an object"),
+        ({"pruner": ["median"]}, WrongType, "/pruner", "'median', 'none' or an object"),
+        (
+            {"pruner": {"kind": "none", "startup_trials": 3}},
+            UnknownField,
+            "/pruner/startup_trials",
+            "known here: kind",
+        ),
+        (
+            {"pruner": {"kind": "median", "warm_up_epochs": 3}},
+            UnknownField,
+            "/pruner/warm_up_epochs",
+            "did you mean 'warmup_epochs'?",
+        ),
+        *(
+            (
+                {"pruner": {"kind": "median", name: value}},
+                problem,
+                f"/pruner/{name}",
+                "integer" if problem is WrongType else "than or equal to",
+            )
+            for name, value, problem in [
+                ("startup_trials", -1, Invalid),
+                ("startup_trials", 0, Invalid),
+                ("startup_trials", 1001, Invalid),
+                ("startup_trials", 2.0, WrongType),
+                ("startup_trials", "5", WrongType),
+                ("startup_trials", True, WrongType),
+                ("startup_trials", None, WrongType),
+                ("warmup_epochs", -1, Invalid),
+                ("warmup_epochs", 100_001, Invalid),
+            ]
+        ),
+        ({"startup_trials": 0}, Invalid, "/startup_trials", "greater than or equal to 1"),
+        (
+            {"pruner": "none", "startup_trials": 1.5},
+            WrongType,
+            "/startup_trials",
+            "valid integer",
+        ),
+        (
+            {"pruner": {"kind": "median"}, "startup_trials": 3},
+            Invalid,
+            "/startup_trials",
+            "stands within `pruner`",
+        ),
+        (
+            {"pruner": {"kind": "none"}, "warmup_epochs": 0},
+            Invalid,
+            "/warmup_epochs",
+            "stands within `pruner`",
+        ),
+    ],
+)
+def test_a_bad_pruner_is_refused_at_its_place(
+    search: dict[str, Any], problem: type[Problem], pointer: str, said: str
+) -> None:
+    found, (fault,) = refused(**search)
+    assert (found, fault.pointer) == (problem, f"/search{pointer}")
+    assert said in fault.message
+
+
+def test_a_misspelt_pruner_is_told_beside_the_parameters_of_the_older_form() -> None:
+    _, faults = refused(pruner="medain", startup_trials=3)
+    assert [fault.pointer for fault in faults] == ["/search/pruner", "/search/startup_trials"]
+
+
+def test_the_json_schema_knows_both_forms_and_the_answers_long_one_alone() -> None:
+    taken = TypeAdapter(Pruner).json_schema(mode="validation")
+    told = TypeAdapter(Pruner).json_schema(mode="serialization")
+    assert taken["anyOf"][0]["enum"] == ["median", "none"]
+    assert taken["anyOf"][1]["discriminator"]["propertyName"] == "kind"
+    assert [one["$ref"] for one in told["oneOf"]] == [
+        "#/$defs/MedianPruner",
+        "#/$defs/NoPruner",
+    ]
+    for kind in KINDS:
+        assert "kind" in kind.model_json_schema()["required"]
