@@ -14,7 +14,9 @@ WITHIN_S = 60.0
 
 def test_a_second_trial_trains_while_the_first_waits_for_its_verdict(tmp_path: Path) -> None:
     events = EventQueue()
-    runner = RunnerProcess(runner_process.command("tests.faults.runner", ()), events.put)
+    runner = RunnerProcess(
+        runner_process.command("tests.support.scripted_runner", ("--by-chance",)), events.put
+    )
     leases = [a_lease(trial_number=number) for number in range(2)]
     open_group, waiting = set[UUID](), set[UUID]()
     try:

@@ -1,6 +1,6 @@
 """`python -P -m tests.faults.worker`: the real agent over the real client, with its requests in a journal.
 
-The runner trains nothing (`tests.faults.runner`), and the agent's long waits are short.
+The runner trains nothing (`tests.support.scripted_runner`), and the agent's long waits are short.
 """
 
 import argparse
@@ -47,7 +47,7 @@ def main() -> int:
         server=arguments.server,
         label=arguments.label,
         cache_dir=arguments.cache_dir,
-        runner=command("tests.faults.runner", ()),
+        runner=command("tests.support.scripted_runner", ("--by-chance",)),
         timeouts=Timeouts(stall_s=20.0, grace_s=6.0),
         together=arguments.together,
     )

@@ -1,4 +1,7 @@
-"""Trials that train at a time in one real runner: small heads on what a frozen backbone makes of handwritten digits."""
+"""Trials that train at a time in one real runner: small heads on what a frozen backbone makes of handwritten digits.
+
+They are one computation where this CPU's products allow it, and take turns where they do not: both are tried.
+"""
 
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
@@ -21,6 +24,20 @@ def trials(tmp_path_factory: pytest.TempPathFactory) -> Generator[Trials]:
     trials = Trials(tmp_path_factory.mktemp("cache"), "cpu")
     yield trials
     trials.runner.close()
+
+
+@pytest.fixture(scope="module")
+def trials_in_turn(tmp_path_factory: pytest.TempPathFactory) -> Generator[Trials]:
+    cache = tmp_path_factory.mktemp("cache")
+    trials = Trials(cache, "cpu", module="tests.support.runner_in_turn")
+    yield trials
+    trials.runner.close()
+
+
+@pytest.fixture(scope="module", params=["trials", "trials_in_turn"])
+def either(request: pytest.FixtureRequest) -> Trials:
+    """A runner that computes small heads as this CPU allows, or in turn."""
+    return request.getfixturevalue(request.param)
 
 
 def a_trial(number: int, **recipe: Any) -> Lease:
@@ -95,12 +112,12 @@ def run(
 
 
 @pytest.fixture(scope="module")
-def alone(trials: Trials) -> Callable[[Lease], Heard]:
-    return lambda lease: run(trials, [lease])
+def alone(either: Trials) -> Callable[[Lease], Heard]:
+    return lambda lease: run(either, [lease])
 
 
 def test_each_learns_bit_by_bit_what_it_learns_alone(
-    trials: Trials, alone: Callable[[Lease], Heard]
+    either: Trials, alone: Callable[[Lease], Heard]
 ) -> None:
     leases = [
         a_probe(0, epochs=6),
@@ -108,7 +125,7 @@ def test_each_learns_bit_by_bit_what_it_learns_alone(
         a_probe(2, optimizer="sgd", batch_size=64),
         a_probe(3, ema_decay=0.9),
     ]
-    heard = run(trials, leases)
+    heard = run(either, leases)
     assert all(heard.may_group.values())
     # They took turns: none waited for another's end.
     assert heard.order[1:5] == [lease.lease_id for lease in leases]
@@ -118,7 +135,7 @@ def test_each_learns_bit_by_bit_what_it_learns_alone(
 
 
 def test_a_verdict_concerns_its_own_trial_alone(
-    trials: Trials, alone: Callable[[Lease], Heard]
+    either: Trials, alone: Callable[[Lease], Heard]
 ) -> None:
     leases = [a_probe(number, epochs=6) for number in range(4)]
     lead, stopped, paused, cancelled = leases
@@ -128,7 +145,7 @@ def test_a_verdict_concerns_its_own_trial_alone(
         cancelled.lease_id: "cancel",
     }
     heard = run(
-        trials,
+        either,
         leases,
         lambda epoch: (
             verdicts.get(epoch.lease_id, "continue") if epoch.report.step == 1 else "continue"

@@ -1,11 +1,12 @@
 """Breaks the code on purpose, one patch at a time, and expects the test that each patch names to fail.
 
-    python tests/mutants/run_mutants.py [--root FOLDER] [--passed] [NAME ...]
+    python tests/mutants/run_mutants.py [--root FOLDER] [--passed] [NAME ... | --changed [COMMIT]]
 
 A mutant is `NAME.patch` in this folder: one or more header lines `# test: tests/unit/test_x.py::test_y`, then a patch against
 the root of the repository. It is applied to a copy, never to the working tree. A mutant is caught if at least one of its tests
 fails; it survives if they all pass; it is broken if it does not apply or its tests cannot be run. First all named tests must pass
-on a clean copy, unless `--passed` says that they just did. The heavy third-party packages are imported once, and every run is a fork that imports our packages
+on a clean copy, unless `--passed` says that they just did. `--changed` runs the mutants that a change since a commit may
+have to do with: where a file that the patch breaks has changed, the file of a test that it names, or the patch itself. The heavy third-party packages are imported once, and every run is a fork that imports our packages
 afresh, from the copy.
 """
 
@@ -23,7 +24,7 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -53,15 +54,25 @@ class Mutant:
     name: str
     patch: Path
     tests: tuple[str, ...]
+    files: frozenset[str]
 
     @classmethod
     def read(cls, patch: Path) -> "Mutant":
-        """Parse the header lines."""
+        """Parse the header lines, and those that say which files it breaks."""
         lines = patch.read_text().splitlines()
         tests = tuple(
             line.removeprefix("# test:").strip() for line in lines if line.startswith("# test:")
         )
-        return cls(patch.stem, patch, tests)
+        files = frozenset(
+            line[len("+++ b/") :] for line in lines if line.startswith(("--- a/", "+++ b/"))
+        )
+        return cls(patch.stem, patch, tests, files)
+
+    def is_of(self, changed: Collection[str], root: Path) -> bool:
+        """Whether it breaks one of these files, one holds a test that it names, or one is its own."""
+        own = {self.patch.relative_to(root).as_posix()}
+        own |= self.files | {test.partition("::")[0] for test in self.tests}
+        return not own.isdisjoint(changed)
 
 
 @dataclass(frozen=True)
@@ -272,11 +283,47 @@ def chosen(root: Path, names: Sequence[str]) -> list[Mutant]:
     return [Mutant.read(path) for name, path in found.items() if not names or name in names]
 
 
+def changed_since(root: Path, commit: str) -> set[str]:
+    """The files that differ from those of a commit, by each name that they had then or have now; new ones too.
+
+    Args:
+        root: Of the repository.
+        commit: Any name that git knows it by; empty for where this branch left main, which on main itself is its tip.
+
+    Raises:
+        SystemExit: git knows no such commit.
+    """
+    if not commit:
+        commit = git(root, "merge-base", "HEAD", "main") or "HEAD"
+    found = git(
+        root, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{commit}^{{commit}}"
+    )
+    if not found:
+        raise SystemExit(f"git knows no commit {commit} in {root}")
+    differ = git(root, "diff", "--name-only", "--no-renames", "-z", found)
+    new = git(root, "ls-files", "--others", "--exclude-standard", "-z")
+    return {name for name in f"{differ}\0{new}".split("\0") if name}
+
+
+def git(root: Path, *arguments: str) -> str:
+    """What it answers; empty if it refuses."""
+    command = ["git", *arguments]
+    answer = subprocess.run(command, cwd=root, check=False, capture_output=True, text=True)
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
 def main(arguments: Sequence[str]) -> int:
     """Run the mutants; 0 if every one was caught."""
     parser = argparse.ArgumentParser(description="Expects tests to fail on broken code.")
     parser.add_argument(
         "names", nargs="*", metavar="NAME", help="mutants to run; all by default"
+    )
+    parser.add_argument(
+        "--changed",
+        nargs="?",
+        const="",
+        metavar="COMMIT",
+        help="only those that a change since COMMIT may have to do with; by default since this branch left main",
     )
     parser.add_argument("--passed", action="store_true", help="all tests have just passed")
     parser.add_argument("--root", type=Path, default=Path(__file__).resolve().parents[2])
@@ -284,6 +331,14 @@ def main(arguments: Sequence[str]) -> int:
     mutants = chosen(options.root, options.names)
     if not mutants:
         raise SystemExit(f"there are no mutants in {options.root / 'tests' / 'mutants'}")
+    if options.changed is not None:
+        if options.names:
+            parser.error("either names or --changed")
+        changed = changed_since(options.root, options.changed)
+        mutants = [mutant for mutant in mutants if mutant.is_of(changed, options.root)]
+        if not mutants:
+            say("nothing to run: no file that a mutant or its tests name has changed")
+            return 0
     if len(mutants) >= PRELOAD_FROM:
         preload()
         atexit.register(gc.unfreeze)

@@ -19,15 +19,16 @@ class Trials:
         cache_dir: The runner's.
         device: Where it trains.
         arguments: More of its own.
+        module: That is run.
     """
 
-    def __init__(self, cache_dir: Path, device: str, *arguments: str) -> None:
+    def __init__(
+        self, cache_dir: Path, device: str, *arguments: str, module: str = "worker.runner"
+    ) -> None:
         self._cache_dir = cache_dir
         self._news: SimpleQueue[RunnerMessage | RunnerExited] = SimpleQueue()
         argv = ("--device", device, "--cache-dir", str(cache_dir), *arguments)
-        self.runner = RunnerProcess(
-            runner_process.command("worker.runner", argv), self._news.put
-        )
+        self.runner = RunnerProcess(runner_process.command(module, argv), self._news.put)
         assert isinstance(self._next(), Ready)
 
     def run(self, lease: Lease) -> Ended:

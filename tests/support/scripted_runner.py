@@ -1,56 +1,57 @@
-"""A runner that trains nothing: it speaks the real pipe, writes real checkpoints, and fails on cue.
+"""A runner that trains nothing: it speaks the real pipe, writes real checkpoints, and fails on cue or by chance.
 
 TRIMTAB_SCRIPT holds cues, `what@step` parted by blanks: `hang` (for ever, deaf), `hold` (until told otherwise),
-`exit`, `abort`, `kill`, `garble`, `shout` (on stdout), `crash`, `oom`, `nan`; `hold-then-exit` and the like when told
+`exit`, `abort`, `kill`, `garble`, `shout` (on stdout), `crash`, `oom`; `hold-then-exit` and the like when told
 otherwise; `what@step/number` for one trial alone. A cue plays only where no checkpoint was resumed, so that a second
-attempt gets through. With the word `company` it takes company. Each trial runs in a thread of its own.
+attempt gets through. With the word `company` it takes company.
+
+With `--by-chance` it takes company, each epoch takes a while, and now and then there is a mishap. Each value tells the
+attempt that it came from, so that the checker of histories can tell a zombie's words from its successor's.
+
+Each trial runs in a thread of its own.
 """
 
 import argparse
-import json
 import os
+import random
 import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
-from uuid import UUID
 
-from tests.support.records import a_record
+from tests.support.scripted_trial import ScriptedTrial
 from trimtab import lifeline
-from trimtab.contract.leases import Completed, Failed, Pruned, Report, Verdict
-from worker import atomic_files, checkpoints
-from worker.pipe_messages import (
-    OPENING,
-    Began,
-    Ended,
-    EpochDone,
-    Ready,
-    RunTrial,
-    SavedState,
-    Sender,
-    Steer,
-    StoredFile,
-    read_orders,
-)
+from trimtab.contract.leases import Failed, Lease, Report, Verdict
+from worker.pipe_messages import Ended, Ready, RunTrial
+from worker.runner.agent_channel import AgentChannel
 
-
-def value_at(step: int) -> float:
-    """Rise, and fall again: the best epoch is the fourth."""
-    return (0.5, 0.6, 0.7, 0.9, 0.8)[min(step, 4)]
+LOOK_EVERY_S = 0.01
+EPOCH_S = (0.03, 0.12)
+AFTER_ANOTHER = 4.0
+"""How many times as long the epochs are of whoever takes a trial over, so that words of its predecessors find it at work."""
+LONG_EPOCH_S = 1.5
+LONG = 0.05
+"""The share of epochs that are so long that only heartbeats keep the lease."""
+SPOILING = 0.05
+"""The share of mishaps in company that end it: after them a worker takes none until it is restarted."""
+UNTOLD = 0.03
+"""The share of epochs whose value is not told."""
 
 
 @dataclass(frozen=True)
 class Script:
-    """What TRIMTAB_SCRIPT says."""
+    """What TRIMTAB_SCRIPT says.
+
+    Attributes:
+        cues: By step, and trial number where it is for one alone.
+    """
 
     may_group: bool = False
     cues: dict[tuple[int, int | None], str] = field(
         default_factory=dict[tuple[int, int | None], str]
     )
-    """By step, and trial number where it is for one alone."""
 
     @classmethod
     def read(cls, text: str) -> "Script":
@@ -62,105 +63,22 @@ class Script:
         return cls("company" in words, cues)
 
 
-class Words:
-    """What the agent says of one trial."""
+class TrialOnCue(ScriptedTrial):
+    """Does what a script says; its values rise and fall again: the best epoch is the fourth."""
 
-    def __init__(self) -> None:
-        self._changed = threading.Condition()
-        self._answers: dict[int, Verdict] = {}
-        self._between: Verdict = "continue"
+    def __init__(self, line: AgentChannel, order: RunTrial, script: Script, news: int) -> None:
+        super().__init__(line, order, may_group=script.may_group)
+        self._cues = {} if order.resume else script.cues
+        self._news = news
 
-    def hear(self, steer: Steer) -> None:
-        with self._changed:
-            if steer.step is None:
-                self._between = steer.verdict
-            else:
-                self._answers[steer.step] = steer.verdict
-            self._changed.notify_all()
-
-    def on_epoch(self, step: int) -> Verdict:
-        with self._changed:
-            self._changed.wait_for(lambda: step in self._answers)
-            return self._answers.pop(step)
-
-    def in_between(self) -> Verdict:
-        """Wait for another word than to go on."""
-        with self._changed:
-            self._changed.wait_for(lambda: self._between != "continue")
-            return self._between
-
-
-class Scripted:
-    def __init__(self, sender: Sender, order: RunTrial, script: Script) -> None:
-        self.sender = sender
-        self.words = Words()
-        self.order = order
-        self.lease = order.lease
-        self.script = script
-        self.newest: SavedState | None = order.resume[0] if order.resume else None
-        self.best: SavedState | None = None
-        self.best_value = 0.0
-
-    def run(self) -> None:
-        self.sender.send(self.train())
-
-    def train(self) -> Ended:
-        self.sender.send(
-            Began(
-                lease_id=self.lease.lease_id,
-                record=a_record(),
-                may_group=self.script.may_group,
-            )
-        )
-        if self.lease.kind == "final":
-            verdict = self.words.on_epoch(OPENING)
-            return self.evaluate() if verdict == "continue" else self.leave(verdict)
-        first = 0
-        if self.newest is not None:
-            state = json.loads(self.newest.path.read_text())
-            first, self.best_value = state["step"] + 1, state["best_value"]
-        for step in range(first, self.lease.recipe.epochs):
-            ended = self.play(step) or self.epoch(step)
-            if ended is not None:
-                return ended
-        return self.ended(Completed(value=self.best_value))
-
-    def epoch(self, step: int) -> Ended | None:
-        value = value_at(step)
-        is_best = value > self.best_value
-        self.best_value = max(self.best_value, value)
-        state = json.dumps({"step": step, "best_value": self.best_value})
-        self.newest = checkpoints.save(
-            self.order.folder, step, writes(state), best=None if is_best else self.best
-        )
-        if is_best:
-            self.best = self.newest
-        report = Report(step=step, value=value, metrics={"train_loss": 1 - value})
-        self.sender.send(
-            EpochDone(
-                lease_id=self.lease.lease_id, report=report, newest=self.newest, best=self.best
-            )
-        )
-        match self.words.on_epoch(step):
-            case "continue":
-                return None
-            case verdict:
-                return self.leave(verdict)
-
-    def leave(self, verdict: Verdict) -> Ended:
-        match verdict:
-            case "stop":
-                return self.ended(Pruned())
-            case "cancel":
-                return self.ended(Failed(error="cancelled"))
-            case _:
-                return self.ended(None)
+    def report(self, step: int) -> tuple[float, Report]:
+        value = (0.5, 0.6, 0.7, 0.9, 0.8)[min(step, 4)]
+        return value, Report(step=step, value=value, metrics={"train_loss": 1 - value})
 
     def play(self, step: int) -> Ended | None:
-        cues = {} if self.order.resume else self.script.cues
-        cue = cues.get((step, None)) or cues.get((step, self.lease.trial_number))
+        cue = self._cues.get((step, None)) or self._cues.get((step, self.lease.trial_number))
         if cue is not None and cue.startswith("hold"):
-            word = self.words.in_between()
+            word = self._other_word()
             cue = cue.removeprefix("hold-then-")
             if cue == "hold":
                 return self.leave(word)
@@ -170,10 +88,16 @@ class Scripted:
             case "oom":
                 return self.ended(Failed(error="oom", message="cue"))
             case cue:
-                self.misbehave(cue)
+                self._misbehave(cue)
         return None
 
-    def misbehave(self, cue: str | None) -> None:
+    def _other_word(self) -> Verdict:
+        """Wait for one in between that is not to go on."""
+        while (word := self.line.asked(self.lease.lease_id)) == "continue":
+            time.sleep(LOOK_EVERY_S)
+        return word
+
+    def _misbehave(self, cue: str | None) -> None:
         match cue:
             case "hang":
                 while True:
@@ -185,7 +109,7 @@ class Scripted:
             case "kill":
                 os.kill(os.getpid(), signal.SIGKILL)
             case "garble":
-                os.write(NEWS[0], b"no message\n")
+                os.write(self._news, b"no message\n")
                 time.sleep(3600)
             case "shout":
                 sys.stdout.write('{"kind": "ready"}\n' * 3)
@@ -193,32 +117,64 @@ class Scripted:
             case _:
                 pass
 
-    def evaluate(self) -> Ended:
-        assert self.order.resume, "a final lease names the winner's checkpoint"
-        model = self.order.folder / "model.safetensors"
-        atomic_files.write(model, self.order.resume[0].path.read_bytes())
-        stored = StoredFile(
-            path=model, sha256=atomic_files.sha256_of(model), bytes=model.stat().st_size
-        )
-        outcome = Completed(
-            value=0.95, metrics={"test_accuracy": 0.95}, model_sha256=stored.sha256
-        )
-        return Ended(lease_id=self.lease.lease_id, outcome=outcome, model=stored)
 
-    def ended(self, outcome: Completed | Pruned | Failed | None) -> Ended:
-        return Ended(
-            lease_id=self.lease.lease_id, outcome=outcome, newest=self.newest, best=self.best
-        )
+class TrialByChance(ScriptedTrial):
+    """Meets one mishap in its first dozen epochs, unless it ends before."""
+
+    def __init__(self, line: AgentChannel, order: RunTrial) -> None:
+        super().__init__(line, order, may_group=True)
+        lease = order.lease
+        self._chance = random.Random(f"{lease.study}/{lease.trial_number}/{lease.fence}")
+        self._epochs_to_mishap = self._chance.randrange(12)
+
+    def report(self, step: int) -> tuple[float, Report]:
+        value = value_of(self.lease, step)
+        told = None if self._chance.random() < UNTOLD else value
+        return value, Report(step=step, value=told)
+
+    def play(self, step: int) -> Ended | None:
+        self._work()
+        self._epochs_to_mishap -= 1
+        return self._mishap() if self._epochs_to_mishap < 0 else None
+
+    def _work(self) -> None:
+        long = self._chance.random() < LONG
+        times = AFTER_ANOTHER if self.lease.fence > 1 else 1
+        time.sleep(LONG_EPOCH_S if long else times * self._chance.uniform(*EPOCH_S))
+
+    def _mishap(self) -> Ended:
+        kinds = ("crash", "exit", "oom", "diverge")
+        spoils = is_alone() or self._chance.random() < SPOILING
+        match self._chance.choice(kinds if spoils else kinds[2:]):
+            case "crash":
+                return self.ended(Failed(error="crashed", message="by chance", retryable=True))
+            case "exit":
+                os._exit(7)
+            case "oom":
+                return self.ended(Failed(error="oom", message="by chance"))
+            case _:
+                return self.ended(Failed(error="diverged", message="by chance"))
 
 
-NEWS: list[int] = []
+def value_of(lease: Lease, step: int) -> float:
+    """Between 0.3 and 0.95, and other for each attempt."""
+    base = random.Random(f"{lease.study}/{lease.trial_number}").uniform(0.3, 0.8)
+    return round(base + 0.02 * min(step, 5) + 1e-6 * lease.fence, 9)
 
 
-def writes(text: str) -> Callable[[Path], None]:
-    def fill(path: Path) -> None:
-        path.write_text(text)
+def is_alone() -> bool:
+    """Whether the trial that asks has no company."""
+    return sum(thread.name == "trial" for thread in threading.enumerate()) == 1
 
-    return fill
+
+def trials_of(
+    line: AgentChannel, news: int, *, by_chance: bool
+) -> Callable[[RunTrial], ScriptedTrial]:
+    """Return what makes a trial of an order."""
+    if by_chance:
+        return lambda order: TrialByChance(line, order)
+    script = Script.read(os.environ.get("TRIMTAB_SCRIPT", ""))
+    return lambda order: TrialOnCue(line, order, script, news)
 
 
 def main() -> None:
@@ -226,20 +182,15 @@ def main() -> None:
     parser.add_argument("--orders", type=int, required=True)
     parser.add_argument("--news", type=int, required=True)
     parser.add_argument("--lifeline", type=int, required=True)
+    parser.add_argument("--by-chance", action="store_true")
     arguments, _ = parser.parse_known_args()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     lifeline.watch(arguments.lifeline, lambda: os._exit(0))
-    script = Script.read(os.environ.get("TRIMTAB_SCRIPT", ""))
-    NEWS.append(arguments.news)
-    sender = Sender(arguments.news)
-    sender.send(Ready(device="scripted"))
-    trials: dict[UUID, Scripted] = {}
-    for order in read_orders(arguments.orders):
-        if isinstance(order, RunTrial):
-            trial = trials[order.lease.lease_id] = Scripted(sender, order, script)
-            threading.Thread(target=trial.run, daemon=True).start()
-        else:
-            trials[order.lease_id].words.hear(order)
+    line = AgentChannel(arguments.orders, arguments.news)
+    line.say(Ready(device="scripted"))
+    trial_of = trials_of(line, arguments.news, by_chance=arguments.by_chance)
+    for order in line.trials():
+        threading.Thread(target=trial_of(order).run, name="trial", daemon=True).start()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
 from tests.support.pictures import TARGETS, tiny_columns, tiny_data
@@ -139,7 +139,10 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
         frozen_stages or {"lora_rank", "l2_sp", "adaptation_grid"} & options.keys()
     )
     whole = tiny_backbone(DATA)
-    curve = _curve(fit(whole, DATA, recipe, seed=3, device=CPU))
+    try:
+        curve = _curve(fit(whole, DATA, recipe, seed=3, device=CPU))
+    except Diverged:
+        reject()  # Single pictures by SGD may: there is no end to come to.
 
     model, pieces = tiny_backbone(DATA), list[tuple[float, float, float]]()
     epochs = fit(model, DATA, recipe, seed=3, device=CPU)

@@ -1,4 +1,7 @@
-"""Heads trained at a time: on a CPU each has, bit by bit, the curve and the state that it has alone."""
+"""Heads trained at a time: on a CPU each has, bit by bit, the curve and the state that it has alone.
+
+Whether several are one computation or take turns is this CPU's matter. What is promised either way is tried both ways.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -92,13 +95,37 @@ def all_epochs(trainings: Sequence[Training]) -> list[Curve | Exception]:
     return [ends.get(n, curve) for n, curve in enumerate(curves)]
 
 
-def assert_same(found: Curve | Exception, expected: Curve) -> None:
+def assert_same(found: Curve | Exception, expected: Curve, *, stacked: bool = False) -> None:
+    """Bit by bit, unless a stack was forced upon a CPU whose products do not keep the bits."""
     assert not isinstance(found, Exception)
+    if stacked and not all_stacks_keep_bits():
+        torch.testing.assert_close(found, expected)
+        return
     assert [(loss, metrics) for loss, metrics, _ in found] == [
         (loss, metrics) for loss, metrics, _ in expected
     ]
     for (_, _, one), (_, _, other) in zip(found, expected, strict=True):
         assert same_tensors(one, other)
+
+
+def all_stacks_keep_bits() -> bool:
+    """Whether those of these tests do on this CPU."""
+    width, classes = begun(PROBE).learner.model.head.get_parameter("weight").shape[::-1]
+    sizes = {min(8, len(DATA.train)), len(DATA.train) % 8} - {0}
+    return all(
+        keeps_bits(members, size, width, classes) for members in (2, 3, 4) for size in sizes
+    )
+
+
+@pytest.fixture(params=[True, False], ids=["stacked", "in turn"])
+def stacked(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether several lanes are one computation, whatever this CPU's products allow."""
+
+    def answer(members: int, *_: int) -> bool:
+        return members == 1 or request.param
+
+    monkeypatch.setattr(grouped_epoch, "keeps_bits", answer)
+    return request.param
 
 
 @pytest.fixture
@@ -115,15 +142,13 @@ def stacks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return seen
 
 
-def test_each_trains_as_it_would_alone(stacks: list[int]) -> None:
+def test_each_trains_as_it_would_alone(stacked: bool, stacks: list[int]) -> None:
     recipes = [recipe(**options) for options in UNLIKE]
     curves = all_epochs(in_company(recipes))
-    # All but the one of another batch size, on every CPU whose products allow it.
-    sizes = {8, len(DATA.train) % 8} - {0}
-    allowed = all(keeps_bits(4, size, 5 * 9, len(DATA.outputs)) for size in sizes)
-    assert max(stacks) == (4 if allowed else 1)
+    # All but the one of another batch size.
+    assert max(stacks) == (4 if stacked else 1)
     for found, own in zip(curves, recipes, strict=True):
-        assert_same(found, alone(own))
+        assert_same(found, alone(own), stacked=stacked)
 
 
 def test_products_that_do_not_keep_the_bits_are_computed_apart(
@@ -143,18 +168,18 @@ def test_products_that_do_not_keep_the_bits_are_computed_apart(
 def test_the_bits_of_the_last_batch_are_looked_at_too(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    asked: set[int] = set()
+    asked: set[tuple[int, ...]] = set()
 
-    def note(_: int, pictures: int, *__: int) -> bool:
-        asked.add(pictures)
+    def note(*shape: int) -> bool:
+        asked.add(shape)
         return True
 
     monkeypatch.setattr(grouped_epoch, "keeps_bits", note)
     next_epochs(in_company([recipe(batch_size=7)] * 2))
-    assert asked == {7, len(DATA.train) % 7}
+    assert asked == {(2, 7, 64, 3), (2, len(DATA.train) % 7, 64, 3)}
 
 
-def test_one_that_diverges_ends_alone() -> None:
+def test_one_that_diverges_ends_alone(stacked: bool) -> None:
     good, bad = (
         recipe(),
         recipe(optimizer="sgd", learning_rate=10.0, weight_decay=1.0, momentum=0.0),
@@ -166,10 +191,10 @@ def test_one_that_diverges_ends_alone() -> None:
     assert isinstance(curves[1], Diverged)
     assert "training" in str(curves[1])
     for found in (curves[0], curves[2]):
-        assert_same(found, alone(good))
+        assert_same(found, alone(good), stacked=stacked)
 
 
-def test_one_that_is_told_to_end_ends_alone() -> None:
+def test_one_that_is_told_to_end_ends_alone(stacked: bool) -> None:
     class Enough(Exception):
         pass
 
@@ -182,16 +207,16 @@ def test_one_that_is_told_to_end_ends_alone() -> None:
     lead = begun(PROBE)
     curves = all_epochs([lead, begun(PROBE, lead, enough)])
     assert isinstance(curves[1], Enough)
-    assert_same(curves[0], alone(PROBE))
+    assert_same(curves[0], alone(PROBE), stacked=stacked)
 
 
-def test_one_carries_on_in_company_from_a_state_of_its_own() -> None:
+def test_one_carries_on_in_company_from_a_state_of_its_own(stacked: bool) -> None:
     whole = alone(PROBE)
     first = next(iter(fit(plain_backbone(DATA), DATA, PROBE, seed=10_000, device=CPU)))
     state = first.state()
     lead = begun(recipe(learning_rate=0.5))
     resumed = begun(PROBE, lead, resume=state)
-    assert_same(all_epochs([lead, resumed])[1], whole[1:])
+    assert_same(all_epochs([lead, resumed])[1], whole[1:], stacked=stacked)
 
 
 def test_company_shares_the_features() -> None:
@@ -220,25 +245,27 @@ def out_of_memory(*_: object) -> Tensor:
 
 
 def test_what_is_too_much_for_several_may_be_tried_again_alone(
-    monkeypatch: pytest.MonkeyPatch,
+    monkeypatch: pytest.MonkeyPatch, stacked: bool
 ) -> None:
     trainings = in_company([recipe(), recipe(), recipe(batch_size=4)])
     monkeypatch.setattr(HeadStack, "gradients", out_of_memory)
     first, second, single = (
         failure_of(end) for end in next_epochs(trainings) if isinstance(end, Exception)
     )
-    assert (
-        (first.error, first.retryable) == (second.error, second.retryable) == ("crashed", True)
-    )
-    assert single.error == "oom"
+    # One that takes its turn is alone in its computation, as the one of another batch size always is.
+    expected = ("crashed", True) if stacked else ("oom", False)
+    assert (first.error, first.retryable) == (second.error, second.retryable) == expected
+    assert (single.error, single.retryable) == ("oom", False)
 
 
-def test_one_whose_step_fails_ends_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_whose_step_fails_ends_alone(
+    monkeypatch: pytest.MonkeyPatch, stacked: bool
+) -> None:
     lead, other = in_company([PROBE, PROBE])
     monkeypatch.setattr(other.learner.optimizer, "step", out_of_memory)
     curves = all_epochs([lead, other])
     assert isinstance(curves[1], RuntimeError)
-    assert_same(curves[0], alone(PROBE))
+    assert_same(curves[0], alone(PROBE), stacked=stacked)
 
 
 def test_what_ended_a_training_first_is_what_it_ends_by() -> None:

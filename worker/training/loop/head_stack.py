@@ -83,8 +83,8 @@ def _has_bias(layer: nn.Linear) -> bool:
 def keeps_bits(heads: int, pictures: int, width: int, classes: int) -> bool:
     """Whether this CPU's batched products give each lane the bits that it gets alone.
 
-    MKL's do from AVX2 on, in all shapes that were tried. Which kernel a library takes depends on the shape and not on the
-    values, so that one trial of a shape tells.
+    MKL's do on Intel from AVX2 on, in all shapes that were tried, and on AMD where the width is a multiple of four. Which
+    kernel a library takes depends on the shape and not on the values, so that one trial of a shape tells.
     """
     drawn = torch.Generator().manual_seed(0)
     features = torch.randn(heads, pictures, width, generator=drawn)
