@@ -61,7 +61,7 @@ def _asked(
         device=torch.cuda.get_device_name(device) if cuda else "cpu",
         memory_bytes=memory_bytes,
         backbone=lease.model.backbone,
-        image_size=seen.train.images.shape[1],
+        input_size=seen.train.inputs.shape[1],
         precision=placement.precision_of(recipe.precision, device),
         frozen_stages=0 if recipe.unfreeze_every else recipe.frozen_stages,
         batch_size=recipe.batch_size,
@@ -93,7 +93,7 @@ def _asks_no_less(training: MemoryFinding, found: MemoryFinding) -> bool:
     )
     return (
         same
-        and training.image_size >= found.image_size
+        and training.input_size >= found.input_size
         and training.frozen_stages <= found.frozen_stages
         and (training.memory_bytes or 0) <= (found.memory_bytes or 0)
     )

@@ -44,7 +44,7 @@ class Resources:
         return data.load(
             lease.task,
             cache_dir=self.cache_dir,
-            image_size=backbones.image_size(lease.model, lease.recipe, self.own),
+            wanted=backbones.input_spec(lease.model, lease.recipe, self.own),
             few=lease.recipe.shots,
             download=self.download,
         )

@@ -103,9 +103,9 @@ def final_evaluation(
         BackboneError: The backbone is not registered here.
         CheckpointIncompatible: `state` is another model's.
     """
-    size = backbones.image_size(model, recipe, own)
+    wanted = backbones.input_spec(model, recipe, own)
     seen = data.load(
-        task, cache_dir=cache_dir, image_size=size, few=recipe.shots, download=download
+        task, cache_dir=cache_dir, wanted=wanted, few=recipe.shots, download=download
     )
     winner, before = (
         backbones.build(
@@ -122,10 +122,10 @@ def final_evaluation(
         )
     )
     # As it was trained: another layout of the weights may round otherwise.
-    winner.to(device).to(memory_format=torch.channels_last)
+    winner.to(device).to(memory_format=winner.input.memory_format)
     load_weights(winner, state, recipe)
     before_opening(seen)
-    test = data.open_test(task, seal, cache_dir=cache_dir, image_size=size, download=download)
+    test = data.open_test(task, seal, cache_dir=cache_dir, wanted=wanted, download=download)
     scores = _compare(winner, before.to(device), seen, test, recipe, device)
     if export_to is not None:
         described = make_card(
