@@ -1,5 +1,6 @@
 """From a task to its splits, through the cache of decoded pictures."""
 
+import hashlib
 import os
 import shutil
 import tarfile
@@ -26,8 +27,9 @@ from worker.data.errors import (
     UnknownClass,
     UnreadableImages,
 )
+from worker.data.images.digits import Digits
 from worker.data.images.encoding import COMMON_SIDE
-from worker.data.modality import ImageSpec
+from worker.data.modality import Encoding, ImageSpec
 
 PHOTOS = Path(__file__).parents[4] / "shared" / "data" / "ants_bees.tar"
 DIGITS = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))
@@ -48,7 +50,7 @@ def test_the_digits_are_shared_out_class_by_class(tmp_path: Path) -> None:
 def test_the_digits_keep_their_pixels(tmp_path: Path) -> None:
     from sklearn import datasets
 
-    original = np.rint(cast(Any, datasets.load_digits()).inputs * 255 / 16).astype(np.uint8)
+    original = np.rint(cast(Any, datasets.load_digits()).images * 255 / 16).astype(np.uint8)
     digits = data.load(DIGITS, cache_dir=tmp_path)
     parts = [
         digits.train,
@@ -298,3 +300,31 @@ def test_photos_as_people_have_them_are_loaded(tmp_path: Path) -> None:
     assert sorted(photos.classes) == ["ants", "bees"]
     assert sum(photos.counts.values()) == 397
     assert photos.train.inputs.shape[1:] == (32, 32, 3)
+
+
+def test_what_an_older_release_left_in_the_cache_is_neither_read_nor_in_the_way(
+    tmp_path: Path,
+) -> None:
+    fingerprint = Digits().fingerprint
+    facts = hashlib.sha256(f"2 {fingerprint}".encode()).hexdigest()
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / f"{facts}.json").write_text("{}")
+    new = data.load(DIGITS, cache_dir=tmp_path / "new")
+    old = tmp_path / hashlib.sha256(f"2 {new.sha256} 0.2 0.2 8".encode()).hexdigest()
+    old.mkdir()
+    assert data.load(DIGITS, cache_dir=tmp_path).key == new.key
+    assert list(old.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "encoding", [Encoding("uint8", (2, 2, 1), ""), Encoding("int32", (5,), "")]
+)
+def test_a_split_is_read_in_the_dtype_and_shape_that_it_was_encoded_in(
+    tmp_path: Path, encoding: Encoding
+) -> None:
+    samples = np.arange(3 * 5 * 4).astype(encoding.dtype)[: 3 * int(np.prod(encoding.shape))]
+    samples = samples.reshape(3, *encoding.shape)
+    cache.write_split(tmp_path, "train", iter(samples), np.arange(3), encoding)
+    split = cache.open_split(tmp_path, "train")
+    assert split.inputs.dtype == samples.dtype
+    assert np.array_equal(split.inputs, samples)
