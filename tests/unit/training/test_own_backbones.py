@@ -256,3 +256,19 @@ def test_a_file_that_somebody_else_wrote_is_usable_as_it_is_and_by_a_few_lines(
     assert model.report is not None
     assert model.report.left_out == ("linear.weight", "linear.bias")
     assert model.report.missing == model.report.unused == ()
+
+
+def test_it_is_tried_on_what_it_will_be_given(tmp_path: Path) -> None:
+    body = "return nn.Sequential(Normalised(), nn.Flatten(), nn.Linear(48, classes))"
+    made = (
+        "class Normalised(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        assert x.shape[1:] == (3, 4, 4) and x.min() < -1 and x.max() > 1\n"
+        "        return x\n"
+    )
+    own = written(
+        tmp_path,
+        f"from torch import nn\n{made}\ndef make(classes):\n    {body}\n"
+        "BACKBONES = {'net': {'build': make, 'image_size': 4, 'one_size': True}}\n",
+    )
+    assert own.architecture("user:net", 2).head == "2"
