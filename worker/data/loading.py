@@ -110,9 +110,9 @@ def load(
 
     Args:
         task: Data set and split.
-        cache_dir: Where decoded samples are kept, for all processes of this machine.
+        cache_dir: Keeps decoded samples, for all processes of this machine.
         wanted: What the network takes (`backbones.input_spec`).
-        few: How many labelled samples of each class `train` keeps (`shots`); None keeps all.
+        few: The number of labelled samples of each class that `train` keeps (`shots`); None keeps all.
         download: Whether a public data set that is not there may be fetched.
 
     Raises:
@@ -164,7 +164,7 @@ def open_test(
         download: Whether a public data set that is not there may be fetched.
 
     Raises:
-        DataError: As `load`.
+        DataError: The data set is missing, broken or nothing that could be learned from.
     """
     del seal  # To have it is what counts.
     return cache.open_split(_decoded(task, cache_dir, wanted, download=download), "test")

@@ -33,8 +33,8 @@ class Encoding:
     """How every sample of a data set is stored.
 
     Attributes:
-        dtype: Of the stored numbers, by numpy's name.
-        shape: Of one sample.
+        dtype: The type of the stored numbers, by numpy's name.
+        shape: The shape of one sample.
         key: Changes whenever the same content would be stored otherwise; part of the cache's key.
     """
 

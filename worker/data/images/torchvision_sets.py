@@ -71,7 +71,7 @@ class VisionSet:
     """One of torchvision's data sets.
 
     Args:
-        name: Of torchvision's class.
+        name: The name of torchvision's class.
         root: The folder that holds its files.
         download: Whether to fetch those that are not there.
     """

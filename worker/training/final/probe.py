@@ -61,7 +61,7 @@ def linear_probe(
         validation: Those that choose the penalty.
         test: Those that it is measured on.
         objective: Its loss and its metrics.
-        outputs: How many it has.
+        outputs: The number of its outputs.
     """
     std, mean = torch.std_mean(train.values, dim=0, correction=0)
     scaled = [

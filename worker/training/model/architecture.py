@@ -27,7 +27,7 @@ class Architecture:
         stages: From the input on, the names of modules or parameters that freeze together.
         input: The layer before it.
         code: Text that changes with the code of a person's own network; empty for those of a release.
-        weights_url: Where its published weights are, if anywhere.
+        weights_url: The address of its published weights, if there are any.
         weights_classes: The classes of the published head.
     """
 

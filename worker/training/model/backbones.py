@@ -40,9 +40,9 @@ class Backbone(nn.Module):
         stages: See `Architecture`.
         report: What was loaded; None for random weights.
         known_head: Rows of the pretrained head for `classes`, where it knew them all.
-        digests: By a number of stages, a hash of the pretrained weights of that many, as far as asked for; None where
+        digests: Hash of the pretrained weights of the first stages, by their number, as far as asked for; None if
             nobody vouches that the weights are as they were loaded.
-        halves: By a number of stages, the network cut after that many, as far as asked for.
+        halves: The network cut after its first stages, by their number, as far as asked for.
     """
 
     def __init__(self, name: str, classes: Sequence[str], architecture: Architecture) -> None:
@@ -133,7 +133,7 @@ def build(
         model: Backbone and weights.
         classes: What the head's outputs stand for.
         seed: Decides all that is random: the head, and the whole network for `weights: none`.
-        weights_dir: Where published weights are kept and relative paths begin; None is torch's cache and the
+        weights_dir: The folder that keeps published weights and begins relative paths; None is torch's cache and the
             working directory.
         own: The backbones that are registered on this worker.
         head: The head's shape.

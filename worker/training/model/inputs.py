@@ -16,7 +16,7 @@ class InputLayer(nn.Module, ABC):
     It has no parameters and is never trained: which numbers it holds belongs to the network, like its shape.
 
     Attributes:
-        memory_format: How the network's weights lie in memory while it is trained.
+        memory_format: The order in which the network's weights lie in memory while it is trained.
     """
 
     memory_format: torch.memory_format
