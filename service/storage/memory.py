@@ -4,7 +4,7 @@ from sqlalchemy import Connection, text
 
 from trimtab.contract.memory import MemoryFinding
 
-_KEY = "device, backbone, image_size, precision, frozen_stages, batch_size"
+_KEY = "device, backbone, input_size, precision, frozen_stages, batch_size"
 _ALL = f"{_KEY}, memory_bytes, micro_batch_size, peak_bytes"
 MOST = 1000
 

@@ -90,7 +90,7 @@ def few_labels(whole: TaskData, seed: int) -> tuple[TaskData, Split]:
 
 
 def _rows(split: Split, rows: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Split:
-    return Split(split.images[rows], split.labels[rows])
+    return Split(split.inputs[rows], split.labels[rows])
 
 
 def _digits() -> TaskData:

@@ -14,6 +14,7 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import ImageFolderDataset, Model, Task
 from worker import data
 from worker.data import Split, TaskData
+from worker.data.modality import ImageSpec
 from worker.training.device.placement import PlacedSplit, autocast, row_batches
 from worker.training.loop.fit import fit
 from worker.training.model import backbones
@@ -28,7 +29,7 @@ def pipelines(job: Job, cache_dir: Path, rounds: int) -> tuple[list[float], list
         kind="classification",
         dataset=ImageFolderDataset(kind="image_folder", path=job.pictures),
     )
-    seen = data.load(task, cache_dir=cache_dir, image_size=job.side)
+    seen = data.load(task, cache_dir=cache_dir, wanted=ImageSpec(job.side))
     model = backbones.build(
         Model(backbone=job.backbone, weights="none"), classes=seen.classes, seed=0
     )
@@ -39,7 +40,7 @@ def pipelines(job: Job, cache_dir: Path, rounds: int) -> tuple[list[float], list
     def own_epoch() -> None:
         for _ in range(PASSES):
             for rows in row_batches(torch.randperm(len(split)), job.batch_size):
-                model.normalised(split.take(rows)[0])
+                model.input(split.take(rows)[0])
 
     loader = worker_script.loaders(job)["train"]
 

@@ -87,7 +87,7 @@ def tiny_columns(kind: TaskKind, *, metric: str | None = None) -> TaskData:
         columns = [_column(target, part.labels.astype(np.float32)) for target in TARGETS[kind]]
         labels = np.stack(columns, axis=1)
         labels.flat[3::7] = np.nan
-        return Split(part.images, labels)
+        return Split(part.inputs, labels)
 
     return replace(
         data,

@@ -11,6 +11,7 @@ from torch.nn.modules.module import register_module_forward_pre_hook
 from worker.data import TaskData
 from worker.training.model.backbones import Architecture, Backbone
 from worker.training.model.heads import LINEAR, Head
+from worker.training.model.image_input import ImageInput
 from worker.training.seeding import seeded
 
 CPU = torch.device("cpu")
@@ -39,7 +40,7 @@ def tiny_backbone(data: TaskData, *, seed: int = 0, head: Head = LINEAR) -> Back
     with seeded(seed):
         network = TinyNet(len(data.outputs))
     stages = (("conv", "bn"), ("conv2", "bn2"))
-    architecture = Architecture(network, "fc", stages, mean=(0.4,), std=(0.3,))
+    architecture = Architecture(network, "fc", stages, ImageInput((0.4,), (0.3,)))
     backbone = Backbone("tiny", data.outputs, architecture)
     backbone.put_head(head)
     backbone.draw_head(seed)
@@ -53,7 +54,7 @@ def plain_backbone(data: TaskData, *, head: Head = LINEAR) -> Backbone:
     network = nn.Sequential()
     for name, module in (("conv", conv), ("flat", nn.Flatten()), ("fc", fc)):
         network.add_module(name, module)
-    architecture = Architecture(network, "fc", (("conv",),), mean=(0.4,), std=(0.3,))
+    architecture = Architecture(network, "fc", (("conv",),), ImageInput((0.4,), (0.3,)))
     backbone = Backbone("plain", data.outputs, architecture)
     backbone.put_head(head)
     backbone.draw_head(0)

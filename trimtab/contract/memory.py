@@ -17,7 +17,8 @@ class MemoryFinding(Message):
     memory_bytes: Annotated[Int, Field(ge=0, lt=2**63)] | None = None
     """How much of it the training might use."""
     backbone: Short
-    image_size: Annotated[Int, Field(ge=1, le=65_536)]
+    input_size: Annotated[Int, Field(ge=1, le=65_536)]
+    """Length of one sample's first side: of a picture in pixels, of a text in tokens."""
     precision: Short
     frozen_stages: Annotated[Int, Field(ge=0, le=1_000)]
     batch_size: Annotated[Int, Field(ge=1, le=65_536)]

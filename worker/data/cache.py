@@ -1,8 +1,8 @@
-"""Decoded pictures on disk, memory-mapped, shared by all trials and processes of a machine.
+"""Decoded samples on disk, memory-mapped, shared by all trials and processes of a machine.
 
 cache_dir/
-├── facts/<source>.json       what reading every file once told: its hash, whether all are grey, their common side
-└── <key>/                    one data set, split and image size; appears whole, by rename
+├── facts/<source>.json       what reading every file once told: its hash, and its modality's facts
+└── <key>/                    one data set, split and encoding; appears whole, by rename
     ├── manifest.json
     └── train.npy  train.labels.npy  validation.npy  ...  test.labels.npy
 """
@@ -21,22 +21,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from worker.data.errors import CacheUnwritable
+from worker.data.modality import Encoding
 
+Stored = NDArray[np.uint8 | np.int32]
 Labels = NDArray[np.int64 | np.float32]
 
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Labelled pictures.
+    """Labelled samples, as their modality encodes them.
 
     Attributes:
-        images: uint8 `(N, H, W, C)`, mapped from disk; writing to it changes this process's copy only.
-        labels: Of a single classification int64 `(N,)`, positions in the task's classes; else float32
+        inputs: Samples `(N, ...)`, of pictures uint8 `(N, H, W, C)`; mapped from disk, so that writing to it changes
+            this process's copy only.
+        labels: int64 `(N,)` for a single classification, positions in the task's classes; else float32
             `(N, targets)`: class positions, numbers, 0 and 1, and NaN where a label is not known.
-        rows: Which of `images` the labels are of, int64 `(N,)`, where not all of them are to be seen.
+        rows: int64 `(N,)`: the places in `inputs` that the labels belong to, where not all samples are to be seen.
     """
 
-    images: NDArray[np.uint8]
+    inputs: Stored
     labels: Labels
     rows: NDArray[np.int64] | None = None
 
@@ -48,7 +51,7 @@ def open_split(folder: Path, part: str) -> Split:
     """Map one split of a cached data set."""
     # Copy on write: torch warns about memory it could not write to, and no one else must see a change.
     return Split(
-        images=np.load(folder / f"{part}.npy", mmap_mode="c"),
+        inputs=np.load(folder / f"{part}.npy", mmap_mode="c"),
         labels=np.load(folder / f"{part}.labels.npy"),
     )
 
@@ -56,17 +59,20 @@ def open_split(folder: Path, part: str) -> Split:
 def write_split(
     folder: Path,
     part: str,
-    images: Iterable[NDArray[np.uint8]],
+    samples: Iterable[NDArray[Any]],
     labels: Labels,
-    *,
-    shape: tuple[int, int, int],
+    encoding: Encoding,
 ) -> None:
-    """Write one split, picture by picture: a full disk is then an error, where a mapping would kill the process."""
+    """Write one split, sample by sample: a full disk is then an error, where a mapping would kill the process."""
     with (folder / f"{part}.npy").open("wb") as file:
-        header = {"descr": "|u1", "fortran_order": False, "shape": (len(labels), *shape)}
+        header = {
+            "descr": np.dtype(encoding.dtype).str,
+            "fortran_order": False,
+            "shape": (len(labels), *encoding.shape),
+        }
         np.lib.format.write_array_header_1_0(file, header)
-        for image in images:
-            file.write(image.tobytes())
+        for sample in samples:
+            file.write(sample.tobytes())
     np.save(folder / f"{part}.labels.npy", labels)
 
 

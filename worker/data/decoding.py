@@ -1,4 +1,4 @@
-"""Every file of a data set read once: first what it is, then its picture, scaled, into the cache.
+"""Every sample of a data set read once: first what it is, then its content, encoded, into the cache.
 
 Files that cannot be read are told with their reasons, all of them at once.
 """
@@ -10,17 +10,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.contract.tasks import Task
 from worker.data import cache, duplicates, splits, targets
 from worker.data.errors import DataMissing, UnreadableImages
-from worker.data.images import picture_files
-from worker.data.images.picture_files import ImageUnreadable
-from worker.data.source import Header, Part, Sample, Source
+from worker.data.modality import Encoding, Modality
+from worker.data.source import Part, Sample, SampleUnreadable, Source
 from worker.data.splits import Splits
 from worker.data.table import Table
 
@@ -35,16 +33,23 @@ _OF_THE_FILE = frozenset(
 """What may be said of a file for good; other errors of the system, such as a disk that is away, pass."""
 
 _Result = TypeVar("_Result")
+_Header = TypeVar("_Header")
+_Content = TypeVar("_Content")
 
 
-def read_facts(source: Source) -> Mapping[str, Any]:
-    """Read every file once; those that cannot be read stand under `bad`, and count in nothing else.
+def read_facts(
+    source: Source[_Header, object], modality: Modality[_Header, Any, Any]
+) -> Mapping[str, Any]:
+    """Read every sample once; those that cannot be read stand under `bad`, and count in nothing else.
+
+    Returns:
+        The modality's facts, with the hash of all that was read, and the rows of each content that comes twice.
 
     Raises:
         DataMissing: What holds the files is in trouble.
     """
     whole = hashlib.sha256()
-    headers: list[Header] = []
+    headers: list[_Header] = []
     rows: dict[str, list[int]] = {}
     bad: dict[str, str] = {}
     found = zip(
@@ -62,32 +67,47 @@ def read_facts(source: Source) -> Mapping[str, Any]:
         whole.update(
             f"{sample.path}\0{sample.label}\0{digest}\n".encode(errors="surrogateescape")
         )
-    sides = {side for header in headers for side in (header.width, header.height)}
     return {
+        **modality.facts(headers),
         "sha256": whole.hexdigest(),
-        "channels": 1 if all(header.grey for header in headers) else 3,
-        "side": sides.pop() if len(sides) == 1 else None,
         "bad": bad,
         "duplicates": [group for group in rows.values() if len(group) > 1],
     }
 
 
-def fill(source: Source, task: Task, facts: Mapping[str, Any], side: int, into: Path) -> None:
-    """Share the pictures out and write them, scaled to `side`, with a manifest.
+@dataclass(frozen=True, slots=True)
+class Encoder(Generic[_Content]):
+    """Turns what a source reads into what is stored."""
+
+    modality: Modality[Any, _Content, Any]
+    encoding: Encoding
+
+    def __call__(self, content: _Content) -> NDArray[Any]:
+        """Return one sample as it is stored."""
+        return self.modality.encode(content, self.encoding)
+
+
+def fill(
+    source: Source[object, _Content],
+    task: Task,
+    facts: Mapping[str, Any],
+    encoder: Encoder[_Content],
+    into: Path,
+) -> None:
+    """Share the samples out and write them, encoded, with a manifest.
 
     Where bad files are left out, that happens before the sharing: it begins again when one turns out to be broken.
 
     Raises:
         DataError: There are bad files and the task says to fail, or too little is left; or the disk is in trouble.
     """
-    shape = (side, side, facts["channels"])
     bad: dict[str, str] = dict(facts["bad"])
     if bad and task.on_bad_file == "fail":
         # Nothing will come of it, but one report is to name them all.
-        refuse(source, bad | _write(source, {"train": tuple(source.samples)}, into, shape))
+        refuse(source, bad | _write(source, {"train": tuple(source.samples)}, into, encoder))
     while True:
         shared = _share_out(source, task, facts, bad)
-        broken = _write(source, shared.parts, into, shape)
+        broken = _write(source, shared.parts, into, encoder)
         if not broken:
             break
         if task.on_bad_file == "fail":
@@ -97,12 +117,12 @@ def fill(source: Source, task: Task, facts: Mapping[str, Any], side: int, into: 
     (into / "manifest.json").write_text(json.dumps(manifest))
 
 
-def bad_rows(source: Source) -> Mapping[str, str]:
+def bad_rows(source: Source[object, object]) -> Mapping[str, str]:
     """Return the rows that a table leaves out, by number with their reasons."""
     return source.bad_rows if isinstance(source, Table) else {}
 
 
-def refuse(source: Source, bad: Mapping[str, str]) -> None:
+def refuse(source: Source[object, object], bad: Mapping[str, str]) -> None:
     """Refuse the data set for its bad files, given by path with their reasons.
 
     Raises:
@@ -122,7 +142,10 @@ class _Shared:
 
 
 def _share_out(
-    source: Source, task: Task, facts: Mapping[str, Any], bad: Mapping[str, str]
+    source: Source[object, object],
+    task: Task,
+    facts: Mapping[str, Any],
+    bad: Mapping[str, str],
 ) -> _Shared:
     kept = {row: one for row, one in enumerate(source.samples) if str(one.path) not in bad}
     samples = list(kept.values())
@@ -138,7 +161,9 @@ def _share_out(
     return _Shared(samples, contents, parts, notes)
 
 
-def _manifest(source: Source, facts: Mapping[str, Any], shared: _Shared) -> dict[str, Any]:
+def _manifest(
+    source: Source[object, object], facts: Mapping[str, Any], shared: _Shared
+) -> dict[str, Any]:
     twins = duplicates.report(shared.samples, shared.contents, shared.parts)
     classes = source.target_classes if isinstance(source, Table) else {"class": source.classes}
     return {
@@ -159,16 +184,16 @@ def _manifest(source: Source, facts: Mapping[str, Any], shared: _Shared) -> dict
 
 
 def _write(
-    source: Source, parts: Splits, into: Path, shape: tuple[int, int, int]
+    source: Source[object, _Content], parts: Splits, into: Path, encoder: Encoder[_Content]
 ) -> dict[str, str]:
     """Decode the splits into a folder; return what could not be decoded, by path with its reason."""
 
-    def decode(sample: Sample) -> NDArray[np.uint8]:
-        return picture_files.square(source.read(sample), side=shape[0], channels=shape[2])
+    def decode(sample: Sample) -> NDArray[Any]:
+        return encoder(source.read(sample))
 
     broken: dict[str, str] = {}
 
-    def decoded(samples: Sequence[Sample]) -> Iterator[NDArray[np.uint8]]:
+    def decoded(samples: Sequence[Sample]) -> Iterator[NDArray[Any]]:
         for sample, result in zip(samples, _attempts(source, samples, decode), strict=True):
             if isinstance(result, Exception):
                 broken[str(sample.path)] = str(result)
@@ -177,12 +202,12 @@ def _write(
 
     for part, samples in parts.items():
         labels = targets.labels_of(samples)
-        cache.write_split(into, part, decoded(samples), labels, shape=shape)
+        cache.write_split(into, part, decoded(samples), labels, encoder.encoding)
     return broken
 
 
 def _attempts(
-    source: Source, samples: Sequence[Sample], work: Callable[[Sample], _Result]
+    source: Source[object, object], samples: Sequence[Sample], work: Callable[[Sample], _Result]
 ) -> Iterator[_Result | Exception]:
     """Yield `work` of every sample, in order, by several threads; of one that cannot be read, why.
 
@@ -193,7 +218,7 @@ def _attempts(
     def attempt(sample: Sample) -> _Result | Exception:
         try:
             return work(sample)
-        except ImageUnreadable as error:
+        except SampleUnreadable as error:
             return error
         except OSError as error:
             if error.errno not in _OF_THE_FILE:
@@ -209,7 +234,7 @@ def _seed(facts: Mapping[str, Any]) -> int:
 
 
 def _hash_of(parts: Splits) -> str:
-    """Hash which picture is in which split."""
+    """Hash which sample is in which split."""
     whole = hashlib.sha256()
     for part, samples in parts.items():
         for sample in samples:
@@ -218,7 +243,7 @@ def _hash_of(parts: Splits) -> str:
 
 
 def _class_counts(parts: Splits, classes: int) -> Mapping[Part, list[int]]:
-    """Count the pictures of each class; there are none where the labels are no classes."""
+    """Count the samples of each class; there are none where the labels are no classes."""
     counts: dict[Part, list[int]] = {}
     for part, samples in parts.items():
         counts[part] = [0] * classes

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+
+from PIL import Image
 
 from trimtab.contract.metrics import Direction, TaskKind
 from trimtab.contract.records import (
@@ -25,20 +26,19 @@ from trimtab.contract.tasks import (
 )
 from worker.data import cache, decoding, shots, table, targets
 from worker.data.cache import Split
+from worker.data.decoding import Encoder
 from worker.data.images import folder
 from worker.data.images.digits import Digits
+from worker.data.images.encoding import Images
+from worker.data.images.picture_files import ImageHeader
 from worker.data.images.torchvision_sets import VisionSet
+from worker.data.modality import ANY_SIDE, InputSpec
 from worker.data.seal import Seal
 from worker.data.source import Source
 from worker.data.table import Table
 from worker.data.targets import Target
 
-OWN_SIDE_LIMIT = 64
-"""Pictures that all have one side of at most so many pixels keep it ..."""
-COMMON_SIDE = 32
-"""... and all others are scaled to this one, where nobody asks for a size."""
-
-_FORMAT = 2
+_FORMAT = 3
 """Part of every key: a change of layout or of the decoding makes old caches invisible."""
 
 
@@ -47,22 +47,23 @@ class TaskData:
     """What a trial may see of a task: everything but the sealed test split.
 
     Attributes:
-        train: What is learned from.
-        validation: What trials are compared by.
+        train: Samples that are learned from.
+        validation: Samples that trials are compared by.
         classes: Class names of a single classification; a label is a position here.
-        sha256: Hash of every picture's content and name, test pictures included.
+        sha256: Hash of every sample's content and name, those of the test split included.
         split_seed: Seed of the splits, from the hash: the same data are split alike everywhere.
-        counts: Pictures in `train`, `validation` and `test`.
+        counts: Samples in `train`, `validation` and `test`.
         notes: What a person should know about the splits.
-        split_sha256: Hash of which picture is in which split; empty where nobody knows.
-        class_counts: Pictures of each class in each split.
+        split_sha256: Hash of which sample is in which split; empty where nobody knows.
+        class_counts: Samples of each class in each split.
         skipped: Files that were left out.
-        duplicates: Pictures of the same content.
+        duplicates: Samples of the same content.
         key: Changes whenever a byte of `train` or `validation` may have changed; empty where nobody knows.
         metric: What trials are compared by.
         direction: Whether more or less of it is better.
-        kind: Of the task.
-        targets: What is to be learned; of labels `(N, targets)` each has a column.
+        kind: The task's kind.
+        targets: What is to be learned; each has a column in labels `(N, targets)`.
+        modality: Name of the kind of data that the samples are.
     """
 
     train: Split
@@ -83,6 +84,7 @@ class TaskData:
     direction: Direction = "maximize"
     kind: TaskKind = "classification"
     targets: tuple[Target, ...] = ()
+    modality: str = Images.name
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -100,7 +102,7 @@ def load(
     task: Task,
     *,
     cache_dir: Path,
-    image_size: int | None = None,
+    wanted: InputSpec = ANY_SIDE,
     few: int | None = None,
     download: bool = False,
 ) -> TaskData:
@@ -108,16 +110,15 @@ def load(
 
     Args:
         task: Data set and split.
-        cache_dir: Where decoded pictures are kept, for all processes of this machine.
-        image_size: Side of the square pictures. None keeps the side of small ones that all agree
-            (`OWN_SIDE_LIMIT`) and scales others to `COMMON_SIDE`.
-        few: How many labelled pictures of each class `train` keeps (`shots`); None keeps all.
+        cache_dir: Keeps decoded samples, for all processes of this machine.
+        wanted: What the network takes (`backbones.input_spec`).
+        few: The number of labelled samples of each class that `train` keeps (`shots`); None keeps all.
         download: Whether a public data set that is not there may be fetched.
 
     Raises:
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
-    decoded = _decoded(task, cache_dir, image_size, download=download)
+    decoded = _decoded(task, cache_dir, wanted, download=download)
     manifest = json.loads((decoded / "manifest.json").read_text())
     if isinstance(task.dataset, CsvDataset):
         targets.check_measurable(Path(task.dataset.path), task, manifest["varied"])
@@ -150,33 +151,33 @@ def open_test(
     seal: Seal,
     *,
     cache_dir: Path,
-    image_size: int | None = None,
+    wanted: InputSpec = ANY_SIDE,
     download: bool = False,
 ) -> Split:
     """Open the sealed test split. Only the final evaluation of a study's winner does.
 
     Args:
-        task: As for `load`, like the other arguments.
-        seal: The right to.
-        cache_dir: As above.
-        image_size: As above.
-        download: As above.
+        task: The data set and its split.
+        seal: The right to open it.
+        cache_dir: The folder that `load` takes.
+        wanted: What the network takes.
+        download: Whether a public data set that is not there may be fetched.
 
     Raises:
-        DataError: As `load`.
+        DataError: The data set is missing, broken or nothing that could be learned from.
     """
     del seal  # To have it is what counts.
-    return cache.open_split(_decoded(task, cache_dir, image_size, download=download), "test")
+    return cache.open_split(_decoded(task, cache_dir, wanted, download=download), "test")
 
 
-def _decoded(task: Task, cache_dir: Path, image_size: int | None, *, download: bool) -> Path:
-    source = _open_source(task, download=download)
+def _decoded(task: Task, cache_dir: Path, wanted: InputSpec, *, download: bool) -> Path:
+    source, modality = _open_source(task, download=download), Images()
     name = hashlib.sha256(f"{_FORMAT} {source.fingerprint}".encode()).hexdigest()
     facts = cache.json_once(
-        cache_dir / "facts" / f"{name}.json", partial(decoding.read_facts, source)
+        cache_dir / "facts" / f"{name}.json", partial(decoding.read_facts, source, modality)
     )
-    side = image_size or _own_side(facts)
-    key = f"{_FORMAT} {facts['sha256']} {task.validation} {task.test} {side}"
+    encoding = modality.encoding(facts, wanted)
+    key = f"{_FORMAT} {facts['sha256']} {task.validation} {task.test} {encoding.key}"
     if isinstance(source, Table):
         kinds = [target.kind for target in task.targets]
         key += f" {json.dumps(source.target_classes)} {kinds}"
@@ -185,7 +186,7 @@ def _decoded(task: Task, cache_dir: Path, image_size: int | None, *, download: b
         key += f" {json.dumps(left_out)}"
     decoded = cache.folder_once(
         cache_dir / hashlib.sha256(key.encode()).hexdigest(),
-        partial(decoding.fill, source, task, facts, side),
+        partial(decoding.fill, source, task, facts, Encoder(modality, encoding)),
     )
     if task.on_bad_file == "fail":
         # Another study, which leaves them out, may have filled the cache.
@@ -193,7 +194,7 @@ def _decoded(task: Task, cache_dir: Path, image_size: int | None, *, download: b
     return decoded
 
 
-def _open_source(task: Task, *, download: bool) -> Source:
+def _open_source(task: Task, *, download: bool) -> Source[ImageHeader, Image.Image]:
     match task.dataset:
         case BuiltinDataset():
             return Digits()
@@ -203,11 +204,6 @@ def _open_source(task: Task, *, download: bool) -> Source:
             return VisionSet(name, Path(root).expanduser().resolve(), download=download)
         case CsvDataset(path=path) as dataset:
             return table.scan(Path(path).expanduser().resolve(), dataset, task)
-
-
-def _own_side(facts: Mapping[str, Any]) -> int:
-    side = facts["side"]
-    return side if side is not None and side <= OWN_SIDE_LIMIT else COMMON_SIDE
 
 
 def _skipped(bad: Mapping[str, str]) -> Skipped:

@@ -3,18 +3,23 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-from PIL import Image
+from typing import Protocol, TypeVar
 
 from trimtab.contract.records import Part
 
-__all__ = ["Header", "Part", "Sample", "Source"]
+__all__ = ["Part", "Sample", "SampleUnreadable", "Source"]
+
+HeaderT = TypeVar("HeaderT", covariant=True)
+ContentT = TypeVar("ContentT", covariant=True)
+
+
+class SampleUnreadable(Exception):
+    """One sample cannot be decoded; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One labelled picture; `part` is the split that the data set itself puts it in, if it has any."""
+    """One labelled sample; `part` is the split that the data set itself puts it in, if it has any."""
 
     path: Path
     """The file, relative to the data set; what has no files makes one up."""
@@ -23,17 +28,11 @@ class Sample:
     part: Part | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Header:
-    """What a picture is before it is decoded."""
+class Source(Protocol[HeaderT, ContentT]):
+    """A data set's samples, listed but not decoded.
 
-    width: int
-    height: int
-    grey: bool
-
-
-class Source(Protocol):
-    """A data set's pictures, listed but not decoded."""
+    Their modality says what a sample's header and its content are: size and a Pillow image for pictures.
+    """
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -42,7 +41,7 @@ class Source(Protocol):
 
     @property
     def samples(self) -> Sequence[Sample]:
-        """Every picture, in an order that depends on the data alone."""
+        """Every sample, in an order that depends on the data alone."""
         ...
 
     @property
@@ -51,17 +50,17 @@ class Source(Protocol):
         ...
 
     def locate(self, sample: Sample) -> Path:
-        """Return the path under which a broken picture is reported."""
+        """Return the path under which a broken sample is reported."""
         ...
 
     def digest(self, sample: Sample) -> str:
-        """Return the sha256 of a picture's content."""
+        """Return the sha256 of a sample's content."""
         ...
 
-    def header(self, sample: Sample) -> Header:
-        """Return size and kind of a picture; raises ImageUnreadable."""
+    def header(self, sample: Sample) -> HeaderT:
+        """Return what is known of a sample before it is decoded; raises SampleUnreadable."""
         ...
 
-    def read(self, sample: Sample) -> Image.Image:
-        """Decode a picture into mode L or RGB; raises ImageUnreadable."""
+    def read(self, sample: Sample) -> ContentT:
+        """Decode a sample; raises SampleUnreadable."""
         ...

@@ -14,12 +14,12 @@ class MemoryWatch:
     """Watches one training.
 
     Args:
-        lease: what is trained.
-        seen: on what.
-        device: where.
-        memory_bytes: our share of its memory.
-        known: findings about its backbone.
-        alone: whether nothing else trains in this process; of what trains beside others, nothing can be told.
+        lease: The trial that is trained.
+        seen: The data that it is trained on.
+        device: The device that computes.
+        memory_bytes: Our share of the device's memory.
+        known: Findings about the trial's backbone.
+        alone: True if nothing else trains in this process; what a training takes beside others cannot be told.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ def _asked(
         device=torch.cuda.get_device_name(device) if cuda else "cpu",
         memory_bytes=memory_bytes,
         backbone=lease.model.backbone,
-        image_size=seen.train.images.shape[1],
+        input_size=seen.train.inputs.shape[1],
         precision=placement.precision_of(recipe.precision, device),
         frozen_stages=0 if recipe.unfreeze_every else recipe.frozen_stages,
         batch_size=recipe.batch_size,
@@ -74,8 +74,8 @@ def pictures_that_fit(findings: Sequence[MemoryFinding], training: MemoryFinding
     What did not fit does not fit either with more stages to train, or on less memory.
 
     Args:
-        findings: about the backbone.
-        training: what is about to begin; only what it asks for is looked at.
+        findings: What is known about the backbone.
+        training: The training that is about to begin; only what it asks for is looked at.
     """
     sizes = [
         found.micro_batch_size
@@ -93,7 +93,7 @@ def _asks_no_less(training: MemoryFinding, found: MemoryFinding) -> bool:
     )
     return (
         same
-        and training.image_size >= found.image_size
+        and training.input_size >= found.input_size
         and training.frozen_stages <= found.frozen_stages
         and (training.memory_bytes or 0) <= (found.memory_bytes or 0)
     )

@@ -21,8 +21,8 @@ class Resources:
 
     Attributes:
         channel: To the agent.
-        memory_bytes: Of the device, our share.
-        cache_dir: Of decoded data sets.
+        memory_bytes: Our share of the device's memory.
+        cache_dir: Keeps decoded data sets.
         download: Whether public data sets that are not there may be fetched.
     """
 
@@ -44,7 +44,7 @@ class Resources:
         return data.load(
             lease.task,
             cache_dir=self.cache_dir,
-            image_size=backbones.image_size(lease.model, lease.recipe, self.own),
+            wanted=backbones.input_spec(lease.model, lease.recipe, self.own),
             few=lease.recipe.shots,
             download=self.download,
         )

@@ -11,7 +11,7 @@ FINDING: dict[str, Any] = {
     "device": "NVIDIA A100",
     "memory_bytes": 42_000_000_000,
     "backbone": "resnet50",
-    "image_size": 224,
+    "input_size": 224,
     "precision": "bfloat16",
     "frozen_stages": 0,
     "batch_size": 256,

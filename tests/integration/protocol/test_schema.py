@@ -11,8 +11,9 @@ from alembic.config import Config
 from sqlalchemy import Connection, text
 
 import migrations
-from service.storage import engine, schema
+from service.storage import engine, memory, schema
 from service.storage.engine import Database
+from trimtab.contract.memory import MemoryFinding
 
 
 def test_the_schema_can_be_taken_down_and_put_up_again(database: Database) -> None:
@@ -35,6 +36,35 @@ def test_the_schema_can_be_taken_down_and_put_up_again(database: Database) -> No
         assert (
             connection.execute(text("SELECT count(*) FROM trimtab.studies")).scalar_one() == 0
         )
+
+
+def test_findings_about_memory_outlive_the_upgrade_of_a_database_of_the_first_schema(
+    database: Database,
+) -> None:
+    with database.transaction() as connection:
+        command.downgrade(schema_config(connection), "0001")
+        connection.execute(
+            text(
+                "INSERT INTO trimtab.memory_findings"
+                " (device, backbone, image_size, precision, frozen_stages, batch_size, micro_batch_size)"
+                " VALUES ('cpu', 'resnet18', 224, 'float32', 2, 32, 8)"
+            )
+        )
+    schema.migrate(database)
+    expected = MemoryFinding(
+        device="cpu",
+        backbone="resnet18",
+        input_size=224,
+        precision="float32",
+        frozen_stages=2,
+        batch_size=32,
+        micro_batch_size=8,
+    )
+    smaller = expected.model_copy(update={"micro_batch_size": 4})
+    with database.transaction() as connection:
+        assert memory.of_backbone(connection, "resnet18") == [expected]
+        memory.remember(connection, smaller)
+        assert memory.of_backbone(connection, "resnet18") == [smaller]
 
 
 def test_processes_that_migrate_an_empty_database_at_once_all_succeed(

@@ -15,6 +15,8 @@ from worker import data
 from worker.data import Seal, decoding
 from worker.data.errors import ClassTooSmall, DataMissing, UnreadableImages
 from worker.data.images import picture_files
+from worker.data.images.encoding import Images
+from worker.data.images.picture_files import ImageHeader
 
 
 @pytest.fixture
@@ -91,7 +93,7 @@ def test_a_suffix_that_does_not_fit_the_format_is_no_matter(pets: Path, tmp_path
 def test_a_disk_in_trouble_is_no_bad_file(
     pets: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(path: Path) -> tuple[int, int, bool]:
+    def fail(path: Path) -> ImageHeader:
         raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
 
     monkeypatch.setattr(picture_files, "header", fail)
@@ -110,7 +112,7 @@ def test_copies_stay_on_one_side_of_the_splits_that_are_made_here(
     loaded = data.load(task, cache_dir=tmp_path)
     sealed = data.open_test(task, Seal("final"), cache_dir=tmp_path)
     parts = [
-        {image.tobytes() for image in part.images}
+        {image.tobytes() for image in part.inputs}
         for part in (loaded.train, loaded.validation, sealed)
     ]
     assert not parts[0] & parts[1]
@@ -163,11 +165,11 @@ def test_reading_facts_asks_every_file_once(
     asked: list[Path] = []
     header = picture_files.header
 
-    def ask(path: Path) -> tuple[int, int, bool]:
+    def ask(path: Path) -> ImageHeader:
         asked.append(path)
         return header(path)
 
     monkeypatch.setattr(picture_files, "header", ask)
-    facts = decoding.read_facts(folder.scan(pets))
+    facts = decoding.read_facts(folder.scan(pets), Images())
     assert len(asked) == len(set(asked)) == 20
     assert np.array_equal(facts["duplicates"], [])

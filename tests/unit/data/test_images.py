@@ -10,7 +10,7 @@ from PIL import Image
 
 from tests.support.pictures import picture
 from worker.data.images import picture_files
-from worker.data.images.picture_files import ImageUnreadable
+from worker.data.images.picture_files import ImageHeader, ImageUnreadable
 
 
 def _claim(path: Path, width: int, height: int) -> None:
@@ -43,7 +43,7 @@ def test_sixteen_bits_are_scaled_to_eight(tmp_path: Path) -> None:
     values = np.array([[0, 256, 32_768, 65_535]], dtype=np.uint16)
     Image.fromarray(values).save(tmp_path / "a.png")
     assert np.asarray(picture_files.read(tmp_path / "a.png")).tolist() == [[0, 1, 128, 255]]
-    assert picture_files.header(tmp_path / "a.png") == (4, 1, True)
+    assert picture_files.header(tmp_path / "a.png") == ImageHeader(4, 1, grey=True)
 
 
 def test_a_photo_taken_sideways_is_turned_upright(tmp_path: Path) -> None:
@@ -84,7 +84,7 @@ def test_a_huge_picture_is_refused_by_its_header(tmp_path: Path, size: tuple[int
 
 def test_a_picture_of_exactly_the_limit_passes_by_its_header(tmp_path: Path) -> None:
     _claim(tmp_path / "a.ppm", 10_000, 5_000)
-    assert picture_files.header(tmp_path / "a.ppm") == (10_000, 5_000, False)
+    assert picture_files.header(tmp_path / "a.ppm") == ImageHeader(10_000, 5_000, grey=False)
 
 
 @given(st.binary(max_size=200))

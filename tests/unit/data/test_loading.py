@@ -1,5 +1,6 @@
 """From a task to its splits, through the cache of decoded pictures."""
 
+import hashlib
 import os
 import shutil
 import tarfile
@@ -26,7 +27,9 @@ from worker.data.errors import (
     UnknownClass,
     UnreadableImages,
 )
-from worker.data.loading import COMMON_SIDE
+from worker.data.images.digits import Digits
+from worker.data.images.encoding import COMMON_SIDE
+from worker.data.modality import Encoding, ImageSpec
 
 PHOTOS = Path(__file__).parents[4] / "shared" / "data" / "ants_bees.tar"
 DIGITS = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))
@@ -35,13 +38,13 @@ DIGITS = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name
 def test_the_digits_are_shared_out_class_by_class(tmp_path: Path) -> None:
     digits = data.load(DIGITS, cache_dir=tmp_path)
     sealed = data.open_test(DIGITS, Seal("final"), cache_dir=tmp_path)
-    assert digits.train.images.shape == (1079, 8, 8, 1)
-    assert digits.train.images.dtype == np.uint8
+    assert digits.train.inputs.shape == (1079, 8, 8, 1)
+    assert digits.train.inputs.dtype == np.uint8
     assert (len(digits.validation), len(sealed)) == (359, 359)
     assert digits.counts == {"train": 1079, "validation": 359, "test": 359}
     assert digits.classes == tuple("0123456789")
     assert np.bincount(sealed.labels).min() >= 34
-    assert digits.train.images.max() == 255
+    assert digits.train.inputs.max() == 255
 
 
 def test_the_digits_keep_their_pixels(tmp_path: Path) -> None:
@@ -54,7 +57,7 @@ def test_the_digits_keep_their_pixels(tmp_path: Path) -> None:
         digits.validation,
         data.open_test(DIGITS, Seal("final"), cache_dir=tmp_path),
     ]
-    stored = sorted(image.tobytes() for part in parts for image in part.images)
+    stored = sorted(image.tobytes() for part in parts for image in part.inputs)
     assert stored == sorted(image.tobytes() for image in original)
 
 
@@ -62,7 +65,7 @@ def test_the_split_is_seeded_by_the_data_alone(tmp_path: Path) -> None:
     one = data.load(DIGITS, cache_dir=tmp_path / "a")
     other = data.load(DIGITS, cache_dir=tmp_path / "b")
     assert one.split_seed == int(one.sha256[:16], 16) >> 1
-    assert np.array_equal(one.validation.images, other.validation.images)
+    assert np.array_equal(one.validation.inputs, other.validation.inputs)
 
 
 def test_a_filled_cache_does_without_decoding_and_without_scikit_learn(tmp_path: Path) -> None:
@@ -87,9 +90,9 @@ def test_what_trains_never_opens_the_sealed_split(tmp_path: Path) -> None:
 
 
 def test_writing_to_a_split_changes_nobody_elses(tmp_path: Path) -> None:
-    ours = data.load(DIGITS, cache_dir=tmp_path).train.images
+    ours = data.load(DIGITS, cache_dir=tmp_path).train.inputs
     ours[:] = 7
-    assert data.load(DIGITS, cache_dir=tmp_path).train.images.max() == 255
+    assert data.load(DIGITS, cache_dir=tmp_path).train.inputs.max() == 255
 
 
 def test_a_folder_of_classes_is_split_by_the_shares(tmp_path: Path) -> None:
@@ -97,7 +100,7 @@ def test_a_folder_of_classes_is_split_by_the_shares(tmp_path: Path) -> None:
     pets = data.load(folder_task(tmp_path / "pets"), cache_dir=tmp_path / "cache")
     assert pets.classes == ("cat", "dog")
     assert pets.counts == {"train": 12, "validation": 4, "test": 4}
-    assert pets.train.images.shape == (12, 12, 12, 3)
+    assert pets.train.inputs.shape == (12, 12, 12, 3)
     assert pets.notes == ()
 
 
@@ -112,7 +115,7 @@ def test_train_val_and_test_folders_are_the_splits(tmp_path: Path, name: str) ->
     sealed = data.open_test(folder_task(root), Seal("final"), cache_dir=tmp_path / "cache")
     assert sealed.labels.tolist() == [1, 1, 1]
     expected = np.asarray(Image.open(root / "test/dog/001.png"))
-    assert np.array_equal(sealed.images[1], expected)
+    assert np.array_equal(sealed.inputs[1], expected)
 
 
 def test_train_and_val_alone_seal_a_part_of_train_and_say_so(tmp_path: Path) -> None:
@@ -134,19 +137,19 @@ def test_pictures_of_unlike_sizes_get_a_common_one(tmp_path: Path) -> None:
     write_classes(tmp_path / "pets", {"cat": 4, "dog": 4})
     picture(size=(40, 30)).save(tmp_path / "pets/cat/odd.png")
     task = folder_task(tmp_path / "pets")
-    assert data.load(task, cache_dir=tmp_path / "c").train.images.shape[1:] == (
+    assert data.load(task, cache_dir=tmp_path / "c").train.inputs.shape[1:] == (
         COMMON_SIDE,
     ) * 2 + (3,)
-    sized = data.load(task, cache_dir=tmp_path / "c", image_size=20)
-    assert sized.train.images.shape[1:] == (20, 20, 3)
+    sized = data.load(task, cache_dir=tmp_path / "c", wanted=ImageSpec(20))
+    assert sized.train.inputs.shape[1:] == (20, 20, 3)
 
 
 def test_grey_pictures_keep_one_channel_unless_one_is_coloured(tmp_path: Path) -> None:
     write_classes(tmp_path / "scans", {"a": 4, "b": 4}, mode="L")
     task = folder_task(tmp_path / "scans")
-    assert data.load(task, cache_dir=tmp_path / "c").train.images.shape[3] == 1
+    assert data.load(task, cache_dir=tmp_path / "c").train.inputs.shape[3] == 1
     picture().save(tmp_path / "scans/a/colour.png")
-    assert data.load(task, cache_dir=tmp_path / "c").train.images.shape[3] == 3
+    assert data.load(task, cache_dir=tmp_path / "c").train.inputs.shape[3] == 3
 
 
 def test_a_changed_picture_is_decoded_again(tmp_path: Path) -> None:
@@ -291,7 +294,37 @@ def test_photos_as_people_have_them_are_loaded(tmp_path: Path) -> None:
     with tarfile.open(PHOTOS) as archive:
         archive.extractall(tmp_path, filter="data")
     (train,) = tmp_path.rglob("train")
-    photos = data.load(folder_task(train.parent), cache_dir=tmp_path / "c", image_size=32)
+    photos = data.load(
+        folder_task(train.parent), cache_dir=tmp_path / "c", wanted=ImageSpec(32)
+    )
     assert sorted(photos.classes) == ["ants", "bees"]
     assert sum(photos.counts.values()) == 397
-    assert photos.train.images.shape[1:] == (32, 32, 3)
+    assert photos.train.inputs.shape[1:] == (32, 32, 3)
+
+
+def test_what_an_older_release_left_in_the_cache_is_neither_read_nor_in_the_way(
+    tmp_path: Path,
+) -> None:
+    fingerprint = Digits().fingerprint
+    facts = hashlib.sha256(f"2 {fingerprint}".encode()).hexdigest()
+    (tmp_path / "facts").mkdir()
+    (tmp_path / "facts" / f"{facts}.json").write_text("{}")
+    new = data.load(DIGITS, cache_dir=tmp_path / "new")
+    old = tmp_path / hashlib.sha256(f"2 {new.sha256} 0.2 0.2 8".encode()).hexdigest()
+    old.mkdir()
+    assert data.load(DIGITS, cache_dir=tmp_path).key == new.key
+    assert list(old.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "encoding", [Encoding("uint8", (2, 2, 1), ""), Encoding("int32", (5,), "")]
+)
+def test_a_split_is_read_in_the_dtype_and_shape_that_it_was_encoded_in(
+    tmp_path: Path, encoding: Encoding
+) -> None:
+    samples = np.arange(3 * 5 * 4).astype(encoding.dtype)[: 3 * int(np.prod(encoding.shape))]
+    samples = samples.reshape(3, *encoding.shape)
+    cache.write_split(tmp_path, "train", iter(samples), np.arange(3), encoding)
+    split = cache.open_split(tmp_path, "train")
+    assert split.inputs.dtype == samples.dtype
+    assert np.array_equal(split.inputs, samples)

@@ -56,7 +56,7 @@ def test_a_data_set_is_read_with_its_published_splits(
         102 if name == "Flowers102" else 10 if "MNIST" in name else 2
     )
     assert set(np.unique(sealed.labels)) == set(range(classes))
-    assert loaded.train.images.shape[3] == (1 if "MNIST" in name else 3)
+    assert loaded.train.inputs.shape[3] == (1 if "MNIST" in name else 3)
     assert loaded.duplicates.copies == 0
 
 
@@ -67,7 +67,7 @@ def test_the_pictures_are_those_of_the_files(
     task = _task("MNIST", tmp_path)
     sealed = data.open_test(task, Seal("final"), cache_dir=tmp_path / "cache")
     original: Any = datasets.MNIST(str(tmp_path), train=False)
-    assert np.array_equal(sealed.images[..., 0], original.data.numpy())
+    assert np.array_equal(sealed.inputs[..., 0], original.data.numpy())
     assert sealed.labels.tolist() == original.targets.tolist()
 
 

@@ -38,7 +38,7 @@ def _pictures(channels: int = 3, count: int = 40, side: int = 16) -> Tensor:
 
 
 def _made(**recipe: Any) -> Augmentation:
-    made = augmentation.of(Recipe.model_validate(recipe))
+    made = augmentation.of(Recipe.model_validate(recipe), "image")
     assert made is not None
     return made
 
@@ -49,8 +49,15 @@ def _batch(seed: int, images: Tensor, **recipe: Any) -> Batch:
 
 
 def test_nothing_is_changed_unless_something_is_asked_for() -> None:
-    assert augmentation.of(Recipe()) is None
-    assert augmentation.of(Recipe(augmentation_strength=1.0)) is None
+    assert augmentation.of(Recipe(), "image") is None
+    assert augmentation.of(Recipe(augmentation_strength=1.0), "image") is None
+
+
+@pytest.mark.parametrize("asked", [{"augmentation": "flip"}, {"mixup": 1.0}])
+def test_what_is_no_picture_is_not_changed(asked: dict[str, Any]) -> None:
+    recipe = Recipe.model_validate(asked)
+    assert augmentation.of(recipe, "image") is not None
+    assert augmentation.of(recipe, "text") is None
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -62,15 +69,15 @@ def test_the_same_seed_changes_the_same_pictures_alike_and_leaves_the_originals(
     before = images.clone()
     one, again, other = (_batch(seed, images, **recipe) for seed in (0, 0, 1))
     assert torch.equal(images, before)
-    assert (one.images.shape, one.images.dtype) == (images.shape, torch.uint8)
-    assert torch.equal(one.images, again.images)
-    assert not torch.equal(one.images, other.images)
-    assert not torch.equal(one.images, images)
+    assert (one.inputs.shape, one.inputs.dtype) == (images.shape, torch.uint8)
+    assert torch.equal(one.inputs, again.inputs)
+    assert not torch.equal(one.inputs, other.inputs)
+    assert not torch.equal(one.inputs, images)
 
 
 def test_flipping_mirrors_about_half_of_the_pictures_and_does_nothing_else() -> None:
     images = _pictures()
-    changed = _batch(0, images, augmentation="flip").images
+    changed = _batch(0, images, augmentation="flip").inputs
     mirrored = [torch.equal(new, old.flip(1)) for new, old in zip(changed, images, strict=True)]
     kept = [torch.equal(new, old) for new, old in zip(changed, images, strict=True)]
     assert all(a != b for a, b in zip(mirrored, kept, strict=True))
@@ -98,7 +105,7 @@ def test_cropping_is_a_crop_of_the_picture_padded_with_its_mirror_image() -> Non
 
 def test_trivial_augment_takes_one_operation_a_picture_and_leaves_some_alone() -> None:
     images = _pictures(count=40)
-    changed = _batch(0, images, augmentation="trivial").images
+    changed = _batch(0, images, augmentation="trivial").inputs
     kept = sum(torch.equal(new, old) for new, old in zip(changed, images, strict=True))
     assert 0 < kept < 15
 
@@ -107,7 +114,7 @@ def test_rand_augment_of_no_strength_does_only_what_has_no_amount() -> None:
     images = _pictures(count=40)
     # Stretched and flat already: neither autocontrast nor equalizing can change them much.
     weak, strong = (
-        _batch(0, images, augmentation="rand", augmentation_strength=strength).images
+        _batch(0, images, augmentation="rand", augmentation_strength=strength).inputs
         for strength in (0.0, 1.0)
     )
     by_weak, by_strong = (
@@ -125,7 +132,7 @@ def test_mixup_blends_pictures_and_labels_by_the_same_share() -> None:
     assert 0 < batch.weight < 1
     values = torch.tensor([0.0, 100.0, 200.0])
     blend = batch.weight * values + (1 - batch.weight) * values[batch.partners]
-    assert torch.equal(batch.images[:, 0, 0, 0], blend.round().to(torch.uint8))
+    assert torch.equal(batch.inputs[:, 0, 0, 0], blend.round().to(torch.uint8))
 
 
 def test_cutmix_weighs_labels_by_the_area_that_is_left() -> None:
@@ -135,8 +142,8 @@ def test_cutmix_weighs_labels_by_the_area_that_is_left() -> None:
         assert batch.partners is not None
         for row, partner in enumerate(map(int, batch.partners)):
             if partner != row:
-                own = (batch.images[row] == row).float().mean()
-                theirs = (batch.images[row] == partner).float().mean()
+                own = (batch.inputs[row] == row).float().mean()
+                theirs = (batch.inputs[row] == partner).float().mean()
                 assert own.item() == pytest.approx(batch.weight)
                 assert own + theirs == 1
 
@@ -149,7 +156,7 @@ def test_a_coin_decides_between_mixup_and_cutmix() -> None:
         batch = _batch(seed, images, mixup=1.0, cutmix=1.0)
         assert batch.partners is not None
         if torch.equal(batch.partners, torch.tensor([1, 0])):
-            first = batch.images[0]
+            first = batch.inputs[0]
             kinds.add(0 < int(first.min()) == int(first.max()) < 200)
     assert kinds == {True, False}
 
@@ -204,7 +211,7 @@ def test_nothing_is_changed_in_validation() -> None:
     )
     recipe = Recipe(augmentation="rand", mixup=0.4, random_erasing=1.0, epochs=1)
     list(fit(model, data, recipe, seed=0, device=CPU))
-    assert torch.equal(torch.cat(measured), torch.from_numpy(data.validation.images))
+    assert torch.equal(torch.cat(measured), torch.from_numpy(data.validation.inputs))
 
 
 @pytest.mark.parametrize("recipe", EVERY)

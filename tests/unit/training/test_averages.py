@@ -74,7 +74,7 @@ def test_an_average_of_epochs_has_statistics_of_its_own() -> None:
     weight_averages.estimate_statistics(model, recipe, inputs.train, inputs.forward)
     after = _floats(model)
     assert all(torch.equal(value, after[name]) for name, value in before.items())
-    pictures = model.normalised(torch.from_numpy(DATA.train.images))
+    pictures = model.input(torch.from_numpy(DATA.train.inputs))
     mean = model.network.get_submodule("conv")(pictures).mean(dim=(0, 2, 3))
     torch.testing.assert_close(after["bn.running_mean"], mean, rtol=2e-2, atol=1e-3)
 
@@ -90,7 +90,7 @@ def test_statistics_are_estimated_without_dropout_and_leave_momentum_alone() -> 
 def test_statistics_are_those_of_all_classes_where_pictures_lie_class_by_class() -> None:
     data = tiny_data(train=90)
     rows = data.train.labels.argsort(kind="stable")
-    data = replace(data, train=Split(data.train.images[rows], data.train.labels[rows]))
+    data = replace(data, train=Split(data.train.inputs[rows], data.train.labels[rows]))
     model = tiny_backbone(data)
     inputs = features.inputs_of(model, data, PLAIN, CPU, cache=None, each_batch=lambda: None)
 
@@ -142,7 +142,7 @@ def test_a_training_that_destroys_what_was_known_is_taken_back() -> None:
     good.known_head = {
         name: value.detach().clone() for name, value in good.head.state_dict().items()
     }
-    wrong = Split(DATA.train.images, (DATA.train.labels + 1) % 3)
+    wrong = Split(DATA.train.inputs, (DATA.train.labels + 1) % 3)
     recipe = PLAIN.model_copy(update={"epochs": 20, "adaptation_grid": 2})
     *_, last = fit(good, replace(DATA, train=wrong), recipe, seed=1, device=CPU)
     assert last.value == 1.0

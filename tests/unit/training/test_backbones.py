@@ -10,7 +10,9 @@ from tests.support.tiny import same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data.images.glyphs import CHARACTERS
+from worker.data.modality import ImageSpec
 from worker.training.model import backbones, glyphnet, published_weights
+from worker.training.model.image_input import ImageInput
 
 DIGITS = tuple("0123456789")
 PRETRAINED = Model(backbone="glyphnet")
@@ -103,7 +105,7 @@ def test_pictures_are_normalised_by_what_the_network_was_trained_on() -> None:
 
 def test_small_pictures_are_enlarged_to_what_the_network_can_take() -> None:
     model = tiny_backbone(tiny_data()).eval()
-    model.least_side = 8
+    model.input = ImageInput((0.4,), (0.3,), least_side=8)
     assert model(torch.zeros(2, 5, 5, 1, dtype=torch.uint8)).shape == (2, 3)
 
 
@@ -131,4 +133,4 @@ def test_every_parameter_but_the_heads_is_in_exactly_one_stage() -> None:
 def test_glyphnet_takes_the_pictures_as_they_are_unless_the_recipe_says_otherwise(
     size: int | None,
 ) -> None:
-    assert backbones.image_size(PRETRAINED, Recipe(image_size=size)) == size
+    assert backbones.input_spec(PRETRAINED, Recipe(image_size=size)) == ImageSpec(size)

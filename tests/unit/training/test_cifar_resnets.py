@@ -8,6 +8,7 @@ from tests.support import lab
 from trimtab.contract.backbones import CIFAR_RESNETS
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
+from worker.data.modality import ImageSpec
 from worker.training.model import backbones, cifar_resnets
 from worker.training.model.backbones import Backbone, is_within
 
@@ -51,8 +52,8 @@ def test_its_stages_and_its_head_are_all_of_it() -> None:
 
 def test_pictures_have_the_side_of_cifars_unless_the_recipe_says_otherwise() -> None:
     model = Model(backbone="cifar_resnet32")
-    assert backbones.image_size(model, Recipe()) == 32
-    assert backbones.image_size(model, Recipe(image_size=48)) == 48
+    assert backbones.input_spec(model, Recipe()) == ImageSpec(32)
+    assert backbones.input_spec(model, Recipe(image_size=48)) == ImageSpec(48)
 
 
 @lab.needs("resnet20_cifar10.pt", "resnet32_cifar10.pt", "resnet20-12fca82f.th")

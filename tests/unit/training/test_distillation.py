@@ -84,7 +84,7 @@ def test_a_student_that_hears_its_teacher_alone_comes_to_answer_like_it(
 ) -> None:
     recipe = SHORT.model_copy(update={"epochs": 60, "distillation_weight": 1.0})
     model, _ = student(recipe, teacher)
-    pictures = torch.from_numpy(DATA.train.images)
+    pictures = torch.from_numpy(DATA.train.inputs)
     theirs = torch.softmax(teacher.at_work(CPU, "auto")(pictures), dim=1)
     ours = torch.softmax(model.eval()(pictures), dim=1)
     assert (ours - theirs).abs().mean() < 0.05
@@ -92,7 +92,7 @@ def test_a_student_that_hears_its_teacher_alone_comes_to_answer_like_it(
 
 def test_a_teacher_makes_up_for_labels_that_are_few_or_wrong(teacher: Teacher) -> None:
     random = np.random.default_rng(0)
-    wrong = Split(DATA.train.images, random.permutation(DATA.train.labels))
+    wrong = Split(DATA.train.inputs, random.permutation(DATA.train.labels))
     misled = replace(DATA, train=wrong)
     recipe = SHORT.model_copy(update={"epochs": 40})
     alone = student(recipe, None, misled)[1][-1].value
@@ -109,7 +109,7 @@ def test_a_teacher_is_asked_about_changed_pictures_as_the_student_sees_them(
     recipe = SHORT.model_copy(update={"augmentation": "flip", "distillation_weight": 0.5})
     lessons = lessons_of(teacher, DATA, recipe, CPU, cache=None, each_batch=lambda: None)
     assert lessons is not None
-    pictures = torch.from_numpy(DATA.train.images)[:4]
+    pictures = torch.from_numpy(DATA.train.inputs)[:4]
     changed = pictures.flip(2)
     rows = torch.arange(4)
     assert torch.equal(lessons.of(rows, changed), teacher.at_work(CPU, "auto")(changed))
@@ -122,7 +122,7 @@ def test_a_teacher_is_asked_about_changed_pictures_as_the_student_sees_them(
 def test_a_teacher_is_asked_about_fewer_pictures_at_once_when_memory_is_short(
     teacher: Teacher,
 ) -> None:
-    pictures = torch.from_numpy(DATA.train.images)
+    pictures = torch.from_numpy(DATA.train.inputs)
     whole = teacher.at_work(CPU, "auto")(pictures)
     with memory_for(6):
         answers = teacher.at_work(CPU, "auto")(pictures)
@@ -131,7 +131,7 @@ def test_a_teacher_is_asked_about_fewer_pictures_at_once_when_memory_is_short(
 
 def test_answers_are_in_the_students_order_of_classes(tmp_path: Path) -> None:
     path = exported(tmp_path, classes=("c", "a", "b"))
-    pictures = torch.from_numpy(DATA.train.images)
+    pictures = torch.from_numpy(DATA.train.inputs)
     answers = Teacher(path, ("a", "b", "c")).at_work(CPU, "auto")(pictures)
     with torch.no_grad(), autocast(CPU):
         theirs = load_exported(path).model(pictures)
@@ -140,10 +140,10 @@ def test_answers_are_in_the_students_order_of_classes(tmp_path: Path) -> None:
 
 def test_a_teacher_sees_the_students_pictures_in_its_own_size(teacher: Teacher) -> None:
     large = tiny_data(side=16)
-    answers = teacher.at_work(CPU, "auto")(torch.from_numpy(large.train.images))
+    answers = teacher.at_work(CPU, "auto")(torch.from_numpy(large.train.inputs))
     model = load_exported(teacher.path).model
     small = functional.interpolate(
-        model.normalised(torch.from_numpy(large.train.images)),
+        model.input(torch.from_numpy(large.train.inputs)),
         (8, 8),
         mode="bilinear",
         antialias=True,

@@ -19,7 +19,7 @@ def test_scores_are_those_of_the_whole_split_at_once_whatever_the_batches() -> N
     scores = evaluate(model, PlacedSplit(data.validation, CPU), ACCURACY)
     labels = torch.from_numpy(data.validation.labels)
     with torch.no_grad(), autocast(CPU):
-        logits = model.eval()(torch.from_numpy(data.validation.images)).float()
+        logits = model.eval()(torch.from_numpy(data.validation.inputs)).float()
     assert scores.count == 601
     assert scores.metrics["accuracy"] == (logits.argmax(1) == labels).double().mean().item()
     assert scores.loss == pytest.approx(

@@ -47,7 +47,7 @@ def test_an_exported_model_has_the_logits_of_the_trained_one(tmp_path: Path) -> 
     model = _trained()
     _export(tmp_path / "m.safetensors", model)
     loaded = load_exported(tmp_path / "m.safetensors").model
-    images = torch.from_numpy(DATA.validation.images)
+    images = torch.from_numpy(DATA.validation.inputs)
     with torch.inference_mode():
         assert torch.equal(model.eval()(images), loaded(images))
 
@@ -56,8 +56,8 @@ def test_the_card_tells_all_that_prediction_needs_and_how_good_it_is(tmp_path: P
     _export(tmp_path / "m.safetensors", _trained())
     card = load_exported(tmp_path / "m.safetensors").card
     assert (card.backbone, card.classes) == ("glyphnet", ("a", "b", "c"))
-    assert (card.image_size, card.channels) == (8, 1)
-    assert (card.mean, card.std) == (pytest.approx((0.3,)), pytest.approx((0.37,)))
+    assert card.shape == (8, 8, 1)
+    assert card.input == _trained().input.card()
     assert card.recipe == RECIPE
     assert (card.seed, card.data_sha256, card.counts) == (4, "0" * 64, DATA.counts)
     assert card.scores == Scores(validation_accuracy=0.5, test_accuracy=0.25)
@@ -69,10 +69,10 @@ def test_predictions_have_a_probability_for_each_class_and_name_the_likeliest(
 ) -> None:
     model = _trained()
     _export(tmp_path / "m.safetensors", model)
-    pictures = [Image.fromarray(image[:, :, 0]) for image in DATA.validation.images]
+    pictures = [Image.fromarray(image[:, :, 0]) for image in DATA.validation.inputs]
     predictions = load_exported(tmp_path / "m.safetensors").predict(pictures)
     with torch.inference_mode():
-        logits = model.eval()(torch.from_numpy(DATA.validation.images))
+        logits = model.eval()(torch.from_numpy(DATA.validation.inputs))
     for prediction, row in zip(predictions, logits, strict=True):
         assert isinstance(prediction, Prediction)
         assert prediction.class_name == DATA.classes[int(row.argmax())]
@@ -93,7 +93,7 @@ def test_a_model_of_colour_pictures_sees_colours(tmp_path: Path) -> None:
     split = Split(images, np.array([0, 1, 0, 1, 0, 1]))
     data = TaskData(split, split, ("a", "b"), "0" * 64, 0, {"train": 6})
     _export(tmp_path / "m.safetensors", _trained(data), data)
-    assert load_exported(tmp_path / "m.safetensors").card.channels == 3
+    assert load_exported(tmp_path / "m.safetensors").card.shape == (8, 8, 3)
 
 
 def test_no_pictures_get_no_predictions(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from worker.training.features.features import Inputs
 from worker.training.loop.fit import fit
 from worker.training.model import freezing
 from worker.training.model.backbones import Backbone
+from worker.training.model.image_input import ImageInput
 
 DATA = replace(tiny_data(train=300), key="a data set")
 """More than one batch of `evaluate`'s size."""
@@ -77,7 +78,7 @@ def test_what_is_frozen_is_computed_once_for_all_trials(tmp_path: Path) -> None:
 
 def test_without_frozen_stages_training_runs_over_the_pictures() -> None:
     taken, _ = inputs(Recipe()).train.take(torch.arange(2))
-    assert torch.equal(taken, torch.from_numpy(DATA.train.images[:2]))
+    assert torch.equal(taken, torch.from_numpy(DATA.train.inputs[:2]))
 
 
 def test_features_that_would_be_too_large_are_computed_at_every_step(tmp_path: Path) -> None:
@@ -112,11 +113,11 @@ def _other_statistics(model: Backbone) -> None:
 
 
 def _other_mean(model: Backbone) -> None:
-    model.mean.add_(0.1)
+    model.input.get_buffer("mean").add_(0.1)
 
 
 def _other_std(model: Backbone) -> None:
-    model.std.add_(0.1)
+    model.input.get_buffer("std").add_(0.1)
 
 
 def _other_name(model: Backbone) -> None:
@@ -124,11 +125,11 @@ def _other_name(model: Backbone) -> None:
 
 
 def _larger(model: Backbone) -> None:
-    model.least_side = 9
+    model.input = ImageInput((0.4,), (0.3,), least_side=9)
 
 
 def _scaled(model: Backbone) -> None:
-    model.only_side = 9
+    model.input = ImageInput((0.4,), (0.3,), only_side=9)
 
 
 @pytest.mark.parametrize(

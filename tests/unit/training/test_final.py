@@ -258,7 +258,7 @@ def test_a_linear_probe_of_numbers_is_ridge_regression(monkeypatch: pytest.Monke
     )
     part = Features(values, sizes.unsqueeze(1))
     data = tiny_columns("regression")
-    train = Split(data.train.images, part.labels[: len(data.train)].numpy())
+    train = Split(data.train.inputs, part.labels[: len(data.train)].numpy())
     data = replace(data, train=train, targets=(target,))
     measured = linear_probe(
         part, part, part, objective=objectives.of(data, Recipe()), outputs=1

@@ -192,8 +192,8 @@ def test_each_option_resumes_bit_by_bit(tmp_path: Path, option: dict[str, object
 def test_few_labels_train_on_their_pictures_alone_also_through_cached_features() -> None:
     rows = np.array([3, 7, 11, 20], dtype=np.int64)
     train = DATA.train
-    few = replace(DATA, train=Split(train.images, train.labels[rows], rows))
-    copied = replace(DATA, train=Split(train.images[rows], train.labels[rows]))
+    few = replace(DATA, train=Split(train.inputs, train.labels[rows], rows))
+    copied = replace(DATA, train=Split(train.inputs[rows], train.labels[rows]))
     for frozen_stages in (0, 1):
         recipe = SHORT.model_copy(update={"frozen_stages": frozen_stages, "batch_size": 3})
         curves = [

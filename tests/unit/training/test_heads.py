@@ -114,7 +114,7 @@ def test_a_network_is_cut_before_a_head_that_is_random(head: Head) -> None:
     halves = frozen_prefix.cut(model, 4)
     assert halves is not None
     images = torch.randint(0, 256, (5, 8, 8, 1), dtype=torch.uint8)
-    stored = halves.kept(model.normalised(images))
+    stored = halves.kept(model.input(images))
     assert stored.shape == (5, 64)
 
     def outputs(forward: bool) -> Tensor:
@@ -164,6 +164,6 @@ def test_an_exported_model_has_its_head_again(tmp_path: Path, head: str) -> None
     card = make_card(model, DATA, recipe=recipe, seed=0, scores=Scores())
     export(tmp_path / "m.safetensors", model, card=card)
     loaded = load_exported(tmp_path / "m.safetensors").model
-    images = torch.from_numpy(DATA.validation.images)
+    images = torch.from_numpy(DATA.validation.inputs)
     with torch.inference_mode():
         assert torch.equal(model.eval()(images), loaded(images))

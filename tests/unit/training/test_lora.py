@@ -89,7 +89,7 @@ def test_a_state_holds_factors_that_merge_into_the_model_that_was_trained() -> N
     assert not {"conv2.weight", "conv2.bias", "bn2.weight"} & state.weights.keys()
     again = tiny_backbone(DATA)
     load_weights(again, state, RECIPE)
-    images = torch.from_numpy(DATA.validation.images)
+    images = torch.from_numpy(DATA.validation.inputs)
     assert again.network.state_dict().keys() == tiny_backbone(DATA).network.state_dict().keys()
     assert torch.allclose(again.eval()(images), model.eval()(images), atol=1e-5)
 

@@ -56,7 +56,7 @@ def test_smoothed_labels_are_torchs() -> None:
 
 def test_balanced_classes_weigh_as_scikit_learn_says() -> None:
     labels = np.array([0] * 12 + [1] * 6 + [2] * 4)
-    data = replace(tiny_data(), train=Split(tiny_data().train.images, labels))
+    data = replace(tiny_data(), train=Split(tiny_data().train.inputs, labels))
     weights = cast(Any, class_weight).compute_class_weight(
         "balanced", classes=np.arange(3), y=labels
     )
@@ -99,7 +99,7 @@ def test_several_labels_are_learned_by_the_weighted_mean_of_their_cross_entropie
 def test_yes_and_no_are_smoothed_and_balanced_like_two_classes() -> None:
     data = tiny_columns("multi_label")
     data = replace(
-        data, targets=data.targets[:1], train=Split(data.train.images, data.train.labels[:, :1])
+        data, targets=data.targets[:1], train=Split(data.train.inputs, data.train.labels[:, :1])
     )
     outputs = _outputs(22, 1)
     logits, labels = _known(data, 0, outputs[:, 0])

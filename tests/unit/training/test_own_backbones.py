@@ -14,6 +14,7 @@ from trimtab.contract.tasks import Model
 from worker.training.errors import BackboneMissing, BackbonesUnreadable, BackboneUnfit
 from worker.training.loop.fit import fit
 from worker.training.model import backbones
+from worker.training.model.image_input import ImageInput
 from worker.training.model.user_backbones import OwnBackbones
 
 PLAIN = """
@@ -67,7 +68,9 @@ def test_a_file_offers_what_needs_only_the_number_of_outputs(tmp_path: Path) -> 
     own = written(tmp_path, PLAIN)
     assert sorted(own.offers) == ["Wide", "small"]
     built = own.architecture("user:small", 7)
-    assert (built.head, built.mean) == ("4", (0.485, 0.456, 0.406))
+    assert built.head == "4"
+    expected = ImageInput((0.485, 0.456, 0.406), (0.229, 0.224, 0.225), example_side=224)
+    assert built.input.card() == expected.card()
     assert own.image_size("user:small") == 224
     assert own.architecture("user:Wide", 7).stages == ()
 
@@ -76,7 +79,8 @@ def test_a_file_that_names_its_backbones_offers_those_with_their_facts(tmp_path:
     own = written(tmp_path, TABLE)
     assert sorted(own.offers) == ["net", "small-net"]
     built = own.architecture("user:net", 7)
-    assert (built.mean, built.std, built.weights_classes) == ((0.5,), (0.25,), ("cat", "dog"))
+    assert built.input.card() == ImageInput((0.5,), (0.25,), example_side=12).card()
+    assert built.weights_classes == ("cat", "dog")
     assert (built.head, built.stages) == ("3", (("1", "2"),))
     assert own.image_size("user:net") == 12
     assert own.architecture("user:small-net", 2).head == "1"
@@ -252,3 +256,19 @@ def test_a_file_that_somebody_else_wrote_is_usable_as_it_is_and_by_a_few_lines(
     assert model.report is not None
     assert model.report.left_out == ("linear.weight", "linear.bias")
     assert model.report.missing == model.report.unused == ()
+
+
+def test_it_is_tried_on_what_it_will_be_given(tmp_path: Path) -> None:
+    body = "return nn.Sequential(Normalised(), nn.Flatten(), nn.Linear(48, classes))"
+    made = (
+        "class Normalised(nn.Module):\n"
+        "    def forward(self, x):\n"
+        "        assert x.shape[1:] == (3, 4, 4) and x.min() < -1 and x.max() > 1\n"
+        "        return x\n"
+    )
+    own = written(
+        tmp_path,
+        f"from torch import nn\n{made}\ndef make(classes):\n    {body}\n"
+        "BACKBONES = {'net': {'build': make, 'image_size': 4, 'one_size': True}}\n",
+    )
+    assert own.architecture("user:net", 2).head == "2"

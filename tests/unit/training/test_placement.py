@@ -56,7 +56,7 @@ def test_a_split_that_a_device_has_no_room_for_travels_batch_by_batch(
 
     monkeypatch.setattr(torch.Tensor, "to", with_little_room)
     images, _ = PlacedSplit(split, CPU).take(torch.tensor([3, 1]))
-    assert torch.equal(images, torch.from_numpy(split.images)[[3, 1]])
+    assert torch.equal(images, torch.from_numpy(split.inputs)[[3, 1]])
 
 
 def test_training_and_validation_compute_in_the_recipes_precision(

@@ -147,6 +147,6 @@ def test_statistics_are_those_of_whole_passes_when_memory_is_short() -> None:
     assert micro_batches.largest == 6
     first = cast(nn.BatchNorm2d, model.network.get_submodule("bn"))
     assert first.num_batches_tracked == 4
-    pictures = model.normalised(torch.from_numpy(DATA.train.images))
+    pictures = model.input(torch.from_numpy(DATA.train.inputs))
     mean = model.network.get_submodule("conv")(pictures).mean(dim=(0, 2, 3))
     torch.testing.assert_close(first.running_mean, mean, rtol=2e-2, atol=1e-3)

@@ -15,6 +15,7 @@ from worker.training.features import frozen_prefix
 from worker.training.model import backbones, freezing
 from worker.training.model.backbones import Architecture, Backbone
 from worker.training.model.halves import Halves
+from worker.training.model.image_input import ImageInput
 
 CPU = torch.device("cpu")
 PICTURES = torch.randint(0, 256, (4, 32, 32, 3), generator=torch.Generator().manual_seed(0))
@@ -50,7 +51,9 @@ def chain(
     between: Between = lambda _, x: x,
     stages: tuple[tuple[str, ...], ...] = (("first",), ("second",)),
 ) -> Backbone:
-    architecture = Architecture(Chain(between), "fc", stages, (0.5,) * 3, (0.25,) * 3)
+    architecture = Architecture(
+        Chain(between), "fc", stages, ImageInput((0.5,) * 3, (0.25,) * 3)
+    )
     return Backbone("chain", "abc", architecture)
 
 
@@ -98,7 +101,7 @@ def test_both_halves_are_the_network_bit_by_bit_in_training_too(
         backbone = built(name)
         halves = cut(backbone, frozen_stages)
         assert halves is not None
-        normalised = backbone.normalised(PICTURES.to(torch.uint8))
+        normalised = backbone.input(PICTURES.to(torch.uint8))
         torch.manual_seed(1)
         whole = gradients(backbone, lambda b=backbone, x=normalised: b.network(x))
         statistics = {
@@ -109,7 +112,7 @@ def test_both_halves_are_the_network_bit_by_bit_in_training_too(
         halves = cut(again, frozen_stages)
         assert halves is not None
         with torch.no_grad(), autocast(CPU):
-            kept = halves.kept(again.normalised(PICTURES.to(torch.uint8)))
+            kept = halves.kept(again.input(PICTURES.to(torch.uint8)))
         torch.manual_seed(1)
         parts = gradients(again, lambda h=halves, k=kept: h.rest(k))
         assert whole.keys() == parts.keys()

@@ -9,6 +9,7 @@ from tests.support.tiny import CPU
 from trimtab.contract.backbones import TORCHVISION_BACKBONES
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
+from worker.data.modality import ImageSpec
 from worker.training.loop.fit import fit
 from worker.training.model import backbones, torchvision_models
 from worker.training.model.backbones import Backbone
@@ -125,8 +126,8 @@ def test_pictures_have_the_size_of_the_published_weights_unless_the_recipe_says_
     name: str, side: int
 ) -> None:
     model = Model(backbone=name)
-    assert backbones.image_size(model, Recipe()) == side
-    assert backbones.image_size(model, Recipe(image_size=64)) == 64
+    assert backbones.input_spec(model, Recipe()) == ImageSpec(side)
+    assert backbones.input_spec(model, Recipe(image_size=64)) == ImageSpec(64)
 
 
 def test_a_small_model_trains() -> None:

@@ -14,7 +14,7 @@ FOUND = MemoryFinding(
     device="A100",
     memory_bytes=40,
     backbone="resnet50",
-    image_size=224,
+    input_size=224,
     precision="bfloat16",
     frozen_stages=1,
     batch_size=256,
@@ -53,7 +53,7 @@ def test_a_batch_that_did_not_fit_begins_with_the_portion_that_did() -> None:
 
 
 @pytest.mark.parametrize(
-    "harder", [{"image_size": 300}, {"frozen_stages": 0}, {"memory_bytes": 24}]
+    "harder", [{"input_size": 300}, {"frozen_stages": 0}, {"memory_bytes": 24}]
 )
 def test_what_asks_for_more_begins_there_too(harder: dict[str, int]) -> None:
     assert pictures_that_fit([FOUND], a_training(**harder)) == 64
@@ -65,7 +65,7 @@ def test_what_asks_for_more_begins_there_too(harder: dict[str, int]) -> None:
         {"device": "H100"},
         {"backbone": "resnet18"},
         {"precision": "float32"},
-        {"image_size": 128},
+        {"input_size": 128},
         {"frozen_stages": 3},
         {"memory_bytes": 80},
         {"batch_size": 64},

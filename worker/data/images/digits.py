@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.data.source import Header, Sample
+from worker.data.images.picture_files import ImageHeader
+from worker.data.source import Sample
 
 
 class Digits:
@@ -39,10 +40,10 @@ class Digits:
         """Return the sha256 of the 64 bytes."""
         return hashlib.sha256(self._pixels(sample).tobytes()).hexdigest()
 
-    def header(self, sample: Sample) -> Header:
+    def header(self, sample: Sample) -> ImageHeader:
         """Return size and kind."""
         height, width = self._pixels(sample).shape
-        return Header(width, height, grey=True)
+        return ImageHeader(width, height, grey=True)
 
     def read(self, sample: Sample) -> Image.Image:
         """Return the picture."""

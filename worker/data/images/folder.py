@@ -11,7 +11,8 @@ from PIL import Image
 
 from worker.data.errors import DataMissing, EmptyClass, NoClasses, SingleClass, UnknownClass
 from worker.data.images import picture_files
-from worker.data.source import Header, Part, Sample
+from worker.data.images.picture_files import ImageHeader
+from worker.data.source import Part, Sample
 
 PART_NAMES: Mapping[str, Part] = {
     "train": "train",
@@ -61,9 +62,9 @@ class ImageFolder:
         with self.locate(sample).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
-    def header(self, sample: Sample) -> Header:
+    def header(self, sample: Sample) -> ImageHeader:
         """Return size and kind without decoding."""
-        return Header(*picture_files.header(self.locate(sample)))
+        return picture_files.header(self.locate(sample))
 
     def read(self, sample: Sample) -> Image.Image:
         """Decode the picture."""

@@ -1,10 +1,13 @@
 """From a picture file to a square array of bytes."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from worker.data.source import SampleUnreadable
 
 SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 50_000_000
@@ -21,19 +24,28 @@ _NO_PICTURE = (
 """What Pillow raises on bytes that are no picture; the last one where warnings are errors."""
 
 
-class ImageUnreadable(Exception):
+class ImageUnreadable(SampleUnreadable):
     """One picture cannot be decoded; the message is the reason."""
 
 
-def header(path: Path) -> tuple[int, int, bool]:
-    """Return width, height and whether the picture is grey, without decoding it.
+@dataclass(frozen=True, slots=True)
+class ImageHeader:
+    """What a picture is before it is decoded."""
+
+    width: int
+    height: int
+    grey: bool
+
+
+def header(path: Path) -> ImageHeader:
+    """Return size and kind of a picture without decoding it.
 
     Raises:
         ImageUnreadable: It is no picture, or too large.
         OSError: The system does not let it be read.
     """
     with _open(path) as image:
-        return *image.size, _is_grey(image)
+        return ImageHeader(*image.size, grey=_is_grey(image))
 
 
 def read(path: Path) -> Image.Image:

@@ -17,8 +17,9 @@ from PIL import Image
 
 from worker.data.errors import DataError, DatasetAbsent
 from worker.data.images import picture_files
+from worker.data.images.picture_files import ImageHeader
 from worker.data.network import patience
-from worker.data.source import Header, Part, Sample
+from worker.data.source import Part, Sample
 
 _DOWNLOAD_TIMEOUT_S = 30.0
 _LABELS = ("targets", "labels", "_labels")
@@ -70,7 +71,7 @@ class VisionSet:
     """One of torchvision's data sets.
 
     Args:
-        name: Of torchvision's class.
+        name: The name of torchvision's class.
         root: The folder that holds its files.
         download: Whether to fetch those that are not there.
     """
@@ -117,12 +118,12 @@ class VisionSet:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         return hashlib.sha256(self.read(sample).tobytes()).hexdigest()
 
-    def header(self, sample: Sample) -> Header:
+    def header(self, sample: Sample) -> ImageHeader:
         """Return size and kind."""
         if self._has_files:
-            return Header(*picture_files.header(self.locate(sample)))
+            return picture_files.header(self.locate(sample))
         picture = self.read(sample)
-        return Header(*picture.size, grey=picture.mode == "L")
+        return ImageHeader(*picture.size, grey=picture.mode == "L")
 
     def read(self, sample: Sample) -> Image.Image:
         """Decode the picture."""

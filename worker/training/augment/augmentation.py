@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
+from worker.data.images.encoding import Images
 from worker.training.augment import image_operations
 from worker.training.augment.image_operations import Operation
 from worker.training.objective.objectives import Objective
@@ -34,24 +35,24 @@ class Batch:
     """What one step learns from.
 
     Attributes:
-        images: uint8 `(N, H, W, C)`.
-        labels: Of the pictures, `(N, ...)`.
-        partners: Labels of what is blended into each picture; None where nothing is.
-        weight: How much `labels` count, in [0, 1]; the partners count the rest.
+        inputs: Stored samples `(N, ...)`.
+        labels: Their labels, `(N, ...)`.
+        partners: Labels of what is blended into each sample; None if nothing is.
+        weight: Share of `labels` in the loss, in [0, 1]; the partners have the rest.
     """
 
-    images: Tensor
+    inputs: Tensor
     labels: Tensor
     partners: Tensor | None = None
     weight: float = 1.0
 
     def __len__(self) -> int:
-        return len(self.images)
+        return len(self.inputs)
 
     def part(self, rows: slice) -> "Batch":
-        """Return some of the pictures with their labels."""
+        """Return some of the samples with their labels."""
         partners = None if self.partners is None else self.partners[rows]
-        return Batch(self.images[rows], self.labels[rows], partners, self.weight)
+        return Batch(self.inputs[rows], self.labels[rows], partners, self.weight)
 
     def loss(self, objective: Objective, outputs: Tensor) -> Tensor:
         """Return the mean loss of the outputs `(N, width)`."""
@@ -80,8 +81,15 @@ class Augmentation:
         return Batch(images, labels)
 
 
-def of(recipe: Recipe) -> Augmentation | None:
-    """Return what a recipe asks for; None where it asks for nothing."""
+def of(recipe: Recipe, modality: str) -> Augmentation | None:
+    """Return what a recipe asks for; None where it asks for nothing.
+
+    Args:
+        recipe: Its fields of augmentation are read for pictures alone, as those of an optimizer's momentum are.
+        modality: Name of the kind of data (`TaskData.modality`).
+    """
+    if modality != Images.name:
+        return None
     named: Mapping[str, Sequence[Change]] = {
         "none": (),
         "flip": (flipped,),

@@ -1,4 +1,4 @@
-"""Pictures on the device that trains, and the precision it computes in."""
+"""Samples on the device that trains, and the precision it computes in."""
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
@@ -14,7 +14,7 @@ _RESIDENT_BYTES = 4 * 2**30
 
 
 class PlacedSplit:
-    """A split whose batches are uint8 tensors on the device; normalising them is the model's first layer.
+    """A split whose batches are tensors on the device, as they are stored; the model's first layer (`InputLayer`) does the rest.
 
     On a CPU nothing is copied: the tensors are the cache's own memory.
     """
@@ -30,15 +30,16 @@ class PlacedSplit:
         """Place a split.
 
         Args:
-            split: Pictures and labels.
-            device: Where.
-            inputs: Stand for all its pictures where something was computed from them before.
-            full_precision: What is computed from these inputs is so little that casting would cost more than it saves.
+            split: Samples and labels.
+            device: The device that takes the batches.
+            inputs: Stand for all its samples if something was computed from them before.
+            full_precision: Compute in float32: with these inputs so little is computed that casting costs more than
+                it saves.
         """
         self.device = device
         self.full_precision = full_precision
         self._rows = None if split.rows is None else torch.from_numpy(split.rows)
-        self._inputs = torch.from_numpy(split.images) if inputs is None else inputs
+        self._inputs = torch.from_numpy(split.inputs) if inputs is None else inputs
         self._labels = torch.from_numpy(split.labels).to(device)
         if self._inputs.nbytes <= _RESIDENT_BYTES:
             self._inputs = _placed(self._inputs, device)
@@ -51,7 +52,7 @@ class PlacedSplit:
         return nullcontext() if self.full_precision else autocast(self.device, precision)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """Return images `(n, H, W, C)` and labels `(n,)` of the rows given (a CPU tensor)."""
+        """Return samples `(n, ...)` and their labels `(n, ...)`, for row numbers (a CPU tensor)."""
         places = rows if self._rows is None else self._rows[rows]
         inputs = self._inputs.index_select(0, sent(places, self._inputs.device))
         labels = self._labels.index_select(0, sent(rows, self.device))

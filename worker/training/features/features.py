@@ -1,4 +1,4 @@
-"""What a training runs over: pictures, or what the frozen beginning of its network makes of them, computed once."""
+"""What a training runs over: samples, or what the frozen beginning of its network makes of them, computed once."""
 
 import hashlib
 import json
@@ -21,7 +21,7 @@ from worker.training.model.backbones import Backbone
 from worker.training.model.halves import Halves
 from worker.training.objective.evaluate import BATCH_SIZE
 
-_FORMAT = 2
+_FORMAT = 3
 """Part of every key: a change of how features are computed makes old ones invisible."""
 
 
@@ -31,9 +31,9 @@ class Inputs:
 
     Attributes:
         forward: From a batch of either split to its logits `(N, classes)`.
-        train: Pictures or features that are learned from.
-        validation: Those that are measured by.
-        layer: What is trained, where that is one linear layer on features in full precision.
+        train: Samples or features that are learned from.
+        validation: Samples or features that are measured by.
+        layer: The one linear layer that is trained on features in full precision, if that is all.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -56,7 +56,7 @@ def inputs_of(
     cache: FeatureCache | None,
     each_batch: Callable[[], object],
 ) -> Inputs:
-    """Compute what the frozen stages make of the data, or find it; else these are the pictures.
+    """Compute what the frozen stages make of the data, or find it; else these are the samples.
 
     Arguments as those of `means_of`.
     """
@@ -79,25 +79,25 @@ def means_of(
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[str, Split], PlacedSplit]]:
     """Return what a training computes logits with, and what it computes them from: a split, by its name.
 
-    A split becomes what the frozen stages make of it; it stays pictures where nothing is frozen, and where what frozen
-    stages make of a picture changes from step to step.
+    A split becomes what the frozen stages make of it; it stays as it is where nothing is frozen, and where what frozen
+    stages make of a sample changes from step to step.
 
     The features are the same bits whether they are computed or found, with a cache or without: they are computed
     in batches of `evaluate`'s size, in the order of the split. Only a device that runs out of memory computes them
     in smaller ones.
 
     Args:
-        model: On its device, frozen as the recipe says.
-        data: Its pictures.
-        recipe: How many stages no epoch trains, and the precision.
-        device: Where.
-        cache: Where features are kept; None keeps them in memory.
+        model: The model, on its device, frozen as the recipe says.
+        data: The samples.
+        recipe: Says how many stages no epoch trains, and the precision.
+        device: The device that computes.
+        cache: Keeps features for later trials; None keeps them in memory.
         each_batch: Called before every batch.
     """
     limit = LIMIT_BYTES if cache is None else cache.limit_bytes
     freezing.training_mode(model, recipe)
     still = freezing.still_stages(model, recipe)
-    halves = None if _inputs_change(recipe) else frozen_prefix.cut(model, still)
+    halves = None if _inputs_change(data, recipe) else frozen_prefix.cut(model, still)
     if halves is None or _bytes_of(halves, model, data, device, recipe.precision) > limit:
         return model, lambda _, split: PlacedSplit(split, device)
 
@@ -116,9 +116,9 @@ def means_of(
     return halves.rest, place
 
 
-def _inputs_change(recipe: Recipe) -> bool:
-    """Whether the frozen stages see a picture differently at each step."""
-    return augmentation.of(recipe) is not None
+def _inputs_change(data: TaskData, recipe: Recipe) -> bool:
+    """Whether the frozen stages see a sample differently at each step."""
+    return augmentation.of(recipe, data.modality) is not None
 
 
 def key(
@@ -127,10 +127,10 @@ def key(
     """Return all that the features of a split depend on, as text.
 
     Args:
-        model: The network, its frozen weights and what it does to pictures first.
-        data: Of a known `key`.
-        recipe: How many stages no epoch trains, and the precision.
-        device: Where.
+        model: The network, its frozen weights and its input layer.
+        data: Data whose `key` is known.
+        recipe: Says how many stages no epoch trains, and the precision.
+        device: The device that computes them.
         part: Name of the split.
     """
     still = freezing.still_stages(model, recipe)
@@ -141,12 +141,7 @@ def key(
         "code": model.code,
         "frozen_stages": still,
         "weights": digest(model, still),
-        "pictures": [
-            model.mean.tolist(),
-            model.std.tolist(),
-            model.least_side,
-            model.only_side,
-        ],
+        "input": model.input.card().model_dump(),
         "data": data.key,
         "part": part,
     }
@@ -189,31 +184,31 @@ def _compute(
     precision: str,
     each_batch: Callable[[], object],
 ) -> Tensor:
-    """Compute the features of all pictures, also of those that this training does not see: others will."""
+    """Compute the features of all samples, also of those that this training does not see: others will."""
     model.eval()
     kept: list[Tensor] = []
     micro_batches = MicroBatches()
-    pictures = torch.from_numpy(split.images)
+    stored = torch.from_numpy(split.inputs)
 
-    def compute(images: Tensor) -> Tensor:
-        return halves.kept(model.normalised(images.to(device))).cpu()
+    def compute(batch: Tensor) -> Tensor:
+        return halves.kept(model.input(batch.to(device))).cpu()
 
     with torch.no_grad(), autocast(device, precision):
-        for rows in row_batches(torch.arange(len(pictures)), BATCH_SIZE):
+        for rows in row_batches(torch.arange(len(stored)), BATCH_SIZE):
             each_batch()
-            kept += micro_batches.each(pictures.index_select(0, rows), compute)
+            kept += micro_batches.each(stored.index_select(0, rows), compute)
     return torch.cat(kept)
 
 
 def _bytes_of(
     halves: Halves, model: Backbone, data: TaskData, device: torch.device, precision: str
 ) -> int:
-    """How large the features of both splits are; computed for one picture, and remembered with the cut."""
-    looks = (*data.train.images.shape[1:], precision)
+    """How large the features of both splits are; computed for one sample, and remembered with the cut."""
+    looks = (*data.train.inputs.shape[1:], precision)
     if looks not in halves.bytes_each:
-        one = np.ascontiguousarray(data.train.images[:1])
+        one = np.ascontiguousarray(data.train.inputs[:1])
         model.eval()
         with torch.no_grad(), autocast(device, precision):
-            kept = halves.kept(model.normalised(torch.from_numpy(one).to(device)))
+            kept = halves.kept(model.input(torch.from_numpy(one).to(device)))
         halves.bytes_each[looks] = kept.nbytes
-    return halves.bytes_each[looks] * (len(data.train.images) + len(data.validation.images))
+    return halves.bytes_each[looks] * (len(data.train.inputs) + len(data.validation.inputs))

@@ -1,6 +1,6 @@
-"""The frozen beginning of a network: cut off, so that what it computes of a picture is computed once.
+"""The frozen beginning of a network: cut off, so that what it computes of a sample is computed once.
 
-The network is traced (torch.fx) with its stages as the smallest units. What depends on the picture and on frozen
+The network is traced (torch.fx) with its stages as the smallest units. What depends on the sample and on frozen
 stages alone, and on nothing random, is the prefix; the rest is trained. Both halves call the network's own modules,
 so that prefix and rest together are the network, bit by bit.
 """
@@ -57,13 +57,16 @@ _PURE_METHODS = frozenset(
 )
 """Neither these nor those above draw random numbers, or do in training what they do not in evaluation."""
 
+_EXAMPLES = 2
+"""The least that batch normalisation takes, should one be in training mode."""
+
 
 def cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
     """Cut a network after its frozen stages; None where nothing is frozen or its code has no such seam.
 
     Args:
-        backbone: With its parameters frozen and its frozen modules in evaluation mode.
-        frozen_stages: How many.
+        backbone: The backbone, its parameters frozen and its frozen modules in evaluation mode.
+        frozen_stages: The number of stages that are frozen.
     """
     if frozen_stages not in backbone.halves:
         backbone.halves[frozen_stages] = _cut(backbone, frozen_stages)
@@ -117,7 +120,7 @@ def _traced(backbone: Backbone) -> fx.Graph | None:
 
 
 def _settled(graph: fx.Graph, network: nn.Module, frozen: Collection[str]) -> set[fx.Node]:
-    """What is a function of the picture and of frozen weights alone."""
+    """What is a function of the sample and of frozen weights alone."""
     settled: set[fx.Node] = set()
     for node in graph.nodes:
         if all(each in settled for each in node.all_input_nodes) and _is_pure(
@@ -170,18 +173,17 @@ def _halves(
 
 
 def _is_the_network(halves: Halves, backbone: Backbone) -> bool:
-    """Whether both halves together give the network's own logits of two grey pictures, and the cut is a batch."""
+    """Whether both halves together give the network's own logits of an example, and the cut is a batch."""
     modes = {module: module.training for module in backbone.network.modules()}
-    side, channels = backbone.tried_side, backbone.mean.shape[1]
-    pictures = torch.full((2, side, side, channels), 127, dtype=torch.uint8)
+    device = next(backbone.head.parameters()).device
     backbone.network.eval()
     try:
         with torch.no_grad():
-            normalised = backbone.normalised(pictures.to(backbone.mean.device))
-            kept = cast(object, halves.kept(normalised))
-            if not isinstance(kept, Tensor) or kept.dim() == 0 or len(kept) != len(pictures):
+            taken = backbone.input(backbone.input.example(_EXAMPLES).to(device))
+            kept = cast(object, halves.kept(taken))
+            if not isinstance(kept, Tensor) or kept.dim() == 0 or len(kept) != _EXAMPLES:
                 return False
-            return torch.equal(halves.rest(kept), cast(Tensor, backbone.network(normalised)))
+            return torch.equal(halves.rest(kept), cast(Tensor, backbone.network(taken)))
     finally:
         for module, training in modes.items():
             module.training = training

@@ -29,16 +29,16 @@ from worker.training.objective.evaluate import Scores, evaluate
 
 @dataclass(frozen=True, slots=True)
 class FinalScores:
-    """What the winner does on pictures that nothing before has seen, beside the model it began with.
+    """What the winner does on samples that nothing before has seen, beside the model it began with.
 
     Attributes:
         objective: Name of the metric that trials were compared by.
-        test_count: Pictures in the test split.
+        test_count: Number of samples in the test split.
         validation: Metrics of the winner on the validation split, again.
-        test: Of the winner on the test split.
-        before: Of the pretrained model before any training on this task: with its own head where that knows all the
-            classes, else with an untrained linear one.
-        linear_probe: Of a linear model on the pretrained model's frozen features.
+        test: Metrics of the winner on the test split.
+        before: Metrics of the pretrained model before any training on this task: with its own head if that knows all
+            the classes, else with an untrained linear one.
+        linear_probe: Metrics of a linear model on the pretrained model's frozen features.
     """
 
     objective: str
@@ -86,16 +86,16 @@ def final_evaluation(
         task: What was learned.
         model: The pretrained model that it began with.
         recipe: The winner's.
-        state: Of the winner's best epoch.
+        state: The state after the winner's best epoch.
         seal: The right to open the test split.
-        cache_dir: Of the data room.
+        cache_dir: The data room's cache.
         download: Whether a public data set that is not there may be fetched.
-        weights_dir: As for `backbones.build`.
-        own: The same.
-        device: Where.
+        weights_dir: The folder of published weights, as `backbones.build` takes it.
+        own: The backbones that are registered on this worker.
+        device: The device that computes.
         before_opening: Called with the other splits when all else is ready; what it raises leaves the test split sealed.
-        export_to: Where to write the winner as a model file, with these scores on its card.
-        teacher: Whose answers the winner may have learned.
+        export_to: The model file to write the winner to, with these scores on its card.
+        teacher: The model whose answers the winner may have learned.
 
     Raises:
         DataError: The data are missing or broken.
@@ -103,9 +103,9 @@ def final_evaluation(
         BackboneError: The backbone is not registered here.
         CheckpointIncompatible: `state` is another model's.
     """
-    size = backbones.image_size(model, recipe, own)
+    wanted = backbones.input_spec(model, recipe, own)
     seen = data.load(
-        task, cache_dir=cache_dir, image_size=size, few=recipe.shots, download=download
+        task, cache_dir=cache_dir, wanted=wanted, few=recipe.shots, download=download
     )
     winner, before = (
         backbones.build(
@@ -122,10 +122,10 @@ def final_evaluation(
         )
     )
     # As it was trained: another layout of the weights may round otherwise.
-    winner.to(device).to(memory_format=torch.channels_last)
+    winner.to(device).to(memory_format=winner.input.memory_format)
     load_weights(winner, state, recipe)
     before_opening(seen)
-    test = data.open_test(task, seal, cache_dir=cache_dir, image_size=size, download=download)
+    test = data.open_test(task, seal, cache_dir=cache_dir, wanted=wanted, download=download)
     scores = _compare(winner, before.to(device), seen, test, recipe, device)
     if export_to is not None:
         described = make_card(

@@ -34,15 +34,15 @@ def features_of(model: Backbone, split: PlacedSplit) -> Features:
     micro_batches = MicroBatches()
     model.eval()
 
-    def compute(images: Tensor) -> Tensor:
-        return model.features(images).float()
+    def compute(stored: Tensor) -> Tensor:
+        return model.features(stored).float()
 
     values: list[Tensor] = []
     labels: list[Tensor] = []
     with torch.no_grad(), autocast(split.device):
         for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
-            images, batch_labels = split.take(rows)
-            values += micro_batches.each(images, compute)
+            stored, batch_labels = split.take(rows)
+            values += micro_batches.each(stored, compute)
             labels.append(batch_labels)
     return Features(torch.cat(values), torch.cat(labels))
 
@@ -61,7 +61,7 @@ def linear_probe(
         validation: Those that choose the penalty.
         test: Those that it is measured on.
         objective: Its loss and its metrics.
-        outputs: How many it has.
+        outputs: The number of its outputs.
     """
     std, mean = torch.std_mean(train.values, dim=0, correction=0)
     scaled = [

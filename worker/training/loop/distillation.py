@@ -1,4 +1,4 @@
-"""Knowledge distillation: a student learns a teacher's whole answer to a picture beside its label.
+"""Knowledge distillation: a student learns a teacher's whole answer to a sample beside its label.
 
 Hinton, Vinyals and Dean (2015), https://arxiv.org/abs/1503.02531, section 2: both answers are softened by a temperature
 T, and since the gradients of the softened loss shrink by T squared, it is multiplied by that.
@@ -35,8 +35,8 @@ class Teacher:
     """An exported model of the same classes as the task; its network is loaded when it is asked.
 
     Attributes:
-        path: Of its file.
-        sha256: Of that.
+        path: The model's file.
+        sha256: Hash of that file.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Teacher:
         """Read its card.
 
         Args:
-            path: Of the model's file.
+            path: The model's file.
             classes: The student's; the teacher's may be in another order.
             own: The backbones that are registered on this worker.
 
@@ -74,23 +74,23 @@ class Teacher:
             raise ModelUnreadable(path, str(error)) from error
 
     def at_work(self, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
-        """Load its network: from uint8 pictures `(N, H, W, C)` to its logits in the student's order of classes.
+        """Load its network: from stored samples `(N, ...)` to its logits in the student's order of classes.
 
-        It takes the pictures as the student's task has them, scaled to the side that it was trained on; fewer at once
-        after the device has run out of memory.
+        It takes the samples as the student's task has them, resized to what it was trained on; fewer at once after
+        the device has run out of memory.
         """
         predictor = export.load_exported(self.path, own=self._own)
-        model = predictor.model.to(device)
-        # Pictures of a side that the network takes stay so: it then enlarges those that are too small.
-        model.only_side = model.only_side or max(model.least_side, predictor.card.image_size)
+        model = predictor.model
+        model.input = model.input.resized_to(predictor.card.shape)
+        model.to(device)
         micro_batches = MicroBatches()
 
-        def compute(images: Tensor) -> Tensor:
-            return model(images.to(device))[:, self._order].float()
+        def compute(stored: Tensor) -> Tensor:
+            return model(stored.to(device))[:, self._order].float()
 
-        def answer(images: Tensor) -> Tensor:
+        def answer(stored: Tensor) -> Tensor:
             with torch.no_grad(), autocast(device, precision):
-                return torch.cat(micro_batches.each(images, compute))
+                return torch.cat(micro_batches.each(stored, compute))
 
         return answer
 
@@ -100,19 +100,19 @@ class Lessons:
     """What a teacher says of the training split, and how much it counts.
 
     Attributes:
-        answers: Its logits, by row of the split; or itself, where pictures change from step to step.
-        temperature: By which both answers are divided.
-        weight: Of the teacher's loss; the task's own has the rest.
+        answers: Its logits, by row of the split; or itself, where samples change from step to step.
+        temperature: Divides both answers.
+        weight: Share of the teacher's loss; the task's own has the rest.
     """
 
     answers: PlacedSplit | Callable[[Tensor], Tensor]
     temperature: float
     weight: float
 
-    def of(self, rows: Tensor, images: Tensor) -> Tensor:
-        """Return the teacher's logits `(n, classes)` of a batch: the rows, and the pictures as the student sees them."""
+    def of(self, rows: Tensor, inputs: Tensor) -> Tensor:
+        """Return the teacher's logits `(n, classes)` of a batch: its rows, and its samples as the student sees them."""
         if not isinstance(self.answers, PlacedSplit):
-            return self.answers(images)
+            return self.answers(inputs)
         answers, _ = self.answers.take(rows)
         return answers
 
@@ -138,11 +138,11 @@ def lessons_of(
     """Ask the teacher about the training split, once for all trials; None where nobody teaches.
 
     Args:
-        teacher: Whom to ask.
-        data: Its training split is asked about.
-        recipe: Temperature, weight and precision; at a weight of 0 nobody is asked.
-        device: Where.
-        cache: Where answers are kept; None computes them for this training alone.
+        teacher: The model to ask, if any.
+        data: The data whose training split is asked about.
+        recipe: Says temperature, weight and precision; at a weight of 0 nobody is asked.
+        device: The device that computes.
+        cache: Keeps answers for later trials; None computes them for this training alone.
         each_batch: Called before every batch.
     """
     if teacher is None or recipe.distillation_weight == 0:
@@ -153,19 +153,17 @@ def lessons_of(
         weight=recipe.distillation_weight,
     )
 
-    if augmentation.of(recipe) is not None:
+    if augmentation.of(recipe, data.modality) is not None:
         return lessons(teacher.at_work(device, recipe.precision))
 
     def make() -> Tensor:
-        # Of all pictures, also of those that this training does not see: others will.
-        answer, pictures = (
-            teacher.at_work(device, recipe.precision),
-            torch.from_numpy(data.train.images),
-        )
+        # About all samples, also those that this training does not see: others will.
+        answer = teacher.at_work(device, recipe.precision)
+        stored = torch.from_numpy(data.train.inputs)
         kept: list[Tensor] = []
-        for rows in row_batches(torch.arange(len(pictures)), BATCH_SIZE):
+        for rows in row_batches(torch.arange(len(stored)), BATCH_SIZE):
             each_batch()
-            kept.append(answer(pictures.index_select(0, rows)).cpu())
+            kept.append(answer(stored.index_select(0, rows)).cpu())
         return torch.cat(kept)
 
     if cache is None or not data.key:

@@ -103,7 +103,7 @@ def begin(
         CheckpointIncompatible: `resume` is of another training.
     """
     freezing.freeze(model, recipe)
-    model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - both in one walk, which torch's types do not know
+    model.to(device, memory_format=model.input.memory_format)  # pyright: ignore[reportCallIssue] - both in one walk, which torch's types do not know
     if beside is not None and origin(model, recipe) == beside.frozen_sha256:
         inputs = beside.learner.inputs.under(model.head)
     else:
@@ -129,7 +129,7 @@ def begin(
             lessons=lessons,
             each_batch=each_batch,
             plain=linear_head.of(inputs, objective, recipe, lessons),
-            augmentation=augmentation.of(recipe),
+            augmentation=augmentation.of(recipe, data.modality),
         ),
         low_rank=low_rank,
         seed=seed,

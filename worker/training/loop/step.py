@@ -72,16 +72,16 @@ def train_epoch(learner: Learner, epoch: int) -> float:
 
 
 def whole_batches(order: Tensor, batch_size: int) -> Tensor:
-    """Leave out a single picture that is left over after the last batch: it has no batch statistics."""
+    """Leave out a single sample that is left over after the last batch: it has no batch statistics."""
     lone = 1 < batch_size < len(order) and len(order) % batch_size == 1
     return order[:-1] if lone else order
 
 
 def _batch(learner: Learner, rows: Tensor) -> Batch:
-    images, labels = learner.inputs.train.take(rows)
+    inputs, labels = learner.inputs.train.take(rows)
     if learner.augmentation is None:
-        return Batch(images, labels)
-    return learner.augmentation(images, labels)
+        return Batch(inputs, labels)
+    return learner.augmentation(inputs, labels)
 
 
 def _step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
@@ -94,7 +94,7 @@ def _step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
 def _lower(learner: Learner, rows: Tensor) -> Tensor:
     """Compute the gradients of a batch's mean loss; return that loss."""
     batch = _batch(learner, rows)
-    answers = None if learner.lessons is None else learner.lessons.of(rows, batch.images)
+    answers = None if learner.lessons is None else learner.lessons.of(rows, batch.inputs)
     return learner.micro_batches.run(
         len(batch), lambda micro_batches: _gradients(learner, batch, answers, micro_batches)
     )
@@ -109,7 +109,7 @@ def _gradients(
     for micro_batch in micro_batches:
         part = batch.part(micro_batch)
         with learner.inputs.train.autocast(learner.recipe.precision):
-            outputs = learner.inputs.forward(part.images)
+            outputs = learner.inputs.forward(part.inputs)
             loss = part.loss(learner.objective, outputs)
             if learner.lessons is not None and answers is not None:
                 loss = learner.lessons.loss(loss, outputs, answers[micro_batch])

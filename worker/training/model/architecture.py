@@ -6,6 +6,8 @@ from typing import cast
 
 from torch import nn
 
+from worker.training.model.inputs import InputLayer
+
 _CONTAINERS = (
     *("features", "classifier", "heads", "layers", "blocks", "trunk_output", "encoder"),
     *("stages", "backbone", "body", "model", "net"),
@@ -20,28 +22,20 @@ class Architecture:
     """A network with a head of any kind, and the facts about it that its code does not tell.
 
     Attributes:
-        network: Takes float images `(N, channels, H, W)`.
+        network: Takes what `input` makes of stored samples.
         head: Name of its last layer, a linear or a 1 x 1 convolution.
         stages: From the input on, the names of modules or parameters that freeze together.
-        mean: Of the pictures it was trained on, a channel each, in [0, 1].
-        std: The same for the standard deviation.
-        least_side: Smaller pictures are enlarged to it.
-        only_side: Where set, all pictures are scaled to it.
-        code: Of a person's own network, what changes with its code; empty for those of a release.
-        tried_side: Of pictures that it is known to take.
-        weights_url: Where its published weights are, if anywhere.
+        input: The layer before it.
+        code: Text that changes with the code of a person's own network; empty for those of a release.
+        weights_url: The address of its published weights, if there are any.
         weights_classes: The classes of the published head.
     """
 
     network: nn.Module
     head: str
     stages: tuple[tuple[str, ...], ...]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    least_side: int = 1
-    only_side: int | None = None
+    input: InputLayer
     code: str = ""
-    tried_side: int = 8
     weights_url: str | None = None
     weights_classes: tuple[str, ...] = ()
 

@@ -8,16 +8,18 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from trimtab.contract.backbones import CIFAR_RESNETS, GLYPHNET, OWN_PREFIX
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
+from worker.data.modality import ImageSpec, InputSpec
 from worker.training.model import cifar_resnets, glyphnet, heads, published_weights, small_maps
 from worker.training.model.architecture import Architecture
-from worker.training.model.card import CARD_KEY
+from worker.training.model.card import CARD_KEY, ImageCard, ImageStatistics, InputCard
 from worker.training.model.halves import Halves
 from worker.training.model.heads import Head, HeadSlot
+from worker.training.model.image_input import ImageInput
+from worker.training.model.inputs import InputLayer
 from worker.training.model.published_weights import WeightsFile, WeightsReport
 from worker.training.model.user_backbones import OwnBackbones
 from worker.training.seeding import derive, seeded
@@ -26,40 +28,33 @@ log = logging.getLogger(__name__)
 
 GLYPHNET_WEIGHTS = Path(__file__).parents[2] / "weights" / "glyphnet.safetensors"
 
-_LUMA = (0.299, 0.587, 0.114)
-"""Grey of red, green and blue (ITU-R BT.601), as Pillow converts."""
-
 
 class Backbone(nn.Module):
-    """A network that takes pictures as the data room keeps them.
+    """A network that takes samples as the data room keeps them.
 
     Attributes:
-        name: Of the backbone.
+        name: The backbone's name.
         classes: What its head's outputs stand for, in order.
+        input: The layer before the network, from stored samples to what it takes.
         network: The network itself; its state dict has the names that published weights have.
         stages: See `Architecture`.
         report: What was loaded; None for random weights.
         known_head: Rows of the pretrained head for `classes`, where it knew them all.
-        digests: Of the pretrained weights of the first so many stages, as far as asked for; None where nobody
-            vouches that the weights are as they were loaded.
-        halves: The network cut after so many stages, as far as asked for.
+        digests: Hash of the pretrained weights of the first stages, by their number, as far as asked for; None if
+            nobody vouches that the weights are as they were loaded.
+        halves: The network cut after its first stages, by their number, as far as asked for.
     """
-
-    mean: Tensor
-    std: Tensor
 
     def __init__(self, name: str, classes: Sequence[str], architecture: Architecture) -> None:
         super().__init__()
         self.name = name
         self.classes = tuple(classes)
+        self.input = architecture.input
         self.network = architecture.network
         small_maps.adopt(self.network)
         self.stages = architecture.stages
         self.head_name = architecture.head
-        self.least_side = architecture.least_side
-        self.only_side = architecture.only_side
         self.code = architecture.code
-        self.tried_side = architecture.tried_side
         self.report: WeightsReport | None = None
         self.known_head: dict[str, Tensor] | None = None
         self.halves: dict[int, Halves | None] = {}
@@ -69,8 +64,6 @@ class Backbone(nn.Module):
         }
         self._head_shape = heads.LINEAR
         self.digests: dict[int, str] | None = None
-        self.register_buffer("mean", _per_channel(architecture.mean), persistent=False)
-        self.register_buffer("std", _per_channel(architecture.std), persistent=False)
 
     @property
     def head(self) -> nn.Module:
@@ -106,12 +99,12 @@ class Backbone(nn.Module):
                     values = self._initial_head[name].flatten()[order]
                     parameter.copy_(values.view_as(parameter))
 
-    def forward(self, images: Tensor) -> Tensor:
-        """Return the logits `(N, classes)` of uint8 images `(N, H, W, C)`, grey or colour."""
-        return cast(Tensor, self.network(self.normalised(images)))
+    def forward(self, stored: Tensor) -> Tensor:
+        """Return the logits `(N, classes)` of stored samples `(N, ...)`."""
+        return cast(Tensor, self.network(self.input(stored)))
 
-    def features(self, images: Tensor) -> Tensor:
-        """Return what the head sees of uint8 images, `(N, F)`; a convolutional head's input is averaged."""
+    def features(self, stored: Tensor) -> Tensor:
+        """Return what the head sees of stored samples, `(N, F)`; a convolutional head's input is averaged."""
         seen: list[Tensor] = []
 
         def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -119,22 +112,10 @@ class Backbone(nn.Module):
 
         hook = self.head.register_forward_pre_hook(keep)
         try:
-            self(images)
+            self(stored)
         finally:
             hook.remove()
         return seen[0].flatten(2).mean(dim=2) if seen[0].dim() == 4 else seen[0]
-
-    def normalised(self, images: Tensor) -> Tensor:
-        """Return what the network takes, `(N, channels, H, W)`, of uint8 images."""
-        x = images.permute(0, 3, 1, 2).to(self.mean.dtype) / 255
-        channels = self.mean.shape[1]
-        if channels == 1 and x.shape[1] == 3:
-            x = (x * _per_channel(_LUMA).to(x)).sum(dim=1, keepdim=True)
-        x = (x - self.mean).div_(self.std)  # One grey channel spreads over three here.
-        side = self.only_side or max(self.least_side, x.shape[-1])
-        if side != x.shape[-1]:
-            x = functional.interpolate(x, (side, side), mode="bilinear", antialias=True)
-        return x
 
 
 def build(
@@ -151,11 +132,11 @@ def build(
     Args:
         model: Backbone and weights.
         classes: What the head's outputs stand for.
-        seed: Of everything random in it: the head, and all of it for `weights: none`.
-        weights_dir: Where published weights are kept and relative paths begin; None is torch's cache and the
+        seed: Decides all that is random: the head, and the whole network for `weights: none`.
+        weights_dir: The folder that keeps published weights and begins relative paths; None is torch's cache and the
             working directory.
         own: The backbones that are registered on this worker.
-        head: Its shape.
+        head: The head's shape.
 
     Raises:
         WeightsError: The weights are missing, unreachable, unreadable or another network's.
@@ -183,22 +164,41 @@ def build(
     return backbone
 
 
-def image_size(model: Model, recipe: Recipe, own: OwnBackbones | None = None) -> int | None:
-    """Return the side in pixels to load a task's pictures with; None leaves it to the data.
+def input_spec(model: Model, recipe: Recipe, own: OwnBackbones | None = None) -> InputSpec:
+    """Return what a task's data are to be stored as, so that the backbone takes them.
+
+    Args:
+        model: The backbone.
+        recipe: Goes before what the backbone was trained on.
+        own: The backbones that are registered on this worker.
 
     Raises:
-        BackboneError: As `build`.
+        BackboneError: An own backbone is not registered here, or none.
     """
     if recipe.image_size is not None or model.backbone == GLYPHNET:
-        return recipe.image_size
+        return ImageSpec(recipe.image_size)
     if model.backbone.startswith(OWN_PREFIX):
-        return (own or OwnBackbones()).image_size(model.backbone)
+        return ImageSpec((own or OwnBackbones()).image_size(model.backbone))
     if model.backbone in CIFAR_RESNETS:
-        return cifar_resnets.SIDE
+        return ImageSpec(cifar_resnets.SIDE)
     # Imported here because torchvision costs seconds, and the others do without.
     from worker.training.model import torchvision_models
 
-    return torchvision_models.default_side(model.backbone)
+    return ImageSpec(torchvision_models.default_side(model.backbone))
+
+
+def input_layer(card: InputCard | ImageStatistics, built: InputLayer) -> InputLayer:
+    """Make the input layer of an exported model, with the bits that it had.
+
+    Args:
+        card: What the model's file says of it.
+        built: The layer of the backbone's code, which may have changed since; gives what older files do not say.
+    """
+    match card:
+        case ImageCard():
+            return ImageInput.of(card)
+        case ImageStatistics(mean=mean, std=std):
+            return ImageInput.of(built.card().model_copy(update={"mean": mean, "std": std}))
 
 
 def _architecture(name: str, classes: int, own: OwnBackbones) -> Architecture:
@@ -235,10 +235,6 @@ def _known_head(
 
 def _classes_on_card(file: WeightsFile) -> list[str]:
     return json.loads(file.metadata.get(CARD_KEY, "{}")).get("classes", [])
-
-
-def _per_channel(values: Sequence[float]) -> Tensor:
-    return torch.tensor(values).view(1, -1, 1, 1)
 
 
 def is_within(name: str, modules: Collection[str]) -> bool:

@@ -1,10 +1,11 @@
 """The model card: what a model file says of itself, and all that is needed to use it."""
 
 from collections.abc import Mapping
+from typing import Annotated, Any, Literal, cast
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from trimtab.contract.message import Message, Text
+from trimtab.contract.message import Int, Message, Text
 from trimtab.contract.metrics import TargetKind, TaskKind
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
@@ -12,6 +13,10 @@ from trimtab.contract.teachers import Teacher
 
 CARD_KEY = "trimtab.model"
 """Where the metadata of a safetensors file hold the card, as JSON."""
+
+
+_Size = Annotated[Int, Field(ge=1, le=65_536)]
+_Statistics = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
 class Scores(Message):
@@ -42,6 +47,29 @@ class CardTarget(Message):
     std: float = 1.0
 
 
+class ImageCard(Message):
+    """How pictures become what the network takes (`ImageInput`)."""
+
+    kind: Literal["image"]
+    mean: _Statistics
+    std: _Statistics
+    least_side: _Size
+    only_side: _Size | None
+    example_side: _Size
+
+
+class ImageStatistics(Message):
+    """What files say that were exported before they carried the input layer: its sides are those of their backbone."""
+
+    kind: Literal["image_statistics"]
+    mean: _Statistics
+    std: _Statistics
+
+
+InputCard = ImageCard
+"""What an input layer says of itself, whatever its modality; told apart by `kind`."""
+
+
 class ModelCard(Message):
     """Written into the metadata of a model's file, which needs nothing else to predict."""
 
@@ -51,12 +79,10 @@ class ModelCard(Message):
     """What the last layer's outputs stand for, in order: of a classification its classes."""
     targets: tuple[CardTarget, ...] = ()
     """Of other tasks, what they predict."""
-    image_size: int
-    """Side in pixels of the square pictures that it was trained on."""
-    channels: int
-    """1 if these were grey, 3 if they were in colour."""
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
+    shape: Annotated[tuple[_Size, ...], Field(min_length=3, max_length=3)]
+    """The stored samples that it was trained on: of pictures side, side, and 1 channel if they were grey, else 3."""
+    input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
+    """The model's first layer, which is built from this."""
     recipe: Recipe
     pretrained: Model | None = None
     """The model that training began with; None for random weights."""
@@ -65,7 +91,20 @@ class ModelCard(Message):
     seed: int
     data_sha256: str
     counts: Mapping[str, int]
-    """Pictures in each split."""
+    """Samples in each split."""
     scores: Scores
     fonts: Mapping[str, str] = Field(default_factory=dict[str, str])
     """Of a model pretrained on glyphs: sha256 and name of every font."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _read_the_form_of_before(cls, card: object) -> object:
+        """Files that were exported before cards had `input` say side, channels and statistics by themselves."""
+        if not isinstance(card, dict) or "input" in card or "image_size" not in card:
+            return cast(object, card)
+        told = dict(cast(dict[str, Any], card))
+        side, channels = told.pop("image_size"), told.pop("channels", None)
+        statistics = {name: told.pop(name, None) for name in ("mean", "std")}
+        told["shape"] = (side, side, channels)
+        told["input"] = {"kind": "image_statistics", **statistics}
+        return told

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.training.model.architecture import Architecture
+from worker.training.model.image_input import ImageInput
 
 SIDE = 32
 """Of the pictures that the published weights were made for."""
@@ -82,8 +83,7 @@ def architecture(name: str, classes: int) -> Architecture:
         network=CifarResNet(int(name.removeprefix("cifar_resnet")), classes),
         head="linear",
         stages=(("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",)),
-        mean=_MEAN,
-        std=_STD,
+        input=ImageInput(_MEAN, _STD),
         weights_url=f"{_URL}/{_PUBLISHED[name]}",
         weights_classes=_CLASSES,
     )

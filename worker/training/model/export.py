@@ -8,7 +8,6 @@ from typing import cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
 from torch import Tensor
@@ -17,8 +16,7 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from trimtab.contract.teachers import Teacher
 from worker.data import TaskData
-from worker.data.errors import UnreadableImages
-from worker.data.images import picture_files
+from worker.data.images.encoding import encode_files, encoding_of
 from worker.data.targets import Target
 from worker.training import safetensors_files
 from worker.training.errors import ModelUnreadable
@@ -74,28 +72,14 @@ class Predictor:
         Raises:
             UnreadableImages: Some files are missing, broken or too large; each is named.
         """
-        pixels = self._pixels(pictures)
+        stored = encode_files(pictures, encoding_of(self.card.shape))
         predictions: list[Predictions] = []
-        for start in range(0, len(pixels), _BATCH_SIZE):
-            batch = torch.from_numpy(np.stack(pixels[start : start + _BATCH_SIZE]))
+        for start in range(0, len(stored), _BATCH_SIZE):
+            batch = torch.from_numpy(np.stack(stored[start : start + _BATCH_SIZE]))
             with torch.inference_mode():
                 outputs = self.model(batch).double()
             predictions += [self._prediction(row) for row in outputs]
         return predictions
-
-    def _pixels(self, pictures: Sequence[Path | Image.Image]) -> list[NDArray[np.uint8]]:
-        side, channels = self.card.image_size, self.card.channels
-        pixels: list[NDArray[np.uint8]] = []
-        reasons: dict[Path, str] = {}
-        for picture in pictures:
-            try:
-                image = picture_files.read(picture) if isinstance(picture, Path) else picture
-                pixels.append(picture_files.square(image, side=side, channels=channels))
-            except (picture_files.ImageUnreadable, OSError) as error:
-                reasons[Path(str(picture))] = str(error)
-        if reasons:
-            raise UnreadableImages(reasons)
-        return pixels
 
     def _prediction(self, outputs: Tensor) -> Predictions:
         if self.card.kind == "classification":
@@ -141,10 +125,8 @@ def make_card(
         kind=data.kind,
         classes=model.classes,
         targets=() if data.kind == "classification" else tuple(map(_on_card, data.targets)),
-        image_size=data.train.images.shape[1],
-        channels=data.train.images.shape[3],
-        mean=tuple(float(value) for value in model.mean.flatten()),
-        std=tuple(float(value) for value in model.std.flatten()),
+        shape=data.train.inputs.shape[1:],
+        input=model.input.card(),
         recipe=recipe,
         pretrained=pretrained,
         teacher=teacher,
@@ -198,6 +180,8 @@ def read_card(path: Path) -> ModelCard:
 def load_exported(path: Path, *, own: OwnBackbones | None = None) -> Predictor:
     """Open a model file; `own` are the backbones that are registered here.
 
+    The network comes from its backbone's code, its weights and what is done to samples before it from the file.
+
     Raises:
         ModelUnreadable: It is missing, corrupt, or was not exported by trimtab.
         BackboneError: Its backbone is a person's own, and not registered here or no longer the same.
@@ -216,4 +200,5 @@ def load_exported(path: Path, *, own: OwnBackbones | None = None) -> Predictor:
         model.network.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelUnreadable(path, f"its tensors are not those of {card.backbone}") from error
+    model.input = backbones.input_layer(card.input, model.input)
     return Predictor(card, model)

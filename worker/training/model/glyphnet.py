@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from worker.training.model.architecture import Architecture
+from worker.training.model.image_input import ImageInput
 
 WIDTHS = (32, 48, 64)
 MEAN, STD = (0.3,), (0.37,)
@@ -62,6 +63,5 @@ def architecture(classes: int) -> Architecture:
         network=GlyphNet(classes),
         head="fc",
         stages=(("conv1", "bn1"), ("layer1",), ("layer2",), ("layer3",)),
-        mean=MEAN,
-        std=STD,
+        input=ImageInput(MEAN, STD),
     )

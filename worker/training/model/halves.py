@@ -9,10 +9,10 @@ class Halves:
     """A network cut in two.
 
     Attributes:
-        prefix: From normalised images `(N, channels, H, W)` to what crosses the cut, `(N, ...)`.
-        rest: From there to the logits.
-        layer: The linear layer that the rest is, where it is no more than that.
-        bytes_each: Of what is kept of a picture of a shape, in a precision, as far as known.
+        prefix: Computes what crosses the cut, `(N, ...)`, from what the network takes.
+        rest: Computes the logits from there.
+        layer: The linear layer that the rest is, if it is no more than that.
+        bytes_each: Size of what is kept of one sample, by its shape and the precision, as far as known.
     """
 
     def __init__(self, prefix: fx.GraphModule, rest: fx.GraphModule) -> None:
@@ -26,9 +26,9 @@ class Halves:
         crossing = stored.permute(0, 3, 1, 2) if stored.dim() == 4 else stored
         return cast(Tensor, self._rest(crossing))
 
-    def kept(self, normalised: Tensor) -> Tensor:
-        """Return what crosses the cut, maps with their channels last as they lie in memory."""
-        crossing = cast(Tensor, self.prefix(normalised))
+    def kept(self, taken: Tensor) -> Tensor:
+        """Return what crosses the cut of what the network takes, maps with their channels last as they lie in memory."""
+        crossing = cast(Tensor, self.prefix(taken))
         return crossing.permute(0, 2, 3, 1) if crossing.dim() == 4 else crossing
 
 

@@ -5,6 +5,7 @@ from typing import Any, cast
 from torchvision import models
 
 from worker.training.model.architecture import Architecture, find_head, find_stages
+from worker.training.model.image_input import ImageInput
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     # Their auxiliary classifiers are for training from scratch; their weights expect inputs in [-1, 1].
@@ -33,10 +34,12 @@ def architecture(name: str, classes: int) -> Architecture:
         network=network,
         head=head,
         stages=find_stages(network, head),
-        mean=tuple(statistics.mean),
-        std=tuple(statistics.std),
-        least_side=min(max(published.meta["min_size"]), side),
-        only_side=side if one_size else None,
+        input=ImageInput(
+            tuple(statistics.mean),
+            tuple(statistics.std),
+            least_side=min(max(published.meta["min_size"]), side),
+            only_side=side if one_size else None,
+        ),
         weights_url=published.url,
         weights_classes=tuple(published.meta["categories"]),
     )

@@ -19,6 +19,8 @@ from trimtab.contract.message import Flag, Int, Message
 from worker.training.errors import BackboneMissing, BackbonesUnreadable, BackboneUnfit
 from worker.training.model import user_code
 from worker.training.model.architecture import Architecture, find_head, find_stages
+from worker.training.model.image_input import ImageInput
+from worker.training.model.inputs import InputLayer
 from worker.training.model.user_code import Offer
 
 _Statistics = Annotated[tuple[float, ...], Field(min_length=1)]
@@ -81,7 +83,7 @@ class OwnBackbones:
         return self._facts(backbone).image_size
 
     def architecture(self, backbone: str, classes: int) -> Architecture:
-        """Build a network with a head for `classes`, try it on two pictures, and find its head and stages.
+        """Build a network with a head for `classes`, try it on two pictures of noise, and find its head and stages.
 
         Raises:
             BackboneMissing: It is not registered here.
@@ -89,7 +91,13 @@ class OwnBackbones:
         """
         facts = self._facts(backbone)
         network = _network(backbone, facts, classes)
-        code = _tried(backbone, network, facts, classes)
+        layer = ImageInput(
+            facts.mean,
+            facts.std,
+            only_side=facts.image_size if facts.one_size else None,
+            example_side=facts.image_size,
+        )
+        code = _tried(backbone, network, layer, classes)
         try:
             head = facts.head or find_head(network, classes)
             network.get_submodule(head)
@@ -101,11 +109,8 @@ class OwnBackbones:
             network=network,
             head=head,
             stages=stages,
-            mean=facts.mean,
-            std=facts.std,
-            only_side=facts.image_size if facts.one_size else None,
+            input=layer,
             code=code,
-            tried_side=facts.image_size,
             weights_classes=facts.classes,
         )
 
@@ -139,15 +144,11 @@ def _network(backbone: str, facts: Facts, classes: int) -> nn.Module:
     return network
 
 
-def _tried(backbone: str, network: nn.Module, facts: Facts, classes: int) -> str:
-    """See that a network turns pictures into logits; return their hash, which changes with its code.
-
-    The pictures are noise, which with the seed that the caller has set is always the same.
-    """
-    side = facts.image_size
+def _tried(backbone: str, network: nn.Module, layer: InputLayer, classes: int) -> str:
+    """See that a network turns an example into logits; return their hash, which changes with its code."""
     try:
         with torch.no_grad():
-            outputs: Any = network.eval()(torch.rand(2, len(facts.mean), side, side))
+            outputs: Any = network.eval()(layer(layer.example(2)))
     except Exception as error:
         raise BackboneUnfit(backbone, user_code.last_line(error)) from error
     if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):

@@ -1,0 +1,67 @@
+"""What one kind of data must say of itself, so that its samples can be stored: pictures today (`data/images/encoding`)."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+from numpy.typing import NDArray
+
+HeaderT = TypeVar("HeaderT", contravariant=True)
+ContentT = TypeVar("ContentT", contravariant=True)
+SpecT = TypeVar("SpecT", contravariant=True)
+
+
+@dataclass(frozen=True, slots=True)
+class ImageSpec:
+    """What a network takes: square pictures.
+
+    Attributes:
+        side: In pixels; None leaves it to the data set.
+    """
+
+    side: int | None = None
+
+
+ANY_SIDE = ImageSpec()
+"""What most networks take."""
+InputSpec = ImageSpec
+"""What a network takes, whatever its modality. A backbone says it, and samples are stored as it says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """How every sample of a data set is stored.
+
+    Attributes:
+        dtype: The type of the stored numbers, by numpy's name.
+        shape: The shape of one sample.
+        key: Changes whenever the same content would be stored otherwise; part of the cache's key.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    key: str
+
+
+class Modality(Protocol[HeaderT, ContentT, SpecT]):
+    """One kind of data: what its samples are before they are decoded, and how they are stored.
+
+    `HeaderT` and `ContentT` are what its sources tell of a sample (`Source`), `SpecT` its member of `InputSpec`.
+    """
+
+    @property
+    def name(self) -> str:
+        """What `TaskData.modality` says."""
+        ...
+
+    def facts(self, headers: Iterable[HeaderT]) -> Mapping[str, Any]:
+        """Return what the headers of all readable samples come to, as JSON; there may be none."""
+        ...
+
+    def encoding(self, facts: Mapping[str, Any], wanted: SpecT) -> Encoding:
+        """Return how a data set of these facts is stored for a network that takes `wanted`."""
+        ...
+
+    def encode(self, content: ContentT, encoding: Encoding) -> NDArray[Any]:
+        """Return one sample as it is stored: the encoding's dtype and shape."""
+        ...
