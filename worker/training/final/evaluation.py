@@ -21,6 +21,7 @@ from worker.training.loop.training import load_weights
 from worker.training.model import backbones, card, heads
 from worker.training.model.backbones import Backbone
 from worker.training.model.export import export, make_card
+from worker.training.model.freezing import Freezing
 from worker.training.model.heads import Head
 from worker.training.model.user_backbones import OwnBackbones
 from worker.training.objective import objectives
@@ -35,10 +36,10 @@ class FinalScores:
         objective: Name of the metric that trials were compared by.
         test_count: Pictures in the test split.
         validation: Metrics of the winner on the validation split, again.
-        test: Of the winner on the test split.
-        before: Of the pretrained model before any training on this task: with its own head where that knows all the
+        test: Metrics of the winner on the test split.
+        before: Metrics of the pretrained model before any training on this task: with its own head where that knows all the
             classes, else with an untrained linear one.
-        linear_probe: Of a linear model on the pretrained model's frozen features.
+        linear_probe: Metrics of a linear model on the pretrained model's frozen features.
     """
 
     objective: str
@@ -83,19 +84,19 @@ def final_evaluation(
     """Measure the winner once on the sealed test split, and what it began with.
 
     Args:
-        task: What was learned.
+        task: The task that was learned.
         model: The pretrained model that it began with.
         recipe: The winner's.
-        state: Of the winner's best epoch.
+        state: The state after the winner's best epoch.
         seal: The right to open the test split.
-        cache_dir: Of the data room.
+        cache_dir: The folder of decoded data sets.
         download: Whether a public data set that is not there may be fetched.
-        weights_dir: As for `backbones.build`.
-        own: The same.
-        device: Where.
+        weights_dir: The folder of published weights; None is torch's cache and the working directory.
+        own: The backbones that are registered on this worker.
+        device: The device that it is measured on.
         before_opening: Called with the other splits when all else is ready; what it raises leaves the test split sealed.
-        export_to: Where to write the winner as a model file, with these scores on its card.
-        teacher: Whose answers the winner may have learned.
+        export_to: File to write the winner to, with these scores on its card; None writes none.
+        teacher: The model whose answers the winner may have learned; None: nobody taught it.
 
     Raises:
         DataError: The data are missing or broken.
@@ -123,10 +124,11 @@ def final_evaluation(
     )
     # As it was trained: another layout of the weights may round otherwise.
     winner.to(device).to(memory_format=torch.channels_last)
-    load_weights(winner, state, recipe)
+    trained = Freezing(winner, recipe)
+    load_weights(trained, state)
     before_opening(seen)
     test = data.open_test(task, seal, cache_dir=cache_dir, image_size=size, download=download)
-    scores = _compare(winner, before.to(device), seen, test, recipe, device)
+    scores = _compare(trained, before.to(device), seen, test, device)
     if export_to is not None:
         described = make_card(
             winner,
@@ -155,13 +157,13 @@ def _on_card(scores: FinalScores) -> card.Scores:
 
 
 def _compare(
-    winner: Backbone,
+    trained: Freezing,
     before: Backbone,
     seen: TaskData,
     test: Split,
-    recipe: Recipe,
     device: torch.device,
 ) -> FinalScores:
+    winner, recipe = trained.model, trained.recipe
     placed = [PlacedSplit(split, device) for split in (seen.train, seen.validation, test)]
     known = [features_of(before, split) for split in placed]
     if before.own_head is not None:
@@ -183,7 +185,7 @@ def _compare(
 
     # In what the trial computed in, so that its value is the one that was reported. Nothing of the test split is kept.
     forward, place = features.means_of(
-        winner, seen, recipe, device, cache=None, each_batch=lambda: None
+        trained, seen, device, cache=None, each_batch=lambda: None
     )
     after = measured(winner, place("test", test), forward)
     return FinalScores(
