@@ -25,7 +25,7 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import ImageFolderDataset, Model, Task
 from worker import data
 from worker.training.final.evaluation import FinalScores, final_evaluation
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones
 from worker.training.model.user_backbones import OwnBackbones
 
@@ -122,7 +122,7 @@ def _adapt(job: Job, folder: Path, own: OwnBackbones, seed: int) -> FinalScores:
     wanted = backbones.input_spec(model, job.recipe, own)
     seen = data.load(task, cache_dir=folder / "cache", wanted=wanted)
     student = backbones.build(model, classes=seen.outputs, seed=seed, own=own)
-    epochs = fit(student, seen, job.recipe, seed=seed, device=CPU)
+    epochs = fit(TrainingRequest(student, seen, job.recipe, seed=seed, device=CPU))
     *_, best = (epoch.state(whole=False) for epoch in epochs if epoch.best)
     return final_evaluation(
         task,

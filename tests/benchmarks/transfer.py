@@ -24,7 +24,7 @@ from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data
 from worker.data import Split, TaskData
 from worker.training.device.placement import PlacedSplit
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones
 from worker.training.objective import objectives
 from worker.training.objective.evaluate import evaluate
@@ -115,7 +115,7 @@ def _train(digits: TaskData, weights: str, rate: float, seed: int) -> tuple[floa
         Model(backbone="glyphnet", weights=weights), classes=few.classes, seed=seed
     )
     recipe = RECIPE.model_copy(update={"learning_rate": rate})
-    *_, last = fit(model, few, recipe, seed=seed, device=CPU)
+    *_, last = fit(TrainingRequest(model, few, recipe, seed=seed, device=CPU))
     return last.value, evaluate(
         model, PlacedSplit(rest, CPU), objectives.of(few, recipe)
     ).metrics["accuracy"]

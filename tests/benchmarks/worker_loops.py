@@ -16,7 +16,7 @@ from worker import data
 from worker.data import Split, TaskData
 from worker.data.modality import ImageSpec
 from worker.training.device.placement import PlacedSplit, autocast, row_batches
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones
 
 PASSES = 20
@@ -77,7 +77,13 @@ def fit_against_bare_loop(job: Job, rounds: int) -> list[float]:
     spec = Model(backbone=job.backbone, weights="none")
     device = torch.device(job.device)
     epochs = fit(
-        backbones.build(spec, classes=seen.classes, seed=0), seen, recipe, seed=0, device=device
+        TrainingRequest(
+            backbones.build(spec, classes=seen.classes, seed=0),
+            seen,
+            recipe,
+            seed=0,
+            device=device,
+        )
     )
     bare = _bare_loop(spec, job, count // job.batch_size)
     next(epochs)

@@ -14,12 +14,13 @@ from worker.data import Split, TaskData
 from worker.data.images import glyphs
 from worker.data.images.glyphs import CHARACTERS, Typeface
 from worker.training.loop.epochs import EpochResult
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.loop.state import FitState
 from worker.training.loop.training import load_weights
 from worker.training.model import backbones
 from worker.training.model.card import Scores
 from worker.training.model.export import export, make_card
+from worker.training.model.freezing import Freezing
 from worker.training.seeding import derive
 
 WEIGHTS_NAME = "glyphnet.safetensors"
@@ -57,10 +58,10 @@ def pretrain_glyphs(
     Args:
         out: Folder for `glyphnet.safetensors`.
         epochs: Passes over the glyphs.
-        seed: Of glyphs, weights and order.
+        seed: What glyphs, weights and the order of pictures are drawn from.
         fonts: Font files to draw with beside Pillow's own; None takes those found on this machine.
         progress: Told of every epoch.
-        glyphs_per_class: How many to draw of each of the 62 characters.
+        glyphs_per_class: Glyphs to draw of each of the 62 characters.
 
     Returns:
         The file.
@@ -74,7 +75,7 @@ def pretrain_glyphs(
         Model(backbone=GLYPHNET, weights="none"), classes=data.classes, seed=seed
     )
     best = _train(model, data, recipe, seed, progress)
-    load_weights(model, best, recipe)
+    load_weights(Freezing(model, recipe), best)
     out.mkdir(parents=True, exist_ok=True)
     path = out / WEIGHTS_NAME
     described = make_card(
@@ -112,7 +113,8 @@ def _train(
     progress: Callable[[EpochResult], None] | None,
 ) -> FitState:
     best: FitState | None = None
-    for epoch in fit(model, data, recipe, seed=seed, device=torch.device("cpu")):
+    request = TrainingRequest(model, data, recipe, seed=seed, device=torch.device("cpu"))
+    for epoch in fit(request):
         if epoch.best:
             best = epoch.state()
         if progress is not None:

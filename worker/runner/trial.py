@@ -15,7 +15,7 @@ from worker.runner.resources import Resources
 from worker.training.errors import CheckpointError
 from worker.training.loop.distillation import Teacher
 from worker.training.loop.epochs import EpochResult
-from worker.training.loop.fit import begin
+from worker.training.loop.fit import TrainingRequest, begin
 from worker.training.loop.state import FitState
 from worker.training.loop.training import Training
 from worker.training.model import heads
@@ -43,10 +43,10 @@ def start_training(
     """Load data and model, and carry on from the first state that fits.
 
     Args:
-        resources: What to work on.
-        order: What is trained.
-        progress: Of its life.
-        place: Of the model on the shelf.
+        resources: The device, and what is kept warm for it.
+        order: The lease to train, and the states that it may carry on from.
+        progress: Tells the agent that the trial is alive.
+        place: The model's place in the backbone cache.
         beside: A training alike that goes on: its data and features are at hand.
 
     Raises:
@@ -76,7 +76,7 @@ def start_training(
                 head=heads.of(lease.recipe, seen.kind),
                 place=place,
             )
-            return begin(
+            request = TrainingRequest(
                 model,
                 seen,
                 lease.recipe,
@@ -87,8 +87,8 @@ def start_training(
                 micro_batch_size=watch.first_micro_batch_size,
                 teacher=teacher,
                 each_batch=progress.batch,
-                beside=None if beside is None else beside.training,
             )
+            return begin(request, beside=None if beside is None else beside.training)
 
         return StartedTraining(_from_the_first_that_fits(order, start), seen, watch)
 
@@ -108,11 +108,11 @@ class TrialRun:
     """A trial that trains, an epoch at a time, as its verdicts say.
 
     Args:
-        resources: What it works on.
+        resources: The device, and what is kept warm for it.
         order: The trial.
         started: Its training.
-        ending: Its last ones.
-        place: Of its model on the shelf.
+        ending: Sees that the agent hears how it ended.
+        place: Its model's place in the backbone cache.
 
     Attributes:
         may_group: Whether trials that are alike may be trained beside it.
@@ -148,7 +148,7 @@ class TrialRun:
             self.started.seen,
             self._lease.recipe,
             self._resources.device,
-            model=self.started.training.learner.model,
+            freezing=self.started.training.learner.freezing,
             first_micro_batch_size=self.started.watch.first_micro_batch_size,
         )
         began = Began(lease_id=self._lease.lease_id, record=record, may_group=self.may_group)
@@ -202,9 +202,9 @@ def start_trial(
     """Begin a trial; None where it has ended already, and the agent is told.
 
     Args:
-        resources: What to work on.
-        order: What to train.
-        place: Of its model on the shelf.
+        resources: The device, and what is kept warm for it.
+        order: The lease to train, and the states that it may carry on from.
+        place: Its model's place in the backbone cache.
         beside: Another that is alike and takes company.
     """
     ending = TrialEnding(resources, order)

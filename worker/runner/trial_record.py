@@ -17,8 +17,7 @@ from trimtab.contract.records import (
 )
 from worker.data import TaskData
 from worker.training.device.placement import precision_of
-from worker.training.model.backbones import Backbone
-from worker.training.model.freezing import moving_statistics
+from worker.training.model.freezing import Freezing
 from worker.training.model.published_weights import WeightsReport
 
 
@@ -27,20 +26,20 @@ def record_of(
     recipe: Recipe,
     device: torch.device,
     *,
-    model: Backbone | None = None,
+    freezing: Freezing | None = None,
     first_micro_batch_size: int | None = None,
 ) -> TrialRecord:
     """Say what a training begins with.
 
     Args:
-        data: What it sees.
-        recipe: How it goes on.
-        device: Where it runs.
-        model: What is trained; None in a final evaluation, which trains nothing.
+        data: The task's splits.
+        recipe: The trial's.
+        device: The device that the training runs on.
+        freezing: The network, and what of it is trained; None in a final evaluation, which trains nothing.
         first_micro_batch_size: Pictures computed at once, where that is less than a batch.
     """
-    weights = None if model is None else model.report
-    told = () if model is None else tuple(_notes(model, recipe, first_micro_batch_size))
+    weights = None if freezing is None else freezing.model.report
+    told = () if freezing is None else tuple(_notes(freezing, first_micro_batch_size))
     return TrialRecord(
         data_sha256=data.sha256,
         split_sha256=data.split_sha256 or None,
@@ -60,14 +59,13 @@ def record_of(
     )
 
 
-def _notes(
-    model: Backbone, recipe: Recipe, first_micro_batch_size: int | None
-) -> Iterator[str]:
+def _notes(freezing: Freezing, first_micro_batch_size: int | None) -> Iterator[str]:
+    recipe = freezing.recipe
     sizes = [
         size for size in (recipe.micro_batch_size, first_micro_batch_size) if size is not None
     ]
     size = min(sizes, default=recipe.batch_size)
-    if size < recipe.batch_size and moving_statistics(model, recipe, recipe.epochs - 1):
+    if size < recipe.batch_size and freezing.moving_statistics(recipe.epochs - 1):
         yield (
             f"batches of {recipe.batch_size} are computed {size} pictures at a time: each time batch normalisation "
             "takes the statistics of these alone, so that this is not the whole batch's step"

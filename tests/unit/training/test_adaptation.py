@@ -7,9 +7,9 @@ from torch import Tensor
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
-from worker.training.loop.fit import fit
-from worker.training.model import freezing
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import Freezing
 
 DATA = tiny_data()
 
@@ -21,7 +21,7 @@ def _copy_of(model: Backbone) -> dict[str, Tensor]:
 def _changed(recipe: Recipe) -> set[str]:
     model = tiny_backbone(DATA)
     before = _copy_of(model)
-    list(fit(model, DATA, recipe, seed=0, device=CPU))
+    list(fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU)))
     after = model.network.state_dict()
     return {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
 
@@ -41,7 +41,7 @@ def test_frozen_stages_keep_weights_and_statistics(stages: int, trained: set[str
 
 def test_dropout_of_what_is_trained_stays_on_and_frozen_stages_stay_in_evaluation() -> None:
     model = tiny_backbone(DATA).eval()
-    freezing.training_mode(model, Recipe(frozen_stages=1))
+    Freezing(model, Recipe(frozen_stages=1)).training_mode()
     training = {name for name, module in model.network.named_children() if module.training}
     assert training == {"conv2", "bn2", "drop", "fc"}
 
@@ -51,7 +51,7 @@ def test_stages_thaw_one_by_one_the_last_one_first() -> None:
     recipe = Recipe(epochs=6, batch_size=8, frozen_stages=1000, unfreeze_every=2)
     moved: list[set[str]] = []
     before = _copy_of(model)
-    for _ in fit(model, DATA, recipe, seed=0, device=CPU):
+    for _ in fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU)):
         after = _copy_of(model)
         moved.append({n.split(".")[0] for n in after if not torch.equal(before[n], after[n])})
         before = after
@@ -60,17 +60,17 @@ def test_stages_thaw_one_by_one_the_last_one_first() -> None:
 
 
 def test_stages_that_no_epoch_thaws_stay_still() -> None:
-    model = tiny_backbone(DATA)
     recipe = Recipe(epochs=4, frozen_stages=2, unfreeze_every=2)
-    assert [freezing.frozen_at(model, recipe, epoch) for epoch in range(4)] == [2, 2, 1, 1]
-    assert freezing.still_stages(model, recipe) == 1
+    freezing = Freezing(tiny_backbone(DATA), recipe)
+    assert [freezing.stages(epoch) for epoch in range(4)] == [2, 2, 1, 1]
+    assert freezing.still == 1
 
 
 def test_frozen_batch_norm_keeps_its_statistics_while_scale_and_shift_are_trained() -> None:
     model = tiny_backbone(DATA)
     before = _copy_of(model)
     recipe = Recipe(epochs=1, batch_size=8, batch_norm="frozen")
-    list(fit(model, DATA, recipe, seed=0, device=CPU))
+    list(fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU)))
     after = _copy_of(model)
     moved = {name for name in after if not torch.equal(before[name], after[name])}
     assert {"bn.weight", "bn.bias", "conv.weight"} <= moved
@@ -80,13 +80,13 @@ def test_frozen_batch_norm_keeps_its_statistics_while_scale_and_shift_are_traine
 def test_one_picture_a_batch_uses_the_pretrained_statistics() -> None:
     assert _changed(Recipe(epochs=1, batch_size=1)) == {"conv", "bn", "conv2", "bn2", "fc"}
     model = tiny_backbone(DATA)
-    list(fit(model, DATA, Recipe(epochs=1, batch_size=1), seed=0, device=CPU))
+    list(fit(TrainingRequest(model, DATA, Recipe(epochs=1, batch_size=1), seed=0, device=CPU)))
     assert model.network.state_dict()["bn.running_mean"].abs().sum() == 0
 
 
 def test_the_modules_of_frozen_stages_stay_in_evaluation_mode() -> None:
     model = tiny_backbone(DATA)
-    freezing.training_mode(model, Recipe(frozen_stages=1))
+    Freezing(model, Recipe(frozen_stages=1)).training_mode()
     layers = ("conv", "bn", "conv2", "bn2", "fc")
     still = {name for name in layers if not model.network.get_submodule(name).training}
     assert still == {"conv", "bn"}

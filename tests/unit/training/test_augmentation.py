@@ -14,7 +14,8 @@ from trimtab.contract.recipe import Recipe
 from worker.training.augment import augmentation
 from worker.training.augment.augmentation import Augmentation, Batch
 from worker.training.features import features
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
+from worker.training.model.freezing import Freezing
 from worker.training.objective.objectives import Classification
 
 EVERY: tuple[Mapping[str, Any], ...] = (
@@ -210,7 +211,7 @@ def test_nothing_is_changed_in_validation() -> None:
         lambda module, args: None if module.training else measured.append(args[0].clone())
     )
     recipe = Recipe(augmentation="rand", mixup=0.4, random_erasing=1.0, epochs=1)
-    list(fit(model, data, recipe, seed=0, device=CPU))
+    list(fit(TrainingRequest(model, data, recipe, seed=0, device=CPU)))
     assert torch.equal(torch.cat(measured), torch.from_numpy(data.validation.inputs))
 
 
@@ -220,14 +221,7 @@ def test_features_of_unchanged_pictures_stand_for_no_changed_ones(
 ) -> None:
     data, frozen = tiny_data(), {"frozen_stages": 1}
     for changes, expected in ((frozen, (4, 4, 4)), ({**frozen, **recipe}, (8, 8, 1))):
-        model = tiny_backbone(data)
-        inputs = features.inputs_of(
-            model,
-            data,
-            Recipe.model_validate(changes),
-            CPU,
-            cache=None,
-            each_batch=lambda: None,
-        )
+        freezing = Freezing(tiny_backbone(data), Recipe.model_validate(changes))
+        inputs = features.inputs_of(freezing, data, CPU, cache=None, each_batch=lambda: None)
         images, _ = inputs.train.take(torch.arange(2))
         assert tuple(images.shape[1:]) == expected

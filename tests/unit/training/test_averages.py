@@ -13,8 +13,9 @@ from worker.data import Split
 from worker.training.device.micro_batches import MicroBatches
 from worker.training.features import features
 from worker.training.loop.epochs import EpochResult
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import Freezing
 from worker.training.optim import weight_averages
 
 DATA = tiny_data()
@@ -23,13 +24,15 @@ PLAIN = Recipe(epochs=4, batch_size=11, learning_rate=1e-2, schedule="constant")
 
 def _run(recipe: Recipe, model: Backbone | None = None) -> tuple[Backbone, list[EpochResult]]:
     model = model or tiny_backbone(DATA)
-    return model, list(fit(model, DATA, recipe, seed=0, device=CPU))
+    return model, list(fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU)))
 
 
 def _weights(recipe: Recipe) -> list[dict[str, Tensor]]:
     """The floating-point state after each epoch."""
     model = tiny_backbone(DATA)
-    return [_floats(model) for _ in fit(model, DATA, recipe, seed=0, device=CPU)]
+    return [
+        _floats(model) for _ in fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU))
+    ]
 
 
 def _floats(model: Backbone) -> dict[str, Tensor]:
@@ -70,8 +73,10 @@ def test_an_average_of_epochs_has_statistics_of_its_own() -> None:
     recipe = PLAIN.model_copy(update={"swa_epochs": 3})
     model, _ = _run(recipe)
     before = _floats(model)
-    inputs = features.inputs_of(model, DATA, recipe, CPU, cache=None, each_batch=lambda: None)
-    weight_averages.estimate_statistics(model, recipe, inputs.train, inputs.forward)
+    inputs = features.inputs_of(
+        Freezing(model, recipe), DATA, CPU, cache=None, each_batch=lambda: None
+    )
+    weight_averages.estimate_statistics(Freezing(model, recipe), inputs.train, inputs.forward)
     after = _floats(model)
     assert all(torch.equal(value, after[name]) for name, value in before.items())
     pictures = model.input(torch.from_numpy(DATA.train.inputs))
@@ -81,8 +86,10 @@ def test_an_average_of_epochs_has_statistics_of_its_own() -> None:
 
 def test_statistics_are_estimated_without_dropout_and_leave_momentum_alone() -> None:
     model = tiny_backbone(DATA)
-    inputs = features.inputs_of(model, DATA, PLAIN, CPU, cache=None, each_batch=lambda: None)
-    weight_averages.estimate_statistics(model, PLAIN, inputs.train, inputs.forward)
+    inputs = features.inputs_of(
+        Freezing(model, PLAIN), DATA, CPU, cache=None, each_batch=lambda: None
+    )
+    weight_averages.estimate_statistics(Freezing(model, PLAIN), inputs.train, inputs.forward)
     assert not any(module.training for module in model.modules())
     assert model.network.get_submodule("bn").momentum == 0.1
 
@@ -92,12 +99,14 @@ def test_statistics_are_those_of_all_classes_where_pictures_lie_class_by_class()
     rows = data.train.labels.argsort(kind="stable")
     data = replace(data, train=Split(data.train.inputs[rows], data.train.labels[rows]))
     model = tiny_backbone(data)
-    inputs = features.inputs_of(model, data, PLAIN, CPU, cache=None, each_batch=lambda: None)
+    inputs = features.inputs_of(
+        Freezing(model, PLAIN), data, CPU, cache=None, each_batch=lambda: None
+    )
 
     def variance(batch_size: int) -> float:
         micro_batches = MicroBatches(batch_size, least=2)
         weight_averages.estimate_statistics(
-            model, PLAIN, inputs.train, inputs.forward, micro_batches=micro_batches
+            Freezing(model, PLAIN), inputs.train, inputs.forward, micro_batches=micro_batches
         )
         return _floats(model)["bn2.running_var"].sum().item()
 
@@ -125,12 +134,14 @@ def test_each_point_of_the_grid_is_measured_once() -> None:
     calls: list[None] = []
     recipe = PLAIN.model_copy(update={"adaptation_grid": 4, "epochs": 1})
     for _ in fit(
-        tiny_backbone(DATA),
-        DATA,
-        recipe,
-        seed=0,
-        device=CPU,
-        each_batch=lambda: calls.append(None),
+        TrainingRequest(
+            tiny_backbone(DATA),
+            DATA,
+            recipe,
+            seed=0,
+            device=CPU,
+            each_batch=lambda: calls.append(None),
+        )
     ):
         pass
     training, points = 2, 5
@@ -144,7 +155,9 @@ def test_a_training_that_destroys_what_was_known_is_taken_back() -> None:
     }
     wrong = Split(DATA.train.inputs, (DATA.train.labels + 1) % 3)
     recipe = PLAIN.model_copy(update={"epochs": 20, "adaptation_grid": 2})
-    *_, last = fit(good, replace(DATA, train=wrong), recipe, seed=1, device=CPU)
+    *_, last = fit(
+        TrainingRequest(good, replace(DATA, train=wrong), recipe, seed=1, device=CPU)
+    )
     assert last.value == 1.0
     assert last.metrics["adaptation_weight"] == 0.0
     assert torch.equal(_floats(good)["fc.weight"], good.known_head["weight"])
@@ -163,7 +176,7 @@ def test_a_state_for_evaluation_holds_what_was_measured_and_no_more(
 ) -> None:
     recipe = PLAIN.model_copy(update=changes)
     model = tiny_backbone(DATA)
-    for result in fit(model, DATA, recipe, seed=0, device=CPU):
+    for result in fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU)):
         light = result.state(whole=False)
         shown = _floats(model)
         assert all(torch.equal(light.weights[name], value) for name, value in shown.items())

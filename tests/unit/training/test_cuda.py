@@ -14,7 +14,7 @@ from trimtab.contract.tasks import Model
 from worker.runner.failures import failure_of
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.loop.epochs import EpochResult
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.loop.state import FitState
 from worker.training.model import backbones
 
@@ -29,14 +29,16 @@ LARGE = Recipe(epochs=1, batch_size=BATCH, learning_rate=1e-3, batch_norm="froze
 
 
 def _train(recipe: Recipe, resume: FitState | None = None) -> Iterator[EpochResult]:
-    return fit(tiny_backbone(DATA), DATA, recipe, seed=0, device=CUDA, resume=resume)
+    return fit(
+        TrainingRequest(tiny_backbone(DATA), DATA, recipe, seed=0, device=CUDA, resume=resume)
+    )
 
 
 def _large(recipe: Recipe = LARGE) -> EpochResult:
     model = backbones.build(
         Model(backbone="resnet18", weights="none"), classes=PHOTOS.classes, seed=0
     )
-    return next(fit(model, PHOTOS, recipe, seed=0, device=CUDA))
+    return next(fit(TrainingRequest(model, PHOTOS, recipe, seed=0, device=CUDA)))
 
 
 @pytest.fixture
@@ -93,7 +95,7 @@ def test_a_step_is_the_cpus_but_for_rounding() -> None:
         model = tiny_backbone(DATA)
         # Each device draws its own random numbers.
         model.network.drop = nn.Identity()
-        list(fit(model, DATA, recipe, seed=0, device=device))
+        list(fit(TrainingRequest(model, DATA, recipe, seed=0, device=device)))
         states.append({name: value.cpu() for name, value in model.state_dict().items()})
     on_cpu, on_cuda = states
     for name, value in on_cpu.items():
@@ -117,7 +119,9 @@ def test_a_training_carries_on_from_a_state_of_its_own(tmp_path: Path, precision
 def test_a_state_of_a_gpu_carries_on_on_a_cpu(tmp_path: Path) -> None:
     next(_train(SHORT)).state().save(tmp_path / "state")
     state = FitState.load(tmp_path / "state")
-    rest = list(fit(tiny_backbone(DATA), DATA, SHORT, seed=0, device=CPU, resume=state))
+    rest = list(
+        fit(TrainingRequest(tiny_backbone(DATA), DATA, SHORT, seed=0, device=CPU, resume=state))
+    )
     assert [epoch.epoch for epoch in rest] == [1, 2, 3]
 
 
@@ -126,7 +130,9 @@ def test_features_on_disk_are_those_computed(tmp_path: Path) -> None:
     losses: list[list[float]] = []
     for cache in (None, FeatureCache(tmp_path), FeatureCache(tmp_path)):
         epochs = fit(
-            tiny_backbone(DATA), DATA, recipe, seed=0, device=CUDA, features_cache=cache
+            TrainingRequest(
+                tiny_backbone(DATA), DATA, recipe, seed=0, device=CUDA, features_cache=cache
+            )
         )
         losses.append([epoch.train_loss for epoch in epochs])
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)

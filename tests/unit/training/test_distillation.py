@@ -22,7 +22,7 @@ from worker.training.errors import ModelUnreadable, TeacherMissing, TeacherUnfit
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.loop.distillation import Lessons, Teacher, lessons_of
 from worker.training.loop.epochs import EpochResult
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones
 from worker.training.model.backbones import Backbone
 from worker.training.model.card import CARD_KEY, Scores
@@ -36,7 +36,9 @@ def exported(folder: Path, classes: Sequence[str] = DATA.classes, epochs: int = 
     """A model of `DATA`, or of its classes by other names."""
     data = replace(DATA, classes=tuple(classes))
     model = backbones.build(Model(backbone="glyphnet"), classes=classes, seed=0)
-    *_, last = fit(model, data, Recipe(epochs=epochs, batch_size=4), seed=0, device=CPU)
+    *_, last = fit(
+        TrainingRequest(model, data, Recipe(epochs=epochs, batch_size=4), seed=0, device=CPU)
+    )
     card = make_card(
         model,
         data,
@@ -62,7 +64,9 @@ def student(
     recipe: Recipe, teacher: Teacher | None, data: TaskData = DATA, **how: Any
 ) -> tuple[Backbone, list[EpochResult]]:
     model = tiny_backbone(data)
-    epochs = fit(model, data, recipe, seed=3, device=CPU, teacher=teacher, **how)
+    epochs = fit(
+        TrainingRequest(model, data, recipe, seed=3, device=CPU, teacher=teacher, **how)
+    )
     return model, list(epochs)
 
 
@@ -178,7 +182,11 @@ def test_a_resumed_student_ends_with_the_weights_of_the_uninterrupted_one(
     recipe = SHORT.model_copy(update={"frozen_stages": frozen_stages})
     whole, results = student(recipe, teacher)
     state = next(
-        fit(tiny_backbone(DATA), DATA, recipe, seed=3, device=CPU, teacher=teacher)
+        fit(
+            TrainingRequest(
+                tiny_backbone(DATA), DATA, recipe, seed=3, device=CPU, teacher=teacher
+            )
+        )
     ).state()
     resumed, rest = student(recipe, teacher, resume=state)
     assert curve(rest) == curve(results)[1:]

@@ -15,7 +15,7 @@ from worker.data import Split, TaskData
 from worker.data.errors import UnreadableImages
 from worker.training import safetensors_files
 from worker.training.errors import ModelUnreadable
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones
 from worker.training.model.backbones import Backbone
 from worker.training.model.card import CARD_KEY, Scores
@@ -27,7 +27,7 @@ RECIPE = Recipe(epochs=2, batch_size=8)
 
 def _trained(data: TaskData = DATA) -> Backbone:
     model = backbones.build(Model(backbone="glyphnet"), classes=data.classes, seed=0)
-    list(fit(model, data, RECIPE, seed=0, device=CPU))
+    list(fit(TrainingRequest(model, data, RECIPE, seed=0, device=CPU)))
     return model
 
 

@@ -14,7 +14,7 @@ from trimtab.contract.tasks import Model
 from worker.training import safetensors_files
 from worker.training.errors import ModelUnreadable
 from worker.training.loop.distillation import Teacher
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones
 from worker.training.model.card import CARD_KEY, ImageStatistics, Scores
 from worker.training.model.export import export, load_exported, make_card, read_card
@@ -46,7 +46,7 @@ def exported(folder: Path, **facts: object) -> Path:
     """A model of the person's backbone, trained and exported."""
     own = registered(folder, **facts)
     model = backbones.build(SPEC, classes=DATA.classes, seed=0, own=own)
-    list(fit(model, DATA, RECIPE, seed=0, device=CPU))
+    list(fit(TrainingRequest(model, DATA, RECIPE, seed=0, device=CPU)))
     card = make_card(model, DATA, recipe=RECIPE, seed=0, scores=Scores(), pretrained=None)
     export(folder / "m.safetensors", model, card=card)
     return folder / "m.safetensors"

@@ -15,9 +15,9 @@ from worker.training.device import placement
 from worker.training.features import features
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.features.features import Inputs
-from worker.training.loop.fit import fit
-from worker.training.model import freezing
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import Freezing
 from worker.training.model.image_input import ImageInput
 
 DATA = replace(tiny_data(train=300), key="a data set")
@@ -26,18 +26,22 @@ RECIPE = Recipe(epochs=3, batch_size=8, learning_rate=1e-2, frozen_stages=1)
 
 
 def curve(cache: FeatureCache | None, recipe: Recipe = RECIPE) -> list[tuple[float, ...]]:
-    epochs = fit(tiny_backbone(DATA), DATA, recipe, seed=0, device=CPU, features_cache=cache)
+    epochs = fit(
+        TrainingRequest(
+            tiny_backbone(DATA), DATA, recipe, seed=0, device=CPU, features_cache=cache
+        )
+    )
     return [(e.train_loss, e.value, e.metrics["loss"]) for e in epochs]
 
 
 def inputs(recipe: Recipe = RECIPE, cache: FeatureCache | None = None) -> Inputs:
-    model = tiny_backbone(DATA)
-    freezing.freeze(model, recipe)
-    return features.inputs_of(model, DATA, recipe, CPU, cache=cache, each_batch=lambda: None)
+    freezing = Freezing(tiny_backbone(DATA), recipe)
+    freezing.freeze()
+    return features.inputs_of(freezing, DATA, CPU, cache=cache, each_batch=lambda: None)
 
 
 def key(model: Backbone, frozen_stages: int = 1, part: str = "train") -> str:
-    return features.key(model, DATA, Recipe(frozen_stages=frozen_stages), CPU, part)
+    return features.key(Freezing(model, Recipe(frozen_stages=frozen_stages)), DATA, CPU, part)
 
 
 @pytest.mark.parametrize("frozen_stages", [1, 2])
@@ -68,7 +72,16 @@ def test_what_is_frozen_is_computed_once_for_all_trials(tmp_path: Path) -> None:
             lambda _, inputs, __: passes.append(len(inputs[0]))
         )
         list(
-            fit(model, DATA, RECIPE, seed=0, device=CPU, features_cache=FeatureCache(tmp_path))
+            fit(
+                TrainingRequest(
+                    model,
+                    DATA,
+                    RECIPE,
+                    seed=0,
+                    device=CPU,
+                    features_cache=FeatureCache(tmp_path),
+                )
+            )
         )
     whole = [
         size for size in passes if size > 2
@@ -92,12 +105,14 @@ def test_features_that_would_be_too_large_are_computed_at_every_step(tmp_path: P
 def test_features_of_data_that_nobody_knows_by_a_key_are_kept_by_nobody(tmp_path: Path) -> None:
     list(
         fit(
-            tiny_backbone(DATA),
-            replace(DATA, key=""),
-            RECIPE,
-            seed=0,
-            device=CPU,
-            features_cache=FeatureCache(tmp_path),
+            TrainingRequest(
+                tiny_backbone(DATA),
+                replace(DATA, key=""),
+                RECIPE,
+                seed=0,
+                device=CPU,
+                features_cache=FeatureCache(tmp_path),
+            )
         )
     )
     assert list(tmp_path.iterdir()) == []
@@ -158,7 +173,7 @@ def test_a_key_changes_with_split_data_and_stages_and_not_with_what_is_trained()
     before = key(model)
     assert key(model, part="validation") != before
     assert key(model, frozen_stages=2) != before
-    assert features.key(model, replace(DATA, key="b"), RECIPE, CPU, "train") != before
+    assert features.key(Freezing(model, RECIPE), replace(DATA, key="b"), CPU, "train") != before
     with torch.no_grad():
         model.head.get_parameter("bias").add_(1)
         model.network.get_parameter("conv2.weight").add_(1)

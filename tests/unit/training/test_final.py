@@ -32,7 +32,7 @@ from worker.training.errors import CheckpointIncompatible
 from worker.training.final import probe
 from worker.training.final.evaluation import final_evaluation
 from worker.training.final.probe import Features, linear_probe
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.loop.state import FitState
 from worker.training.model import backbones, heads
 from worker.training.model.export import Chance, Number, Prediction, load_exported, read_card
@@ -47,7 +47,7 @@ RECIPE = Recipe(epochs=2, batch_size=64, learning_rate=3e-3)
 def _winner(task: Task, model: Model, cache_dir: Path) -> FitState:
     seen = data.load(task, cache_dir=cache_dir)
     network = backbones.build(model, classes=seen.classes, seed=0)
-    *_, last = fit(network, seen, RECIPE, seed=0, device=CPU)
+    *_, last = fit(TrainingRequest(network, seen, RECIPE, seed=0, device=CPU))
     return last.state()
 
 
@@ -117,7 +117,7 @@ def test_the_winner_is_measured_in_what_its_trial_computed_in(
     recipe = RECIPE.model_copy(update=changes)
     seen = data.load(task, cache_dir=tmp_path)
     network = backbones.build(model, classes=seen.classes, seed=0)
-    *_, last = fit(network, seen, recipe, seed=0, device=CPU)
+    *_, last = fit(TrainingRequest(network, seen, recipe, seed=0, device=CPU))
     scores = final_evaluation(
         task,
         model,
@@ -303,7 +303,7 @@ def test_every_kind_of_winner_is_tested_beside_what_it_began_with_and_predicts(
     seen = data.load(task, cache_dir=tmp_path / "cache")
     recipe = RECIPE.model_copy(update={"head": "mlp", "head_width": 8})
     network = backbones.build(model, classes=seen.outputs, seed=0, head=heads.of(recipe, kind))
-    *_, last = fit(network, seen, recipe, seed=0, device=CPU)
+    *_, last = fit(TrainingRequest(network, seen, recipe, seed=0, device=CPU))
     path = tmp_path / "winner.safetensors"
     scores = final_evaluation(
         task,

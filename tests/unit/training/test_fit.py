@@ -20,7 +20,7 @@ from worker import data as data_room
 from worker.data import Split
 from worker.training.errors import CheckpointIncompatible, Diverged
 from worker.training.loop.epochs import EpochResult
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.loop.state import FitState, Progress
 from worker.training.model import backbones, heads
 
@@ -35,7 +35,7 @@ def _curve(epochs: Iterator[EpochResult]) -> list[tuple[float, float, float]]:
 
 
 def _start(recipe: Recipe = SHORT, seed: int = 0) -> Iterator[EpochResult]:
-    return fit(tiny_backbone(DATA), DATA, recipe, seed=seed, device=CPU)
+    return fit(TrainingRequest(tiny_backbone(DATA), DATA, recipe, seed=seed, device=CPU))
 
 
 def test_training_yields_as_many_epochs_as_the_recipe_says() -> None:
@@ -47,7 +47,7 @@ def test_training_yields_as_many_epochs_as_the_recipe_says() -> None:
 def test_nothing_is_trained_until_it_is_asked_for() -> None:
     model = tiny_backbone(DATA)
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    epochs = fit(model, DATA, SHORT, seed=0, device=CPU)
+    epochs = fit(TrainingRequest(model, DATA, SHORT, seed=0, device=CPU))
     assert same_tensors(before, model.state_dict())
     next(epochs)
     assert not same_tensors(before, model.state_dict())
@@ -140,12 +140,12 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
     )
     whole = tiny_backbone(DATA)
     try:
-        curve = _curve(fit(whole, DATA, recipe, seed=3, device=CPU))
+        curve = _curve(fit(TrainingRequest(whole, DATA, recipe, seed=3, device=CPU)))
     except Diverged:
         reject()  # Single pictures by SGD may: there is no end to come to.
 
     model, pieces = tiny_backbone(DATA), list[tuple[float, float, float]]()
-    epochs = fit(model, DATA, recipe, seed=3, device=CPU)
+    epochs = fit(TrainingRequest(model, DATA, recipe, seed=3, device=CPU))
     for epoch in range(recipe.epochs):
         result = next(epochs)
         pieces += _curve(iter([result]))
@@ -153,7 +153,7 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
             result.state().save(tmp_path / "state")
             model = tiny_backbone(DATA, seed=0 if builds_on_pretrained else epoch + 50)
             state = FitState.load(tmp_path / "state")
-            epochs = fit(model, DATA, recipe, seed=3, device=CPU, resume=state)
+            epochs = fit(TrainingRequest(model, DATA, recipe, seed=3, device=CPU, resume=state))
     assert list(epochs) == []
     assert pieces == curve
     assert same_tensors(whole.state_dict(), model.state_dict())
@@ -180,12 +180,15 @@ def test_a_resumed_training_ends_with_the_weights_of_the_uninterrupted_one_bit_b
 def test_each_option_resumes_bit_by_bit(tmp_path: Path, option: dict[str, object]) -> None:
     recipe = SHORT.model_copy(update=option)
     whole, again = tiny_backbone(DATA), tiny_backbone(DATA)
-    curve = _curve(fit(whole, DATA, recipe, seed=3, device=CPU))
-    epochs = fit(tiny_backbone(DATA), DATA, recipe, seed=3, device=CPU)
+    curve = _curve(fit(TrainingRequest(whole, DATA, recipe, seed=3, device=CPU)))
+    epochs = fit(TrainingRequest(tiny_backbone(DATA), DATA, recipe, seed=3, device=CPU))
     next(epochs)
     next(epochs).state().save(tmp_path / "state")
     state = FitState.load(tmp_path / "state")
-    assert _curve(fit(again, DATA, recipe, seed=3, device=CPU, resume=state)) == curve[2:]
+    assert (
+        _curve(fit(TrainingRequest(again, DATA, recipe, seed=3, device=CPU, resume=state)))
+        == curve[2:]
+    )
     assert same_tensors(whole.state_dict(), again.state_dict())
 
 
@@ -197,7 +200,7 @@ def test_few_labels_train_on_their_pictures_alone_also_through_cached_features()
     for frozen_stages in (0, 1):
         recipe = SHORT.model_copy(update={"frozen_stages": frozen_stages, "batch_size": 3})
         curves = [
-            _curve(fit(tiny_backbone(data), data, recipe, seed=0, device=CPU))
+            _curve(fit(TrainingRequest(tiny_backbone(data), data, recipe, seed=0, device=CPU)))
             for data in (few, copied)
         ]
         assert np.allclose(curves[0], curves[1])
@@ -217,14 +220,16 @@ def test_every_kind_of_task_and_head_learns_and_resumes_bit_by_bit(
     recipe = SHORT.model_copy(update={**options, "frozen_stages": 1, "epochs": 8})
     data, head = tiny_columns(kind), heads.of(recipe, kind)
     whole = tiny_backbone(data, head=head)
-    first, *_, last = fit(whole, data, recipe, seed=3, device=CPU)
+    first, *_, last = fit(TrainingRequest(whole, data, recipe, seed=3, device=CPU))
     assert last.train_loss < first.train_loss
-    epochs = fit(tiny_backbone(data, head=head), data, recipe, seed=3, device=CPU)
+    epochs = fit(
+        TrainingRequest(tiny_backbone(data, head=head), data, recipe, seed=3, device=CPU)
+    )
     next(epochs)
     next(epochs).state().save(tmp_path / "state")
     again = tiny_backbone(data, head=head)
     state = FitState.load(tmp_path / "state")
-    *_, resumed = fit(again, data, recipe, seed=3, device=CPU, resume=state)
+    *_, resumed = fit(TrainingRequest(again, data, recipe, seed=3, device=CPU, resume=state))
     assert (resumed.metrics, resumed.best_value) == (last.metrics, last.best_value)
     assert same_tensors(whole.state_dict(), again.state_dict())
 
@@ -232,7 +237,7 @@ def test_every_kind_of_task_and_head_learns_and_resumes_bit_by_bit(
 def test_the_best_epoch_of_an_error_is_the_one_where_it_is_least() -> None:
     data = tiny_columns("regression")
     recipe = SHORT.model_copy(update={"epochs": 8, "learning_rate": 0.05})
-    results = list(fit(tiny_backbone(data), data, recipe, seed=0, device=CPU))
+    results = list(fit(TrainingRequest(tiny_backbone(data), data, recipe, seed=0, device=CPU)))
     assert results[-1].best_value == min(result.value for result in results)
     assert results[-1].value == results[-1].metrics["rmse"]
     (best,) = {result.epoch for result in results if result.value == results[-1].best_value}
@@ -245,11 +250,11 @@ def test_the_digits_resume_bit_by_bit_with_the_real_backbone(tmp_path: Path) -> 
     spec = Model(backbone="glyphnet", weights="default")
     recipe = Recipe(epochs=3, batch_size=64, learning_rate=3e-3)
     whole = backbones.build(spec, classes=digits.classes, seed=0)
-    results = fit(whole, digits, recipe, seed=0, device=CPU)
+    results = fit(TrainingRequest(whole, digits, recipe, seed=0, device=CPU))
     state = next(results).state()
     *_, last = results
     again = backbones.build(spec, classes=digits.classes, seed=1)
-    *_, resumed = fit(again, digits, recipe, seed=0, device=CPU, resume=state)
+    *_, resumed = fit(TrainingRequest(again, digits, recipe, seed=0, device=CPU, resume=state))
     assert astuple(replace(last, seconds=0, _training=None)) == astuple(
         replace(resumed, seconds=0, _training=None)
     )
@@ -261,10 +266,10 @@ def test_the_digits_resume_bit_by_bit_with_the_real_backbone(tmp_path: Path) -> 
 def test_a_state_holds_the_moments_of_the_optimizer(optimizer: str) -> None:
     recipe = Recipe.model_validate({"epochs": 2, "batch_size": 8, "optimizer": optimizer})
     model, again = tiny_backbone(DATA), tiny_backbone(DATA)
-    epochs = fit(model, DATA, recipe, seed=0, device=CPU)
+    epochs = fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU))
     state = next(epochs).state()
     list(epochs)
-    list(fit(again, DATA, recipe, seed=0, device=CPU, resume=state))
+    list(fit(TrainingRequest(again, DATA, recipe, seed=0, device=CPU, resume=state)))
     assert same_tensors(model.state_dict(), again.state_dict())
 
 
@@ -278,7 +283,7 @@ def test_a_state_is_a_copy_that_later_epochs_leave_alone() -> None:
 
 def test_a_state_that_is_no_copy_is_the_models_own() -> None:
     model = tiny_backbone(DATA)
-    *_, last = fit(model, DATA, SHORT, seed=0, device=CPU)
+    *_, last = fit(TrainingRequest(model, DATA, SHORT, seed=0, device=CPU))
     own = model.network.state_dict()
     for name, value in last.state(copy=False).weights.items():
         assert value.data_ptr() == own[name].data_ptr()
@@ -301,7 +306,11 @@ def test_a_state_cannot_be_taken_of_an_epoch_that_has_passed() -> None:
 
 def test_resuming_after_the_last_epoch_trains_no_more() -> None:
     *_, last = _start()
-    again = fit(tiny_backbone(DATA), DATA, SHORT, seed=0, device=CPU, resume=last.state())
+    again = fit(
+        TrainingRequest(
+            tiny_backbone(DATA), DATA, SHORT, seed=0, device=CPU, resume=last.state()
+        )
+    )
     assert list(again) == []
 
 
@@ -321,23 +330,33 @@ def test_a_state_of_another_training_is_refused(
     state = next(_start()).state()
     recipe = SHORT.model_copy(update=change)
     with pytest.raises(CheckpointIncompatible, match=why):
-        fit(tiny_backbone(DATA), DATA, recipe, seed=seed, device=CPU, resume=state)
+        fit(
+            TrainingRequest(
+                tiny_backbone(DATA), DATA, recipe, seed=seed, device=CPU, resume=state
+            )
+        )
 
 
 def test_a_state_of_another_model_is_refused() -> None:
     other = tiny_data(classes=2)
-    state = next(fit(tiny_backbone(other), other, SHORT, seed=0, device=CPU)).state()
+    state = next(
+        fit(TrainingRequest(tiny_backbone(other), other, SHORT, seed=0, device=CPU))
+    ).state()
     with pytest.raises(
         CheckpointIncompatible, match="not of tiny with a head of this kind and 3 outputs"
     ):
-        fit(tiny_backbone(DATA), DATA, SHORT, seed=0, device=CPU, resume=state)
+        fit(TrainingRequest(tiny_backbone(DATA), DATA, SHORT, seed=0, device=CPU, resume=state))
 
 
 def test_a_training_that_builds_on_the_pretrained_weights_resumes_upon_no_others() -> None:
     recipe = SHORT.model_copy(update={"lora_rank": 2})
     state = next(_start(recipe)).state()
     with pytest.raises(CheckpointIncompatible, match="other weights of tiny"):
-        fit(tiny_backbone(DATA, seed=1), DATA, recipe, seed=0, device=CPU, resume=state)
+        fit(
+            TrainingRequest(
+                tiny_backbone(DATA, seed=1), DATA, recipe, seed=0, device=CPU, resume=state
+            )
+        )
 
 
 def test_a_precision_that_the_device_is_not_built_for_is_float32_and_the_log_says_so(
@@ -374,7 +393,9 @@ def test_a_resumed_training_remembers_its_impatience() -> None:
     epochs = _start(IMPATIENT)
     next(epochs)
     state = next(epochs).state()
-    rest = fit(tiny_backbone(DATA), DATA, IMPATIENT, seed=0, device=CPU, resume=state)
+    rest = fit(
+        TrainingRequest(tiny_backbone(DATA), DATA, IMPATIENT, seed=0, device=CPU, resume=state)
+    )
     assert len(list(rest)) == 2
 
 
@@ -437,7 +458,7 @@ def test_every_picture_is_learned_from_once_an_epoch() -> None:
         )
     )
     recipe = SHORT.model_copy(update={"epochs": 2, "batch_size": 4})
-    list(fit(model, data, recipe, seed=0, device=CPU))
+    list(fit(TrainingRequest(model, data, recipe, seed=0, device=CPU)))
     assert [len(batch) for batch in seen] == [4, 4, 2] * 2
     orders = [[*itertools.chain(*seen[:3])], [*itertools.chain(*seen[3:])]]
     assert [sorted(order) for order in orders] == [list(range(10))] * 2

@@ -5,7 +5,7 @@ import pytest
 from tests.support.pictures import tiny_data
 from tests.support.tiny import tiny_backbone
 from trimtab.contract.recipe import Recipe
-from worker.training.model import freezing
+from worker.training.model.freezing import Freezing
 from worker.training.optim import param_groups
 from worker.training.optim.param_groups import Rule
 
@@ -13,10 +13,10 @@ from worker.training.optim.param_groups import Rule
 def _rules(**fields: object) -> dict[str, Rule]:
     recipe = Recipe.model_validate({"learning_rate": 0.1, "weight_decay": 0.3, **fields})
     model = tiny_backbone(tiny_data())
-    low_rank = freezing.low_rank_of(model, recipe, seed=0)
+    freezing = Freezing(model, recipe)
     return {
         name: group.rule
-        for group in param_groups.of_backbone(model, recipe, low_rank)
+        for group in param_groups.of_backbone(freezing, freezing.low_rank(seed=0))
         for name in group.parameters
     }
 

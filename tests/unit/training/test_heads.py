@@ -12,12 +12,13 @@ from tests.support.tiny import CPU, same_tensors
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.training.features import frozen_prefix
-from worker.training.loop.fit import fit
-from worker.training.model import backbones, freezing, heads, torchvision_models
+from worker.training.loop.fit import TrainingRequest, fit
+from worker.training.model import backbones, heads, torchvision_models
 from worker.training.model.backbone_cache import BackboneCache
 from worker.training.model.backbones import Backbone
 from worker.training.model.card import Scores
 from worker.training.model.export import export, load_exported, make_card
+from worker.training.model.freezing import Freezing
 from worker.training.model.heads import LINEAR, Head
 
 DATA = tiny_data()
@@ -88,7 +89,10 @@ def test_a_kept_backbone_is_bit_by_bit_a_new_one_whatever_head_it_had_before() -
         assert same_tensors(new.state_dict(), kept.state_dict())
         recipe = Recipe(epochs=1, batch_size=8, frozen_stages=2)
         curves = [
-            [(e.train_loss, e.metrics) for e in fit(m, DATA, recipe, seed=seed, device=CPU)]
+            [
+                (e.train_loss, e.metrics)
+                for e in fit(TrainingRequest(m, DATA, recipe, seed=seed, device=CPU))
+            ]
             for m in (new, kept)
         ]
         assert curves[0] == curves[1]
@@ -108,9 +112,9 @@ def test_a_model_has_a_head_of_its_own_only_where_a_linear_one_tells_classes_apa
 @pytest.mark.parametrize("head", [MLP, Head(dropout=0.5)])
 def test_a_network_is_cut_before_a_head_that_is_random(head: Head) -> None:
     model = _build(head)
-    recipe = Recipe(frozen_stages=4)
-    freezing.freeze(model, recipe)
-    freezing.training_mode(model, recipe)
+    freezing = Freezing(model, Recipe(frozen_stages=4))
+    freezing.freeze()
+    freezing.training_mode()
     halves = frozen_prefix.cut(model, 4)
     assert halves is not None
     images = torch.randint(0, 256, (5, 8, 8, 1), dtype=torch.uint8)
@@ -160,7 +164,7 @@ def test_what_cuts_off_below_zero_gives_way_where_outputs_are_numbers() -> None:
 def test_an_exported_model_has_its_head_again(tmp_path: Path, head: str) -> None:
     recipe = Recipe.model_validate({"epochs": 1, "head": head, "head_dropout": 0.5})
     model = _build(heads.of(recipe, "classification"))
-    list(fit(model, DATA, recipe, seed=0, device=CPU))
+    list(fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU)))
     card = make_card(model, DATA, recipe=recipe, seed=0, scores=Scores())
     export(tmp_path / "m.safetensors", model, card=card)
     loaded = load_exported(tmp_path / "m.safetensors").model

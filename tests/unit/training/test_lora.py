@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.loop.training import load_weights
 from worker.training.model import lora
+from worker.training.model.freezing import Freezing
 from worker.training.model.lora import LowRank
 from worker.training.seeding import seeded
 
@@ -65,14 +66,14 @@ def test_factors_get_the_gradients_of_a_weight_made_of_their_product(
 def test_lora_begins_with_the_pretrained_network() -> None:
     model, frozen = tiny_backbone(DATA), tiny_backbone(DATA)
     idle = RECIPE.model_copy(update={"learning_rate": 1e-30, "batch_norm": "frozen"})
-    list(fit(model, DATA, idle, seed=0, device=CPU))
+    list(fit(TrainingRequest(model, DATA, idle, seed=0, device=CPU)))
     assert same_tensors(model.network.state_dict(), frozen.network.state_dict())
 
 
 def test_lora_moves_weights_by_the_rank_and_leaves_what_else_the_stages_hold() -> None:
     model, before = tiny_backbone(DATA), tiny_backbone(DATA).network.state_dict()
     recipe = RECIPE.model_copy(update={"frozen_stages": 1})
-    list(fit(model, DATA, recipe, seed=0, device=CPU))
+    list(fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU)))
     after = model.network.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     statistics = {"bn2.running_mean", "bn2.running_var", "bn2.num_batches_tracked"}
@@ -83,12 +84,12 @@ def test_lora_moves_weights_by_the_rank_and_leaves_what_else_the_stages_hold() -
 
 def test_a_state_holds_factors_that_merge_into_the_model_that_was_trained() -> None:
     model = tiny_backbone(DATA)
-    *_, last = fit(model, DATA, RECIPE, seed=0, device=CPU)
+    *_, last = fit(TrainingRequest(model, DATA, RECIPE, seed=0, device=CPU))
     state = last.state()
     assert "conv2.weight.lora_A" in state.weights
     assert not {"conv2.weight", "conv2.bias", "bn2.weight"} & state.weights.keys()
     again = tiny_backbone(DATA)
-    load_weights(again, state, RECIPE)
+    load_weights(Freezing(again, RECIPE), state)
     images = torch.from_numpy(DATA.validation.inputs)
     assert again.network.state_dict().keys() == tiny_backbone(DATA).network.state_dict().keys()
     assert torch.allclose(again.eval()(images), model.eval()(images), atol=1e-5)
@@ -97,8 +98,8 @@ def test_a_state_holds_factors_that_merge_into_the_model_that_was_trained() -> N
 def test_where_averages_are_measured_a_state_gives_back_the_average() -> None:
     recipe = RECIPE.model_copy(update={"ema_decay": 0.9})
     model, again = tiny_backbone(DATA), tiny_backbone(DATA)
-    *_, last = fit(model, DATA, recipe, seed=0, device=CPU)
-    load_weights(again, last.state(whole=False), recipe)
+    *_, last = fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU))
+    load_weights(Freezing(again, recipe), last.state(whole=False))
     assert same_tensors(again.network.state_dict(), model.network.state_dict())
 
 

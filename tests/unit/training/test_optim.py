@@ -14,6 +14,7 @@ from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
+from worker.training.model.freezing import Freezing
 from worker.training.optim import optimizers, param_groups
 from worker.training.optim.param_groups import Group, Rule, Update
 from worker.training.seeding import seeded
@@ -193,7 +194,9 @@ def test_frozen_stages_have_no_moments_unless_they_are_thawed_later() -> None:
 
     def moved(**fields: object) -> set[str]:
         recipe = Recipe.model_validate({"epochs": 3, "frozen_stages": 2, **fields})
-        optimizer = optimizers.Optimizer(param_groups.of_backbone(model, recipe), recipe)
+        optimizer = optimizers.Optimizer(
+            param_groups.of_backbone(Freezing(model, recipe)), recipe
+        )
         return {name.split(".")[0] for name in optimizer.tensors()}
 
     assert moved() == {"fc"}
@@ -224,7 +227,7 @@ def _train_and_look() -> list[str]:
     data = tiny_data()
     model = backbones.build(Model(backbone="glyphnet"), classes=data.classes, seed=0)
     recipe = Recipe(epochs=1, batch_size=8)
-    list(fit.fit(model, data, recipe, seed=0, device=torch.device("cpu")))
+    list(fit.fit(fit.TrainingRequest(model, data, recipe, seed=0, device=torch.device("cpu"))))
     return [
         name
         for name in (

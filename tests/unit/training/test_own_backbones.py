@@ -12,7 +12,7 @@ from tests.support.tiny import CPU
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.training.errors import BackboneMissing, BackbonesUnreadable, BackboneUnfit
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones
 from worker.training.model.image_input import ImageInput
 from worker.training.model.user_backbones import OwnBackbones
@@ -237,7 +237,9 @@ def test_it_is_built_frozen_and_trained_like_any_other(tmp_path: Path) -> None:
     spec = Model(backbone="user:net", weights="none")
     model = backbones.build(spec, classes=data.classes, seed=0, own=own)
     before = model.network.get_parameter("1.weight").clone()
-    (epoch,) = fit(model, data, Recipe(epochs=1, frozen_stages=1), seed=0, device=CPU)
+    (epoch,) = fit(
+        TrainingRequest(model, data, Recipe(epochs=1, frozen_stages=1), seed=0, device=CPU)
+    )
     assert 0 <= epoch.value <= 1
     assert torch.equal(model.network.get_parameter("1.weight"), before)
 

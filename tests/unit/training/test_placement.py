@@ -10,7 +10,7 @@ from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from worker.training.device import placement
 from worker.training.device.placement import PlacedSplit
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 
 CUDA = torch.device("cuda")
 FLOAT32, BFLOAT16, FLOAT16 = torch.float32, torch.bfloat16, torch.float16
@@ -74,7 +74,7 @@ def test_training_and_validation_compute_in_the_recipes_precision(
                 "precision": precision,
             }
         )
-        (epoch,) = fit(tiny_backbone(data), data, recipe, seed=0, device=CPU)
+        (epoch,) = fit(TrainingRequest(tiny_backbone(data), data, recipe, seed=0, device=CPU))
         return epoch.train_loss, epoch.metrics["loss"]
 
     single, half = losses("float32"), losses("bfloat16")

@@ -14,10 +14,11 @@ from worker.data import TaskData
 from worker.training.features import features, frozen_prefix
 from worker.training.loop import linear_head
 from worker.training.loop.distillation import Lessons
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.loop.linear_head import LinearHead
 from worker.training.model import heads
 from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import Freezing
 from worker.training.objective import objectives
 
 DATA = tiny_data()
@@ -39,9 +40,8 @@ def _nothing(*_: object) -> None:
 def _head_of(
     recipe: Recipe, data: TaskData = DATA, lessons: Lessons | None = None
 ) -> LinearHead | None:
-    inputs = features.inputs_of(
-        _backbone(data, recipe), data, recipe, CPU, cache=None, each_batch=lambda: None
-    )
+    freezing = Freezing(_backbone(data, recipe), recipe)
+    inputs = features.inputs_of(freezing, data, CPU, cache=None, each_batch=lambda: None)
     return linear_head.of(inputs, objectives.of(data, recipe), recipe, lessons)
 
 
@@ -63,7 +63,7 @@ def test_a_probe_trains_as_it_would_by_the_graph(
     def trained() -> tuple[list[float], dict[str, Tensor]]:
         curve: list[float] = []
         state: dict[str, Tensor] = {}
-        for epoch in fit(_backbone(), DATA, recipe, seed=1, device=CPU):
+        for epoch in fit(TrainingRequest(_backbone(), DATA, recipe, seed=1, device=CPU)):
             curve += [epoch.train_loss, *epoch.metrics.values()]
             state = {**epoch.state().weights, **epoch.state().moments}
         return curve, state
@@ -82,7 +82,7 @@ def test_where_pictures_are_computed_in_float16_a_head_learns_as_ever(
     def curve() -> list[object]:
         return [
             (epoch.train_loss, epoch.metrics)
-            for epoch in fit(_backbone(), DATA, PROBE, seed=1, device=CPU)
+            for epoch in fit(TrainingRequest(_backbone(), DATA, PROBE, seed=1, device=CPU))
         ]
 
     in_single = curve()
@@ -103,12 +103,14 @@ def two_threads() -> Generator[None]:
 def test_a_small_head_is_trained_and_measured_by_one_thread() -> None:
     seen: list[int] = []
     epochs = fit(
-        _backbone(),
-        DATA,
-        PROBE,
-        seed=1,
-        device=CPU,
-        each_batch=lambda: seen.append(torch.get_num_threads()),
+        TrainingRequest(
+            _backbone(),
+            DATA,
+            PROBE,
+            seed=1,
+            device=CPU,
+            each_batch=lambda: seen.append(torch.get_num_threads()),
+        )
     )
     seen.clear()  # What the frozen stages were computed with.
     for _ in epochs:

@@ -17,8 +17,9 @@ from worker.training.device.placement import PlacedSplit
 from worker.training.features import features
 from worker.training.final import probe
 from worker.training.loop.epochs import EpochResult
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import Freezing
 from worker.training.optim import weight_averages
 
 DATA = tiny_data()
@@ -85,7 +86,11 @@ def test_another_error_is_not_tried_again() -> None:
 
 def _run(recipe: Recipe, known: int | None = None) -> list[EpochResult]:
     return list(
-        fit(tiny_backbone(DATA), DATA, recipe, seed=0, device=CPU, micro_batch_size=known)
+        fit(
+            TrainingRequest(
+                tiny_backbone(DATA), DATA, recipe, seed=0, device=CPU, micro_batch_size=known
+            )
+        )
     )
 
 
@@ -98,7 +103,7 @@ def test_accumulated_gradients_are_those_of_the_whole_batch() -> None:
         recipe = CALM.model_copy(
             update={"epochs": 1, "micro_batch_size": size, "optimizer": "sgd"}
         )
-        (result,) = fit(model, DATA, recipe, seed=0, device=CPU)
+        (result,) = fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU))
         assert result.micro_batch_size == size
         moved.append(cast(nn.Linear, model.head).weight.detach())
     torch.testing.assert_close(*moved, rtol=1e-3, atol=1e-5)
@@ -113,13 +118,15 @@ def test_what_is_known_of_the_memory_is_where_training_begins() -> None:
 def test_a_training_that_runs_out_of_memory_goes_on_with_smaller_portions() -> None:
     recipe = Recipe(epochs=1, batch_size=22, learning_rate=1e-3)
     with memory_for(6):
-        (result,) = fit(tiny_backbone(DATA), DATA, recipe, seed=0, device=CPU)
+        (result,) = fit(TrainingRequest(tiny_backbone(DATA), DATA, recipe, seed=0, device=CPU))
     assert result.micro_batch_size == 6
     assert result.metrics["loss"] > 0
 
 
 def _features(model: Backbone) -> Tensor:
-    inputs = features.inputs_of(model, DATA, CALM, CPU, cache=None, each_batch=lambda: None)
+    inputs = features.inputs_of(
+        Freezing(model, CALM), DATA, CPU, cache=None, each_batch=lambda: None
+    )
     return inputs.train.take(torch.arange(len(inputs.train)))[0]
 
 
@@ -142,7 +149,10 @@ def test_statistics_are_those_of_whole_passes_when_memory_is_short() -> None:
     model, micro_batches = tiny_backbone(DATA), MicroBatches(least=2)
     with memory_for(6):
         weight_averages.estimate_statistics(
-            model, PLAIN, PlacedSplit(DATA.train, CPU), model, micro_batches=micro_batches
+            Freezing(model, PLAIN),
+            PlacedSplit(DATA.train, CPU),
+            model,
+            micro_batches=micro_batches,
         )
     assert micro_batches.largest == 6
     first = cast(nn.BatchNorm2d, model.network.get_submodule("bn"))

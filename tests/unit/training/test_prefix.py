@@ -12,8 +12,9 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.training.device.placement import autocast
 from worker.training.features import frozen_prefix
-from worker.training.model import backbones, freezing
+from worker.training.model import backbones
 from worker.training.model.backbones import Architecture, Backbone
+from worker.training.model.freezing import Freezing
 from worker.training.model.halves import Halves
 from worker.training.model.image_input import ImageInput
 
@@ -62,9 +63,9 @@ def built(name: str) -> Backbone:
 
 
 def cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
-    recipe = Recipe(frozen_stages=frozen_stages)
-    freezing.freeze(backbone, recipe)
-    freezing.training_mode(backbone, recipe)
+    freezing = Freezing(backbone, Recipe(frozen_stages=frozen_stages))
+    freezing.freeze()
+    freezing.training_mode()
     return frozen_prefix.cut(backbone, frozen_stages)
 
 
@@ -167,6 +168,6 @@ def test_a_cut_leaves_every_module_in_its_mode_and_is_made_once() -> None:
     backbone = built("resnet18")
     first = cut(backbone, 3)
     after = modes(backbone)
-    freezing.training_mode(backbone, Recipe(frozen_stages=3))
+    Freezing(backbone, Recipe(frozen_stages=3)).training_mode()
     assert modes(backbone) == after
     assert frozen_prefix.cut(backbone, 3) is first

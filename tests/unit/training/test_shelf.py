@@ -14,7 +14,7 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.training import safetensors_files
 from worker.training.errors import WeightsMissing
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones
 from worker.training.model.backbone_cache import BackboneCache
 from worker.training.model.backbones import Backbone
@@ -26,7 +26,7 @@ RANDOM = Model(backbone="glyphnet", weights="none")
 
 
 def train(backbone: Backbone, recipe: Recipe = SHORT) -> None:
-    list(fit(backbone, DATA, recipe, seed=0, device=CPU))
+    list(fit(TrainingRequest(backbone, DATA, recipe, seed=0, device=CPU)))
 
 
 def as_built(backbone: Backbone, model: Model = KNOWN, *, seed: int) -> bool:

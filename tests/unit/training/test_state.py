@@ -17,7 +17,7 @@ from tests.support.tiny import CPU, same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from worker.training import safetensors_files
 from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.loop.state import FitState
 
 
@@ -25,7 +25,9 @@ from worker.training.loop.state import FitState
 def state() -> FitState:
     data = tiny_data()
     return next(
-        fit(tiny_backbone(data), data, Recipe(epochs=2), seed=2**62, device=CPU)
+        fit(
+            TrainingRequest(tiny_backbone(data), data, Recipe(epochs=2), seed=2**62, device=CPU)
+        )
     ).state()
 
 

@@ -17,7 +17,7 @@ from worker.runner.failures import failure_of
 from worker.training.errors import Diverged
 from worker.training.loop import grouped_epoch
 from worker.training.loop.epochs import EpochResult, next_epochs
-from worker.training.loop.fit import begin, fit
+from worker.training.loop.fit import TrainingRequest, begin, fit
 from worker.training.loop.grouped_epoch import GroupMember
 from worker.training.loop.head_stack import HeadStack, keeps_bits
 from worker.training.loop.linear_head import LinearHead
@@ -48,14 +48,16 @@ def begun(
 ) -> Training:
     seed = round(1e6 * own.learning_rate)
     return begin(
-        plain_backbone(DATA),
-        DATA,
-        own,
-        seed=seed,
-        device=CPU,
+        TrainingRequest(
+            plain_backbone(DATA),
+            DATA,
+            own,
+            seed=seed,
+            device=CPU,
+            each_batch=each_batch,
+            **options,
+        ),
         beside=beside,
-        each_batch=each_batch,
-        **options,
     )
 
 
@@ -72,7 +74,10 @@ def noted(epoch: EpochResult) -> tuple[float, dict[str, float], dict[str, Tensor
 def alone(own: Recipe) -> Curve:
     seed = round(1e6 * own.learning_rate)
     return [
-        noted(epoch) for epoch in fit(plain_backbone(DATA), DATA, own, seed=seed, device=CPU)
+        noted(epoch)
+        for epoch in fit(
+            TrainingRequest(plain_backbone(DATA), DATA, own, seed=seed, device=CPU)
+        )
     ]
 
 
@@ -212,7 +217,9 @@ def test_one_that_is_told_to_end_ends_alone(stacked: bool) -> None:
 
 def test_one_carries_on_in_company_from_a_state_of_its_own(stacked: bool) -> None:
     whole = alone(PROBE)
-    first = next(iter(fit(plain_backbone(DATA), DATA, PROBE, seed=10_000, device=CPU)))
+    first = next(
+        iter(fit(TrainingRequest(plain_backbone(DATA), DATA, PROBE, seed=10_000, device=CPU)))
+    )
     state = first.state()
     lead = begun(recipe(learning_rate=0.5))
     resumed = begun(PROBE, lead, resume=state)
@@ -280,6 +287,6 @@ def test_features_of_other_weights_are_not_shared() -> None:
     other = plain_backbone(DATA)
     with torch.no_grad():
         other.network.get_parameter("conv.weight").add_(1)
-    beside = begin(other, DATA, PROBE, seed=1, device=CPU, beside=lead)
+    beside = begin(TrainingRequest(other, DATA, PROBE, seed=1, device=CPU), beside=lead)
     assert beside.learner.inputs.train is not lead.learner.inputs.train
     assert lead.frozen_sha256 != beside.frozen_sha256

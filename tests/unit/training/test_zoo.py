@@ -10,7 +10,7 @@ from trimtab.contract.backbones import TORCHVISION_BACKBONES
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data.modality import ImageSpec
-from worker.training.loop.fit import fit
+from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones, torchvision_models
 from worker.training.model.backbones import Backbone
 
@@ -135,5 +135,7 @@ def test_a_small_model_trains() -> None:
     model = backbones.build(
         Model(backbone="squeezenet1_1", weights="none"), classes=data.classes, seed=0
     )
-    results = list(fit(model, data, Recipe(epochs=1, batch_size=4), seed=0, device=CPU))
+    results = list(
+        fit(TrainingRequest(model, data, Recipe(epochs=1, batch_size=4), seed=0, device=CPU))
+    )
     assert len(results) == 1

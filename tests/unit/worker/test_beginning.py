@@ -6,6 +6,7 @@ from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from worker.runner import trial_record
+from worker.training.model.freezing import Freezing
 from worker.training.model.published_weights import WeightsReport
 
 DATA = replace(
@@ -22,7 +23,8 @@ def test_a_record_names_data_classes_weights_and_machine() -> None:
     model.report = WeightsReport(
         "w.pth", matched=names, left_out=("fc",), quantised=("fc1",), unused=("fc2",)
     )
-    record = trial_record.record_of(DATA, Recipe(precision="float32"), CPU, model=model)
+    freezing = Freezing(model, Recipe(precision="float32"))
+    record = trial_record.record_of(DATA, freezing.recipe, CPU, freezing=freezing)
     assert record.pictures == {"train": 22, "validation": 9, "test": 0}
     assert [count.name for count in record.class_counts] == ["a", "b", "c"]
     assert [count.train for count in record.class_counts] == [8, 7, 7]
@@ -42,7 +44,11 @@ def test_portions_with_batch_statistics_of_their_own_are_no_secret() -> None:
     def notes(first_micro_batch_size: int | None = None, **recipe: object) -> tuple[str, ...]:
         asked = Recipe.model_validate({"batch_size": 8, **recipe})
         return trial_record.record_of(
-            DATA, asked, CPU, model=model, first_micro_batch_size=first_micro_batch_size
+            DATA,
+            asked,
+            CPU,
+            freezing=Freezing(model, asked),
+            first_micro_batch_size=first_micro_batch_size,
         ).notes
 
     assert "not the whole batch's step" in notes(micro_batch_size=4)[0]

@@ -16,8 +16,8 @@ from worker.training.device.micro_batches import MicroBatches
 from worker.training.device.placement import PlacedSplit, autocast, dtype_of, row_batches
 from worker.training.features import frozen_prefix
 from worker.training.features.feature_cache import LIMIT_BYTES, FeatureCache
-from worker.training.model import freezing
 from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import Freezing, state_of
 from worker.training.model.halves import Halves
 from worker.training.objective.evaluate import BATCH_SIZE
 
@@ -48,9 +48,8 @@ class Inputs:
 
 
 def inputs_of(
-    model: Backbone,
+    freezing: Freezing,
     data: TaskData,
-    recipe: Recipe,
     device: torch.device,
     *,
     cache: FeatureCache | None,
@@ -58,20 +57,19 @@ def inputs_of(
 ) -> Inputs:
     """Compute what the frozen stages make of the data, or find it; else these are the samples.
 
-    Arguments as those of `means_of`.
+    The arguments are those of `means_of`.
     """
-    forward, place = means_of(model, data, recipe, device, cache=cache, each_batch=each_batch)
+    forward, place = means_of(freezing, data, device, cache=cache, each_batch=each_batch)
     train, validation = place("train", data.train), place("validation", data.validation)
     # The cut that was just made, if these are features.
-    still = freezing.still_stages(model, recipe)
-    halves = frozen_prefix.cut(model, still) if train.full_precision else None
+    is_cut = train.full_precision
+    halves = frozen_prefix.cut(freezing.model, freezing.still) if is_cut else None
     return Inputs(forward, train, validation, None if halves is None else halves.layer)
 
 
 def means_of(
-    model: Backbone,
+    freezing: Freezing,
     data: TaskData,
-    recipe: Recipe,
     device: torch.device,
     *,
     cache: FeatureCache | None,
@@ -87,16 +85,15 @@ def means_of(
     in smaller ones.
 
     Args:
-        model: The model, on its device, frozen as the recipe says.
-        data: The samples.
-        recipe: Says how many stages no epoch trains, and the precision.
-        device: The device that computes.
-        cache: Keeps features for later trials; None keeps them in memory.
+        freezing: The network, which is on `device` and frozen for the first epoch, and the training's recipe.
+        data: The task's samples.
+        device: The device that computes the features.
+        cache: Keeps the features; None keeps them in memory.
         each_batch: Called before every batch.
     """
+    model, recipe, still = freezing.model, freezing.recipe, freezing.still
     limit = LIMIT_BYTES if cache is None else cache.limit_bytes
-    freezing.training_mode(model, recipe)
-    still = freezing.still_stages(model, recipe)
+    freezing.training_mode()
     halves = None if _inputs_change(data, recipe) else frozen_prefix.cut(model, still)
     if halves is None or _bytes_of(halves, model, data, device, recipe.precision) > limit:
         return model, lambda _, split: PlacedSplit(split, device)
@@ -108,7 +105,7 @@ def means_of(
         if cache is None or not data.key:
             found = make()
         else:
-            found = cache.get(key(model, data, recipe, device, part), make)
+            found = cache.get(key(freezing, data, device, part), make)
         if found.dim() == 2 and still >= len(model.stages):
             return PlacedSplit(split, device, found.float(), full_precision=True)
         return PlacedSplit(split, device, found)
@@ -121,22 +118,19 @@ def _inputs_change(data: TaskData, recipe: Recipe) -> bool:
     return augmentation.of(recipe, data.modality) is not None
 
 
-def key(
-    model: Backbone, data: TaskData, recipe: Recipe, device: torch.device, part: str
-) -> str:
+def key(freezing: Freezing, data: TaskData, device: torch.device, part: str) -> str:
     """Return all that the features of a split depend on, as text.
 
     Args:
-        model: The network, its frozen weights and its input layer.
-        data: Data whose `key` is known.
-        recipe: Says how many stages no epoch trains, and the precision.
-        device: The device that computes them.
+        freezing: The network with its input layer, what of it stays as it was, and the recipe's precision.
+        data: Data whose own `key` is known.
+        device: The device that computes the features.
         part: Name of the split.
     """
-    still = freezing.still_stages(model, recipe)
+    model, still = freezing.model, freezing.still
     facts: dict[str, object] = {
         "format": _FORMAT,
-        **machine(device, recipe.precision),
+        **machine(device, freezing.recipe.precision),
         "backbone": model.name,
         "code": model.code,
         "frozen_stages": still,
@@ -166,7 +160,7 @@ def digest(model: Backbone, frozen_stages: int) -> str:
     known = {} if model.digests is None else model.digests
     if frozen_stages not in known:
         seen = hashlib.sha256()
-        for name, value in freezing.state_of(model, frozen_stages, frozen=True).items():
+        for name, value in state_of(model, frozen_stages, frozen=True).items():
             seen.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
             # As a network lies that is trained: to lay it out otherwise takes half as long as the hash.
             plain = value.detach().cpu()

@@ -21,6 +21,7 @@ from worker.training.loop.training import load_weights
 from worker.training.model import backbones, card, heads
 from worker.training.model.backbones import Backbone
 from worker.training.model.export import export, make_card
+from worker.training.model.freezing import Freezing
 from worker.training.model.heads import Head
 from worker.training.model.user_backbones import OwnBackbones
 from worker.training.objective import objectives
@@ -83,19 +84,19 @@ def final_evaluation(
     """Measure the winner once on the sealed test split, and what it began with.
 
     Args:
-        task: What was learned.
+        task: The task that was learned.
         model: The pretrained model that it began with.
         recipe: The winner's.
         state: The state after the winner's best epoch.
         seal: The right to open the test split.
-        cache_dir: The data room's cache.
+        cache_dir: The folder of decoded data sets.
         download: Whether a public data set that is not there may be fetched.
-        weights_dir: The folder of published weights, as `backbones.build` takes it.
+        weights_dir: The folder of published weights; None is torch's cache and the working directory.
         own: The backbones that are registered on this worker.
-        device: The device that computes.
+        device: The device that it is measured on.
         before_opening: Called with the other splits when all else is ready; what it raises leaves the test split sealed.
-        export_to: The model file to write the winner to, with these scores on its card.
-        teacher: The model whose answers the winner may have learned.
+        export_to: File to write the winner to, with these scores on its card; None writes none.
+        teacher: The model whose answers the winner may have learned; None: nobody taught it.
 
     Raises:
         DataError: The data are missing or broken.
@@ -123,10 +124,11 @@ def final_evaluation(
     )
     # As it was trained: another layout of the weights may round otherwise.
     winner.to(device).to(memory_format=winner.input.memory_format)
-    load_weights(winner, state, recipe)
+    trained = Freezing(winner, recipe)
+    load_weights(trained, state)
     before_opening(seen)
     test = data.open_test(task, seal, cache_dir=cache_dir, wanted=wanted, download=download)
-    scores = _compare(winner, before.to(device), seen, test, recipe, device)
+    scores = _compare(trained, before.to(device), seen, test, device)
     if export_to is not None:
         described = make_card(
             winner,
@@ -155,13 +157,13 @@ def _on_card(scores: FinalScores) -> card.Scores:
 
 
 def _compare(
-    winner: Backbone,
+    trained: Freezing,
     before: Backbone,
     seen: TaskData,
     test: Split,
-    recipe: Recipe,
     device: torch.device,
 ) -> FinalScores:
+    winner, recipe = trained.model, trained.recipe
     placed = [PlacedSplit(split, device) for split in (seen.train, seen.validation, test)]
     known = [features_of(before, split) for split in placed]
     if before.own_head is not None:
@@ -183,7 +185,7 @@ def _compare(
 
     # In what the trial computed in, so that its value is the one that was reported. Nothing of the test split is kept.
     forward, place = features.means_of(
-        winner, seen, recipe, device, cache=None, each_batch=lambda: None
+        trained, seen, device, cache=None, each_batch=lambda: None
     )
     after = measured(winner, place("test", test), forward)
     return FinalScores(

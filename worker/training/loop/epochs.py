@@ -22,7 +22,7 @@ class EpochResult:
 
     Attributes:
         epoch: From 0.
-        value: What trials are compared by, on the validation split after it.
+        value: The objective value that trials are compared by, on the validation split after it.
         best_value: The best of all epochs so far.
         train_loss: Mean over the epoch, while the weights moved.
         metrics: Everything measured on the validation split after it, the mean `loss` included.
@@ -187,8 +187,7 @@ def _measure(learner: Learner, epoch: int) -> Scores:
     found, weight = learner.averages.show(
         epoch,
         estimate=lambda: estimate_statistics(
-            learner.model,
-            learner.recipe,
+            learner.freezing,
             inputs.train,
             inputs.forward,
             epoch=epoch,

@@ -1,7 +1,13 @@
-"""The training loop: `for epoch in fit(...)`. To stop it, stop asking."""
+"""The training loop. To stop it, stop asking.
+
+request = TrainingRequest(model, data, recipe, seed=0, device=torch.device("cpu"))
+for epoch in fit(request):
+    print(epoch.epoch, epoch.value)
+"""
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import KW_ONLY, dataclass
 
 import torch
 
@@ -14,13 +20,13 @@ from worker.training.features import features
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.features.features import Inputs
 from worker.training.loop import distillation, linear_head
-from worker.training.loop.distillation import Teacher
+from worker.training.loop.distillation import Lessons, Teacher
 from worker.training.loop.epochs import EpochResult, epochs_of
 from worker.training.loop.state import FitState
 from worker.training.loop.step import Learner
 from worker.training.loop.training import Training, origin
-from worker.training.model import freezing
 from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import Freezing
 from worker.training.model.lora import LowRank
 from worker.training.objective import objectives
 from worker.training.optim import param_groups
@@ -30,133 +36,142 @@ from worker.training.optim.weight_averages import Averages
 log = logging.getLogger(__name__)
 
 
-def fit(
-    model: Backbone,
-    data: TaskData,
-    recipe: Recipe,
-    *,
-    seed: int,
-    device: torch.device,
-    resume: FitState | None = None,
-    features_cache: FeatureCache | None = None,
-    micro_batch_size: int | None = None,
-    teacher: Teacher | None = None,
-    each_batch: Callable[[], object] = lambda: None,
-) -> Iterator[EpochResult]:
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingRequest:
+    """What to train, and on what: the first five are required.
+
+    Attributes:
+        model: The network, fresh from `backbones.build`; it is trained in place.
+        data: The splits that it learns from and is measured by.
+        recipe: Every hyperparameter.
+        seed: The seed of data order, augmentation and dropout.
+        device: The device that it is trained on.
+        resume: State to carry on from, of the same model, recipe and seed; None begins anew.
+        features_cache: Keeps what frozen stages make of the data; None computes it for this training alone.
+        micro_batch_size: More pictures at once are known not to fit into memory; the recipe may ask for fewer. None:
+            nothing is known.
+        teacher: A model whose answers are learned beside the labels; None: the labels alone.
+        each_batch: Called before every batch; what it raises ends the training.
+    """
+
+    model: Backbone
+    data: TaskData
+    recipe: Recipe
+    _: KW_ONLY
+    seed: int
+    device: torch.device
+    resume: FitState | None = None
+    features_cache: FeatureCache | None = None
+    micro_batch_size: int | None = None
+    teacher: Teacher | None = None
+    each_batch: Callable[[], object] = lambda: None
+
+
+def fit(request: TrainingRequest) -> Iterator[EpochResult]:
     """Adapt a model to a task, an epoch at each `next`, until the recipe or its early stopping ends it.
 
     On a CPU the same seed gives the same curve bit by bit, and a training resumed from any epoch's state ends
     with the weights of the uninterrupted one.
 
-    Arguments as those of `begin`.
-
     Raises:
-        CheckpointIncompatible: `resume` is of another training.
-        Diverged: From the iterator: a loss is not finite.
+        CheckpointIncompatible: `request.resume` is of another training.
+        Diverged: A loss is not finite; raised by the iterator.
     """
-    training = begin(
-        model,
-        data,
-        recipe,
-        seed=seed,
-        device=device,
-        resume=resume,
-        features_cache=features_cache,
-        micro_batch_size=micro_batch_size,
-        teacher=teacher,
-        each_batch=each_batch,
-    )
-    return epochs_of(training)
+    return epochs_of(begin(request))
 
 
-def begin(
-    model: Backbone,
-    data: TaskData,
-    recipe: Recipe,
-    *,
-    seed: int,
-    device: torch.device,
-    resume: FitState | None = None,
-    features_cache: FeatureCache | None = None,
-    micro_batch_size: int | None = None,
-    teacher: Teacher | None = None,
-    each_batch: Callable[[], object] = lambda: None,
-    beside: Training | None = None,
-) -> Training:
+def begin(request: TrainingRequest, *, beside: Training | None = None) -> Training:
     """Begin what `fit` does, to be carried on by `next_epochs`.
 
     Args:
-        model: Fresh from `backbones.build`; trained in place.
-        data: What it learns from and is measured by.
-        recipe: How.
-        seed: Of data order, augmentation and dropout.
-        device: Where.
-        resume: State to carry on from, of the same model, recipe and seed.
-        features_cache: Where to keep what frozen stages make of the data; None computes it for this training alone.
-        micro_batch_size: More pictures at once are known not to fit into memory; the recipe may ask for fewer.
-        teacher: Whose answers are learned beside the labels.
-        each_batch: Called before every batch; what it raises ends the training.
-        beside: A training that takes company, whose data and features are those of this one; its recipe may differ in
-            what a head learns by, and its model shares all but the head.
+        request: The training to begin.
+        beside: A training that opens a group (`Training.may_group`); its data and features are used. The request's
+            recipe may differ from its recipe in fields of scope `head`, and the request's model shares all but the head
+            with its model.
 
     Raises:
-        CheckpointIncompatible: `resume` is of another training.
+        CheckpointIncompatible: `request.resume` is of another training.
     """
-    freezing.freeze(model, recipe)
-    model.to(device, memory_format=model.input.memory_format)  # pyright: ignore[reportCallIssue] - both in one walk, which torch's types do not know
-    if beside is not None and origin(model, recipe) == beside.frozen_sha256:
-        inputs = beside.learner.inputs.under(model.head)
-    else:
-        # Also where the weights' file was replaced since the other one began.
-        inputs = features.inputs_of(
-            model, data, recipe, device, cache=features_cache, each_batch=each_batch
-        )
-    low_rank = freezing.low_rank_of(model, recipe, seed)
-    objective = objectives.of(data, recipe)
-    lessons = distillation.lessons_of(
-        teacher, data, recipe, device, cache=features_cache, each_batch=each_batch
-    )
+    freezing = Freezing(request.model, request.recipe)
+    freezing.freeze()
+    request.model.to(request.device, memory_format=request.model.input.memory_format)  # pyright: ignore[reportCallIssue] - both in one walk, which torch's types do not know
+    frozen_sha256 = origin(freezing)
+    inputs = _inputs(request, freezing, frozen_sha256, beside)
+    low_rank = freezing.low_rank(request.seed)
     training = Training(
-        Learner(
-            model=model,
-            optimizer=_optimizer(model, recipe, inputs, low_rank),
-            objective=objective,
-            recipe=recipe,
-            device=device,
-            inputs=inputs,
-            averages=Averages(model, recipe),
-            micro_batches=_micro_batches(model, recipe, micro_batch_size),
-            lessons=lessons,
-            each_batch=each_batch,
-            plain=linear_head.of(inputs, objective, recipe, lessons),
-            augmentation=augmentation.of(recipe, data.modality),
-        ),
+        _learner(request, freezing, inputs, low_rank),
         low_rank=low_rank,
-        seed=seed,
-        frozen_sha256=origin(model, recipe),
-        moving=freezing.moving_state(model, recipe, low_rank),
+        seed=request.seed,
+        frozen_sha256=frozen_sha256,
+        moving=freezing.moving(low_rank),
     )
-    if resume is not None:
-        training.restore(resume)
+    if request.resume is not None:
+        training.restore(request.resume)
     return training
 
 
-def _optimizer(
-    model: Backbone, recipe: Recipe, inputs: Inputs, low_rank: LowRank | None
-) -> Optimizer:
-    device = inputs.train.device
+def _inputs(
+    request: TrainingRequest, freezing: Freezing, frozen_sha256: str, beside: Training | None
+) -> Inputs:
+    # Where the weights' file was replaced since the other training began, its features are another network's.
+    if beside is not None and frozen_sha256 == beside.frozen_sha256:
+        return beside.learner.inputs.under(request.model.head)
+    return features.inputs_of(
+        freezing,
+        request.data,
+        request.device,
+        cache=request.features_cache,
+        each_batch=request.each_batch,
+    )
+
+
+def _learner(
+    request: TrainingRequest, freezing: Freezing, inputs: Inputs, low_rank: LowRank | None
+) -> Learner:
+    recipe = request.recipe
+    objective = objectives.of(request.data, recipe)
+    lessons = _lessons(request)
+    return Learner(
+        freezing=freezing,
+        optimizer=_optimizer(freezing, inputs, low_rank),
+        objective=objective,
+        device=request.device,
+        inputs=inputs,
+        averages=Averages(freezing),
+        micro_batches=_micro_batches(freezing, request.micro_batch_size),
+        lessons=lessons,
+        each_batch=request.each_batch,
+        plain=linear_head.of(inputs, objective, recipe, lessons),
+        augmentation=augmentation.of(recipe, request.data.modality),
+    )
+
+
+def _lessons(request: TrainingRequest) -> Lessons | None:
+    return distillation.lessons_of(
+        request.teacher,
+        request.data,
+        request.recipe,
+        request.device,
+        cache=request.features_cache,
+        each_batch=request.each_batch,
+    )
+
+
+def _optimizer(freezing: Freezing, inputs: Inputs, low_rank: LowRank | None) -> Optimizer:
+    recipe, device = freezing.recipe, inputs.train.device
     in_half = dtype_of(recipe.precision, device) == torch.float16
     if recipe.precision not in ("auto", precision_of(recipe.precision, device)):
         log.warning("%s is not built for %s: it computes in float32", device, recipe.precision)
     return Optimizer(
-        param_groups.of_backbone(model, recipe, low_rank),
+        param_groups.of_backbone(freezing, low_rank),
         recipe,
         low_rank=low_rank,
         scales_loss_on=device if in_half and not inputs.train.full_precision else None,
     )
 
 
-def _micro_batches(model: Backbone, recipe: Recipe, known: int | None) -> MicroBatches:
+def _micro_batches(freezing: Freezing, known: int | None) -> MicroBatches:
+    recipe = freezing.recipe
     largest = [size for size in (recipe.micro_batch_size, known) if size is not None]
-    needs_two = bool(freezing.moving_statistics(model, recipe, recipe.epochs - 1))
+    needs_two = bool(freezing.moving_statistics(recipe.epochs - 1))
     return MicroBatches(min(largest, default=None), least=2 if needs_two else 1)

@@ -15,25 +15,24 @@ from worker.training.errors import Diverged
 from worker.training.features.features import Inputs
 from worker.training.loop.distillation import Lessons
 from worker.training.loop.linear_head import LinearHead
-from worker.training.model import freezing
 from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import Freezing
 from worker.training.objective.objectives import Objective
 from worker.training.optim import schedules
 from worker.training.optim.optimizers import Optimizer
 from worker.training.optim.weight_averages import Averages
 
 CHECK_STEPS = 50
-"""Reading the loss waits for the device, so only every so many steps is it looked at for NaN."""
+"""Reading the loss waits for the device, so it is looked at for NaN only once in this many steps."""
 
 
 @dataclass(frozen=True, slots=True)
 class Learner:
     """All that one pass works with; what changes from pass to pass is inside `model` and `optimizer`."""
 
-    model: Backbone
+    freezing: Freezing
     optimizer: Optimizer
     objective: Objective
-    recipe: Recipe
     device: torch.device
     inputs: Inputs
     averages: Averages
@@ -42,6 +41,16 @@ class Learner:
     each_batch: Callable[[], object]
     plain: LinearHead | None = None
     augmentation: Augmentation | None = None
+
+    @property
+    def model(self) -> Backbone:
+        """The network that is trained."""
+        return self.freezing.model
+
+    @property
+    def recipe(self) -> Recipe:
+        """How it is trained."""
+        return self.freezing.recipe
 
 
 def train_epoch(learner: Learner, epoch: int) -> float:
@@ -53,8 +62,8 @@ def train_epoch(learner: Learner, epoch: int) -> float:
         Diverged: A loss is not finite.
     """
     if learner.recipe.unfreeze_every:
-        freezing.freeze(learner.model, learner.recipe, epoch)
-    freezing.training_mode(learner.model, learner.recipe, epoch)
+        learner.freezing.freeze(epoch)
+    learner.freezing.training_mode(epoch)
     size = learner.recipe.batch_size
     order = whole_batches(torch.randperm(len(learner.inputs.train)), size)
     batches = placement.row_batches(order, size)

@@ -5,13 +5,11 @@ from dataclasses import dataclass, field
 
 from torch import Tensor
 
-from trimtab.contract.recipe import Recipe
 from worker.training.errors import CheckpointIncompatible
 from worker.training.features import features
 from worker.training.loop.state import FitState, Progress
 from worker.training.loop.step import Learner
-from worker.training.model import freezing
-from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import Freezing
 from worker.training.model.lora import LowRank
 
 
@@ -55,7 +53,7 @@ class Training:
         learner = self.learner
         return FitState(
             seed=self.seed,
-            frozen_stages=freezing.still_stages(learner.model, learner.recipe),
+            frozen_stages=learner.freezing.still,
             frozen_sha256=self.frozen_sha256,
             optimizer=learner.recipe.optimizer,
             progress=self.progress,
@@ -73,7 +71,7 @@ class Training:
         Raises:
             CheckpointIncompatible: It is of another one.
         """
-        model, recipe = self.learner.model, self.learner.recipe
+        freezing, recipe = self.learner.freezing, self.learner.recipe
         if state.seed != self.seed:
             raise CheckpointIncompatible(
                 f"the checkpoint's seed is {state.seed}, not {self.seed}"
@@ -82,11 +80,11 @@ class Training:
             raise CheckpointIncompatible(
                 f"the checkpoint is of {state.optimizer}, the recipe asks for {recipe.optimizer}"
             )
-        if state.frozen_stages != freezing.still_stages(model, recipe):
+        if state.frozen_stages != freezing.still:
             raise CheckpointIncompatible(
                 f"the checkpoint is of another training: {state.frozen_stages} stages were frozen in it"
             )
-        _load(model, state, recipe, self.low_rank)
+        _load(freezing, state, self.low_rank)
         try:
             self.learner.optimizer.restore(state.moments)
         except ValueError as error:
@@ -97,17 +95,21 @@ class Training:
         self.progress = state.progress
 
 
-def load_weights(model: Backbone, state: FitState, recipe: Recipe) -> None:
+def load_weights(freezing: Freezing, state: FitState) -> None:
     """Give a model, which has its pretrained weights, those that a training moved; those of LoRA are merged.
+
+    Args:
+        freezing: The model, and what the training's recipe moves in it.
+        state: The training's.
 
     Raises:
         CheckpointIncompatible: They are another network's.
     """
-    _load(model, state, recipe, freezing.low_rank_of(model, recipe, state.seed))
+    _load(freezing, state, freezing.low_rank(state.seed))
 
 
-def _load(model: Backbone, state: FitState, recipe: Recipe, low_rank: LowRank | None) -> None:
-    moving = freezing.moving_state(model, recipe, low_rank)
+def _load(freezing: Freezing, state: FitState, low_rank: LowRank | None) -> None:
+    model, moving = freezing.model, freezing.moving(low_rank)
     same = moving.keys() == state.weights.keys() and all(
         moving[name].shape == value.shape for name, value in state.weights.items()
     )
@@ -115,7 +117,7 @@ def _load(model: Backbone, state: FitState, recipe: Recipe, low_rank: LowRank | 
         raise CheckpointIncompatible(
             f"the checkpoint is not of {model.name} with a head of this kind and {len(model.classes)} outputs"
         )
-    if origin(model, recipe) != state.frozen_sha256:
+    if origin(freezing) != state.frozen_sha256:
         raise CheckpointIncompatible(
             f"the checkpoint's training began with other weights of {model.name} than these"
         )
@@ -124,8 +126,9 @@ def _load(model: Backbone, state: FitState, recipe: Recipe, low_rank: LowRank | 
     model.network.load_state_dict(dict(state.weights), strict=False)
 
 
-def origin(model: Backbone, recipe: Recipe) -> str:
+def origin(freezing: Freezing) -> str:
     """Hash the pretrained weights that a training's state does without: all that LoRA, L2-SP and WiSE-FT build upon."""
+    model, recipe = freezing.model, freezing.recipe
     builds_on_all = recipe.lora_rank or recipe.l2_sp or recipe.adaptation_grid
-    stages = len(model.stages) if builds_on_all else freezing.still_stages(model, recipe)
+    stages = len(model.stages) if builds_on_all else freezing.still
     return features.digest(model, stages)

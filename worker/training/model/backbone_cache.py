@@ -11,6 +11,7 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.training.model import backbones, freezing, heads
 from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import Freezing
 from worker.training.model.heads import Head
 from worker.training.model.user_backbones import OwnBackbones
 
@@ -38,13 +39,13 @@ class BackboneCache:
 
         Args:
             model: Backbone and weights. Random weights depend on the seed, and are drawn anew each time.
-            classes: What the head's outputs stand for.
-            seed: Of the head.
-            recipe: Of the training that takes it: stages that no epoch of it trains need no reset after it.
-            weights_dir: As for `backbones.build`.
+            classes: Names of the head's outputs, in order.
+            seed: The seed that the head is drawn from.
+            recipe: The recipe of the training that takes it: stages that no epoch of it trains need no reset after it.
+            weights_dir: The folder of published weights; None is torch's cache and the working directory.
             head: Its shape.
-            place: Where more than one is trained at a time. Those above 0 share with the one there all but the head,
-                and are for trainings of the head alone beside one of the same model.
+            place: A number for each of those that are trained at a time, from 0. The backbones above 0 share all but the
+                head with the one at 0, and are for trainings of the head alone beside one of the same model.
 
         Raises:
             WeightsError, BackboneError: As `backbones.build`.
@@ -105,7 +106,7 @@ class _Held:
         # Another head than the one that was loaded has names of its own, and is drawn below.
         for name in moved.keys() & self._loaded.keys():
             moved[name].copy_(self._loaded[name])
-        self._intact = 0 if recipe is None else freezing.still_stages(self._backbone, recipe)
+        self._intact = 0 if recipe is None else Freezing(self._backbone, recipe).still
         for parameter in network.parameters():
             parameter.requires_grad_(True)
             parameter.grad = None

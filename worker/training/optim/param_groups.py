@@ -7,8 +7,8 @@ from typing import Literal
 from torch import nn
 
 from trimtab.contract.recipe import Recipe
-from worker.training.model import freezing
 from worker.training.model.backbones import Backbone, is_within
+from worker.training.model.freezing import Freezing, frozen_modules
 from worker.training.model.lora import LowRank
 
 Update = Literal["sgd", "adam", "adamw", "muon"]
@@ -42,21 +42,19 @@ class Group:
     parameters: Mapping[str, nn.Parameter]
 
 
-def of_backbone(
-    backbone: Backbone, recipe: Recipe, low_rank: LowRank | None = None
-) -> list[Group]:
+def of_backbone(freezing: Freezing, low_rank: LowRank | None = None) -> list[Group]:
     """Group what some epoch trains: with LoRA, the factors in place of the stages' own parameters."""
-    untouched = (
-        freezing.still_stages(backbone, recipe) if low_rank is None else len(backbone.stages)
-    )
-    modules = freezing.frozen_modules(backbone, untouched)
+    backbone = freezing.model
+    # With LoRA no stage's own parameters are trained, neither those of still stages nor of thawed ones.
+    untouched = freezing.still if low_rank is None else len(backbone.stages)
+    modules = frozen_modules(backbone, untouched)
     moving = {
         name: parameter
         for name, parameter in backbone.network.named_parameters()
         if not is_within(name, modules)
     }
     factors = {} if low_rank is None else low_rank.factors
-    return _grouped(recipe, moving | factors, lambda name: _distance(backbone, name))
+    return _grouped(freezing.recipe, moving | factors, lambda name: _distance(backbone, name))
 
 
 def of_head(head: nn.Module, recipe: Recipe) -> list[Group]:

@@ -9,16 +9,15 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from trimtab.contract.recipe import Recipe
 from worker.training.device.micro_batches import MicroBatches
 from worker.training.device.placement import PlacedSplit
-from worker.training.model import freezing
 from worker.training.model.backbones import Backbone
+from worker.training.model.freezing import Freezing
 from worker.training.objective.evaluate import Scores
 
 BATCH_SIZE = 256
 STATISTICS_PICTURES = 2048
-"""So many training pictures are enough to estimate the statistics of batch normalisation again."""
+"""This many training pictures are enough to estimate the statistics of batch normalisation again."""
 
 _LIVE, _MOVING, _SUM, _COUNT = "live/", "moving/", "sum/", "count"
 
@@ -32,7 +31,7 @@ class Averages:
 
     - `ema_decay`: an exponential moving average over the steps (Polyak and Juditsky, 1992), statistics of batch
       normalisation included;
-    - `swa_epochs`: the plain average over the last so many epochs (Izmailov et al., 2018,
+    - `swa_epochs`: the plain average over the last `swa_epochs` epochs (Izmailov et al., 2018,
       https://arxiv.org/abs/1803.05407);
     - `adaptation_grid`: pretrained + a (trained - pretrained) for several a, the best on the validation split
       (WiSE-FT, Wortsman et al., 2022, https://arxiv.org/abs/2109.01903). A head that is new to the task has no
@@ -42,27 +41,27 @@ class Averages:
     are not the average of theirs.
 
     Args:
-        model: As pretrained, before any training, frozen as the recipe says.
-        recipe: What is averaged.
+        freezing: The model, which has its pretrained weights as yet, and the recipe, which says what is averaged.
 
     Attributes:
-        micro_batches: What the device's memory takes at once when statistics are estimated.
+        micro_batches: Pictures that the device's memory takes at once when statistics are estimated.
     """
 
-    def __init__(self, model: Backbone, recipe: Recipe) -> None:
+    def __init__(self, freezing: Freezing) -> None:
         self.micro_batches = MicroBatches(BATCH_SIZE, least=2)
-        self._recipe = recipe
-        self._model = model
+        self._freezing = freezing
+        self._recipe = freezing.recipe
         self._live: Weights = {}
         self._moving: Weights = {}
         self._sum: Weights = {}
         self._count = 0
-        self._pretrained = _pretrained(model, self._own) if recipe.adaptation_grid else {}
+        interpolates = bool(self._recipe.adaptation_grid)
+        self._pretrained = _pretrained(freezing.model, self._own) if interpolates else {}
 
     @cached_property
     def _own(self) -> Weights:
         """Most recipes average nothing, and never ask."""
-        return _moved(self._model, self._recipe)
+        return _moved(self._freezing)
 
     @property
     def nbytes(self) -> int:
@@ -96,7 +95,7 @@ class Averages:
             epoch: The one that has just been trained.
             estimate: Estimates the statistics of the model's batch normalisation anew.
             measure: Measures the model as it is now.
-            goodness: How good that is; more is better.
+            goodness: Turns a measurement into a number of which more is better.
 
         Returns:
             What the weights measured, and a of the best of the grid, if there is one.
@@ -191,8 +190,7 @@ class Averages:
 
 
 def estimate_statistics(
-    model: Backbone,
-    recipe: Recipe,
+    freezing: Freezing,
     train: PlacedSplit,
     forward: Callable[[Tensor], Tensor],
     *,
@@ -202,14 +200,14 @@ def estimate_statistics(
     """Estimate the statistics of the batch normalisation that training moves, as the mean over batches.
 
     Args:
-        model: Whose; it is left in evaluation mode.
-        recipe: What stays frozen in it.
-        train: What it is trained on; a part of it is enough, always the same.
+        freezing: The model, which is left in evaluation mode, and the recipe.
+        train: The split that it is trained on; a part of it is enough, always the same.
         forward: The part of the model that takes what `train` holds.
         epoch: The one that has just been trained.
-        micro_batches: What the device's memory takes at once.
+        micro_batches: Pictures that the device's memory takes at once.
     """
-    layers = freezing.moving_statistics(model, recipe, epoch)
+    model, precision = freezing.model, freezing.recipe.precision
+    layers = freezing.moving_statistics(epoch)
     kept = [layer.momentum for layer in layers]
     model.eval()
     for layer in layers:
@@ -220,7 +218,7 @@ def estimate_statistics(
         # A pass that ran out of memory has moved the first layers already.
         for layer in layers:
             layer.reset_running_stats()
-        _pass(train, forward, recipe.precision, len(parts))
+        _pass(train, forward, precision, len(parts))
 
     if layers:
         count = min(len(train), STATISTICS_PICTURES)
@@ -241,10 +239,9 @@ def _pass(
             forward(train.take(batch)[0])
 
 
-def _moved(model: Backbone, recipe: Recipe) -> Weights:
+def _moved(freezing: Freezing) -> Weights:
     """The floating-point tensors that training moves, themselves: every later change of theirs is seen."""
-    still = freezing.still_stages(model, recipe)
-    state = freezing.state_of(model, still, frozen=False)
+    state = freezing.thawed_state()
     return {name: value.detach() for name, value in state.items() if value.is_floating_point()}
 
 
