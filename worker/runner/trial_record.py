@@ -1,4 +1,4 @@
-"""What a worker found when it began: the record that stays with the trial."""
+"""The record of what a worker found when a trial began; the service keeps it with the trial."""
 
 from collections.abc import Iterator, Sequence
 
@@ -30,17 +30,17 @@ def record_of(
     model: Backbone | None = None,
     first_micro_batch_size: int | None = None,
 ) -> TrialRecord:
-    """Say what a training begins with.
+    """Make the record of a training that is about to begin.
 
     Args:
-        data: What it sees.
-        recipe: How it goes on.
-        device: Where it runs.
-        model: What is trained; None in a final evaluation, which trains nothing.
-        first_micro_batch_size: Pictures computed at once, where that is less than a batch.
+        data: The data that it is trained on.
+        recipe: The hyperparameters that it is trained with.
+        device: The device that it is trained on.
+        model: The model that is trained; None in a final evaluation, which trains nothing.
+        first_micro_batch_size: The number of pictures computed at once, if that is less than a batch.
     """
     weights = None if model is None else model.report
-    told = () if model is None else tuple(_notes(model, recipe, first_micro_batch_size))
+    notes = () if model is None else tuple(_notes(model, recipe, first_micro_batch_size))
     return TrialRecord(
         data_sha256=data.sha256,
         split_sha256=data.split_sha256 or None,
@@ -51,7 +51,7 @@ def record_of(
         skipped=data.skipped,
         duplicates=data.duplicates,
         weights=None if weights is None else _loaded(weights),
-        notes=(*told, *data.notes)[:MOST_NAMED],
+        notes=(*notes, *data.notes)[:MOST_NAMED],
         environment=Environment(
             device=_name_of(device),
             precision=precision_of(recipe.precision, device),
@@ -69,8 +69,8 @@ def _notes(
     size = min(sizes, default=recipe.batch_size)
     if size < recipe.batch_size and moving_statistics(model, recipe, recipe.epochs - 1):
         yield (
-            f"batches of {recipe.batch_size} are computed {size} pictures at a time: each time batch normalisation "
-            "takes the statistics of these alone, so that this is not the whole batch's step"
+            f"batches of {recipe.batch_size} are computed {size} pictures at a time, and batch normalisation uses "
+            f"the statistics of these {size}: the steps differ from those of whole batches"
         )
 
 
