@@ -35,6 +35,8 @@ def folder_of(root: Path, lease: Lease) -> Path:
         include={"kind", "study", "trial_number", "seed", "task", "model", "teacher", "recipe"}
     )
     trial = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    # Each attempt writes to a folder of its own: one that has lost its lease, and does not know it yet, must not touch the
+    # files of the attempt after it.
     return root / trial / f"{lease.fence:06d}"
 
 
@@ -52,6 +54,7 @@ def save(folder: Path, step: int, fill: Fill, *, best: SavedState | None = None)
     except OSError as error:
         if error.errno not in FULL:
             raise
+        # Room is made from this attempt's own states only: those of other trials may be in use.
         prune(folder, keep=kept, newest=1)
         saved = _place(folder, step, fill)
     prune(folder, keep=(*kept, saved.sha256))

@@ -31,7 +31,9 @@ from worker.pipe_messages import Ready
 log = logging.getLogger(__name__)
 
 CLAIM_WAIT_S = 20.0
+"""How long the service may hold a claim open while there is no trial; it answers as soon as there is one."""
 KEEP_COPIES_S = 24 * 3600.0
+"""Checkpoints and teachers that were not used for this long are removed; the service has them."""
 
 
 class ServiceCalls(lease_slot.ServiceCalls, Protocol):
@@ -54,7 +56,7 @@ class Plan:
     timeouts: Timeouts = field(default_factory=Timeouts)
     exit_when_idle_s: float | None = None
     together: int = 1
-    """The most trials at a time, where the runner trains a group."""
+    """The most trials that the runner may train at a time, as a group."""
 
 
 class Agent:
@@ -91,7 +93,7 @@ class Agent:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it was told to leave."""
+        """Whether the agent was told to leave."""
         return self._leaving.is_set()
 
     def leave(self) -> None:

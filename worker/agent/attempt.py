@@ -163,6 +163,7 @@ class Attempt:
         while self._ending is None:
             self._wait_for_runner()
         self._stall_detector.end()
+        # States whose upload does not end in time are uploaded once more, with the delivery.
         self._uploads.finish(self._timeouts.grace_s / 4)
         if self._lost:
             checkpoints.discard_attempt(self._folder)
@@ -193,6 +194,8 @@ class Attempt:
         seconds, began = self._stall_detector.seconds_left(), self._clock()
         event = self._events.get(seconds)
         if event is not None:
+            # While this thread handles the event, by a request to a slow service, say, the runner may have to wait for
+            # the verdict: that is not the runner's stall, nor that of the other trials of a group.
             with self._busy_time.meanwhile():
                 self._take(event)
             return

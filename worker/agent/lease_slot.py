@@ -174,6 +174,7 @@ class LeaseSlot:
 
     def _settle(self, delivery: Delivery) -> None:
         """Deliver the outcome while the lease is still kept; when the agent leaves, for half of the grace at most."""
+        # On disk first: the outcome then survives whatever ends this process from here on.
         self._shared.spool.add(delivery)
         deadline = time.monotonic() + self._shared.timeouts.grace_s / 2
         while not self.deliver(only=delivery.lease_id):

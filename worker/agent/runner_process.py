@@ -46,6 +46,7 @@ class RunnerProcess:
     ) -> None:
         self._tell = tell
         self._explanation: Failed | None = None
+        # Counted before the start: if the count is higher when the runner was killed, it was killed for its memory.
         self._oom_kills = devices.oom_kills()
         orders, self._orders_end = os.pipe()
         news, news_end = os.pipe()

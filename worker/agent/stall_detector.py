@@ -156,5 +156,6 @@ class StallDetector:
 
     def _stalls_at(self) -> float:
         moved_at = self._clock() if self._moved_at is None else self._moved_at
+        # Only the busy time since the last progress counts: earlier waits are over.
         kept_s = self._busy_s() - self._busy_before_s
         return moved_at + kept_s + self._timeouts.stall_after(self._slowest_s)

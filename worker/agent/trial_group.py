@@ -50,6 +50,7 @@ class TrialGroup:
         self._joined: list[Future[None]] = []
         self._runner: RunnerProcess | None = None
         self._claims = True
+        """Whether slots may still claim trials for this group."""
         self._were_several = False
         self.has_crashed = False
         """Whether a trial ended by an error that may have damaged the runner, such as a CUDA error."""
@@ -68,7 +69,9 @@ class TrialGroup:
         with self._threads:
             try:
                 self._note(self._first.run(self._lead, warm, open_group=self._open))
+                # When its own trial has ended, the lead's slot goes on like any member while others still train.
                 self._stay(self._first)
+                # A slot that gets a trial adds another one, so the list may grow while this waits.
                 while self._joined:
                     self._joined.pop().result()
             finally:
@@ -91,10 +94,11 @@ class TrialGroup:
         try:
             self._stay(slot)
         finally:
+            # The next slot that gets a trial may add this one again.
             self._idle.append(slot)
 
     def _stay(self, slot: LeaseSlot) -> None:
-        """Claim and run one trial after the other, until there is none to be had."""
+        """Claim and run one trial after the other, until there is no trial for this slot."""
         try:
             while (lease := self._claim(slot)) is not None:
                 self._were_several = True
@@ -120,6 +124,8 @@ class TrialGroup:
     def _claim(self, slot: LeaseSlot) -> Lease | None:
         while self._may_claim(slot):
             try:
+                # Without a wait at the service: the agent claims for all studies again only after every slot has left
+                # the group, and a slot that waited for one more trial of this study would hold that up.
                 lease = slot.claimer.claim(self._worker_id, 0.0, beside=self._lead.study)
             except problems.Unavailable as problem:
                 # The service may have granted a trial although its answer was lost: the next claim, with the same id,

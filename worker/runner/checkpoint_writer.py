@@ -138,6 +138,7 @@ class CheckpointWriter:
         self._write_best()
         if newest is not None:
             self.newest = self._write(newest) or self.newest
+        # After a write of w seconds there is none for w * (1 / SHARE - 1) seconds, so that writing takes SHARE at most.
         ended = self._clock()
         self._due_at = ended + (ended - began) * (1 / SHARE - 1)
 
@@ -149,6 +150,7 @@ class CheckpointWriter:
         self.best = saved
         if self.newest is None or self.newest.step < saved.step:
             self.newest = saved
+        # A better state may have arrived while this one was written: then that one still waits.
         if self._waiting is waiting:
             self._waiting = None
 

@@ -33,6 +33,7 @@ from worker.training.model.user_backbones import OwnBackbones
 def main(argv: Sequence[str] | None = None) -> None:
     """Run trials until the agent closes the pipe or dies."""
     arguments = _parser().parse_args(argv)
+    # At once, without clean-up: nothing that this process could still save would reach a service without its agent.
     lifeline.watch(arguments.lifeline, lambda: os._exit(0))
     for number in (signal.SIGTERM, signal.SIGINT):
         # Ctrl-C and a shutdown reach every process of the group. The agent drains on them, and needs this process to

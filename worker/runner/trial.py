@@ -67,6 +67,7 @@ def start_training(
         if order.teacher is not None:
             teacher = Teacher(order.teacher, seen.classes, resources.own)
 
+        # Each try takes the model anew, since a state that does not fit may have been loaded in part.
         def start(state: FitState | None) -> Training:
             model = resources.backbone_cache.take(
                 lease.model,
