@@ -1,1 +1,1 @@
-"""The hands: lease trials from the service, fine-tune, report, settle. Sees `trimtab` only."""
+"""The worker: leases trials from the service, fine-tunes, reports and settles them. It imports `trimtab` only."""

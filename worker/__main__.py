@@ -1,4 +1,4 @@
-"""`python -P -m worker start | predict | pretrain`: what a person or a launcher starts on a machine."""
+"""`python -P -m worker start | predict | pretrain`: the worker's command line."""
 
 import argparse
 import logging
@@ -27,17 +27,17 @@ from worker.settings import Settings
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
 TIMEOUT_S = 10.0
 RETRY_FOR_S = 1.0
-"""Enough for a connection that was just being closed; the agent itself is patient with what lasts longer."""
+"""Enough for a connection that the service was just closing; longer outages are the agent's to wait for."""
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one verb and return the process's exit code."""
+    """Run one command and return the process's exit code."""
     arguments = _parser().parse_args(argv)
     logging.basicConfig(
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO
     )
     logging.getLogger("httpx2").setLevel(logging.WARNING)
-    # The agent says itself what is unreachable, once and in words.
+    # The agent logs what is unreachable itself; the retries' own messages would repeat it.
     stamina.instrumentation.set_on_retry_hooks([])
     if arguments.verb == "start":
         return _start(arguments)
@@ -47,11 +47,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -P -m worker", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
-    _add_start(verbs.add_parser("start", help="work for a service until told to leave"))
-    _add_predict(
-        verbs.add_parser("predict", help="tell what an exported model makes of pictures")
-    )
-    _add_pretrain(verbs.add_parser("pretrain", help="make the weights of our own backbone"))
+    _add_start(verbs.add_parser("start", help="run trials of a service until told to leave"))
+    _add_predict(verbs.add_parser("predict", help="predict pictures with an exported model"))
+    _add_pretrain(verbs.add_parser("pretrain", help="pretrain the backbone glyphnet"))
     return parser
 
 
@@ -188,8 +186,9 @@ def _signals_to(agent: Agent) -> Generator[None]:
 
 
 def _on_signal(agent: Agent, number: int) -> None:
-    """Leave in good order; asked a second time, at once. The runner's lifeline ends it."""
+    """Let the agent drain; at a second signal, leave at once."""
     if agent.is_leaving:
+        # Without clean-up: the runner ends by itself, because its lifeline reads end-of-file.
         os._exit(128 + number)
     agent.leave()
 
@@ -202,7 +201,7 @@ def _by_hand(arguments: argparse.Namespace) -> int:
     if wrong is not None:
         _complain(wrong)
         return USAGE
-    # Imported here because torch costs seconds, and a worker's agent does without.
+    # Imported here because torch takes seconds to import, and `start` runs the agent, which never uses it.
     from worker.commands import predict, pretrain
 
     try:
@@ -233,7 +232,7 @@ def _wrong_usage(arguments: argparse.Namespace) -> str | None:
     return None
 
 
-# Words
+# Messages
 
 
 def _in_words(error: ValidationError) -> list[str]:

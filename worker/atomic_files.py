@@ -1,4 +1,8 @@
-"""Files that are whole or absent at every moment, whatever kills the writer: beside, fsync, rename, fsync."""
+"""Writes files that are whole or absent at every moment, whatever kills the writer.
+
+The content goes to a temporary file in the same folder, which is synced and then renamed: a rename within a file system
+is atomic. The folder is synced after that, so that the new name survives a power failure as well.
+"""
 
 import hashlib
 import os
@@ -6,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 PART = ".part"
-"""How a file ends that is not whole yet."""
+"""The suffix of a file that is not whole yet."""
 
 
 def write(path: Path, content: bytes) -> None:
-    """Put `content` at `path`, replacing what was there."""
+    """Write `content` to the file `path`, which replaces an existing one."""
     place(path.with_name(path.name + PART), lambda part: _write(part, content), lambda _: path)
 
 
@@ -21,13 +25,17 @@ def place(
     *,
     sync: bool = True,
 ) -> Path:
-    """Let `fill` write the file `part`, make it durable, and rename it to what `name` says of its content.
+    """Write a file under a temporary name, then rename it; return the new path.
 
-    Without `sync` a crash of the machine, unlike one of the process, may leave other bytes there: enough where whoever
-    reads them checks their hash.
+    Args:
+        part: The temporary path, in the folder that the file belongs in.
+        fill: Writes the file at the path that it is given.
+        name: Returns the final path, by the content of the temporary file if need be.
+        sync: False does without syncing. A crash of the machine (not one of the process) may then leave a file with
+            other bytes: enough if every reader checks their hash.
 
     Raises:
-        OSError: it could not be written; nothing is left of it.
+        OSError: The file could not be written; the temporary file is removed.
     """
     part.parent.mkdir(parents=True, exist_ok=True)
     try:

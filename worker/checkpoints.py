@@ -1,10 +1,11 @@
-"""Training states on disk: whole or absent, named by step and sha256, never loaded when a byte has changed.
+"""Checkpoints on disk: whole or absent, named by step and sha256, never loaded when a byte has changed.
 
-A trial's states lie in `<root>/<trial>/<fence>/<step>-<sha256>.state`. `<trial>` is a hash of all that determines
-a training, so that a state left by another study of the same name is never taken for this one's.
+A trial's states are the files `<root>/<trial>/<fence>/<step>-<sha256>.state`. `<trial>` is a hash of all that determines
+a training, so that a state of another study of the same name is never taken for this one's.
 
-None is forced to the disk: a crash of the machine may cost what was not yet uploaded, which is found out by its hash.
-The trial is then carried on from its uploaded state, and a winner whose best state is lost is trained again.
+States are written without fsync, which would make training wait for the disk. A crash of the machine may damage a state
+that was not uploaded yet; its hash shows that. The trial is then resumed from its uploaded state, and a winner whose
+best state is lost is trained again.
 """
 
 import errno
@@ -20,30 +21,32 @@ from worker import atomic_files
 from worker.pipe_messages import SavedState
 
 KEPT = 2
-"""How many of the newest states stay beside the best one."""
+"""The number of newest states that are kept, in addition to the best one."""
 FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 Fill = Callable[[Path], str | None]
-"""Writes a file, and returns its sha256 where it has hashed what it wrote."""
+"""Writes a file; returns its sha256 if it was computed while writing."""
 _NAME = re.compile(r"(?P<step>\d{6})-(?P<sha256>[0-9a-f]{64})\.state")
 _PART = f"state{atomic_files.PART}"
 
 
 def folder_of(root: Path, lease: Lease) -> Path:
-    """Return where the states of this attempt belong; those of earlier attempts lie beside it."""
-    told = lease.model_dump_json(
+    """Return the folder for the states of this attempt; earlier attempts have folders next to it."""
+    identity = lease.model_dump_json(
         include={"kind", "study", "trial_number", "seed", "task", "model", "teacher", "recipe"}
     )
-    trial = hashlib.sha256(told.encode()).hexdigest()[:32]
+    trial = hashlib.sha256(identity.encode()).hexdigest()[:32]
+    # Each attempt writes to a folder of its own: one that has lost its lease, and does not know it yet, must not touch the
+    # files of the attempt after it.
     return root / trial / f"{lease.fence:06d}"
 
 
 def save(folder: Path, step: int, fill: Fill, *, best: SavedState | None = None) -> SavedState:
-    """Write the state after `step`, and keep of the older ones the newest and the best.
+    """Write the state after `step`; of the older states, keep the newest and the best.
 
-    On a full disk the older ones make room first, and the write is tried once more.
+    If the disk is full, older states are removed and the write is tried once more.
 
     Raises:
-        OSError: it could not be written; the older ones are still there.
+        OSError: The state could not be written; the newest and the best older state are still there.
     """
     kept = () if best is None else (best.sha256,)
     try:
@@ -51,6 +54,7 @@ def save(folder: Path, step: int, fill: Fill, *, best: SavedState | None = None)
     except OSError as error:
         if error.errno not in FULL:
             raise
+        # Room is made from this attempt's own states only: those of other trials may be in use.
         prune(folder, keep=kept, newest=1)
         saved = _place(folder, step, fill)
     prune(folder, keep=(*kept, saved.sha256))
@@ -58,7 +62,7 @@ def save(folder: Path, step: int, fill: Fill, *, best: SavedState | None = None)
 
 
 def states(folder: Path) -> list[SavedState]:
-    """List one attempt's states, newest first, by their names alone."""
+    """List one attempt's states, newest first, by their names; their bytes are not checked."""
     return sorted(_listed(folder.glob("*.state")), key=lambda state: -state.step)
 
 
@@ -78,7 +82,7 @@ def local_copy(folder: Path, checkpoint: Checkpoint) -> SavedState | None:
 
 
 def earlier(folder: Path, checkpoint: Checkpoint) -> SavedState | None:
-    """Find the newest whole state before `checkpoint`: what to fall back on when that one is gone."""
+    """Find the newest whole state before `checkpoint`, to fall back on if that one is lost."""
     return next(
         (
             state
@@ -90,7 +94,7 @@ def earlier(folder: Path, checkpoint: Checkpoint) -> SavedState | None:
 
 
 def path_for(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Return where a downloaded checkpoint belongs."""
+    """Return the path for a downloaded checkpoint."""
     return folder / f"{checkpoint.step:06d}-{checkpoint.sha256}.state"
 
 
@@ -103,19 +107,19 @@ def is_whole(state: SavedState) -> bool:
 
 
 def discard_trial(folder: Path) -> None:
-    """Remove all that this machine keeps of the trial."""
+    """Remove all states of the trial on this machine, those of earlier attempts included."""
     shutil.rmtree(folder.parent, ignore_errors=True)
 
 
 def discard_attempt(folder: Path) -> None:
-    """Remove what this attempt left; another one owns the trial now."""
+    """Remove the states of this attempt only: another attempt, perhaps on this machine, has the trial now."""
     shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep(root: Path, *, older_than: float) -> None:
-    """Remove the trials in which nothing was written since `older_than` (seconds since the epoch).
+    """Remove the folders of trials in which nothing was written since `older_than` (Unix time in seconds).
 
-    A paused or failed trial is carried on from its uploaded checkpoint, so what is kept here is only a copy.
+    A paused or failed trial is resumed from its uploaded checkpoint, so the states here are only copies.
     """
     for trial in root.glob("*"):
         if _changed_at(trial) < older_than:
@@ -123,18 +127,18 @@ def sweep(root: Path, *, older_than: float) -> None:
 
 
 def disk_use(root: Path) -> int:
-    """Return how many bytes the states of all trials take on this machine."""
+    """Return the bytes that the states of all trials take on this machine."""
     return sum(_size(path) or 0 for path in root.glob("*/*/*"))
 
 
 def _place(folder: Path, step: int, fill: Fill) -> SavedState:
-    told: list[str | None] = []
+    hashed: list[str | None] = []
 
     def name(part: Path) -> Path:
-        return folder / f"{step:06d}-{told[0] or atomic_files.sha256_of(part)}.state"
+        return folder / f"{step:06d}-{hashed[0] or atomic_files.sha256_of(part)}.state"
 
     path = atomic_files.place(
-        folder / _PART, lambda part: told.append(fill(part)), name, sync=False
+        folder / _PART, lambda part: hashed.append(fill(part)), name, sync=False
     )
     return next(_listed([path]))
 
@@ -154,7 +158,7 @@ def _listed(paths: Collection[Path] | Iterator[Path]) -> Iterator[SavedState]:
 
 
 def _size(path: Path) -> int | None:
-    """None of a file that somebody has just removed."""
+    """Return a file's bytes, or None if another process has just removed it."""
     try:
         return path.stat().st_size
     except OSError:
@@ -165,5 +169,5 @@ def _changed_at(trial: Path) -> float:
     try:
         return max(entry.stat().st_mtime for entry in (trial, *trial.glob("*")))
     except OSError:
-        # Another worker of this machine is at it.
+        # Another worker of this machine is just writing or removing it: not old, as far as we can tell.
         return math.inf

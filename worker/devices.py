@@ -1,4 +1,4 @@
-"""Which device, and how much memory: as far as the kernel tells, without torch."""
+"""Devices and their memory, as far as the kernel tells: the agent asks too, which never imports torch."""
 
 import os
 import re
@@ -7,37 +7,45 @@ from pathlib import Path
 DEVICE = re.compile(r"auto|cpu|cuda(:\d+)?")
 _CGROUPS = Path("/sys/fs/cgroup")
 LEAST_BYTES = 1 << 30
-"""A runner with torch and a small network takes about as much of the host's memory, and of a GPU's with its context."""
+"""A runner with torch and a small network takes about this much: of the host's memory, and of a GPU's with its context."""
 
 
 class NoSuchDevice(Exception):
-    """The device that was asked for is not on this machine."""
+    """This machine does not have the device that was asked for."""
 
 
 class TooManySlots(Exception):
-    """The memory is not enough for so many slots; the message says for how many it is."""
+    """The memory is not enough for this many slots; the message says how many it is enough for."""
 
 
 def share(memory_bytes: int, slots: int) -> int:
-    """Return the memory of each of several slots; one takes all there is, however little.
+    """Return each slot's share of the memory in bytes; a single slot takes all there is, however little.
+
+    Args:
+        memory_bytes: The memory of the device or the host.
+        slots: The number of worker processes that share it.
 
     Raises:
-        TooManySlots: it would be too little to train with.
+        TooManySlots: A share would be too little to train with.
     """
     each = memory_bytes // slots
     if slots > 1 and each < LEAST_BYTES:
         fit = max(1, memory_bytes // LEAST_BYTES)
         raise TooManySlots(
-            f"{slots} slots would have {each / 2**30:.2f} GiB of memory each, and need 1 GiB: use --slots {fit} or fewer"
+            f"{slots} slots would have {each / 2**30:.2f} GiB of memory each, but each needs 1 GiB: use --slots {fit} or fewer"
         )
     return each
 
 
 def choose(wanted: str, cuda_devices: int) -> str:
-    """Turn what was asked for (`auto`, `cpu`, `cuda`, `cuda:N`) into a torch device.
+    """Return the name of the torch device that `auto`, `cpu`, `cuda` or `cuda:N` means on this machine.
+
+    Args:
+        wanted: The device that was asked for.
+        cuda_devices: The number of CUDA devices that torch sees.
 
     Raises:
-        NoSuchDevice: it is not here; the message says what is.
+        NoSuchDevice: This machine does not have it; the message says which ones it has.
     """
     if wanted == "auto":
         wanted = "cuda:0" if cuda_devices else "cpu"
@@ -47,19 +55,19 @@ def choose(wanted: str, cuda_devices: int) -> str:
         return wanted
     there = f"cuda:0 to cuda:{cuda_devices - 1}" if cuda_devices else "no CUDA device"
     raise NoSuchDevice(
-        f"there is no {wanted} here: torch sees {there}; use --device cpu or auto"
+        f"{wanted} does not exist on this machine: torch sees {there}; use --device cpu or auto"
     )
 
 
 def host_memory_bytes() -> int:
-    """Return the memory that this process may use: the machine's, or what its control group allows."""
+    """Return the bytes that this process may use: the machine's memory, or the limit of its control group."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     limit = _read(_own_cgroup() / "memory.max")
     return min(pages, int(limit)) if limit.strip().isdigit() else pages
 
 
 def oom_kills() -> int:
-    """Count the processes that the kernel has killed for want of memory, in our control group or else anywhere."""
+    """Count the processes that the kernel killed for lack of memory: in our control group, else on the machine."""
     for path in (_own_cgroup() / "memory.events", Path("/proc/vmstat")):
         match = re.search(r"^oom_kill (\d+)$", _read(path), re.MULTILINE)
         if match:
@@ -68,11 +76,12 @@ def oom_kills() -> int:
 
 
 def volunteer_for_oom_kill() -> None:
-    """Ask the kernel to kill this process before its parent when memory runs out."""
+    """Ask the kernel to kill this process, and not its parent, when memory runs out."""
+    # The agent must survive: it reports that the trial ran out of memory, and starts a new runner.
     try:
         Path("/proc/self/oom_score_adj").write_text("500")
     except OSError:
-        # Not every kernel or container has it; then the kernel chooses by size, which is most likely us too.
+        # Not every kernel or container allows it. The kernel then chooses by size, and a runner is larger than its agent.
         return
 
 

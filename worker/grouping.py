@@ -1,19 +1,20 @@
-"""Which trials one runner may train at a time: those whose heads alone learn, each in its own way, on the same features."""
+"""The rule which trials may share a runner: those that differ only in how their heads learn, on the same features."""
 
 from trimtab.contract import hyperparameters
 from trimtab.contract.leases import Lease
 
 HEAD_ONLY = hyperparameters.of_scope("head")
-"""Hyperparameters that change how a head learns, and nothing of what it is or learns from."""
+"""The hyperparameters that change how a head learns, but neither its shape nor the features that it learns from."""
 
 
 def is_likely_to_share(lease: Lease) -> bool:
-    """Tell whether the other trials of its study are likely to share a runner: only `HEAD_ONLY` is searched."""
+    """Tell whether other trials of a lease's study are likely to share its runner, by what the study searches."""
+    # Asked before the trial starts: a claim for a group costs a request, which is wasted where no trial can join.
     return lease.kind == "trial" and lease.hyperparameters.keys() <= HEAD_ONLY
 
 
 def may_share_runner(one: Lease, other: Lease) -> bool:
-    """Tell whether both may be trained together, where one of them may open a group at all."""
+    """Tell whether one runner may train both trials at a time, provided that it has opened a group for one of them."""
     # With gradual unfreezing the number of epochs, which may differ, decides how many stages are never trained.
     return _shared(one) == _shared(other) and not one.recipe.unfreeze_every
 

@@ -1,4 +1,9 @@
-"""What the agent and its runner say to each other: one JSON document a line, over two inherited pipes."""
+"""The messages between an agent and its runner: one JSON document per line, over two inherited pipes.
+
+Pipes, and not `multiprocessing`: messages are checked by their models on arrival (nothing is unpickled), the runner is
+started afresh instead of forked (a fork of a process with threads or CUDA is not safe), and any program that reads and
+writes these lines can take the runner's place, as in the tests.
+"""
 
 import os
 import threading
@@ -24,12 +29,12 @@ class StoredFile(Message):
 
 
 class SavedState(StoredFile):
-    """A training state on this machine, after `step`."""
+    """A checkpoint on this machine: the training state after `step`."""
 
     step: int
 
     def checkpoint(self) -> Checkpoint:
-        """Name it as the service does."""
+        """Return the checkpoint's name at the service."""
         return Checkpoint(step=self.step, sha256=self.sha256, bytes=self.bytes)
 
 
@@ -37,25 +42,25 @@ class SavedState(StoredFile):
 
 
 class RunTrial(Message):
-    """Run this lease, from the first of `resume` that can be read, else from the beginning."""
+    """Run this lease, from the first of `resume` that can be used, else from the beginning."""
 
     kind: Literal["run_trial"] = "run_trial"
     lease: Lease
     folder: Path
-    """Where checkpoints and the exported model of this lease belong."""
+    """The folder for the checkpoints and the exported model of this lease."""
     resume: tuple[SavedState, ...] = ()
     memory: tuple[MemoryFinding, ...] = ()
-    """What is known of the backbone's need of memory."""
+    """The earlier findings about the backbone's memory."""
     teacher: Path | None = None
-    """The model file whose answers are learned beside the labels."""
+    """The model file of the teacher, whose answers are learned in addition to the labels."""
 
 
 OPENING = 0
-"""The step of the answer to a final lease's `Began`: only at `continue` is the test split opened."""
+"""The step of the verdict that answers a final lease's `Began`: only on `continue` is the test split opened."""
 
 
 class Steer(Message):
-    """The answer to the epoch of `step`; without a step, a word in between that is heeded at once."""
+    """The verdict on the epoch of `step`; without a step, one that came between two epochs and is obeyed at once."""
 
     kind: Literal["steer"] = "steer"
     lease_id: UUID
@@ -78,27 +83,27 @@ class Ready(Message):
 
 
 class Refused(Message):
-    """The runner cannot work as it was asked to, and leaves."""
+    """The runner cannot work here, and leaves; `message` says why and what to change."""
 
     kind: Literal["refused"] = "refused"
     message: str
 
 
 class Progress(Message):
-    """The trial moves, though no epoch has ended."""
+    """The trial makes progress, although no epoch has ended."""
 
     kind: Literal["progress"] = "progress"
     lease_id: UUID
 
 
 class Began(Message):
-    """The runner has all that it needs, and begins; of a final lease, it waits for leave to open the test split."""
+    """The runner has loaded all that it needs, and begins; with a final lease it waits for a verdict first."""
 
     kind: Literal["began"] = "began"
     lease_id: UUID
     record: TrialRecord
     may_group: bool = False
-    """Whether trials that are alike (`worker.grouping`) may be sent while it trains: a small head learns alone."""
+    """Whether this trial opens a group: only a small head learns, and the agent may send further trials meanwhile."""
 
 
 class EpochDone(Message):
@@ -111,7 +116,7 @@ class EpochDone(Message):
     """The newest state on disk, which may be of an earlier epoch."""
     best: SavedState | None = None
     finding: MemoryFinding | None = None
-    """What was learned about the device's memory, when it is news."""
+    """What the epoch has shown about the device's memory, if that is new."""
 
 
 class Ended(Message):
@@ -120,7 +125,7 @@ class Ended(Message):
     kind: Literal["ended"] = "ended"
     lease_id: UUID
     outcome: Outcome | None
-    """None where it was put aside as told, to be carried on from `newest`."""
+    """None if the trial was released on a verdict of the agent, to be resumed from `newest`."""
     newest: SavedState | None = None
     best: SavedState | None = None
     model: StoredFile | None = None
@@ -136,7 +141,7 @@ NEWS: TypeAdapter[News] = TypeAdapter(News)
 
 
 class Sender:
-    """Writes whole lines to a pipe; threads may share it."""
+    """Writes messages to a pipe, a line each; threads may share it."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -146,8 +151,9 @@ class Sender:
         """Write one message.
 
         Raises:
-            BrokenPipeError: nobody reads any more, or this end is closed.
+            BrokenPipeError: The other process no longer reads, or this end is closed.
         """
+        # A pipe takes at most PIPE_BUF bytes in one piece, and a lease is longer: the lock keeps lines of threads apart.
         line = memoryview(message.model_dump_json().encode() + b"\n")
         with self._lock:
             if self._fd < 0:
@@ -164,14 +170,14 @@ class Sender:
 
 
 def read_orders(fd: int) -> Iterator[Order]:
-    """Read what the agent sends, until it is gone."""
+    """Yield the agent's orders until it closes the pipe or dies."""
     with open(fd, "rb") as pipe:
         for line in pipe:
             yield ORDERS.validate_json(line)
 
 
 def read_news(fd: int) -> Iterator[News]:
-    """Read what the runner sends, until it is gone; a line that was cut off by its death is dropped."""
+    """Yield the runner's messages until it exits; a last line that its death cut off is dropped."""
     with open(fd, "rb") as pipe:
         for line in pipe:
             if line.endswith(b"\n"):

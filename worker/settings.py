@@ -1,4 +1,4 @@
-"""What a worker is told by its environment and command line."""
+"""The settings of a worker, from its environment and command line."""
 
 import os
 import re
@@ -31,13 +31,17 @@ def _files(listed: object) -> object:
 
 
 def default_label(hostname: str) -> str:
-    """Make a label of a host's name: only small letters, digits, `.`, `_` and `-`, at most 63."""
+    """Make a label of a host's name: small letters, digits, `.`, `_` and `-`, at most 63 characters."""
     label = re.sub(r"[^a-z0-9._-]+", "-", hostname.lower())[:63].strip("._-")
     return TypeAdapter(Name).validate_python(label or "worker")
 
 
 class Settings(BaseSettings):
-    """Read from TRIMTAB_SERVER, TRIMTAB_TOKEN, TRIMTAB_BACKBONES and TRIMTAB_WORKER_*; the command line goes before."""
+    """The settings of one worker.
+
+    They are read from TRIMTAB_SERVER, TRIMTAB_TOKEN, TRIMTAB_BACKBONES and TRIMTAB_WORKER_*; the command line wins over
+    the environment.
+    """
 
     model_config = SettingsConfigDict(
         env_prefix="TRIMTAB_WORKER_", frozen=True, extra="ignore", env_ignore_empty=True
@@ -53,30 +57,33 @@ class Settings(BaseSettings):
     label: Name = Field(default_factory=lambda: default_label(socket.gethostname()))
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "trimtab")
-    """Decoded data sets, checkpoints and undelivered outcomes; workers of one machine share it."""
+    """The folder for decoded data sets, features, checkpoints and undelivered outcomes; workers of one machine share it."""
     feature_cache_bytes: Annotated[int, Field(ge=0)] = 8 * 2**30
-    """Of disk for what frozen stages make of data sets; what is larger is computed at every step instead."""
+    """The largest size on disk of the cache of frozen stages' features; features that do not fit are computed each step."""
     backbones: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_files)] = Field(
         default=(), validation_alias=AliasChoices("backbones", "TRIMTAB_BACKBONES")
     )
     """Python files of own backbones; in the environment with `:` between them, as in PATH."""
     download: bool = True
-    """Whether public data sets that are not there may be fetched from the network."""
+    """Whether public data sets that are missing may be fetched from the network."""
     slots: Annotated[int, Field(ge=1, le=64)] = 1
     """Trials at a time on the device, each by a worker process of its own with a share of the memory."""
     together: Annotated[int, Field(ge=1, le=64)] = 8
-    """Trials at a time in one computation, where all that they train is small heads on the same frozen features."""
+    """Trials at a time in one group, if all that they train is small heads on the same frozen features."""
     exit_when_idle_s: Annotated[float, Field(ge=0)] | None = None
+    """The seconds without work after which the worker leaves; None stays."""
     stall_s: Annotated[float, Field(gt=0)] = 300.0
+    """The seconds without progress after which the training process is killed."""
     grace_s: Annotated[float, Field(gt=0)] = 20.0
+    """The seconds in which the worker drains: half to end the epoch, half to upload its checkpoint."""
     runner: str = "worker.runner"
     """The module that trains; any that speaks `worker.pipe_messages` will do."""
 
 
 def load(**given: Any) -> Settings:
-    """Read the settings; what is given and not None goes before the environment.
+    """Read the settings; a value that is given and not None wins over the environment.
 
     Raises:
-        pydantic.ValidationError: one is not legal.
+        pydantic.ValidationError: A value is not valid.
     """
     return Settings(**{name: value for name, value in given.items() if value is not None})

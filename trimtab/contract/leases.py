@@ -37,7 +37,7 @@ class LeaseRequest(Message):
     wait_s: Annotated[Number, Field(ge=0, le=60)] = 0.0
     """How long the service may hold the request open when there is nothing to do."""
     beside: Name | None = None
-    """The only study that may serve the claim, at its turn and with a trial: one of which it can train more beside."""
+    """The only study to claim a trial of, and only when its turn comes; for a worker that trains a trial of it already."""
 
 
 class Checkpoint(Message):

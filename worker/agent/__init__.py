@@ -1,1 +1,1 @@
-"""The process that speaks to the service: leases, verdicts, uploads. It never imports torch."""
+"""The process that speaks to the service over HTTP: leases, verdicts, uploads. It never imports torch."""

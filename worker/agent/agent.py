@@ -1,6 +1,8 @@
-"""The agent: claim, run, settle, repeat; whatever happens to the runner, the service or the machine.
+"""The agent: claims a lease, has its runner train it, settles it, and repeats.
 
-A small process that never imports torch: it renews leases and speaks for a runner that is busy, hung or dead.
+The agent is a process of its own, apart from the runner that trains. A training process can spend minutes in one call
+of a library, can hang in a driver, and can be killed for its memory. The agent stays small, and never imports torch, so
+that it renews the leases meanwhile and reports what became of a runner that can no longer speak.
 """
 
 import logging
@@ -29,7 +31,9 @@ from worker.pipe_messages import Ready
 log = logging.getLogger(__name__)
 
 CLAIM_WAIT_S = 20.0
+"""How long the service may hold a claim open while there is no trial; it answers as soon as there is one."""
 KEEP_COPIES_S = 24 * 3600.0
+"""Checkpoints and teachers that were not used for this long are removed; the service has them."""
 
 
 class ServiceCalls(lease_slot.ServiceCalls, Protocol):
@@ -42,7 +46,7 @@ class ServiceCalls(lease_slot.ServiceCalls, Protocol):
 
 @dataclass(frozen=True)
 class Plan:
-    """How this agent works: what its settings come down to."""
+    """How this agent works, as its settings determine it."""
 
     server: str
     label: str
@@ -52,15 +56,15 @@ class Plan:
     timeouts: Timeouts = field(default_factory=Timeouts)
     exit_when_idle_s: float | None = None
     together: int = 1
-    """So many trials at a time, where the runner takes company."""
+    """The most trials that the runner may train at a time, as a group."""
 
 
 class Agent:
-    """One worker: one device, one runner, and one trial at a time, or several alike that it trains together.
+    """One worker: one device with one runner, which trains one trial at a time or a group of them.
 
     Args:
-        client: the service; it should try each request once, since the agent has its own patience.
-        plan: how to work.
+        client: the client of the service. It should try each request once: the agent itself waits and tries again.
+        plan: the settings that this agent works by.
     """
 
     def __init__(self, client: ServiceCalls, plan: Plan) -> None:
@@ -77,11 +81,11 @@ class Agent:
             busy_time=BusyTime(),
             leaving=self._leaving,
         )
-        self._lead = LeaseSlot(shared, self._heed)
+        self._lead = LeaseSlot(shared, self._on_event)
         self._slots = (self._lead, *(LeaseSlot(shared) for _ in range(1, plan.together)))
-        self._post = EventRouter([slot.events for slot in self._slots])
+        self._router = EventRouter([slot.events for slot in self._slots])
         self._runner = WarmRunner(
-            plan.runner, self._lead.events, self._post, self._leaving.is_set
+            plan.runner, self._lead.events, self._router, self._leaving.is_set
         )
         self._worker: Worker | None = None
         self._may_group = True
@@ -89,20 +93,20 @@ class Agent:
 
     @property
     def is_leaving(self) -> bool:
-        """Whether it was told to leave."""
+        """Whether the agent was told to leave."""
         return self._leaving.is_set()
 
     def leave(self) -> None:
-        """Put the trials aside and return from `run`; safe in a signal handler."""
+        """Release the trials and return from `run`; safe in a signal handler."""
         self._leaving.set()
-        self._post.put(DrainRequested())
+        self._router.put(DrainRequested())
 
     def run(self) -> None:
         """Work until told to leave, or until idle for as long as the plan allows.
 
         Raises:
-            CannotWork: the device is not there, or the service refuses this worker.
-            problems.Unreachable: idle for as long as allowed, and no service ever answered.
+            CannotWork: the device does not exist, or the service refuses this worker.
+            problems.Unreachable: the agent was idle for as long as allowed, and no service ever answered.
         """
         try:
             while not self.is_leaving and not self._is_idle():
@@ -116,6 +120,8 @@ class Agent:
 
     def _once(self) -> None:
         """Take the next step that is due."""
+        # Outcomes that an earlier attempt left on disk go first: they may settle leases that the service still counts
+        # as running. While they cannot be delivered, the service is away, and a claim would fail as well.
         if not self._lead.deliver():
             return
         warm = self._runner.get()
@@ -133,7 +139,7 @@ class Agent:
         patience = self._plan.exit_when_idle_s
         return patience is not None and time.monotonic() - self._busy_at >= patience
 
-    def _heed(self, event: Event) -> None:
+    def _on_event(self, event: Event) -> None:
         self._runner.take(event)
 
     # The service
@@ -152,10 +158,17 @@ class Agent:
         else:
             self._lead.backoff.reset()
             self._busy_at = time.monotonic()
-            log.info("%s works for %s on %s", self._plan.label, self._plan.server, ready.device)
+            log.info(
+                "worker %s is registered at %s and trains on %s",
+                self._plan.label,
+                self._plan.server,
+                ready.device,
+            )
 
     def _claim(self, worker: Worker) -> Lease | None:
         try:
+            # The service may have granted a trial to another slot's claim and its answer was lost. No slot runs such a
+            # lease, so it is given back before the lead asks for the next one.
             for other in self._slots[1:]:
                 other.claimer.forgo()
             lease = self._lead.claimer.claim(worker.worker_id, self._claim_wait())
@@ -175,16 +188,16 @@ class Agent:
         return max(0.0, min(CLAIM_WAIT_S, self._busy_at + patience - time.monotonic()))
 
     def _cope(self, problem: problems.Problem) -> None:
-        """Rest if it may pass.
+        """Wait for a while, if trying again later may succeed.
 
         Raises:
-            CannotWork: it will not.
+            CannotWork: the service refuses this worker, and will go on to.
         """
         status = problems.row_of(type(problem)).status
         for_good = status in (400, 401, 404, 405, 410, 413, 415, 422)
         if for_good or isinstance(problem, problems.WorkerQuarantined):
             raise CannotWork(f"{self._plan.server} refuses this worker: {problem}") from problem
-        log.warning("%s: %s", self._plan.server, problem)
+        log.warning("a request to %s failed, trying again: %s", self._plan.server, problem)
         self._lead.rest()
 
     # The trials
@@ -196,13 +209,17 @@ class Agent:
         group = TrialGroup(lease, worker.worker_id, slots, self._leaving)
         group.run(self._warm_runner)
         if group.have_failed:
-            # One of them did it, and would do it again to all: alone, it harms itself only.
-            log.warning("from now on trials run alone here, until this worker is restarted")
+            # Nobody knows which trial of the group brought the runner down. The service queues all of them again. In a
+            # group the same trial would take its neighbours along again; alone, only its own crashes are counted.
+            log.warning(
+                "the training process died with a group of trials: from now on this worker trains one trial at a "
+                "time; restart the worker to allow groups again"
+            )
             self._may_group = False
         self._runner.after_trial(crashed=group.has_crashed)
 
     def _warm_runner(self) -> RunnerProcess | None:
-        # It was warm when we asked, but may have died while we waited for an answer.
+        # The runner was warm before the claim, but may have died while the claim waited for a trial.
         warm = self._runner.get()
         if warm is None:
             return None

@@ -1,4 +1,4 @@
-"""One attempt at one lease: from its checkpoint to its last words."""
+"""One attempt at one lease: from the checkpoint that it resumes to the outcome that is delivered."""
 
 import logging
 import time
@@ -53,6 +53,7 @@ from worker.pipe_messages import (
 log = logging.getLogger(__name__)
 
 SEVERITY: tuple[Verdict, ...] = ("continue", "stop", "pause", "cancel")
+"""Verdicts from the mildest to the gravest. A verdict that was received is never replaced by a milder one."""
 
 
 class ServiceCalls(
@@ -65,7 +66,7 @@ class ServiceCalls(
     """What an attempt needs of the client."""
 
     def record(self, lease_id: UUID, record: TrialRecord, /) -> None:
-        """Keep what was found when the attempt began."""
+        """Store the record of what was found when the attempt began."""
         ...
 
 
@@ -74,34 +75,34 @@ class Runner(Protocol):
 
     @property
     def pid(self) -> int:
-        """Tells this runner's events from those of the one before it."""
+        """The process id; it tells this runner's events from those of the one before it."""
         ...
 
     def send(self, order: Order, /) -> None:
-        """Say something."""
+        """Send an order."""
         ...
 
     def kill(self, why: Failed, /) -> None:
-        """End it at once."""
+        """End the process at once; the trial fails as `why` says."""
         ...
 
 
 class Attempt:
-    """Runs one lease on a warm runner. `run` returns what is left to say, or None when the lease was lost.
+    """Runs one lease on a warm runner. `run` returns the outcome to deliver, or None when the lease was lost.
 
     Args:
-        lease: what to run.
-        client: the service.
+        lease: the lease to run.
+        client: the client of the service.
         runner: the warm runner.
-        events: where runner, keeper and signals are heard.
-        folder: this attempt's checkpoints.
-        teachers: where this machine keeps the models that teach.
-        timeouts: how patient to be.
-        memory: what is known of the devices' memory.
-        busy_time: for how long the runner was, by this attempt or another.
-        renewed: is called with the ttl when a report has renewed the lease.
-        open_group: is called when the runner takes company.
-        clock: seconds that only go forward.
+        events: the queue that events of the runner, the lease keeper and signals arrive in.
+        folder: the folder for this attempt's checkpoints.
+        teachers: the folder in which this machine keeps the models of teachers.
+        timeouts: when a runner counts as stalled, and how long it may take to leave.
+        memory: the findings about the devices' memory.
+        busy_time: the time that the agent's attempts have kept the runner waiting; shared by all of them.
+        renewed: is called with the ttl in seconds when a report has renewed the lease.
+        open_group: is called when the runner can train further trials with this one.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(
@@ -136,7 +137,8 @@ class Attempt:
         self._busy_time = busy_time
         self._stall_detector = StallDetector(timeouts, clock, busy_time.seconds)
         self._pair: Pair | None = None
-        self._asked: Verdict = "continue"
+        self._verdict: Verdict = "continue"
+        """The gravest verdict so far, by a report's answer or a heartbeat's."""
         self._draining = False
         self._lost = False
         self._ending: Outcome | Release | None = None
@@ -149,11 +151,11 @@ class Attempt:
         return f"{self.lease.study}/{self.lease.trial_number}{final}"
 
     def moves(self) -> bool:
-        """Tell whether there is progress; what the agent itself does for the attempt counts as such."""
+        """Tell whether the attempt makes progress; what the agent itself does for it counts as progress."""
         return self._stall_detector.is_moving()
 
     def run(self) -> Delivery | None:
-        """Train, or evaluate, until it ends, is put aside, is lost or dies."""
+        """Train or evaluate until the trial ends, is released, or the lease or the runner is lost."""
         order = self._prepare()
         if self._ending is None:
             self._runner.send(order)
@@ -161,14 +163,15 @@ class Attempt:
         while self._ending is None:
             self._wait_for_runner()
         self._stall_detector.end()
+        # States whose upload does not end in time are uploaded once more, with the delivery.
         self._uploads.finish(self._timeouts.grace_s / 4)
         if self._lost:
             checkpoints.discard_attempt(self._folder)
             return None
-        return self._last_words(self._ending)
+        return self._delivery(self._ending)
 
     def _prepare(self) -> RunTrial:
-        """Bring here what the runner needs; where that cannot be had, the attempt ends."""
+        """Fetch the files that the runner needs; if one cannot be fetched, the attempt ends."""
         resume = resuming.fetch(self.lease, self._folder, self._client, self._rest)
         teacher = None
         if self._ending is None:
@@ -191,6 +194,8 @@ class Attempt:
         seconds, began = self._stall_detector.seconds_left(), self._clock()
         event = self._events.get(seconds)
         if event is not None:
+            # While this thread handles the event, by a request to a slow service, say, the runner may have to wait for
+            # the verdict: that is not the runner's stall, nor that of the other trials of a group.
             with self._busy_time.meanwhile():
                 self._take(event)
             return
@@ -200,12 +205,12 @@ class Attempt:
             self._runner.kill(why)
 
     def _rest(self, seconds: float) -> bool:
-        """Wait for a service that is away, before the runner has begun; false when the attempt ends here."""
+        """Wait for a service that is away, before the runner has begun; false when the attempt has to end."""
         event = self._events.get(seconds)
         if event is not None:
             self._take(event)
         if self._draining or self._lost:
-            # There is nothing to put aside.
+            # Nothing was trained, so there is no checkpoint to store.
             self._ending = Release(reason="drain")
         return self._ending is None
 
@@ -218,7 +223,8 @@ class Attempt:
             ):
                 self._on_epoch(epoch)
             case RunnerMessage(pid=self._runner.pid, news=Progress()):
-                # Of this trial, or of another that it waits for.
+                # Progress of any trial of the group counts: they are trained epoch by epoch, so this one may be waiting
+                # for another.
                 self._stall_detector.moved()
             case RunnerMessage(pid=self._runner.pid, news=Began() as began) if self._ours(
                 began
@@ -246,12 +252,12 @@ class Attempt:
     def _on_epoch(self, epoch: EpochDone) -> None:
         self._stall_detector.epoch_done()
         self._note(epoch.newest, epoch.best)
-        self._asked = _graver(self._report(epoch.report), self._asked)
-        self._send(self._asked, epoch.report.step)
+        self._verdict = _graver(self._report(epoch.report), self._verdict)
+        self._send(self._verdict, epoch.report.step)
         if epoch.finding is not None:
             self._memory.tell(self.lease.lease_id, epoch.finding)
         self._stall_detector.begin()
-        if self._pair is not None and self._asked == "continue":
+        if self._pair is not None and self._verdict == "continue":
             self._uploads.offer(self._pair)
 
     def _report(self, report: Report) -> Verdict:
@@ -270,10 +276,13 @@ class Attempt:
             self._answer_opening(began.record, problem)
 
     def _answer_opening(self, record: TrialRecord, problem: problems.Problem | None) -> None:
-        """Give leave to open the test split when the service has noted that it is opened, and not before."""
+        """Let the runner open the test split once the service has recorded that it is opened."""
+        # The record comes first, so that no evaluation on the test split can go unrecorded, whoever dies in between.
         backoff = Backoff()
         while (
-            isinstance(problem, PASSING) and self._asked == "continue" and self._ending is None
+            isinstance(problem, PASSING)
+            and self._verdict == "continue"
+            and self._ending is None
         ):
             event = self._events.get(backoff.next())
             if event is not None:
@@ -281,21 +290,25 @@ class Attempt:
                 continue
             self._stall_detector.moved()
             problem = self._record(record)
-        if problem is None or self._asked != "continue":
-            self._send(self._asked, OPENING)
+        if problem is None or self._verdict != "continue":
+            self._send(self._verdict, OPENING)
         elif self._ending is None:
-            message = f"The test split stays sealed: its opening could not be noted: {problem}"
+            message = f"The test split stays sealed: the service did not record that it would be opened: {problem}"
             self._runner.kill(Failed(error="infrastructure", message=message, retryable=True))
 
     def _record(self, record: TrialRecord) -> problems.Problem | None:
-        """Store it; return what stood in the way."""
+        """Store the trial's record; return the problem if that failed."""
         try:
             self._client.record(self.lease.lease_id, record)
         except LOST as problem:
             self._lose(problem)
         except problems.Problem as problem:
-            # No trial fails for its record.
-            log.warning("%s: its record was not stored: %s", self.name, problem)
+            # The record informs a reader; a trial without it is still a good trial.
+            log.warning(
+                "%s: the trial's record was not stored, training goes on: %s",
+                self.name,
+                problem,
+            )
             return problem
         return None
 
@@ -303,7 +316,8 @@ class Attempt:
         self._note(ended.newest, ended.best)
         match ended.outcome:
             case None:
-                paused = self._asked == "pause" and not self._draining
+                # Draining tells the runner to pause as well, but the trial is then free for any other worker.
+                paused = self._verdict == "pause" and not self._draining
                 self._ending = Release(reason="paused" if paused else "drain")
             case outcome:
                 self._ending = outcome
@@ -314,19 +328,20 @@ class Attempt:
         self._ending = Release(reason="drain") if self._draining else failure
 
     def _steer(self, verdict: Verdict) -> None:
-        """Pass on what came between two epochs."""
-        self._asked = _graver(self._asked, verdict)
-        self._send(self._asked)
+        """Pass on a verdict that came between two epochs."""
+        self._verdict = _graver(self._verdict, verdict)
+        self._send(self._verdict)
 
     def _send(self, verdict: Verdict, step: int | None = None) -> None:
         self._runner.send(Steer(lease_id=self.lease.lease_id, verdict=verdict, step=step))
 
     def _lose(self, problem: problems.Problem) -> None:
-        log.warning("%s: given up: %s", self.name, problem)
+        log.warning("%s: the lease is lost, training is cancelled: %s", self.name, problem)
         self._lost = True
+        # A runner that does not cancel in time is killed, unless it trains a group: then the kill would end the other
+        # trials too, and small heads look for a cancellation every few milliseconds.
         if not self._may_group:
             self._stall_detector.leave_soon()
-        # Else it hears of it within milliseconds of its training, and others must not fall with it meanwhile.
         self._steer("cancel")
 
     def _drain(self) -> None:
@@ -334,13 +349,13 @@ class Attempt:
         self._stall_detector.leave_soon()
         self._steer("pause")
 
-    # What the service is told
+    # What is delivered to the service
 
     def _note(self, newest: SavedState | None, best: SavedState | None) -> None:
         if newest is not None:
             self._pair = Pair(newest, best)
 
-    def _last_words(self, ending: Outcome | Release) -> Delivery:
+    def _delivery(self, ending: Outcome | Release) -> Delivery:
         files, checkpoint = self._left_to_store(ending)
         model = () if self._model is None else (self._model,)
         return Delivery(
@@ -358,7 +373,7 @@ class Attempt:
     ) -> tuple[tuple[SavedState, ...], CheckpointReport | None]:
         match ending:
             case Completed() if self._pair is not None and self._pair.best is not None:
-                # Nobody carries on from a completed trial; the final evaluation starts from its best epoch.
+                # No attempt resumes a completed trial, but the final evaluation starts from its best epoch.
                 pair = Pair(self._pair.best, self._pair.best)
             case Release() | Failed(retryable=True) if self._pair is not None:
                 pair = self._pair

@@ -1,4 +1,4 @@
-"""How long to wait before the next try, while something is away."""
+"""Exponential back-off: how long to wait before a request that failed is tried again."""
 
 import random
 from dataclasses import dataclass, field
@@ -9,7 +9,7 @@ LAST_S = 30.0
 
 @dataclass
 class Backoff:
-    """Doubles from half a second to half a minute, with jitter so that many workers do not return as one."""
+    """Doubles from half a second to half a minute, with jitter so that many workers do not try again at once."""
 
     chance: random.Random = field(default_factory=random.Random)
     _ceiling: float = FIRST_S
@@ -21,5 +21,5 @@ class Backoff:
         return ceiling * self.chance.uniform(0.5, 1.0)
 
     def reset(self) -> None:
-        """Begin again at the shortest wait: what was away is back."""
+        """Start again at the shortest wait, after a try that succeeded."""
         self._ceiling = FIRST_S

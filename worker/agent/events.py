@@ -1,4 +1,9 @@
-"""All that can happen to a trial comes to one place, and the thread that runs it takes one thing after the other."""
+"""The event queue of a trial, and the router that fills it.
+
+All that can happen to a trial (messages of the runner, its death, verdicts, signals) arrives in one queue, and the
+thread that runs the trial takes one event after the other. So an attempt needs no locks, and each of its methods sees
+all that happened before.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,7 +17,7 @@ from worker.pipe_messages import Began, Ended, EpochDone, News, Progress
 
 @dataclass(frozen=True)
 class RunnerMessage:
-    """The runner of this pid said something."""
+    """The runner of this pid sent a message."""
 
     pid: int
     news: News
@@ -20,7 +25,7 @@ class RunnerMessage:
 
 @dataclass(frozen=True)
 class RunnerExited:
-    """The runner of this pid is gone; how a trial that it had fails."""
+    """The runner of this pid has exited; `failure` is how the trials that it had fail."""
 
     pid: int
     failure: Failed
@@ -28,7 +33,7 @@ class RunnerExited:
 
 @dataclass(frozen=True)
 class VerdictReceived:
-    """A heartbeat was answered with another verdict than to continue."""
+    """A heartbeat was answered with another verdict than `continue`."""
 
     lease_id: UUID
     verdict: Verdict
@@ -36,7 +41,7 @@ class VerdictReceived:
 
 @dataclass(frozen=True)
 class LeaseRevoked:
-    """The lease is no longer ours."""
+    """The service says that this worker no longer holds the lease."""
 
     lease_id: UUID
     problem: Problem
@@ -44,7 +49,7 @@ class LeaseRevoked:
 
 @dataclass(frozen=True)
 class ClaimAnswered:
-    """The service has answered a claim, or could not."""
+    """The service has answered a claim, or the request failed."""
 
     claim_id: UUID
     answer: Leases | Problem
@@ -66,20 +71,21 @@ Event = (
 
 
 class EventQueue:
-    """A queue that threads and signal handlers may put into."""
+    """The events of one slot, in order; threads and signal handlers may put events in."""
 
     def __init__(self) -> None:
-        # SimpleQueue: its put is reentrant, so a signal handler may call it.
+        # A signal handler can interrupt a `put` of its own thread. `SimpleQueue.put` is reentrant; `Queue.put` would
+        # wait for the lock that its own thread holds.
         self._events: SimpleQueue[Event] = SimpleQueue()
         self.lease_id: UUID | None = None
-        """What the runner says of this lease belongs here."""
+        """The lease that the slot runs: the router puts the runner's messages about it here."""
 
     def put(self, event: Event) -> None:
         """Add an event; never blocks."""
         self._events.put(event)
 
     def get(self, timeout_s: float) -> Event | None:
-        """Take the next event; None when none came in time."""
+        """Take the next event; None when none arrived within `timeout_s`."""
         try:
             return self._events.get(timeout=max(0.0, timeout_s))
         except Empty:
@@ -87,24 +93,29 @@ class EventQueue:
 
 
 class EventRouter:
-    """Brings to each inbox what concerns it; threads and signal handlers may hand in events.
+    """Puts each event into the queues that it concerns; threads and signal handlers may call it.
 
     Args:
-        queues: all of one agent; to the first comes what the runner says of itself.
+        queues: the event queues of one agent's slots. The first one also gets what the runner says about itself.
     """
 
     def __init__(self, queues: Sequence[EventQueue]) -> None:
-        # Never changed: a signal handler cannot wait for a lock.
+        # The tuple never changes, so that no lock is needed, which a signal handler could not wait for.
         self._queues = tuple(queues)
 
     def put(self, event: RunnerMessage | RunnerExited | DrainRequested) -> None:
-        """Pass on news of a lease to its inbox; to all what ends everything, and to all that have one that something moves."""
+        """Put an event into the queues that it concerns.
+
+        A message about a lease goes to the queue of that lease. Progress goes to every queue that has a lease. The
+        runner's exit and a request to drain go to all.
+        """
         match event:
             case RunnerMessage(news=Began() | EpochDone() | Ended() as news):
                 for queue in self._queues:
                     if queue.lease_id == news.lease_id:
                         queue.put(event)
             case RunnerMessage(news=Progress()):
+                # The trials of a group wait for each other, so progress of one is progress of all.
                 for queue in self._queues:
                     if queue.lease_id is not None:
                         queue.put(event)

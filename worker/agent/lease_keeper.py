@@ -1,4 +1,8 @@
-"""Keeps a lease while its trial moves: a thread of the agent, so that a busy trainer cannot starve it."""
+"""Renews a lease while its trial makes progress.
+
+The heartbeats come from a thread of the agent: in the training process, a long call that holds the interpreter's lock
+would delay them until the lease expires.
+"""
 
 import logging
 import random
@@ -17,11 +21,11 @@ from worker.agent.events import LeaseRevoked, VerdictReceived
 log = logging.getLogger(__name__)
 
 LOST = (problems.LeaseLost, problems.NotFound, problems.Gone)
-"""What says that the lease is no longer ours; anything else may pass."""
+"""Answers that say that the lease is lost. After any other problem the next heartbeat may succeed."""
 
 
 class Heartbeats(Protocol):
-    """The one verb that a keeper needs of the client."""
+    """What a lease keeper needs of the client."""
 
     def heartbeat(self, lease_id: UUID, /) -> Answer:
         """Renew the lease."""
@@ -29,17 +33,14 @@ class Heartbeats(Protocol):
 
 
 class LeaseKeeper:
-    """Renews one lease at a quarter of its ttl, counted from the last renewal whoever made it.
-
-    A heartbeat for a trial that does not move would be a lie, so none is sent while `moves` is false. An
-    unreachable service is asked again and again: only its word ends a lease, never the keeper's own clock.
+    """Sends a heartbeat for one lease whenever a quarter of its ttl has passed since the last renewal.
 
     Args:
-        client: where the heartbeats go.
+        client: the client of the service.
         lease_id: the lease to keep.
-        ttl_s: for how long it holds after each renewal.
-        tell: is called with what the answers say; from the keeper's thread.
-        moves: whether the trial makes progress.
+        ttl_s: how many seconds the lease holds after a renewal.
+        tell: is called, from the keeper's thread, with a verdict other than `continue` or the loss of the lease.
+        moves: tells whether the trial makes progress; no heartbeat is sent while it does not.
     """
 
     def __init__(
@@ -73,22 +74,25 @@ class LeaseKeeper:
         self._stopped.set()
 
     def renewed(self, ttl_s: float) -> None:
-        """Count from now: a report has just renewed the lease too."""
+        """Count from now, because a heartbeat or a report has just renewed the lease."""
+        # The jitter spreads the heartbeats of workers that were started together.
         self._ttl_s = ttl_s
         self._next = time.monotonic() + ttl_s / 4 * self._chance.uniform(0.9, 1.1)
 
     def seconds_left(self) -> float:
-        """Return how long it is until the next heartbeat."""
+        """Return the seconds until the next heartbeat."""
         return max(0.0, self._next - time.monotonic())
 
     def join(self, timeout_s: float) -> None:
-        """Wait until it keeps the lease no longer."""
+        """Wait until the keeper's thread has ended."""
         self._thread.join(timeout_s)
 
     def _keep(self) -> None:
         while not self._stopped.wait(self.seconds_left()):
             if self.seconds_left() > 0:
                 continue
+            # A heartbeat for a trial that is stuck would hold it on this worker for ever. Without one its lease expires
+            # and another worker gets it. The keeper looks again after the next interval.
             if self._moves():
                 self._beat()
             else:
@@ -100,8 +104,12 @@ class LeaseKeeper:
         except LOST as problem:
             self._stopped.set()
             self._tell(LeaseRevoked(self._lease_id, problem))
-        except Exception as error:  # noqa: BLE001 - a lease must not end because its keeper stumbled
-            log.warning("lease %s could not be renewed: %s", self._lease_id, error)
+        except Exception as error:  # noqa: BLE001 - a lease must not end because its keeper failed
+            # The keeper goes on even after the ttl has passed by its own clock: the service may have extended the lease
+            # (after an outage of its own), and only its answer ends it.
+            log.warning(
+                "lease %s could not be renewed, trying again: %s", self._lease_id, error
+            )
             self._next = time.monotonic() + min(self._backoff.next(), self._ttl_s / 4)
         else:
             self._backoff.reset()

@@ -1,4 +1,4 @@
-"""One lane of an agent: a lease run and settled, then the next."""
+"""A slot of an agent: runs one lease and settles it, then takes the next."""
 
 import logging
 import threading
@@ -34,7 +34,7 @@ class ServiceCalls(
     Heartbeats,
     Protocol,
 ):
-    """What a lane needs of the client."""
+    """What a slot needs of the client."""
 
     def report(self, lease_id: UUID, reports: Reports, /) -> Answer:
         """Store intermediate values."""
@@ -43,7 +43,7 @@ class ServiceCalls(
 
 @dataclass(frozen=True)
 class Shared:
-    """What the lanes of one agent share, each from a thread of its own."""
+    """What the slots of one agent share; each uses it from a thread of its own."""
 
     client: ServiceCalls
     server: str
@@ -53,42 +53,43 @@ class Shared:
     timeouts: Timeouts
     busy_time: BusyTime
     leaving: threading.Event
-    """Set when the agent was told to leave."""
+    """Is set when the agent was told to leave."""
 
 
 class LeaseSlot:
     """Runs one lease at a time.
 
     Args:
-        shared: what it has in common with the others.
-        heed: is given what comes while no attempt listens.
+        shared: the objects that the slots of one agent share.
+        on_event: is called with events that arrive while no attempt takes them.
     """
 
     def __init__(
-        self, shared: Shared, heed: Callable[[Event], None] = lambda event: None
+        self, shared: Shared, on_event: Callable[[Event], None] = lambda event: None
     ) -> None:
         self.events = EventQueue()
-        self.claimer = Claimer(shared.client, self.events, heed)
+        self.claimer = Claimer(shared.client, self.events, on_event)
         self.backoff = Backoff()
         self._shared = shared
-        self._heed = heed
+        self._on_event = on_event
 
     def run(
         self,
         lease: Lease,
         warm: Callable[[], RunnerProcess | None],
         *,
-        beside: str | None = None,
+        lead: str | None = None,
         open_group: Callable[[RunnerProcess], None] = lambda runner: None,
     ) -> Outcome | Release | None:
-        """Run a lease and settle it; return how it ended, None when it was lost or not begun.
+        """Run a lease and settle it; return how it ended, None when it was lost or not started.
 
         Args:
-            lease: what to run.
-            warm: waits for the runner; with none the lease is given back.
-            beside: the name of the trial that it joins on that runner, if there is one.
-            open_group: is called when the runner takes company.
+            lease: the lease to run.
+            warm: waits for the runner and returns it; if it returns None, the lease is given back.
+            lead: the name of the trial whose group the lease joins on that runner, if there is one.
+            open_group: is called with the runner when it can train further trials with this one.
         """
+        # The keeper starts before the runner is there: to start one can take longer than the lease holds.
         begun: list[Attempt] = []
         with self._keeper(lease, begun) as keeper:
             runner = warm()
@@ -97,33 +98,42 @@ class LeaseSlot:
                 return None
             work = self._attempt(lease, runner, keeper, lambda: open_group(runner))
             begun.append(work)
-            log.info("%s: begun%s", work.name, self._details(beside))
+            log.info("%s: started%s", work.name, self._details(lead))
             delivery = work.run()
             self.events.lease_id = None
             if delivery is None:
                 return None
+            # Still under the keeper: files that are uploaded now may take longer than the lease holds.
             self._settle(delivery)
             return delivery.ending
 
     def deliver(self, *, only: UUID | None = None) -> bool:
-        """Deliver what waits, or what one lease left to say; False when the service is away, after a rest."""
+        """Deliver the outcomes in the spool, or that of one lease; False, after a wait, when the service is away."""
         shared = self._shared
         try:
             shared.spool.empty(shared.client, only=only)
         except problems.Unavailable as problem:
-            log.warning("an outcome waits for %s: %s", shared.server, problem)
+            log.warning(
+                "an outcome could not be delivered to %s, trying again: %s",
+                shared.server,
+                problem,
+            )
             self.rest()
             return False
         except problems.Problem as problem:
-            # The token is no longer right: it waits for a restart, which the next claim will ask for.
-            log.warning("an outcome waits for another token: %s", problem)
+            # A wait would not help: the next claim finds out whether this worker can go on at all.
+            log.warning(
+                "%s refuses this worker's token, outcomes stay on disk: start the worker with a valid token: %s",
+                shared.server,
+                problem,
+            )
         return True
 
     def rest(self) -> None:
-        """Wait a while, longer each time, unless something happens, which is heeded."""
+        """Wait, longer each time; an event ends the wait and is handled."""
         event = self.events.get(self.backoff.next())
         if event is not None:
-            self._heed(event)
+            self._on_event(event)
 
     def _keeper(self, lease: Lease, begun: list[Attempt]) -> LeaseKeeper:
         return LeaseKeeper(
@@ -156,14 +166,15 @@ class LeaseSlot:
             open_group=open_group,
         )
 
-    def _details(self, beside: str | None) -> str:
-        if beside is not None:
-            return f" beside {beside}"
+    def _details(self, lead: str | None) -> str:
+        if lead is not None:
+            return f" in the group of {lead}"
         used = checkpoints.disk_use(self._shared.cache_dir / "checkpoints")
-        return f"; checkpoints here take {used / 1e6:.1f} MB"
+        return f"; all checkpoints on this machine take {used / 1e6:.1f} MB"
 
     def _settle(self, delivery: Delivery) -> None:
-        """Deliver its last words while its lease is still kept; on leaving, as long as the grace allows."""
+        """Deliver the outcome while the lease is still kept; when the agent leaves, for half of the grace at most."""
+        # On disk first: the outcome then survives whatever ends this process from here on.
         self._shared.spool.add(delivery)
         deadline = time.monotonic() + self._shared.timeouts.grace_s / 2
         while not self.deliver(only=delivery.lease_id):

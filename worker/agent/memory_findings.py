@@ -1,4 +1,4 @@
-"""What earlier trainings took of their devices' memory, as far as the service remembers it."""
+"""The findings about device memory of earlier trainings, which the service keeps."""
 
 import logging
 import threading
@@ -16,23 +16,23 @@ ASK_AGAIN_S = 300.0
 
 
 class ServiceCalls(Protocol):
-    """What it needs of the client."""
+    """What `Memory` needs of the client."""
 
     def memory(self, backbone: str, /) -> MemoryFindings:
-        """Return what is known of a backbone."""
+        """Return the findings about a backbone."""
         ...
 
     def remember_memory(self, lease_id: UUID, finding: MemoryFinding, /) -> None:
-        """Tell what a training took."""
+        """Store a finding of a training."""
         ...
 
 
 class Memory:
-    """Asks seldom, and tells without ever failing a trial for it. Threads may share it.
+    """A cache of the findings; a request that fails never fails a trial. Threads may share it.
 
     Args:
-        client: the service.
-        clock: seconds that only go forward.
+        client: the client of the service.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(
@@ -44,28 +44,29 @@ class Memory:
         self._known: dict[str, tuple[float, tuple[MemoryFinding, ...]]] = {}
 
     def of(self, backbone: str) -> tuple[MemoryFinding, ...]:
-        """Return the findings about a backbone; nothing new while the service is away."""
+        """Return the findings about a backbone; those known before while the service is away."""
         with self._lock:
             asked_at, known = self._known.get(backbone, (float("-inf"), ()))
             if self._clock() - asked_at < ASK_AGAIN_S:
                 return known
-            # Whoever else wants to know meanwhile goes by what is known.
+            # The time is noted before the request: slots that start trials at the same moment then use what is known,
+            # and one of them asks.
             self._known[backbone] = (self._clock(), known)
         try:
             found = self._client.memory(backbone).findings
         except problems.Problem as problem:
-            log.info("what is known of %s's memory cannot be had: %s", backbone, problem)
+            log.info("memory findings for %s could not be fetched: %s", backbone, problem)
             return known
         with self._lock:
             self._known[backbone] = (self._clock(), found)
         return found
 
     def tell(self, lease_id: UUID, finding: MemoryFinding) -> None:
-        """Remember a finding here and at the service."""
+        """Store a finding here and at the service."""
         with self._lock:
             asked_at, known = self._known.get(finding.backbone, (float("-inf"), ()))
             self._known[finding.backbone] = (asked_at, (*known, finding))
         try:
             self._client.remember_memory(lease_id, finding)
         except problems.Problem as problem:
-            log.info("a finding about memory is not stored: %s", problem)
+            log.info("a memory finding was not stored at the service: %s", problem)

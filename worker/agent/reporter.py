@@ -1,4 +1,4 @@
-"""Epochs on their way to the service; while it is away, training goes on and they add up."""
+"""Reports epochs to the service; while it is away, training goes on and the reports wait."""
 
 import logging
 import time
@@ -27,10 +27,10 @@ class Reporter:
     """Reports the epochs of one lease.
 
     Args:
-        client: the service.
-        lease_id: whose epochs they are.
-        renewed: is called with the ttl when a report has renewed the lease.
-        clock: seconds that only go forward.
+        client: the client of the service.
+        lease_id: the lease whose epochs are reported.
+        renewed: is called with the ttl in seconds when a report has renewed the lease.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(
@@ -50,16 +50,18 @@ class Reporter:
 
     @property
     def pending(self) -> tuple[Report, ...]:
-        """What the service has not heard."""
+        """The reports that the service has not acknowledged."""
         return tuple(self._pending)
 
     def report(self, report: Report) -> Verdict:
-        """Report this epoch and all that the service has not heard of; `continue` while it is away.
+        """Send this report and those that wait; return the verdict, or `continue` while the service is away.
 
         Raises:
-            problems.Problem: one of `LOST`.
+            problems.Problem: the lease is lost; the problem is one of `LOST`.
         """
         self._pending.append(report)
+        # The runner waits for this verdict, and epochs may be short. While the service is away no request is made, so
+        # that not every epoch waits for a timeout.
         if self._clock() < self._quiet_until:
             return "continue"
         batch = Reports(reports=tuple(self._pending[:REPORTS_AT_ONCE]))
@@ -76,9 +78,12 @@ class Reporter:
         return answer.verdict
 
     def _cope(self, problem: problems.Problem) -> None:
-        log.warning("step %d could not be reported: %s", self._pending[-1].step, problem)
+        step = self._pending[-1].step
         may_pass = isinstance(problem, PASSING) or problems.row_of(type(problem)).status >= 500
         if may_pass:
+            log.warning("step %d was not reported, it is sent again later: %s", step, problem)
             self._quiet_until = self._clock() + self._backoff.next()
         else:
+            # To send again what the service refuses would hold back every later report.
+            log.warning("the service refused the reports up to step %d: %s", step, problem)
             del self._pending[:REPORTS_AT_ONCE]

@@ -1,4 +1,4 @@
-"""Where a trial carries on: the recorded checkpoint, brought here whole, and an earlier one to fall back on."""
+"""Fetches the checkpoint that a trial resumes from, and an earlier one to fall back on."""
 
 import logging
 from collections.abc import Callable
@@ -18,35 +18,37 @@ class ServiceCalls(Protocol):
     """What resuming needs of the client."""
 
     def download(self, sha256: str, path: Path, /) -> Path:
-        """Fetch a file's bytes; other bytes are refused."""
+        """Fetch a file and check that its bytes have this sha256."""
         ...
 
 
 def fetch(
     lease: Lease, folder: Path, client: ServiceCalls, rest: Callable[[float], bool]
 ) -> tuple[SavedState, ...]:
-    """Return the states to carry on from, the best first; none where training has to begin anew.
+    """Return the states to resume from, the one to try first at the front; none if training has to begin anew.
 
     Args:
-        lease: of the trial.
-        folder: this attempt's checkpoints.
-        client: the service.
-        rest: waits so many seconds for an unreachable service; false to give up.
+        lease: the lease of the trial, which names the recorded checkpoints.
+        folder: the folder for this attempt's checkpoints.
+        client: the client of the service.
+        rest: is called with the seconds to wait for an unreachable service; returns false to give up.
     """
     if lease.resume is None:
         return ()
-    newest = _bring(lease.resume, folder, client, rest)
+    newest = _fetch_one(lease.resume, folder, client, rest)
     if lease.kind == "final":
-        # Another epoch's weights would be another model.
+        # The winner is the model of exactly this epoch: earlier weights would be another model, with another score.
         return () if newest is None else (newest,)
+    # The newest state may be whole and yet not fit (a changed backbone file, say), which only the runner can tell. If
+    # this machine has an earlier one it is named too. It is downloaded only when the newest cannot be had at all.
     earlier = checkpoints.earlier(folder, lease.resume)
     if newest is None and earlier is None and lease.previous is not None:
-        earlier = _bring(lease.previous, folder, client, rest)
+        earlier = _fetch_one(lease.previous, folder, client, rest)
     found = (newest, earlier)
     return tuple(state for state in found if state is not None)
 
 
-def _bring(
+def _fetch_one(
     wanted: Checkpoint, folder: Path, client: ServiceCalls, rest: Callable[[float], bool]
 ) -> SavedState | None:
     backoff = Backoff()
@@ -59,6 +61,6 @@ def _bring(
             if not rest(backoff.next()):
                 return None
         except (problems.Problem, OSError) as error:
-            log.warning("the checkpoint after step %d is gone: %s", wanted.step, error)
+            log.warning("the checkpoint of step %d cannot be fetched: %s", wanted.step, error)
             return None
     return here

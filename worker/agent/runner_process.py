@@ -1,4 +1,8 @@
-"""The training process, seen from the agent: started, spoken to, killed, and its death explained."""
+"""The training process, seen from the agent: starts it, sends orders, kills it, explains its death.
+
+Agent and runner talk over a pair of pipes that only these two processes hold, not over a port or a queue of a library.
+When either process dies, however it dies, the other one reads end-of-file at once. No other process can connect.
+"""
 
 import contextlib
 import logging
@@ -24,16 +28,17 @@ LEAVE_WITHIN_S = 5.0
 
 
 def command(module: str, arguments: Sequence[str]) -> tuple[str, ...]:
-    """Return how to start a runner. -P: a `worker.py` in the user's folder must not shadow ours."""
+    """Return the command line that starts a runner."""
+    # -P keeps the current folder out of sys.path: a `worker.py` of the user's must not shadow our package.
     return (sys.executable, "-P", "-m", module, *arguments)
 
 
 class RunnerProcess:
-    """One runner, from its start to its death; it stays warm from trial to trial, and is never restarted.
+    """One runner, from its start to its exit; it stays warm from trial to trial and is never restarted.
 
     Args:
-        argv: how to start it; `--orders FD --news FD --lifeline FD` are added.
-        tell: is called from a thread with all that it says, and at last with its death.
+        argv: the command line; `--orders FD --news FD --lifeline FD` are appended.
+        tell: is called, from a thread, with each message of the runner and at last with its exit.
     """
 
     def __init__(
@@ -41,6 +46,7 @@ class RunnerProcess:
     ) -> None:
         self._tell = tell
         self._explanation: Failed | None = None
+        # Counted before the start: if the count is higher when the runner was killed, it was killed for its memory.
         self._oom_kills = devices.oom_kills()
         orders, self._orders_end = os.pipe()
         news, news_end = os.pipe()
@@ -56,6 +62,7 @@ class RunnerProcess:
             os.close(news)
             raise
         finally:
+            # The child has its own copies. An open copy here would hide the child's death: no end-of-file would come.
             os.close(orders)
             os.close(news_end)
         self.pid = self._child.process.pid
@@ -71,17 +78,17 @@ class RunnerProcess:
         return self._child.process.poll() is None
 
     def send(self, order: Order) -> None:
-        """Say something; to a dead runner it is lost, and its death is told anyway."""
+        """Send an order; to a dead runner it is lost, and the exit is reported anyway."""
         with contextlib.suppress(BrokenPipeError):
             self._sender.send(order)
 
     def kill(self, why: Failed) -> None:
-        """End it at once; its death is told with `why`."""
+        """End the process at once; its exit is reported with `why`."""
         self._explanation = why
         self._child.process.kill()
 
     def close(self) -> None:
-        """Let it leave in good order, then make it."""
+        """Let the process leave by itself; kill it if it does not leave in time."""
         self._child.let_go()
         try:
             self._child.process.wait(LEAVE_WITHIN_S)
@@ -95,12 +102,15 @@ class RunnerProcess:
             for message in read_news(news):
                 self._tell(RunnerMessage(self.pid, message))
         except ValidationError as error:
-            log.debug("what the runner said", exc_info=error)
-            message = "The training process said what is no message of ours."
+            log.debug("an invalid message of the training process", exc_info=error)
+            message = (
+                "The training process sent a line that is not a valid message; if TRIMTAB_WORKER_RUNNER is set, "
+                "that module must speak this version's protocol (worker/pipe_messages.py)."
+            )
             self.kill(Failed(error="crashed", message=message, retryable=True))
-        self._tell(RunnerExited(self.pid, self._explain(self._bury())))
+        self._tell(RunnerExited(self.pid, self._explain(self._exit_code())))
 
-    def _bury(self) -> int:
+    def _exit_code(self) -> int:
         try:
             return self._child.process.wait(LEAVE_WITHIN_S)
         except subprocess.TimeoutExpired:
@@ -110,21 +120,25 @@ class RunnerProcess:
     def _explain(self, returncode: int) -> Failed:
         if self._explanation is not None:
             return self._explanation
+        # The kernel's OOM killer sends the same SIGKILL as a person would; only its counter tells them apart.
         if returncode == -signal.SIGKILL and devices.oom_kills() > self._oom_kills:
-            message = "The kernel killed the training process for want of memory."
+            message = (
+                "The kernel killed the training process because the machine or its container ran out of memory; "
+                "give it more, or use fewer --slots."
+            )
             return Failed(error="oom", message=message, retryable=True)
         if returncode == -signal.SIGKILL:
-            message = "The training process was killed (SIGKILL)."
+            message = "The training process was killed by SIGKILL from outside this worker."
             return Failed(error="killed", message=message, retryable=True)
         return Failed(
             error="crashed",
-            message=f"The training process {_in_words(returncode)}.",
+            message=f"The training process {_in_words(returncode)}; the worker's log has its last output.",
             retryable=True,
         )
 
 
 def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    """The training process runs other people's models, and has nothing to say to the service."""
+    # The training process runs code of users' backbones and never speaks to the service: it gets no token.
     return {name: value for name, value in environment.items() if name != "TRIMTAB_TOKEN"}
 
 

@@ -1,4 +1,8 @@
-"""What the service must still hear waits on disk until it has acknowledged it, through restarts of both."""
+"""Outcomes wait on disk until the service has acknowledged them, through restarts of worker and service.
+
+A trial may have trained for hours. If its outcome existed only in memory, an outage that outlasts the worker would cost
+all of it. So an outcome is written to disk before it is sent, and the file is removed only after the service's answer.
+"""
 
 import hashlib
 import logging
@@ -27,9 +31,9 @@ from worker.pipe_messages import StoredFile
 log = logging.getLogger(__name__)
 
 REPORTS_AT_ONCE = 1000
-"""More points in one request are refused."""
+"""The most reports that the service accepts in one request."""
 PASSING = (problems.Unavailable, problems.Unauthorized, problems.Forbidden)
-"""Refusals that say nothing of the delivery itself: the service is away, or its operator changed the token."""
+"""Problems that say nothing about the delivery itself: the service is away, or its operator changed the token."""
 
 
 class ServiceCalls(Protocol):
@@ -48,34 +52,39 @@ class ServiceCalls(Protocol):
         ...
 
     def release(self, lease_id: UUID, release: Release, /) -> None:
-        """Give the trial back."""
+        """Give the trial back to the queue."""
         ...
 
     def settle(self, lease_id: UUID, outcome: Outcome, /) -> object:
-        """Say how the attempt ended."""
+        """Store how the attempt ended."""
         ...
 
 
 class Delivery(Message):
-    """The last words of one attempt, in the order in which they are sent; every step may be repeated."""
+    """All that one attempt still has to tell the service, in the order in which it is sent.
+
+    The service answers a repeated step as it answered the first, so that a delivery can be sent again from the start.
+    """
 
     lease_id: UUID
     name: str
-    """What to call it in the log: study and trial number."""
+    """Study and trial number, for the log."""
     reports: tuple[Report, ...] = ()
     files: tuple[StoredFile, ...] = ()
     checkpoint: CheckpointReport | None = None
     ending: Outcome | Release
     folder: Path
-    """The attempt's checkpoints, which may go once this is delivered."""
+    """The folder with the attempt's checkpoints, which are not needed once this is delivered."""
 
 
 def deliver(delivery: Delivery, client: ServiceCalls) -> None:
-    """Send all of it once.
+    """Send a delivery once, from its first step to its last.
 
     Raises:
-        problems.Problem: what stood in the way; those of `PASSING` may pass.
+        problems.Problem: a step failed; after one of `PASSING`, sending it again later may succeed.
     """
+    # The order matters: reports and files first, since the service refuses both once the lease is settled, and a
+    # checkpoint is recorded only after its files are stored.
     for start in range(0, len(delivery.reports), REPORTS_AT_ONCE):
         batch = delivery.reports[start : start + REPORTS_AT_ONCE]
         _catch_up(delivery, Reports(reports=batch), client)
@@ -92,7 +101,7 @@ def deliver(delivery: Delivery, client: ServiceCalls) -> None:
 
 
 def tidy(delivery: Delivery) -> None:
-    """Remove the attempt's files as far as nobody will carry on from them."""
+    """Remove the attempt's files that no later attempt can resume from."""
     match delivery.ending:
         case Release() | Failed(retryable=True):
             checkpoints.prune(delivery.folder, newest=1)
@@ -103,11 +112,12 @@ def tidy(delivery: Delivery) -> None:
 class Spool:
     """The deliveries to one service that are not acknowledged, oldest first.
 
-    Threads may share it, as long as each delivers what it has added itself and nobody else empties it meanwhile.
+    Threads may share a spool if each of them delivers only what it has added itself.
 
     Args:
-        folder: where they are kept; workers of one machine may share it, since every delivery may be repeated.
-        server: the service's address; deliveries to another one are left alone.
+        folder: the folder for the deliveries. Workers of one machine may share it: a delivery that two of them send at
+            the same time has the same effect as one.
+        server: the service's address; deliveries to other services are not touched.
     """
 
     def __init__(self, folder: Path, server: str) -> None:
@@ -115,23 +125,28 @@ class Spool:
         self._unwritten: dict[UUID, Delivery] = {}
 
     def add(self, delivery: Delivery) -> None:
-        """Keep a delivery until it is acknowledged; in memory alone if the disk does not take it."""
+        """Keep a delivery until it is acknowledged; in memory only if it cannot be written to disk."""
         name = f"{time.time_ns():020d}-{delivery.lease_id.hex}.json"
         try:
             atomic_files.write(self._folder / name, delivery.model_dump_json().encode())
         except OSError as error:
-            log.warning("%s: its outcome is kept in memory alone: %s", delivery.name, error)
+            log.warning(
+                "%s: the outcome could not be written to disk; it is lost if this worker ends before it is delivered: %s",
+                delivery.name,
+                error,
+            )
             self._unwritten[delivery.lease_id] = delivery
 
     def empty(self, client: ServiceCalls, *, only: UUID | None = None) -> None:
-        """Deliver all that waits. What the service refuses for good is dropped, and the log says so.
+        """Deliver all that waits. A delivery that the service refuses for good is dropped with a warning.
 
         Args:
-            client: the service.
-            only: the lease whose last words are delivered now, and no others.
+            client: the client of the service.
+            only: the lease to deliver for; None delivers for all leases.
 
         Raises:
-            problems.Problem: one of `PASSING`; what is not delivered still waits.
+            problems.Problem: the service cannot be reached or refuses the token (one of `PASSING`); what is not
+                delivered still waits.
         """
         for path in self._files("*" if only is None else f"*-{only.hex}"):
             self._attend(_read(path), client, lambda path=path: path.unlink(missing_ok=True))
@@ -160,7 +175,7 @@ class Spool:
 
 _MODEL_LOST = Failed(
     error="infrastructure",
-    message="The exported model was lost on this worker before it was uploaded.",
+    message="The exported model was lost or changed on this worker's disk before it was uploaded.",
     retryable=True,
 )
 
@@ -169,7 +184,7 @@ def _store(file: StoredFile, client: ServiceCalls) -> bool:
     try:
         client.upload(file.path, file.sha256)
     except (OSError, problems.Sha256Mismatch) as error:
-        log.warning("%s could not be uploaded: %s", file.path, error)
+        log.warning("%s could not be uploaded, going on without it: %s", file.path, error)
         return False
     return True
 
@@ -179,7 +194,10 @@ def _catch_up(delivery: Delivery, reports: Reports, client: ServiceCalls) -> Non
         client.report(delivery.lease_id, reports)
     except (problems.StepConflict, problems.Invalid) as problem:
         log.warning(
-            "%s: %d reports were refused: %s", delivery.name, len(reports.reports), problem
+            "%s: the service refused %d reports, they are dropped: %s",
+            delivery.name,
+            len(reports.reports),
+            problem,
         )
 
 
@@ -191,13 +209,15 @@ def _record(delivery: Delivery, report: CheckpointReport, client: ServiceCalls) 
         problems.ArtifactNotFound,
         problems.Invalid,
     ) as problem:
-        log.warning("%s: its checkpoint was not recorded: %s", delivery.name, problem)
+        log.warning("%s: the service did not record the checkpoint: %s", delivery.name, problem)
 
 
 def _let_pass_or_drop(delivery: Delivery, problem: problems.Problem) -> None:
     if problems.row_of(type(problem)).status >= 500:
         raise problems.Unavailable(problem.detail) from problem
-    log.warning("%s: the service does not take its outcome: %s", delivery.name, problem)
+    log.warning(
+        "%s: the service refused the outcome, it is dropped: %s", delivery.name, problem
+    )
 
 
 def _in_words(delivery: Delivery) -> str:
@@ -218,5 +238,5 @@ def _read(path: Path) -> Delivery | None:
     except FileNotFoundError:
         return None
     except ValidationError as error:
-        log.warning("%s is no delivery and is removed: %s", path, error)
+        log.warning("%s is not a valid delivery and is removed: %s", path, error)
         return None

@@ -1,4 +1,4 @@
-"""Several workers on one device, each a process with a share of its memory: `trimtab worker start --slots N`."""
+"""Runs several workers on one device, each with a share of its memory: `trimtab worker start --slots N`."""
 
 import contextlib
 import os
@@ -20,19 +20,21 @@ def label_of(label: str, slot: int) -> str:
 
 
 def run(options: Sequence[str], label: str, slots: int, lifeline_fd: int | None) -> int:
-    """Start a worker for each slot and wait for all; return the first exit code that is not 0.
+    """Start a worker for each slot and wait for all of them; return the first exit code that is not 0.
 
-    A signal, or the end of the lifeline, is passed on to each: they leave in good order, or at once when asked twice.
+    A signal, or the end of the lifeline, is passed on to every worker. A worker drains at the first and leaves at once
+    at the second.
 
     Args:
-        options: of `worker start`, for every slot alike.
-        label: of this machine; each slot's has its number appended.
-        slots: how many.
-        lifeline_fd: what to leave at the end of.
+        options: the options of `worker start` that all slots share.
+        label: the label of this machine; each worker's label is this one with the slot's number appended.
+        slots: the number of workers.
+        lifeline_fd: the descriptor whose end-of-file tells this process to leave, or None.
 
     Raises:
-        devices.TooManySlots: the host's memory is not enough.
+        devices.TooManySlots: the host's memory is not enough for this many slots.
     """
+    # Checked before any worker starts: without it, every one of them would start and then refuse.
     devices.share(devices.host_memory_bytes(), slots)
     children: list[lifeline.Child] = []
     with _signals_to(children):
@@ -65,7 +67,7 @@ def _signals_to(children: Sequence[lifeline.Child]) -> Generator[None]:
 
 def _pass_on(children: Sequence[lifeline.Child], number: int) -> None:
     for child in children:
-        # Not by Popen.send_signal: it takes a lock that the waiting main thread holds when a signal comes.
+        # Popen.send_signal takes a lock that the main thread holds while it waits, and the handler runs in that thread.
         if child.process.returncode is None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(child.process.pid, number)

@@ -1,4 +1,4 @@
-"""The model that teaches a trial: brought here once and kept for the trials after it."""
+"""Fetches the model of a trial's teacher once, and keeps the file for later trials."""
 
 import logging
 import os
@@ -17,41 +17,43 @@ _NAME = "model.safetensors"
 
 
 class TeacherUnavailable(Exception):
-    """The teacher cannot be had on this worker."""
+    """The teacher's model cannot be fetched to this worker."""
 
 
 class ServiceCalls(Protocol):
     """What fetching a teacher needs of the client."""
 
     def download(self, sha256: str, path: Path, /) -> Path:
-        """Fetch a file's bytes; other bytes are refused."""
+        """Fetch a file and check that its bytes have this sha256."""
         ...
 
 
 def fetch(
     teacher: Teacher | None, folder: Path, client: ServiceCalls, rest: Callable[[float], bool]
 ) -> Path | None:
-    """Return where the teacher lies; None where there is none, or `rest` says that waiting is over.
+    """Return the path of the teacher's model; None if there is no teacher, or `rest` gives up.
 
     Args:
-        teacher: of the lease.
-        folder: for all teachers on this machine.
-        client: the service.
-        rest: waits so many seconds for an unreachable service; false to give up.
+        teacher: the teacher that the lease names.
+        folder: the folder for the models of all teachers on this machine.
+        client: the client of the service.
+        rest: is called with the seconds to wait for an unreachable service; returns false to give up.
 
     Raises:
-        TeacherUnavailable: the service has it no more, or the disk does not take it.
+        TeacherUnavailable: the service no longer has the model, or it cannot be written to disk.
     """
     if teacher is None:
         return None
     if not isinstance(teacher, StudyTeacher):
         return Path(teacher.path).expanduser()
     if teacher.model is None:
-        raise TeacherUnavailable(f"Nobody said which model of {teacher.name!r} teaches.")
-    return _bring(teacher.model, folder / teacher.model.sha256 / _NAME, client, rest)
+        raise TeacherUnavailable(
+            f"The lease does not say which model of the study {teacher.name!r} is the teacher."
+        )
+    return _fetch_model(teacher.model, folder / teacher.model.sha256 / _NAME, client, rest)
 
 
-def _bring(
+def _fetch_model(
     model: Artifact, path: Path, client: ServiceCalls, rest: Callable[[float], bool]
 ) -> Path | None:
     backoff = Backoff()
@@ -62,11 +64,11 @@ def _bring(
             except problems.Unavailable:
                 if not rest(backoff.next()):
                     return None
-        # What nobody has used for long is swept away.
+        # The sweep removes files by the time of their last use.
         os.utime(path)
     except (problems.Problem, OSError) as error:
         raise TeacherUnavailable(
-            f"The teacher's model {model.sha256} cannot be fetched: {error}"
+            f"The teacher's model {model.sha256} cannot be fetched to this worker: {error}"
         ) from error
     return path
 

@@ -1,4 +1,4 @@
-"""Training states on their way to the service, while training goes on."""
+"""Uploads checkpoints to the service while training goes on."""
 
 import logging
 import threading
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 EVERY_S = 60.0
 BEST_EVERY_S = 2.0
 SHARE = 0.05
-"""At most this part of the time goes into uploading new bests."""
+"""The largest part of the time that goes into uploads of new best states."""
 
 
 class ServiceCalls(Protocol):
@@ -35,31 +35,31 @@ class ServiceCalls(Protocol):
 
 @dataclass(frozen=True)
 class Pair:
-    """The newest state, and that of the best epoch."""
+    """The newest state and that of the best epoch."""
 
     newest: SavedState
     best: SavedState | None
 
     def report(self) -> CheckpointReport:
-        """Shape it for the service."""
+        """Make the message that records both at the service."""
         best = None if self.best is None else self.best.checkpoint()
         return CheckpointReport(checkpoint=self.newest.checkpoint(), best=best)
 
     def states(self) -> tuple[SavedState, ...]:
-        """List both, the best first: a report must not name what is not stored."""
+        """List both, the best first, in the order in which they are uploaded."""
         if self.best is None or self.best.sha256 == self.newest.sha256:
             return (self.newest,)
         return (self.best, self.newest)
 
 
 def is_due(pair: Pair, last: Pair | None, waited_s: float, took_s: float) -> bool:
-    """Tell whether to upload: a new best soon, anything new after a minute, since an upload is not free.
+    """Tell whether to upload now: a new best state soon, any other new state after a minute.
 
     Args:
-        pair: what there is.
-        last: what was uploaded last.
-        waited_s: since that began.
-        took_s: by it.
+        pair: the states that are on disk now.
+        last: the states that were uploaded last, if any.
+        waited_s: seconds since the last upload began.
+        took_s: seconds that the last upload took.
     """
     if last is not None and pair.newest.sha256 == last.newest.sha256:
         return False
@@ -68,12 +68,12 @@ def is_due(pair: Pair, last: Pair | None, waited_s: float, took_s: float) -> boo
 
 
 class Uploads:
-    """Sends the states of one lease, one upload at a time, each in a thread of its own.
+    """Uploads the states of one lease, one upload at a time, each in a thread of its own.
 
     Args:
-        client: where they go.
-        lease_id: whose they are.
-        waited_s: tells how long ago a monotonic time was.
+        client: the client of the service.
+        lease_id: the lease whose states are uploaded.
+        waited_s: returns the seconds that have passed since a monotonic time.
     """
 
     def __init__(
@@ -92,7 +92,7 @@ class Uploads:
         self._stored: set[str] = set()
 
     def offer(self, pair: Pair) -> None:
-        """Begin to upload if it is due and nothing is on its way."""
+        """Begin to upload if that is due and no upload is under way."""
         busy = self._thread is not None and self._thread.is_alive()
         if busy or not is_due(pair, self._last, self._waited_s(self._last_at), self._took_s):
             return
@@ -103,7 +103,7 @@ class Uploads:
         self._thread.start()
 
     def finish(self, timeout_s: float) -> None:
-        """Wait for the upload that is on its way."""
+        """Wait for the upload that is under way, `timeout_s` seconds at most."""
         if self._thread is not None:
             self._thread.join(timeout_s)
 
@@ -119,9 +119,12 @@ class Uploads:
             self._client.checkpoint(self._lease_id, pair.report())
         except (problems.Problem, OSError) as error:
             if isinstance(error, problems.ArtifactNotFound):
-                self._stored.clear()  # collected, while the other one was on its way
-            # The next one, or the end of the attempt, tries again; a lost lease is the keeper's to notice.
-            log.info("checkpoint after step %d was not uploaded: %s", pair.newest.step, error)
+                # The service has collected a file that was uploaded earlier, before a report named it.
+                self._stored.clear()
+            # The next upload, or the end of the attempt, tries again. If the lease is lost, the lease keeper finds out.
+            log.info(
+                "the checkpoint of step %d was not uploaded yet: %s", pair.newest.step, error
+            )
         else:
             self._last = pair
         self._took_s = time.monotonic() - self._last_at

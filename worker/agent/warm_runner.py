@@ -1,4 +1,7 @@
-"""Keeps one runner warm from trial to trial, and replaces it when it dies."""
+"""Keeps one runner warm from trial to trial, and replaces it when it dies.
+
+A runner is kept because to start one takes seconds (torch, CUDA) and each trial may take less than that.
+"""
 
 import logging
 import time
@@ -16,29 +19,29 @@ START_WITHIN_S = 300.0
 
 
 class CannotWork(Exception):
-    """This agent can do nothing until a person changes something; the message says what."""
+    """This worker cannot work until a person changes something; the message says what."""
 
 
 class WarmRunner:
-    """The runner of one agent, started when it is needed.
+    """The runner of one agent; it is started when it is needed.
 
     Args:
-        argv: how to start it.
-        events: where it is heard when it speaks of itself.
-        post: what brings there, and elsewhere, what it says.
-        is_leaving: whether to stop waiting.
+        argv: the command line of the runner.
+        events: the queue in which the runner's messages about itself arrive.
+        router: puts the runner's messages into this queue and those of the other slots.
+        is_leaving: tells whether the agent was told to leave; then waiting for the runner ends.
     """
 
     def __init__(
         self,
         argv: Sequence[str],
         events: EventQueue,
-        post: EventRouter,
+        router: EventRouter,
         is_leaving: Callable[[], bool],
     ) -> None:
         self._argv = argv
         self._events = events
-        self._post = post
+        self._router = router
         self._is_leaving = is_leaving
         self._process: RunnerProcess | None = None
         self._ready: Ready | None = None
@@ -47,7 +50,7 @@ class WarmRunner:
         """Wait for a warm runner; None when it could not be started this time.
 
         Raises:
-            CannotWork: it says that it never will.
+            CannotWork: the runner says that it cannot work here, and why.
         """
         if self._process is None and not self._start():
             return None
@@ -55,7 +58,8 @@ class WarmRunner:
         while self._process is not None and self._ready is None and not self._is_leaving():
             event = self._events.get(deadline - time.monotonic())
             if event is None:
-                self._process.kill(Failed(error="stalled", message="It did not start in time."))
+                message = f"The training process was not ready within {START_WITHIN_S:.0f} s."
+                self._process.kill(Failed(error="stalled", message=message))
                 deadline += START_WITHIN_S
             else:
                 self.take(event)
@@ -64,38 +68,42 @@ class WarmRunner:
         return self._process, self._ready
 
     def take(self, event: Event) -> None:
-        """Heed what the runner says, or its death, between two trials.
+        """Handle what the runner says about itself, or its exit, between two trials.
 
         Raises:
-            CannotWork: it cannot work as it was asked to.
+            CannotWork: the runner says that it cannot work here, and why.
         """
+        # Events of an earlier runner may still be in the queue; the pid tells them apart.
         pid = None if self._process is None else self._process.pid
         match event:
-            case RunnerMessage(pid=said, news=Ready() as ready) if said == pid:
+            case RunnerMessage(pid=sender, news=Ready() as ready) if sender == pid:
                 self._ready = ready
-            case RunnerMessage(pid=said, news=Refused(message=message)) if said == pid:
+            case RunnerMessage(pid=sender, news=Refused(message=message)) if sender == pid:
                 raise CannotWork(message)
             case RunnerExited(pid=dead, failure=failure) if dead == pid:
-                log.warning("%s It is replaced.", failure.message)
+                log.warning("%s A new training process is started.", failure.message)
                 self.stop()
             case _:
                 pass
 
     def after_trial(self, *, crashed: bool) -> None:
-        """Begin afresh after what nobody foresaw: a CUDA error, say, spoils its whole process."""
+        """Stop the runner after a crash, so that the next trial gets a new one.
+
+        A CUDA error, for example, leaves every later call of the same process failing.
+        """
         if self._process is not None and (crashed or not self._process.is_alive):
             self.stop()
 
     def stop(self) -> None:
-        """Let it leave, or make it."""
+        """End the runner, if there is one."""
         if self._process is not None:
             self._process.close()
         self._process = self._ready = None
 
     def _start(self) -> bool:
         try:
-            self._process = RunnerProcess(self._argv, self._post.put)
+            self._process = RunnerProcess(self._argv, self._router.put)
         except OSError as error:
-            log.warning("the runner could not be started: %s", error)
+            log.warning("the training process could not be started, trying again: %s", error)
             return False
         return True

@@ -1,1 +1,1 @@
-"""What a person runs by hand: predict with an exported model, pretrain our own backbone."""
+"""The commands that a person runs by hand: predict with an exported model, pretrain the backbone glyphnet."""

@@ -1,4 +1,4 @@
-"""`trimtab predict`: what an exported model makes of pictures."""
+"""`trimtab predict`: predicts pictures with an exported model."""
 
 import json
 from collections.abc import Generator, Sequence
@@ -15,12 +15,12 @@ from worker.training.model.export import Chance, Number, Prediction, Predictions
 from worker.training.model.user_backbones import OwnBackbones
 
 MISTAKES = (TrainingError, DataError, IndexError, OSError)
-"""What a person can mend; each says what is wrong."""
+"""The errors that a person can mend; each message says what is wrong."""
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Something to classify; the label is known of a built-in one."""
+    """A picture to predict; only a built-in one has a label."""
 
     name: str
     content: Path | Image
@@ -28,15 +28,15 @@ class Picture:
 
 
 def files(paths: Sequence[Path]) -> list[Picture]:
-    """Take pictures from files."""
+    """Return the pictures of these files; they are opened when they are predicted."""
     return [Picture(str(path), path) for path in paths]
 
 
 def digit(index: int) -> list[Picture]:
-    """Take one of scikit-learn's digits.
+    """Return one of scikit-learn's digits.
 
     Raises:
-        IndexError: there is none of that number.
+        IndexError: The data set does not have a picture of this number.
     """
     digits = Digits()
     if not 0 <= index < len(digits.samples):
@@ -54,22 +54,28 @@ def predict(
     as_json: bool,
     backbones: Sequence[Path] = (),
 ) -> Generator[str]:
-    """Say what a model makes of pictures; yields a line for each. `backbones` are files of own ones, if it is one of them.
+    """Yield a line with the model's prediction for each picture.
+
+    Args:
+        model: The exported model's file.
+        pictures: The pictures to predict.
+        as_json: Whether each line is a JSON object rather than plain text.
+        backbones: Python files of own backbones, one of which the model may be built on.
 
     Raises:
-        TrainingError: the model cannot be used.
-        DataError: some pictures cannot be read.
+        TrainingError: The model cannot be used.
+        DataError: Some pictures cannot be read.
     """
     predictor = load_exported(model, own=OwnBackbones.gather(backbones))
     predictions = predictor.predict([picture.content for picture in pictures])
     for picture, prediction in zip(pictures, predictions, strict=True):
         if as_json:
-            yield json.dumps(_told(picture, prediction))
+            yield json.dumps(_as_object(picture, prediction))
         else:
-            yield _in_words(picture, prediction)
+            yield _as_text(picture, prediction)
 
 
-def _told(picture: Picture, predicted: Predictions) -> dict[str, object]:
+def _as_object(picture: Picture, predicted: Predictions) -> dict[str, object]:
     label = {} if picture.label is None else {"label": picture.label}
     if isinstance(predicted, Prediction):
         of_class = _of_target(predicted)
@@ -91,7 +97,7 @@ def _of_target(predicted: Prediction | Number | Chance) -> dict[str, object]:
     }
 
 
-def _in_words(picture: Picture, predicted: Predictions) -> str:
+def _as_text(picture: Picture, predicted: Predictions) -> str:
     label = "" if picture.label is None else f" (it is {picture.label})"
     if isinstance(predicted, Prediction):
         return f"{picture.name}: {_words_of(predicted)}{label}"

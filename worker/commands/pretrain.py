@@ -1,4 +1,4 @@
-"""`trimtab pretrain`: glyphnet on rendered glyphs; how the weights that come with trimtab were made."""
+"""`trimtab pretrain`: trains glyphnet on rendered glyphs, as the weights that come with trimtab were made."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -29,10 +29,15 @@ _VALIDATION = 0.05
 
 
 def pretrain(out: Path, *, epochs: int, seed: int) -> None:
-    """Draw glyphs and train glyphnet on them; prints every epoch, and at last the file.
+    """Draw glyphs and train glyphnet on them; print each epoch, and at last the path of the weights.
+
+    Args:
+        out: The folder for `glyphnet.safetensors`.
+        epochs: The number of passes over the glyphs.
+        seed: The seed of the glyphs, the first weights and the order of the glyphs.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: The file cannot be written.
     """
 
     def progress(epoch: EpochResult) -> None:
@@ -56,15 +61,15 @@ def pretrain_glyphs(
     The same fonts, seed and number of threads give the same bytes.
 
     Args:
-        out: Folder for `glyphnet.safetensors`.
-        epochs: Passes over the glyphs.
-        seed: What glyphs, weights and the order of pictures are drawn from.
-        fonts: Font files to draw with beside Pillow's own; None takes those found on this machine.
-        progress: Told of every epoch.
-        glyphs_per_class: Glyphs to draw of each of the 62 characters.
+        out: The folder for `glyphnet.safetensors`.
+        epochs: The number of passes over the glyphs.
+        seed: The seed of the glyphs, the first weights and the order of the glyphs.
+        fonts: Font files to draw with in addition to Pillow's own; None takes those found on this machine.
+        progress: Called with the result of each epoch.
+        glyphs_per_class: The number of glyphs to draw of each of the 62 characters.
 
     Returns:
-        The file.
+        The path of the weights.
     """
     faces = glyphs.typefaces(glyphs.find_fonts() if fonts is None else fonts)
     data = _draw(faces, seed, glyphs_per_class)

@@ -1,19 +1,19 @@
-"""What can be wrong with a data set; each message says what, where and what to do.
+"""The errors of a data set; each message says what is wrong, where, and what to do.
 
 DataError
-├── DataMissing         the path is not there
-├── DatasetAbsent       a public data set is neither here nor reachable, or not as it was published
-├── NoClasses           pictures, but no class folders; or nothing at all
-├── EmptyClass          a class folder without a picture
-├── SingleClass         nothing to tell apart
-├── ClassTooSmall       too few pictures of a class to give one to each split
-├── UnknownClass        validation or test hold a class that train has not
-├── TableUnreadable     a CSV file that is none
-├── MissingColumns      a table without a column that is asked for
-├── BadRows             rows of a table that cannot be used, each named with its reason
-├── NothingToMeasure    a split whose labels are all alike
-├── UnreadableImages    broken, truncated or huge files, each named with its reason
-└── CacheUnwritable     the decoded pictures cannot be kept
+├── DataMissing         the path does not exist, or cannot be read
+├── DatasetAbsent       a public data set is not on this worker and cannot be fetched, or differs from what was published
+├── NoClasses           the folder has no class folders
+├── EmptyClass          a class folder has no pictures
+├── SingleClass         there is only one class
+├── ClassTooSmall       a class has too few pictures to give one to each split
+├── UnknownClass        validation or test has a class that train does not have
+├── TableUnreadable     the file is not a CSV file
+├── MissingColumns      the table does not have a column that the study names
+├── BadRows             rows of the table cannot be used; each is named with its reason
+├── NothingToMeasure    the labels of a split are all equal
+├── UnreadableImages    files are broken, truncated or too large; each is named with its reason
+└── CacheUnwritable     the decoded pictures cannot be written to disk
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,25 +26,27 @@ _SHOWN = 10
 
 
 class DataError(Exception):
-    """A data set cannot be trained on; `kind` is how a trial that meets it fails."""
+    """A data set cannot be trained on; `kind` is the kind of failure of the trial that uses it."""
 
     kind: ClassVar[FailureKind] = "user_error"
 
 
 class DataMissing(DataError):
-    """The data set's path is not there, is no folder, or may not be read."""
+    """The data set's path does not exist, is not what the study says, or may not be read."""
 
     kind: ClassVar[FailureKind] = "data_missing"
 
     def __init__(
         self, path: Path, reason: str = "there is no such folder on this worker"
     ) -> None:
-        super().__init__(f"{path}: {reason}; mount it there or correct `task.dataset.path`")
+        super().__init__(
+            f"{path}: {reason}; mount the data set there, or correct `task.dataset.path`"
+        )
         self.path = path
 
 
 class DatasetAbsent(DataError):
-    """A public data set's files are not there, not whole, or other ones than were published."""
+    """A public data set's files are missing, incomplete, or differ from those that were published."""
 
     kind: ClassVar[FailureKind] = "data_missing"
 
@@ -61,7 +63,7 @@ class DatasetAbsent(DataError):
             for each in arguments
         )
         super().__init__(
-            f"{name} is not under {root} as torchvision publishes it ({reason}); where there is a network, run "
+            f"{name} is not under {root} as torchvision publishes it ({reason}); on a machine with a network, run "
             f'python -c "from torchvision.datasets import {name}; {calls}" and put {" and ".join(files)} into {root}'
         )
         self.root = root
@@ -72,7 +74,7 @@ class NoClasses(DataError):
 
     def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path}: holds no class folders; put the pictures of each class into a folder of its name"
+            f"{path}: has no class folders; put the pictures of each class into a folder with the class's name"
         )
         self.path = path
 
@@ -82,17 +84,17 @@ class EmptyClass(DataError):
 
     def __init__(self, path: Path, suffixes: Sequence[str]) -> None:
         super().__init__(
-            f"{path}: this class holds no pictures ({' '.join(suffixes)}); add some or remove the folder"
+            f"{path}: this class folder has no pictures ({' '.join(suffixes)}); add some, or remove the folder"
         )
         self.path = path
 
 
 class SingleClass(DataError):
-    """One class only."""
+    """The data set has only one class."""
 
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(
-            f"{path}: {name!r} is the only class; a classification needs two or more class folders"
+            f"{path}: {name!r} is the only class; add a folder for at least one other class"
         )
         self.path = path
 
@@ -102,16 +104,17 @@ class ClassTooSmall(DataError):
 
     def __init__(self, name: str, count: int, needed: int) -> None:
         super().__init__(
-            f"class {name!r} has {count} different picture{'s' * (count != 1)}, and {needed} are needed to give each split one; add some or remove the class"
+            f"class {name!r} has {count} different picture{'s' * (count != 1)}, and {needed} are needed to give each "
+            "split one; add some, or remove the class"
         )
 
 
 class UnknownClass(DataError):
-    """A class of validation or test that train has not."""
+    """A class folder of validation or test that train does not have."""
 
     def __init__(self, path: Path, train: Path) -> None:
         super().__init__(
-            f"{path}: a class that {train} has not; name the class folders alike or remove it"
+            f"{path}: {train} has no class folder of this name; rename the folder, remove it, or add the class there"
         )
         self.path = path
 
@@ -121,18 +124,18 @@ class TableUnreadable(DataError):
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
-            f"{path}: cannot be read as a table ({reason}); it must be a CSV file in UTF-8 with commas"
+            f"{path}: cannot be read as a table ({reason}); save it as a CSV file in UTF-8 with commas"
         )
         self.path = path
 
 
 class MissingColumns(DataError):
-    """Columns that a study names and the table has not."""
+    """Columns that a study names and the table does not have."""
 
     def __init__(self, path: Path, missing: Sequence[str], found: Sequence[str]) -> None:
         super().__init__(
-            f"{path}: has no column {', '.join(map(repr, missing))}; its first line names "
-            f"{', '.join(map(repr, found[:_SHOWN])) or 'none'}"
+            f"{path}: has no column {', '.join(map(repr, missing))}; the columns in its first line are "
+            f"{', '.join(map(repr, found[:_SHOWN])) or 'none'}; correct the study's `task` or the file"
         )
         self.path = path
 
@@ -144,19 +147,22 @@ class BadRows(DataError):
         lines = [f"row {number}: {why}" for number, why in list(reasons.items())[:_SHOWN]]
         if len(reasons) > _SHOWN:
             lines.append(f"and {len(reasons) - _SHOWN} more")
-        head = f"{path}: {len(reasons)} bad row{'s' * (len(reasons) != 1)}; correct or remove:"
+        head = (
+            f"{path}: {len(reasons)} row{'s' * (len(reasons) != 1)} cannot be used; "
+            "correct or remove them:"
+        )
         super().__init__("\n".join([head, *lines]))
         self.path = path
         self.reasons = reasons
 
 
 class NothingToMeasure(DataError):
-    """A split in which the labels of what trials are compared by are all alike or unknown."""
+    """A split in which all labels of the columns that trials are compared by are equal or unknown."""
 
     def __init__(self, path: Path, part: str, names: Sequence[str]) -> None:
         super().__init__(
-            f"{path}: the {part} split has no two labels that differ in {', '.join(map(repr, names))}, so that nothing "
-            "can be learned or measured; add pictures, or choose the splits yourself with `task.dataset.split`"
+            f"{path}: the {part} split has no two labels that differ in {', '.join(map(repr, names))}, so trials "
+            "cannot be trained or compared; add pictures, or choose the splits yourself with `task.dataset.split`"
         )
         self.path = path
 
@@ -171,7 +177,7 @@ class UnreadableImages(DataError):
         super().__init__(
             "\n".join(
                 [
-                    f"{len(reasons)} unreadable picture{'s' * (len(reasons) != 1)}; repair or remove:",
+                    f"{len(reasons)} picture{'s' * (len(reasons) != 1)} cannot be read; repair or remove them:",
                     *lines,
                 ]
             )
@@ -180,12 +186,13 @@ class UnreadableImages(DataError):
 
 
 class CacheUnwritable(DataError):
-    """The folder for decoded pictures refuses them: full, read-only, not ours."""
+    """The decoded pictures cannot be written: the disk is full, or the folder may not be written to."""
 
     kind: ClassVar[FailureKind] = "infrastructure"
 
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(
-            f"{path}: the decoded pictures cannot be kept here ({reason}); make room or set another cache folder"
+            f"{path}: the decoded pictures cannot be kept here ({reason}); make room, or set another folder with "
+            "--cache-dir"
         )
         self.path = path

@@ -1,1 +1,1 @@
-"""The training process: warm from trial to trial, it speaks to its agent alone and never over HTTP."""
+"""The training process: it stays warm from trial to trial, and speaks only to its agent, never over HTTP."""

@@ -1,4 +1,7 @@
-"""The runner's end of the pipes: orders arrive while it trains, and are looked at when it has a moment."""
+"""The runner's end of the pipes to its agent.
+
+A thread reads orders while the runner trains; the training looks at them between two batches and after each epoch.
+"""
 
 import threading
 from collections import deque
@@ -12,24 +15,24 @@ from worker.pipe_messages import Ended, News, Order, RunTrial, Sender, Steer, re
 
 @dataclass
 class _Verdicts:
-    """What the agent has said about one lease."""
+    """The agent's verdicts on one lease."""
 
-    answers: dict[int, Verdict] = field(default_factory=dict[int, Verdict])
-    asked: Verdict = "continue"
+    by_step: dict[int, Verdict] = field(default_factory=dict[int, Verdict])
+    between_epochs: Verdict = "continue"
 
     def take(self, steer: Steer) -> None:
         if steer.step is None:
-            self.asked = steer.verdict
+            self.between_epochs = steer.verdict
         else:
-            self.answers[steer.step] = steer.verdict
+            self.by_step[steer.step] = steer.verdict
 
 
 class AgentChannel:
     """Speaks to the agent over two inherited pipes.
 
     Args:
-        orders: the descriptor to read from.
-        news: the descriptor to write to.
+        orders: the descriptor of the pipe that the agent writes orders to.
+        news: the descriptor of the pipe that the agent reads messages from.
     """
 
     def __init__(self, orders: int, news: int) -> None:
@@ -43,9 +46,10 @@ class AgentChannel:
         ).start()
 
     def say(self, news: News) -> None:
-        """Tell the agent; to one that is gone it is lost, and the lifeline ends this process."""
+        """Send a message to the agent. If the agent is gone it is lost, and the lifeline ends this process."""
         if isinstance(news, Ended):
-            # Before it is told: the agent may order the same lease again.
+            # The lease is forgotten before the message is sent: once the agent has it, the agent may order the same
+            # lease again, and the verdicts of that order must not be removed here.
             with self._changed:
                 self._verdicts.pop(news.lease_id, None)
         try:
@@ -59,7 +63,7 @@ class AgentChannel:
             yield trial
 
     def waiting(self, takes: Callable[[Lease], bool]) -> Iterator[RunTrial]:
-        """Yield the trials that wait already, up to the first one that is not taken."""
+        """Yield the trials that wait already, up to the first whose lease `takes` refuses."""
         while True:
             with self._changed:
                 if not self._trials or not takes(self._trials[0].lease):
@@ -68,15 +72,15 @@ class AgentChannel:
             yield trial
 
     def verdict(self, lease_id: UUID, step: int) -> Verdict:
-        """Wait for the answer to a lease's epoch of `step`; `cancel` when the agent is gone."""
+        """Wait for the verdict on a lease's epoch of `step`; `cancel` when the agent is gone."""
         verdicts = self._verdicts[lease_id]
         with self._changed:
-            self._changed.wait_for(lambda: self._gone or step in verdicts.answers)
-            return verdicts.answers.pop(step, "cancel")
+            self._changed.wait_for(lambda: self._gone or step in verdicts.by_step)
+            return verdicts.by_step.pop(step, "cancel")
 
-    def asked(self, lease_id: UUID) -> Verdict:
-        """Return the newest word about a lease that came without an epoch; `continue` where there was none."""
-        return self._verdicts[lease_id].asked
+    def verdict_between_epochs(self, lease_id: UUID) -> Verdict:
+        """Return the newest verdict on a lease that came between two epochs; `continue` if none came."""
+        return self._verdicts[lease_id].between_epochs
 
     def _next_trial(self) -> RunTrial | None:
         with self._changed:

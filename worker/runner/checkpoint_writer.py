@@ -1,4 +1,8 @@
-"""When a training writes its state to disk: often enough to lose little, seldom enough to cost nothing."""
+"""Writes checkpoints to disk while training goes on.
+
+It decides when a checkpoint is due: often enough that a crash costs little training, and seldom enough that writing
+takes a small part of the time.
+"""
 
 import logging
 import time
@@ -13,9 +17,9 @@ from worker.pipe_messages import SavedState
 log = logging.getLogger(__name__)
 
 SHARE = 0.02
-"""At most this part of the time goes into writing."""
+"""The largest part of the time that goes into writing."""
 BYTES_PER_S = 200e6
-"""How fast a disk is believed to be before the first write has shown it."""
+"""The assumed speed of the disk before the first write has shown it."""
 
 
 class State(Protocol):
@@ -27,12 +31,12 @@ class State(Protocol):
         ...
 
     def save(self, path: Path, /) -> str | None:
-        """Write it to a file; return the sha256 where it is known."""
+        """Write it to a file; return the file's sha256 if that was computed while writing."""
         ...
 
 
 class Epoch(Protocol):
-    """What has just been trained, and can be copied until the next epoch begins."""
+    """An epoch that has just ended; its state can be copied until the next epoch begins."""
 
     @property
     def best(self) -> bool:
@@ -41,32 +45,33 @@ class Epoch(Protocol):
 
     @property
     def last(self) -> bool:
-        """Whether no other follows it."""
+        """Whether it is the last epoch of the training."""
         ...
 
     @property
     def nbytes(self) -> int:
-        """About how large its state is."""
+        """The approximate size of its state, in bytes."""
         ...
 
     def state(self, *, whole: bool = True, copy: bool = True) -> State:
-        """Copy its state, which costs memory and time; without `whole`, what the final evaluation needs of it.
+        """Return its state.
 
-        Without `copy` it is good until the model is used again.
+        Args:
+            whole: False returns only the part that the final evaluation needs, not what training needs to go on.
+            copy: False shares memory with the model, so that the state is valid only until the model changes.
         """
         ...
 
 
 class CheckpointWriter:
-    """Keeps the newest and the best state of one trial on disk; a best one that is not due waits in memory.
+    """Keeps the newest and the best state of one trial on disk; a best state that is not due waits in memory.
 
-    States are copies, and a thread of its own writes them while training goes on. After the last epoch nothing trains:
-    if it is the best it is not copied, and nothing else of it is written. A disk that is full costs the checkpoint,
-    never the training; it is said once.
+    A thread writes copies of the states while training goes on. If a write fails, because the disk is full, say, the
+    trial goes on without that checkpoint, with one warning.
 
     Args:
-        folder: where they belong.
-        clock: seconds that only go forward.
+        folder: the folder for this attempt's checkpoints.
+        clock: monotonic clock, in seconds.
     """
 
     def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
@@ -81,16 +86,18 @@ class CheckpointWriter:
         self._writing: Future[None] | None = None
 
     def offer(self, epoch: Epoch) -> None:
-        """Look at the epoch that has just ended: begin to write it if that is due, keep it if it is the best."""
+        """Begin to write the epoch that has just ended if that is due; keep its state in memory if it is the best."""
+        # No training resumes after the last epoch. Of its state, only a best one is kept, and without a copy, since the
+        # model does not change any more.
         if not epoch.last and self._is_due(epoch):
             self._begin(epoch)
         elif epoch.best:
-            # Its memory takes the new one: fresh pages cost more than the copy.
+            # The old state is freed first, so that the new copy gets its memory: fresh pages cost more than the copy.
             self._waiting = None
             self._waiting = epoch.state(whole=False, copy=not epoch.last)
 
     def save(self, epoch: Epoch) -> None:
-        """Write its state now, and the best one if it is not on disk."""
+        """Write the epoch's state now, and the best one if it is not on disk."""
         self.finish()
         self._begin(epoch)
         self.finish()
@@ -101,13 +108,13 @@ class CheckpointWriter:
         self._write_best()
 
     def finish(self) -> None:
-        """Wait for what is being written."""
+        """Wait until nothing is being written."""
         if self._writing is not None:
             writing, self._writing = self._writing, None
             writing.result()
 
     def close(self) -> None:
-        """Leave nothing running."""
+        """End the writing thread."""
         self._thread.shutdown()
 
     def _is_due(self, epoch: Epoch) -> bool:
@@ -115,7 +122,7 @@ class CheckpointWriter:
             return False
         self.finish()
         now = self._clock()
-        # The first write waits until it is worth its time.
+        # The first write waits until training has taken so long that the expected time of a write is a small part of it.
         return now >= self._due_at and (
             self.newest is not None or now - self._began >= epoch.nbytes / BYTES_PER_S / SHARE
         )
@@ -131,6 +138,7 @@ class CheckpointWriter:
         self._write_best()
         if newest is not None:
             self.newest = self._write(newest) or self.newest
+        # After a write of w seconds there is none for w * (1 / SHARE - 1) seconds, so that writing takes SHARE at most.
         ended = self._clock()
         self._due_at = ended + (ended - began) * (1 / SHARE - 1)
 
@@ -142,6 +150,7 @@ class CheckpointWriter:
         self.best = saved
         if self.newest is None or self.newest.step < saved.step:
             self.newest = saved
+        # A better state may have arrived while this one was written: then that one still waits.
         if self._waiting is waiting:
             self._waiting = None
 
@@ -150,6 +159,10 @@ class CheckpointWriter:
             return checkpoints.save(self._folder, state.epoch, state.save, best=self.best)
         except OSError as error:
             if not self._complained:
-                log.warning("training goes on without checkpoints: %s", error)
+                log.warning(
+                    "training goes on without checkpoints; make room in, or allow writing to, %s: %s",
+                    self._folder,
+                    error,
+                )
             self._complained = True
             return None

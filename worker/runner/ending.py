@@ -1,4 +1,8 @@
-"""How a lease ends in the runner's hands."""
+"""The end of a trial in the runner.
+
+Whatever happens in a trial, an exception included, becomes one `Ended` message to the agent. Other trials of the same
+process go on.
+"""
 
 import logging
 from collections.abc import Generator
@@ -14,15 +18,18 @@ from worker.runner.resources import Resources
 log = logging.getLogger(__name__)
 
 _MAY_HAVE_DAMAGED = frozenset({"crashed", "oom", "infrastructure"})
-"""Failures after which nobody knows what the kept backbone holds; all others leave a whole one, or never had it."""
+"""Failures after which the weights of a cached backbone may be wrong, so that it is built anew.
+
+After any other failure the cached backbone still has its weights, or the trial never used it.
+"""
 
 
 class TrialEnding:
-    """Sees to it that whatever happens in a trial ends it alone, and that the agent is told.
+    """Ends one trial exactly once and tells the agent how it ended.
 
     Args:
-        resources: What it works on.
-        order: The trial.
+        resources: The resources of the training process.
+        order: The order to run the trial.
     """
 
     def __init__(self, resources: Resources, order: RunTrial) -> None:
@@ -33,12 +40,12 @@ class TrialEnding:
 
     @contextmanager
     def guard(self) -> Generator[None]:
-        """Do a part of the trial inside."""
+        """Run a part of the trial in the block; an exception there ends the trial and goes no further."""
         try:
             yield
         except Cancelled:
             self.end(Failed(error="cancelled"))
-        except Exception as error:  # noqa: BLE001 - whatever it is, the agent is told, and the runner goes on
+        except Exception as error:  # noqa: BLE001 - any error ends this trial; the runner and its other trials go on
             failure = failure_of(error)
             if failure.error in _MAY_HAVE_DAMAGED:
                 self._resources.backbone_cache.clear()
@@ -46,8 +53,9 @@ class TrialEnding:
             self.end(failure)
 
     def end(self, outcome: Outcome | None, model: StoredFile | None = None) -> None:
-        """End it; without an outcome it is put aside, to be carried on from what is saved."""
+        """End the trial; without an outcome it is released, to be resumed from its checkpoint."""
         self.has_ended = True
+        # Only after the writer has finished is it known which checkpoints the agent may upload.
         self.writer.close()
         ended = Ended(
             lease_id=self._lease.lease_id,

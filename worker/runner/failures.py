@@ -1,4 +1,4 @@
-"""What an exception in the training process means for the trial."""
+"""Turns an exception of the training process into the trial's failure."""
 
 import traceback
 
@@ -9,13 +9,14 @@ from worker.training.errors import is_out_of_memory
 RETRYABLE: frozenset[FailureKind] = frozenset(
     {"data_missing", "crashed", "checkpoint_corrupt", "infrastructure"}
 )
-"""Another worker, or another try, may fare better."""
+"""Failures after which another attempt, here or on another worker, may succeed."""
 TAIL = 2048
+"""The most characters of a traceback that are sent; its end names the error."""
 _ADVICE = "a smaller batch_size or image_size, or more frozen_stages, may fit"
 
 
 def failure_of(error: Exception) -> Failed:
-    """Name the failure: by the error's own `kind` where it has one, else by what it is."""
+    """Return the failure that an error means: by the error's own `kind` if it has one, else by its type."""
     kind = _kind_of(error)
     return Failed(error=kind, message=_message(kind, error), retryable=kind in RETRYABLE)
 
@@ -30,11 +31,12 @@ def _kind_of(error: Exception) -> FailureKind:
 
 
 def _message(kind: FailureKind, error: Exception) -> str:
-    channel = "".join(traceback.format_exception_only(error)).strip()
+    line = "".join(traceback.format_exception_only(error)).strip()
     match kind:
         case "oom":
-            return f"{channel}; {_ADVICE}"
+            return f"{line}; {_ADVICE}"
+        # Not a fault of the study's author: the traceback is for whoever mends the code or the machine.
         case "crashed" | "infrastructure":
-            return f"{channel}\n{''.join(traceback.format_exception(error))[-TAIL:]}"
+            return f"{line}\n{''.join(traceback.format_exception(error))[-TAIL:]}"
         case _:
             return str(error)

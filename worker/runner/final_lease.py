@@ -1,4 +1,4 @@
-"""A final lease in the runner's hands: the winner meets the sealed test split, and is exported."""
+"""Runs a final lease: evaluates the study's winner on the sealed test split, and exports it."""
 
 import logging
 
@@ -32,7 +32,7 @@ def run(resources: Resources, order: RunTrial) -> None:
 
 
 def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, StoredFile]:
-    """Measure the winner on the sealed test split, and export it."""
+    """Evaluate the winner on the test split and export it; return the outcome and the model file."""
     lease = order.lease
     progress = ProgressReporter(resources.channel, lease.lease_id)
     seal = Seal(lease.kind)
@@ -41,7 +41,8 @@ def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, StoredFil
     path = order.folder / "model.safetensors"
 
     def ask(seen: TaskData) -> None:
-        """First it is noted, then done: no test split is opened without a word of it in the log."""
+        """Ask the agent before the test split is opened."""
+        # The service records the opening first, so that no evaluation on the test split can go unrecorded.
         record = trial_record.record_of(seen, lease.recipe, resources.device)
         resources.channel.say(Began(lease_id=lease.lease_id, record=record))
         match resources.channel.verdict(lease.lease_id, OPENING):
@@ -75,14 +76,14 @@ def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, StoredFil
 
 
 def _winner(resources: Resources, order: RunTrial, progress: ProgressReporter) -> FitState:
-    """Load the winner's best state; where that is lost, train it again, from the same seed."""
+    """Load the winner's best state; if it is lost, train the winner again from the same seed."""
     for saved in order.resume:
         try:
             return FitState.load(saved.path)
         except CheckpointError as error:
-            log.warning("step %d is passed over: %s", saved.step, error)
-    log.warning("the winner's checkpoint is lost: it is trained again")
+            log.warning("the checkpoint of step %d cannot be used: %s", saved.step, error)
+    log.warning("the winner's checkpoint is lost: the winner is trained again")
     anew = start_training(resources, order.model_copy(update={"resume": ()}), progress)
-    # One at a time: a list of all bests would hold each of them in memory.
+    # Unpacking a generator keeps one state at a time; a list would hold every best state in memory.
     *_, best = (epoch.state() for epoch in epochs_of(anew.training) if epoch.best)
     return best

@@ -1,4 +1,4 @@
-"""What a training takes of its device's memory, and when that is news."""
+"""Finds out how much device memory a training takes, for the trainings after it."""
 
 from collections.abc import Sequence
 
@@ -11,15 +11,16 @@ from worker.training.device import placement
 
 
 class MemoryWatch:
-    """Watches one training.
+    """Watches the memory of one training.
 
     Args:
-        lease: The trial that is trained.
+        lease: The lease of the trial that is trained.
         seen: The data that it is trained on.
-        device: The device that computes.
-        memory_bytes: Our share of the device's memory.
-        known: Findings about the trial's backbone.
-        alone: True if nothing else trains in this process; what a training takes beside others cannot be told.
+        device: The device that it is trained on.
+        memory_bytes: The part of the device's memory that this process may use, in bytes.
+        known: The earlier findings about its backbone.
+        alone: Whether it is the only training of this process. Trainings of a group share the memory, so that nothing
+            can be found out about one of them.
     """
 
     def __init__(
@@ -34,26 +35,31 @@ class MemoryWatch:
     ) -> None:
         self._device = device
         self._alone = alone
-        self._begun = _asked(lease, seen, device, memory_bytes)
-        self._told: MemoryFinding | None = None
-        self.first_micro_batch_size = pictures_that_fit(known, self._begun)
+        self._demand = _demand_of(lease, seen, device, memory_bytes)
+        self._last: MemoryFinding | None = None
+        self.first_micro_batch_size = pictures_that_fit(known, self._demand)
         if alone and device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
     def news(self, micro_batch_size: int | None) -> MemoryFinding | None:
-        """Return what an epoch has shown, once: on a GPU always, elsewhere only where memory was short."""
+        """Return what an epoch has shown about memory, or None if it is the same as after the epoch before.
+
+        Args:
+            micro_batch_size: The number of pictures that were computed at once; None for the whole batch.
+        """
         cuda = self._device.type == "cuda"
+        # torch tells the peak of a GPU's memory only. On a CPU it is worth reporting only that a batch did not fit.
         if not self._alone or (not cuda and micro_batch_size is None):
             return None
-        found = self._begun.model_copy(update={"micro_batch_size": micro_batch_size})
-        if found == self._told:
+        found = self._demand.model_copy(update={"micro_batch_size": micro_batch_size})
+        if found == self._last:
             return None
-        self._told = found
+        self._last = found
         peak = torch.cuda.max_memory_allocated(self._device) if cuda else None
         return found.model_copy(update={"peak_bytes": peak})
 
 
-def _asked(
+def _demand_of(
     lease: Lease, seen: TaskData, device: torch.device, memory_bytes: int
 ) -> MemoryFinding:
     cuda, recipe = device.type == "cuda", lease.recipe
@@ -69,13 +75,13 @@ def _asked(
 
 
 def pictures_that_fit(findings: Sequence[MemoryFinding], training: MemoryFinding) -> int | None:
-    """Return how many pictures at once are known to fit where the whole batch is known not to; None where it may.
+    """Return how many pictures can be computed at once if the whole batch is known not to fit; None if it may fit.
 
-    What did not fit does not fit either with more stages to train, or on less memory.
+    A batch that did not fit does not fit either with more stages to train, or in less memory.
 
     Args:
-        findings: What is known about the backbone.
-        training: The training that is about to begin; only what it asks for is looked at.
+        findings: The earlier findings about the backbone.
+        training: What the training asks for; its results, such as the peak, are not looked at.
     """
     sizes = [
         found.micro_batch_size

@@ -1,4 +1,8 @@
-"""How a runner shows that its trial moves: batch by batch, and before the first one by the work it does."""
+"""Reports a trial's progress to the agent: after batches, and before the first one by the work that the process does.
+
+Loading data has no batches, and may take minutes. A thread that only said "alive" would say so for a process that hangs
+as well. So it looks at what the kernel counts: processor time and bytes written.
+"""
 
 import contextlib
 import re
@@ -14,25 +18,26 @@ from worker.runner.agent_channel import AgentChannel
 
 EVERY_S = 1.0
 LEAST_SHARE = 0.02
+"""The part of a processor that a process uses at least, averaged over a second, if it works."""
 LEAST_BYTES = 1 << 16
-"""A process that uses less of a processor in a second, and writes less, is waiting for something."""
+"""The bytes that a process writes in a second at least, if it copies. With less of both, it waits for something."""
 _WRITTEN = re.compile(r"^wchar: (\d+)$", re.MULTILINE)
 
 
 class Cancelled(Exception):
-    """The agent wants this trial to end within the epoch."""
+    """The agent has cancelled this trial; raised within an epoch to end it."""
 
 
 class Released(Exception):
-    """The agent wants this lease back before anything is done."""
+    """The agent has taken this lease back before the test split was opened."""
 
 
 class ProgressReporter:
-    """Speaks for one lease.
+    """Reports the progress of one lease.
 
     Args:
-        channel: to the agent.
-        lease_id: of the trial that moves.
+        channel: The channel to the agent.
+        lease_id: The lease whose trial makes progress.
     """
 
     def __init__(self, channel: AgentChannel, lease_id: UUID) -> None:
@@ -41,21 +46,21 @@ class ProgressReporter:
         self._told_at = time.monotonic()
 
     def batch(self) -> None:
-        """Show life between two batches.
+        """Report progress between two batches, once a second at most.
 
         Raises:
-            Cancelled: the agent said so meanwhile.
+            Cancelled: The agent has cancelled the trial meanwhile.
         """
         now = time.monotonic()
         if now - self._told_at >= EVERY_S:
             self._told_at = now
             self._tell()
-        if self._channel.asked(self._lease_id) == "cancel":
+        if self._channel.verdict_between_epochs(self._lease_id) == "cancel":
             raise Cancelled
 
     @contextlib.contextmanager
     def busy(self) -> Generator[None]:
-        """Show life while this process computes or copies: decoding pictures, say, has no batches."""
+        """Report progress while the block computes or copies; for work without batches, such as decoding pictures."""
         done = threading.Event()
         thread = threading.Thread(target=self._watch, args=(done,), daemon=True)
         thread.start()
@@ -79,14 +84,14 @@ class ProgressReporter:
 
 @dataclass(frozen=True)
 class Work:
-    """What this process has done since it began."""
+    """The work that this process has done since it was started."""
 
     processor_s: float
     written_bytes: int
 
 
 def work_done() -> Work:
-    """Ask the kernel; where it does not tell of writes, there were none."""
+    """Ask the kernel for this process's work; where it does not count written bytes, they are 0."""
     try:
         written = _WRITTEN.search(Path("/proc/self/io").read_text())
     except OSError:
@@ -95,7 +100,7 @@ def work_done() -> Work:
 
 
 def has_moved(before: Work, now: Work) -> bool:
-    """Tell whether the second in between was work rather than waiting."""
+    """Tell whether the process worked, and not only waited, between two measurements `EVERY_S` apart."""
     return (
         now.processor_s - before.processor_s >= LEAST_SHARE * EVERY_S
         or now.written_bytes - before.written_bytes >= LEAST_BYTES

@@ -1,4 +1,4 @@
-"""What every trial of a training process works on."""
+"""The resources of a training process, which all of its trials use."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,13 +17,17 @@ from worker.training.model.user_backbones import OwnBackbones
 
 @dataclass(frozen=True)
 class Resources:
-    """One device, and what is kept warm for it.
+    """One device, and the caches that are kept from trial to trial.
 
     Attributes:
-        channel: To the agent.
-        memory_bytes: Our share of the device's memory.
-        cache_dir: Keeps decoded data sets.
-        download: Whether public data sets that are not there may be fetched.
+        channel: The channel to the agent.
+        device: The device that all trials of this process are trained on.
+        memory_bytes: The part of the device's memory that this process may use, in bytes.
+        cache_dir: The folder for decoded data sets.
+        features: The cache of what frozen layers make of data sets.
+        own: The users' own backbones that this process knows.
+        backbone_cache: The backbones that are kept between trials, with their pretrained weights.
+        download: Whether public data sets that are missing may be fetched from the network.
     """
 
     channel: AgentChannel
@@ -36,10 +40,10 @@ class Resources:
     download: bool = False
 
     def load(self, lease: Lease) -> TaskData:
-        """Open what a lease's trial trains on.
+        """Open the data that a lease's trial is trained on.
 
         Raises:
-            DataError, BackboneError: What it asks for is not to be had here.
+            DataError, BackboneError: The data set or the backbone that it names cannot be used on this worker.
         """
         return data.load(
             lease.task,

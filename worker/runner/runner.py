@@ -1,4 +1,8 @@
-"""The training process: imports torch once, stays warm from trial to trial, and speaks to its agent alone."""
+"""The training process: takes orders from its agent and trains one trial, or a group of trials, epoch by epoch.
+
+It imports torch and opens the device once, and stays warm from trial to trial. It has no token, no HTTP and no lease to
+renew: those are the agent's, which outlives whatever happens here.
+"""
 
 import argparse
 import gc
@@ -27,11 +31,13 @@ from worker.training.model.user_backbones import OwnBackbones
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    """Run trials until the agent is gone."""
+    """Run trials until the agent closes the pipe or dies."""
     arguments = _parser().parse_args(argv)
+    # At once, without clean-up: nothing that this process could still save would reach a service without its agent.
     lifeline.watch(arguments.lifeline, lambda: os._exit(0))
     for number in (signal.SIGTERM, signal.SIGINT):
-        # Sent to every process of a machine or a group; the agent decides when this one leaves.
+        # Ctrl-C and a shutdown reach every process of the group. The agent drains on them, and needs this process to
+        # end its epoch and save its state; the agent decides when it leaves.
         signal.signal(number, signal.SIG_IGN)
     devices.volunteer_for_oom_kill()
     logging.basicConfig(
@@ -63,7 +69,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         run(resources, order)
         _tidy(device)
         if count == 1:
-            # What the imports made lives as long as this process: no later collection need look at it again.
+            # The objects that the imports made live as long as this process. Frozen, they are skipped by every later
+            # collection.
             gc.freeze()
 
 
@@ -81,12 +88,16 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def take_share(device: torch.device, slots: int) -> int:
-    """Take no more of the device than one of so many slots may, and return the memory that is.
+    """Limit this process to its slot's share of the device; return the share of the memory in bytes.
 
-    A GPU's allocator keeps to it; on a CPU the threads are divided, and the kernel guards the memory of all together.
+    On a GPU, torch's allocator keeps to the share. On a CPU the threads are divided; the memory is not limited here.
+
+    Args:
+        device: The device that the slots share.
+        slots: The number of worker processes on the device.
 
     Raises:
-        TooManySlots: it is too little.
+        TooManySlots: The share is too small to train with.
     """
     if device.type == "cuda":
         memory_bytes = devices.share(torch.cuda.mem_get_info(device)[1], slots)
@@ -105,21 +116,23 @@ def _introduction(device: torch.device, memory_bytes: int) -> Ready:
 
 
 def _tidy(device: torch.device) -> None:
-    """Give back what the trial held, so that the next one finds all of the device's memory."""
+    """Free the memory that the trial held, so that the next one can use all of the device's share."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
 
 
 def run(resources: Resources, order: RunTrial) -> None:
-    """Run one lease to its end, whatever happens in it, and those that join it."""
+    """Run one lease to its end, and the trials that join its group."""
     if order.lease.kind == "final":
         final_lease.run(resources, order)
         return
     trials = list(_begin(resources, [order], []))
     while trials:
-        trials += _newcomers(resources, order.lease, trials)
+        # Trials join between two epochs, and end there too.
+        trials += _join(resources, order.lease, trials)
         epochs = next_epochs([trial.started.training for trial in trials])
+        # All report before any of them waits for its verdict, so that the agent's requests for them overlap.
         for trial, epoch in zip(trials, epochs, strict=True):
             trial.report(epoch)
         for trial in trials:
@@ -127,25 +140,25 @@ def run(resources: Resources, order: RunTrial) -> None:
         trials = [trial for trial in trials if not trial.has_ended]
 
 
-def _newcomers(
-    resources: Resources, lease: Lease, going: Sequence[TrialRun]
+def _join(
+    resources: Resources, lease: Lease, members: Sequence[TrialRun]
 ) -> Iterator[TrialRun]:
-    """Begin the trials that wait and are alike, where those that train take company."""
-    may_group = going[0].may_group
+    """Begin the trials that wait and may share this runner, if the trials that it trains are a group."""
+    may_group = members[0].may_group
     waiting = resources.channel.waiting(
         lambda other: may_group and grouping.may_share_runner(lease, other)
     )
-    return _begin(resources, waiting, going)
+    return _begin(resources, waiting, members)
 
 
 def _begin(
-    resources: Resources, orders: Iterable[RunTrial], going: Sequence[TrialRun]
+    resources: Resources, orders: Iterable[RunTrial], members: Sequence[TrialRun]
 ) -> Iterator[TrialRun]:
-    """Begin trials beside those that go on, each in a place of its own."""
-    taken = {trial.place for trial in going}
+    """Begin trials in the group of `members`, each with a place of its own in the backbone cache."""
+    taken = {trial.place for trial in members}
     for order in orders:
         place = next(place for place in itertools.count() if place not in taken)
-        trial = start_trial(resources, order, place=place, beside=next(iter(going), None))
+        trial = start_trial(resources, order, place=place, member=next(iter(members), None))
         if trial is not None:
             taken.add(place)
             yield trial

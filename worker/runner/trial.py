@@ -1,4 +1,4 @@
-"""One trial in the runner's hands, from its first state to its last words."""
+"""One trial in the runner: from the state that it starts or resumes from to its end."""
 
 import logging
 from collections.abc import Callable
@@ -25,7 +25,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StartedTraining:
-    """A training that can go on, and what it was begun with."""
+    """A training that is ready for its next epoch, with its data and its memory watch."""
 
     training: Training
     seen: TaskData
@@ -38,35 +38,36 @@ def start_training(
     progress: ProgressReporter,
     *,
     place: int = 0,
-    beside: StartedTraining | None = None,
+    member: StartedTraining | None = None,
 ) -> StartedTraining:
-    """Load data and model, and carry on from the first state that fits.
+    """Load data and model, and resume from the first state that fits.
 
     Args:
-        resources: The device, and what is kept warm for it.
-        order: The lease to train, and the states that it may carry on from.
-        progress: Tells the agent that the trial is alive.
-        place: The model's place in the backbone cache.
-        beside: A training alike that goes on: its data and features are at hand.
+        resources: The resources of the training process.
+        order: The order to run the trial.
+        progress: The reporter of the trial's progress.
+        place: The number of the model's place in the backbone cache, from 0.
+        member: A training of the group that this one joins; its data and features are shared.
 
     Raises:
-        Exception: Whatever keeps it from beginning.
+        Exception: Data, weights or model cannot be loaded, or the training cannot begin.
     """
     lease = order.lease
     with progress.busy():
-        seen = resources.load(lease) if beside is None else beside.seen
+        seen = resources.load(lease) if member is None else member.seen
         watch = MemoryWatch(
             lease,
             seen,
             resources.device,
             resources.memory_bytes,
             order.memory,
-            alone=beside is None,
+            alone=member is None,
         )
         teacher = None
         if order.teacher is not None:
             teacher = Teacher(order.teacher, seen.classes, resources.own)
 
+        # Each try takes the model anew, since a state that does not fit may have been loaded in part.
         def start(state: FitState | None) -> Training:
             model = resources.backbone_cache.take(
                 lease.model,
@@ -88,7 +89,7 @@ def start_training(
                 teacher=teacher,
                 each_batch=progress.batch,
             )
-            return begin(request, beside=None if beside is None else beside.training)
+            return begin(request, beside=None if member is None else member.training)
 
         return StartedTraining(_from_the_first_that_fits(order, start), seen, watch)
 
@@ -100,22 +101,22 @@ def _from_the_first_that_fits(
         try:
             return start(FitState.load(saved.path))
         except CheckpointError as error:
-            log.warning("step %d is passed over: %s", saved.step, error)
+            log.warning("the checkpoint of step %d cannot be used: %s", saved.step, error)
     return start(None)
 
 
 class TrialRun:
-    """A trial that trains, an epoch at a time, as its verdicts say.
+    """A trial that is trained epoch by epoch, and obeys the verdict on each epoch.
 
     Args:
-        resources: The device, and what is kept warm for it.
-        order: The trial.
-        started: Its training.
-        ending: Sees that the agent hears how it ended.
-        place: Its model's place in the backbone cache.
+        resources: The resources of the training process.
+        order: The order to run the trial.
+        started: The trial's training.
+        ending: The object that ends the trial.
+        place: The number of the model's place in the backbone cache, from 0.
 
     Attributes:
-        may_group: Whether trials that are alike may be trained beside it.
+        may_group: Whether other trials may be trained in a group with this one.
     """
 
     def __init__(
@@ -139,11 +140,11 @@ class TrialRun:
 
     @property
     def has_ended(self) -> bool:
-        """Whether it has nothing more to say."""
+        """Whether the agent was told how the trial ended."""
         return self._ending.has_ended
 
     def introduce(self) -> None:
-        """Tell the agent what it begins with."""
+        """Tell the agent what the trial begins with."""
         record = trial_record.record_of(
             self.started.seen,
             self._lease.recipe,
@@ -153,11 +154,12 @@ class TrialRun:
         )
         began = Began(lease_id=self._lease.lease_id, record=record, may_group=self.may_group)
         self._resources.channel.say(began)
+        # A state after the last epoch: the attempt before this one died between its last epoch and its outcome.
         if self.started.training.ended:
             self._complete()
 
     def report(self, epoch: EpochResult | Exception) -> None:
-        """Tell of an epoch, or end by what has ended it; while the agent reports, its state may be written."""
+        """Tell the agent of an epoch, or end the trial by the exception that ended the epoch."""
         with self._ending.guard():
             if isinstance(epoch, Exception):
                 raise epoch
@@ -171,10 +173,11 @@ class TrialRun:
                     finding=self.started.watch.news(epoch.micro_batch_size),
                 )
             )
+            # After the message: the agent reports the epoch to the service while the state is copied and written.
             self._ending.writer.offer(epoch)
 
     def obey_verdict(self) -> None:
-        """Wait for the verdict on the epoch, and do as it says."""
+        """Wait for the verdict on the last epoch, and continue or end as it says."""
         epoch = self._epoch
         if epoch is None or self.has_ended:
             return
@@ -197,24 +200,24 @@ class TrialRun:
 
 
 def start_trial(
-    resources: Resources, order: RunTrial, *, place: int = 0, beside: TrialRun | None = None
+    resources: Resources, order: RunTrial, *, place: int = 0, member: TrialRun | None = None
 ) -> TrialRun | None:
-    """Begin a trial; None where it has ended already, and the agent is told.
+    """Begin a trial; None if it has ended already, and the agent was told.
 
     Args:
-        resources: The device, and what is kept warm for it.
-        order: The lease to train, and the states that it may carry on from.
-        place: Its model's place in the backbone cache.
-        beside: Another that is alike and takes company.
+        resources: The resources of the training process.
+        order: The order to run the trial.
+        place: The number of its model's place in the backbone cache, from 0.
+        member: A trial of the group that this one joins, if it joins one.
     """
     ending = TrialEnding(resources, order)
     with ending.guard():
         progress = ProgressReporter(resources.channel, order.lease.lease_id)
-        shared = None if beside is None else beside.started
+        shared = None if member is None else member.started
         trial = TrialRun(
             resources,
             order,
-            start_training(resources, order, progress, place=place, beside=shared),
+            start_training(resources, order, progress, place=place, member=shared),
             ending,
             place,
         )

@@ -1,4 +1,4 @@
-"""What a worker found when it began: the record that stays with the trial."""
+"""The record of what a worker found when a trial began; the service keeps it with the trial."""
 
 from collections.abc import Iterator, Sequence
 
@@ -29,17 +29,17 @@ def record_of(
     freezing: Freezing | None = None,
     first_micro_batch_size: int | None = None,
 ) -> TrialRecord:
-    """Say what a training begins with.
+    """Make the record of a training that is about to begin.
 
     Args:
-        data: The task's splits.
-        recipe: The trial's.
-        device: The device that the training runs on.
-        freezing: The network, and what of it is trained; None in a final evaluation, which trains nothing.
-        first_micro_batch_size: Pictures computed at once, where that is less than a batch.
+        data: The data that it is trained on.
+        recipe: The hyperparameters that it is trained with.
+        device: The device that it is trained on.
+        freezing: The network and what of it is trained; None in a final evaluation, which trains nothing.
+        first_micro_batch_size: The number of pictures computed at once, if that is less than a batch.
     """
     weights = None if freezing is None else freezing.model.report
-    told = () if freezing is None else tuple(_notes(freezing, first_micro_batch_size))
+    notes = () if freezing is None else tuple(_notes(freezing, first_micro_batch_size))
     return TrialRecord(
         data_sha256=data.sha256,
         split_sha256=data.split_sha256 or None,
@@ -50,7 +50,7 @@ def record_of(
         skipped=data.skipped,
         duplicates=data.duplicates,
         weights=None if weights is None else _loaded(weights),
-        notes=(*told, *data.notes)[:MOST_NAMED],
+        notes=(*notes, *data.notes)[:MOST_NAMED],
         environment=Environment(
             device=_name_of(device),
             precision=precision_of(recipe.precision, device),
@@ -67,8 +67,8 @@ def _notes(freezing: Freezing, first_micro_batch_size: int | None) -> Iterator[s
     size = min(sizes, default=recipe.batch_size)
     if size < recipe.batch_size and freezing.moving_statistics(recipe.epochs - 1):
         yield (
-            f"batches of {recipe.batch_size} are computed {size} pictures at a time: each time batch normalisation "
-            "takes the statistics of these alone, so that this is not the whole batch's step"
+            f"batches of {recipe.batch_size} are computed {size} pictures at a time, and batch normalisation uses "
+            f"the statistics of these {size}: the steps differ from those of whole batches"
         )
 
 

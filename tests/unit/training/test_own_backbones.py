@@ -178,8 +178,8 @@ def test_a_name_may_come_once(tmp_path: Path) -> None:
         ("raise RuntimeError('no weights')", "RuntimeError: no weights"),
         ("return 'net'", "returns str, no torch.nn.Module"),
         ("return nn.Conv2d(9, 2, 1)", "to have 9 channels"),
-        ("return nn.Sequential(nn.Flatten(), nn.Linear(48, 1000))", r"makes \(2, 1000\)"),
-        ("return nn.LSTM(4, 2)", "makes tuple|RuntimeError|ValueError"),
+        ("return nn.Sequential(nn.Flatten(), nn.Linear(48, 1000))", r"returns \(2, 1000\)"),
+        ("return nn.LSTM(4, 2)", "returns tuple|RuntimeError|ValueError"),
         ("return nn.Sequential(nn.AdaptiveAvgPool3d((2, 1, 1)), nn.Flatten())", "head"),
     ],
 )

@@ -50,11 +50,11 @@ def test_an_epoch_waits_for_its_own_verdict(ends: Ends) -> None:
 
 def test_a_word_in_between_is_heard_without_waiting(ends: Ends) -> None:
     lease_id = ends.give().lease.lease_id
-    assert ends.channel.asked(lease_id) == "continue"
+    assert ends.channel.verdict_between_epochs(lease_id) == "continue"
     ends.sender.send(Steer(lease_id=lease_id, verdict="cancel"))
     ends.sender.send(Steer(lease_id=lease_id, verdict="continue", step=0))
     assert ends.channel.verdict(lease_id, 0) == "continue"
-    assert ends.channel.asked(lease_id) == "cancel"
+    assert ends.channel.verdict_between_epochs(lease_id) == "cancel"
 
 
 def test_a_word_concerns_its_own_lease_alone(ends: Ends) -> None:
@@ -64,9 +64,9 @@ def test_a_word_concerns_its_own_lease_alone(ends: Ends) -> None:
     ends.sender.send(Steer(lease_id=one, verdict="stop", step=0))
     ends.sender.send(Steer(lease_id=other, verdict="continue", step=0))
     assert ends.channel.verdict(other, 0) == "continue"
-    assert ends.channel.asked(other) == "continue"
+    assert ends.channel.verdict_between_epochs(other) == "continue"
     assert ends.channel.verdict(one, 0) == "stop"
-    assert ends.channel.asked(one) == "cancel"
+    assert ends.channel.verdict_between_epochs(one) == "cancel"
 
 
 def test_what_was_said_about_a_lease_is_forgotten_when_it_has_ended(ends: Ends) -> None:
@@ -77,7 +77,7 @@ def test_what_was_said_about_a_lease_is_forgotten_when_it_has_ended(ends: Ends) 
     ends.sender.send(Steer(lease_id=now, verdict="continue", step=0))
     assert ends.channel.verdict(now, 0) == "continue"
     with pytest.raises(KeyError):
-        ends.channel.asked(before)
+        ends.channel.verdict_between_epochs(before)
 
 
 def test_those_that_wait_are_taken_in_order_up_to_one_that_is_unlike(ends: Ends) -> None:

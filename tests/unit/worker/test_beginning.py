@@ -51,7 +51,7 @@ def test_portions_with_batch_statistics_of_their_own_are_no_secret() -> None:
             first_micro_batch_size=first_micro_batch_size,
         ).notes
 
-    assert "not the whole batch's step" in notes(micro_batch_size=4)[0]
+    assert "the steps differ from those of whole batches" in notes(micro_batch_size=4)[0]
     assert (
         "computed 2 pictures at a time"
         in notes(first_micro_batch_size=2, micro_batch_size=4)[0]

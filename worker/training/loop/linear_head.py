@@ -24,7 +24,7 @@ class LinearHead:
 
     @property
     def is_small(self) -> bool:
-        """Whether to call its kernels takes longer than they work."""
+        """Whether the layer is so small that calling a kernel takes longer than the computation in it."""
         return self.layer.weight.numel() <= _UNDIVIDED
 
 

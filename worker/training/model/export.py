@@ -51,7 +51,7 @@ class Chance:
 
 
 Predictions = Prediction | Mapping[str, Prediction | Number | Chance]
-"""Of one picture: its class; or what each target of a task that is no classification is."""
+"""The prediction for one picture: its class, or, for a task with targets, the prediction of each target by its name."""
 
 
 class Predictor:

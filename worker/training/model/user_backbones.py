@@ -153,8 +153,8 @@ def _tried(backbone: str, network: nn.Module, layer: InputLayer, classes: int) -
         raise BackboneUnfit(backbone, user_code.last_line(error)) from error
     if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):
         found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        wanted = f"a tensor of (2, {classes}): one output for each class"
-        raise BackboneUnfit(backbone, f"of two pictures it makes {found}, not {wanted}")
+        wanted = f"a tensor of shape (2, {classes}), one output per class"
+        raise BackboneUnfit(backbone, f"for two pictures it returns {found}, not {wanted}")
     network.train()
     return hashlib.sha256(outputs.float().cpu().numpy().tobytes()).hexdigest()
 
