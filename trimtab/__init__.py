@@ -1,4 +1,4 @@
-"""The words and the face of trimtab: the contract, the client and the command line."""
+"""What users and workers import: the contract, the client and the command line."""
 
 from typing import TYPE_CHECKING
 
@@ -9,7 +9,7 @@ __all__ = ["Client"]
 
 
 def __getattr__(name: str) -> object:
-    """Load `Client` when it is asked for: most of what imports this package needs no HTTP."""
+    """Load `Client` when it is asked for: most importers of this package need no HTTP."""
     if name != "Client":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from trimtab.client import Client

@@ -1,7 +1,7 @@
-"""A process that we start lives no longer than the one that started it, whatever ends that one.
+"""Lifelines: a child process ends with the process that started it, however that one ends.
 
-The starter keeps the writing end of a pipe and never writes; the child inherits the reading end by number
-(`--lifeline FD`) and leaves when it reads end-of-file, which the kernel delivers even after kill -9.
+The starter keeps the writing end of a pipe and never writes to it. The child inherits the reading end as a file
+descriptor (`--lifeline FD`) and leaves when it reads end-of-file. The kernel closes the writing end even after kill -9.
 """
 
 import os
@@ -20,7 +20,7 @@ class Child:
     lifeline: int
 
     def let_go(self) -> None:
-        """Close the lifeline: the child sees end-of-file and leaves in good order."""
+        """Close the lifeline: the child reads end-of-file and shuts down."""
         os.close(self.lifeline)
 
 

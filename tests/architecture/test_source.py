@@ -19,6 +19,11 @@ OF_ONE_MACHINE = re.compile(
     r"|\b(?:extra-)?index[-]url\b|\b(?:UV|PIP)_\w*INDEX_URL"  # somebody's package mirror
 )
 UNSAFE_IMPORTS = {"pickle", "cPickle", "dill", "cloudpickle", "marshal", "shelve", "joblib"}
+FRAGMENT = re.compile(
+    r"^[ \t]+[*\w.]+(?: \([^)]*\))?: (?:of|as|where|how|by|whose|what)\b.*",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""An entry of `Args`, `Attributes` or `Raises` that goes on from its name, as in `seed: Of the data`."""
 
 
 def files(*patterns: str) -> list[Path]:
@@ -114,6 +119,61 @@ def test_what_is_safe_is_not_reported() -> None:
 def test_no_package_runs_bytes_that_somebody_sent() -> None:
     found = {str(path): list(unsafe(ast.parse(path.read_text()))) for path in sources()}
     assert {path: what for path, what in found.items() if what} == {}
+
+
+def fragments(tree: ast.AST) -> list[str]:
+    """The entries of docstrings that do not stand alone."""
+    documented = (
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+    texts = (ast.get_docstring(node) or "" for node in documented)
+    return [line.strip() for text in texts for line in FRAGMENT.findall(text)]
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        "seed: Of the order.",
+        "seed: as a study names it.",
+        "seed: Where it begins.",
+        "seed: how it is drawn.",
+        "seed: By name.",
+        "seed: Whose order.",
+        "seed: What is drawn.",
+        "**seeds: Of each split.",
+        "seed (int): Of the order.",
+        "problems.Problem: As `load`.",
+    ],
+)
+@pytest.mark.parametrize("kind", ["class Split:", "def split():", "async def split():"])
+def test_an_entry_of_a_docstring_that_goes_on_from_its_name_is_found(
+    kind: str, entry: str
+) -> None:
+    source = f'{kind}\n    """Split.\n\n    Args:\n        {entry}\n    """\n'
+    assert fragments(ast.parse(source)) == [entry]
+
+
+def test_an_entry_of_a_docstring_that_stands_alone_is_accepted() -> None:
+    source = '''"""Split.
+
+    Args:
+        seed: The number that decides on the order; whatever it is, the shares stay.
+        order: Offsets of the samples.
+        number: Howitzers aside, an ordinary number.
+
+    The rest: it is prose.
+    """'''
+    assert fragments(ast.parse(source)) == []
+
+
+def test_every_entry_of_a_docstring_stands_alone() -> None:
+    found = {
+        str(path.relative_to(REPOSITORY)): fragments(ast.parse(path.read_text()))
+        for path in sources()
+    }
+    assert {path: lines for path, lines in found.items() if lines} == {}
 
 
 def test_no_module_is_longer_than_a_room() -> None:

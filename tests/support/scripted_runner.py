@@ -93,7 +93,7 @@ class TrialOnCue(ScriptedTrial):
 
     def _other_word(self) -> Verdict:
         """Wait for one in between that is not to go on."""
-        while (word := self.line.asked(self.lease.lease_id)) == "continue":
+        while (word := self.line.verdict_between_epochs(self.lease.lease_id)) == "continue":
             time.sleep(LOOK_EVERY_S)
         return word
 

@@ -2,7 +2,7 @@
 
 
 def main() -> None:
-    """Run the command line; the exit code is 0 ok, 1 failed, 2 usage, 3 unreachable, 130 interrupted."""
+    """Run the command line. Exit codes: 0 ok, 1 failed, 2 wrong usage, 3 service unreachable, 130 interrupted."""
     from trimtab.cli import app
 
     app.main()

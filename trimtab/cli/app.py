@@ -1,4 +1,4 @@
-"""The `trimtab` command: its options, its commands, and what it says when something fails."""
+"""The `trimtab` command: its options, its commands and its error messages."""
 
 import sys
 from collections.abc import Sequence
@@ -19,13 +19,13 @@ def main() -> None:
     """Run the command line and leave with its exit code."""
     for stream in (sys.stdout, sys.stderr):
         _never_fail_on_a_character(stream)
-    # Without this a retry would be logged to the standard output, which belongs to the answer.
+    # stamina would log each retry to the standard output, which is for the answer alone.
     stamina.instrumentation.set_on_retry_hooks(())
     sys.exit(run(sys.argv[1:]))
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run one command; returns the exit code: 0 ok, 1 failed, 2 usage, 3 unreachable, 130 interrupted."""
+    """Run one command and return its exit code: 0 ok, 1 failed, 2 wrong usage, 3 unreachable, 130 interrupted."""
     try:
         build()(hoist(arguments), prog_name="trimtab")
     except problems.Problem as problem:
@@ -74,7 +74,9 @@ def options(
     ] = None,
     token: Annotated[
         str | None,
-        typer.Option(envvar="TRIMTAB_TOKEN", help="Its bearer token.", show_default=False),
+        typer.Option(
+            envvar="TRIMTAB_TOKEN", help="The service's bearer token.", show_default=False
+        ),
     ] = None,
     output: Annotated[
         terminal.Output, typer.Option("--output", "-o", help="How to print answers.")
@@ -89,7 +91,7 @@ def options(
         ),
     ] = False,
 ) -> None:
-    """Options that every command takes, before or after its name."""
+    """Read the options that every command takes, before or after its name."""
     del show_version
     context.obj = terminal.Terminal(
         server, token, output, terminal.console(), terminal.console(stderr=True)
@@ -97,7 +99,7 @@ def options(
 
 
 def hoist(arguments: Sequence[str]) -> list[str]:
-    """Move the global options to the front, so that `trimtab study list -o json` means what it says."""
+    """Move the global options to the front, where typer looks for them: users write `trimtab study list -o json`."""
     first: list[str] = []
     rest: list[str] = []
     remaining = list(arguments)
@@ -116,6 +118,6 @@ def hoist(arguments: Sequence[str]) -> list[str]:
 
 
 def _never_fail_on_a_character(stream: TextIO) -> None:
-    """An old encoding prints `?` for a character that it lacks, rather than a traceback."""
+    """Print `?` for characters that an old encoding lacks, instead of failing with a traceback."""
     if isinstance(stream, TextIOWrapper):
         stream.reconfigure(errors="replace")

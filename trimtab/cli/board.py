@@ -22,7 +22,7 @@ BAR_WIDTH = 32
 
 
 def follow(console: Console, snapshots: Iterable[Snapshot]) -> Snapshot | None:
-    """Show snapshots until they end; returns the last one."""
+    """Show snapshots until they end, and return the last one; None if there was none."""
     if console.is_terminal:
         return _redraw(console, snapshots)
     last = None
@@ -41,7 +41,7 @@ def _redraw(console: Console, snapshots: Iterable[Snapshot]) -> Snapshot | None:
 
 
 def board(snapshot: Snapshot) -> RenderableType:
-    """One snapshot as a panel: how far, the best so far, epochs saved, time left, the latest trials."""
+    """Return one snapshot as a panel: progress, best trial, epochs saved, time left, latest trials."""
     study = snapshot.study
     title = Text.assemble((study.name, "bold"), "  ", tables.state(study.state))
     return Panel(
@@ -96,19 +96,19 @@ def _best(study: Study) -> Text:
 
 
 def time_left(snapshot: Snapshot) -> str:
-    """What is still to come, in words."""
+    """Return the time that the search will still take, in words."""
     study = snapshot.study
     if study.state in ("done", "cancelled"):
         return "none: the study is " + study.state
     if study.state == "finalising":
-        return "the winner meets the sealed test set"
+        return "the winner is evaluated on the sealed test split"
     if snapshot.seconds_left is None:
         return "not known yet"
     return f"about {duration(snapshot.seconds_left)}"
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a person reads them: `40 s`, `3 min`, `2 h 5 min`."""
+    """Return seconds in words: `40 s`, `3 min`, `2 h 5 min`."""
     if seconds < 99:
         return f"{max(1, round(seconds))} s"
     minutes = round(seconds / 60)
@@ -119,7 +119,7 @@ def _latest(snapshot: Snapshot) -> RenderableType:
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), expand=True)
     for column in ("trial", "state", "objective", "epochs", "curve"):
         table.add_column(column, no_wrap=True, header_style="dim")
-    # The last column takes what the others leave, and is cut rather than broken.
+    # The last column takes the width that is left; a long text is cut, so that a trial stays on one line.
     table.add_column("hyperparameters", ratio=1, no_wrap=True, header_style="dim")
     for _, trial in sorted(snapshot.trials.items())[-SHOWN_TRIALS:]:
         table.add_row(*tables.trial_row(trial))
@@ -127,7 +127,7 @@ def _latest(snapshot: Snapshot) -> RenderableType:
 
 
 def lines(snapshot: Snapshot) -> list[str]:
-    """What has happened since the last snapshot, one line each."""
+    """Return a line for each event since the last snapshot that is worth one."""
     happened = [_line(snapshot, event) for event in snapshot.events]
     return [line for line in happened if line]
 

@@ -1,4 +1,4 @@
-"""`trimtab demo`: the main job on real data, from nothing to a tested model."""
+"""`trimtab demo`: a search on real data, from the start of the service to a tested model."""
 
 import itertools
 import json
@@ -24,17 +24,17 @@ from trimtab.contract.studies import BestTrial, FinalScores, Study, StudyDocumen
 TRIALS = 16
 EPOCHS = 10
 SEARCH_S = 120.0
-"""The guard for slow machines: the search ends after so long, whatever it has found."""
+"""Seconds after which the search ends, for slow machines."""
 
 THREADS = 1
-"""More only wait for each other in a network this small: on two busy cores, one took half the time of two."""
+"""In a network this small, threads mostly wait for each other: on two busy cores, one took half the time of two."""
 
 PREDICTED_INDEX = 7
 
 
 @dataclass(frozen=True)
 class Figures:
-    """What `--json` prints. Accuracies between 0 and 1; `model` is the saved file."""
+    """The figures that `--json` prints: accuracies in [0, 1], and the path of the saved model."""
 
     trials: int
     validation_accuracy: float
@@ -45,7 +45,7 @@ class Figures:
 
 
 def document(name: str) -> StudyDocument:
-    """The demo's study: adapt glyphnet, which has seen printed glyphs only, to handwritten digits."""
+    """Return the demo's study: it adapts glyphnet, which has seen printed glyphs only, to handwritten digits."""
     return StudyDocument.model_validate(
         {
             "name": name,
@@ -107,7 +107,7 @@ def demo(
 
 @dataclass(frozen=True)
 class Winner:
-    """What the study found, and where its model was saved."""
+    """The result of the study, and the path of its saved model."""
 
     study: Study
     best: BestTrial
@@ -115,7 +115,7 @@ class Winner:
     model: Path
 
     def figures(self, seconds: float) -> Figures:
-        """The figures, after so many seconds."""
+        """Return the figures of a demo that took this many seconds."""
         return Figures(
             trials=self.study.trials_created,
             validation_accuracy=self.best.value,
@@ -128,7 +128,7 @@ class Winner:
 
 def _search(family: Family, client: Client, screen: Console) -> Study:
     study = submit(client)
-    what = "glyphnet, pretrained on printed glyphs, meets 1,797 handwritten digits"
+    what = "glyphnet, pretrained on printed glyphs, is fine-tuned on 1,797 handwritten digits"
     screen.print(f"Study {study.name}: {what}.", soft_wrap=True)
     board.follow(screen, watch.follow(client, study.name, check=family.check))
     return client.study(study.name)
@@ -147,10 +147,10 @@ def submit(client: Client) -> Study:
 
 
 def find_winner(client: Client, study: Study, data_dir: Path) -> Winner:
-    """The winner of a study that is done, its model saved.
+    """Save the model of a study that is done, and return its winner.
 
     Raises:
-        problems.NoModel: why there is none.
+        problems.NoModel: the study has no model; the detail says why.
     """
     if study.best is None or study.final is None:
         raise problems.NoModel(_why_without_model(client, study))
@@ -165,7 +165,7 @@ def _why_without_model(client: Client, study: Study) -> str:
 
 
 def result(winner: Winner, figures: Figures) -> RenderableType:
-    """The end of the demo: what won, and how good it is before and after."""
+    """Return the result as a panel: the winner, and its accuracy before and after fine-tuning."""
     progress = winner.study.progress
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="dim", no_wrap=True)
@@ -189,7 +189,7 @@ def result(winner: Winner, figures: Figures) -> RenderableType:
 def what_next(
     model: Path, address: Address, data_dir: Path, *, keep: bool
 ) -> list[tuple[str, str]]:
-    """The lines to copy: where the model is, how to use it, where the dashboard is."""
+    """Return the facts to go on with: the path of the model, a command that uses it, the dashboard."""
     program = terminal.program()
     folder = (
         "" if data_dir == up.DEFAULT_DATA_DIR else f" --data-dir {shlex.quote(str(data_dir))}"

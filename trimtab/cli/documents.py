@@ -1,4 +1,4 @@
-"""Study documents as people write them: YAML or JSON files, read with limits and checked before any network."""
+"""Study documents: YAML or JSON files, read with limits and checked before they are sent."""
 
 import re
 import stat
@@ -14,25 +14,27 @@ from trimtab.contract.studies import StudyDocument
 
 LARGEST_BYTES = 1 << 20
 MOST_NODES = 100_000
-"""Values that a document may hold once its aliases are written out."""
+"""The largest number of values in a document after its aliases are expanded."""
 
 
 def read(path: Path) -> StudyDocument:
     """Read a study document; `-` is the standard input.
 
     Raises:
-        problems.Invalid: what is wrong, and where.
+        problems.Invalid: the file cannot be read or is not a valid document; the errors name each faulty place.
     """
     source = "standard input" if str(path) == "-" else str(path)
     document = parse(_read_text(path, source), source)
     if not isinstance(document, dict):
-        raise problems.Invalid(f"{source} is no study: it has no fields, such as `name: ...`.")
+        raise problems.Invalid(
+            f"{source} is not a study document: it must have fields, such as `name: my-study`."
+        )
     fields = cast("dict[object, object]", document)
     try:
         return StudyDocument.model_validate(fields)
     except ValidationError as error:
         raise problems.Invalid(
-            f"{source} is no valid study:",
+            f"{source} is not a valid study document:",
             errors=faults.faults(
                 StudyDocument, fields, error.errors(include_url=False, include_input=False)
             ),
@@ -40,7 +42,7 @@ def read(path: Path) -> StudyDocument:
 
 
 def parse(text: str, source: str) -> object:
-    """The YAML document in `text`, which came from `source`, as plain values.
+    """Return the YAML document in `text` as plain values; `source` names it in messages.
 
     Raises:
         problems.Invalid: it is not one YAML document of plain values.
@@ -53,9 +55,9 @@ def parse(text: str, source: str) -> object:
         reason = " ".join(str(error).split())
         raise problems.Invalid(f"{source} cannot be read as YAML: {reason}") from None
     except RecursionError:
-        raise problems.Invalid(f"{source} is nested too deeply.") from None
+        raise problems.Invalid(f"{source} is nested too deeply to be read.") from None
     except (ValueError, OverflowError) as error:
-        raise problems.Invalid(f"{source} holds a value that is none: {error}") from None
+        raise problems.Invalid(f"{source} has a value that cannot be read: {error}") from None
 
 
 def _construct(text: str, source: str) -> object:
@@ -74,7 +76,7 @@ def _read_text(path: Path, source: str) -> str:
     data = sys.stdin.buffer.read(LARGEST_BYTES + 1) if str(path) == "-" else _read_file(path)
     if len(data) > LARGEST_BYTES:
         raise problems.Invalid(
-            f"{source} is larger than 1 MiB, too large for a study document."
+            f"{source} is larger than 1 MiB, the limit for a study document."
         )
     try:
         return data.decode("utf-8-sig")
@@ -85,7 +87,7 @@ def _read_text(path: Path, source: str) -> str:
 def _read_file(path: Path) -> bytes:
     try:
         if not stat.S_ISREG(path.stat().st_mode):
-            raise problems.Invalid(f"{path} is no ordinary file.")
+            raise problems.Invalid(f"{path} is not a regular file.")
         with path.open("rb") as file:
             return file.read(LARGEST_BYTES + 1)
     except (OSError, ValueError) as error:
@@ -112,13 +114,13 @@ def _check_keys(node: yaml.Node) -> None:
             continue
         if key.value in seen:
             raise yaml.MarkedYAMLError(
-                problem=f"the key {key.value!r} stands twice", problem_mark=key.start_mark
+                problem=f"the key {key.value!r} appears twice", problem_mark=key.start_mark
             )
         seen.add(key.value)
 
 
 def _check_nodes(root: yaml.Node, source: str) -> None:
-    """Refuse a key that stands twice, and aliases that never end or would write out to too many values."""
+    """Refuse a key that appears twice, aliases without end, and aliases that expand to too many values."""
     sizes: dict[int, int] = {}
     open_nodes: set[int] = set()
 
@@ -126,7 +128,9 @@ def _check_nodes(root: yaml.Node, source: str) -> None:
         if id(node) in sizes:
             return sizes[id(node)]
         if id(node) in open_nodes:
-            raise problems.Invalid(f"{source} holds an alias inside its own anchor.")
+            raise problems.Invalid(
+                f"{source} has an alias inside its own anchor, which would never end."
+            )
         open_nodes.add(id(node))
         _check_keys(node)
         total = 1 + sum(size(child) for child in _children(node))
@@ -136,7 +140,7 @@ def _check_nodes(root: yaml.Node, source: str) -> None:
 
     if size(root) > MOST_NODES:
         raise problems.Invalid(
-            f"{source} holds more than {MOST_NODES} values, its aliases written out."
+            f"{source} has more than {MOST_NODES:,} values after its aliases are expanded."
         )
 
 

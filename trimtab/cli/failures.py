@@ -1,4 +1,4 @@
-"""Failures as a person reads them: title, detail, every faulty field, and a hint."""
+"""Error messages for a person: title, detail, every faulty field, and a hint."""
 
 from collections.abc import Mapping
 
@@ -12,10 +12,10 @@ HINTS: Mapping[type[problems.Problem], str] = {
     problems.StudyNotFound: "`trimtab study list` lists the studies",
     problems.TrialNotFound: "`trimtab trial list STUDY` lists the study's trials",
     problems.NoCompletedTrial: "`trimtab study show STUDY --watch` follows the study until it has one",
-    problems.NoModel: "`trimtab study show STUDY` shows how far it is, `trimtab trial list STUDY` what went wrong",
+    problems.NoModel: "`trimtab study show STUDY` shows its state, `trimtab trial list STUDY` the trials that failed",
     problems.StudyExists: "choose another `name`, or remove that study: `trimtab study rm STUDY`",
     problems.StudyNotActive: "`trimtab study show STUDY` shows its state",
-    problems.StudyNotIdle: "`trimtab study cancel STUDY`, then again once no trial is running",
+    problems.StudyNotIdle: "run `trimtab study cancel STUDY`, and try again when no trial is running",
     problems.Unavailable: "try again in a few seconds; the service's log says more",
 }
 
@@ -24,7 +24,7 @@ EXIT_UNREACHABLE = 3
 
 
 def exit_code(problem: problems.Problem) -> int:
-    """The exit code of a failed command."""
+    """Return the exit code of a failed command."""
     return EXIT_UNREACHABLE if isinstance(problem, problems.Unreachable) else EXIT_FAILED
 
 
@@ -42,14 +42,14 @@ def show(console: Console, problem: problems.Problem) -> None:
 
 
 def show_os_error(console: Console, error: OSError) -> None:
-    """Print what the operating system refused."""
+    """Print an error of the operating system, with the file that it is about."""
     where = f"{error.filename}: " if error.filename else ""
     reason = error.strerror or str(error) or type(error).__name__
     console.print(Text.assemble(("error: ", "bold red"), f"{where}{reason}"), soft_wrap=True)
 
 
 def printable(text: str) -> str:
-    """The text without control characters, which could rewrite the terminal."""
+    """Return the text with U+FFFD in place of control characters, which could change what the terminal shows."""
     return "".join(c if c.isprintable() or c in "\n\t" else "\ufffd" for c in text)
 
 

@@ -25,10 +25,10 @@ SERVICE_LEAVES_S = 20.0
 RESTART_S = 1.0
 
 STEADY_S = 30.0
-"""A worker that lived so long before it ended did not fail at its start."""
+"""A worker that ran for this many seconds before it ended did not fail at its start."""
 
 HOPELESS = 3
-"""A worker that fails at its start so often in a row is not started again."""
+"""The number of failed starts in a row after which a worker is not started again."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -41,7 +41,7 @@ class Address(Message):
 
 
 class Asked(KeyboardInterrupt):
-    """Someone asked us to leave."""
+    """A signal asked this process to leave."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -49,7 +49,7 @@ class Asked(KeyboardInterrupt):
 
 
 class Family:
-    """Starts, watches and stops the processes; `say` tells a person what became of one of them."""
+    """Starts, watches and stops the processes; `say` shows a line to a person."""
 
     def __init__(
         self, data_dir: Path, env: Mapping[str, str], say: Callable[[str], None]
@@ -65,10 +65,10 @@ class Family:
         self._problem: problems.Problem | None = None
 
     def start_service(self, host: str, port: int) -> Address:
-        """Start the service; returns once it listens.
+        """Start the service, and return when it listens.
 
         Raises:
-            problems.Unavailable: it ended instead; the detail quotes its log.
+            problems.Unavailable: the service ended; the detail quotes its log.
         """
         argv = ["--host", host, "--port", str(port), "--data-dir", str(self._data_dir)]
         service = self._start("service", command("service", argv), self._env)
@@ -80,26 +80,28 @@ class Family:
             service.leave(SERVICE_LEAVES_S)
             service.drain()
             raise problems.Unavailable(
-                f"The service did not start; the end of {service.log}:\n{service.tail()}"
+                f"The service did not start. The end of its log {service.log}:\n{service.tail()}"
             ) from None
         threading.Thread(target=self._watch_service, args=[service], daemon=True).start()
         return address
 
     def wait_until_ready(self, client: Client) -> None:
-        """Wait until the service can do its work.
+        """Wait until the service is ready, which includes its database.
 
         Raises:
-            problems.Unavailable: it ended, or is not ready in time.
+            problems.Unavailable: the service ended, or is not ready in time.
         """
         deadline = time.monotonic() + READY_S
         while not client.is_ready():
             self._trouble.wait(0.1)
             self.check()
             if time.monotonic() > deadline:
-                raise problems.Unavailable(f"The service is not ready after {READY_S:.0f} s.")
+                raise problems.Unavailable(
+                    f"The service is not ready after {READY_S:.0f} s; its log is in {self._data_dir / 'logs'}."
+                )
 
     def start_worker(self, name: str, server: str, device: str, env: Mapping[str, str]) -> None:
-        """Start a worker on a device; it is started again whenever it ends by itself."""
+        """Start a worker on a device, and start it again whenever it ends by itself."""
         argv = ["start", "--server", server, "--label", name, "--device", device]
         argv += ["--cache-dir", str(self._data_dir / "cache")]
 
@@ -115,17 +117,17 @@ class Family:
         threading.Thread(target=self._keep, args=[first, start], daemon=True).start()
 
     def check(self) -> None:
-        """Raise the problem that makes the family useless, if there is one."""
+        """Raise the problem that stopped the service or all workers, if there is one."""
         if self._problem is not None and not self._is_leaving.is_set():
             raise self._problem
 
     def wait(self) -> None:
-        """Wait until the family is useless, and raise why."""
+        """Wait until the service or all workers have ended, and raise the reason."""
         self._trouble.wait()
         self.check()
 
     def stop(self) -> None:
-        """Stop everyone in good order: the workers first, then the service they speak to."""
+        """Stop all processes in good order: first the workers, then the service, which they need to hand over."""
         with self._lock:
             self._is_leaving.set()
         for worker in self._workers.values():
@@ -137,7 +139,7 @@ class Family:
             self._service.leave(SERVICE_LEAVES_S)
 
     def kill(self) -> None:
-        """End everyone now."""
+        """Kill all processes."""
         self._is_leaving.set()
         for process in (*self._workers.values(), self._service):
             if process is not None:
@@ -145,10 +147,12 @@ class Family:
 
     @contextlib.contextmanager
     def until_asked(self) -> Generator[None]:
-        """Run the body; at its end, or at Ctrl-C or SIGTERM, stop everyone in good order; asked twice, at once.
+        """Run the body, and stop all processes in good order at its end, at Ctrl-C or at SIGTERM.
+
+        A second signal kills them.
 
         Raises:
-            Asked: someone asked.
+            Asked: a signal came.
         """
 
         def leave(number: int, _frame: FrameType | None) -> None:
@@ -167,7 +171,7 @@ class Family:
         try:
             yield
         except Asked:
-            self._say("Leaving in good order; Ctrl-C again to leave at once.")
+            self._say("Stopping workers and service; press Ctrl-C again to kill them.")
             raise
         finally:
             listen(hurry)
@@ -182,7 +186,7 @@ class Family:
         service.drain()
         code = service.wait()
         self._fail(
-            f"The service ended ({describe(code)}); the end of {service.log}:\n{service.tail()}"
+            f"The service ended ({describe(code)}). The end of its log {service.log}:\n{service.tail()}"
         )
 
     def _keep(self, process: Process | None, start: Callable[[], Process | None]) -> None:
@@ -205,7 +209,10 @@ class Family:
         with self._lock:
             del self._workers[worker.name]
             alone = not self._workers
-        what = f"Worker {worker.name} keeps ending ({describe(code)}); the end of {worker.log}:\n{worker.tail()}"
+        what = (
+            f"Worker {worker.name} failed at its start {HOPELESS} times in a row ({describe(code)}) and is not started "
+            f"again. The end of its log {worker.log}:\n{worker.tail()}"
+        )
         if alone:
             self._fail(what)
         else:

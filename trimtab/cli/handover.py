@@ -1,4 +1,4 @@
-"""Commands that belong to the service or the worker: this process becomes theirs, so signals and exit codes are too."""
+"""Commands of the service and the worker: this process is replaced by theirs, which gets its signals and exit code."""
 
 import os
 import sys
@@ -14,7 +14,8 @@ from trimtab.client.client import DEFAULT_SERVER
 Backbones = Annotated[
     list[Path] | None,
     typer.Option(
-        help="A Python file of own backbones; may be given more than once.", show_default=False
+        help="A Python file that registers your backbones; may be given more than once.",
+        show_default=False,
     ),
 ]
 
@@ -53,7 +54,8 @@ def server(
 def start(
     context: typer.Context,
     label: Annotated[
-        str | None, typer.Option(help="How the service lists it.", show_default=False)
+        str | None,
+        typer.Option(help="The name under which the service lists it.", show_default=False),
     ] = None,
     device: Annotated[
         str | None, typer.Option(help="auto (the default), cpu, cuda:0, cuda:1, ...")
@@ -73,7 +75,7 @@ def start(
     ] = None,
     exit_when_idle: Annotated[
         float | None,
-        typer.Option(help="Leave after so many seconds without work.", show_default=False),
+        typer.Option(help="Leave after this many seconds without work.", show_default=False),
     ] = None,
 ) -> None:
     """Run a worker: it takes trials from the service at --server until it is told to leave."""
@@ -90,19 +92,24 @@ def predict(
     context: typer.Context,
     model: Annotated[Path, typer.Option(help="A model that a study exported.")],
     images: Annotated[
-        list[Path] | None, typer.Argument(help="What to look at.", show_default=False)
+        list[Path] | None,
+        typer.Argument(help="The picture files to classify.", show_default=False),
     ] = None,
     builtin: Annotated[
         Literal["digits"] | None,
         typer.Option(help="Classify an image of this data set instead.", show_default=False),
     ] = None,
-    index: Annotated[int, typer.Option(min=0, help="Which image of it.")] = 0,
+    index: Annotated[
+        int, typer.Option(min=0, help="The number of the image in that data set.")
+    ] = 0,
     backbones: Backbones = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Classify pictures with a model that a study exported."""
     if bool(images) == bool(builtin):
-        raise typer.BadParameter("give either pictures or --builtin", param_hint="IMAGES")
+        raise typer.BadParameter(
+            "give picture files or --builtin, one of the two", param_hint="IMAGES"
+        )
     argv = ["predict", "--model", str(model), *(["--json"] if json else [])]
     argv += _each("--backbones", backbones)
     if builtin:
@@ -113,7 +120,7 @@ def predict(
 
 def pretrain(
     context: typer.Context,
-    what: Annotated[Literal["glyphs"], typer.Argument(help="What to pretrain on.")],
+    what: Annotated[Literal["glyphs"], typer.Argument(help="The data to pretrain on.")],
     out: Annotated[Path, typer.Option(help="The folder for weights and model card.")],
     epochs: Annotated[
         int | None, typer.Option(min=1, help="Passes over the glyphs.", show_default=False)
@@ -129,18 +136,19 @@ def pretrain(
 
 
 def command(module: str, argv: Sequence[str]) -> list[str]:
-    """The command that runs one of our modules; -P keeps a user's own `worker.py` from shadowing ours."""
+    """Return the command that runs one of our modules; -P prevents that a user's `worker.py` is run instead."""
     return [sys.executable, "-P", "-m", module, *argv]
 
 
 def environment(token: str | None) -> dict[str, str]:
-    """What the programs inherit; the token goes this way, since every user can read command lines.
+    """Return the environment of the programs that we start.
 
-    Threads of one computation that wait for each other spin for some microseconds and then sleep (libgomp's
-    GOMP_SPINCOUNT). On two quiet cores that is as fast as to spin on, where to sleep at once takes 1.4 to 1.6 times as
-    long; on cores that others want too it is as fast as to sleep at once, where to spin on took up to 3 times as long.
-    Whoever sets either policy has it.
+    The token is in it and not in their arguments, because every user of the machine can read those.
     """
+    # Threads of one computation that wait for each other spin for some microseconds and then sleep (GOMP_SPINCOUNT of
+    # libgomp, https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html). Measured on two idle cores, this is as
+    # fast as spinning on, and sleeping at once takes 1.4 to 1.6 times as long. On cores that others use too, this is as
+    # fast as sleeping at once, and spinning on took up to 3 times as long. A policy of the user stays.
     policies = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
     spins = {} if any(name in os.environ for name in policies) else {"GOMP_SPINCOUNT": "20000"}
     ours = {"TRIMTAB_TOKEN": token} if token else {}

@@ -1,4 +1,4 @@
-"""How good a study's trials are with how many labels."""
+"""The validation values of a study's trials by the number of labels that they learned from."""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -13,12 +13,12 @@ from trimtab.contract.trials import Trial
 
 
 class LabelRow(Message):
-    """The completed trials that learned from equally many labels."""
+    """The completed trials that learned from the same number of labels."""
 
     shots: int | None
-    """Of each class; null: all there are."""
+    """The number of labels of each class; null for all that there are."""
     labels: int | None
-    """In all, as a worker has recorded it."""
+    """The number of labels in all, from the record of one of the trials."""
     trials: int
     best: float
     median: float
@@ -33,7 +33,7 @@ class LabelReport(Message):
 
 
 def report(client: Client, name: str) -> LabelReport:
-    """Read the completed trials of a study, and of each number of labels one trial's record.
+    """Read the completed trials of a study, and one trial's record for each number of labels.
 
     Raises:
         problems.Problem: the service refuses, or does not answer.
@@ -61,7 +61,7 @@ def report(client: Client, name: str) -> LabelReport:
 
 
 def view(answer: LabelReport) -> RenderableType:
-    """One row for each number of labels."""
+    """Return a table with a row for each number of labels."""
     words = tables.words(answer.metric)
     columns = ("shots", "labels", "trials", f"best {words}", f"median {words}")
     table = tables.table(*columns)

@@ -1,4 +1,4 @@
-"""What this machine offers: devices to train on, ports to listen at."""
+"""The devices and the free ports of this machine."""
 
 import os
 import socket
@@ -8,13 +8,13 @@ TRIES = 20
 
 
 def devices() -> tuple[str, ...]:
-    """One name per visible GPU (`cuda:0`, ...); `cpu` alone where there is none."""
+    """Return a name for each visible GPU (`cuda:0`, ...), or `cpu` alone if there is no GPU."""
     gpus = _count_gpus()
     return tuple(f"cuda:{index}" for index in range(gpus)) or ("cpu",)
 
 
 def free_port(preferred: int, host: str = "127.0.0.1") -> int:
-    """The preferred port, or the next free one above it; 0, which means any, when all those are taken."""
+    """Return the preferred port or the next free one above it; 0, which means any, if all of them are taken."""
     ports = range(preferred, min(preferred + TRIES, 65536)) if preferred else ()
     return next((port for port in ports if _is_free(port, host)), 0)
 
@@ -31,7 +31,7 @@ def _count_gpus() -> int:
     if not present or visible is None:
         return present
     names = [name.strip() for name in visible.split(",")]
-    # CUDA itself stops reading at the first name that is none.
+    # CUDA ignores the first name that is not a device, and all names after it.
     return next((i for i, name in enumerate(names) if name in ("", "-1")), len(names))
 
 

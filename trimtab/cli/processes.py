@@ -1,4 +1,4 @@
-"""One process that we started: its log, its lifeline, its end."""
+"""A process that we started, with its log and its lifeline."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ TAIL_LINES = 12
 
 
 class Process:
-    """A running process. It leaves in good order once it is let go, or when this process ends, however that ends."""
+    """A running process. It leaves in good order when it is let go, or when this process ends in any way."""
 
     def __init__(
         self, name: str, argv: Sequence[str], log: Path, env: Mapping[str, str]
@@ -27,12 +27,12 @@ class Process:
         self._is_held = True
 
     def read_line(self) -> str:
-        """The next line of its standard output; empty once that has ended."""
+        """Return the next line of its standard output; empty after the end."""
         output = self._child.process.stdout
         return output.readline() if output else ""
 
     def drain(self) -> None:
-        """Put whatever else it prints into its log, so that it never waits for a reader; returns at its end."""
+        """Copy the rest of its output into its log until the output ends; otherwise the process would block."""
         output = self._child.process.stdout
         if output is None:
             return
@@ -42,10 +42,10 @@ class Process:
                 log.flush()
 
     def wait(self, timeout_s: float | None = None) -> int:
-        """Wait for its end; returns the exit code, negative for a signal.
+        """Wait for its end and return the exit code, negative for a signal.
 
         Raises:
-            subprocess.TimeoutExpired: it still runs.
+            subprocess.TimeoutExpired: the process still runs.
         """
         return self._child.process.wait(timeout_s)
 
@@ -65,11 +65,11 @@ class Process:
             self.wait()
 
     def kill(self) -> None:
-        """End it now; whatever it started sees its own lifeline end."""
+        """Kill it; the processes that it started notice by their own lifelines."""
         self._child.process.kill()
 
     def tail(self) -> str:
-        """The last lines of its log, without what others have left there before it."""
+        """Return the last lines that it wrote to its log; earlier processes wrote to the same file."""
         with self.log.open("rb") as log:
             log.seek(max(self._log_begins, os.fstat(log.fileno()).st_size - TAIL_BYTES))
             text = log.read().decode(errors="replace")
@@ -77,7 +77,7 @@ class Process:
 
 
 def describe(code: int) -> str:
-    """An exit code in words."""
+    """Return an exit code in words."""
     if code >= 0:
         return f"exit code {code}"
     try:

@@ -11,7 +11,8 @@ from trimtab.client import Client
 Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
 PageSize = Annotated[int, typer.Option(min=1, max=1000, help="Rows on a page.")]
 PageToken = Annotated[
-    str | None, typer.Option(help="Where the page before ended.", show_default=False)
+    str | None,
+    typer.Option(help="The token at the end of the page before.", show_default=False),
 ]
 Watch = Annotated[bool, typer.Option("--watch", help="Follow the study until it is done.")]
 
@@ -50,7 +51,7 @@ def list_studies(
 
 @app.command()
 def show(context: typer.Context, name: Name, follow: Watch = False) -> None:
-    """Show how far a study is and what it found."""
+    """Show the progress of a study and its best trial."""
     here = terminal.of(context)
     with here.client() as client:
         if follow:
@@ -68,7 +69,7 @@ def best(
         typer.Option(help="Also save the winner's model (.safetensors).", show_default=False),
     ] = None,
 ) -> None:
-    """Show the best trial; of a study that is done, its scores on the sealed test set too."""
+    """Show the best trial and, if the study is done, its scores on the sealed test split."""
     here = terminal.of(context)
     with here.client() as client:
         answer = client.best(name)
@@ -80,7 +81,7 @@ def best(
 
 @app.command("labels")
 def show_labels(context: typer.Context, name: Name) -> None:
-    """Show how good the trials are with how many labels (`shots`)."""
+    """Show the validation values of the trials by the number of labels (`shots`)."""
     here = terminal.of(context)
     with here.client() as client:
         here.show(labels.report(client, name), labels.view)
@@ -104,7 +105,7 @@ def resume(context: typer.Context, name: Name) -> None:
 
 @app.command()
 def stop(context: typer.Context, name: Name) -> None:
-    """Start no more trials; let the running ones finish, then test the winner."""
+    """Start no more trials, let the running ones finish, then evaluate the winner on the test split."""
     here = terminal.of(context)
     with here.client() as client:
         here.show(client.stop(name), tables.study)
@@ -129,13 +130,13 @@ def remove(context: typer.Context, name: Name) -> None:
 
 def _follow(here: terminal.Terminal, client: Client, name: str) -> None:
     program = terminal.program()
-    # With -o json the answer alone belongs on the standard output.
+    # With -o json the standard output is for the answer alone.
     screen = here.err if here.output == "json" else here.out
     try:
         board.follow(screen, watch.follow(client, name))
     except KeyboardInterrupt:
         here.err.print(
-            f"The study goes on. Look again: {program} study show {name} --watch; end it: {program} study cancel {name}",
+            f"The study goes on. To watch it again: {program} study show {name} --watch. To end it: {program} study cancel {name}",
             soft_wrap=True,
         )
         raise

@@ -1,4 +1,4 @@
-"""Answers as tables: what a person wants to know first stands first."""
+"""Answers as tables, with the most important row first."""
 
 from collections.abc import Iterator, Mapping
 
@@ -36,7 +36,7 @@ STYLES: Mapping[str, str] = {
 
 
 def studies(page: StudyPage) -> RenderableType:
-    """The list of studies."""
+    """Return a page of studies as a table."""
     rows = table("study", "state", "trials", "best", "created")
     for study in page.studies:
         rows.add_row(
@@ -50,7 +50,7 @@ def studies(page: StudyPage) -> RenderableType:
 
 
 def study(answer: Study) -> RenderableType:
-    """One study: how far it is, what it found."""
+    """Return one study: its progress and its best trial."""
     progress = answer.progress
     rows = [
         ("state", state(answer.state)),
@@ -70,13 +70,13 @@ def study(answer: Study) -> RenderableType:
 
 
 def best(answer: Best) -> RenderableType:
-    """The winner and its scores."""
+    """Return the winner and its scores."""
     rows = [("state", state(answer.state)), *_best_rows(answer.trial)]
     return _facts(answer.study, [*rows, *_final_rows(answer.final)])
 
 
 def trials(page: TrialPage) -> RenderableType:
-    """A page of trials."""
+    """Return a page of trials as a table."""
     rows = table("trial", "state", "objective", "epochs", "curve", "hyperparameters")
     for each in page.trials:
         rows.add_row(*trial_row(each))
@@ -84,7 +84,7 @@ def trials(page: TrialPage) -> RenderableType:
 
 
 def trial(answer: Trial) -> RenderableType:
-    """One trial with its curve and its attempts."""
+    """Return one trial with its curve and its attempts."""
     rows = [
         ("state", state(answer.state)),
         (f"validation {words(answer.objective)}", Text(figure(answer.objective, answer.value))),
@@ -104,14 +104,14 @@ def trial(answer: Trial) -> RenderableType:
 
 
 def epoch(trial: Trial, point: IntermediateValue) -> str:
-    """The objective after an epoch, and beside it what tells of learning; `-o json` has all that was measured."""
+    """Return the objective after an epoch and the losses beside it; `-o json` has all metrics."""
     measured = trial.metrics.get(point.step, {})
     told = [f"{name}={measured[name]:.4g}" for name in TOLD_OF_EPOCHS if name in measured]
     return "  ".join([figure(trial.objective, point.value), *told])
 
 
 def record(answer: TrialRecord) -> list[tuple[str, Text]]:
-    """What the worker found when it began the trial."""
+    """Return what the worker found when it began the trial, as names and values."""
     pictures = ", ".join(f"{count} {part}" for part, count in answer.pictures.items())
     skipped, twins, machine = answer.skipped, answer.duplicates, answer.environment
     facts = [
@@ -140,11 +140,11 @@ def _classes(answer: TrialRecord) -> Iterator[tuple[str, str]]:
         counts = f"{each.train} train, {each.validation} validation, {each.test} test"
         yield "", f"{each.name}: {counts}"
     if answer.classes > CLASSES_SHOWN:
-        yield "", f"and {answer.classes - CLASSES_SHOWN} classes more"
+        yield "", f"and {answer.classes - CLASSES_SHOWN} more classes"
 
 
 def weights(loaded: LoadedWeights) -> str:
-    """What became of the tensors of a weights file."""
+    """Return how the tensors of a weights file match those of the network, in words."""
     groups = (
         ("left out for their shape", loaded.left_out),
         ("left out as quantised", loaded.quantised),
@@ -156,7 +156,7 @@ def weights(loaded: LoadedWeights) -> str:
 
 
 def trial_row(trial: Trial) -> tuple[RenderableType, ...]:
-    """The cells of one trial: number, state, value, epochs, curve, hyperparameters."""
+    """Return the cells of one trial: number, state, value, epochs, curve, hyperparameters."""
     return (
         str(trial.number),
         state(trial.state),
@@ -168,7 +168,7 @@ def trial_row(trial: Trial) -> tuple[RenderableType, ...]:
 
 
 def reached(trial: Trial) -> float | None:
-    """The objective value, or the best one on the way to it."""
+    """Return the objective value, or the best intermediate value of a trial that has none."""
     if trial.value is not None:
         return trial.value
     best = max if direction_of(trial.objective) == "maximize" else min
@@ -176,57 +176,57 @@ def reached(trial: Trial) -> float | None:
 
 
 def failure(trial: Trial) -> str:
-    """Why a trial failed: the kind, then the message if there is one."""
+    """Return why a trial failed: the kind, then the message if there is one."""
     return printable(": ".join(filter(None, (trial.error_kind, trial.error_message))))
 
 
 def state(name: str) -> Text:
-    """A state in its colour."""
+    """Return a state in its colour."""
     return Text(name, style=STYLES.get(name, ""))
 
 
 def words(metric: str) -> str:
-    """A metric's name as a person reads it."""
+    """Return the name of a metric in words."""
     column, dot, name = metric.rpartition(".")
     return column + dot + name.replace("_", " ")
 
 
 def figure(metric: str, value: float | None) -> str:
-    """A value of a metric as a person reads it: shares in per cent, all else as a number."""
+    """Return a value of a metric as text: shares in per cent, other metrics as a number."""
     if value is None:
         return "-"
     return f"{100 * value:.2f} %" if plain(metric) in SHARES else f"{value:.5g}"
 
 
 def measured(metric: str, value: float | None) -> str:
-    """The same with the metric's name."""
+    """Return a value of a metric as text, with the metric's name."""
     return "-" if value is None else f"{figure(metric, value)} {words(metric)}"
 
 
 def scalar(value: Scalar) -> str:
-    """One hyperparameter's value, numbers to three digits."""
+    """Return the value of a hyperparameter as text, with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def hyperparameters(values: Mapping[str, Scalar]) -> str:
-    """A configuration on one line."""
+    """Return a configuration on one line."""
     return "  ".join(f"{name}={scalar(value)}" for name, value in in_order(values))
 
 
 def in_order(values: Mapping[str, Scalar]) -> list[tuple[str, Scalar]]:
-    """Hyperparameters, the learning rate first: where a line is cut, that is what is looked for."""
+    """Return the hyperparameters with the learning rate first, so that it stays visible in a line that is cut."""
     return sorted(values.items(), key=lambda item: item[0] != "learning_rate")
 
 
 def counts(study: Study) -> str:
-    """How many trials are in each state, those that are none left out."""
+    """Return the number of trials in each state that has any, in words."""
     names = ("running", "queued", "paused", "completed", "pruned", "failed", "cancelled")
     found = [(getattr(study.progress, name), name) for name in names]
     return ", ".join(f"{count} {name}" for count, name in found if count) or "none yet"
 
 
 def epochs(trained: int, saved: int) -> str:
-    """Epochs trained, and those that stopping early saved."""
+    """Return the epochs that were trained, and those that stopping early saved, in words."""
     if not saved:
         return f"{trained} trained"
     share = saved / (trained + saved)
@@ -234,9 +234,9 @@ def epochs(trained: int, saved: int) -> str:
 
 
 def curve(points: tuple[IntermediateValue, ...]) -> str:
-    """A learning curve in one line, from its own lowest value to its highest; `x` is a value that was not finite.
+    """Return a learning curve on one line, from its own lowest value to its highest; `x` stands for a non-finite value.
 
-    Of a longer one, `CURVE_WIDTH` points are drawn, evenly spaced, the first and the last among them.
+    A curve with more than `CURVE_WIDTH` points is drawn by this many of them, evenly spaced, the first and last included.
     """
     steps = min(len(points), CURVE_WIDTH)
     drawn = [points[n * (len(points) - 1) // max(1, steps - 1)].value for n in range(steps)]
@@ -279,7 +279,7 @@ def _final_rows(final: FinalScores | None) -> list[tuple[str, Text]]:
 
 
 def _facts(title: str, rows: list[tuple[str, Text]]) -> RenderableType:
-    """A line for each; the terminal wraps what is too long, so that a hash can be copied whole."""
+    """Return a line for each fact; the terminal wraps long lines, so that a hash can be copied whole."""
     width = max(len(name) for name, _ in rows) + 2
     indent = "\n" + " " * width
     lines = [
@@ -290,7 +290,7 @@ def _facts(title: str, rows: list[tuple[str, Text]]) -> RenderableType:
 
 
 def table(*columns: str) -> Table:
-    """An empty table of these columns."""
+    """Return an empty table with these columns."""
     empty = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for column in columns:
         empty.add_column(column, overflow="fold")
@@ -300,4 +300,4 @@ def table(*columns: str) -> Table:
 def _more(table: Table, token: str | None) -> RenderableType:
     if token is None:
         return table
-    return Group(table, Text(f"There is more: --page-token {token}", style="dim"))
+    return Group(table, Text(f"There are more: add --page-token {token}", style="dim"))

@@ -1,4 +1,4 @@
-"""The terminal that a command was given: whom to ask, how to print."""
+"""The terminal of a command: the service that it asks, and the way it prints."""
 
 import os
 import sys
@@ -18,12 +18,12 @@ Output = Literal["table", "json"]
 Shown = TypeVar("Shown", bound=BaseModel)
 
 PATIENCE_S = 3.0
-"""How long a person waits for a service that does not answer."""
+"""Seconds for which a command waits for a service that does not answer."""
 
 
 @dataclass(frozen=True)
 class Terminal:
-    """What the global options say. `out` carries answers, `err` everything else."""
+    """The global options. `out` is for answers, `err` for everything else."""
 
     server: str | None
     token: str | None
@@ -32,7 +32,7 @@ class Terminal:
     err: Console
 
     def client(self) -> Client:
-        """The service that the options name."""
+        """Return a client of the service that the options name."""
         return Client(self.server, self.token, retry_for_s=PATIENCE_S)
 
     def show(self, answer: Shown, view: Callable[[Shown], RenderableType]) -> None:
@@ -49,20 +49,20 @@ class Terminal:
 
 
 def console(*, stderr: bool = False) -> Console:
-    """A console that prints text as it is: names and messages are no markup."""
+    """Return a console that prints text as it is: names and messages are not markup."""
     return Console(stderr=stderr, markup=False, emoji=False, highlight=False)
 
 
 def of(context: typer.Context) -> Terminal:
-    """The terminal that the global options made."""
+    """Return the terminal that the global options made."""
     terminal: object = context.obj
     if not isinstance(terminal, Terminal):
-        raise TypeError("the command runs under `trimtab`'s own options only")
+        raise TypeError("the command must be run by `trimtab`, which reads the global options")
     return terminal
 
 
 def program() -> str:
-    """How this program was called, for the lines that a person may copy."""
+    """Return the name by which this program was called, for the commands that a person may copy."""
     called = os.environ.get("TRIMTAB_PROGRAM")
     if called:
         return called
@@ -71,7 +71,7 @@ def program() -> str:
 
 
 def print_facts(screen: Console, facts: Sequence[tuple[str, str]]) -> None:
-    """Print names and values, a line each, never broken: what stands there can be copied."""
+    """Print names and values, one on each line and never wrapped, so that they can be copied."""
     width = max(len(name) for name, _ in facts)
     for name, value in facts:
         screen.print(Text.assemble((name.ljust(width + 2), "dim"), value), soft_wrap=True)

@@ -16,7 +16,8 @@ def list_trials(
     context: typer.Context,
     study: Name,
     state: Annotated[
-        TrialState | None, typer.Option(help="Only those in this state.", show_default=False)
+        TrialState | None,
+        typer.Option(help="Only the trials in this state.", show_default=False),
     ] = None,
     page_size: PageSize = 100,
     page_token: PageToken = None,

@@ -1,4 +1,4 @@
-"""`trimtab up`: the whole of trimtab on this machine."""
+"""`trimtab up`: service, database and workers on this machine."""
 
 import os
 from pathlib import Path
@@ -17,14 +17,14 @@ Port = Annotated[
         envvar="TRIMTAB_PORT",
         min=0,
         max=65535,
-        help="If it is taken, the next free one is used.",
+        help="The port to listen at; if it is taken, the next free one.",
     ),
 ]
 DataDir = Annotated[
     Path,
     typer.Option(
         envvar="TRIMTAB_DATA_DIR",
-        help="Database, artifacts, models, logs: all in this folder.",
+        help="The folder of database, artifacts, models and logs.",
     ),
 ]
 Workers = Annotated[
@@ -32,11 +32,11 @@ Workers = Annotated[
     typer.Option(
         min=0,
         max=256,
-        help="How many; default: one per GPU, or one on the CPU.",
+        help="The number of workers; default: one per GPU, or one on the CPU.",
         show_default=False,
     ),
 ]
-HOW_TO_STOP = ("stop", "Ctrl-C: once in good order, twice at once")
+HOW_TO_STOP = ("stop", "Ctrl-C: once in good order, twice kills")
 DEFAULT_PORT = 8000
 DEFAULT_DATA_DIR = Path(".trimtab")
 
@@ -69,7 +69,7 @@ def up(
 
 
 def start(family: Family, here: terminal.Terminal, host: str, port: int) -> Address:
-    """Start the service at the first free port and wait until it is ready."""
+    """Start the service at the first free port from `port` on, and wait until it is ready."""
     here.err.print("Starting the database and the service ...")
     address = family.start_service(host, machine.free_port(port, host))
     with Client(address.url, here.token, retry_for_s=0) as client:
@@ -80,9 +80,9 @@ def start(family: Family, here: terminal.Terminal, host: str, port: int) -> Addr
 def start_workers(
     family: Family, address: Address, count: int | None, threads: int | None = None
 ) -> list[str]:
-    """Start `count` workers on this machine's devices in turn, one per device by default; returns their names.
+    """Start `count` workers on this machine's devices in turn, one per device by default, and return their names.
 
-    `threads` is how many threads each may compute with; by default workers share the cores.
+    Each worker computes with `threads` threads; by default the workers divide the cores.
     """
     devices = machine.devices()
     wanted = len(devices) if count is None else count
@@ -97,7 +97,7 @@ def start_workers(
 
 
 def _threads(workers: int) -> dict[str, str]:
-    """Workers that share the cores do not take them all each; the user's own setting goes before."""
+    """Return the setting that divides the cores among the workers; a setting of the user takes precedence."""
     cores = os.cpu_count() or 1
     return {} if workers < 2 else {"OMP_NUM_THREADS": str(max(1, cores // workers))}
 

@@ -1,4 +1,4 @@
-"""Following a study: snapshots of its state, taken when its events say that something changed."""
+"""Following a study: a snapshot of its state whenever events show that it changed."""
 
 import contextlib
 import queue
@@ -14,25 +14,25 @@ from trimtab.contract.studies import Study
 from trimtab.contract.trials import Trial
 
 GATHER_S = 0.25
-"""Events that come within so long share one snapshot."""
+"""Events within this many seconds share one snapshot."""
 
 CHECK_S = 1.0
 SHOWN_TRIALS = 10
 
 MOST_READ = 50
-"""Of a batch that touches more trials than that, as the first one of an old study may, the last are read."""
+"""The largest number of trials that are read for one snapshot: the first batch of an old study touches them all."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """A study as it stands, its latest trials, and the events since the snapshot before."""
+    """A study as it is now, its latest trials, and the events since the snapshot before."""
 
     study: Study
     trials: Mapping[int, Trial]
-    """Those that the events touched, and a few before them."""
+    """The trials that the events touched, and a few before them, by number."""
     events: tuple[Event, ...]
     seconds_left: float | None
-    """How long the search may still take; None while there is nothing to reckon with."""
+    """Seconds that the search may still take; None while they cannot be estimated."""
 
 
 def follow(
@@ -42,10 +42,10 @@ def follow(
     check: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Snapshot]:
-    """Yield snapshots until the study is done or cancelled; `check` may raise what makes waiting useless.
+    """Yield snapshots until the study is done or cancelled; `check` raises if there is nothing to wait for any more.
 
     Raises:
-        problems.Problem: the service refused, or went away for longer than the client's patience.
+        problems.Problem: the service refused, or did not answer for longer than the client retries.
     """
     reckoning = Reckoning(client.study(name), clock())
     trials: dict[int, Trial] = {}
@@ -60,7 +60,7 @@ def follow(
 
 
 class Reckoning:
-    """How long the rest will take, at the pace since the first trial that we saw settle."""
+    """Estimates how long the rest takes, at the pace since the first trial that was seen to settle."""
 
     def __init__(self, study: Study, now: float) -> None:
         self._settled = count_settled(study)
@@ -68,9 +68,9 @@ class Reckoning:
         self._is_warm = self._settled > 0
 
     def seconds_left(self, study: Study, spent_s: float, now: float) -> float | None:
-        """Seconds until the budget is used up; None before a trial settles, and when the search is over.
+        """Return the seconds until the budget is used up; None before a trial settles and when the search is over.
 
-        `spent_s` is how old the study is: its wall time may run out before its trials do.
+        `spent_s` is the age of the study in seconds: its wall time may run out before its trials do.
         """
         settled = count_settled(study)
         rest = study.document.budget.trials - settled
@@ -78,14 +78,14 @@ class Reckoning:
             return None
         left = (now - self._since) / (settled - self._settled) * rest
         if not self._is_warm:
-            # What came before the first trial was start-up; it says nothing of the pace.
+            # The time before the first trial was start-up, and says nothing about the pace.
             self._settled, self._since, self._is_warm = settled, now, True
         wall_s = study.document.budget.wall_time_s
         return left if wall_s is None else min(left, max(0.0, wall_s - spent_s))
 
 
 def count_settled(study: Study) -> int:
-    """How many trials have ended, well or not."""
+    """Return the number of trials that have ended in any way."""
     progress = study.progress
     return progress.completed + progress.pruned + progress.failed + progress.cancelled
 
@@ -102,7 +102,7 @@ def _refresh(
 
 @dataclass(frozen=True)
 class _End:
-    """The stream has ended, in good order or by a problem."""
+    """The end of the stream, with the problem that ended it, if any."""
 
     problem: problems.Problem | None
 
@@ -110,7 +110,7 @@ class _End:
 def _batches(
     client: Client, name: str, check: Callable[[], None]
 ) -> Iterator[tuple[Event, ...]]:
-    """The events in batches, one every `GATHER_S` at most; the last batch may be empty."""
+    """Yield the events in batches, at most one every `GATHER_S` seconds; the last batch may be empty."""
     arrived: queue.Queue[Event | _End] = queue.Queue()
 
     def read() -> None:

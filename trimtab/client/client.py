@@ -49,11 +49,11 @@ class Client:
     where none answers. Every verb may be repeated safely, and is, for `retry_for_s` seconds in all.
 
     Args:
-        server: its address; None reads TRIMTAB_SERVER, else http://127.0.0.1:8000.
-        token: its bearer token; None reads TRIMTAB_TOKEN.
-        timeout_s: how long one answer may take.
-        retry_for_s: how long one verb is repeated while the service cannot be reached; 0 tries once.
-        transport: replaces the network, for tests.
+        server: the address of the service; None reads TRIMTAB_SERVER, and without it is http://127.0.0.1:8000.
+        token: the bearer token of the service; None reads TRIMTAB_TOKEN.
+        timeout_s: the seconds that one answer may take.
+        retry_for_s: the seconds for which one verb is repeated while the service cannot be reached; 0 tries once.
+        transport: a replacement of the network, for tests.
     """
 
     def __init__(
@@ -100,7 +100,7 @@ class Client:
     def create_study(
         self, document: StudyDocument, *, idempotency_key: str | None = None
     ) -> Study:
-        """Submit a study. The key makes a repeat harmless; without one, this call makes its own."""
+        """Submit a study. A repeated call with the same key creates no second study; None makes a new key."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         response = self._wire.send("POST", "/v1/studies", document, headers=headers)
         return self._wire.parse(Study, response)
@@ -111,7 +111,7 @@ class Client:
         return self._wire.parse(StudyPage, self._wire.send("GET", "/v1/studies", params=params))
 
     def study(self, name: str) -> Study:
-        """Return one study as it stands."""
+        """Return one study as it is now."""
         return self._wire.parse(Study, self._wire.send("GET", _study(name)))
 
     def pause(self, name: str) -> Study:
@@ -179,7 +179,7 @@ class Client:
                         return
             except problems.Unavailable:
                 whole = False
-            # Reached only when the stream ended early; this asks with retries, and gives up when they do.
+            # The stream ended early. This request is retried, and raises when the retries are used up.
             state = self.study(name).state
             if whole and cursor == before and state in ENDED:
                 return
@@ -192,7 +192,7 @@ class Client:
         return self._wire.parse(Workers, self._wire.send("GET", "/v1/workers"))
 
     def register(self, registration: Registration) -> Worker:
-        """Introduce a worker; the answer holds its id."""
+        """Register a worker; the answer has its id."""
         return self._wire.parse(Worker, self._wire.send("POST", "/v1/workers", registration))
 
     def claim(self, request: LeaseRequest) -> Leases:
@@ -213,20 +213,20 @@ class Client:
         return self._wire.parse(Answer, response)
 
     def checkpoint(self, lease_id: UUID, report: CheckpointReport) -> None:
-        """Record the newest training state; its bytes were uploaded before."""
+        """Record the newest checkpoint; its bytes must have been uploaded before."""
         self._wire.send("POST", f"/v1/leases/{lease_id}/checkpoints", report)
 
     def remember_memory(self, lease_id: UUID, finding: MemoryFinding) -> None:
-        """Tell what a training took of its device's memory."""
+        """Record how much of its device's memory a training took."""
         self._wire.send("POST", f"/v1/leases/{lease_id}/memory", finding)
 
     def memory(self, backbone: str) -> MemoryFindings:
-        """Return what earlier trainings of a backbone took of their devices' memory."""
+        """Return how much of their devices' memory earlier trainings of a backbone took."""
         response = self._wire.send("GET", "/v1/memory", params={"backbone": backbone})
         return self._wire.parse(MemoryFindings, response)
 
     def record(self, lease_id: UUID, record: TrialRecord) -> None:
-        """Keep what was found when the attempt began; the last word of an attempt counts."""
+        """Store what the worker found when the attempt began; a later record of the attempt replaces it."""
         self._wire.send("PUT", f"/v1/leases/{lease_id}/record", record)
 
     def release(self, lease_id: UUID, release: Release) -> None:
@@ -234,7 +234,7 @@ class Client:
         self._wire.send("POST", f"/v1/leases/{lease_id}:release", release)
 
     def settle(self, lease_id: UUID, outcome: Outcome) -> Settled:
-        """Say how the attempt ended; a repeat is answered as the first was."""
+        """Record how the attempt ended; a repeated call gets the answer of the first."""
         response = self._wire.send("PUT", f"/v1/leases/{lease_id}/outcome", outcome)
         return self._wire.parse(Settled, response)
 
@@ -243,7 +243,7 @@ class Client:
         files.upload(self._wire, f"/v1/artifacts/{sha256}", Path(path))
 
     def download(self, sha256: str, path: str | Path) -> Path:
-        """Fetch the bytes of this sha256 into `path`; other bytes are refused."""
+        """Fetch the bytes with this sha256 into `path`; other bytes are refused."""
         return files.download(self._wire, f"/v1/artifacts/{sha256}", Path(path), sha256)
 
     # The service itself
@@ -275,7 +275,7 @@ class Client:
 
 
 def _read_event(data: str) -> Event | None:
-    """One event; None for a kind that a newer service has and this version does not know."""
+    """Return one event; None for a kind that only a newer service knows."""
     try:
         return Event.model_validate_json(data, extra="ignore")
     except ValidationError:
@@ -287,7 +287,7 @@ def _study(name: str) -> str:
         TypeAdapter(Name).validate_python(name)
     except ValidationError:
         raise problems.StudyNotFound(
-            f"No study can be called {name!r}: names are 1 to 63 of a-z, 0-9, '.', '_' and '-'."
+            f"{name!r} cannot be the name of a study: a name has 1 to 63 of the characters a-z, 0-9, '.', '_' and '-'."
         ) from None
     return f"/v1/studies/{quote(name, safe='')}"
 

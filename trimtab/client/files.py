@@ -1,4 +1,4 @@
-"""Files over the wire: written beside and renamed when whole, so that no reader meets half of one."""
+"""Upload and download of files: a download is renamed to its place when it is whole, so that no reader sees half."""
 
 import contextlib
 import hashlib
@@ -16,10 +16,10 @@ CHUNK_BYTES = 1 << 20
 
 
 def download(wire: Wire, address: str, path: Path, sha256: str | None = None) -> Path:
-    """Fetch `address` into `path`; with `sha256`, refuse bytes that have another.
+    """Fetch `address` into `path`; with `sha256`, refuse bytes that have another hash.
 
     Raises:
-        problems.Sha256Mismatch: the bytes are not those that were asked for.
+        problems.Sha256Mismatch: the bytes have another hash.
         OSError: the file cannot be written.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -29,7 +29,7 @@ def download(wire: Wire, address: str, path: Path, sha256: str | None = None) ->
             digest = _copy(response, beside)
             if sha256 is not None and digest != sha256:
                 raise problems.Sha256Mismatch(
-                    f"What came from {address} has the sha256 {digest}, not the one it is named by."
+                    f"The bytes from {address} have the sha256 {digest}, not the one in the address."
                 )
             beside.replace(path)
             return path
@@ -50,13 +50,13 @@ def upload(wire: Wire, address: str, path: Path) -> None:
 
 @contextlib.contextmanager
 def _beside(path: Path) -> Generator[Path]:
-    """A file of its own beside `path`, gone at the end unless it was renamed."""
+    """Make a new file beside `path`, and remove it at the end unless it was renamed."""
     descriptor, name = tempfile.mkstemp(
         prefix=f".{path.name}.", suffix=".part", dir=path.parent
     )
     os.close(descriptor)
     beside = Path(name)
-    # mkstemp keeps others out; a finished file is readable like any other.
+    # mkstemp gives the owner alone access; a downloaded file is readable by all, like any other.
     beside.chmod(0o644)
     try:
         yield beside

@@ -1,4 +1,4 @@
-"""The wire under the client: one request with its retries, a refusal as a `Problem`, an answer as a message."""
+"""HTTP under the client: requests with retries; a refusal becomes a `Problem`, an answer a message."""
 
 import ipaddress
 import time
@@ -19,14 +19,14 @@ Outcome = TypeVar("Outcome")
 LARGEST_PORT = 65535
 
 OVERLOADED = frozenset({502, 503, 504})
-"""Statuses that pass: the service restarts, or a proxy before it waits for it."""
+"""Statuses of a temporary trouble: the service restarts, or a proxy in front of it waits for it."""
 
 
 class Wire:
-    """One service's address, its token and a pool of connections. Threads may share it.
+    """The address of one service, its token and a pool of connections. Threads may share it.
 
-    Every request of the contract may be repeated safely, so all of them are retried: after transport errors
-    and after 502, 503 and 504, for `retry_for_s` seconds in all, at the pace that Retry-After asks for.
+    Every request of the contract may be repeated safely, so all of them are retried: after transport errors and after
+    the statuses 502, 503 and 504, for `retry_for_s` seconds in all. Retry-After sets the pace.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Wire:
             headers=_headers(token),
             timeout=timeout_s,
             transport=transport,
-            # A proxy named in the environment cannot see this machine's loopback.
+            # A proxy from the environment cannot reach the loopback of this machine.
             trust_env=not _is_loopback(address.host),
         )
 
@@ -65,7 +65,7 @@ class Wire:
         headers: Mapping[str, str] | None = None,
         wait_s: float = 0.0,
     ) -> httpx2.Response:
-        """Send a message and return the whole answer; `wait_s` is how long the service may hold it open.
+        """Send a message and return the whole answer, for which the service may take `wait_s` seconds longer.
 
         Raises:
             problems.Problem: the refusal; `Unreachable` where no trimtab service answers.
@@ -88,7 +88,7 @@ class Wire:
         return self.retry(once)
 
     def retry(self, once: Callable[[], Outcome]) -> Outcome:
-        """Call `once` until it passes, is refused for good, or the budget of seconds is spent."""
+        """Call `once` until it succeeds, is refused, or `retry_for_s` seconds have passed."""
         deadline = time.monotonic() + self._retry_for_s
 
         def pause(error: Exception) -> bool | float:
@@ -108,7 +108,7 @@ class Wire:
 
     @contextmanager
     def stream(self, path: str, headers: Mapping[str, str]) -> Generator[httpx2.Response]:
-        """Open one streamed answer. It is not retried: its reader knows how to go on."""
+        """Open one streamed answer. It is not retried, because only its reader knows where to go on."""
         with self.named_errors(), self._http.stream("GET", path, headers=headers) as response:
             if response.is_error:
                 response.read()
@@ -116,7 +116,7 @@ class Wire:
             yield response
 
     def put(self, path: str, content: Any, headers: Mapping[str, str]) -> None:
-        """Send raw bytes once; `content` is whatever httpx2 can send."""
+        """Send raw bytes once; `content` is anything that httpx2 can send."""
         self._raise_for(self._http.put(path, content=content, headers=headers))
 
     @contextmanager
@@ -136,7 +136,7 @@ class Wire:
             raise problems.Unreachable(f"The client of {self.server} is closed.") from error
 
     def parse(self, answer: type[Answer], response: httpx2.Response) -> Answer:
-        """Read an answer leniently: fields that a newer service has added are passed over."""
+        """Read an answer; fields that a newer service has added are ignored."""
         try:
             return answer.model_validate_json(response.content, extra="ignore")
         except ValidationError:
@@ -151,14 +151,14 @@ class Wire:
 
     def _stranger(self, response: httpx2.Response) -> problems.Unreachable:
         return problems.Unreachable(
-            f"Something answers at {self.server}, but not as a trimtab service of this version does "
-            f"({response.request.method} {response.request.url.path}: {response.status_code}). "
-            "Check the address (--server or TRIMTAB_SERVER)."
+            f"The answer from {self.server} is not one of a trimtab service of this version "
+            f"({response.request.method} {response.request.url.path}: status {response.status_code}). "
+            "Check the address (--server or TRIMTAB_SERVER) and the versions of service and client."
         )
 
 
 def _problem(response: httpx2.Response) -> problems.Problem:
-    """The exception behind an error answer, whether our service wrote it or a proxy before it."""
+    """Return the exception for an error answer, whether the service sent it or a proxy in front of it."""
     document: Mapping[str, Any] = {}
     if response.headers.get("content-type", "").startswith("application/problem+json"):
         document = _json_object(response)
@@ -197,7 +197,7 @@ def _parse_address(server: str) -> httpx2.URL:
     is_port = address.port is None or address.port <= LARGEST_PORT
     if address.scheme not in ("http", "https") or not address.host or not is_port:
         raise problems.Unreachable(
-            f"{server!r} is no address of a service; one looks like http://127.0.0.1:8000."
+            f"{server!r} is not the address of a service; an address looks like http://127.0.0.1:8000."
         )
     return address
 
@@ -214,6 +214,6 @@ def _headers(token: str | None) -> dict[str, str]:
         return {}
     if not (token.isascii() and token.isprintable()) or " " in token:
         raise problems.Unauthorized(
-            "The token holds characters that cannot be sent; check --token or TRIMTAB_TOKEN."
+            "The token has spaces or other characters that cannot be sent: check --token or TRIMTAB_TOKEN."
         )
     return {"Authorization": f"Bearer {token}"}

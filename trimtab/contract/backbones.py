@@ -1,4 +1,4 @@
-"""The backbones by name, as data: a typing error is refused with the nearest name before any worker sees it."""
+"""The names of the backbones: a misspelt name is refused, with the nearest one, before a worker sees it."""
 
 import re
 
@@ -15,7 +15,7 @@ CIFAR_RESNETS = (
 """The networks for 32 x 32 pixels of He et al. (2016), https://arxiv.org/abs/1512.03385, section 4.2."""
 
 OWN_PREFIX = "user:"
-"""Before the name of a backbone that the workers' owner has registered on them."""
+"""The prefix of the names of backbones that the owner of the workers has registered on them."""
 OWN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
 TORCHVISION_BACKBONES = (

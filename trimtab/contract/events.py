@@ -1,4 +1,4 @@
-"""Events: what happened to a study, in commit order. They feed the live views and the audit."""
+"""Events: what happened to a study, in commit order. Live views follow them, and they are the audit trail."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -37,7 +37,7 @@ EventKind = Literal[
 
 
 class Event(Message):
-    """One fact. `cursor` is opaque; hand it back to go on after this event."""
+    """One thing that happened. `cursor` is opaque: send it back to read on after this event."""
 
     cursor: str
     at: datetime

@@ -1,7 +1,7 @@
-"""What is wrong with a document, and where: faults as JSON pointers (RFC 6901), with the nearest name for an unknown one.
+"""Faults of a document: the place as a JSON pointer (RFC 6901), the rule, and the nearest name for an unknown one.
 
-Pydantic's errors name the members of unions in their locations, and some repeat the refused value; a `FieldError` does
-neither. The service and the command line tell of a document in the same words.
+Pydantic's errors have the members of unions in their locations, and some repeat the refused value. A `FieldError` has
+neither. The service and the command line describe a document in the same words.
 """
 
 import difflib
@@ -18,15 +18,15 @@ from trimtab.contract.problems import FieldError, Invalid, NonFinite, UnknownFie
 Part = str | int
 
 MOST_FAULTS = 100
-"""Further faults are not told: a hostile document could have a hundred thousand."""
+"""The number of faults that are reported: a hostile document could have a hundred thousand."""
 
 LONGEST_PART = 200
-"""Characters of one key that a pointer repeats."""
+"""The number of characters of one key that a pointer repeats."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fault:
-    """What a rule over several fields has found, at a place below the rule's model."""
+    """One fault that a rule over several fields has found, at a place below the rule's model."""
 
     location: tuple[Part, ...]
     code: str
@@ -34,14 +34,14 @@ class Fault:
 
 
 def refuse(title: str, found: Iterable[Fault]) -> None:
-    """Raise what a model's rule found, each fault at its own place; nothing found, nothing raised.
+    """Raise the faults that a model's rule found, each at its own place; without faults, return.
 
     Raises:
-        ValidationError: pydantic takes it up as the model's own, with the model's location in front.
+        ValidationError: there are faults. Pydantic merges them into the error of the model that the rule belongs to.
     """
     details = [
         InitErrorDetails(
-            # The types ask for literals, for the sake of translation tables.
+            # pydantic-core types both as literal strings; the cast lets codes and messages be computed.
             type=PydanticCustomError(cast("Any", fault.code), cast("Any", fault.message)),
             loc=fault.location,
             input=None,
@@ -53,7 +53,7 @@ def refuse(title: str, found: Iterable[Fault]) -> None:
 
 
 def refusal(annotation: Any, document: object, errors: Sequence[ErrorDetails]) -> Invalid:
-    """The problem that pydantic's errors amount to: of one kind where all faults are."""
+    """Return the problem for pydantic's errors: a more exact class if all faults are of one kind, else `Invalid`."""
     fields = faults(annotation, document, errors)
     kinds = {_kind(field.code) for field in fields}
     problem = kinds.pop() if len(kinds) == 1 else Invalid
@@ -63,12 +63,12 @@ def refusal(annotation: Any, document: object, errors: Sequence[ErrorDetails]) -
 def faults(
     annotation: Any, document: object, errors: Sequence[ErrorDetails]
 ) -> tuple[FieldError, ...]:
-    """Each faulty place of `document` once, in the order of the fields; the refused values are never repeated.
+    """Return each faulty place of `document` once, in the order of the fields, without the refused values.
 
     Args:
-        annotation: the model, or whatever type the document was validated as.
-        document: what was validated, as JSON tells it.
-        errors: of the `ValidationError`.
+        annotation: the model, or another type that the document was validated as.
+        document: the document that was validated, as plain values of JSON.
+        errors: the errors of the `ValidationError`.
     """
     by_pointer: dict[str, FieldError] = {}
     schema: dict[str, Any] = {}
@@ -79,14 +79,14 @@ def faults(
         pointer = pointer_to(path)
         message = _message(schema, document, path, detail)
         if earlier := by_pointer.get(pointer):
-            # The members of a union refuse one value each in its own words.
+            # Each member of a union refuses the value with a message of its own.
             message = f"{earlier.message}, or {message.removeprefix('Input should be ')}"
         by_pointer[pointer] = FieldError(pointer=pointer, code=detail["type"], message=message)
     return tuple(by_pointer.values())
 
 
 def _own(errors: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
-    """Without what only follows: a list whose items are refused is called too short as well."""
+    """Leave out errors that only follow from others: pydantic also calls a list too short whose items it refused."""
     for detail in errors:
         depth = len(detail["loc"])
         within = (other for other in errors if len(other["loc"]) > depth)
@@ -98,7 +98,7 @@ def _own(errors: Sequence[ErrorDetails]) -> Iterator[ErrorDetails]:
 
 
 def pointer_to(path: Sequence[Part]) -> str:
-    """The RFC 6901 pointer to a place; what UTF-8 cannot hold is escaped, and long keys are cut."""
+    """Return the RFC 6901 pointer to a place. Characters that UTF-8 cannot hold are escaped, and long keys are cut."""
     return "".join("/" + _escape(part) for part in path)
 
 
@@ -116,7 +116,7 @@ def _kind(code: str) -> type[Invalid]:
 
 
 def _path(document: object, detail: ErrorDetails) -> tuple[Part, ...]:
-    """The place in the document: pydantic's location without the names of union members."""
+    """Return the place in the document: pydantic's location without the names of union members."""
     path: list[Part] = []
     node = document
     told_apart: object = None
@@ -139,7 +139,7 @@ def _path(document: object, detail: ErrorDetails) -> tuple[Part, ...]:
 
 
 def _discriminator(node: object, detail: ErrorDetails) -> tuple[Part, ...]:
-    """The tag's field, where a union lacks its tag or has an unknown one; a bare word is its own place."""
+    """Return the field of the tag, if the tag of a union is missing or unknown; a bare word is a place of its own."""
     if detail["type"] not in ("union_tag_invalid", "union_tag_not_found"):
         return ()
     if not isinstance(node, Mapping):
@@ -168,7 +168,7 @@ def _unknown_tag(context: Mapping[str, Any]) -> str:
 
 
 def hint(name: str, known: Iterable[str]) -> str:
-    """The nearest of the known names, or all of them."""
+    """Return a question with the nearest of the known names, or the list of all of them."""
     names = sorted(known)
     near = _nearest(name, names)
     return f"did you mean {near!r}?" if near else f"known here: {', '.join(names)}"
@@ -179,7 +179,7 @@ def _nearest(name: str, known: Sequence[str]) -> str | None:
 
 
 def _known_fields(schema: dict[str, Any], document: object, path: Sequence[Part]) -> set[str]:
-    """The names that the JSON schema knows at `path`; of a union, those of the member that `kind` names."""
+    """Return the field names that the JSON schema has at `path`; in a union, those of the member that `kind` names."""
     nodes = [schema]
     node = document
     for part in path:
@@ -194,7 +194,7 @@ def _known_fields(schema: dict[str, Any], document: object, path: Sequence[Part]
 
 
 def _members(schema: dict[str, Any], node: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The node itself, or what it refers to, or each member of the union that it is."""
+    """Yield the members of a union, or else the node itself; references are followed."""
     if "$ref" in node:
         yield from _members(schema, schema["$defs"][node["$ref"].rsplit("/", 1)[-1]])
         return

@@ -1,4 +1,4 @@
-"""What is legal for each hyperparameter by its name, read from the recipe so that nothing is written twice."""
+"""The legal values of each hyperparameter, read from the fields of `Recipe` so that no bound is written twice."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from trimtab.contract.recipe import Recipe, Scope
 
 @dataclass(frozen=True, slots=True)
 class Hyperparameter:
-    """What is legal for one name in a search space, a fixed value or a recipe."""
+    """The legal values of one hyperparameter, in a search space, as a fixed value or in a recipe."""
 
     name: str
     kind: Literal["int", "float", "str"]
@@ -24,7 +24,7 @@ class Hyperparameter:
     choices: tuple[str, ...] | None = None
 
     def allows(self, value: object) -> bool:
-        """Tell whether a recipe may hold `value`; a whole number will do for a float, a bool for nothing."""
+        """Return whether a recipe may hold `value`. An integer is a legal float; a bool is never legal."""
         match value:
             case None:
                 return self.default is None
@@ -40,7 +40,7 @@ class Hyperparameter:
                 return False
 
     def _within(self, value: float) -> bool:
-        # Spelt so that NaN, which compares false with everything, is within nothing.
+        # Written so that NaN, which compares false with everything, is outside of every range.
         low = self.low is None or (
             value > self.low if self.low_exclusive else value >= self.low
         )
@@ -51,7 +51,7 @@ class Hyperparameter:
 
 
 def hyperparameters() -> Mapping[str, Hyperparameter]:
-    """Return every field of `Recipe` by name, read from its JSON schema so that nothing is written twice."""
+    """Return every field of `Recipe` by name, read from its JSON schema."""
     properties: dict[str, dict[str, Any]] = Recipe.model_json_schema()["properties"]
     return MappingProxyType({name: _read(name, schema) for name, schema in properties.items()})
 

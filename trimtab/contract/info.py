@@ -1,10 +1,10 @@
-"""What a service says of itself."""
+"""The description of a service by itself."""
 
 from trimtab.contract.message import Message
 
 
 class Info(Message):
-    """Its version, and where its dashboard is."""
+    """The version of the service, and the address of its dashboard."""
 
     version: str
     dashboard: str

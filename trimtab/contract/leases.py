@@ -1,7 +1,7 @@
-"""Leases: the right to run a trial until a time, and what its holder says.
+"""Leases: the right to run a trial for a limited time, and the messages of its holder.
 
-The protocol is at-least-once execution with exactly-once effect: a trial may be run twice, but only the current
-lease holder's words are stored. `lease_id` is the capability; `fence` orders the attempts of one trial.
+The protocol is at-least-once execution with exactly-once effect: a trial may be run twice, but only what the holder of
+the current lease sends is stored. `lease_id` is the capability; `fence` orders the attempts at one trial.
 """
 
 from collections.abc import Mapping
@@ -25,23 +25,27 @@ LONGEST_MESSAGE = 8192
 
 
 class LeaseRequest(Message):
-    """A worker asks for work. A repeat with the same `claim_id` gets the same leases.
+    """A worker asks for work. A repeated request with the same `claim_id` gets the same leases.
 
-    Keep the `claim_id` until it has got a lease: whatever a late copy of the request gets is then yours to run.
+    A worker keeps its `claim_id` until it has received a lease. A copy of the request that arrives late then gets a
+    lease under a claim that the worker still knows, and the worker runs it.
     """
 
     worker_id: UUID
     claim_id: UUID
     capacity: Annotated[Int, Field(ge=1, le=64)] = 1
-    """How many more trials it could take now; live leases never exceed what it registered."""
+    """The number of further trials that the worker can take now. Its leases never exceed its registered capacity."""
     wait_s: Annotated[Number, Field(ge=0, le=60)] = 0.0
-    """How long the service may hold the request open when there is nothing to do."""
+    """Seconds for which the service may hold the request open while there is no work."""
     beside: Name | None = None
-    """The only study to claim a trial of, and only when its turn comes; for a worker that trains a trial of it already."""
+    """The name of the one study that may answer the claim: the worker can train more of its trials in the same process.
+
+    The study answers only when its turn comes, and only with a trial, never with a final lease.
+    """
 
 
 class Checkpoint(Message):
-    """A training state on the artifact store: after `step`, named by its sha256."""
+    """A training state in the artifact store, as it was after `step`; the file is named by its sha256."""
 
     step: Step
     sha256: Sha256
@@ -49,11 +53,11 @@ class Checkpoint(Message):
 
 
 class CheckpointReport(Message):
-    """The newest training state, and whether it is that of the best epoch so far."""
+    """The newest checkpoint, and the checkpoint of the best epoch so far."""
 
     checkpoint: Checkpoint
     best: Checkpoint | None = None
-    """The best epoch's state; the final lease of a winner starts from it."""
+    """The checkpoint of the best epoch so far; the final lease of a winner starts from it."""
 
 
 class Lease(Message):
@@ -65,7 +69,7 @@ class Lease(Message):
     trial_number: int
     fence: int
     ttl_s: float
-    """Without a word for so long the lease is lost; renew at a quarter of it."""
+    """Seconds after which the lease is lost unless its holder sends something; renew it after a quarter of them."""
     seed: int
     task: Task
     model: Model
@@ -73,23 +77,23 @@ class Lease(Message):
     hyperparameters: Mapping[str, Scalar]
     recipe: Recipe
     resume: Checkpoint | None = None
-    """Of a trial: where to carry on. Of a final lease: the winner's best checkpoint."""
+    """The checkpoint to go on from; in a final lease, the best checkpoint of the winner."""
     previous: Checkpoint | None = None
-    """Of a trial: where to carry on if `resume` cannot be had, or is harmed."""
+    """The checkpoint to go on from if `resume` is missing or damaged; None in a final lease."""
     validation_value: float | None = None
-    """Of a final lease: the objective value that the winner reached."""
+    """The objective value of the winner; None except in a final lease."""
     validation_accuracy: float | None = None
-    """The same, where the objective is accuracy."""
+    """The objective value of the winner where the objective is accuracy."""
 
 
 class Leases(Message):
-    """What a claim got."""
+    """The leases that a claim was given."""
 
     leases: tuple[Lease, ...]
 
 
 class Report(Message):
-    """The objective after one epoch, and what else was measured. A value that is not finite is sent as null."""
+    """The intermediate value after one epoch and the other metrics. A value that is not finite is sent as null."""
 
     step: Step
     value: Number | None
@@ -99,20 +103,20 @@ class Report(Message):
 
 
 class Reports(Message):
-    """One or more epochs; one conflicting step refuses them all."""
+    """The reports of one or more epochs. If one of them conflicts with a stored one, none is stored."""
 
     reports: Annotated[tuple[Report, ...], Field(min_length=1)]
 
 
 class Answer(Message):
-    """What a report or a heartbeat is told: the verdict, and for how long the lease now holds."""
+    """The answer to a report or a heartbeat: the verdict, and the seconds for which the lease now holds."""
 
     verdict: Verdict
     ttl_s: float
 
 
 class Release(Message):
-    """Give a trial back unfinished: `drain` queues it at once, `paused` keeps it until it is resumed."""
+    """Give a trial back unfinished: `drain` queues it at once, `paused` keeps it until its study is resumed."""
 
     reason: Literal["drain", "paused"]
 
@@ -144,7 +148,10 @@ class Failed(Message):
     kind: Literal["failed"] = "failed"
     error: FailureKind
     message: Annotated[Text, BeforeValidator(_make_storable)] = ""
-    """Cut after 8,192 characters, and cleaned of what Postgres cannot hold: a refusal would lose the outcome."""
+    """The error message, cut after 8,192 characters and without the characters that Postgres cannot store.
+
+    It is cut rather than refused: a refusal would lose the outcome.
+    """
     retryable: bool = False
 
 
@@ -152,6 +159,6 @@ Outcome = Annotated[Completed | Pruned | Failed, Field(discriminator="kind")]
 
 
 class Settled(Message):
-    """What a settled trial became: a retryable failure is queued again."""
+    """The state of a trial after its lease was settled; after a retryable failure it is queued again."""
 
     state: TrialState

@@ -24,6 +24,6 @@ Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class Message(BaseModel):
-    """Frozen; an unknown field is refused rather than ignored, so that a typing error is never silent."""
+    """The base class: frozen, and it refuses unknown fields, so that a misspelt field is never ignored."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="null")

@@ -1,4 +1,4 @@
-"""What a task can be measured by, and whether more or less of it is better."""
+"""Metrics: which ones each kind of task has, and whether more or less of a metric is better."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -16,26 +16,26 @@ METRICS: Mapping[TaskKind, tuple[str, ...]] = {
     "multi_label": ("average_precision", "f1_macro", "exact_match", "auroc", "loss"),
     "multi_task": ("loss",),
 }
-"""By kind of task; the first is what a study optimises where its document does not say."""
+"""The metrics of each kind of task. A study optimises the first one, unless its document names another."""
 
 TARGET_METRICS: Mapping[TargetKind, tuple[str, ...]] = {
     "classification": _OF_CLASSES,
     "regression": _OF_NUMBERS,
     "binary": ("accuracy", "average_precision", "f1", "auroc", "loss"),
 }
-"""By kind of one target of several: the metrics that `<column>.<metric>` may name."""
+"""The metrics of each kind of target in a task with several; `<column>.<metric>` names one of them."""
 
 SHARES = frozenset({"accuracy", "balanced_accuracy", "exact_match"})
-"""Metrics that say which part of the pictures is right."""
+"""Metrics that are shares of the pictures, and are shown in per cent."""
 
 _LESS_IS_BETTER = frozenset({"loss", "rmse", "mae"})
 
 
 def plain(metric: str) -> str:
-    """Return the metric's own name, without the column that it is of."""
+    """Return the name of a metric without its column."""
     return metric.rpartition(".")[2]
 
 
 def direction_of(metric: str) -> Direction:
-    """Return whether more or less of a metric, of the whole task or of one column, is better."""
+    """Return whether more or less of a metric is better, with or without its column."""
     return "minimize" if plain(metric) in _LESS_IS_BETTER else "maximize"

@@ -1,7 +1,7 @@
-"""The error tree: every refusal that crosses the wire, named once.
+"""The error tree: one class for every refusal of the service.
 
-The docstring of a class is its default detail. `TABLE` gives each class its slug, title and HTTP status; the service
-answers with `application/problem+json` (RFC 9457) and the client raises the same class again.
+The docstring of a class is its default detail, which users read. `TABLE` gives each class its slug, title and HTTP
+status. The service answers with `application/problem+json` (RFC 9457), and the client raises the same class again.
 
     Problem
     ├── BadRequest: MalformedJson, DuplicateKey, BadHost
@@ -25,7 +25,7 @@ from trimtab.contract.message import Message
 
 
 class FieldError(Message):
-    """One fault of a document: where (RFC 6901 JSON pointer), which rule, in words. Never the refused value."""
+    """One fault of a document: its place (RFC 6901 JSON pointer), the rule, a message. Never the refused value."""
 
     pointer: str
     code: str
@@ -43,11 +43,11 @@ class ProblemDocument(Message):
     errors: tuple[FieldError, ...] = ()
     retry_after_s: float | None = None
     state: str | None = None
-    """Of `lease-lost` and `study-not-active`: the state that refused."""
+    """The state of the trial or study that refused; only for `lease-lost` and `study-not-active`."""
 
 
 class Problem(Exception):
-    """Something went wrong that has no name of its own."""
+    """The service met an unexpected error; its log says more."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Problem(Exception):
         super().__init__(self.detail)
 
     def document(self, instance: str | None = None) -> ProblemDocument:
-        """Shape this problem for the wire; `instance` names the request."""
+        """Return the body of the HTTP answer; `instance` identifies the request."""
         row = row_of(type(self))
         return ProblemDocument(
             type=f"/problems/{row.slug}",
@@ -79,7 +79,7 @@ class Problem(Exception):
 
 
 class BadRequest(Problem):
-    """The request could not be read."""
+    """The request cannot be read."""
 
 
 class MalformedJson(BadRequest):
@@ -91,43 +91,43 @@ class DuplicateKey(BadRequest):
 
 
 class BadHost(BadRequest):
-    """The Host header names a host that this service does not answer for."""
+    """The service does not answer for the host in the Host header."""
 
 
 class Unauthorized(Problem):
-    """A valid bearer token is needed."""
+    """The request needs the service's token, as the header `Authorization: Bearer TOKEN`."""
 
 
 class Forbidden(Problem):
-    """This is not allowed here."""
+    """The service does not allow this request."""
 
 
 class WorkerQuarantined(Forbidden):
-    """Everything that this worker tried of late crashed, while others succeeded: mend its machine, then start it again."""
+    """The last trials of this worker all crashed while other workers succeeded: repair its machine, then restart it."""
 
 
 class NotFound(Problem):
-    """There is nothing at this address."""
+    """The service has nothing at this address."""
 
 
 class StudyNotFound(NotFound):
-    """There is no study of this name."""
+    """There is no study with this name."""
 
 
 class TrialNotFound(NotFound):
-    """The study has no trial of this number."""
+    """The study has no trial with this number."""
 
 
 class WorkerNotFound(NotFound):
-    """There is no worker of this id."""
+    """There is no worker with this id."""
 
 
 class LeaseNotFound(NotFound):
-    """There never was a lease of this id."""
+    """There has never been a lease with this id."""
 
 
 class ArtifactNotFound(NotFound):
-    """No artifact of this sha256 is kept here."""
+    """The service has no artifact with this sha256."""
 
 
 class NoCompletedTrial(NotFound):
@@ -135,43 +135,43 @@ class NoCompletedTrial(NotFound):
 
 
 class NoModel(NotFound):
-    """The study has no exported model: it is not done, or no trial completed."""
+    """The study has no exported model: it is not done, or none of its trials completed."""
 
 
 class MethodNotAllowed(Problem):
-    """This address does not answer to that method."""
+    """This address does not support the request's method."""
 
 
 class Conflict(Problem):
-    """The request contradicts what is stored."""
+    """The request conflicts with what is stored."""
 
 
 class StudyExists(Conflict):
-    """A study of this name exists."""
+    """A study with this name exists already."""
 
 
 class StudyNotActive(Conflict):
-    """The study is not in a state that allows this."""
+    """The state of the study does not allow this."""
 
 
 class StudyNotIdle(Conflict):
-    """The study still has running trials: cancel it and let them end before it is deleted."""
+    """The study still has running trials: cancel it, and delete it when they have ended."""
 
 
 class TeacherNotReady(Conflict):
-    """The study that is to teach has no model yet, or another one than was asked for."""
+    """The teacher's study has no exported model yet, or its model is not the one that the document names."""
 
 
 class LeaseLost(Conflict):
-    """The lease has expired, was settled, or has passed to a later attempt."""
+    """The lease has expired, was settled, or a later attempt has replaced it."""
 
 
 class StepConflict(Conflict):
-    """Another value is already stored for this step of this attempt."""
+    """A different value is already stored for this step of this attempt."""
 
 
 class ResultConflict(Conflict):
-    """The lease was settled with another outcome."""
+    """The lease was already settled with a different outcome."""
 
 
 class WorkerBusy(Conflict):
@@ -183,11 +183,11 @@ class CheckpointGoesBack(Conflict):
 
 
 class Gone(Problem):
-    """This is no more."""
+    """What was at this address has been deleted."""
 
 
 class StudyDeleted(Gone):
-    """The study was deleted."""
+    """The study has been deleted."""
 
 
 class PayloadTooLarge(Problem):
@@ -203,23 +203,23 @@ class UnsupportedMediaType(Problem):
 
 
 class Invalid(Problem):
-    """The document has fields that are not valid; each is named under `errors`."""
+    """Some fields of the document are not valid; `errors` lists each of them."""
 
 
 class UnknownField(Invalid):
-    """The document has a field that is not known here."""
+    """The document has an unknown field; `errors` lists each of them."""
 
 
 class WrongType(Invalid):
-    """A field of the document has another type than is needed."""
+    """A field of the document has the wrong type; `errors` lists each of them."""
 
 
 class NonFinite(Invalid):
-    """NaN and the infinities are no values here."""
+    """A number of the document is NaN or infinite; `errors` lists each of them."""
 
 
 class IdempotencyKeyReused(Invalid):
-    """This Idempotency-Key came before with another request."""
+    """This Idempotency-Key was already used for a different request: send a new key."""
 
 
 class Sha256Mismatch(Invalid):
@@ -227,11 +227,11 @@ class Sha256Mismatch(Invalid):
 
 
 class Unavailable(Problem):
-    """The service cannot answer at the moment; nothing was stored. Try again."""
+    """The service cannot answer at the moment, and nothing was stored: try again."""
 
 
 class StorageFull(Unavailable):
-    """The database or the artifact folder is full; nothing was stored."""
+    """The disk of the database or of the artifacts is full, and nothing was stored: free some space on it."""
 
 
 class Unreachable(Unavailable):
@@ -240,7 +240,7 @@ class Unreachable(Unavailable):
 
 @dataclass(frozen=True)
 class Row:
-    """How one class of problem appears over HTTP."""
+    """The slug, title and status of one class of problem over HTTP."""
 
     slug: str
     title: str
@@ -293,19 +293,19 @@ TABLE: Mapping[type[Problem], Row] = {
 
 
 def row_of(problem: type[Problem]) -> Row:
-    """The row of a class, or of its nearest ancestor that has one."""
+    """Return the row of a class, or of its nearest ancestor that has one."""
     return next(TABLE[base] for base in problem.__mro__ if base in TABLE)
 
 
 def every_problem(root: type[Problem] = Problem) -> Iterator[type[Problem]]:
-    """Walk the tree, root first."""
+    """Yield every class of the tree, the root first."""
     yield root
     for child in root.__subclasses__():
         yield from every_problem(child)
 
 
 def from_document(document: Mapping[str, Any]) -> Problem:
-    """Rebuild the exception that the service raised; an unknown type becomes its status's general class."""
+    """Rebuild the exception that the service raised; an unknown type becomes the general class of its status."""
     parsed = ProblemDocument.model_validate(
         {key: value for key, value in document.items() if key in ProblemDocument.model_fields}
     )

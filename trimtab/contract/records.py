@@ -1,7 +1,7 @@
 """What a worker found when it began a trial: data, splits, weights, machine.
 
-It is kept for ever, so nothing in it can grow: lists name the first of what they count, and lines are cut. The largest
-record has less than 64 KiB.
+Records are kept for ever, so their size is bounded: a list names only the first of what is counted, and long lines are
+cut. The largest record has less than 64 KiB.
 """
 
 import json
@@ -31,11 +31,11 @@ def _cut(text: object) -> object:
 
 
 Line = Annotated[Text, BeforeValidator(_cut)]
-"""Text from the worker's machine: cut after 200 bytes, and cleaned of what Postgres cannot hold."""
+"""Text from the worker's machine, cut after 200 bytes and without the characters that Postgres cannot store."""
 
 
 class ClassCount(Message):
-    """Pictures of one class in each split."""
+    """The number of pictures of one class in each split."""
 
     name: Line
     train: Count
@@ -69,39 +69,39 @@ class Duplicates(Message):
     """Pictures of the same content, found by hash."""
 
     copies: Count = 0
-    """Pictures that repeat another one."""
+    """The number of pictures that repeat an earlier one."""
     across_splits: Count = 0
-    """Contents that are in more than one split: what is measured there was seen in training."""
+    """The number of contents that are in more than one split: what is measured on them was seen in training."""
     conflicting_labels: Count = 0
-    """Contents that have more than one label: some of them are mislabelled."""
+    """The number of contents that have more than one label: some of these pictures are mislabelled."""
     first: Annotated[tuple[Twins, ...], Field(max_length=MOST_NAMED)] = ()
-    """Those across splits before those of several labels, and these before the others."""
+    """The first pairs: copies across splits first, then copies with different labels, then the others."""
 
 
 class Names(Message):
-    """How many tensors, and the first of their names."""
+    """The number of tensors, and the first of their names."""
 
     count: Count = 0
     first: Annotated[tuple[Line, ...], Field(max_length=MOST_TENSORS)] = ()
 
 
 class LoadedWeights(Message):
-    """What became of the tensors of a weights file and of those of the network."""
+    """How the tensors of a weights file and those of the network match."""
 
     source: Line
     matched: Names
     left_out: Names
-    """In both, but of another shape: the head of another task."""
+    """Tensors in both whose shapes differ, such as the head of another task."""
     quantised: Names = Names()
-    """In both, but in the file as integers or in 8 bits, which are no weights without their scales."""
+    """Tensors in both that the file holds as integers or in 8 bits: without their scales they are not weights."""
     missing: Names
-    """In the network only."""
+    """Tensors of the network that the file does not have."""
     unused: Names
-    """In the file only."""
+    """Tensors of the file that the network does not have."""
 
 
 class Environment(Message):
-    """What the trial runs on."""
+    """The machine that the trial runs on."""
 
     device: Line
     precision: Line
@@ -113,14 +113,14 @@ class TrialRecord(Message):
 
     data_sha256: Sha256
     split_sha256: Sha256 | None = None
-    """Of which picture is in which split."""
+    """The hash of the division into splits: it changes when a picture moves to another split."""
     pictures: dict[Part, Count]
-    """In each split."""
+    """The number of pictures in each split."""
     classes: Count = 0
     class_counts: Annotated[tuple[ClassCount, ...], Field(max_length=MOST_CLASSES)] = ()
-    """Of the first hundred classes."""
+    """The counts of the first hundred classes."""
     labels_used: Count
-    """Labelled pictures of the train split that are learned from: all of it, unless `shots` says otherwise."""
+    """The number of labelled pictures of train that are learned from: all of them, unless `shots` says fewer."""
     skipped: Skipped = Skipped()
     duplicates: Duplicates = Duplicates()
     weights: LoadedWeights | None = None

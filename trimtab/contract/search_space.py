@@ -11,7 +11,7 @@ from pydantic import Field, Strict, model_validator
 from trimtab.contract.message import Flag, Int, Message, Number
 
 LARGEST_INT = 2**53
-"""Beyond it a float, and so Optuna's `param_value`, no longer tells neighbouring whole numbers apart."""
+"""The largest bound: above it a float, and so Optuna's `param_value`, cannot tell neighbouring integers apart."""
 
 LARGEST_SPACE_BYTES = 64 * 1024
 
@@ -22,7 +22,7 @@ Scalar = (
     | Annotated[str, Field(max_length=1024)]
     | None
 )
-"""One choice: what JSON can say without nesting."""
+"""One choice: a value of JSON that is not an array or object."""
 
 
 class FloatRange(Message):
@@ -68,7 +68,7 @@ class Choices(Message):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        # Python's 1 == 1.0 == True: Optuna stores an index and would hand back another of the twins.
+        # In Python 1 == 1.0 == True, and Optuna, which stores an index, would return another of the equal values.
         if len(set(self.choices)) != len(self.choices):
             raise ValueError("choices must differ (1, 1.0 and true count as equal)")
         return self

@@ -1,4 +1,7 @@
-"""The teacher of knowledge distillation: a model whose answers a study's trials learn beside the labels."""
+"""The teacher of knowledge distillation: a model whose outputs a study's trials learn in addition to the labels.
+
+Source: Hinton et al., 2015, https://arxiv.org/abs/1503.02531.
+"""
 
 from typing import Annotated, Literal
 
@@ -20,11 +23,11 @@ class StudyTeacher(Message):
     """The model of an earlier study of this service."""
 
     kind: Literal["study"]
-    name: Name = Field(description="A study that is done.")
+    name: Name = Field(description="The name of a study that is done.")
     model: Artifact | None = Field(
         default=None,
-        description="Its model, which the service fills in when it creates the student's study, so that every "
-        "trial has the same teacher; whoever gives it insists on it.",
+        description="The exported model of that study. The service fills it in when it creates the student's study, "
+        "so that every trial has the same teacher; if it is given, another model is refused.",
     )
 
 
@@ -39,7 +42,7 @@ class FileTeacher(Message):
 
     kind: Literal["file"]
     path: Annotated[Text, Field(max_length=4096), AfterValidator(_exported)] = Field(
-        description="The file, as the workers see it."
+        description="The path of the file on the workers."
     )
 
 

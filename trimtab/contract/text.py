@@ -1,4 +1,4 @@
-"""What may stand in text that ends up in Postgres."""
+"""Which characters text may contain that Postgres is to store."""
 
 import re
 
@@ -6,7 +6,11 @@ _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
 
 
 def refuse_surrogates_and_nul(value: object) -> object:
-    """Raise ValueError for text that Postgres (NUL) or UTF-8 (lone surrogates) cannot hold."""
+    """Return the value.
+
+    Raises:
+        ValueError: it is text with NUL, which Postgres cannot store, or with lone surrogates, which UTF-8 cannot.
+    """
     if isinstance(value, str):
         if "\0" in value:
             raise ValueError("must not contain NUL")
@@ -16,5 +20,5 @@ def refuse_surrogates_and_nul(value: object) -> object:
 
 
 def storable(text: str) -> str:
-    """The text with a replacement character for each one that cannot be stored."""
+    """Return the text with U+FFFD in place of each character that Postgres cannot store."""
     return _UNSTORABLE.sub("\ufffd", text)

@@ -1,4 +1,4 @@
-"""Trials: one configuration's training, as the service tells of it."""
+"""Trials: the training of one configuration, as the service shows it."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -29,14 +29,14 @@ FailureKind = Literal[
 
 
 class IntermediateValue(Message):
-    """The objective after one epoch; `value` is null where it was not finite."""
+    """The objective after one epoch; `value` is null if it was not finite."""
 
     step: int
     value: float | None
 
 
 class Attempt(Message):
-    """One holder's go at a trial."""
+    """One try at a trial under one lease."""
 
     fence: int
     worker: str
@@ -46,7 +46,7 @@ class Attempt(Message):
 
 
 class Trial(Message):
-    """One trial as it stands."""
+    """One trial, as it is now."""
 
     number: int
     state: TrialState
@@ -54,12 +54,12 @@ class Trial(Message):
     objective: str
     """The metric that the study's trials are compared by."""
     value: Number | None = None
-    """The objective value: of a completed trial the best of its epochs."""
+    """The objective value: the best intermediate value of a completed trial, null for any other trial."""
     curve: tuple[IntermediateValue, ...] = ()
     metrics: Mapping[int, Mapping[str, float]] = Field(
         default_factory=dict[int, Mapping[str, float]]
     )
-    """All that was measured after each epoch, by step and name; told of a single trial."""
+    """All metrics after each epoch, by step and name; filled for a single trial, empty in lists."""
     crashes: int = 0
     error_kind: FailureKind | None = None
     error_message: str | None = None
@@ -69,7 +69,7 @@ class Trial(Message):
     attempts: tuple[Attempt, ...] = ()
     """Filled for a single trial, empty in lists."""
     record: TrialRecord | None = None
-    """What the worker found when it began; told of a single trial."""
+    """What the worker found when it began; filled for a single trial, null in lists."""
 
 
 class TrialPage(Message):

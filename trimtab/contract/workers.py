@@ -12,17 +12,17 @@ WorkerState = Literal["alive", "draining", "gone", "quarantined"]
 
 
 class Registration(Message):
-    """What a worker says of itself when it starts. The service answers with its id."""
+    """A worker describes itself when it starts. The service answers with the worker's id."""
 
     label: Name
     device: Annotated[Text, Field(max_length=128)]
     memory_bytes: Annotated[Int, Field(ge=0, lt=2**63)] | None = None
     capacity: Annotated[Int, Field(ge=1, le=64)] = 1
-    """Leases that it may hold at a time; more than one only of trials that it trains together."""
+    """The number of leases that it may hold at a time; more than one if it trains trials of one study together."""
 
 
 class Worker(Message):
-    """One worker as it stands."""
+    """One worker, as the service knows it now."""
 
     worker_id: UUID
     label: str

@@ -1,4 +1,7 @@
-"""Pictures of the same content: told, so that nobody takes what was seen in training for something new."""
+"""Duplicates: pictures of the same content.
+
+They are reported because a copy in another split was seen in training, and what is measured on it is too good.
+"""
 
 from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -10,7 +13,12 @@ Twin = tuple[Sample, Sample]
 
 
 def numbered(rows: Sequence[int], groups: Collection[Collection[int]]) -> list[int]:
-    """Return a number for each row's content; `groups` holds the rows of each content that occurs more than once."""
+    """Return a number for each row that rows of the same content share.
+
+    Args:
+        rows: The row numbers of the pictures.
+        groups: The rows of each content that occurs more than once.
+    """
     first = {row: min(group) for group in groups for row in group}
     return [first.get(row, row) for row in rows]
 
@@ -20,7 +28,13 @@ def report(
     contents: Sequence[int],
     splits: Mapping[Part, Sequence[Sample]],
 ) -> Duplicates:
-    """Count the samples whose content number another one has, and name the worst."""
+    """Count the samples that share their content with another one, and name the first of them, the worst in front.
+
+    Args:
+        samples: All samples.
+        contents: A number for each sample that exactly its copies share.
+        splits: The samples of each split.
+    """
     part_of: dict[Sample, Part] = {
         sample: part for part, members in splits.items() for sample in members
     }
@@ -49,7 +63,7 @@ def report(
 
 
 def notes(found: Duplicates) -> Iterator[str]:
-    """Say what a person should know about them."""
+    """Yield a sentence for the person about each kind of harmful duplicate."""
     if found.across_splits:
         (first, second), parts = found.first[0].paths, found.first[0].parts
         yield (

@@ -1,4 +1,4 @@
-"""What is fetched from the network."""
+"""Limits for downloads."""
 
 import socket
 from collections.abc import Generator
@@ -7,7 +7,10 @@ from contextlib import contextmanager
 
 @contextmanager
 def patience(seconds: float) -> Generator[None]:
-    """A limit on every wait for the network; torch.hub sets none, and behind a silent firewall waits for ever."""
+    """Limit every wait for the network in the block to this many seconds.
+
+    torch.hub sets no limit: behind a firewall that drops packets it would wait for ever.
+    """
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

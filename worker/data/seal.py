@@ -1,4 +1,4 @@
-"""The seal on the test split."""
+"""The seal on the test split: no trial can be chosen by the pictures that its winner is tested on."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -9,7 +9,7 @@ from trimtab.contract.trials import FailureKind
 class TestSplitSealed(Exception):
     """Something other than the final evaluation asked for the test split."""
 
-    __test__ = False  # No test of pytest's, whatever its name begins with.
+    __test__ = False  # Else pytest collects it for the beginning of its name.
     kind: ClassVar[FailureKind] = "user_error"
 
     def __init__(self, asking: str) -> None:
@@ -20,13 +20,13 @@ class TestSplitSealed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Seal:
-    """The right to open the test split, which a final lease alone gives.
+    """The right to open the test split. Only a final lease gives it.
 
     Attributes:
-        lease_kind: Of the lease that is being run.
+        lease_kind: The kind of the lease that is being run, `trial` or `final`.
 
     Raises:
-        TestSplitSealed: It is not a final one.
+        TestSplitSealed: The lease is not a final one.
     """
 
     lease_kind: str

@@ -1,4 +1,4 @@
-"""So many labelled pictures and no more: what a training with few labels may see of the train split."""
+"""Few-shot training: the part of the train split that a trial with few labels learns from."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,9 +8,11 @@ def choose(labels: NDArray[np.generic], shots: int, *, seed: int) -> NDArray[np.
     """Return the rows of `shots` pictures of each class, in the order of the split; nested: 5 are among 10.
 
     Args:
-        labels: Of the split: int64 `(N,)`; of other tasks `(N, T)`, and then `shots` are chosen in all.
-        shots: How many; a class that has fewer keeps them all.
-        seed: Of the data's split, never of a trial: every trial learns from the same ones.
+        labels: The labels of the split: class positions, int64 `(N,)`, or `(N, targets)` for other tasks, in which
+            `shots` pictures are chosen in all.
+        shots: The number of pictures; a class that has fewer keeps all of them.
+        seed: The seed of the choice. It comes from the data, never from a trial, so that all trials learn from the
+            same pictures.
     """
     if labels.ndim > 1:
         groups = [np.arange(len(labels))]

@@ -1,4 +1,4 @@
-"""Which picture is trained on, which compares trials, and which stays sealed until the end."""
+"""The splits: train is learned from, validation compares trials, and test stays sealed until the final evaluation."""
 
 from collections.abc import Mapping, Sequence
 
@@ -21,25 +21,25 @@ def assign(
     seed: int,
     contents: Sequence[int] | None = None,
 ) -> tuple[Splits, tuple[str, ...]]:
-    """Share the samples out: a split that the data set brings is kept, the others are taken from train.
+    """Divide the samples into three splits. A split that the data set brings is kept; the others are taken from train.
 
-    Each class is shared out on its own (stratified) by `seed` alone, with at least one picture for each split; where
-    the label is no class, all pictures are shared out together. Copies go where the first of their content goes, so
-    that no split that is made here holds what another one has.
+    The division is stratified: each class is divided on its own, with at least one picture for each split. Where the
+    labels are not classes, all pictures are divided together. Copies of a picture go to the split of the first of
+    them, so that no split that is made here shares a picture with another.
 
     Args:
-        samples: In an order that depends on the data alone; pictures of no split count as train.
-        classes: The names, for messages; empty where the labels are no classes.
-        validation: Share of train to take for validation, if the data set brings none.
-        test: The same for the sealed split.
-        seed: From the data's hash, never from a trial.
-        contents: For each sample a number that only pictures of the same content share; None: all differ.
+        samples: All samples, in an order that depends on the data alone; samples without a split count as train.
+        classes: The class names, for messages; empty if the labels are not classes.
+        validation: The share of train that becomes validation if the data set brings none, in (0, 1).
+        test: The share of train that becomes test if the data set brings none, in (0, 1).
+        seed: The seed of the division. It comes from the hash of the data, never from a trial.
+        contents: A number for each sample that exactly its copies share; None if all samples differ.
 
     Returns:
-        The three splits, each in the order of `samples`, and what to tell the person about them.
+        The three splits, each in the order of `samples`, and notes on them for the person.
 
     Raises:
-        ClassTooSmall: A class cannot give each split a picture.
+        ClassTooSmall: A class has too few different pictures to give each split one.
     """
     parts: list[Part] = [sample.part or "train" for sample in samples]
     shares: dict[Part, float] = {"validation": validation, "test": test}
@@ -67,7 +67,7 @@ def assign(
 
 
 def _firsts(parts: Sequence[Part], contents: Sequence[int]) -> dict[int, int]:
-    """For each row of train, the first row of train that has its content."""
+    """Return for each row of train the first row of train with the same content."""
     seen: dict[int, int] = {}
     return {
         row: seen.setdefault(contents[row], row)
@@ -87,7 +87,7 @@ def _draw(
     left = order.permutation(members)
     drawn: dict[Part, NDArray[np.int64]] = {}
     for position, (part, share) in enumerate(shares.items()):
-        # Each split that comes after this one, and train, must still get a picture.
+        # Each later split and train must still get a picture.
         most = len(left) - (len(shares) - position)
         count = min(max(1, round(share * len(members))), most)
         drawn[part], left = left[:count], left[count:]

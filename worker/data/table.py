@@ -1,4 +1,4 @@
-"""Pictures and their targets in the rows of a CSV file."""
+"""Tables: a CSV file (RFC 4180) that lists pictures and their targets, one picture a row."""
 
 import csv
 import hashlib
@@ -15,20 +15,21 @@ from worker.data.source import Part, Sample
 
 _YES_AND_NO = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
 _LARGEST = 3.4e38
-"""Of the 32 bits that a label is stored in."""
+"""The largest number that float32, in which labels are stored, can hold."""
 
 _Row = Mapping[str | None, str | None]
 
 
 @dataclass(frozen=True)
 class Table(ImageFolder):
-    """Picture files that a table lists; what is told of files is told as of those of a folder.
+    """The picture files that a table lists; for messages they count as files of a folder.
 
     Attributes:
         path: The table.
-        contents: Hash of its bytes and of which columns are read.
-        target_classes: By target, the class names in the order of the labels; empty where it has none.
-        bad_rows: Rows that are left out, as `row 7`, and why.
+        contents: The sha256 of the table's bytes and of the names of the columns that are read.
+        target_classes: The class names of each target in the order of the labels, by the target's name; empty for a
+            target that is not a classification.
+        bad_rows: The reasons for which rows are left out, by row, such as `row 7`.
     """
 
     path: Path
@@ -38,15 +39,15 @@ class Table(ImageFolder):
 
     @property
     def fingerprint(self) -> str:
-        """The table and the state of every picture, hashed."""
+        """The hash of the table and the state of every picture file."""
         return f"{self.contents} {super().fingerprint}"
 
 
 def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
-    """Read a table; all of its bad rows are told at once, or left out as the task says.
+    """Read a table. Bad rows are refused all at once, or left out if the task says so.
 
     Raises:
-        DataError: It is missing, no table, lacks a column, or has bad rows that may not be left out.
+        DataError: The file is missing or not a table, lacks a column, or has bad rows that may not be left out.
     """
     if not path.is_file():
         raise DataMissing(path, "there is no such file on this worker")
@@ -59,7 +60,7 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
         raise TableUnreadable(path, str(error)) from error
     if not rows:
         raise TableUnreadable(path, "it has no rows")
-    # Files that are to be left out are so when they are read, the missing among them.
+    # Under `skip`, unreadable files are left out when they are decoded, and missing files with them.
     skips = task.on_bad_file == "skip"
     reader = _Reader(path.parent, dataset, task.targets, rows, skips_files=skips)
     read = {number: reader.sample(number, row) for number, row in enumerate(rows, 2)}
@@ -91,7 +92,7 @@ def _rows(path: Path, text: str, dataset: CsvDataset) -> Iterator[_Row]:
 
 
 class _Reader:
-    """Turns rows into samples, and keeps what is wrong with each by its number."""
+    """Turns rows into samples, and keeps the reasons why rows are bad by their numbers."""
 
     def __init__(
         self,
@@ -119,7 +120,7 @@ class _Reader:
         }
 
     def sample(self, number: int, row: _Row) -> Sample:
-        """Return the sample of a row; where it is bad, one that nobody is to use."""
+        """Return the sample of a row; for a bad row, note the reason and return a sample that must not be used."""
         try:
             if None in row:
                 raise ValueError("has more cells than there are columns")
@@ -136,7 +137,7 @@ class _Reader:
         if not name:
             raise ValueError(f"{self._dataset.image!r} is empty")
         if not (self._skips_files or (self._root / name).is_file()):
-            raise ValueError(f"{name!r} is no file in {self._root}")
+            raise ValueError(f"{name!r} is not a file in {self._root}")
         return Path(name)
 
     def _part(self, row: _Row) -> Part | None:
@@ -150,7 +151,7 @@ class _Reader:
         return PART_NAMES[word.lower()]
 
     def _label(self, target: TargetColumn, row: _Row) -> float:
-        """NaN where the cell is empty."""
+        """Return the label of a cell; NaN if it is empty."""
         word = _cell(row, target.column)
         match target.kind:
             case _ if not word:
@@ -171,7 +172,7 @@ def _number(column: str, word: str) -> float:
     except ValueError:
         number = math.nan
     if not abs(number) <= _LARGEST:
-        raise ValueError(f"{column!r} is {word!r}, no number that can be learned")
+        raise ValueError(f"{column!r} is {word!r}, not a number that can be learned")
     return number
 
 
@@ -187,5 +188,5 @@ def _cell(row: _Row, column: str) -> str:
 
 
 def _class_of(sample: Sample) -> int:
-    """A single classification keeps its labels as those of an image folder."""
+    """Return the class position of a sample of a single classification, stored as in an image folder."""
     return sample.label if isinstance(sample.label, int) else int(sample.label[0])

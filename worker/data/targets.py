@@ -1,4 +1,4 @@
-"""What is to be learned of each picture: one target or several, and where each stands in labels and outputs."""
+"""Targets: what a task learns of each picture, and the place of each target in labels and outputs."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from worker.data.errors import NothingToMeasure
 from worker.data.source import Sample
 
 _ONLY = TargetColumn(column="class", kind="classification")
-"""What a data set that is no table has to learn."""
+"""The target of a data set that is not a table."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,12 +22,12 @@ class Target:
     """One target.
 
     Attributes:
-        name: Of its column.
-        kind: What it holds.
-        classes: Of a classification; a label is a position here.
-        weight: Of its loss among those of all targets.
-        mean: Of the training labels of a regression, in the target's own unit.
-        std: The same for their standard deviation.
+        name: The name of the column.
+        kind: The kind of its labels.
+        classes: The class names of a classification, in the order of its labels; empty for other kinds.
+        weight: The factor on its loss in the sum over all targets.
+        mean: The mean of the training labels of a regression, in the unit of the target.
+        std: The standard deviation of the training labels of a regression, in the unit of the target.
     """
 
     name: str
@@ -39,7 +39,7 @@ class Target:
 
     @property
     def width(self) -> int:
-        """How many outputs of the last layer it takes."""
+        """The number of outputs of the last layer that belong to it."""
         return len(self.classes) if self.kind == "classification" else 1
 
 
@@ -49,9 +49,10 @@ def targets_of(
     """Describe a task's targets.
 
     Args:
-        task: Names and weighs them.
-        classes: The class names by target; empty for one that has none.
-        train: Labels of the training split, whose mean and deviation normalise numbers.
+        task: The task, which names and weighs the targets.
+        classes: The class names of each target, by its name; empty for a target that is not a classification.
+        train: The labels of the training split, `(N,)` or `(N, targets)`; their mean and standard deviation normalise
+            regression targets.
     """
     columns = train[:, np.newaxis] if train.ndim == 1 else train
     return tuple(
@@ -69,7 +70,7 @@ def _target(column: TargetColumn, classes: tuple[str, ...], labels: Labels) -> T
         classes=classes,
         weight=column.weight,
         mean=float(known.mean()) if numbers else 0.0,
-        # Labels that are all alike have no deviation; what is learned of them is their mean.
+        # Equal labels have a deviation of 0, which nothing can be divided by; their mean is all there is to learn.
         std=float(known.std()) or 1.0 if numbers else 1.0,
     )
 
@@ -82,7 +83,7 @@ def labels_of(samples: Sequence[Sample]) -> Labels:
 
 
 def varied(labels: Labels, names: Iterable[str]) -> list[str]:
-    """Return the names of the targets that have two labels or more that differ."""
+    """Return the names of the targets that have at least two different labels."""
     columns = labels[:, np.newaxis] if labels.ndim == 1 else labels
     return [name for name, column in zip(names, columns.T, strict=True) if _differ(column)]
 
@@ -96,12 +97,12 @@ def check_measurable(path: Path, task: Task, varied_in: Mapping[str, Sequence[st
     """Refuse splits that the task's objective cannot be measured on.
 
     Args:
-        path: Of the table, for the message.
-        task: With its objective.
-        varied_in: By split, the targets whose labels differ in it.
+        path: The table, for the message.
+        task: The task, which names the objective.
+        varied_in: For each split the targets that have at least two different labels in it.
 
     Raises:
-        NothingToMeasure: None of the columns that the objective is of has labels that differ.
+        NothingToMeasure: In some split no column of the objective has two different labels.
     """
     names = {column.column for column in task.targets}
     column = task.metric.rpartition(".")[0]

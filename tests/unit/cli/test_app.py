@@ -119,7 +119,7 @@ def test_an_existing_name_is_refused_with_a_hint(
     service.refuse("POST /v1/studies", problems.StudyExists())
     assert app.run(["study", "create", "-f", study_file]) == 1
     said = capsys.readouterr().err
-    assert "A study of this name exists." in said
+    assert "A study with this name exists already." in said
     assert "hint: choose another `name`" in said
 
 

@@ -68,7 +68,7 @@ def test_a_study_without_anything_yet_says_so() -> None:
 
 @pytest.mark.parametrize(
     ("state", "said"),
-    [("finalising", "sealed test set"), ("done", "done"), ("cancelled", "cancelled")],
+    [("finalising", "sealed test split"), ("done", "done"), ("cancelled", "cancelled")],
 )
 def test_time_left_names_what_comes_when_the_search_is_over(state: str, said: str) -> None:
     assert said in board.time_left(snapshot(study(state=state)))

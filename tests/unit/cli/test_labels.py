@@ -94,7 +94,7 @@ def test_a_trials_record_is_shown_with_what_was_left_out(
     for words in (
         "60 train, 20 validation, 20 test",
         "cat: 30 train, 10 validation, 10 test",
-        "and 3 classes more",
+        "and 3 more classes",
         "labels used 10",
         "cat/a.png: cut short",
         "3; in several splits: 1; under several labels: 2",

@@ -110,14 +110,14 @@ def test_names_in_a_pointer_are_escaped(tmp_path: Path) -> None:
     [
         ("", "empty"),
         ("# nothing\n", "empty"),
-        ("some words\n", "no fields"),
-        ("a: 1\nb: 2\na: 3\n", "line 3, column 1: the key 'a' stands twice"),
-        ("a: {b: 1, b: 2}\n", "stands twice"),
+        ("some words\n", "it must have fields"),
+        ("a: 1\nb: 2\na: 3\n", "line 3, column 1: the key 'a' appears twice"),
+        ("a: {b: 1, b: 2}\n", "appears twice"),
         ("a: !!python/object/apply:os.system [ls]\n", "tag"),
         ("a: [1\n", "line 2"),
         ("a: 1\n---\nb: 2\n", "single document"),
         ("a: &a [*a]\n", "inside its own anchor"),
-        ("a: 2026-13-45\n", "none"),
+        ("a: 2026-13-45\n", "a value that cannot be read: month must be"),
         ("[" * 5000, "nested too deeply"),
         ("\x00\x01", "unacceptable character"),
         (b"\xff\xfe\x00", "UTF-8"),
@@ -133,7 +133,7 @@ def test_what_is_no_document_is_refused_in_words(
 def test_an_alias_bomb_is_refused_before_it_is_written_out() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 20)]
-    with pytest.raises(problems.Invalid, match="100000 values"):
+    with pytest.raises(problems.Invalid, match="100,000 values"):
         documents.parse("\n".join(lines), "it")
 
 
@@ -148,7 +148,7 @@ def test_a_merge_key_may_be_overridden() -> None:
 def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(problems.Invalid, match="No such file"):
         documents.read(tmp_path / "absent.yaml")
-    with pytest.raises(problems.Invalid, match="no ordinary file"):
+    with pytest.raises(problems.Invalid, match="not a regular file"):
         documents.read(tmp_path)
     with pytest.raises(problems.Invalid, match="cannot be read"):
         documents.read(Path("a\0b"))

@@ -165,7 +165,7 @@ def test_a_token_that_no_header_can_carry_is_refused_without_repeating_it(token:
     "server", ["service.test", "ftp://x", "http://", "http://x:99999", "::"]
 )
 def test_an_address_that_is_none_is_refused(server: str) -> None:
-    with pytest.raises(problems.Unreachable, match="no address"):
+    with pytest.raises(problems.Unreachable, match="is not the address of a service"):
         Client(server)
 
 
@@ -243,7 +243,7 @@ def test_without_a_service_the_error_names_the_address_and_what_to_do() -> None:
 )
 def test_another_program_at_the_address_is_recognised(stranger: httpx2.Response) -> None:
     handle, _ = answers(*[stranger] * 5)
-    with pytest.raises(problems.Unreachable, match="not as a trimtab service"):
+    with pytest.raises(problems.Unreachable, match="not one of a trimtab service"):
         client(handle).study("digits")
 
 

@@ -95,5 +95,5 @@ def test_a_newer_services_further_fields_are_passed_over() -> None:
 
 
 def test_a_detail_that_is_not_given_is_the_classs_own() -> None:
-    assert problems.StudyNotFound().detail == "There is no study of this name."
+    assert problems.StudyNotFound().detail == "There is no study with this name."
     assert problems.StudyNotFound("gone").detail == "gone"

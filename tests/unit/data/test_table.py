@@ -139,10 +139,10 @@ def test_every_bad_row_is_told_at_once_with_its_number_and_reason(tmp_path: Path
     reasons = caught.value.reasons
     assert list(reasons) == [2, 3, 4, 5, 6, 7, 8, 9, 10]
     for number, why in {
-        2: "'age' is 'three', no number",
+        2: "'age' is 'three', not a number",
         3: "'age' is 'nan'",
         4: "'sex' is 'perhaps', neither 0 nor 1",
-        5: f"'gone.png' is no file in {tmp_path}",
+        5: f"'gone.png' is not a file in {tmp_path}",
         6: "'part' is 'later', not one of train",
         7: "no cell for 'sex'",
         8: "more cells than there are columns",
@@ -173,7 +173,7 @@ def test_bad_rows_are_left_out_and_told_where_bad_files_are_to_be_skipped(
     assert sum(data.counts.values()) == 20
     told = {file.path: file.reason for file in data.skipped.first}
     assert told == {
-        "row 2": "'age' is 'three', no number that can be learned",
+        "row 2": "'age' is 'three', not a number that can be learned",
         "row 23": "has no label",
     }
     _table(tmp_path)

@@ -21,7 +21,7 @@ from worker.agent import supervisor
         (["start", "--slots", "65"], USAGE, "slots: Input should be less than or equal to 64"),
         (["start", "--together", "0"], USAGE, "together: Input should be greater than"),
         (["start", "--together", "65"], USAGE, "together: Input should be less than"),
-        (["start", "--server", "ftp://x"], UNREACHABLE, "is no address of a service"),
+        (["start", "--server", "ftp://x"], UNREACHABLE, "is not the address of a service"),
         (["predict", "--model", "m"], USAGE, "give either pictures or --builtin"),
         (["pretrain", "glyphs", "--out", "out", "--epochs", "0"], USAGE, "--epochs"),
     ],

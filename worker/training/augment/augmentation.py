@@ -1,7 +1,7 @@
-"""Training pictures changed at random, a batch at a time, on the device where they lie.
+"""Augmentation: random changes to training pictures, a batch at a time, on the device where they lie.
 
-What is random is drawn on the CPU from torch's generator, which the caller seeds: the same seed changes the same
-pictures alike on every device.
+All random numbers are drawn on the CPU from torch's generator, which the caller seeds, so that one seed changes the
+same pictures in the same way on every device.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -18,21 +18,21 @@ from worker.training.augment.image_operations import Operation
 from worker.training.objective.objectives import Objective
 
 _BINS = 31
-"""TrivialAugment's amounts are these many steps from nothing to the most."""
+"""The number of amounts that TrivialAugment chooses from, evenly spaced from 0 to the largest."""
 _RAND_OPERATIONS = 2
 _ERASED_AREA = (0.02, 0.33)
 _ERASED_ASPECT = (0.3, 3.3)
 _ERASING_TRIES = 10
 _LEAST_ALPHA = 1e-3
-"""Beta of this and less is a coin, and smaller numbers underflow."""
+"""A Beta distribution with this alpha is a coin toss already; smaller values underflow."""
 
 Change = Callable[[Tensor], Tensor]
-"""From uint8 pictures `(N, H, W, C)` to others of the same shape."""
+"""A function from uint8 pictures `(N, H, W, C)` to pictures of the same shape."""
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """What one step learns from.
+    """The pictures and labels of one step.
 
     Attributes:
         inputs: Stored samples `(N, ...)`.
@@ -63,7 +63,7 @@ class Batch:
 
 
 class Augmentation:
-    """Changes a batch as a recipe says: first each picture, then boxes of some, then pairs are blended."""
+    """Changes a batch as a recipe says: first each picture, then boxes of some; then pairs are blended."""
 
     def __init__(self, changes: Sequence[Change], *, mixup: float, cutmix: float) -> None:
         self._changes = changes
@@ -71,7 +71,7 @@ class Augmentation:
         self._cutmix = cutmix
 
     def __call__(self, images: Tensor, labels: Tensor) -> Batch:
-        """Return the changed batch; the pictures given stay as they are."""
+        """Return the changed batch; `images` is not changed."""
         for change in self._changes:
             images = change(images)
         if self._cutmix and (not self._mixup or _coin()):
@@ -112,7 +112,7 @@ def flipped(images: Tensor) -> Tensor:
 
 
 def cropped(images: Tensor) -> Tensor:
-    """Shift each picture by up to an eighth of its side in both directions; what enters is its own mirror image."""
+    """Shift each picture by up to an eighth of its side in both directions; its mirror image fills the border."""
     count, height, width, channels = images.shape
     rows, columns = _shifted(count, height), _shifted(count, width)
     pixels = (rows.unsqueeze(2) * width + columns.unsqueeze(1)).to(images.device)
@@ -121,13 +121,19 @@ def cropped(images: Tensor) -> Tensor:
 
 
 def trivially_changed(images: Tensor) -> Tensor:
-    """Change each picture by one operation of any amount (TrivialAugment, Mueller and Hutter, 2021)."""
+    """Change each picture by one operation with a random amount.
+
+    Source: TrivialAugment, Mueller and Hutter, 2021, https://arxiv.org/abs/2103.10158.
+    """
     amounts = torch.randint(_BINS, (len(images),)) / (_BINS - 1)
     return _distorted(images, amounts, image_operations.TRIVIAL)
 
 
 def rand_changed(images: Tensor, *, strength: float) -> Tensor:
-    """Change each picture by two operations of one strength in [0, 1] (RandAugment, Cubuk et al., 2020)."""
+    """Change each picture by two operations of one strength in [0, 1].
+
+    Source: RandAugment, Cubuk et al., 2020, https://arxiv.org/abs/1909.13719.
+    """
     for _ in range(_RAND_OPERATIONS):
         amounts = torch.full((len(images),), strength)
         images = _distorted(images, amounts, image_operations.RAND)
@@ -135,11 +141,13 @@ def rand_changed(images: Tensor, *, strength: float) -> Tensor:
 
 
 def erased(images: Tensor, *, probability: float) -> Tensor:
-    """Fill a box of some pictures with noise (random erasing, Zhong et al., 2020, algorithm 1).
+    """Fill a box of some pictures with noise.
+
+    Source: random erasing, Zhong et al., 2020, https://arxiv.org/abs/1708.04896, algorithm 1.
 
     Args:
-        images: The pictures.
-        probability: With which each is chosen; one for which no box fits in ten tries stays whole.
+        images: The pictures, uint8 `(N, H, W, C)`; they are not changed.
+        probability: The probability that a picture is chosen. A chosen picture stays whole if ten boxes do not fit.
     """
     images = images.clone()
     _, height, width, channels = images.shape
@@ -154,7 +162,10 @@ def erased(images: Tensor, *, probability: float) -> Tensor:
 
 
 def mixed_up(images: Tensor, labels: Tensor, alpha: float) -> Batch:
-    """Blend pictures in pairs (mixup, Zhang et al., 2018), rounded to whole values."""
+    """Blend each picture with another one of the batch, rounded to whole values.
+
+    Source: mixup, Zhang et al., 2018, https://arxiv.org/abs/1710.09412.
+    """
     weight, order = _beta(alpha), torch.randperm(len(images)).to(images.device)
     others = images.index_select(0, order).float()
     blend = others.lerp_(images.float(), weight).round_().to(torch.uint8)
@@ -162,7 +173,10 @@ def mixed_up(images: Tensor, labels: Tensor, alpha: float) -> Batch:
 
 
 def cut_mixed(images: Tensor, labels: Tensor, alpha: float) -> Batch:
-    """Fill a box of each picture from another (CutMix, Yun et al., 2019); the weight is the area that is left."""
+    """Fill a box of each picture from another one of the batch; the weight is the share of the area that is left.
+
+    Source: CutMix, Yun et al., 2019, https://arxiv.org/abs/1905.04899.
+    """
     _, height, width, _ = images.shape
     order = torch.randperm(len(images)).to(images.device)
     share = (1 - _beta(alpha)) ** 0.5
@@ -175,7 +189,7 @@ def cut_mixed(images: Tensor, labels: Tensor, alpha: float) -> Batch:
 
 
 def _distorted(images: Tensor, amounts: Tensor, space: Mapping[str, Operation]) -> Tensor:
-    """Change each picture by an operation of its own; amounts `(N,)` are parts of the most."""
+    """Change each picture by a random operation; `amounts` `(N,)` are shares of its largest amount."""
     chosen = torch.randint(len(space), (len(images),))
     signs = torch.randint(2, (len(images),)) * 2 - 1
     groups: list[Tensor] = []
@@ -193,14 +207,14 @@ def _distorted(images: Tensor, amounts: Tensor, space: Mapping[str, Operation]) 
 
 
 def _shifted(count: int, side: int) -> Tensor:
-    """Where each pixel along a side comes from, `(count, side)`, mirrored at both ends."""
+    """Return the pixel that each pixel along a side is taken from, `(count, side)`, mirrored at both ends."""
     most = side // 8
     places = torch.arange(side) + torch.randint(-most, most + 1, (count, 1))
     return (side - 1) - ((side - 1) - places.abs()).abs()
 
 
 def _box_to_erase(height: int, width: int) -> tuple[int, int, int, int] | None:
-    """Top, left, height and width of a box that fits."""
+    """Return top, left, height and width of a box that fits; None if none does in ten tries."""
     low, high = (torch.tensor(bound).log() for bound in _ERASED_ASPECT)
     for _ in range(_ERASING_TRIES):
         area = height * width * float(torch.empty(()).uniform_(*_ERASED_AREA))
@@ -212,7 +226,7 @@ def _box_to_erase(height: int, width: int) -> tuple[int, int, int, int] | None:
 
 
 def _stretch(side: int, share: float) -> tuple[int, int]:
-    """Beginning and end of a stretch about a random middle, cut off at the border."""
+    """Return beginning and end of a stretch around a random middle, cut off at the border."""
     middle, half = _below(side), int(side * share) // 2
     return max(0, middle - half), min(side, middle + half)
 

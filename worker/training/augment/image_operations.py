@@ -1,7 +1,9 @@
-"""The operations of TrivialAugment and RandAugment, on a batch at once and with an amount for each picture.
+"""The operations of TrivialAugment and RandAugment, for a whole batch with an amount for each picture.
 
-All take uint8 pictures `(N, H, W, C)`, grey or colour, and amounts `(N,)`, on one device, and return pictures like
-those. What is moved in from outside is black.
+Each takes uint8 pictures `(N, H, W, C)`, grey or colour, and amounts `(N,)` on the same device, and returns pictures of
+the same shape. Pixels from outside of a picture are black. The results are those of torchvision's operations of the
+same names (https://docs.pytorch.org/vision/stable/transforms.html), which take one amount for all pictures. A few take
+the amount with the opposite sign, which a fair coin decides in both spaces.
 """
 
 from collections.abc import Callable, Mapping
@@ -22,8 +24,8 @@ class Operation:
 
     Attributes:
         apply: The distortion.
-        most: The largest amount, for pictures of a side in pixels.
-        signed: Whether it goes both ways, by a fair coin.
+        most: The largest amount, as a function of the pictures' side in pixels.
+        signed: True if the sign of the amount is drawn by a fair coin.
     """
 
     apply: Distortion
@@ -72,22 +74,22 @@ def rotate(images: Tensor, amounts: Tensor) -> Tensor:
 
 
 def brightness(images: Tensor, amounts: Tensor) -> Tensor:
-    """Away from black by the amount, or towards it."""
+    """Move the pictures away from black by the amount; a negative amount moves them towards it."""
     return _away_from(torch.zeros((), device=images.device), images, amounts)
 
 
 def colour(images: Tensor, amounts: Tensor) -> Tensor:
-    """Away from the grey picture by the amount, or towards it; grey pictures stay."""
+    """Move the pictures away from their grey versions by the amount, or towards them; grey pictures stay."""
     return images if images.shape[3] == 1 else _away_from(_grey(images), images, amounts)
 
 
 def contrast(images: Tensor, amounts: Tensor) -> Tensor:
-    """Away from the picture's mean grey by the amount, or towards it."""
+    """Move the pictures away from their mean grey by the amount, or towards it."""
     return _away_from(_grey(images).mean(dim=(1, 2, 3), keepdim=True), images, amounts)
 
 
 def sharpness(images: Tensor, amounts: Tensor) -> Tensor:
-    """Away from the smoothed picture by the amount, or towards it; the border stays."""
+    """Move the pictures away from their smoothed versions by the amount, or towards them; the border stays."""
     x = images.permute(0, 3, 1, 2).float()
     smooth = x.clone()
     # Pillow's filter: the middle counts 5, each of its 8 neighbours 1.
@@ -98,13 +100,13 @@ def sharpness(images: Tensor, amounts: Tensor) -> Tensor:
 
 
 def posterize(images: Tensor, amounts: Tensor) -> Tensor:
-    """Clear so many of the lowest bits, rounded."""
+    """Clear the lowest bits, as many as the rounded amount says."""
     kept = 256 - torch.exp2(amounts.round())
     return images & _of_each(kept).to(torch.uint8)
 
 
 def solarize(images: Tensor, amounts: Tensor) -> Tensor:
-    """Invert the brightest values, those that lie less than the amount below 255."""
+    """Invert the values that are at least 255 minus the amount."""
     return torch.where(images >= 255 - _of_each(amounts), 255 - images, images)
 
 
@@ -148,10 +150,10 @@ def _space(
 
 
 TRIVIAL = _space(shear=0.99, translate=lambda side: min(32, side), turn=135, blend=0.99, bits=6)
-"""The wide space of TrivialAugment (https://arxiv.org/abs/2103.10158, table 3): at most 32 pixels are shifted."""
+"""The wide space of TrivialAugment (https://arxiv.org/abs/2103.10158), as in torchvision's `TrivialAugmentWide`."""
 
 RAND = _space(shear=0.3, translate=lambda side: 150 / 331 * side, turn=30, blend=0.9, bits=4)
-"""The space of RandAugment (https://arxiv.org/abs/1909.13719, section 3), which is AutoAugment's."""
+"""The space of RandAugment (https://arxiv.org/abs/1909.13719, section 3), as in torchvision's `RandAugment`."""
 
 
 def _warp(
@@ -164,7 +166,10 @@ def _warp(
     yy: Tensor | float = 1,
     y: Tensor | float = 0,
 ) -> Tensor:
-    """Fill the pixel at (x, y) with the nearest to (xx x + xy y + x, yx x + yy y + y), each number `(N,)` or one."""
+    """Fill each pixel (column, row) with the pixel nearest to (xx column + xy row + x, yx column + yy row + y).
+
+    Each coefficient is a number, or a tensor `(N,)` with one for each picture.
+    """
     count, height, width, channels = images.shape
     row = (torch.arange(height, device=images.device) + 0.5).view(1, height, 1)
     column = (torch.arange(width, device=images.device) + 0.5).view(1, 1, width)
@@ -193,6 +198,6 @@ def _grey(images: Tensor) -> Tensor:
 
 
 def _away_from(other: Tensor, images: Tensor, amounts: Tensor) -> Tensor:
-    """Go from `other` to the pictures and, by the amount's part of that way, beyond."""
+    """Return `other` + (1 + amount) (images - `other`), cut to whole values from 0 to 255."""
     factor = _of_each(1 + amounts)
     return (other + factor * (images - other)).clamp(0, 255).to(torch.uint8)

@@ -1,4 +1,4 @@
-"""How many pictures a device computes at once: fewer after it has run out of memory."""
+"""Micro-batches: the parts of a batch that a device computes in turn, smaller after it ran out of memory."""
 
 import gc
 from collections.abc import Callable
@@ -14,11 +14,11 @@ T = TypeVar("T")
 
 
 class MicroBatches:
-    """Cuts batches into portions that fit, and into smaller ones whenever the device runs out of memory.
+    """Cuts batches into micro-batches that fit, and into smaller ones whenever the device runs out of memory.
 
     Args:
-        largest: Pictures in the largest portion to begin with; None is the whole batch.
-        least: What is not cut any further: two, where batch normalisation needs more than one picture.
+        largest: The size of the largest micro-batch to begin with, in pictures; None is the whole batch.
+        least: The smallest size that is tried: two where batch normalisation needs more than one picture.
     """
 
     def __init__(self, largest: int | None = None, *, least: int = 1) -> None:
@@ -27,14 +27,15 @@ class MicroBatches:
         self._least = least
 
     def run(self, count: int, work: Callable[[list[slice]], T]) -> T:
-        """Call `work` with the portions of a batch, again from its beginning as often as memory runs out.
+        """Call `work` with the micro-batches of a batch, and again with smaller ones each time that memory runs out.
 
         Args:
-            count: Pictures in the batch.
-            work: Computes the whole batch, portion by portion. What it did before it ran out must not matter.
+            count: The number of pictures in the batch.
+            work: Computes the whole batch, one micro-batch after the other. It is called again from the beginning, so
+                that what it did before memory ran out must not matter.
 
         Raises:
-            RuntimeError: The device's own, when the least portion does not fit either.
+            RuntimeError: The device's own error, when the smallest micro-batch does not fit either.
         """
         while True:
             try:
@@ -42,20 +43,20 @@ class MicroBatches:
             except Exception as error:
                 if not (is_out_of_memory(error) and self._shrink(count)):
                     raise
-            # Not within the handler: until it is left, the error holds all that the failed try had computed.
+            # Outside of the handler: inside it, the error still holds the tensors of the failed try.
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
 
     def each(self, batch: Tensor, compute: Callable[[Tensor], Tensor]) -> list[Tensor]:
-        """Return what `compute` makes of each portion of a batch, in order.
+        """Return the results of `compute` for the micro-batches of a batch, in order.
 
         Args:
-            batch: Its first dimension is cut.
-            compute: A function of the portion that leaves nothing behind.
+            batch: The batch, cut along its first dimension.
+            compute: A function of one micro-batch without side effects.
 
         Raises:
-            RuntimeError: As `run`.
+            RuntimeError: The device's own error, when the smallest micro-batch does not fit either.
         """
         return self.run(
             len(batch),
@@ -65,14 +66,14 @@ class MicroBatches:
         )
 
     def cut(self, count: int) -> list[slice]:
-        """Return the portions of a batch, as equal as can be; none has one picture where two are the least."""
+        """Return the micro-batches of a batch, nearly equal in size, each of at least `least` pictures if possible."""
         size = min(self.largest or count, count)
         number = max(1, min(-(-count // size), count // self._least))
         edges = [round(position * count / number) for position in range(number + 1)]
         return [slice(start, end) for start, end in pairwise(edges)]
 
     def _shrink(self, count: int) -> bool:
-        """Halve the portions; false where they are the least."""
+        """Halve the micro-batches; false where they are at the smallest size."""
         size = min(self.largest or count, count)
         if size <= self._least:
             return False

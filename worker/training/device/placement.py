@@ -10,13 +10,13 @@ from worker.data import Split
 from worker.training.errors import is_out_of_memory
 
 _RESIDENT_BYTES = 4 * 2**30
-"""A larger split stays in the cache on disk and travels batch by batch, as does one that a device has no room for."""
+"""A larger split stays in the cache on disk, and each batch is sent on its own; so is a split that does not fit."""
 
 
 class PlacedSplit:
     """A split whose batches are tensors on the device, as they are stored; the model's first layer (`InputLayer`) does the rest.
 
-    On a CPU nothing is copied: the tensors are the cache's own memory.
+    On a CPU nothing is copied: the tensors share the memory of the cache.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class PlacedSplit:
         return len(self._labels)
 
     def autocast(self, precision: str = "auto") -> AbstractContextManager[object]:
-        """Compute in what a recipe's `precision` comes to for these inputs."""
+        """Return the context that computes these inputs in the precision of the recipe."""
         return nullcontext() if self.full_precision else autocast(self.device, precision)
 
     def take(self, rows: Tensor) -> tuple[Tensor, Tensor]:
@@ -60,7 +60,7 @@ class PlacedSplit:
 
 
 def _placed(inputs: Tensor, device: torch.device) -> Tensor:
-    """Move inputs to a device that has room for them; else they stay where they are."""
+    """Return the inputs on the device, or where they are if the device has no room for them."""
     try:
         return inputs.to(device)
     except Exception as error:
@@ -70,7 +70,7 @@ def _placed(inputs: Tensor, device: torch.device) -> Tensor:
 
 
 def sent(tensor: Tensor, device: torch.device) -> Tensor:
-    """Return a tensor on `device`; a GPU is not waited for, which would idle between one step and the next."""
+    """Return a tensor on `device`, without waiting for a GPU: it would idle between one step and the next."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
@@ -82,16 +82,15 @@ def row_batches(order: Tensor, batch_size: int) -> list[Tensor]:
 
 
 def autocast(device: torch.device, precision: str = "auto") -> AbstractContextManager[object]:
-    """Compute in what a recipe's `precision` comes to on `device`."""
+    """Return the context that computes in the precision of the recipe on `device`."""
     dtype = dtype_of(precision, device)
     return nullcontext() if dtype == torch.float32 else torch.autocast(device.type, dtype)
 
 
 def dtype_of(precision: str, device: torch.device) -> torch.dtype:
-    """Return what a device computes in when a recipe asks for `precision`: float32 for what it is not built for.
+    """Return the type that `device` computes in for a recipe's `precision`; float32 if it has no support for it.
 
-    What decides is the device alone and never a measurement, so that a training repeats bit by bit on machines of
-    one kind.
+    The device alone decides, never a measurement, so that a training repeats bit by bit on machines of one kind.
     """
     if precision in ("auto", "bfloat16") and computes_in_bfloat16(device):
         return torch.bfloat16
@@ -101,7 +100,7 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
 
 
 def precision_of(precision: str, device: torch.device) -> str:
-    """Return the same by its name in a recipe, never `auto`."""
+    """Return the name in a recipe of what `dtype_of` returns; never `auto`."""
     return str(dtype_of(precision, device)).removeprefix("torch.")
 
 

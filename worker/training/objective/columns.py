@@ -1,6 +1,7 @@
-"""Targets in columns of labels: numbers, several yes and no, or all kinds beside each other.
+"""The objective of tasks with columns of labels: regression, several labels, or targets of several kinds.
 
-Each target has its own columns of the last layer's outputs. A label that is NaN is not known, and counts in nothing.
+Each target has columns of its own in the outputs of the last layer. A label that is NaN is unknown, and counts in no
+loss and in no metric.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,11 +21,11 @@ from worker.training.objective import metrics
 
 
 class Columns:
-    """The weighted sum of all targets' mean losses; of a task with one kind of target, their weighted mean.
+    """The weighted sum of the targets' mean losses; in a task with one kind of target, their weighted mean.
 
     Args:
-        data: Its targets; the training labels decide on class weights.
-        recipe: Label smoothing, class weights, and the loss of numbers.
+        data: The data of the task: its targets, and the training labels, from which class weights are computed.
+        recipe: The recipe that sets label smoothing, class weights and the loss of numbers.
     """
 
     def __init__(self, data: TaskData, recipe: Recipe) -> None:
@@ -34,7 +35,8 @@ class Columns:
         self._weights = weights if data.kind == "multi_task" else weights / weights.sum()
         self._targets = data.targets
         known = 1 - np.isnan(data.train.labels).mean(axis=0)
-        # A constant, where the batch's own count would make a batch and its portions differ.
+        # The share of known labels in the training split. The share in each batch would not do: the losses of the
+        # micro-batches would no longer add up to the loss of the batch.
         self._known = torch.from_numpy(known.clip(min=1 / len(data.train))).float()
         self._parts = _parts(data, recipe)
         self._plain = _parts(data, Recipe())
@@ -42,8 +44,8 @@ class Columns:
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
         """Return the joint loss of outputs `(N, width)` and labels `(N, targets)`.
 
-        A target's mean is over the labels that are known of so many training pictures on average, so that the losses of
-        a batch's portions add up to the batch's.
+        A target's sum is divided by the number of labels that are known on average in this many training pictures, so
+        that the losses of the micro-batches add up to the loss of the batch.
         """
         self._weights = self._weights.to(outputs.device)
         self._known = self._known.to(outputs.device)
@@ -51,7 +53,7 @@ class Columns:
         return (sums / (len(labels) * self._known) * self._weights).sum()
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> Mapping[str, float]:
-        """Measure a split; of several kinds of targets, each metric is `<column>.<metric>`."""
+        """Return the metrics of a split by name; with several targets of their own kinds, `<column>.<metric>`."""
         outputs = outputs.double()
         known = (~labels.isnan()).sum(dim=0)
         losses = _sums(self._plain, outputs, labels) / known.clamp(min=1)
@@ -70,9 +72,10 @@ class Columns:
 
 
 def balanced(labels: Labels, classes: int) -> Tensor:
-    """Return weights by which each class counts as if all were equally common in `labels` `(N,)`.
+    """Return the weight of each class `(classes,)` that makes all classes of `labels` `(N,)` count alike.
 
-    Their mean over the known labels is 1, as in scikit-learn's `class_weight="balanced"`.
+    The mean weight of a known label is 1, as with `class_weight="balanced"` of scikit-learn
+    (https://scikit-learn.org/stable/modules/generated/sklearn.utils.class_weight.compute_class_weight.html).
     """
     known = labels[~np.isnan(labels)].astype(np.int64)
     counts = np.bincount(known, minlength=classes).clip(min=1)
@@ -80,19 +83,19 @@ def balanced(labels: Labels, classes: int) -> Tensor:
 
 
 class _Part(Protocol):
-    """Some targets' losses and metrics, on their own columns of outputs and labels."""
+    """The losses and metrics of some targets, on their columns of outputs and labels."""
 
     width: int
-    """How many outputs they take."""
+    """The number of columns of outputs."""
     count: int
-    """How many columns of labels they have."""
+    """The number of columns of labels."""
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of each label, all of which are known, in their shape `(N, count)`."""
+        """Return the loss of each label, `(N, count)`; all labels are known."""
         ...
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
-        """Measure all but the loss, as far as the known labels allow."""
+        """Return the metrics other than the loss, as far as the known labels allow."""
         ...
 
 
@@ -128,7 +131,7 @@ def _shares(
 def _sums(parts: Sequence[_Part], outputs: Tensor, labels: Tensor) -> Tensor:
     """Return each target's sum of losses over its known labels."""
     known = ~labels.isnan()
-    # Filled before the losses: the gradient of what is left out of a sum would still be NaN.
+    # NaN is replaced before the losses are computed: the gradient through NaN is NaN even where `where` drops it.
     filled = labels.nan_to_num()
     losses = torch.cat(
         [part.losses(*columns) for part, columns in _shares(parts, outputs, filled)], dim=1
@@ -137,9 +140,9 @@ def _sums(parts: Sequence[_Part], outputs: Tensor, labels: Tensor) -> Tensor:
 
 
 class _Number:
-    """A number, learned as its distance from the training mean in training standard deviations.
+    """A regression target, learned as its distance from the training mean in training standard deviations.
 
-    Squared errors, or those of Huber (1964), https://doi.org/10.1214/aoms/1177703732.
+    The loss is the squared error, or that of Huber (1964), https://doi.org/10.1214/aoms/1177703732.
     """
 
     width = count = 1

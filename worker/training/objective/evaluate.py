@@ -1,4 +1,4 @@
-"""How well a model does on a split."""
+"""Evaluation: the metrics of a model on a split."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What was measured over `count` pictures, by name; the mean loss is always among it."""
+    """The metrics of `count` pictures by name; `loss` is always among them."""
 
     metrics: Mapping[str, float]
     count: int
@@ -36,16 +36,16 @@ def evaluate(
     precision: str = "auto",
     each_batch: Callable[[], object] = lambda: None,
 ) -> Scores:
-    """Score a model in evaluation mode; it stays in it.
+    """Score a model on a split. The model is put into evaluation mode and stays in it.
 
     Args:
-        model: What is scored.
-        split: What it is scored on.
-        objective: What is measured.
-        forward: The part of the model that takes what `split` holds; None is all of it.
-        micro_batches: What the device's memory takes at once; None tries whole batches first.
-        precision: As a recipe names it.
-        each_batch: Called before every batch.
+        model: The model that is scored.
+        split: The split that it is scored on.
+        objective: The objective whose metrics are computed.
+        forward: The part of the model that takes the inputs in `split`; None is the whole model.
+        micro_batches: The number of pictures that the device takes at once; None tries whole batches first.
+        precision: The precision to compute in, by its name in a recipe.
+        each_batch: A function that is called before every batch.
     """
     forward, micro_batches = forward or model, micro_batches or MicroBatches()
     model.eval()

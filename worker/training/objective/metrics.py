@@ -1,4 +1,7 @@
-"""Metrics of whole splits, by torchmetrics. It is imported when something is measured: that costs seconds."""
+"""Metrics of whole splits, computed by torchmetrics (https://lightning.ai/docs/torchmetrics).
+
+The library is imported when the first metric is computed, because the import takes seconds.
+"""
 
 from typing import cast
 
@@ -7,10 +10,10 @@ from torch import Tensor
 
 
 def of_classes(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
-    """Measure probabilities `(N, classes)` against labels `(N,)`, each class counting alike.
+    """Return macro metrics of probabilities `(N, classes)` against class positions `(N,)`: each class counts alike.
 
-    A class that has no picture here counts in neither recall nor AUROC; `auroc` is of each class against the rest,
-    and absent where only one class occurs.
+    A class without a picture in the split counts in neither recall nor AUROC. `auroc` is the mean over the classes of
+    one class against the rest, and is absent where only one class occurs.
     """
     from torchmetrics.functional import classification
 
@@ -33,7 +36,7 @@ def of_classes(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def of_numbers(predicted: Tensor, labels: Tensor) -> dict[str, float]:
-    """Measure numbers `(N,)` against labels `(N,)` in their own unit; `r2` is absent where all labels are alike."""
+    """Return the metrics of numbers `(N,)` against labels `(N,)`, in their unit; no `r2` where all labels are equal."""
     from torchmetrics.functional import regression
 
     measured = {
@@ -46,7 +49,7 @@ def of_numbers(predicted: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def of_binary(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
-    """Measure probabilities `(N,)` of a yes against labels `(N,)` of 0 and 1; nothing where these are all alike."""
+    """Return the metrics of probabilities of 1 `(N,)` against labels 0 and 1 `(N,)`; none if all are equal."""
     from torchmetrics.functional import classification
 
     if (labels == labels[0]).all():

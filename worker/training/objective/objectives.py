@@ -1,7 +1,7 @@
-"""What a network's last layer is trained for, and what it is measured by.
+"""Objectives: the loss that training lowers, and the metrics that trials are compared by.
 
-A loss that is measured knows nothing of the recipe (no smoothing, no class weights, squared errors), so that trials of
-different recipes compare.
+The measured loss ignores the recipe: no label smoothing, no class weights, squared errors. Otherwise the losses of two
+trials with different recipes could not be compared.
 """
 
 from collections.abc import Mapping
@@ -18,16 +18,16 @@ from worker.training.objective.columns import Columns, balanced
 
 
 class Objective(Protocol):
-    """From the outputs of a network's last layer `(N, width)` and the labels of a split to losses and metrics."""
+    """Computes losses and metrics from the outputs of a network's last layer `(N, width)` and the labels."""
 
     @property
     def metric(self) -> str:
-        """Name of what trials are compared by."""
+        """The name of the metric that trials are compared by."""
         ...
 
     @property
     def direction(self) -> Direction:
-        """Whether more or less of it is better."""
+        """Whether more or less of that metric is better."""
         ...
 
     def loss(self, outputs: Tensor, labels: Tensor) -> Tensor:
@@ -35,7 +35,7 @@ class Objective(Protocol):
         ...
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> Mapping[str, float]:
-        """Measure a whole split; `loss` is among the names, and `metric` where the labels differ."""
+        """Return the metrics of a whole split by name: `loss` always, and `metric` if the labels differ."""
         ...
 
 
@@ -56,11 +56,11 @@ class Classification:
     """Cross-entropy of logits `(N, classes)` and class positions `(N,)`.
 
     Args:
-        metric: What trials are compared by; where that is accuracy or the loss, nothing else is measured.
-        direction: Whether more or less of it is better.
-        smoothing: Share of each label that is spread over all classes (Szegedy et al., 2016,
-            https://arxiv.org/abs/1512.00567, section 7).
-        weights: Of each class's pictures in the mean; None weighs all alike.
+        metric: The metric that trials are compared by. If it is `accuracy` or `loss`, no other metric is computed.
+        direction: The direction in which the metric is better.
+        smoothing: The share of each label that is spread over all classes (label smoothing, Szegedy et al., 2016,
+            https://arxiv.org/abs/1512.00567, section 7), in [0, 1).
+        weights: The weight of each class in the training loss, `(classes,)`; None weighs all classes alike.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Classification:
         return (each * self._weights[labels]).mean()
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> Mapping[str, float]:
-        """Return accuracy and mean cross-entropy of a split; the other metrics too where one of them is compared by."""
+        """Return accuracy and mean cross-entropy of a split, and the other metrics if trials are compared by one."""
         right = (outputs.argmax(dim=1) == labels).double().mean()
         loss = functional.cross_entropy(outputs.double(), labels)
         measured = {"accuracy": right.item(), "loss": loss.item()}

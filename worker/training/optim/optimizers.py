@@ -30,16 +30,20 @@ _MOMENTS: Mapping[Update, tuple[str, ...]] = {
 
 
 class Optimizer:
-    """Moves what has a gradient, each group by its rule.
+    """Updates the parameters that have a gradient, each group by its rule.
 
-    SGD takes Nesterov's momentum (Sutskever et al., 2013). AdamW decouples the pulls to zero and to the pretrained
-    weights from the gradient (Loshchilov and Hutter, 2019, https://arxiv.org/abs/1711.05101), and so does Muon
-    (Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/), whose learning rate is adjusted to the
-    shape of each matrix so that its steps are as long as AdamW's (Liu et al., 2025,
-    https://arxiv.org/abs/2502.16982, section 2.2). SGD and Adam are the fused kernels: one pass over the weights
-    of a group for each step.
+    - `sgd`: stochastic gradient descent with Nesterov momentum (Sutskever et al., 2013,
+      https://proceedings.mlr.press/v28/sutskever13.html).
+    - `adam`: Kingma and Ba, 2015, https://arxiv.org/abs/1412.6980.
+    - `adamw`: Adam whose weight decay is not part of the gradient (Loshchilov and Hutter, 2019,
+      https://arxiv.org/abs/1711.05101). The pull to the pretrained weights (L2-SP) is decoupled in the same way.
+    - `muon`: Jordan et al., 2024, https://kellerjordan.github.io/posts/muon/, decoupled like AdamW. Its learning
+      rate is adjusted to the shape of each matrix so that an update has the same root mean square as one of AdamW
+      (Liu et al., 2025, https://arxiv.org/abs/2502.16982, section 2.2).
 
-    The parameters may be overwritten, but not moved to other memory.
+    SGD and Adam run as fused kernels, which read the weights of a group once for each step.
+
+    The values of the parameters may be overwritten between steps, but their memory must stay the same.
     """
 
     def __init__(
@@ -50,13 +54,13 @@ class Optimizer:
         low_rank: LowRank | None = None,
         scales_loss_on: torch.device | None = None,
     ) -> None:
-        """Begin with moments of zero; the pull of L2-SP is to where the parameters are now.
+        """Begin with moments of zero. L2-SP pulls to the values that the parameters have now.
 
         Args:
-            groups: What moves, and how.
-            recipe: Momentum and clipping.
-            low_rank: Whose factors are in the groups.
-            scales_loss_on: A device that trains in float16.
+            groups: The parameters that are trained, with the rule of each group.
+            recipe: The recipe that sets momentum and gradient clipping.
+            low_rank: The LoRA layers whose factors are in the groups; None without LoRA.
+            scales_loss_on: The device, if it trains in float16 and the loss must be scaled; None otherwise.
         """
         self._parts = [_Part(group, recipe.momentum) for group in groups]
         self._parameters = [p for group in groups for p in group.parameters.values()]
@@ -67,18 +71,18 @@ class Optimizer:
         )
 
     def zero_grad(self) -> None:
-        """Forget the gradients."""
+        """Remove all gradients."""
         for parameter in self._parameters:
             parameter.grad = None
         if self._low_rank is not None:
             self._low_rank.zero_grad()
 
     def backward(self, loss: Tensor) -> None:
-        """Add a loss's gradients to those that there are, scaled as `step` expects them."""
+        """Add the gradients of a loss to the present ones, scaled as `step` expects them."""
         (loss if self._loss_scale is None else self._loss_scale.scaled(loss)).backward()
 
     def step(self, learning_rate: float) -> None:
-        """Move every parameter that has a gradient."""
+        """Update every parameter that has a gradient."""
         if self._low_rank is not None:
             self._low_rank.take_gradients()
         if self._loss_scale is None:
@@ -88,7 +92,7 @@ class Optimizer:
 
     @property
     def nbytes(self) -> int:
-        """Memory that the moments take."""
+        """Bytes of memory that the moments take."""
         return sum(value.nbytes for value in self._moments().values())
 
     def tensors(self) -> dict[str, Tensor]:
@@ -103,7 +107,7 @@ class Optimizer:
         """Put back what `tensors` returned.
 
         Raises:
-            ValueError: They are of other parameters or of another optimizer.
+            ValueError: The tensors belong to other parameters or to another optimizer.
         """
         own = self.tensors()
         if own.keys() != tensors.keys():
@@ -133,14 +137,14 @@ class Optimizer:
 
 
 _Columns = Mapping[str, Sequence[Tensor]]
-"""Of the parameters of a group, in one order: their `value`, `start`, and moments by name."""
+"""The tensors of a group by name: `value`, `start` and each moment; each is a list in the order of the parameters."""
 
 
 class _Part:
-    """A group with its moments, and all its tensors as they lie in memory.
+    """One group of parameters with their moments, all viewed in the order in which they lie in memory.
 
     Attributes:
-        moments: By `<parameter>:<moment>`.
+        moments: Each moment by the name `<parameter>:<moment>`, in the shape of its parameter; `steps` is a scalar.
     """
 
     def __init__(self, group: Group, momentum: float) -> None:
@@ -165,7 +169,7 @@ class _Part:
             column.append(fresh if counts else self._view(fresh, p))
 
     def move(self, learning_rate: float) -> None:
-        """Move those that have a gradient."""
+        """Update the parameters of the group that have a gradient."""
         gradients = [self._view(p.grad, p) for p in self._parameters if p.grad is not None]
         if not gradients:
             return
@@ -186,7 +190,7 @@ class _Part:
 
 
 def _pull(columns: _Columns, gradients: list[Tensor], rule: Rule, rate: float) -> None:
-    """Towards where the values began: the gradient of (l2_sp / 2) |w - w0|^2, decoupled where the decay is."""
+    """Pull the values to where they began: the gradient of (l2_sp / 2) |w - w0|^2, decoupled where weight decay is."""
     rows = zip(columns["value"], columns["start"], gradients, strict=True)
     for value, start, gradient in rows:
         if rule.update in ("adamw", "muon"):
@@ -213,7 +217,7 @@ def _sgd(
 
 
 def _adam(columns: _Columns, gradients: list[Tensor], rule: Rule, rate: float) -> None:
-    # Not by torch's `adam`: to sort tensors by device, as it does first, takes longer than to move those of a head.
+    # torch's `adam` first sorts the tensors by device, which takes longer than the update of a head itself.
     move = torch._fused_adamw_ if rule.update == "adamw" else torch._fused_adam_  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     torch._foreach_add_(list(columns["steps"]), 1)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     move(

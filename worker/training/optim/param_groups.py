@@ -1,4 +1,4 @@
-"""Which parameters move by which rule: update, learning rate, and what they are pulled to."""
+"""Parameter groups: the update, the learning rate and the decay of each parameter."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -14,18 +14,19 @@ from worker.training.model.lora import LowRank
 Update = Literal["sgd", "adam", "adamw", "muon"]
 
 _MATRICES = ("weight", "lora_A", "lora_B")
-"""How the names of matrices end that map features to features."""
+"""Endings of the names of matrices that map features to features."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """How a parameter moves.
+    """The update of a parameter.
 
     Attributes:
-        update: The optimizer's name.
-        rate: The learning rate, relative to the schedule's.
-        weight_decay: Pull to zero.
-        l2_sp: Pull to where it began (L2-SP, Li et al., 2018, https://arxiv.org/abs/1802.01483, section 3).
+        update: The name of the optimizer.
+        rate: The factor on the schedule's learning rate.
+        weight_decay: The strength of the pull to zero.
+        l2_sp: The strength of the pull to the pretrained value (L2-SP, Li et al., 2018,
+            https://arxiv.org/abs/1802.01483, section 3).
     """
 
     update: Update
@@ -36,14 +37,14 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Parameters of one rule, by name."""
+    """Parameters that share a rule, by name."""
 
     rule: Rule
     parameters: Mapping[str, nn.Parameter]
 
 
 def of_backbone(freezing: Freezing, low_rank: LowRank | None = None) -> list[Group]:
-    """Group what some epoch trains: with LoRA, the factors in place of the stages' own parameters."""
+    """Group the parameters that at least one epoch trains; with LoRA, its factors replace those of the stages."""
     backbone = freezing.model
     # With LoRA no stage's own parameters are trained, neither those of still stages nor of thawed ones.
     untouched = freezing.still if low_rank is None else len(backbone.stages)
@@ -58,12 +59,12 @@ def of_backbone(freezing: Freezing, low_rank: LowRank | None = None) -> list[Gro
 
 
 def of_head(head: nn.Module, recipe: Recipe) -> list[Group]:
-    """Group the parameters of a classifier that stands alone."""
+    """Group the parameters of a head that is trained without its backbone."""
     return _grouped(recipe, dict(head.named_parameters()), lambda _: 0)
 
 
 def _distance(backbone: Backbone, name: str) -> int:
-    """How many stages a parameter is from the head: 1 in the last; 0 in the head and outside of all stages."""
+    """Count the stages from the head to a parameter: 1 in the last stage, 0 in the head and outside of all stages."""
     for distance, modules in enumerate(reversed(backbone.stages), start=1):
         if is_within(name, modules):
             return distance
@@ -81,7 +82,11 @@ def _grouped(
 
 
 def _rule(recipe: Recipe, name: str, parameter: nn.Parameter, distance: int) -> Rule:
-    """Learning rates fall from the head on as in BEiT (Bao et al., 2022, https://arxiv.org/abs/2106.08254, A.3)."""
+    """Return the rule of one parameter; with `layer_decay` the learning rate falls with the distance from the head.
+
+    Source: the layer-wise learning rate decay of ELECTRA (Clark et al., 2020, https://arxiv.org/abs/2003.10555) and of
+    the fine-tuning of BEiT (Bao et al., 2022, https://arxiv.org/abs/2106.08254).
+    """
     head_rate = (recipe.head_learning_rate or recipe.learning_rate) / recipe.learning_rate
     is_matrix = parameter.dim() > 1
     l2_sp = recipe.l2_sp if distance and is_matrix else 0.0
@@ -94,7 +99,8 @@ def _rule(recipe: Recipe, name: str, parameter: nn.Parameter, distance: int) -> 
 
 
 def _update(recipe: Recipe, is_hidden_matrix: bool) -> Update:
-    """Muon is for matrices between hidden layers; position embeddings, class tokens and scales are none."""
+    """Return the update of one parameter: Muon's is for matrices between hidden layers, and AdamW takes the rest."""
+    # Position embeddings, class tokens and scales are not matrices between layers, whatever their shape.
     if recipe.optimizer == "muon" and not is_hidden_matrix:
         return "adamw"
     return recipe.optimizer

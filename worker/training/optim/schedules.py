@@ -1,22 +1,29 @@
-"""The learning rate of every step, as a function of the step alone: a resumed training needs no state of it."""
+"""Learning rate schedules.
+
+The learning rate is a function of the step alone, so that a checkpoint holds no state of the schedule.
+"""
 
 import math
 
 from trimtab.contract.recipe import Recipe
 
 _CYCLE_BEGINS, _CYCLE_ENDS = 1 / 25, 1e-4
-"""Of one cycle, relative to the peak."""
+"""The first and the last learning rate of the one-cycle schedule, as factors of the peak."""
 _CYCLE_RISES = 0.3
-"""Share of one cycle that rises, where the recipe names no warm-up."""
+"""The share of the one-cycle schedule that rises, unless the recipe names a warm-up."""
 
 
 def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
     """Return the learning rate of one step.
 
+    `linear`, `cosine`, `step` and `constant` begin after a linear warm-up (Goyal et al., 2017,
+    https://arxiv.org/abs/1706.02677, section 2.2). `cosine` is half a cosine without restarts (Loshchilov and Hutter,
+    2017, https://arxiv.org/abs/1608.03983, equation 5). `one_cycle` has its warm-up inside.
+
     Args:
-        recipe: Peak, warm-up and schedule.
-        step: From 0, over all epochs.
-        steps_per_epoch: Steps in one epoch.
+        recipe: The recipe that names the schedule, the peak learning rate and the warm-up.
+        step: The number of the step over all epochs, from 0.
+        steps_per_epoch: The number of steps in one epoch.
     """
     if recipe.schedule == "one_cycle":
         return recipe.learning_rate * _one_cycle(recipe, step, steps_per_epoch)
@@ -37,7 +44,10 @@ def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
 
 
 def _one_cycle(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
-    """Up and down once (Smith, 2018, https://arxiv.org/abs/1803.09820, section 4), both along half a cosine."""
+    """Return the factor of the one-cycle schedule: up to the peak and down again, each along half a cosine.
+
+    Source: Smith, 2018, https://arxiv.org/abs/1803.09820, section 4, whose two lines are straight.
+    """
     last = recipe.epochs * steps_per_epoch - 1
     rising = recipe.warmup_epochs or _CYCLE_RISES * recipe.epochs
     top = max(0.0, rising * steps_per_epoch - 1)

@@ -1,6 +1,7 @@
-"""The weights that are measured and kept, where these are not the ones that are trained.
+"""Averages of weights: what is measured and kept where that is not what is trained.
 
-Between epochs the model holds what was measured; `resume` gives it the trained weights back for the next epoch.
+Between epochs the model holds the averaged weights, which were measured. `resume` puts the trained weights back for
+the next epoch.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from worker.training.objective.evaluate import Scores
 
 BATCH_SIZE = 256
 STATISTICS_PICTURES = 2048
-"""This many training pictures are enough to estimate the statistics of batch normalisation again."""
+"""Training pictures from which the statistics of batch normalisation are estimated again; more change little."""
 
 _LIVE, _MOVING, _SUM, _COUNT = "live/", "moving/", "sum/", "count"
 
@@ -27,24 +28,24 @@ Weights = dict[str, Tensor]
 class Averages:
     """Averages over steps, over epochs, and between the pretrained and the trained weights.
 
-    Each is made of what the one before it gives:
+    A recipe may ask for several. Each one begins from the result of the one before it:
 
-    - `ema_decay`: an exponential moving average over the steps (Polyak and Juditsky, 1992), statistics of batch
-      normalisation included;
-    - `swa_epochs`: the plain average over the last `swa_epochs` epochs (Izmailov et al., 2018,
+    - `ema_decay`: an exponential moving average over the steps, with the statistics of batch normalisation
+      (averages of iterates: Polyak and Juditsky, 1992, https://doi.org/10.1137/0330046);
+    - `swa_epochs`: the plain average over the last epochs, this many of them (SWA, Izmailov et al., 2018,
       https://arxiv.org/abs/1803.05407);
-    - `adaptation_grid`: pretrained + a (trained - pretrained) for several a, the best on the validation split
-      (WiSE-FT, Wortsman et al., 2022, https://arxiv.org/abs/2109.01903). A head that is new to the task has no
-      pretrained weights and stays as it was trained.
+    - `adaptation_grid`: pretrained + a (trained - pretrained) for several a, of which the best on the validation
+      split is kept (WiSE-FT, Wortsman et al., 2022, https://arxiv.org/abs/2109.01903). A head that is new to the
+      task has no pretrained weights and stays as it was trained.
 
-    After the last two, the statistics of batch normalisation are estimated again: those of an average of networks
-    are not the average of theirs.
+    The last two estimate the statistics of batch normalisation again, because the statistics of an averaged network
+    are not the average of the networks' statistics.
 
     Args:
-        freezing: The model, which has its pretrained weights as yet, and the recipe, which says what is averaged.
+        freezing: The pretrained model before any training, and the recipe, which says which averages are made.
 
     Attributes:
-        micro_batches: Pictures that the device's memory takes at once when statistics are estimated.
+        micro_batches: The number of pictures that the device takes at once when statistics are estimated.
     """
 
     def __init__(self, freezing: Freezing) -> None:
@@ -60,17 +61,17 @@ class Averages:
 
     @cached_property
     def _own(self) -> Weights:
-        """Most recipes average nothing, and never ask."""
+        """The tensors that training moves. Computed when it is first asked for: most recipes average nothing."""
         return _moved(self._freezing)
 
     @property
     def nbytes(self) -> int:
-        """Memory that the averages take, and their part of a checkpoint."""
+        """Bytes that the averages take, in memory and in a checkpoint."""
         parts = (self._live, self._moving, self._sum)
         return sum(value.nbytes for part in parts for value in part.values())
 
     def after_step(self) -> None:
-        """Take the weights that a step has just moved into the moving average."""
+        """Add the weights, which a step has just changed, to the moving average."""
         decay = self._recipe.ema_decay
         if not decay:
             return
@@ -89,16 +90,16 @@ class Averages:
         measure: Callable[[], Scores],
         goodness: Callable[[Scores], float],
     ) -> tuple[Scores, float | None]:
-        """Give the model the weights to be kept, and measure them, each point of the grid once.
+        """Put the averaged weights into the model and measure them; with a grid, measure each point once.
 
         Args:
-            epoch: The one that has just been trained.
-            estimate: Estimates the statistics of the model's batch normalisation anew.
-            measure: Measures the model as it is now.
-            goodness: Turns a measurement into a number of which more is better.
+            epoch: The epoch that has just been trained, from 0.
+            estimate: Estimates the statistics of the model's batch normalisation again.
+            measure: Measures the model with its present weights.
+            goodness: Turns scores into a number of which more is better.
 
         Returns:
-            What the weights measured, and a of the best of the grid, if there is one.
+            The scores of the weights that the model now has, and the `a` of the best point; None without a grid.
         """
         if not self._averages(epoch):
             return measure(), None
@@ -112,13 +113,13 @@ class Averages:
         return self._interpolate(estimate, measure, goodness)
 
     def resume(self) -> None:
-        """Give the model the trained weights back."""
+        """Put the trained weights back into the model."""
         if self._live:
             self._load(self._live)
             self._live = {}
 
     def tensors(self) -> Weights:
-        """Return what the next epoch depends on beside the model: copies on the CPU."""
+        """Return copies on the CPU of all that the next epoch needs beside the model."""
         named = {
             **{f"{_LIVE}{name}": value for name, value in self._live.items()},
             **{f"{_MOVING}{name}": value for name, value in self._moving.items()},
@@ -200,22 +201,22 @@ def estimate_statistics(
     """Estimate the statistics of the batch normalisation that training moves, as the mean over batches.
 
     Args:
-        freezing: The model, which is left in evaluation mode, and the recipe.
-        train: The split that it is trained on; a part of it is enough, always the same.
-        forward: The part of the model that takes what `train` holds.
-        epoch: The one that has just been trained.
-        micro_batches: Pictures that the device's memory takes at once.
+        freezing: The model whose statistics are replaced, which is left in evaluation mode, and the recipe.
+        train: The training split, of which the same pictures are taken each time.
+        forward: The part of the model that takes the inputs in `train`.
+        epoch: The epoch that has just been trained, from 0.
+        micro_batches: The number of pictures that the device takes at once.
     """
     model, precision = freezing.model, freezing.recipe.precision
     layers = freezing.moving_statistics(epoch)
     kept = [layer.momentum for layer in layers]
     model.eval()
     for layer in layers:
-        layer.momentum = None  # torch's word for the plain mean over batches
+        layer.momentum = None  # torch then takes the plain mean over batches
         layer.train()
 
     def estimate(parts: Sequence[slice]) -> None:
-        # A pass that ran out of memory has moved the first layers already.
+        # An earlier pass that ran out of memory has already changed the first layers.
         for layer in layers:
             layer.reset_running_stats()
         _pass(train, forward, precision, len(parts))
@@ -231,7 +232,7 @@ def estimate_statistics(
 def _pass(
     train: PlacedSplit, forward: Callable[[Tensor], Tensor], precision: str, batches: int
 ) -> None:
-    # Shuffled: a folder's pictures lie class by class, and a batch of one class varies less than all of them do.
+    # Shuffled, because a folder lists its pictures class by class and a batch of one class varies too little.
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(0))
     rows = order[:STATISTICS_PICTURES]
     with torch.no_grad(), train.autocast(precision):
@@ -240,13 +241,13 @@ def _pass(
 
 
 def _moved(freezing: Freezing) -> Weights:
-    """The floating-point tensors that training moves, themselves: every later change of theirs is seen."""
+    """Return the floating-point tensors that training moves: the tensors themselves, not copies."""
     state = freezing.thawed_state()
     return {name: value.detach() for name, value in state.items() if value.is_floating_point()}
 
 
 def _pretrained(model: Backbone, own: Mapping[str, Tensor]) -> Weights:
-    """Copies of the pretrained weights of what has any: a head that is new to the task has none."""
+    """Return copies of the pretrained weights; a head that is new to the task has none."""
     head = f"{model.head_name}."
     known = _copy({name: value for name, value in own.items() if not name.startswith(head)})
     for name, value in (model.own_head or {}).items():
