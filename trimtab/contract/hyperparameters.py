@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from trimtab.contract.recipe import Recipe
+from trimtab.contract.recipe import Recipe, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +16,7 @@ class Hyperparameter:
     kind: Literal["int", "float", "str"]
     default: int | float | str | None
     description: str
+    scope: Scope
     low: float | None = None
     high: float | None = None
     low_exclusive: bool = False
@@ -55,6 +56,11 @@ def hyperparameters() -> Mapping[str, Hyperparameter]:
     return MappingProxyType({name: _read(name, schema) for name, schema in properties.items()})
 
 
+def of_scope(scope: Scope) -> frozenset[str]:
+    """Return the names of the hyperparameters that change this of a training (`Recipe`)."""
+    return frozenset(name for name, known in hyperparameters().items() if known.scope == scope)
+
+
 def _read(name: str, schema: dict[str, Any]) -> Hyperparameter:
     value = schema["anyOf"][0] if "anyOf" in schema else schema
     kinds: dict[str, Literal["int", "float", "str"]] = {
@@ -67,6 +73,7 @@ def _read(name: str, schema: dict[str, Any]) -> Hyperparameter:
         kind=kinds[value["type"]],
         default=schema["default"],
         description=schema["description"],
+        scope=schema["scope"],
         low=value.get("minimum", value.get("exclusiveMinimum")),
         high=value.get("maximum", value.get("exclusiveMaximum")),
         low_exclusive="exclusiveMinimum" in value,

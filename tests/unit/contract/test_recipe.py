@@ -1,14 +1,15 @@
 """The recipe: every hyperparameter a worker understands."""
 
 import math
+from typing import get_args
 
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
-from trimtab.contract.recipe import Recipe
+from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters, of_scope
+from trimtab.contract.recipe import Recipe, Scope
 
 NAMES = sorted(Recipe.model_fields)
 
@@ -45,6 +46,23 @@ def test_every_field_is_a_hyperparameter_with_a_range_and_a_meaning() -> None:
         else:
             assert hyperparameter.low is not None
             assert hyperparameter.high is not None
+
+
+def test_every_field_says_what_of_a_training_it_changes() -> None:
+    properties = Recipe.model_json_schema()["properties"]
+    assert {
+        name: schema.get("scope")
+        for name, schema in properties.items()
+        if schema.get("scope") not in get_args(Scope)
+    } == {}
+
+
+def test_the_hyperparameters_of_a_scope_are_those_that_bear_its_word() -> None:
+    parts = [of_scope(scope) for scope in get_args(Scope)]
+    assert sorted(name for part in parts for name in part) == NAMES
+    assert "shots" in of_scope("data")
+    assert "label_smoothing" in of_scope("step")
+    assert "lora_rank" in of_scope("network")
 
 
 def test_bounds_are_read_with_their_exclusiveness() -> None:

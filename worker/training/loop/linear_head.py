@@ -13,7 +13,7 @@ from worker.training.loop.distillation import Lessons
 from worker.training.objective.objectives import Classification, Objective
 
 _UNDIVIDED = 32_768
-"""Up to so many elements torch itself does not divide among threads; its fused optimizers and MKL do."""
+"""Up to this many elements torch itself does not divide among threads; its fused optimizers and MKL do."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ def few_threads(head: LinearHead | None) -> Generator[None]:
     """Compute a small head on one thread inside: to wake a second one takes longer than the work.
 
     Args:
-        head: What is trained or measured inside; None, like a large one, keeps all threads.
+        head: The head that is trained or measured inside; None, like a large one, keeps all threads.
     """
     if head is None or not head.is_small:
         yield
@@ -51,12 +51,17 @@ def of(
 ) -> LinearHead | None:
     """Return the head of a training that is nothing else; None where any option asks for more than plain steps.
 
+    Hyperparameters of scope `head` never ask for more: they are the optimizer's, the schedule's and the averages', which
+    each head has for itself. Those of the other scopes may, and are looked at by what they have made of the training.
+
     Args:
-        inputs: What it goes over.
-        objective: What it lowers.
-        recipe: Whether batches are divided.
-        lessons: Of a teacher, if there is one.
+        inputs: The features that it goes over, or pictures.
+        objective: The loss that it lowers.
+        recipe: Says whether batches are divided.
+        lessons: A teacher's answers; None where nobody teaches.
     """
+    # Scopes `network` and `data`: then more than one layer is trained, or its inputs are not kept (`inputs.layer`).
+    # Scope `step`: a loss that is not plain, parts of a batch, a teacher.
     asks_for_more = lessons is not None or recipe.micro_batch_size is not None
     if inputs.layer is None or asks_for_more:
         return None
