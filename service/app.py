@@ -14,7 +14,7 @@ from starlette.types import ASGIApp
 from service import housekeeping
 from service.api import events, health, leases, problems, studies, workers
 from service.api.dependencies import require_ready
-from service.api.hot import HotPath
+from service.api.fast_path import FastRoutes
 from service.api.limits import TooLargeAsProblem
 from service.api.security import Guard
 from service.domain.facts import Changes, Cursor
@@ -28,7 +28,7 @@ from service.storage.artifacts import Folder
 from service.storage.engine import Database
 from service.use_cases import health as health_rules
 from service.use_cases.context import Context
-from service.use_cases.lanes import Lanes
+from service.use_cases.fast import FastPath
 from service.waiting import Waiters
 
 LARGEST_BODY_BYTES = 1 << 20
@@ -47,12 +47,12 @@ def create_app(settings: Settings, readiness: Readiness | None = None) -> ASGIAp
     )
     context = Context(database, _sampling(database), Folder(settings.artifacts))
     readiness = Readiness() if readiness is None else readiness
-    lanes = Lanes(context)
-    api = _api(context, readiness, settings, lanes)
+    fast_path = FastPath(context)
+    api = _api(context, readiness, settings, fast_path)
     dispatcher = Dispatcher(
-        HotPath(
+        FastRoutes(
             TooLargeAsProblem(api),
-            leases.hot_verbs(lanes),
+            leases.fast_routes(fast_path),
             check=partial(require_ready, readiness),
         ),
         check=partial(_check, context, readiness),
@@ -67,21 +67,21 @@ def _api(
     context: Context,
     readiness: Readiness,
     settings: Settings,
-    lanes: Lanes,
+    fast_path: FastPath,
 ) -> FastAPI:
     waiters = Waiters()
     readiness.wake = waiters.ring
     app = FastAPI(
         title="trimtab",
         version=version("trimtab"),
-        lifespan=partial(_lifespan, context, readiness, waiters, lanes, settings),
+        lifespan=partial(_lifespan, context, readiness, waiters, fast_path, settings),
         responses=problems.DECLARED,
         max_body_size=LARGEST_BODY_BYTES,
         generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,
     )
     app.state.context, app.state.readiness, app.state.waiters = context, readiness, waiters
-    app.state.lanes = lanes
+    app.state.fast_path = fast_path
     for room in (studies, leases, workers, events, health, home):
         app.include_router(room.router)
     problems.install(app)
@@ -93,7 +93,7 @@ async def _lifespan(
     context: Context,
     readiness: Readiness,
     waiters: Waiters,
-    lanes: Lanes,
+    fast_path: FastPath,
     settings: Settings,
     _app: FastAPI,
 ) -> AsyncGenerator[None]:
@@ -131,7 +131,7 @@ async def _lifespan(
     yield
     stop.set()
     await asyncio.to_thread(keeper.join, 5.0)
-    lanes.close()
+    fast_path.close()
     context.database.dispose()
 
 

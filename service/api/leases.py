@@ -9,13 +9,13 @@ from pydantic import TypeAdapter
 from service.api.bodies import JsonRoute
 from service.api.dependencies import (
     ServiceContext,
-    ServiceLanes,
+    ServiceFastPath,
     ServiceWaiters,
     require_staying,
 )
-from service.api.hot import HotVerb
+from service.api.fast_path import FastRoute
 from service.use_cases import leases, records
-from service.use_cases.lanes import Lanes
+from service.use_cases.fast import FastPath
 from service.waiting import wait
 from trimtab.contract.leases import (
     Answer,
@@ -40,13 +40,13 @@ MOST_REPORTS = 1000
 
 @router.post("", responses={204: {"description": "Nothing to do"}})
 async def claim(
-    request: LeaseRequest, http: Request, lanes: ServiceLanes, waiters: ServiceWaiters
+    request: LeaseRequest, http: Request, fast_path: ServiceFastPath, waiters: ServiceWaiters
 ) -> Leases:
     """Get work; with `wait_s`, wait for it. A repeat of the same claim gets the same leases."""
     deadline = time.monotonic() + request.wait_s
     while True:
         bell = waiters.arm()
-        got = await lanes.claim(request)
+        got = await fast_path.claim(request)
         left = deadline - time.monotonic()
         if got.leases:
             return got
@@ -59,26 +59,26 @@ async def claim(
 
 
 @router.post("/{lease}/reports")
-async def report(lease: UUID, batch: Reports, lanes: ServiceLanes) -> Answer:
+async def report(lease: UUID, batch: Reports, fast_path: ServiceFastPath) -> Answer:
     """Store intermediate values, renew the lease, get the verdict of the last step."""
     if len(batch.reports) > MOST_REPORTS:
         raise TooManyPoints
-    return await lanes.report(lease, batch)
+    return await fast_path.report(lease, batch)
 
 
-def hot_verbs(
-    lanes: Lanes,
-) -> tuple[HotVerb[LeaseRequest], HotVerb[Reports], HotVerb[Outcome]]:
-    """The routes that have a short way; what they do is what the routes here do."""
+def fast_routes(
+    fast_path: FastPath,
+) -> tuple[FastRoute[LeaseRequest], FastRoute[Reports], FastRoute[Outcome]]:
+    """The routes that the fast path answers; each does what its namesake here does."""
 
     async def claim_now(_: UUID, request: LeaseRequest) -> Leases | None:
-        got = await lanes.claim(request)
+        got = await fast_path.claim(request)
         return got if got.leases else None  # the route waits, and answers 204
 
     return (
-        HotVerb("POST", "", TypeAdapter(LeaseRequest), claim_now),
-        HotVerb("POST", "/reports", TypeAdapter(Reports), lanes.report),
-        HotVerb("PUT", "/outcome", TypeAdapter[Outcome](Outcome), lanes.settle),
+        FastRoute("POST", "", TypeAdapter(LeaseRequest), claim_now),
+        FastRoute("POST", "/reports", TypeAdapter(Reports), fast_path.report),
+        FastRoute("PUT", "/outcome", TypeAdapter[Outcome](Outcome), fast_path.settle),
     )
 
 
@@ -107,6 +107,6 @@ def release(lease: UUID, message: Release, context: ServiceContext) -> None:
 
 
 @router.put("/{lease}/outcome")
-async def settle(lease: UUID, outcome: Outcome, lanes: ServiceLanes) -> Settled:
+async def settle(lease: UUID, outcome: Outcome, fast_path: ServiceFastPath) -> Settled:
     """End the lease with its outcome; a repeat is answered as the first was."""
-    return await lanes.settle(lease, outcome)
+    return await fast_path.settle(lease, outcome)

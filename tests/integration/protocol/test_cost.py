@@ -15,7 +15,7 @@ from sqlalchemy import event
 from service.storage import engine
 from service.storage.engine import Database
 from tests.support.contexts import a_context
-from tests.support.lanes import shortly
+from tests.support.fast_path import on_fast_path
 from tests.support.protocol import Service
 from trimtab.contract.leases import Lease
 
@@ -84,7 +84,7 @@ def test_the_short_ways_take_two_round_trips_for_a_claim_and_one_for_all_else(
     counter = Counter()
     database = counter.on(database_url)
     service.study(budget={"trials": 60}, search={"sampler": sampler, "pruner": pruner})
-    with shortly(Service(a_context(database, tmp_path), service.clock)) as on:
+    with on_fast_path(Service(a_context(database, tmp_path), service.clock)) as on:
         taken = {one_life(counter, on, service.worker()) for _ in range(20)}
     database.dispose()
     # The first life is learnt from; TPE reads what has changed since its last proposal, a pruner once a second.

@@ -1,8 +1,8 @@
-"""A short way to the verbs that workers call all the time.
+"""The fast path's HTTP: requests that workers send all the time, answered before FastAPI sees them.
 
-FastAPI's own way through middleware, routing and dependencies costs about as much CPU as storing a report. The routes
-stay declared there, for the document and for everything unusual; this takes the ordinary requests to them out of the
-stream: same path, same reading of the body, same validation, same answers.
+FastAPI's middleware, routing and dependencies cost about as much CPU as storing a report. The routes stay declared
+there, for the OpenAPI document and for every unusual request; this takes the usual requests to them out of the stream:
+same path, same reading of the body, same validation, same answers.
 """
 
 import re
@@ -25,51 +25,63 @@ M = TypeVar("M")
 _UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 _PATH = re.compile(rf"/v1/leases(?:/({_UUID})(/[a-z]+))?")
 NO_LEASE = "00000000-0000-0000-0000-000000000000"
-ORDINARY_BYTES = 16 * 1024
-"""Larger bodies, and such without a length, go FastAPI's way, which counts them."""
+LARGEST_FAST_BYTES = 16 * 1024
+"""A larger body, or one without a length, goes to FastAPI, which counts its bytes."""
 
 
 @dataclass(frozen=True)
-class HotVerb(Generic[M]):
-    """A method, a path with one lease id (or none, without a suffix), the body's type, and the verb itself."""
+class FastRoute(Generic[M]):
+    """A route of the lease protocol that the fast path may answer.
+
+    Attributes:
+        method: the HTTP method.
+        suffix: what follows the lease's id in the path; empty: the path has no lease id.
+        body: reads the message.
+        verb: does what the route does; answers None when FastAPI has to.
+    """
 
     method: str
     suffix: str
     body: TypeAdapter[M]
     verb: Callable[[UUID, M], Awaitable[Message | None]]
-    """Answers None when FastAPI's way has to."""
 
 
-class HotPath:
-    """Answers ordinary requests of the hot verbs; passes all others on."""
+class FastRoutes:
+    """Answers usual requests to the fast routes; passes all others on to FastAPI.
+
+    Args:
+        app: FastAPI's application.
+        routes: the fast routes.
+        check: raises a `Problem` while the service cannot answer.
+    """
 
     def __init__(
-        self, app: ASGIApp, verbs: Sequence[HotVerb[Any]], check: Callable[[], None]
+        self, app: ASGIApp, routes: Sequence[FastRoute[Any]], check: Callable[[], None]
     ) -> None:
         self._app = app
-        self._verbs = {(verb.method, verb.suffix): verb for verb in verbs}
+        self._routes = {(route.method, route.suffix): route for route in routes}
         self._check = check
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Dispatch one request."""
         if scope["type"] == "http" and (match := _PATH.fullmatch(scope["path"])):
             lease, suffix = match.groups()
-            verb = self._verbs.get((scope["method"], suffix or ""))
-            if verb is not None and _is_ordinary(scope):
-                await self._answer(verb, UUID(lease or NO_LEASE), scope, receive, send)
+            route = self._routes.get((scope["method"], suffix or ""))
+            if route is not None and _is_small_json(scope):
+                await self._answer(route, UUID(lease or NO_LEASE), scope, receive, send)
                 return
         await self._app(scope, receive, send)
 
     async def _answer(
-        self, verb: HotVerb[Any], lease: UUID, scope: Scope, receive: Receive, send: Send
+        self, route: FastRoute[Any], lease: UUID, scope: Scope, receive: Receive, send: Send
     ) -> None:
         body = await _read(receive)
         try:
-            message = verb.body.validate_python(parse(body))
+            message = route.body.validate_python(parse(body))
         except (ValidationError, Problem):
-            answer = None  # FastAPI's way has the words for it
+            answer = None  # FastAPI's error handlers have the words for it
         else:
-            answer = await self._said(verb, lease, message, scope["path"])
+            answer = await self._said(route, lease, message, scope["path"])
         if answer is None:
             await self._app(scope, _again(body, receive), send)
         elif isinstance(answer, Problem):
@@ -78,11 +90,11 @@ class HotPath:
             await _send_json(answer.model_dump_json().encode(), send)
 
     async def _said(
-        self, verb: HotVerb[M], lease: UUID, message: M, path: str
+        self, route: FastRoute[M], lease: UUID, message: M, path: str
     ) -> Message | Problem | None:
         try:
             self._check()
-            return await verb.verb(lease, message)
+            return await route.verb(lease, message)
         except Problem as problem:
             return problem
         except Exception as error:  # noqa: BLE001 - the last resort, as FastAPI's own
@@ -90,14 +102,14 @@ class HotPath:
             return Problem("The service met an error of its own.")
 
 
-def _is_ordinary(scope: Scope) -> bool:
+def _is_small_json(scope: Scope) -> bool:
     length, content_type = -1, b""
     for name, value in scope["headers"]:
         if name == b"content-length" and value.isdigit():
             length = int(value)
         elif name == b"content-type":
             content_type = value
-    return 0 < length <= ORDINARY_BYTES and content_type == b"application/json"
+    return 0 < length <= LARGEST_FAST_BYTES and content_type == b"application/json"
 
 
 async def _read(receive: Receive) -> bytes:
@@ -110,7 +122,7 @@ async def _read(receive: Receive) -> bytes:
 
 
 def _again(body: bytes, receive: Receive) -> Receive:
-    """The body once more, and then what comes after it."""
+    """Hand FastAPI the body that has been read already, and then what comes after it."""
     parts = [body]
 
     async def again() -> MutableMapping[str, Any]:

@@ -1,4 +1,4 @@
-"""The door of the package: each verb the short way if it is ordinary, else the whole way."""
+"""The door of the package: each verb takes the fast path if it can, else the full path."""
 
 import asyncio
 from collections.abc import Callable, Sequence
@@ -7,13 +7,13 @@ from functools import partial
 from typing import ParamSpec, TypeVar
 from uuid import UUID
 
-from service.grouping import Grouping
-from service.storage.lane import Lane
+from service.batching import Batcher
+from service.storage.async_connection import AsyncConnection
 from service.use_cases import claims, leases, reports, studies
 from service.use_cases.context import Context
-from service.use_cases.lanes import settling
-from service.use_cases.lanes.claiming import Claiming
-from service.use_cases.lanes.reporting import Reporting
+from service.use_cases.fast.claims import FastClaims
+from service.use_cases.fast.outcomes import FastOutcomes
+from service.use_cases.fast.reports import FastReports
 from service.use_cases.reports import Said
 from trimtab.contract.leases import Answer, LeaseRequest, Leases, Outcome, Reports, Settled
 from trimtab.contract.problems import Problem
@@ -23,45 +23,45 @@ T = TypeVar("T")
 THREADS = 16
 
 
-class Lanes:
+class FastPath:
     """The verbs of lease holders on the event loop; callers of one verb that wait are served together."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
-        self.connections = [Lane(context.database) for _ in range(4)]
+        # One connection for each kind of statement: a report never waits for a claim's statement.
+        self.connections = [AsyncConnection(context.database) for _ in range(4)]
         report, settle, look, store = self.connections
-        self._report = Reporting(context, report, self._aside)
-        self._settle = Grouping(partial(settling.settle, settle))
-        self._claim = Claiming(context, look, store, self._propose)
-        self._report_thoroughly = Grouping(self._report_all)
+        self._reports = FastReports(context, report, self._aside)
+        self._outcomes = FastOutcomes(settle)
+        self._claims = FastClaims(context, look, store, self._propose)
+        self._full_reports = Batcher(self._report_all)
         self._claiming = ThreadPoolExecutor(THREADS, thread_name_prefix="claiming")
-        self._others = ThreadPoolExecutor(THREADS, thread_name_prefix="lanes")
+        self._others = ThreadPoolExecutor(THREADS, thread_name_prefix="full-path")
 
     async def report(self, lease_id: UUID, batch: Reports) -> Answer:
         """Do as `leases.report`."""
-        answer = await self._report.report(lease_id, batch)
-        return answer or await self._report_thoroughly.submit((lease_id, batch))
+        answer = await self._reports.report(lease_id, batch)
+        return answer or await self._full_reports.submit((lease_id, batch))
 
     async def settle(self, lease_id: UUID, outcome: Outcome) -> Settled:
         """Do as `leases.settle`."""
         self._context.holders.forget(lease_id)
-        if settling.is_ordinary(outcome):
-            answered = await self._settle.submit((lease_id, outcome))
-            if answered is not None:
-                if answered.to_follow is not None:
-                    await self._aside(studies.follow, self._context, answered.to_follow)
-                return answered.settled
-        return await self._aside(leases.settle, self._context, lease_id, outcome)
+        answered = await self._outcomes.settle(lease_id, outcome)
+        if answered is None:
+            return await self._aside(leases.settle, self._context, lease_id, outcome)
+        if answered.to_follow is not None:
+            await self._aside(studies.follow, self._context, answered.to_follow)
+        return answered.settled
 
     async def claim(self, request: LeaseRequest) -> Leases:
         """Do as `claims.claim`."""
-        got = await self._claim.claim(request)
+        got = await self._claims.claim(request)
         return got or await self._propose(partial(claims.claim, self._context, request))
 
     def close(self) -> None:
         """Close the connections."""
-        for lane in self.connections:
-            lane.close()
+        for connection in self.connections:
+            connection.close()
         self._claiming.shutdown(wait=False)
         self._others.shutdown(wait=False)
 
