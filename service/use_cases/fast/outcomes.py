@@ -13,7 +13,7 @@ from service.storage.engine import Locked
 from service.storage.leases import HOLD, LEAVE, Leaving, to_leave
 from service.storage.studies import HOW_ENDED, Ended
 from service.use_cases.leases import outcome_sha256
-from trimtab.contract.leases import Failed, Outcome, Settled
+from trimtab.contract.leases import Outcome, Settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class FastOutcomes:
 
     async def settle(self, lease: UUID, outcome: Outcome) -> Answered | None:
         """Do as `leases.settle`; None: the outcome has to take the full path."""
-        if not is_ordinary(outcome):
+        if not leasing.depends_on_outcome_alone(outcome):
             return None
         departure = leasing.settled_for_good(outcome)
         leaving = Leaving(lease, departure, "trial", outcome_sha256(outcome))
@@ -58,11 +58,6 @@ class FastOutcomes:
             return [None] * len(leaving)
         ended = {row[0]: Ended(*row) for row in rows}
         return [_answer(ended.get(one.lease_id), one) for one in leaving]
-
-
-def is_ordinary(outcome: Outcome) -> bool:
-    """Whether what becomes of a trial depends on the outcome alone."""
-    return not (isinstance(outcome, Failed) and outcome.retryable)
 
 
 def _answer(ended: Ended | None, leaving: Leaving) -> Answered | None:
