@@ -16,11 +16,12 @@ from service.use_cases.fast.outcomes import FastOutcomes
 from service.use_cases.fast.reports import FastReports
 from service.use_cases.reports import Said
 from trimtab.contract.leases import Answer, LeaseRequest, Leases, Outcome, Reports, Settled
-from trimtab.contract.problems import Problem
+from trimtab.contract.problems import Problem, TooManyPoints
 
 P = ParamSpec("P")
 T = TypeVar("T")
 THREADS = 16
+MOST_REPORTS = 1000
 
 
 class FastPath:
@@ -39,7 +40,13 @@ class FastPath:
         self._others = ThreadPoolExecutor(THREADS, thread_name_prefix="full-path")
 
     async def report(self, lease_id: UUID, batch: Reports) -> Answer:
-        """Do as `leases.report`."""
+        """Do as `leases.report`.
+
+        Raises:
+            TooManyPoints: the batch has more than `MOST_REPORTS` reports; nothing was stored.
+        """
+        if len(batch.reports) > MOST_REPORTS:
+            raise TooManyPoints
         answer = await self._reports.report(lease_id, batch)
         return answer or await self._full_reports.submit((lease_id, batch))
 

@@ -13,6 +13,7 @@ from service.storage import engine
 from service.storage.engine import Locked
 from service.storage.workers import SILENT_AFTER
 from service.use_cases import studies
+from service.use_cases.fast.fast_path import MOST_REPORTS
 from tests.support.fast_path import FastService, on_fast_path
 from tests.support.protocol import Service
 from tests.support.protocol_invariants import broken
@@ -35,6 +36,7 @@ from trimtab.contract.problems import (
     LeaseNotFound,
     ResultConflict,
     StepConflict,
+    TooManyPoints,
     WorkerBusy,
     WorkerNotFound,
 )
@@ -288,6 +290,17 @@ def test_what_another_replica_stored_of_a_trial_counts_for_its_verdict(
         lease = one.lease()
         assert replicas.two.report(lease, 0.6, step=0) == "continue"
         assert one.report(lease, 0.1, step=1) == "continue"
+
+
+def test_more_reports_in_one_batch_than_are_taken_are_refused_and_none_is_stored(
+    fast: FastService,
+) -> None:
+    known_study(fast)
+    lease = fast.lease()
+    with pytest.raises(TooManyPoints):
+        fast.report(lease, *[0.5] * (MOST_REPORTS + 1))
+    assert fast.value("SELECT count(*) FROM trimtab.reports") == 0
+    assert fast.report(lease, *[0.5] * MOST_REPORTS) == "continue"
 
 
 def test_reports_of_a_locked_trial_cost_no_other_trial_its_answer(fast: FastService) -> None:
