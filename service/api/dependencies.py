@@ -35,12 +35,17 @@ def require_ready(readiness: Readiness) -> None:
 
 
 async def require_staying(request: Request) -> None:
+    """Do as `refuse_if_leaving`, for a route."""
+    refuse_if_leaving(cast(Readiness, request.app.state.readiness))
+
+
+def refuse_if_leaving(readiness: Readiness) -> None:
     """Refuse while the service is about to leave.
 
     Raises:
         Unavailable: it is; another replica may not be.
     """
-    if cast(Readiness, request.app.state.readiness).leaving.is_set():
+    if readiness.leaving.is_set():
         raise Unavailable("This replica is about to leave: ask again.", retry_after_s=1.0)
 
 

@@ -13,6 +13,8 @@ from uuid import UUID
 
 import structlog
 from pydantic import TypeAdapter, ValidationError
+from starlette.requests import Request
+from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.bodies import parse
@@ -37,13 +39,13 @@ class FastRoute(Generic[M]):
         method: the HTTP method.
         suffix: what follows the lease's id in the path; empty: the path has no lease id.
         body: reads the message.
-        verb: does what the route does; answers None when FastAPI has to.
+        verb: does what the route does, given the lease, the message and the request; None: there is nothing to say (204).
     """
 
     method: str
     suffix: str
     body: TypeAdapter[M]
-    verb: Callable[[UUID, M], Awaitable[Message | None]]
+    verb: Callable[[UUID, M, Request], Awaitable[Message | None]]
 
 
 class FastRoutes:
@@ -79,27 +81,27 @@ class FastRoutes:
         try:
             message = route.body.validate_python(parse(body))
         except (ValidationError, Problem):
-            answer = None  # FastAPI's error handlers have the words for it
-        else:
-            answer = await self._said(route, lease, message, scope["path"])
-        if answer is None:
+            # FastAPI's error handlers have the words for it.
             await self._app(scope, _again(body, receive), send)
-        elif isinstance(answer, Problem):
-            await respond(answer)(scope, receive, send)
+            return
+        answer = await self._said(route, lease, message, Request(scope, receive))
+        if isinstance(answer, Response):
+            await answer(scope, receive, send)
         else:
             await _send_json(answer.model_dump_json().encode(), send)
 
     async def _said(
-        self, route: FastRoute[M], lease: UUID, message: M, path: str
-    ) -> Message | Problem | None:
+        self, route: FastRoute[M], lease: UUID, message: M, request: Request
+    ) -> Message | Response:
         try:
             self._check()
-            return await route.verb(lease, message)
+            return await route.verb(lease, message, request) or Response(status_code=204)
         except Problem as problem:
-            return problem
-        except Exception as error:  # noqa: BLE001 - the last resort, as FastAPI's own
-            structlog.get_logger(__name__).error("unhandled", path=path, exc_info=error)
-            return Problem("The service met an error of its own.")
+            return respond(problem)
+        except Exception as error:
+            log = structlog.get_logger(__name__)
+            log.error("unhandled", path=request.scope["path"], exc_info=error)
+            return respond(Problem("The service met an error of its own."))
 
 
 def _is_small_json(scope: Scope) -> bool:

@@ -1,22 +1,20 @@
 """Routes of the lease protocol."""
 
-import time
+from typing import Annotated, cast
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import TypeAdapter
 
 from service.api.bodies import JsonRoute
 from service.api.dependencies import (
     ServiceContext,
     ServiceFastPath,
-    ServiceWaiters,
-    require_staying,
+    require_ready,
 )
 from service.api.fast_path import FastRoute
+from service.api.long_poll import LongPoll
 from service.use_cases import leases, records
-from service.use_cases.fast import FastPath
-from service.waiting import wait
 from trimtab.contract.leases import (
     Answer,
     CheckpointReport,
@@ -31,28 +29,22 @@ from trimtab.contract.records import TrialRecord
 
 router = APIRouter(prefix="/v1/leases", route_class=JsonRoute, tags=["leases"])
 
-LONGEST_NAP_S = 5.0
-"""A trial in back-off becomes ready without a ring."""
+
+async def _long_poll(request: Request) -> LongPoll:
+    long_poll = cast(LongPoll, request.app.state.long_poll)
+    require_ready(long_poll.readiness)
+    return long_poll
 
 
 @router.post("", responses={204: {"description": "Nothing to do"}})
 async def claim(
-    request: LeaseRequest, http: Request, fast_path: ServiceFastPath, waiters: ServiceWaiters
+    request: LeaseRequest,
+    http: Request,
+    long_poll: Annotated[LongPoll, Depends(_long_poll)],
 ) -> Leases:
     """Get work; with `wait_s`, wait for it. A repeat of the same claim gets the same leases."""
-    deadline = time.monotonic() + request.wait_s
-    while True:
-        bell = waiters.arm()
-        got = await fast_path.claim(request)
-        left = deadline - time.monotonic()
-        if got.leases:
-            return got
-        await require_staying(http)
-        if left > 0:
-            await wait(bell, min(left, LONGEST_NAP_S))
-        # A trial is not given to a worker that has hung up meanwhile.
-        if left <= 0 or await http.is_disconnected():
-            return Response(status_code=204)  # pyright: ignore[reportReturnType]
+    got = await long_poll.claim(request, http)
+    return got or Response(status_code=204)  # pyright: ignore[reportReturnType]
 
 
 @router.post("/{lease}/reports")
@@ -62,18 +54,29 @@ async def report(lease: UUID, batch: Reports, fast_path: ServiceFastPath) -> Ans
 
 
 def fast_routes(
-    fast_path: FastPath,
+    long_poll: LongPoll,
 ) -> tuple[FastRoute[LeaseRequest], FastRoute[Reports], FastRoute[Outcome]]:
     """The routes that the fast path answers; each does what its namesake here does."""
-
-    async def claim_now(_: UUID, request: LeaseRequest) -> Leases | None:
-        got = await fast_path.claim(request)
-        return got if got.leases else None  # the route waits, and answers 204
-
+    fast_path = long_poll.fast_path
     return (
-        FastRoute("POST", "", TypeAdapter(LeaseRequest), claim_now),
-        FastRoute("POST", "/reports", TypeAdapter(Reports), fast_path.report),
-        FastRoute("PUT", "/outcome", TypeAdapter[Outcome](Outcome), fast_path.settle),
+        FastRoute(
+            "POST",
+            "",
+            TypeAdapter(LeaseRequest),
+            lambda _, request, http: long_poll.claim(request, http),
+        ),
+        FastRoute(
+            "POST",
+            "/reports",
+            TypeAdapter(Reports),
+            lambda lease, batch, _: fast_path.report(lease, batch),
+        ),
+        FastRoute(
+            "PUT",
+            "/outcome",
+            TypeAdapter[Outcome](Outcome),
+            lambda lease, outcome, _: fast_path.settle(lease, outcome),
+        ),
     )
 
 

@@ -25,7 +25,8 @@ SELECT NULL, c.study_id, CAST(c.running AS int), c.has_queued, c.may_propose, NU
 FROM {studies_with_work()})""")
 
 MARK_SEEN = Statement("""
-UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = ANY(CAST(:quiet_ids AS uuid[]))""")
+UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = ANY(CAST(:quiet_ids AS uuid[]))
+RETURNING 1""")
 
 
 @dataclass(frozen=True, slots=True)

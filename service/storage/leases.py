@@ -367,11 +367,7 @@ class Candidate:
 
 
 def studies_with_work(counted: str = "true") -> str:
-    """The studies with work as an SQL table `c`, in the order in which claims serve them.
-
-    Args:
-        counted: a condition on a running trial `r`: whether it counts for its study's turn.
-    """
+    """The studies with work as an SQL table `c`, in their turn; `counted`: the condition under which a trial `r` counts for it."""
     return f"""(
     SELECT s.*,
            EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'

@@ -3,7 +3,7 @@
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -24,19 +24,29 @@ from service.use_cases.context import Context, Holder
 from trimtab.contract.leases import LeaseRequest, Leases
 from trimtab.contract.studies import StudyDocument
 
-NOTHING = Leases(leases=())
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The claim has got what it asked for."""
+
+    leases: Leases
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToDo:
+    """No study has work that the claim may have: the full path would find none either."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeFullPath:
+    """Something about the claim is unusual, or has changed since it was looked at: the full path knows what to say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The study that is to serve a claim.
+    """The study that is to serve a claim; `is_quiet`: the worker's time of being seen is to be noted anew."""
 
-    Attributes:
-        study: None: no study has work, or none that the claim may have.
-        is_quiet: the worker's time of being seen is to be noted anew.
-    """
-
-    study: Work | None
+    study: Work
     is_quiet: bool
 
 
@@ -75,35 +85,52 @@ class FastClaims:
         self._storing = Batcher(self._store)
         self._proposing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def claim(self, request: LeaseRequest) -> Leases | None:
-        """Do as `claims.claim`; None: the claim has to take the full path."""
+    async def claim(self, request: LeaseRequest) -> Served | NothingToDo | TakeFullPath:
+        """Do as `claims.claim` for a claim of one new trial, and as little as possible for a claim that finds no work."""
         if request.capacity != 1:
-            return None
+            return TakeFullPath()
         chosen = await self._looking.submit(request)
-        if chosen is None or chosen.study is None:
-            return None if chosen is None or chosen.is_quiet else NOTHING
+        if not isinstance(chosen, Chosen):
+            return chosen
         document = self._context.documents.known(chosen.study.study_id)
+        # Points of a grid are numbered: claims that look at once would all be given the same one.
         if document is None or document.search.sampler == "grid" or chosen.study.has_queued:
-            return None
+            return TakeFullPath()
         row = await self._start(request, chosen.study, document, is_quiet=chosen.is_quiet)
         if row is None:
-            return None
+            return TakeFullPath()
         self._context.holders.note(row.lease_id, Holder(row.study_id))
-        return Leases(leases=(shape(row, document),))
+        return Served(Leases(leases=(shape(row, document),)))
 
-    async def _look(self, requests: Sequence[LeaseRequest]) -> list[Chosen | None]:
+    async def _look(
+        self, requests: Sequence[LeaseRequest]
+    ) -> list[Chosen | NothingToDo | TakeFullPath]:
         rows = await self._look_connection.rows(
             CLAIM_FACTS,
             **bind([one.worker_id for one in requests], [one.claim_id for one in requests]),
         )
         asking, studies = seen(rows)
         free = _free(requests, asking)
-        served = distribute(studies, list(free.values()))
-        chosen = {
-            place: Chosen(study, asking[place].is_quiet)
-            for place, study in zip(free, served, strict=True)
+        served = dict(zip(free, distribute(studies, list(free.values())), strict=True))
+        await self._mark_seen(
+            [
+                requests[place].worker_id
+                for place, study in served.items()
+                if study is None and asking[place].is_quiet
+            ]
+        )
+        found = {
+            place: NothingToDo() if study is None else Chosen(study, asking[place].is_quiet)
+            for place, study in served.items()
         }
-        return [chosen.get(place) for place in range(len(requests))]
+        return [found.get(place, TakeFullPath()) for place in range(len(requests))]
+
+    async def _mark_seen(self, worker_ids: Sequence[UUID]) -> None:
+        """Note that workers spoke for which nothing else will be stored."""
+        if worker_ids:
+            # Who holds a worker's row longer is another verb of that worker, which notes the same.
+            with suppress(Locked):
+                await self._look_connection.rows(MARK_SEEN, quiet_ids=array(worker_ids))
 
     async def _start(
         self, request: LeaseRequest, study: Work, document: StudyDocument, *, is_quiet: bool

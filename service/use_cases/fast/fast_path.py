@@ -11,7 +11,7 @@ from service.batching import Batcher
 from service.storage.async_connection import AsyncConnection
 from service.use_cases import claims, leases, reports, studies
 from service.use_cases.context import Context
-from service.use_cases.fast.claims import FastClaims
+from service.use_cases.fast.claims import FastClaims, NothingToDo, Served, TakeFullPath
 from service.use_cases.fast.outcomes import FastOutcomes
 from service.use_cases.fast.reports import FastReports
 from service.use_cases.reports import Said
@@ -62,8 +62,13 @@ class FastPath:
 
     async def claim(self, request: LeaseRequest) -> Leases:
         """Do as `claims.claim`."""
-        got = await self._claims.claim(request)
-        return got or await self._propose(partial(claims.claim, self._context, request))
+        match await self._claims.claim(request):
+            case Served(got):
+                return got
+            case NothingToDo():
+                return Leases(leases=())
+            case TakeFullPath():
+                return await self._propose(partial(claims.claim, self._context, request))
 
     def close(self) -> None:
         """Close the connections."""

@@ -92,6 +92,22 @@ def test_the_short_ways_take_two_round_trips_for_a_claim_and_one_for_all_else(
     assert len(taken) <= (2 if pruner == "none" else 3)
 
 
+def test_a_claim_that_finds_no_work_takes_one_round_trip_and_one_more_where_its_worker_was_quiet(
+    service: Service, database_url: str, tmp_path: Path
+) -> None:
+    counter = Counter()
+    database = counter.on(database_url)
+    worker = service.worker()
+    with on_fast_path(Service(a_context(database, tmp_path), service.clock)) as on:
+        on.claim(worker)
+        taken = [counter.of(lambda: on.claim(worker))]
+        service.clock.advance(11)
+        taken += [counter.of(lambda: on.claim(worker)) for _ in range(2)]
+    database.dispose()
+    assert taken == [1, 2, 1]
+    assert service.value("SELECT last_seen = trimtab.now() FROM trimtab.workers")
+
+
 def one_life(counter: Counter, on: Service, worker: UUID) -> tuple[int, int, int]:
     """What a claim, a report and an outcome took."""
     got: list[Lease] = []
