@@ -37,7 +37,7 @@ class FastRoute(Generic[M]):
 
     Attributes:
         method: the HTTP method.
-        suffix: what follows the lease's id in the path; empty: the path has no lease id.
+        suffix: the end of the path, after the lease's id; empty: the path has no lease id.
         body: reads the message.
         verb: does what the route does, given the lease, the message and the request; None: there is nothing to say (204).
     """

@@ -89,7 +89,7 @@ class NewReports:
     Attributes:
         lease_id: the lease under which they were reported.
         reports: in the order in which they came.
-        verdict: what the last report is answered.
+        verdict: the answer to the last report.
         known: None where the verdict was decided on what is stored. Else it was decided for `leasing.WANTED` with this
             many reports: store only if the trial has no more, and is wanted so.
     """
