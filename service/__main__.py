@@ -36,7 +36,7 @@ class Server(uvicorn.Server):
     """A uvicorn that announces itself, and whose signals end it without killing the process afterwards.
 
     Args:
-        config: of uvicorn.
+        config: uvicorn's configuration.
         leave: is called with the first signal.
         drain_s: seconds from then until it listens no more.
     """

@@ -14,8 +14,9 @@ from starlette.types import ASGIApp
 from service import housekeeping
 from service.api import events, health, leases, problems, studies, workers
 from service.api.dependencies import require_ready
-from service.api.hot import HotPath
+from service.api.fast_path import FastRoutes
 from service.api.limits import TooLargeAsProblem
+from service.api.long_poll import LongPoll
 from service.api.security import Guard
 from service.domain.facts import Changes, Cursor
 from service.housekeeping import Readiness
@@ -28,7 +29,7 @@ from service.storage.artifacts import Folder
 from service.storage.engine import Database
 from service.use_cases import health as health_rules
 from service.use_cases.context import Context
-from service.use_cases.lanes import Lanes
+from service.use_cases.fast import FastPath
 from service.waiting import Waiters
 
 LARGEST_BODY_BYTES = 1 << 20
@@ -47,12 +48,14 @@ def create_app(settings: Settings, readiness: Readiness | None = None) -> ASGIAp
     )
     context = Context(database, _sampling(database), Folder(settings.artifacts))
     readiness = Readiness() if readiness is None else readiness
-    lanes = Lanes(context)
-    api = _api(context, readiness, settings, lanes)
+    waiters = Waiters()
+    readiness.wake = waiters.ring
+    long_poll = LongPoll(FastPath(context), waiters, readiness)
+    api = _api(context, long_poll, settings)
     dispatcher = Dispatcher(
-        HotPath(
+        FastRoutes(
             TooLargeAsProblem(api),
-            leases.hot_verbs(lanes),
+            leases.fast_routes(long_poll),
             check=partial(require_ready, readiness),
         ),
         check=partial(_check, context, readiness),
@@ -63,25 +66,19 @@ def create_app(settings: Settings, readiness: Readiness | None = None) -> ASGIAp
     return Guard(dispatcher, token)
 
 
-def _api(
-    context: Context,
-    readiness: Readiness,
-    settings: Settings,
-    lanes: Lanes,
-) -> FastAPI:
-    waiters = Waiters()
-    readiness.wake = waiters.ring
+def _api(context: Context, long_poll: LongPoll, settings: Settings) -> FastAPI:
     app = FastAPI(
         title="trimtab",
         version=version("trimtab"),
-        lifespan=partial(_lifespan, context, readiness, waiters, lanes, settings),
+        lifespan=partial(_lifespan, context, long_poll, settings),
         responses=problems.DECLARED,
         max_body_size=LARGEST_BODY_BYTES,
         generate_unique_id_function=lambda route: route.name,
         redirect_slashes=False,
     )
-    app.state.context, app.state.readiness, app.state.waiters = context, readiness, waiters
-    app.state.lanes = lanes
+    app.state.context, app.state.long_poll = context, long_poll
+    app.state.readiness, app.state.waiters = long_poll.readiness, long_poll.waiters
+    app.state.fast_path = long_poll.fast_path
     for room in (studies, leases, workers, events, health, home):
         app.include_router(room.router)
     problems.install(app)
@@ -91,13 +88,12 @@ def _api(
 @asynccontextmanager
 async def _lifespan(
     context: Context,
-    readiness: Readiness,
-    waiters: Waiters,
-    lanes: Lanes,
+    long_poll: LongPoll,
     settings: Settings,
     _app: FastAPI,
 ) -> AsyncGenerator[None]:
     stop = threading.Event()
+    waiters, readiness = long_poll.waiters, long_poll.readiness
     waiters.bind(asyncio.get_running_loop())
     listener = threading.Thread(
         target=bell.listen,
@@ -131,7 +127,7 @@ async def _lifespan(
     yield
     stop.set()
     await asyncio.to_thread(keeper.join, 5.0)
-    lanes.close()
+    long_poll.fast_path.close()
     context.database.dispose()
 
 

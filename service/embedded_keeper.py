@@ -42,7 +42,7 @@ class Orders:
 
     Attributes:
         folder: holds `data`, `port`, `password`, `postgres.log`.
-        binaries: where `initdb` and `postgres` are.
+        binaries: the folder of `initdb` and `postgres`.
         owner: pid of the process whose end ends the server.
         account: uid and gid to run Postgres as, None for our own.
         settings: Postgres settings.

@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     sweep_every_s: float = Field(default=5.0, gt=0, le=60)
     """Seconds between two looks for expired leases."""
     pool_size: int = Field(default=31, ge=2, le=500)
-    """Database connections for requests; the lanes take four more, the bell one, and the dashboard at most four."""
+    """Database connections for requests; the fast path takes four more, the bell one, and the dashboard at most four."""
     artifacts_kept_s: float = Field(default=900.0, ge=1)
     """Seconds for which an artifact is kept that nothing needs, after it was last named."""
     drain_s: float = Field(default=1.0, ge=0, le=60)

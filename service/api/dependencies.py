@@ -9,7 +9,7 @@ from fastapi import Depends, Path, Query, Request
 
 from service.housekeeping import Readiness
 from service.use_cases.context import Context
-from service.use_cases.lanes import Lanes
+from service.use_cases.fast import FastPath
 from service.waiting import Waiters
 from trimtab.contract.problems import FieldError, Invalid, StudyNotFound, Unavailable
 
@@ -35,12 +35,17 @@ def require_ready(readiness: Readiness) -> None:
 
 
 async def require_staying(request: Request) -> None:
+    """Do as `refuse_if_leaving`, for a route."""
+    refuse_if_leaving(cast(Readiness, request.app.state.readiness))
+
+
+def refuse_if_leaving(readiness: Readiness) -> None:
     """Refuse while the service is about to leave.
 
     Raises:
         Unavailable: it is; another replica may not be.
     """
-    if cast(Readiness, request.app.state.readiness).leaving.is_set():
+    if readiness.leaving.is_set():
         raise Unavailable("This replica is about to leave: ask again.", retry_after_s=1.0)
 
 
@@ -48,9 +53,9 @@ async def _waiters(request: Request) -> Waiters:
     return cast(Waiters, request.app.state.waiters)
 
 
-async def _lanes(request: Request) -> Lanes:
+async def _fast_path(request: Request) -> FastPath:
     require_ready(cast(Readiness, request.app.state.readiness))
-    return cast(Lanes, request.app.state.lanes)
+    return cast(FastPath, request.app.state.fast_path)
 
 
 async def _study_name(study: Annotated[str, Path()]) -> str:
@@ -83,7 +88,7 @@ async def _position(
 
 
 ServiceContext = Annotated[Context, Depends(_context)]
-ServiceLanes = Annotated[Lanes, Depends(_lanes)]
+ServiceFastPath = Annotated[FastPath, Depends(_fast_path)]
 ServiceWaiters = Annotated[Waiters, Depends(_waiters)]
 StudyName = Annotated[str, Depends(_study_name)]
 Position = Annotated[int | None, Depends(_position)]

@@ -1,22 +1,20 @@
 """Routes of the lease protocol."""
 
-import time
+from typing import Annotated, cast
 from uuid import UUID
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import TypeAdapter
 
 from service.api.bodies import JsonRoute
 from service.api.dependencies import (
     ServiceContext,
-    ServiceLanes,
-    ServiceWaiters,
-    require_staying,
+    ServiceFastPath,
+    require_ready,
 )
-from service.api.hot import HotVerb
+from service.api.fast_path import FastRoute
+from service.api.long_poll import LongPoll
 from service.use_cases import leases, records
-from service.use_cases.lanes import Lanes
-from service.waiting import wait
 from trimtab.contract.leases import (
     Answer,
     CheckpointReport,
@@ -27,58 +25,58 @@ from trimtab.contract.leases import (
     Reports,
     Settled,
 )
-from trimtab.contract.problems import TooManyPoints
 from trimtab.contract.records import TrialRecord
 
 router = APIRouter(prefix="/v1/leases", route_class=JsonRoute, tags=["leases"])
 
-LONGEST_NAP_S = 5.0
-"""A trial in back-off becomes ready without a ring."""
 
-MOST_REPORTS = 1000
+async def _long_poll(request: Request) -> LongPoll:
+    long_poll = cast(LongPoll, request.app.state.long_poll)
+    require_ready(long_poll.readiness)
+    return long_poll
 
 
 @router.post("", responses={204: {"description": "Nothing to do"}})
 async def claim(
-    request: LeaseRequest, http: Request, lanes: ServiceLanes, waiters: ServiceWaiters
+    request: LeaseRequest,
+    http: Request,
+    long_poll: Annotated[LongPoll, Depends(_long_poll)],
 ) -> Leases:
     """Get work; with `wait_s`, wait for it. A repeat of the same claim gets the same leases."""
-    deadline = time.monotonic() + request.wait_s
-    while True:
-        bell = waiters.arm()
-        got = await lanes.claim(request)
-        left = deadline - time.monotonic()
-        if got.leases:
-            return got
-        await require_staying(http)
-        if left > 0:
-            await wait(bell, min(left, LONGEST_NAP_S))
-        # A trial is not given to a worker that has hung up meanwhile.
-        if left <= 0 or await http.is_disconnected():
-            return Response(status_code=204)  # pyright: ignore[reportReturnType]
+    got = await long_poll.claim(request, http)
+    return got or Response(status_code=204)  # pyright: ignore[reportReturnType]
 
 
 @router.post("/{lease}/reports")
-async def report(lease: UUID, batch: Reports, lanes: ServiceLanes) -> Answer:
+async def report(lease: UUID, batch: Reports, fast_path: ServiceFastPath) -> Answer:
     """Store intermediate values, renew the lease, get the verdict of the last step."""
-    if len(batch.reports) > MOST_REPORTS:
-        raise TooManyPoints
-    return await lanes.report(lease, batch)
+    return await fast_path.report(lease, batch)
 
 
-def hot_verbs(
-    lanes: Lanes,
-) -> tuple[HotVerb[LeaseRequest], HotVerb[Reports], HotVerb[Outcome]]:
-    """The routes that have a short way; what they do is what the routes here do."""
-
-    async def claim_now(_: UUID, request: LeaseRequest) -> Leases | None:
-        got = await lanes.claim(request)
-        return got if got.leases else None  # the route waits, and answers 204
-
+def fast_routes(
+    long_poll: LongPoll,
+) -> tuple[FastRoute[LeaseRequest], FastRoute[Reports], FastRoute[Outcome]]:
+    """The routes that the fast path answers; each does what its namesake here does."""
+    fast_path = long_poll.fast_path
     return (
-        HotVerb("POST", "", TypeAdapter(LeaseRequest), claim_now),
-        HotVerb("POST", "/reports", TypeAdapter(Reports), lanes.report),
-        HotVerb("PUT", "/outcome", TypeAdapter[Outcome](Outcome), lanes.settle),
+        FastRoute(
+            "POST",
+            "",
+            TypeAdapter(LeaseRequest),
+            lambda _, request, http: long_poll.claim(request, http),
+        ),
+        FastRoute(
+            "POST",
+            "/reports",
+            TypeAdapter(Reports),
+            lambda lease, batch, _: fast_path.report(lease, batch),
+        ),
+        FastRoute(
+            "PUT",
+            "/outcome",
+            TypeAdapter[Outcome](Outcome),
+            lambda lease, outcome, _: fast_path.settle(lease, outcome),
+        ),
     )
 
 
@@ -107,6 +105,6 @@ def release(lease: UUID, message: Release, context: ServiceContext) -> None:
 
 
 @router.put("/{lease}/outcome")
-async def settle(lease: UUID, outcome: Outcome, lanes: ServiceLanes) -> Settled:
+async def settle(lease: UUID, outcome: Outcome, fast_path: ServiceFastPath) -> Settled:
     """End the lease with its outcome; a repeat is answered as the first was."""
-    return await lanes.settle(lease, outcome)
+    return await fast_path.settle(lease, outcome)

@@ -34,6 +34,13 @@ class Held:
         return self.kind == "trial" and self.wall_time_over
 
 
+WANTED = Held("trial", "active", wall_time_over=False, crashes=0, max_crashes=1)
+"""A trial of an active study within its wall time: what a statement has to find where nobody has looked before.
+
+A verdict does not depend on crashes.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Departure:
     """How a trial leaves its lease. `crash` counts against `max_crashes`; `delay_s` is the back-off."""
@@ -87,13 +94,21 @@ def back_off_s(crashes: int) -> float:
 
 def settled(held: Held, outcome: Outcome) -> Departure:
     """What the holder's outcome makes of the trial."""
-    if isinstance(outcome, Failed) and outcome.retryable and outcome.error != "cancelled":
+    if isinstance(outcome, Failed) and not depends_on_outcome_alone(outcome):
         return _after_crash(held, "failed", outcome.error, outcome.message)
     return settled_for_good(outcome)
 
 
+def depends_on_outcome_alone(outcome: Outcome) -> bool:
+    """Whether the outcome decides what becomes of its trial, whatever the trial and its study have come to."""
+    if not isinstance(outcome, Failed):
+        return True
+    # A trial that was told to cancel has done so: it is not tried again, and the failure is not a crash.
+    return outcome.error == "cancelled" or not outcome.retryable
+
+
 def settled_for_good(outcome: Outcome) -> Departure:
-    """The same for an outcome that is no retryable failure, whatever the trial and its study have come to."""
+    """Do as `settled`, for an outcome on which alone it depends."""
     match outcome:
         case Completed():
             return Departure("completed", "completed", value=outcome.value)

@@ -23,12 +23,12 @@ def median(
     once, whatever the warm-up, where Optuna would go on as long as some earlier value was good.
 
     Args:
-        curve: what the trial reported, in the order of the steps.
+        curve: the values that the trial reported, in the order of the steps.
         peers: the finite values of all completed trials at the last step of `curve`, ascending.
-        completed: how many trials of the study have completed.
+        completed: the number of trials of the study that have completed.
         direction: whether more or less is better.
-        startup_trials: nobody is pruned before so many have completed.
-        warmup_epochs: nobody is pruned at a step below this one.
+        startup_trials: no trial is pruned before this many have completed.
+        warmup_epochs: no trial is pruned at a step below this one.
     """
     if not curve:
         return False

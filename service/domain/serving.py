@@ -33,9 +33,9 @@ class Claim:
     """Who asks for one trial.
 
     Attributes:
-        beside: The name of the only study that may serve it; None: any.
-        holding: Trials that its worker runs already: all of that study, since it claims beside no other.
-        worker: Who claims.
+        beside: the name of the only study that may serve it; None: any study may.
+        holding: the number of trials that its worker runs already: all of that study, since it claims beside no other.
+        worker: the worker that claims.
     """
 
     beside: str | None = None
@@ -67,6 +67,10 @@ def distribute(studies: Sequence[Work], claims: Sequence[Claim]) -> list[Work | 
                 chosen, running=chosen.running + 1, trials_created=created
             )
     return served
+
+
+TURN = "priority DESC, running, created_at, study_id"
+"""The order of `_rank` in SQL, for a claim beside no study: a query that keeps the first of many studies keeps the right ones."""
 
 
 def _rank(beside: str | None, own: int, study: Work) -> tuple[int, int, datetime, int]:

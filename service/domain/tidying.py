@@ -62,8 +62,8 @@ def holds_back(running: Running, held_s: float | None) -> bool:
     """Whether to leave a mass expiry alone for now.
 
     Args:
-        running: what the sweep finds.
-        held_s: for how long it has been left alone already; None when it was not there before.
+        running: the leases that the sweep has found.
+        held_s: the seconds for which it has been left alone already; None: it was not there before.
     """
     if running.longest_expired_ttl_s is None or not is_mass(running):
         return False
@@ -91,9 +91,9 @@ def fails_everything(crashes: Sequence[Ended], *, others_succeeded_at: datetime 
     """Whether it is the worker that fails, not its trials: three crashes, one after another, at different trials.
 
     Args:
-        crashes: of the worker, in a row, the newest first.
-        others_succeeded_at: when another worker last completed or pruned a trial; if none did since the first of the
-            three began, it may be the study.
+        crashes: the worker's last attempts as far as all of them crashed, the newest first.
+        others_succeeded_at: the time at which another worker last completed or pruned a trial; if that was before the
+            first of the three began, it may be the study that fails.
     """
     last = _one_after_another(crashes)[:CRASHES_OF_A_BAD_WORKER]
     trials = {crash.trial_id for crash in last}

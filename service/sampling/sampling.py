@@ -23,7 +23,7 @@ class Sampling:
         read: returns the trials of a study that changed since a cursor (None: all), as they are now, in
             commit order. It is called from whatever thread proposes or reports.
         monotonic: a clock that only goes forward, in seconds.
-        largest_shown: how many finished trials TPE is shown (None: all), for its time grows with them.
+        largest_shown: the number of finished trials that TPE is shown at most (None: all), since its time grows with them.
     """
 
     def __init__(
@@ -52,8 +52,8 @@ class Sampling:
 
         Args:
             study_id: the study.
-            document: what the study searches, and how.
-            claim_id: the same one over the same history gets the same proposal.
+            document: the study's document: its space, sampler and seed.
+            claim_id: names the claim; the same name over the same history gets the same proposal.
             next_number: the trial number that comes next, as far as the caller knows.
         """
         study = self._study(study_id, document)

@@ -1,5 +1,5 @@
 """The SQL room: one module of verbs per noun, over Optuna's tables and ours in one transaction.
 
-Each verb on the hot path is one SQL statement, and so one transaction: what it says of the lease and what it says of
+Each verb of the lease protocol is one SQL statement, and so one transaction: what it says of the lease and what it says of
 the Optuna trial are stored together or not at all.
 """

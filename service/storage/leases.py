@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.leasing import AttemptOutcome, Departure, Held
+from service.domain.serving import TURN
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState
@@ -117,12 +118,12 @@ def claim_queued(
     """Lease the study's longest waiting queued trial; None when there is none, or the worker has no free slot.
 
     Args:
-        connection: of `Database`.
-        study_id: whose.
-        worker_id: who gets the lease.
-        claim_id: of the request.
-        ordinal: position of this lease in its claim.
-        only_trials: not the evaluation of the study's winner.
+        connection: one of `Database`.
+        study_id: the study whose trial is wanted.
+        worker_id: the worker that gets the lease.
+        claim_id: names the request.
+        ordinal: the position of this lease in its claim.
+        only_trials: leave the evaluation of the study's winner to others.
 
     Raises:
         IntegrityError: the same worker or claim was served at the same moment; read again.
@@ -366,7 +367,7 @@ class Candidate:
 
 
 def studies_with_work(counted: str = "true") -> str:
-    """The table of them, in the order in which claims serve them; `counted`: which running trials `r` count for it."""
+    """The studies with work as an SQL table `c`, in their turn; `counted`: the condition under which a trial `r` counts for it."""
     return f"""(
     SELECT s.*,
            EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
@@ -377,7 +378,7 @@ def studies_with_work(counted: str = "true") -> str:
             WHERE r.study_id = s.study_id AND r.state = 'running' AND {counted}) AS running
     FROM trimtab.studies s WHERE s.state IN ('active', 'stopping', 'finalising')) c
 WHERE c.has_queued OR c.may_propose
-ORDER BY c.priority DESC, c.running, c.created_at, c.study_id LIMIT 50"""
+ORDER BY {TURN} LIMIT 50"""
 
 
 _BY_OTHERS = "r.worker_id IS DISTINCT FROM CAST(:beside_worker AS uuid)"
@@ -391,8 +392,8 @@ def candidates(connection: Connection, *, beside_worker: UUID | None = None) -> 
     """Studies with work: highest priority first, then fewest running trials, then oldest.
 
     Args:
-        connection: of `Database`.
-        beside_worker: whose running trials do not count, since it claims beside them.
+        connection: one of `Database`.
+        beside_worker: the worker whose running trials do not count, since it claims beside them.
     """
     return [
         Candidate(*row) for row in _CANDIDATES.rows(connection, beside_worker=beside_worker)

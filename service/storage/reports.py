@@ -87,11 +87,11 @@ class NewReports:
     """What one holder reported that is not stored yet, and the verdict that its last step carries.
 
     Attributes:
-        lease_id: the holder's.
+        lease_id: the lease under which they were reported.
         reports: in the order in which they came.
-        verdict: of the last one.
-        known: the verdict was decided without a look, by this many reports that the trial had: store only if it has
-            no more, and if its study is active and within its wall time.
+        verdict: the answer to the last report.
+        known: None where the verdict was decided on what is stored. Else it was decided for `leasing.WANTED` with this
+            many reports: store only if the trial has no more, and is wanted so.
     """
 
     lease_id: UUID

@@ -44,7 +44,7 @@ class Statement:
         """Run it and return all rows.
 
         Args:
-            connection: of `Database`.
+            connection: one of `Database`.
             first: runs before it in the same round trip. A statement sees what was committed before it began: what it
                 reads beside a row that it waits for is older than that row, unless another has waited for it before.
             values: the parameters by name.

@@ -80,9 +80,9 @@ class NewTrial:
         internal: per name Optuna's `param_value` and `distribution_json`.
         attributes: trial system attributes that the sampler wants kept.
         only_as_number: store only if this is still the study's next trial number.
-        worker_id: who gets the lease.
-        claim_id: of the request.
-        ordinal: position of this lease in its claim.
+        worker_id: the worker that gets the lease.
+        claim_id: names the request.
+        ordinal: the position of this lease in its claim.
     """
 
     values: Mapping[str, Scalar]

@@ -42,13 +42,13 @@ class Documents:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """A lease's study, the last step that its holder reported (-1: none yet), and what its trial had reported then.
+    """What this process knows of a lease's holder, from its claim and its reports.
 
     Attributes:
         study_id: the study.
-        last_step: of this attempt.
-        reported: how many reports the trial has, of all attempts.
-        curve: its values by step; of interest only where a pruner is.
+        last_step: the last step that this attempt has reported; -1: none yet.
+        reported: the number of reports that the trial has, all attempts counted.
+        curve: the trial's values by step; needed only where the study has a pruner.
     """
 
     study_id: int

@@ -1,7 +1,7 @@
 """The control plane against three ways that people use today, in one run, taking turns on one Postgres.
 
 `./run bench control-plane [--json] [--clients 1,8,32,128] [--finished 100,1000,10000,50000] [--seconds 3] [--rounds 3]
-[--minutes 15] [--ways ours,rdb,grpc,vizier] [--vizier-default]`
+[--minutes 15] [--ways ours,rdb,grpc,vizier] [--before FOLDER] [--vizier-default]`
 
 Throughput: trials lived by so many clients in a study of 1,000 finished trials (`control_plane_ways.py` says what each way
 does, and whose CPU is whose). CPU a trial is measured with random search, so that the sampler's mathematics stays out; trials
@@ -11,6 +11,9 @@ are the service, and their CPU is counted as its. Every round measures all ways 
 
 Then claims under TPE by finished trials: warm ones, a cold process's first one, and those of another study
 meanwhile; SQL round trips a call, counted on the wire; and the CPU of the sampler's mathematics by dimensions.
+
+`--before FOLDER` adds the service of another checkout of this project, run by its own `.venv` on the same Postgres, as one
+more way, so that a change is measured before and after in one run: `--ways ours --finished '' --before ../other`.
 
 `--rounds` is an upper bound: none is begun that would not end within `--minutes`. Postgres is durable (fsync on).
 """
@@ -34,6 +37,7 @@ from tests.benchmarks.control_plane_ways import (
     measure_ours,
     measure_vizier,
     measure_vizier_default,
+    python_of,
 )
 from tests.benchmarks.machine import Bench, bench
 from tests.benchmarks.samples import WAYS, Sample, Sampler, Way, spread
@@ -51,6 +55,7 @@ class Run:
         self._bench, self._ways = parts, list(ways)
         self._clients: list[int] = options.clients
         self._seconds: float = options.seconds
+        self._before: Path | None = options.before
         self._python: Path | None = None
         self.rounds: dict[tuple[Way, Sampler, int], list[Sample]] = {}
         if "vizier" in ways:
@@ -91,6 +96,10 @@ class Run:
         match way:
             case "ours":
                 return measure_ours(self._bench, sampler, clients, self._seconds)
+            case "before":
+                return measure_ours(
+                    self._bench, sampler, clients, self._seconds, checkout=self._before
+                )
             case "vizier":
                 assert self._python is not None
                 return measure_vizier(self._bench, self._python, clients, self._seconds)
@@ -145,13 +154,13 @@ def beside(parts: Bench, finished: int) -> dict[str, Any]:
     return {"other_study_claim_ms": asdict(one)}
 
 
-def trips(parts: Bench, ways: Sequence[Way]) -> dict[str, Any]:
-    """SQL round trips a call."""
+def trips(parts: Bench, ways: Sequence[Way], before: Path | None) -> dict[str, Any]:
+    """SQL round trips a call; `before`: the checkout of the way of that name."""
     found: dict[str, Any] = {}
     for way in ways:
         if way == "vizier":
             continue  # it speaks no SQL over a wire
-        found[way] = round_trips.counted(parts, way)
+        found[way] = round_trips.counted(parts, way, before if way == "before" else None)
         verbs = ", ".join(f"{verb} {count:g}" for verb, count in found[way].items())
         say(f"{way:>7} SQL round trips: {verbs}")
     return {"round_trips": found}
@@ -167,7 +176,7 @@ def measured(options: argparse.Namespace, parts: Bench) -> dict[str, Any]:
     found = growth(parts, options.finished, options.ways)
     if "ours" in options.ways and options.finished:
         found |= beside(parts, max(options.finished))
-    found |= trips(parts, options.ways)
+    found |= trips(parts, options.ways, options.before)
     sizes = [finished for finished in options.finished if finished <= LARGEST_SAMPLED]
     found["sampler_ms_by_dimensions"] = search.cpu(sizes, say, proposals=5)
     if options.vizier_default:
@@ -181,6 +190,7 @@ def measured(options: argparse.Namespace, parts: Bench) -> dict[str, Any]:
         say(f"all {count} rounds, median (min..max):")
         _say_table(run, options.clients)
     load = {"start": start_load, "end": os.getloadavg()}
+    say(f"load average {start_load[0]:.2f} at the start, {load['end'][0]:.2f} at the end")
     return figures(run.rounds) | found | {"rounds": count, "load_average": load}
 
 
@@ -201,13 +211,24 @@ def parsed(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--minutes", type=float, default=15.0)
     parser.add_argument("--ways", type=_ways, default=list(WAYS))
+    parser.add_argument("--before", type=_checkout)
     parser.add_argument("--vizier-default", action="store_true")
     parser.add_argument("--json", action="store_true")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    if options.before is not None:
+        options.ways = [*options.ways, "before"]
+    return options
 
 
 def _numbers(text: str) -> list[int]:
-    return [int(part) for part in text.split(",")]
+    return [int(part) for part in text.split(",") if part]
+
+
+def _checkout(text: str) -> Path:
+    folder = Path(text).resolve()
+    if not (python := Path(python_of(folder))).exists():
+        raise argparse.ArgumentTypeError(f"it has no {python}: run `./run lint` there first")
+    return folder
 
 
 def _ways(text: str) -> list[Way]:

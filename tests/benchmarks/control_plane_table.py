@@ -23,14 +23,16 @@ def service_cpu_ms(way: Way, sample: Sample) -> float:
     return service + sample.postgres_ms
 
 
-def rate_ratios(rounds: Rounds, sampler: Sampler, clients: int) -> list[float]:
-    """Trials per second, ours to the best Optuna way's, in each round that has both."""
+def rate_ratios(
+    rounds: Rounds, sampler: Sampler, clients: int, against: Sequence[Way] = OPTUNA
+) -> list[float]:
+    """Trials per second, ours to the best of some ways (Optuna's), in each round that has both."""
     found: list[float] = []
     ours = rounds.get(("ours", sampler, clients), ())
     for index, sample in enumerate(ours):
         others = [
             rounds[way, sampler, clients][index].rate
-            for way in OPTUNA
+            for way in against
             if len(rounds.get((way, sampler, clients), ())) > index
         ]
         if others and max(others):
@@ -63,10 +65,13 @@ def lines(rounds: Rounds, clients: int) -> Iterator[str]:
         yield _rate_line(way, clients, rounds[way, sampler_of(way, "tpe"), clients])
     for way in ways:
         if way != "ours" and (ratios := cpu_ratios(rounds, way, clients)):
-            yield f"  ratio {clients:>4} clients: CPU {way} / ours {spread(ratios)}"
+            digits = 3 if way == "before" else 1
+            yield f"  ratio {clients:>4} clients: CPU {way} / ours {spread(ratios, digits)}"
     for sampler in get_args(Sampler):
         if ratios := rate_ratios(rounds, sampler, clients):
             yield f"  ratio {clients:>4} clients, {sampler}: trials/s ours / best Optuna way {spread(ratios)}"
+        if ratios := rate_ratios(rounds, sampler, clients, ["before"]):
+            yield f"  ratio {clients:>4} clients, {sampler}: trials/s ours / before {spread(ratios, 3)}"
 
 
 def _cpu_line(way: Way, clients: int, samples: Sequence[Sample]) -> str:
@@ -143,9 +148,11 @@ def figures(rounds: Rounds) -> dict[str, Any]:
             put("quantiles_ms", way, clients, _quantiles(samples))
         if sampler == "random" and way != "ours" and (more := cpu_ratios(rounds, way, clients)):
             put("ratios", f"cpu {way} / ours", clients, more)
+        key = "trials_per_s" if sampler == "tpe" else "trials_per_s_random"
         if way == "ours" and (more := rate_ratios(rounds, sampler, clients)):
-            key = "trials_per_s" if sampler == "tpe" else "trials_per_s_random"
             put("ratios", f"{key} ours / optuna", clients, more)
+        if way == "ours" and (more := rate_ratios(rounds, sampler, clients, ["before"])):
+            put("ratios", f"{key} ours / before", clients, more)
     return found
 
 

@@ -3,6 +3,7 @@
 | way | service | clients |
 |---|---|---|
 | ours | the service's processes | workers that send and read HTTP, all in one light process |
+| before | the same, of another checkout of this project (`--before`) | the same as of ours |
 | rdb | none: each client works on Postgres itself, so its CPU is the service's, with Optuna's sampler in it | Optuna |
 | grpc | Optuna's gRPC storage proxy | Optuna, its sampler and the copies of all trials in it |
 | vizier | OSS Vizier's gRPC server with SQLite in it; no Postgres | Vizier's own client |
@@ -69,11 +70,24 @@ def document(name: str, sampler: Sampler, **more: Any) -> StudyDocument:
     )
 
 
+def python_of(checkout: Path | None) -> str:
+    """The Python that runs a checkout's service: of its own environment, or None: of this one."""
+    return sys.executable if checkout is None else str(checkout / ".venv/bin/python")
+
+
 @contextmanager
-def service(bench: Bench, url: str | None = None) -> Generator[tuple[Client, int, str]]:
-    """Run a fresh service on the bench's Postgres (or on `url`, which leads there): client, pid, address."""
+def service(
+    bench: Bench, url: str | None = None, checkout: Path | None = None
+) -> Generator[tuple[Client, int, str]]:
+    """Run a fresh service: client, pid, address.
+
+    Args:
+        bench: the parts under test; its Postgres has this checkout's schema.
+        url: leads to that Postgres; None: directly.
+        checkout: another checkout of the same schema, whose service it is; None: this one.
+    """
     environment = {**os.environ, "TRIMTAB_DATABASE_URL": url or bench.url}
-    argv = [sys.executable, "-P", "-m", "service", "--port", "0"]
+    argv = [python_of(checkout), "-P", "-m", "service", "--port", "0"]
     with subprocess.Popen(
         [*argv, "--data-dir", str(bench.folder / "service")],
         stdout=subprocess.PIPE,
@@ -126,10 +140,12 @@ def optuna_storage(kind: Way, url: str) -> Generator[tuple[str, int | None]]:
         yield f"127.0.0.1:{port}", pid
 
 
-def measure_ours(bench: Bench, sampler: Sampler, clients: int, seconds: float) -> Sample:
+def measure_ours(
+    bench: Bench, sampler: Sampler, clients: int, seconds: float, checkout: Path | None = None
+) -> Sample:
     """Our service over HTTP, with a second to warm: connections opened, statements planned."""
     with (
-        service(bench) as (client, pid, url),
+        service(bench, checkout=checkout) as (client, pid, url),
         our_study(bench, client, sampler, FINISHED),
     ):
         loads.run(url, clients, 1.0)

@@ -6,8 +6,9 @@ import threading
 from collections import defaultdict
 from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -70,7 +71,9 @@ class Relay:
                 writer.write(data)
             writer.close()
 
-        await asyncio.gather(pass_questions(), pass_answers(), return_exceptions=True)
+        # What is still connected when the relay stops is cancelled with its loop.
+        with suppress(asyncio.CancelledError):
+            await asyncio.gather(pass_questions(), pass_answers(), return_exceptions=True)
 
 
 @contextmanager
@@ -85,7 +88,7 @@ def relayed(url: str) -> Generator[tuple[str, Relay]]:
         server = await relay.listen()
         stopper.set_result(partial(loop.call_soon_threadsafe, over.set))
         await over.wait()
-        server.close()  # what is still connected ends with the loop
+        server.close()
 
     thread = threading.Thread(target=lambda: asyncio.run(serve()))
     thread.start()
@@ -98,8 +101,14 @@ def relayed(url: str) -> Generator[tuple[str, Relay]]:
         thread.join()
 
 
-def counted(bench: Bench, way: Way) -> Mapping[str, float]:
-    """Round trips a call, the median of ten trials after two that warm up, under TPE, nothing else going on."""
+def counted(bench: Bench, way: Way, checkout: Path | None = None) -> Mapping[str, float]:
+    """Round trips a call, the median of ten trials after two that warm up, under TPE, nothing else going on.
+
+    Args:
+        bench: the parts under test.
+        way: who speaks SQL; ours and before count claims that find no work too.
+        checkout: the checkout whose service it is; None: this one.
+    """
     with relayed(bench.url) as (url, relay):
         found: defaultdict[str, list[int]] = defaultdict(list)
 
@@ -109,22 +118,28 @@ def counted(bench: Bench, way: Way) -> Mapping[str, float]:
             found[verb].append(relay.count - before)
             return answer
 
-        (_live_ours if way == "ours" else _live_optuna)(bench, way, url, timed)
-    warm = {"claim": 2, "report": 2 * REPORTS, "settle": 2}
+        if way in ("ours", "before"):
+            _live_ours(bench, url, timed, checkout)
+        else:
+            _live_optuna(bench, way, url, timed)
+    warm = {"claim": 2, "report": 2 * REPORTS, "settle": 2, "idle claim": 2}
     return {
         verb: statistics.median(counts[warm[verb] :]) for verb, counts in sorted(found.items())
     }
 
 
-def _live_ours(bench: Bench, _way: Way, url: str, timed: Timed) -> None:
-    with (
-        service(bench, url) as (client, _, _),
-        our_study(bench, client, "tpe", FINISHED),
-    ):
+def _live_ours(bench: Bench, url: str, timed: Timed, checkout: Path | None) -> None:
+    with service(bench, url, checkout) as (client, _, _):
         worker = client.register(Registration(label="bench", device="none"))
+
+        def claim() -> LeaseRequest:
+            return LeaseRequest(worker_id=worker.worker_id, claim_id=uuid4())
+
         for _ in range(TRIALS + 2):
-            request = LeaseRequest(worker_id=worker.worker_id, claim_id=uuid4())
-            _live_one(client, request, timed)
+            timed("idle claim", lambda: client.claim(claim()))
+        with our_study(bench, client, "tpe", FINISHED):
+            for _ in range(TRIALS + 2):
+                _live_one(client, claim(), timed)
 
 
 def _live_one(client: Client, request: LeaseRequest, timed: Timed) -> None:

@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-Way = Literal["ours", "rdb", "grpc", "vizier"]
+Way = Literal["ours", "before", "rdb", "grpc", "vizier"]
+"""`before`: the service of another checkout; the others as in `control_plane_ways`."""
 Sampler = Literal["random", "tpe"]
 WAYS: tuple[Way, ...] = ("ours", "rdb", "grpc", "vizier")
 

@@ -17,8 +17,8 @@ from sqlalchemy import event, text
 from service import embedded
 from service.embedded_processes import clear_away
 from service.storage import engine
+from service.storage.async_connection import AsyncConnection
 from service.storage.engine import Database, Locked
-from service.storage.lane import Lane
 from service.storage.statements import Statement
 from service.use_cases import claims, studies
 from tests.faults.proxy import Network, Proxy
@@ -87,18 +87,18 @@ def test_a_commit_that_is_never_answered_is_given_up(linked: Database, link: Pro
 def test_a_lane_whose_database_never_answers_is_given_up_and_opened_again(
     linked: Database, link: Proxy
 ) -> None:
-    one, lane = Statement("SELECT 1"), Lane(linked)
+    one, connection = Statement("SELECT 1"), AsyncConnection(linked)
 
     async def lose_and_find() -> None:
-        assert await lane.rows(one) == [(1,)]
+        assert await connection.rows(one) == [(1,)]
         link.black_hole = True
         with pytest.raises(Unavailable):
-            await lane.rows(one)
-        assert lane.is_closed
+            await connection.rows(one)
+        assert connection.is_closed
         link.heal()
         until(lambda: _answers(linked))
-        assert await lane.rows(one) == [(1,)]
-        lane.close()
+        assert await connection.rows(one) == [(1,)]
+        connection.close()
 
     asyncio.run(lose_and_find())
 

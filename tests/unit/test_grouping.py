@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.grouping import Grouping
+from service.batching import Batcher
 from trimtab.contract.problems import Problem, StepConflict
 
 
@@ -23,12 +23,12 @@ class Server:
         return [StepConflict() if number % 2 else 2 * number for number in group]
 
 
-async def told(grouping: Grouping[int, int], numbers: Sequence[int]) -> list[Any]:
+async def told(grouping: Batcher[int, int], numbers: Sequence[int]) -> list[Any]:
     return await asyncio.gather(*map(grouping.submit, numbers), return_exceptions=True)
 
 
 async def told_together(
-    server: Server, grouping: Grouping[int, int], numbers: Sequence[int]
+    server: Server, grouping: Batcher[int, int], numbers: Sequence[int]
 ) -> list[Any]:
     """The first is served alone, and the others come meanwhile."""
     waiting = asyncio.create_task(told(grouping, numbers))
@@ -49,7 +49,7 @@ def run(play: Callable[[Server], Coroutine[Any, Any, None]]) -> None:
 
 def test_what_comes_while_one_is_served_is_the_next_group():
     async def play(server: Server) -> None:
-        grouping = Grouping[int, int](server)
+        grouping = Batcher[int, int](server)
         assert await told_together(server, grouping, [0, 2, 4]) == [0, 4, 8]
         assert await told(grouping, [6]) == [12]
         assert server.groups == [[0], [2, 4], [6]]
@@ -59,7 +59,7 @@ def test_what_comes_while_one_is_served_is_the_next_group():
 
 def test_a_group_has_no_more_than_the_largest():
     async def play(server: Server) -> None:
-        grouping = Grouping[int, int](server, largest=2)
+        grouping = Batcher[int, int](server, largest=2)
         assert await told_together(server, grouping, [0, 2, 4, 6]) == [0, 4, 8, 12]
         assert server.groups == [[0], [2, 4], [6]]
 
@@ -69,7 +69,7 @@ def test_a_group_has_no_more_than_the_largest():
 @pytest.mark.parametrize("numbers", [[1], [0, 1, 2, 3]])
 def test_a_problem_is_of_its_request_alone(numbers: list[int]):
     async def play(server: Server) -> None:
-        answers = await told_together(server, Grouping(server), numbers)
+        answers = await told_together(server, Batcher(server), numbers)
         for number, answer in zip(numbers, answers, strict=True):
             assert isinstance(answer, StepConflict) if number % 2 else answer == 2 * number
 
@@ -78,7 +78,7 @@ def test_a_problem_is_of_its_request_alone(numbers: list[int]):
 
 def test_an_error_is_told_to_the_whole_group_and_the_next_is_served():
     async def play(server: Server) -> None:
-        grouping = Grouping[int, int](server)
+        grouping = Batcher[int, int](server)
         first, *others = await told_together(server, grouping, [0, 2, 13])
         assert first == 0
         assert [type(answer) for answer in others] == [ConnectionError, ConnectionError]
@@ -89,7 +89,7 @@ def test_an_error_is_told_to_the_whole_group_and_the_next_is_served():
 
 def test_who_is_served_first_and_leaves_does_not_stop_those_behind():
     async def play(server: Server) -> None:
-        grouping = Grouping[int, int](server)
+        grouping = Batcher[int, int](server)
         first = asyncio.create_task(grouping.submit(0))
         second = asyncio.create_task(grouping.submit(2))
         await asyncio.sleep(0)

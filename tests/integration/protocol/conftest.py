@@ -8,7 +8,7 @@ import pytest
 from service.storage import engine
 from service.storage.engine import Database
 from tests.support.contexts import a_context
-from tests.support.lanes import Shortly, shortly
+from tests.support.fast_path import FastService, on_fast_path
 from tests.support.protocol import Service
 from tests.support.races import Replicas
 
@@ -27,17 +27,17 @@ def replicas(service: Service, database_url: str, tmp_path: Path) -> Generator[R
 
 
 @pytest.fixture
-def short(service: Service) -> Generator[Shortly]:
-    """The same service by its short ways."""
-    with shortly(service) as made:
+def fast(service: Service) -> Generator[FastService]:
+    """The same service on the fast path."""
+    with on_fast_path(service) as made:
         yield made
 
 
-@pytest.fixture(params=["whole way", "short way"])
+@pytest.fixture(params=["full path", "fast path"])
 def either(service: Service, request: pytest.FixtureRequest) -> Generator[Service]:
-    """The service by one of its ways."""
-    if request.param == "whole way":
+    """The service by one of its paths."""
+    if request.param == "full path":
         yield service
     else:
-        with shortly(service) as made:
+        with on_fast_path(service) as made:
             yield made

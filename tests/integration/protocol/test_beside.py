@@ -14,7 +14,7 @@ from service.storage import trials
 from service.storage.leases import LeaseRow
 from service.storage.trials import NewTrial
 from service.use_cases import claims, studies
-from tests.support.lanes import Shortly
+from tests.support.fast_path import FastService
 from tests.support.protocol import Service, a_claim
 from tests.support.protocol_invariants import broken
 from tests.support.races import Replicas, at_once
@@ -38,10 +38,10 @@ def led(
     return worker, lease
 
 
-def claims_beside(short: Shortly, workers: Sequence[UUID], study: str) -> list[Any]:
+def claims_beside(fast: FastService, workers: Sequence[UUID], study: str) -> list[Any]:
     """A claim of each, all begun at once."""
     requests = [a_claim(worker, beside=study) for worker in workers]
-    return short.together(*(short.lanes.claim(request) for request in requests))
+    return fast.together(*(fast.fast_path.claim(request) for request in requests))
 
 
 def commits(service: Service) -> int:
@@ -166,36 +166,36 @@ def test_a_repeated_claim_gets_its_lease_though_the_turn_is_over(either: Service
 
 @pytest.mark.parametrize("sampler", ["random", "tpe"])
 def test_claims_of_one_worker_at_once_are_served_together(
-    short: Shortly, monkeypatch: pytest.MonkeyPatch, sampler: str
+    fast: FastService, monkeypatch: pytest.MonkeyPatch, sampler: str
 ) -> None:
-    worker, _ = led(short, "digits", search=RANDOM | {"sampler": sampler})
-    before = commits(short)
+    worker, _ = led(fast, "digits", search=RANDOM | {"sampler": sampler})
+    before = commits(fast)
     with monkeypatch.context() as patched:
-        patched.delattr(claims, "claim")  # nobody goes the whole way
-        got = claims_beside(short, [worker] * 7, "digits")
+        patched.delattr(claims, "claim")  # nothing takes the full path
+        got = claims_beside(fast, [worker] * 7, "digits")
     numbers = sorted(lease.trial_number for one in got for lease in one.leases)
     assert numbers == list(range(1, 8))
-    assert sampler == "tpe" or commits(short) - before <= 3
-    assert broken(short.context.database) == {}
+    assert sampler == "tpe" or commits(fast) - before <= 3
+    assert broken(fast.context.database) == {}
 
 
-def test_claims_of_one_worker_at_once_never_exceed_its_capacity(short: Shortly) -> None:
-    worker, _ = led(short, "digits", capacity=4)
-    got = claims_beside(short, [worker] * 6, "digits")
+def test_claims_of_one_worker_at_once_never_exceed_its_capacity(fast: FastService) -> None:
+    worker, _ = led(fast, "digits", capacity=4)
+    got = claims_beside(fast, [worker] * 6, "digits")
     assert sum(len(one.leases) for one in got if not isinstance(one, WorkerBusy)) == 3
-    assert broken(short.context.database) == {}
+    assert broken(fast.context.database) == {}
 
 
-def test_claims_of_two_workers_beside_two_studies_take_turns(short: Shortly) -> None:
-    one, _ = led(short, "one")
-    other, _ = led(short, "other")
+def test_claims_of_two_workers_beside_two_studies_take_turns(fast: FastService) -> None:
+    one, _ = led(fast, "one")
+    other, _ = led(fast, "other")
     mixed = [(one, "one"), (other, "other")] * 4
     requests = [a_claim(worker, beside=study) for worker, study in mixed]
-    got = short.together(*(short.lanes.claim(request) for request in requests))
+    got = fast.together(*(fast.fast_path.claim(request) for request in requests))
     served = [lease.study for answer in got for lease in answer.leases]
     assert abs(served.count("one") - served.count("other")) <= 1
     assert [answer.leases[0].study for answer in got if answer.leases] == served
-    assert broken(short.context.database) == {}
+    assert broken(fast.context.database) == {}
 
 
 def test_queued_trials_claimed_by_one_worker_at_once_all_find_a_slot(

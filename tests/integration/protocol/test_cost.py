@@ -15,7 +15,7 @@ from sqlalchemy import event
 from service.storage import engine
 from service.storage.engine import Database
 from tests.support.contexts import a_context
-from tests.support.lanes import shortly
+from tests.support.fast_path import on_fast_path
 from tests.support.protocol import Service
 from trimtab.contract.leases import Lease
 
@@ -84,12 +84,28 @@ def test_the_short_ways_take_two_round_trips_for_a_claim_and_one_for_all_else(
     counter = Counter()
     database = counter.on(database_url)
     service.study(budget={"trials": 60}, search={"sampler": sampler, "pruner": pruner})
-    with shortly(Service(a_context(database, tmp_path), service.clock)) as on:
+    with on_fast_path(Service(a_context(database, tmp_path), service.clock)) as on:
         taken = {one_life(counter, on, service.worker()) for _ in range(20)}
     database.dispose()
     # The first life is learnt from; TPE reads what has changed since its last proposal, a pruner once a second.
     assert min(taken) == (2 if sampler == "random" else 3, 1, 1)
     assert len(taken) <= (2 if pruner == "none" else 3)
+
+
+def test_a_claim_that_finds_no_work_takes_one_round_trip_and_one_more_where_its_worker_was_quiet(
+    service: Service, database_url: str, tmp_path: Path
+) -> None:
+    counter = Counter()
+    database = counter.on(database_url)
+    worker = service.worker()
+    with on_fast_path(Service(a_context(database, tmp_path), service.clock)) as on:
+        on.claim(worker)
+        taken = [counter.of(lambda: on.claim(worker))]
+        service.clock.advance(11)
+        taken += [counter.of(lambda: on.claim(worker)) for _ in range(2)]
+    database.dispose()
+    assert taken == [1, 2, 1]
+    assert service.value("SELECT last_seen = trimtab.now() FROM trimtab.workers")
 
 
 def one_life(counter: Counter, on: Service, worker: UUID) -> tuple[int, int, int]:

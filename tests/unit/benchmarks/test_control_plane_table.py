@@ -1,6 +1,7 @@
 import asyncio
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -46,6 +47,14 @@ class TestRatios:
     def test_a_round_in_which_no_trial_ended_has_no_cpu_a_trial(self, rounds: Rounds):
         rounds["grpc", "random", 8][0] = NOTHING
         assert cpu_ratios(rounds, "grpc", 8) == [120 / 10]
+
+    def test_another_checkout_is_held_against_this_one_round_by_round(self, rounds: Rounds):
+        rounds["before", "random", 8] = [_sample(80, 8, 4, 1), _sample(125, 9, 3, 1)]
+        rounds["before", "tpe", 8] = [_sample(60), _sample(90)]
+        assert rate_ratios(rounds, "random", 8, ["before"]) == [100 / 80, 100 / 125]
+        table = "\n".join(lines(rounds, 8))
+        assert "CPU before / ours 1.350 (1.200..1.500)" in table
+        assert "random: trials/s ours / before 1.025 (0.800..1.250)" in table
 
     def test_ways_that_were_not_measured_have_none(self, rounds: Rounds):
         only: Rounds = {key: found for key, found in rounds.items() if key[0] == "ours"}
@@ -123,6 +132,26 @@ def test_an_unknown_way_is_refused_by_name(capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit):
         parsed(["--ways", "ours,mysql"])
     assert "['mysql'] are none of ours, rdb, grpc, vizier" in capsys.readouterr().err
+
+
+def test_another_checkout_is_one_more_way(tmp_path: Path):
+    python = tmp_path / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.touch()
+    options = parsed(["--ways", "ours", "--finished", "", "--before", str(tmp_path)])
+    assert (options.ways, options.finished, options.before) == (
+        ["ours", "before"],
+        [],
+        tmp_path,
+    )
+
+
+def test_a_folder_without_an_environment_is_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    with pytest.raises(SystemExit):
+        parsed(["--before", str(tmp_path)])
+    assert "it has no" in capsys.readouterr().err
 
 
 LONG = 1_000_000

@@ -55,6 +55,32 @@ def test_every_departure_is_a_legal_step_and_whole(
         assert departure.event(held.kind)
 
 
+@given(helds, outcomes)
+def test_an_outcome_that_decides_alone_ends_its_trial_alike_in_every_study(
+    held: Held, outcome: Outcome
+) -> None:
+    if leasing.depends_on_outcome_alone(outcome):
+        assert leasing.settled(held, outcome) == leasing.settled_for_good(outcome)
+
+
+@given(outcomes)
+def test_an_outcome_that_does_not_decide_alone_ends_differently_in_a_cancelled_study(
+    outcome: Outcome,
+) -> None:
+    if not leasing.depends_on_outcome_alone(outcome):
+        ends = [leasing.settled(a_held(state), outcome) for state in ("active", "cancelled")]
+        assert ends[0] != ends[1]
+
+
+@given(helds, booleans())
+def test_every_trial_of_an_active_study_within_its_wall_time_is_told_what_a_wanted_one_is(
+    held: Held, prune: bool
+) -> None:
+    if (held.kind, held.study_state, held.wall_time_over) == ("trial", "active", False):
+        told = leasing.verdict(held, prune=prune)
+        assert told == leasing.verdict(leasing.WANTED, prune=prune)
+
+
 @pytest.mark.parametrize("state", STUDY_STATES)
 @pytest.mark.parametrize("prune", [False, True])
 def test_the_studys_state_outranks_the_pruner(state: StudyState, prune: bool) -> None:

@@ -1,22 +1,22 @@
-"""Claims of one new trial each, by workers that are free to run it; of one worker, as many as it has free slots."""
+"""Claims of one new trial each, by workers that have a free slot for it."""
 
 import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
 import psycopg2
 
+from service.batching import Batcher
 from service.domain.serving import Claim, Work, distribute
-from service.grouping import Grouping
 from service.sampling import Exhausted, Proposal
+from service.storage.async_connection import AsyncConnection
+from service.storage.claim_lookup import CLAIM_FACTS, MARK_SEEN, Asking, bind, seen
 from service.storage.engine import Locked
-from service.storage.lane import Lane
 from service.storage.leases import LeaseRow
-from service.storage.looking import LOOK, SEEN, Asking, seen, to_look
 from service.storage.statements import array
 from service.storage.trials import START, NewTrial, started, to_start
 from service.use_cases.claims import new_trial, shape
@@ -24,14 +24,29 @@ from service.use_cases.context import Context, Holder
 from trimtab.contract.leases import LeaseRequest, Leases
 from trimtab.contract.studies import StudyDocument
 
-NOTHING = Leases(leases=())
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The claim has got what it asked for."""
+
+    leases: Leases
+
+
+@dataclass(frozen=True, slots=True)
+class NothingToDo:
+    """No study has work that the claim may have: the full path would find none either."""
+
+
+@dataclass(frozen=True, slots=True)
+class TakeFullPath:
+    """Something about the claim is unusual, or has changed since it was looked at: the full path knows what to say."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The study that is to serve a claim; None: no study has work, or none that the claim may have."""
+    """The study that is to serve a claim; `is_quiet`: the worker's time of being seen is to be noted anew."""
 
-    study: Work | None
+    study: Work
     is_quiet: bool
 
 
@@ -44,59 +59,78 @@ class Starting:
     is_quiet: bool
 
 
-class Claiming:
-    """Two lanes, one to look and one to store; between them the sampler proposes, outside of both.
+class FastClaims:
+    """Serves many claims with two statements, one that looks and one that stores.
+
+    Between them the sampler proposes, while the connections serve other claims.
 
     Args:
         context: the rooms below.
-        look: a connection.
-        store: another.
+        look: the connection that the facts are read on.
+        store: the connection that new trials are stored on.
         aside: runs a function in a thread.
     """
 
     def __init__(
         self,
         context: Context,
-        look: Lane,
-        store: Lane,
+        look: AsyncConnection,
+        store: AsyncConnection,
         aside: Callable[[Callable[[], Any]], Awaitable[Any]],
     ) -> None:
         self._context = context
         self._aside = aside
-        self._look_lane, self._store_lane = look, store
-        self._looking = Grouping(self._look)
-        self._storing = Grouping(self._store)
+        self._look_connection, self._store_connection = look, store
+        self._looking = Batcher(self._look)
+        self._storing = Batcher(self._store)
         self._proposing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
 
-    async def claim(self, request: LeaseRequest) -> Leases | None:
-        """Do as `claims.claim`; None when it must go the whole way."""
+    async def claim(self, request: LeaseRequest) -> Served | NothingToDo | TakeFullPath:
+        """Do as `claims.claim` for a claim of one new trial, and as little as possible for a claim that finds no work."""
         if request.capacity != 1:
-            return None
+            return TakeFullPath()
         chosen = await self._looking.submit(request)
-        if chosen is None or chosen.study is None:
-            return None if chosen is None or chosen.is_quiet else NOTHING
+        if not isinstance(chosen, Chosen):
+            return chosen
         document = self._context.documents.known(chosen.study.study_id)
+        # Points of a grid are numbered: claims that look at once would all be given the same one.
         if document is None or document.search.sampler == "grid" or chosen.study.has_queued:
-            return None
+            return TakeFullPath()
         row = await self._start(request, chosen.study, document, is_quiet=chosen.is_quiet)
         if row is None:
-            return None
+            return TakeFullPath()
         self._context.holders.note(row.lease_id, Holder(row.study_id))
-        return Leases(leases=(shape(row, document),))
+        return Served(Leases(leases=(shape(row, document),)))
 
-    async def _look(self, requests: Sequence[LeaseRequest]) -> list[Chosen | None]:
-        rows = await self._look_lane.rows(
-            LOOK,
-            **to_look([one.worker_id for one in requests], [one.claim_id for one in requests]),
+    async def _look(
+        self, requests: Sequence[LeaseRequest]
+    ) -> list[Chosen | NothingToDo | TakeFullPath]:
+        rows = await self._look_connection.rows(
+            CLAIM_FACTS,
+            **bind([one.worker_id for one in requests], [one.claim_id for one in requests]),
         )
         asking, studies = seen(rows)
         free = _free(requests, asking)
-        served = distribute(studies, list(free.values()))
-        chosen = {
-            place: Chosen(study, asking[place].is_quiet)
-            for place, study in zip(free, served, strict=True)
+        served = dict(zip(free, distribute(studies, list(free.values())), strict=True))
+        await self._mark_seen(
+            [
+                requests[place].worker_id
+                for place, study in served.items()
+                if study is None and asking[place].is_quiet
+            ]
+        )
+        found = {
+            place: NothingToDo() if study is None else Chosen(study, asking[place].is_quiet)
+            for place, study in served.items()
         }
-        return [chosen.get(place) for place in range(len(requests))]
+        return [found.get(place, TakeFullPath()) for place in range(len(requests))]
+
+    async def _mark_seen(self, worker_ids: Sequence[UUID]) -> None:
+        """Note that workers spoke for which nothing else will be stored."""
+        if worker_ids:
+            # Who holds a worker's row longer is another verb of that worker, which notes the same.
+            with suppress(Locked):
+                await self._look_connection.rows(MARK_SEEN, quiet_ids=array(worker_ids))
 
     async def _start(
         self, request: LeaseRequest, study: Work, document: StudyDocument, *, is_quiet: bool
@@ -111,7 +145,7 @@ class Claiming:
     async def _proposal(
         self, request: LeaseRequest, study: Work, document: StudyDocument
     ) -> AsyncGenerator[Proposal | Exhausted]:
-        """As `Sampling.proposal`; mathematics and reading in a thread, of which each study occupies one."""
+        """Do as `Sampling.proposal`, in a thread where it reads or computes; each study occupies one thread at most."""
         proposing = self._context.sampling.proposal(
             study.study_id,
             document,
@@ -143,9 +177,9 @@ class Claiming:
         self, study_id: int, starting: Sequence[Starting]
     ) -> list[tuple[int, LeaseRow]]:
         quiet = [one.trial.worker_id for one in starting if one.is_quiet]
-        statements = (SEEN, START) if quiet else (START,)
+        statements = (MARK_SEEN, START) if quiet else (START,)
         try:
-            rows = await self._store_lane.rows(
+            rows = await self._store_connection.rows(
                 *statements,
                 quiet_ids=array(quiet),
                 **to_start(study_id, [one.trial for one in starting]),
@@ -156,7 +190,7 @@ class Claiming:
 
 
 def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> dict[int, Claim]:
-    """The claims, by place, that may be given a lease as a matter of course, each for a slot of its own."""
+    """The claims by place that may each be given a free slot; what is unusual about the others the full path says."""
     taking: Counter[UUID] = Counter()
     claims: set[UUID] = set()
     free: dict[int, Claim] = {}

@@ -1,6 +1,7 @@
-"""Requests that wait while an earlier group is being served are served together, with one commit.
+"""Requests that wait while an earlier batch is being served are served together, with one commit.
 
-Nobody waits for company: what has arrived when the lane is free is the next group.
+No request waits for others to come: what has arrived when a batch is done is the next batch. So a lone request is
+served at once, and the batches grow with the load by themselves.
 """
 
 import asyncio
@@ -13,8 +14,13 @@ Q = TypeVar("Q")
 A = TypeVar("A")
 
 
-class Grouping(Generic[Q, A]):
-    """Serves group after group. `serve` answers each request in the order given."""
+class Batcher(Generic[Q, A]):
+    """Serves one batch after another.
+
+    Args:
+        serve: answers the requests of a batch, in their order.
+        largest: this many requests are served together at most.
+    """
 
     def __init__(
         self,
@@ -57,23 +63,23 @@ class Grouping(Generic[Q, A]):
     async def _serve_waiting(self) -> None:
         try:
             while self._waiting:
-                group, self._waiting = (
+                batch, self._waiting = (
                     self._waiting[: self._largest],
                     self._waiting[self._largest :],
                 )
-                await self._answer(group)
+                await self._answer(batch)
         finally:
             self._is_serving = False
 
-    async def _answer(self, group: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
+    async def _answer(self, batch: Sequence[tuple[Q, asyncio.Future[A]]]) -> None:
         try:
-            answers = await self._serve([request for request, _ in group])
+            answers = await self._serve([request for request, _ in batch])
         except Exception as error:  # noqa: BLE001 - every waiting request gets it as its own
-            for _, future in group:
+            for _, future in batch:
                 if not future.done():
                     future.set_exception(error)
             return
-        for (_, future), answer in zip(group, answers, strict=True):
+        for (_, future), answer in zip(batch, answers, strict=True):
             if future.done():
                 continue
             if isinstance(answer, Problem):

@@ -17,11 +17,11 @@ from service.storage.engine import Database, translated
 from service.storage.statements import Statement, bound
 
 LOCK_TIMEOUT_MS = 100
-"""How long a lane waits for someone else's lock: whoever is behind it waits too."""
+"""How long a statement waits for another transaction's lock: every batch behind it waits too."""
 CONNECT_WITHIN_S = 5.0
 
 
-class Lane:
+class AsyncConnection:
     """One connection, opened by the first statement and again after a loss. One caller at a time."""
 
     def __init__(self, database: Database) -> None:
@@ -35,7 +35,7 @@ class Lane:
 
         Args:
             statements: one transaction, each seeing what those before it did.
-            committed: the first so many are a transaction of their own instead.
+            committed: this many of the first statements are a transaction of their own instead.
             values: the parameters of all of them by name.
 
         Raises:
@@ -68,7 +68,7 @@ class Lane:
 
 
 class _Line:
-    """An open connection in the event loop's care."""
+    """An open connection whose socket the event loop watches."""
 
     def __init__(self, raw: Any) -> None:
         self.raw = raw

@@ -7,40 +7,50 @@ from uuid import UUID
 
 import psycopg2
 
-from service.grouping import Grouping
+from service.batching import Batcher
+from service.domain import leasing
+from service.storage.async_connection import AsyncConnection
 from service.storage.engine import Locked
-from service.storage.lane import Lane
 from service.storage.reports import REPORT, NewReports, to_store
 from service.use_cases.context import Context, Holder
 from trimtab.contract.leases import Answer, Report, Reports
 from trimtab.contract.studies import StudyDocument
 
 
-class Reporting:
-    """One lane; the pruner judges before, by what is known here of the trial and of its study.
+class FastReports:
+    """Stores the reports of many holders with one statement.
+
+    The pruner judges before that, on what this process knows of the trial and of its study. Whether it knew all of it is
+    a condition of the statement, which stores nothing of a holder otherwise.
 
     Args:
         context: the rooms below.
-        lane: a connection.
+        connection: no other verb uses it.
         aside: runs a function with its arguments in a thread.
     """
 
     def __init__(
-        self, context: Context, lane: Lane, aside: Callable[..., Awaitable[Any]]
+        self,
+        context: Context,
+        connection: AsyncConnection,
+        aside: Callable[..., Awaitable[Any]],
     ) -> None:
         self._context = context
-        self._lane = lane
+        self._connection = connection
         self._aside = aside
-        self._storing = Grouping(self._store)
+        self._storing = Batcher(self._store)
 
     async def report(self, lease_id: UUID, batch: Reports) -> Answer | None:
-        """Store what an ordinary holder reports; None when it must go the whole way."""
+        """Do as `leases.report`; None: the reports have to take the full path."""
         before = self._context.holders.known(lease_id)
         document = before and self._context.documents.known(before.study_id)
         if before is None or document is None or not _are_new(before, batch.reports):
             return None
         then = _after(before, batch.reports)
-        verdict = "stop" if await self._should_prune(document, then) else "continue"
+        # Nobody has looked: the statement stores this verdict only if the trial is wanted, as is assumed here.
+        verdict = leasing.verdict(
+            leasing.WANTED, prune=await self._should_prune(document, then)
+        )
         new = NewReports(lease_id, batch.reports, verdict, known=before.reported)
         if not await self._storing.submit(new):
             return None
@@ -60,7 +70,7 @@ class Reporting:
         """Tell of each whether it was stored; of two batches of one lease only the earlier one is."""
         first = {one.lease_id: one for one in reversed(new)}
         try:
-            rows = await self._lane.rows(REPORT, **to_store(list(first.values())))
+            rows = await self._connection.rows(REPORT, **to_store(list(first.values())))
         except (psycopg2.IntegrityError, Locked):
             return [False] * len(new)
         kept = {row[0] for row in rows}

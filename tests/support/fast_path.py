@@ -1,4 +1,4 @@
-"""The protocol as workers meet it: its verbs by their short ways, on an event loop of the test's own."""
+"""The protocol as workers meet it: its verbs on the fast path, on an event loop of the test's own."""
 
 import asyncio
 import threading
@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 from unittest.mock import patch
 from uuid import UUID
 
-from service.storage.lane import Lane
+from service.storage.async_connection import AsyncConnection
 from service.storage.statements import Statement
-from service.use_cases.lanes import Lanes
+from service.use_cases.fast import FastPath
 from tests.support.protocol import Service, a_claim
 from trimtab.contract.leases import Lease, Outcome, Report, Reports, Verdict
 from trimtab.contract.trials import TrialState
@@ -20,10 +20,10 @@ A = TypeVar("A")
 
 
 @dataclass(frozen=True)
-class Shortly(Service):
-    """A service whose claims, reports and outcomes go the short way where they can."""
+class FastService(Service):
+    """A service whose claims, reports and outcomes take the fast path where they can."""
 
-    lanes: Lanes
+    fast_path: FastPath
     loop: asyncio.AbstractEventLoop
 
     def claim(
@@ -36,17 +36,17 @@ class Shortly(Service):
     ) -> Sequence[Lease]:
         """Claim; a new claim unless `claim_id` repeats an old one."""
         request = a_claim(worker, claim_id=claim_id, capacity=capacity, beside=beside)
-        return self.wait_for(self.lanes.claim(request)).leases
+        return self.wait_for(self.fast_path.claim(request)).leases
 
     def report(self, lease: Lease, *values: float | None, step: int = 0) -> Verdict:
         """Report values of consecutive steps in one batch."""
         reports = tuple(Report(step=step + n, value=value) for n, value in enumerate(values))
         batch = Reports(reports=reports)
-        return self.wait_for(self.lanes.report(lease.lease_id, batch)).verdict
+        return self.wait_for(self.fast_path.report(lease.lease_id, batch)).verdict
 
     def settle(self, lease: Lease, outcome: Outcome) -> TrialState:
         """End the lease with an outcome."""
-        return self.wait_for(self.lanes.settle(lease.lease_id, outcome)).state
+        return self.wait_for(self.fast_path.settle(lease.lease_id, outcome)).state
 
     def wait_for(self, verb: Coroutine[Any, Any, A]) -> A:
         """Run it on the loop; may be called from any other thread."""
@@ -58,30 +58,32 @@ class Shortly(Service):
         async def begin() -> list[Any]:
             return await asyncio.gather(*verbs, return_exceptions=True)
 
-        with patch.object(Lane, "rows", _once_all_have_begun):
+        with patch.object(AsyncConnection, "rows", _once_all_have_begun):
             return self.wait_for(begin())
 
 
-_rows = Lane.rows
+_rows = AsyncConnection.rows
 
 
-async def _once_all_have_begun(lane: Lane, *statements: Statement, **named: Any) -> Any:
+async def _once_all_have_begun(
+    connection: AsyncConnection, *statements: Statement, **named: Any
+) -> Any:
     """A database that answers before the loop looks up would leave nobody to wait for the first."""
     await asyncio.sleep(0)
-    return await _rows(lane, *statements, **named)
+    return await _rows(connection, *statements, **named)
 
 
 @contextmanager
-def shortly(service: Service) -> Generator[Shortly]:
-    """The same service by its short ways, while the block lasts."""
+def on_fast_path(service: Service) -> Generator[FastService]:
+    """The same service on the fast path, while the block lasts."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever, daemon=True)
     thread.start()
-    lanes = Lanes(service.context)
+    fast_path = FastPath(service.context)
     try:
-        yield Shortly(service.context, service.clock, lanes, loop)
+        yield FastService(service.context, service.clock, fast_path, loop)
     finally:
-        loop.call_soon_threadsafe(lanes.close)
+        loop.call_soon_threadsafe(fast_path.close)
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()

@@ -1,4 +1,4 @@
-"""What the short way of claims looks at, for many who ask at once: themselves, and the studies with work."""
+"""What the fast path reads to serve many claims at once: their workers, and the studies with work."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from service.storage.leases import studies_with_work
 from service.storage.statements import Statement, array
 
 # One round trip for both: the first column tells them apart.
-LOOK = Statement(f"""
+CLAIM_FACTS = Statement(f"""
 SELECT asked.place, w.capacity, (
            SELECT CAST(count(*) AS int) FROM trimtab.trials t
            WHERE t.worker_id = w.worker_id AND t.state = 'running'),
@@ -24,33 +24,41 @@ SELECT NULL, c.study_id, CAST(c.running AS int), c.has_queued, c.may_propose, NU
        c.trials_created, c.trials_limit, c.name
 FROM {studies_with_work()})""")
 
-SEEN = Statement("""
-UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = ANY(CAST(:quiet_ids AS uuid[]))""")
+MARK_SEEN = Statement("""
+UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = ANY(CAST(:quiet_ids AS uuid[]))
+RETURNING 1""")
 
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """The worker of a claim; `is_quiet`: its last word is worth noting anew."""
+    """The worker of a claim.
+
+    Attributes:
+        capacity: the leases that it may hold at once.
+        running: the leases that it holds.
+        is_alive: it is neither gone nor quarantined.
+        is_quiet: it was last seen so long ago that the time is to be noted anew.
+        has_claimed: it has got a lease under this very claim id.
+    """
 
     capacity: int
     running: int
     is_alive: bool
     is_quiet: bool
     has_claimed: bool
-    """Under this very claim id."""
 
     def may_take(self, taking: int) -> bool:
-        """Whether it may be given a lease as a matter of course, beside so many that it is just being given."""
+        """Whether a slot is free for one more lease, when `taking` others are just being given to it."""
         return self.is_alive and not self.has_claimed and self.running + taking < self.capacity
 
 
-def to_look(worker_ids: Sequence[UUID], claim_ids: Sequence[UUID]) -> dict[str, Any]:
-    """What `LOOK` binds."""
+def bind(worker_ids: Sequence[UUID], claim_ids: Sequence[UUID]) -> dict[str, Any]:
+    """What `CLAIM_FACTS` binds."""
     return {"worker_ids": array(worker_ids), "claim_ids": array(claim_ids)}
 
 
 def seen(rows: Sequence[tuple[Any, ...]]) -> tuple[dict[int, Asking], list[Work]]:
-    """The rows of `LOOK`: known workers by the place of their claim, from 0, and the studies with work."""
+    """The rows of `CLAIM_FACTS`: known workers by the place of their claim, from 0, and the studies with work."""
     asking = {row[0] - 1: Asking(*row[1:6]) for row in rows if row[0] is not None}
     return asking, [_work(row) for row in rows if row[0] is None]
 
