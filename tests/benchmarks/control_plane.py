@@ -12,13 +12,14 @@ are the service, and their CPU is counted as its. Every round measures all ways 
 Then claims under TPE by finished trials: warm ones, a cold process's first one, and those of another study
 meanwhile; SQL round trips a call, counted on the wire; and the CPU of the sampler's mathematics by dimensions.
 
-`--before FOLDER` adds the service of another checkout of this project, run by its own `.venv` on the same Postgres, as one
+`--before FOLDER` adds the service of another checkout of this project, run by its own `.venv` on a database of its own, as one
 more way, so that a change is measured before and after in one run: `--ways ours --finished '' --before ../other`.
 
 `--rounds` is an upper bound: none is begun that would not end within `--minutes`. Postgres is durable (fsync on).
 """
 
 import argparse
+import contextlib
 import json
 import os
 import time
@@ -37,9 +38,8 @@ from tests.benchmarks.control_plane_ways import (
     measure_ours,
     measure_vizier,
     measure_vizier_default,
-    python_of,
 )
-from tests.benchmarks.machine import Bench, bench
+from tests.benchmarks.machine import Bench, another, bench
 from tests.benchmarks.samples import WAYS, Sample, Sampler, Way, spread
 
 LARGE = 50_000
@@ -51,11 +51,17 @@ DEFAULT_PATIENCE_S = 120.0
 class Run:
     """One run's orders, and what it has measured so far."""
 
-    def __init__(self, options: argparse.Namespace, parts: Bench, ways: Sequence[Way]) -> None:
+    def __init__(
+        self,
+        options: argparse.Namespace,
+        parts: Bench,
+        ways: Sequence[Way],
+        before: Bench | None,
+    ) -> None:
         self._bench, self._ways = parts, list(ways)
         self._clients: list[int] = options.clients
         self._seconds: float = options.seconds
-        self._before: Path | None = options.before
+        self._before = before
         self._python: Path | None = None
         self.rounds: dict[tuple[Way, Sampler, int], list[Sample]] = {}
         if "vizier" in ways:
@@ -97,9 +103,8 @@ class Run:
             case "ours":
                 return measure_ours(self._bench, sampler, clients, self._seconds)
             case "before":
-                return measure_ours(
-                    self._bench, sampler, clients, self._seconds, checkout=self._before
-                )
+                assert self._before is not None
+                return measure_ours(self._before, sampler, clients, self._seconds)
             case "vizier":
                 assert self._python is not None
                 return measure_vizier(self._bench, self._python, clients, self._seconds)
@@ -154,29 +159,29 @@ def beside(parts: Bench, finished: int) -> dict[str, Any]:
     return {"other_study_claim_ms": asdict(one)}
 
 
-def trips(parts: Bench, ways: Sequence[Way], before: Path | None) -> dict[str, Any]:
-    """SQL round trips a call; `before`: the checkout of the way of that name."""
+def trips(parts: Bench, ways: Sequence[Way], before: Bench | None) -> dict[str, Any]:
+    """SQL round trips a call; `before`: the parts of the way of that name."""
     found: dict[str, Any] = {}
     for way in ways:
         if way == "vizier":
             continue  # it speaks no SQL over a wire
-        found[way] = round_trips.counted(parts, way, before if way == "before" else None)
+        found[way] = round_trips.counted(before if before and way == "before" else parts, way)
         verbs = ", ".join(f"{verb} {count:g}" for verb, count in found[way].items())
         say(f"{way:>7} SQL round trips: {verbs}")
     return {"round_trips": found}
 
 
-def measured(options: argparse.Namespace, parts: Bench) -> dict[str, Any]:
+def measured(options: argparse.Namespace, parts: Bench, before: Bench | None) -> dict[str, Any]:
     """Measure everything: a first round, what needs no rounds, then as many rounds as there is time for."""
     started, start_load = time.monotonic(), os.getloadavg()
-    run = Run(options, parts, options.ways)
+    run = Run(options, parts, options.ways, before)
     run.one_round(backwards=False)
     longest, count = time.monotonic() - started, 1
     _say_table(run, options.clients)
     found = growth(parts, options.finished, options.ways)
     if "ours" in options.ways and options.finished:
         found |= beside(parts, max(options.finished))
-    found |= trips(parts, options.ways, options.before)
+    found |= trips(parts, options.ways, before)
     sizes = [finished for finished in options.finished if finished <= LARGEST_SAMPLED]
     found["sampler_ms_by_dimensions"] = search.cpu(sizes, say, proposals=5)
     if options.vizier_default:
@@ -226,7 +231,7 @@ def _numbers(text: str) -> list[int]:
 
 def _checkout(text: str) -> Path:
     folder = Path(text).resolve()
-    if not (python := Path(python_of(folder))).exists():
+    if not (python := folder / ".venv/bin/python").exists():
         raise argparse.ArgumentTypeError(f"it has no {python}: run `./run lint` there first")
     return folder
 
@@ -242,8 +247,11 @@ def main() -> None:
     """Start Postgres, measure, print."""
     options = parsed()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    with bench() as parts:
-        found = measured(options, parts)
+    with contextlib.ExitStack() as stack:
+        parts = stack.enter_context(bench())
+        checkout: Path | None = options.before
+        before = None if checkout is None else stack.enter_context(another(parts, checkout))
+        found = measured(options, parts, before)
     if options.json:
         say(json.dumps(found))
 

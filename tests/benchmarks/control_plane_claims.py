@@ -50,7 +50,7 @@ def of_ours(bench: Bench, finished: int) -> Claims:
     """One worker claims and settles at a fresh service."""
     with (
         service(bench) as (client, _, url),
-        our_study(bench, client, "tpe", finished),
+        our_study(bench, client, url, "tpe", finished),
     ):
         times = asyncio.run(_claims(url, OUR_CLAIMS + 1))
     return Claims(times[0], tuple(times[1:]))
@@ -78,8 +78,8 @@ def beside(bench: Bench, finished: int) -> Beside:
     """Claim from a small study while a large one, cold, gets its first claim."""
     with (
         service(bench) as (client, _, url),
-        our_study(bench, client, "tpe", FINISHED) as small,
-        our_study(bench, client, "tpe", finished) as large,
+        our_study(bench, client, url, "tpe", FINISHED) as small,
+        our_study(bench, client, url, "tpe", finished) as large,
     ):
         return asyncio.run(_beside(url, small, large))
 

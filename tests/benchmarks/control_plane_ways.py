@@ -28,6 +28,8 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
+import httpx2
+
 from service.storage import studies
 from tests.benchmarks import loads
 from tests.benchmarks.filling import fill
@@ -48,46 +50,40 @@ RANGES = {
 }
 
 
-def document(name: str, sampler: Sampler, **more: Any) -> StudyDocument:
-    """Three log ranges, as in the peers' space."""
+def written(name: str, sampler: Sampler, **more: Any) -> dict[str, Any]:
+    """A study document as a person writes it, with three log ranges, as in the peers' space."""
     ranges = {
         key: {"kind": "float", "low": low, "high": high, "log": True}
         for key, (low, high) in RANGES.items()
     }
-    return StudyDocument.model_validate(
-        {
-            "name": name,
-            "task": {
-                "kind": "classification",
-                "dataset": {"kind": "builtin", "name": "digits"},
-            },
-            "model": {"backbone": "glyphnet"},
-            "space": ranges,
-            "search": {"sampler": sampler, "pruner": "median"},
-            "budget": {"trials": MANY},
-        }
-        | more
-    )
+    return {
+        "name": name,
+        "task": {
+            "kind": "classification",
+            "dataset": {"kind": "builtin", "name": "digits"},
+        },
+        "model": {"backbone": "glyphnet"},
+        "space": ranges,
+        "search": {"sampler": sampler, "pruner": "median"},
+        "budget": {"trials": MANY},
+    } | more
 
 
-def python_of(checkout: Path | None) -> str:
-    """The Python that runs a checkout's service: of its own environment, or None: of this one."""
-    return sys.executable if checkout is None else str(checkout / ".venv/bin/python")
+def document(name: str, sampler: Sampler, **more: Any) -> StudyDocument:
+    """The same, parsed."""
+    return StudyDocument.model_validate(written(name, sampler, **more))
 
 
 @contextmanager
-def service(
-    bench: Bench, url: str | None = None, checkout: Path | None = None
-) -> Generator[tuple[Client, int, str]]:
+def service(bench: Bench, url: str | None = None) -> Generator[tuple[Client, int, str]]:
     """Run a fresh service: client, pid, address.
 
     Args:
-        bench: the parts under test; its Postgres has this checkout's schema.
+        bench: the parts under test, and the interpreter of the service.
         url: leads to that Postgres; None: directly.
-        checkout: another checkout of the same schema, whose service it is; None: this one.
     """
     environment = {**os.environ, "TRIMTAB_DATABASE_URL": url or bench.url}
-    argv = [python_of(checkout), "-P", "-m", "service", "--port", "0"]
+    argv = [bench.python, "-P", "-m", "service", "--port", "0"]
     with subprocess.Popen(
         [*argv, "--data-dir", str(bench.folder / "service")],
         stdout=subprocess.PIPE,
@@ -108,11 +104,12 @@ def service(
 
 @contextmanager
 def our_study(
-    bench: Bench, client: Client, sampler: Sampler, finished: int, **more: Any
+    bench: Bench, client: Client, address: str, sampler: Sampler, finished: int
 ) -> Generator[str]:
     """A study of ours with finished trials; cancelled in the end, so that no later claim meets it."""
     name = f"ours-{uuid4().hex[:12]}"
-    client.create_study(document(name, sampler, **more))
+    # As it is written: our client sends what this checkout makes of it, which another one may not know.
+    httpx2.post(f"{address}/v1/studies", json=written(name, sampler)).raise_for_status()
     fill(bench.database, name, document(name, sampler), finished)
     yield name
     client.cancel(name)
@@ -140,13 +137,11 @@ def optuna_storage(kind: Way, url: str) -> Generator[tuple[str, int | None]]:
         yield f"127.0.0.1:{port}", pid
 
 
-def measure_ours(
-    bench: Bench, sampler: Sampler, clients: int, seconds: float, checkout: Path | None = None
-) -> Sample:
+def measure_ours(bench: Bench, sampler: Sampler, clients: int, seconds: float) -> Sample:
     """Our service over HTTP, with a second to warm: connections opened, statements planned."""
     with (
-        service(bench, checkout=checkout) as (client, pid, url),
-        our_study(bench, client, sampler, FINISHED),
+        service(bench) as (client, pid, url),
+        our_study(bench, client, url, sampler, FINISHED),
     ):
         loads.run(url, clients, 1.0)
         before = family_cpu_s(pid), bench.postgres_cpu_s(), time.process_time()

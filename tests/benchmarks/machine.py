@@ -3,12 +3,15 @@
 import os
 import socket
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+
+from sqlalchemy import make_url, text
 
 from service import embedded
 from service.storage import engine, schema
@@ -19,12 +22,21 @@ START_S = 60.0
 
 @dataclass(frozen=True)
 class Bench:
-    """A migrated Postgres with fsync on, and a folder that goes away."""
+    """A migrated database in a Postgres with fsync on, and a folder that goes away.
+
+    Attributes:
+        url: The address of the database.
+        postmaster: The process id of Postgres.
+        database: Connections to the database.
+        folder: Where the service may keep files.
+        python: The interpreter that runs the service: of this checkout, or of another one.
+    """
 
     url: str
     postmaster: int
     database: engine.Database
     folder: Path
+    python: str = sys.executable
 
     def postgres_cpu_s(self) -> float:
         """CPU seconds of the postmaster and all its backends, ended ones included."""
@@ -40,6 +52,33 @@ def bench() -> Generator[Bench]:
         pid = int((postgres.data_dir / "postmaster.pid").read_text().split("\n", 1)[0])
         yield Bench(postgres.url, pid, database, Path(name))
         database.dispose()
+
+
+MIGRATE = """
+import sys
+from service.storage import engine, schema
+schema.migrate(engine.connect(sys.argv[1]))
+"""
+
+
+@contextmanager
+def another(bench: Bench, checkout: Path) -> Generator[Bench]:
+    """Add a database to the same Postgres for the service of another checkout, which migrates it with its own code.
+
+    Args:
+        bench: The Postgres and the folder that both share.
+        checkout: The root of the other checkout, whose `.venv` has its packages.
+    """
+    python = str(checkout / ".venv/bin/python")
+    with bench.database.engine.connect() as connection:
+        connection.execution_options(isolation_level="AUTOCOMMIT").execute(
+            text("CREATE DATABASE before")
+        )
+    url = make_url(bench.url).set(database="before").render_as_string(hide_password=False)
+    subprocess.run([python, "-P", "-c", MIGRATE, url], check=True)
+    database = engine.connect(url)
+    yield replace(bench, url=url, database=database, python=python)
+    database.dispose()
 
 
 def cpu_s(pid: int) -> float:

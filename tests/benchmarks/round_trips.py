@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from functools import partial
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
@@ -101,13 +100,12 @@ def relayed(url: str) -> Generator[tuple[str, Relay]]:
         thread.join()
 
 
-def counted(bench: Bench, way: Way, checkout: Path | None = None) -> Mapping[str, float]:
+def counted(bench: Bench, way: Way) -> Mapping[str, float]:
     """Round trips a call, the median of ten trials after two that warm up, under TPE, nothing else going on.
 
     Args:
         bench: the parts under test.
         way: who speaks SQL; ours and before count claims that find no work too.
-        checkout: the checkout whose service it is; None: this one.
     """
     with relayed(bench.url) as (url, relay):
         found: defaultdict[str, list[int]] = defaultdict(list)
@@ -119,7 +117,7 @@ def counted(bench: Bench, way: Way, checkout: Path | None = None) -> Mapping[str
             return answer
 
         if way in ("ours", "before"):
-            _live_ours(bench, url, timed, checkout)
+            _live_ours(bench, url, timed)
         else:
             _live_optuna(bench, way, url, timed)
     warm = {"claim": 2, "report": 2 * REPORTS, "settle": 2, "idle claim": 2}
@@ -128,8 +126,8 @@ def counted(bench: Bench, way: Way, checkout: Path | None = None) -> Mapping[str
     }
 
 
-def _live_ours(bench: Bench, url: str, timed: Timed, checkout: Path | None) -> None:
-    with service(bench, url, checkout) as (client, _, _):
+def _live_ours(bench: Bench, url: str, timed: Timed) -> None:
+    with service(bench, url) as (client, _, address):
         worker = client.register(Registration(label="bench", device="none"))
 
         def claim() -> LeaseRequest:
@@ -137,7 +135,7 @@ def _live_ours(bench: Bench, url: str, timed: Timed, checkout: Path | None) -> N
 
         for _ in range(TRIALS + 2):
             timed("idle claim", lambda: client.claim(claim()))
-        with our_study(bench, client, "tpe", FINISHED):
+        with our_study(bench, client, address, "tpe", FINISHED):
             for _ in range(TRIALS + 2):
                 _live_one(client, claim(), timed)
 
