@@ -166,7 +166,7 @@ def test_ctrl_c_once_leaves_in_good_order(demo: Demo) -> None:
 def test_ctrl_c_twice_leaves_at_once(demo: Demo) -> None:
     demo.wait_for("runner")
     demo.process.send_signal(signal.SIGINT)
-    eventually(lambda: "Leaving" in demo.said(), demo.said)
+    eventually(lambda: "Stopping" in demo.said(), demo.said)
     demo.process.send_signal(signal.SIGINT)
     assert demo.process.wait(timeout=PATIENCE_S) == 130
     eventually(lambda: not demo.everyone(), demo.said)

@@ -167,7 +167,7 @@ def test_asked_twice_nobody_is_waited_for(
     left_at_once: list[bool] = []
 
     def ask_again() -> None:
-        eventually(lambda: any("Leaving" in line for line in stage.said))
+        eventually(lambda: any("Stopping" in line for line in stage.said))
         os.kill(os.getpid(), signal.SIGINT)
         pids = stage.begun("service") + stage.begun("worker")
         try:
