@@ -38,7 +38,7 @@ class Batcher(Generic[Q, A]):
         """Wait for the request's own answer.
 
         Raises:
-            Problem: of this request alone.
+            Problem: the failure of this request; those of the others in its batch are raised to them.
         """
         if self._is_serving:
             answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()

@@ -114,7 +114,7 @@ class Watch:
         """Return when `child` has ended.
 
         Raises:
-            Leave: as in `pause`.
+            Leave: the owner asks the keeper to stop, or is gone.
         """
         while child.poll() is None:
             self.pause(0.4)

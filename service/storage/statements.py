@@ -50,7 +50,7 @@ class Statement:
             values: the parameters by name.
 
         Raises:
-            psycopg2.Error: as the driver raises them; `Database` translates what is the database's trouble.
+            psycopg2.Error: any error of the driver; `Database` translates those that are the database's trouble.
         """
         raw: Any = connection.connection.dbapi_connection
         known: set[str] = connection.connection.info.setdefault("prepared", set[str]())

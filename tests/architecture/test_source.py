@@ -5,6 +5,7 @@ import re
 import subprocess
 import tomllib
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,8 @@ FRAGMENT = re.compile(
     re.IGNORECASE | re.MULTILINE,
 )
 """An entry of `Args`, `Attributes` or `Raises` that goes on from its name, as in `seed: Of the data`."""
+GOES_ON = re.compile(r"(?:of|by|whose)\b", re.IGNORECASE)
+"""The beginning of the text below a constant or a field that goes on from its name."""
 
 
 def files(*patterns: str) -> list[Path]:
@@ -129,7 +132,21 @@ def fragments(tree: ast.AST) -> list[str]:
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
     )
     texts = (ast.get_docstring(node) or "" for node in documented)
-    return [line.strip() for text in texts for line in FRAGMENT.findall(text)]
+    entries = [line.strip() for text in texts for line in FRAGMENT.findall(text)]
+    return entries + [text for text in _below_assignments(tree) if GOES_ON.match(text)]
+
+
+def _below_assignments(tree: ast.AST) -> Iterator[str]:
+    """The texts that stand below a constant or a field and say what it is."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef):
+            for first, second in pairwise(node.body):
+                assigns = isinstance(first, ast.Assign | ast.AnnAssign)
+                match second:
+                    case ast.Expr(ast.Constant(str(text))) if assigns:
+                        yield text
+                    case _:
+                        pass
 
 
 @pytest.mark.parametrize(
@@ -153,6 +170,16 @@ def test_an_entry_of_a_docstring_that_goes_on_from_its_name_is_found(
 ) -> None:
     source = f'{kind}\n    """Split.\n\n    Args:\n        {entry}\n    """\n'
     assert fragments(ast.parse(source)) == [entry]
+
+
+@pytest.mark.parametrize("text", ["Of the glyphs.", "Whose answers count.", "By name."])
+@pytest.mark.parametrize("place", ["SIDE = 8\n{}", "class Split:\n    side: int\n    {}"])
+def test_a_text_below_a_name_that_goes_on_from_it_is_found(place: str, text: str) -> None:
+    assert fragments(ast.parse(place.format(f'"""{text}"""'))) == [text]
+
+
+def test_a_text_below_a_name_that_stands_alone_is_accepted() -> None:
+    assert fragments(ast.parse('SIDE = 8\n"""Officially the side of the glyphs."""')) == []
 
 
 def test_an_entry_of_a_docstring_that_stands_alone_is_accepted() -> None:

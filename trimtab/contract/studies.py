@@ -55,7 +55,7 @@ class StudyDocument(Message):
     task: Task
     model: Model
     teacher: Teacher | None = None
-    """Whose answers the trials learn beside the labels (knowledge distillation)."""
+    """The model whose answers the trials learn beside the labels (knowledge distillation)."""
     space: Space
     fixed: Mapping[str, Scalar] = Field(default_factory=dict[str, Scalar])
     search: Search = Search()
@@ -133,9 +133,9 @@ class FinalScores(Message):
     """The metric of the values below."""
     test_value: float
     test_value_before: float | None = None
-    """Of the pretrained model before any training on this task."""
+    """The value of the pretrained model before any training on this task."""
     linear_probe_test_value: float | None = None
-    """Of a linear model on the frozen backbone's features."""
+    """The value of a linear model on the frozen backbone's features."""
     test_accuracy: float | None = None
     """Null where the task knows no accuracy; so are the next two."""
     test_accuracy_before: float | None = None

@@ -62,7 +62,7 @@ class Claimer:
 
         Args:
             worker_id: the id that the service gave this worker.
-            wait_s: how many seconds the service may hold the request open while there is no trial.
+            wait_s: the seconds that the service may hold the request open while there is no trial.
             beside: the only study to take a trial of, if this slot joins a group.
 
         Raises:

@@ -38,7 +38,7 @@ class LeaseKeeper:
     Args:
         client: the client of the service.
         lease_id: the lease to keep.
-        ttl_s: how many seconds the lease holds after a renewal.
+        ttl_s: the seconds that the lease holds after a renewal.
         tell: is called, from the keeper's thread, with a verdict other than `continue` or the loss of the lease.
         moves: tells whether the trial makes progress; no heartbeat is sent while it does not.
     """

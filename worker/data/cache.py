@@ -49,6 +49,7 @@ class Split:
 
 def open_split(folder: Path, part: str) -> Split:
     """Map one split of a cached data set."""
+    # Mapped: all processes of the machine share one copy in memory, and a data set may be larger than the memory.
     # Copy on write: torch warns about memory it could not write to, and no one else must see a change.
     return Split(
         inputs=np.load(folder / f"{part}.npy", mmap_mode="c"),
@@ -63,13 +64,24 @@ def write_split(
     labels: Labels,
     encoding: Encoding,
 ) -> None:
-    """Write one split, sample by sample: a full disk is then an error, where a mapping would kill the process."""
+    """Write one split, sample by sample.
+
+    A full disk is then an error, where writing to a mapping would kill the process.
+
+    Args:
+        folder: The folder that the files are written into.
+        part: The name of the split.
+        samples: The encoded samples in the order of `labels`. If there are fewer, the file is cut short and no use.
+        labels: The labels of all samples, `(N,)` or `(N, targets)`.
+        encoding: The dtype and the shape of each sample.
+    """
     with (folder / f"{part}.npy").open("wb") as file:
         header = {
             "descr": np.dtype(encoding.dtype).str,
             "fortran_order": False,
             "shape": (len(labels), *encoding.shape),
         }
+        # The header of an ordinary .npy file, so that `np.load` maps what was written piece by piece.
         np.lib.format.write_array_header_1_0(file, header)
         for sample in samples:
             file.write(sample.tobytes())
@@ -80,6 +92,7 @@ def json_once(path: Path, make: Callable[[], Mapping[str, Any]]) -> Mapping[str,
     """Read a JSON object; where there is none, make it and keep it."""
     if not path.exists():
         with _building(path) as beside:
+            # Asked again under the lock: another process may have made it while this one waited.
             if not path.exists():
                 beside.write_text(json.dumps(make()))
                 _flush(beside)
@@ -98,6 +111,8 @@ def folder_once(path: Path, fill: Callable[[Path], None], *, sync: bool = True) 
             if not path.exists():
                 beside.mkdir()
                 fill(beside)
+                # To the disk first: a rename may get there before the content, and after a crash of the machine the
+                # folder would be there with empty files.
                 for file in beside.iterdir() if sync else ():
                     _flush(file)
                 beside.rename(path)
@@ -107,9 +122,12 @@ def folder_once(path: Path, fill: Callable[[Path], None], *, sync: bool = True) 
 @contextmanager
 def _building(path: Path) -> Generator[Path]:
     """Keep others from making `path` meanwhile; yield a place beside it, which is empty before and after."""
+    # In the same folder, and so on the same file system: only there is a rename one step that shows all or nothing.
     beside = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # A lock of the system, which goes with its process however that ends. Its file stays: to remove it would let
+        # one process lock the old file while another locks a new one.
         with path.with_name(f".{path.name}.lock").open("w") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             _remove(beside)  # Whoever left it is dead: the lock went with them.

@@ -1,4 +1,8 @@
-"""Every sample of a data set read once: first what it is, then its content, encoded, into the cache.
+"""Decoding a data set into the cache, in two passes over its files: first facts, then content.
+
+How samples are stored depends on all of them, such as the one side that all pictures have, so that the facts must be
+known before the first sample is written. They also have the hash that names the cache's folder: where that is already
+there, the second pass is not needed.
 
 Files that cannot be read are told with their reasons, all of them at once.
 """
@@ -30,7 +34,8 @@ _OF_THE_FILE = frozenset(
         *(errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG),
     }
 )
-"""What may be said of a file for good; other errors of the system, such as a disk that is away, pass."""
+"""Errors that belong to the file itself and will come again. All others of the system, such as a disk that is away,
+pass: they end the reading, and must not be remembered as a bad file."""
 
 _Result = TypeVar("_Result")
 _Header = TypeVar("_Header")
@@ -40,13 +45,15 @@ _Content = TypeVar("_Content")
 def read_facts(
     source: Source[_Header, object], modality: Modality[_Header, Any, Any]
 ) -> Mapping[str, Any]:
-    """Read every sample once; those that cannot be read stand under `bad`, and count in nothing else.
+    """Read the header and hash the content of every sample.
+
+    Samples that cannot be read stand under `bad`, by path with their reasons, and count in nothing else.
 
     Returns:
         The modality's facts, with the hash of all that was read, and the rows of each content that comes twice.
 
     Raises:
-        DataMissing: What holds the files is in trouble.
+        DataMissing: The disk or the share that holds the files is in trouble.
     """
     whole = hashlib.sha256()
     headers: list[_Header] = []
@@ -64,6 +71,7 @@ def read_facts(
             continue
         headers.append(header)
         rows.setdefault(digest, []).append(row)
+        # The label and the path count too: a picture that moves to another class makes another data set.
         whole.update(
             f"{sample.path}\0{sample.label}\0{digest}\n".encode(errors="surrogateescape")
         )
@@ -77,7 +85,12 @@ def read_facts(
 
 @dataclass(frozen=True, slots=True)
 class Encoder(Generic[_Content]):
-    """Turns what a source reads into what is stored."""
+    """Turns what a source reads into what is stored.
+
+    Attributes:
+        modality: The kind of data, which knows how to encode a sample.
+        encoding: The dtype and the shape of one stored sample.
+    """
 
     modality: Modality[Any, _Content, Any]
     encoding: Encoding
@@ -96,7 +109,8 @@ def fill(
 ) -> None:
     """Share the samples out and write them, encoded, with a manifest.
 
-    Where bad files are left out, that happens before the sharing: it begins again when one turns out to be broken.
+    Where bad files are left out, that happens before the sharing. If one turns out to be broken only when it is
+    decoded, the sharing begins again without it.
 
     Raises:
         DataError: There are bad files and the task says to fail, or too little is left; or the disk is in trouble.
@@ -105,6 +119,9 @@ def fill(
     if bad and task.on_bad_file == "fail":
         # Nothing will come of it, but one report is to name them all.
         refuse(source, bad | _write(source, {"train": tuple(source.samples)}, into, encoder))
+    # The shares are balanced over the samples that are left. One sample less moves others between the splits, so that
+    # to drop its row would give other splits than a data set without the file. Each turn leaves out at least one file,
+    # so that the loop ends.
     while True:
         shared = _share_out(source, task, facts, bad)
         broken = _write(source, shared.parts, into, encoder)
@@ -149,6 +166,7 @@ def _share_out(
 ) -> _Shared:
     kept = {row: one for row, one in enumerate(source.samples) if str(one.path) not in bad}
     samples = list(kept.values())
+    # Samples of one content go into one split: a test picture that was also learned from would measure memory.
     contents = duplicates.numbered(list(kept), facts["duplicates"])
     parts, notes = splits.assign(
         samples,
@@ -195,6 +213,7 @@ def _write(
 
     def decoded(samples: Sequence[Sample]) -> Iterator[NDArray[Any]]:
         for sample, result in zip(samples, _attempts(source, samples, decode), strict=True):
+            # The file is too short then. No matter: the caller writes it again, or gives up.
             if isinstance(result, Exception):
                 broken[str(sample.path)] = str(result)
             else:
@@ -209,10 +228,10 @@ def _write(
 def _attempts(
     source: Source[object, object], samples: Sequence[Sample], work: Callable[[Sample], _Result]
 ) -> Iterator[_Result | Exception]:
-    """Yield `work` of every sample, in order, by several threads; of one that cannot be read, why.
+    """Yield the result of `work` for every sample, in order; for one that cannot be read, the error instead.
 
     Raises:
-        DataMissing: What holds the files is in trouble.
+        DataMissing: The disk or the share that holds the files is in trouble.
     """
 
     def attempt(sample: Sample) -> _Result | Exception:
@@ -230,6 +249,8 @@ def _attempts(
 
 
 def _seed(facts: Mapping[str, Any]) -> int:
+    # From the content: the same data are split alike on every machine, whatever a study's seed is. 63 bits, since
+    # numbers that others read are signed.
     return int(facts["sha256"][:16], 16) >> 1
 
 

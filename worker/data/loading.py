@@ -53,16 +53,16 @@ class TaskData:
         sha256: Hash of every sample's content and name, those of the test split included.
         split_seed: Seed of the splits, from the hash: the same data are split alike everywhere.
         counts: Samples in `train`, `validation` and `test`.
-        notes: What a person should know about the splits.
+        notes: Sentences about the splits that a person should know.
         split_sha256: Hash of which sample is in which split; empty where nobody knows.
         class_counts: Samples of each class in each split.
         skipped: Files that were left out.
         duplicates: Samples of the same content.
         key: Changes whenever a byte of `train` or `validation` may have changed; empty where nobody knows.
-        metric: What trials are compared by.
-        direction: Whether more or less of it is better.
+        metric: Name of the metric that trials are compared by.
+        direction: Whether more or less of the metric is better.
         kind: The task's kind.
-        targets: What is to be learned; each has a column in labels `(N, targets)`.
+        targets: The columns that are learned; each has a column in labels `(N, targets)`.
         modality: Name of the kind of data that the samples are.
     """
 
@@ -111,7 +111,7 @@ def load(
     Args:
         task: Data set and split.
         cache_dir: Keeps decoded samples, for all processes of this machine.
-        wanted: What the network takes (`backbones.input_spec`).
+        wanted: The form of samples that the network takes (`backbones.input_spec`).
         few: The number of labelled samples of each class that `train` keeps (`shots`); None keeps all.
         download: Whether a public data set that is not there may be fetched.
 
@@ -123,6 +123,8 @@ def load(
     if isinstance(task.dataset, CsvDataset):
         targets.check_measurable(Path(task.dataset.path), task, manifest["varied"])
     train = cache.open_split(decoded, "train")
+    # Chosen after decoding and by row number, not copied: a study over several numbers of shots has one cache, and
+    # what is computed of all samples serves every one of them.
     if few is not None:
         rows = shots.choose(train.labels, few, seed=manifest["split_seed"])
         train = replace(train, labels=train.labels[rows], rows=rows)
@@ -160,7 +162,7 @@ def open_test(
         task: The data set and its split.
         seal: The right to open it.
         cache_dir: The folder that `load` takes.
-        wanted: What the network takes.
+        wanted: The form of samples that the network takes.
         download: Whether a public data set that is not there may be fetched.
 
     Raises:
@@ -172,12 +174,15 @@ def open_test(
 
 def _decoded(task: Task, cache_dir: Path, wanted: InputSpec, *, download: bool) -> Path:
     source, modality = _open_source(task, download=download), Images()
+    # Two names. The fingerprint is cheap and asked for at every load; it tells whether the facts are still those of the
+    # files. The hash of the content then names the decoded data, so that a data set that was moved is found again.
     name = hashlib.sha256(f"{_FORMAT} {source.fingerprint}".encode()).hexdigest()
     facts = cache.json_once(
         cache_dir / "facts" / f"{name}.json", partial(decoding.read_facts, source, modality)
     )
     encoding = modality.encoding(facts, wanted)
     key = f"{_FORMAT} {facts['sha256']} {task.validation} {task.test} {encoding.key}"
+    # A table may name other columns as targets while its pictures stay: other labels, other data.
     if isinstance(source, Table):
         kinds = [target.kind for target in task.targets]
         key += f" {json.dumps(source.target_classes)} {kinds}"

@@ -1,4 +1,7 @@
-"""What one kind of data must say of itself, so that its samples can be stored: pictures today (`data/images/encoding`)."""
+"""The interface of a modality: all that one kind of data says of itself, so that its samples can be stored.
+
+Pictures are the only one today (`data/images/encoding`).
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -13,19 +16,19 @@ SpecT = TypeVar("SpecT", contravariant=True)
 
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
-    """What a network takes: square pictures.
+    """The form of samples that a network takes: square pictures.
 
     Attributes:
-        side: In pixels; None leaves it to the data set.
+        side: The side in pixels; None leaves it to the data set.
     """
 
     side: int | None = None
 
 
 ANY_SIDE = ImageSpec()
-"""What most networks take."""
+"""The form that most networks take: they compute pictures of any size."""
 InputSpec = ImageSpec
-"""What a network takes, whatever its modality. A backbone says it, and samples are stored as it says."""
+"""The form of samples that a network takes, whatever its modality. A backbone says it, and samples are stored so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +54,7 @@ class Modality(Protocol[HeaderT, ContentT, SpecT]):
 
     @property
     def name(self) -> str:
-        """What `TaskData.modality` says."""
+        """The name of the modality, as `TaskData.modality` has it."""
         ...
 
     def facts(self, headers: Iterable[HeaderT]) -> Mapping[str, Any]:

@@ -24,7 +24,8 @@ class Sample:
     path: Path
     """The file, relative to the data set; what has no files makes one up."""
     label: int | tuple[float, ...]
-    """Position of its class; or of each target a class position, a number or 0 and 1, NaN where it is not known."""
+    """The position of its class. With targets, a number for each: a class position, a value, or 0 and 1; NaN where it
+    is not known."""
     part: Part | None = None
 
 
@@ -46,7 +47,7 @@ class Source(Protocol[HeaderT, ContentT]):
 
     @property
     def fingerprint(self) -> str:
-        """What changes whenever the content may have changed; cheap enough to be asked at every load."""
+        """Text that changes whenever the content may have changed; cheap enough to be asked at every load."""
         ...
 
     def locate(self, sample: Sample) -> Path:

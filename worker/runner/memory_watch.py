@@ -81,7 +81,7 @@ def pictures_that_fit(findings: Sequence[MemoryFinding], training: MemoryFinding
 
     Args:
         findings: The earlier findings about the backbone.
-        training: What the training asks for; its results, such as the peak, are not looked at.
+        training: The demands of the training; its results, such as the peak, are not looked at.
     """
     sizes = [
         found.micro_batch_size

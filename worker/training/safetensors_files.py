@@ -27,7 +27,7 @@ _DTYPES = {
     torch.bool: "BOOL",
 }
 _PLAIN = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-"""What numpy knows, by size in bytes."""
+"""Types that numpy knows too, by size in bytes; tensors are written through a view as one of these."""
 _ALIGNMENT = 8
 _HASHED_BESIDE = 1 << 20
 """From so many bytes on, hashing takes longer than starting a thread for it."""
@@ -60,9 +60,9 @@ def write(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]
     writes. Each goes through the tensors by itself, so that neither keeps for the other what had to be laid out.
 
     Args:
-        path: Where.
-        tensors: On the CPU; those that are contiguous are not copied.
-        metadata: Words to go with them.
+        path: The file to write.
+        tensors: The tensors by name, on the CPU; those that are contiguous are not copied.
+        metadata: Texts by name, which are written into the file's header.
 
     Raises:
         OSError: The disk does not take it.

@@ -37,7 +37,7 @@ class Images:
         """Return bytes `(side, side, channels)`.
 
         Args:
-            facts: What `facts` returned.
+            facts: The facts of the data set, as `facts` returned them.
             wanted: A side, or None: small pictures that all agree keep theirs (`OWN_SIDE_LIMIT`), others are scaled
                 to `COMMON_SIDE`.
         """
@@ -64,6 +64,7 @@ def encode_files(
         UnreadableImages: Some files are missing, broken or too large; each is named.
     """
     encoded: list[NDArray[np.uint8]] = []
+    # All are tried before any is refused: a person who mends one file should not meet the next one afterwards.
     reasons: dict[Path, str] = {}
     for picture in pictures:
         try:

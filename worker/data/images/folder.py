@@ -24,7 +24,7 @@ PART_NAMES: Mapping[str, Part] = {
 
 
 _Picture = tuple[str, int | tuple[float, ...], Part | None]
-"""What a sample is made of: its `Path` takes longer to make than its file's stamp to ask for."""
+"""Path, label and split of a picture. Its `Sample` has a `Path`, which takes longer to make than to ask for a stamp."""
 
 
 @dataclass(frozen=True)
@@ -90,6 +90,7 @@ def scan(root: Path) -> ImageFolder:
 
 def _scan(root: Path) -> ImageFolder:
     parts = _folders(root)
+    # A class may be called "test" or "train". Only folders that all have the names of splits are splits.
     if "train" not in parts or not set(parts) <= set(PART_NAMES):
         classes = _classes(root)
         return ImageFolder(root, classes, tuple(_listed(root, root, classes, None)))
@@ -98,6 +99,7 @@ def _scan(root: Path) -> ImageFolder:
     listed: list[_Picture] = []
     for name in parts:
         if unknown := sorted(set(_folders(root / name)) - set(classes)):
+            # Not a class of its own: nothing could be learned of it, and every sample of it would count as wrong.
             raise UnknownClass(root / name / unknown[0], train)
         listed += _listed(root, root / name, classes, PART_NAMES[name])
     return ImageFolder(root, classes, tuple(listed))
@@ -108,6 +110,7 @@ def _stamp(path: str) -> str:
         status = os.stat(path)  # noqa: PTH116 - asked of every picture before each trial
     except OSError:
         return "unreadable"  # Reading it will say why.
+    # Owner and permissions too: a file that could not be read before may have become readable without any other change.
     return f"{status.st_size} {status.st_mtime_ns} {status.st_mode} {status.st_uid} {status.st_gid}"
 
 

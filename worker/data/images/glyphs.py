@@ -11,7 +11,7 @@ from PIL import Image, ImageChops, ImageDraw, ImageFilter, ImageFont
 
 CHARACTERS = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 SIDE = 8
-"""Pixels of a finished glyph."""
+"""Pixels along a side of a finished glyph."""
 
 _CANVAS = 64
 _GRID = 4
@@ -75,9 +75,9 @@ def draw(
     """Draw one glyph for each label, in a face chosen at random.
 
     Args:
-        faces: What to choose from.
+        faces: The typefaces that one is chosen from for each glyph.
         labels: `(N,)`, positions in `CHARACTERS`.
-        random: Decides everything else.
+        random: The generator that decides everything else.
 
     Returns:
         `(N, SIDE, SIDE, 1)`, white on black.
@@ -159,6 +159,8 @@ def _with_ink(image: Image.Image, share: float) -> Image.Image:
     """Thicken a thin glyph or thin a bold one until about `share` of the canvas is white."""
     thin = np.asarray(image).mean() / 255 < share
     change = ImageFilter.MaxFilter(3) if thin else ImageFilter.MinFilter(3)
+    # One step changes much ink, so that the last picture on the same side of the share is kept, not the first beyond
+    # it: a thin glyph must not become a blot, nor a bold one vanish.
     for _ in range(4):
         changed = image.filter(change)
         if (np.asarray(changed).mean() / 255 < share) != thin:
@@ -181,6 +183,7 @@ def _mesh(
     for y in range(_GRID):
         for x in range(_GRID):
             target = (int(steps[x]), int(steps[y]), int(steps[x + 1]), int(steps[y + 1]))
+            # Pillow wants the corners from the upper left counterclockwise.
             corners = (source[y, x], source[y + 1, x], source[y + 1, x + 1], source[y, x + 1])
             cells.append((target, tuple(float(v) for corner in corners for v in corner)))
     return cells

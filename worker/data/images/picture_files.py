@@ -21,7 +21,7 @@ _NO_PICTURE = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-"""What Pillow raises on bytes that are no picture; the last one where warnings are errors."""
+"""Errors that Pillow raises on bytes that are not a picture; the last one where warnings are errors."""
 
 
 class ImageUnreadable(SampleUnreadable):
@@ -57,6 +57,7 @@ def read(path: Path) -> Image.Image:
     """
     try:
         with _open(path) as image:
+            # Pillow decodes only here, so that what is broken behind the header shows here.
             image.load()
             return _plain(ImageOps.exif_transpose(image))
     except (OSError, ValueError, SyntaxError, EOFError) as error:
@@ -99,12 +100,14 @@ def _is_grey(image: Image.Image) -> bool:
 
 def _plain(image: Image.Image) -> Image.Image:
     if image.mode in ("I", "F"):
+        # Where white lies is not known for these: any scale would be a guess.
         raise ValueError("32 bits a pixel; save it with 8 or 16")
     if image.mode.startswith("I;16"):
         # Pillow's own conversion to eight bits clips at 255 instead of scaling.
         return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if image.mode in _GREY_MODES:
         return image.convert("L")
+    # Behind what is transparent files often hold black, which nobody has seen. People see such a picture on white.
     if image.has_transparency_data:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")

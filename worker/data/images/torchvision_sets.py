@@ -22,17 +22,23 @@ from worker.data.network import patience
 from worker.data.source import Part, Sample
 
 _DOWNLOAD_TIMEOUT_S = 30.0
+# Attributes of torchvision's classes. They have no common interface, and no two of them keep the same names.
 _LABELS = ("targets", "labels", "_labels")
 _FILES = ("_image_files", "_images")
 _PAIRS = ("samples", "_samples")
-"""Where torchvision's classes keep labels, files, and both together."""
+"""Names of the attributes that hold labels, files, and both together; the first that a class has is read."""
 
 Arguments = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """Where a data set lies under its root, and what torchvision's class takes for each split."""
+    """Facts about one data set that torchvision's class does not tell.
+
+    Attributes:
+        files: Paths under the root that are there once the data set is.
+        splits: Arguments of torchvision's class for each split; None stands for a data set without splits.
+    """
 
     files: Sequence[str]
     splits: Mapping[Part | None, Arguments]
@@ -89,6 +95,7 @@ class VisionSet:
         Raises:
             DatasetAbsent: They are neither here nor reachable.
         """
+        # torchvision is imported, which takes seconds, only where files must be fetched or listed.
         if not all((self._root / name).exists() for name in self._known.files):
             _ = self._opened
         seen = hashlib.sha256(f"{self._name} {self._root}".encode())

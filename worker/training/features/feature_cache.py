@@ -34,8 +34,8 @@ class FeatureCache:
     """Tensors by key, memory-mapped; the longest unused make room for new ones.
 
     Args:
-        folder: Where they are kept; processes may share it.
-        limit_bytes: How much of the disk they may take.
+        folder: The folder that holds the tensors; several processes may share it.
+        limit_bytes: The most bytes of the disk that they may take together.
     """
 
     def __init__(self, folder: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:
@@ -50,6 +50,8 @@ class FeatureCache:
             key: All that the values depend on.
             make: Computes them. Must be a function of `key`: what it returns is kept for everybody.
         """
+        # A tensor that stays mapped costs nothing at the next trial, not even its checksum. Only a few do: what is
+        # mapped keeps its disk space even after another process has removed the entry.
         if key not in self._held:
             self._held[key] = self._open_or_make(key, make)
         self._held.move_to_end(key)
@@ -58,6 +60,7 @@ class FeatureCache:
         return self._held[key]
 
     def _open_or_make(self, key: str, make: Callable[[], Tensor]) -> Tensor:
+        # The key is long and has characters that a file name must not have; its hash names the folder.
         path = self._folder / hashlib.sha256(key.encode()).hexdigest()
         if path.exists() and (found := _open(path)) is not None:
             return found
@@ -77,9 +80,11 @@ class FeatureCache:
             found = None
         if found is not None:
             return found
+        # The disk is full, or has damaged what was just written: this training does not need the disk.
         return made[0] if made else make()
 
     def _make_room(self, newest: Path) -> None:
+        # By time of last use: `_open` sets it. Who has an entry mapped keeps its content after the folder is gone.
         entries = sorted(_entries(self._folder))
         total = sum(size for _, size, _ in entries)
         for _, size, path in entries:
@@ -91,10 +96,14 @@ class FeatureCache:
 
 
 def _entries(folder: Path) -> list[tuple[float, int, Path]]:
-    """Time of last use, size and path of every entry; those that vanish meanwhile are gone."""
+    """Return the time of last use in seconds, the size in bytes and the path of every entry.
+
+    Entries that another process removes meanwhile are left out.
+    """
     found: list[tuple[float, int, Path]] = []
     for path in folder.iterdir():
         try:
+            # Names with a dot are locks and entries that are being made.
             if path.is_dir() and path.name[0] != ".":
                 size = sum(file.stat().st_size for file in path.iterdir())
                 found.append((path.stat().st_mtime, size, path))
@@ -124,6 +133,8 @@ def _open(folder: Path) -> Tensor | None:
             raise ValueError("it is cut short")
         # Not shared: what a process writes to it changes its own copy only.
         values = torch.from_file(str(path), shared=False, size=prod(shape), dtype=dtype)
+        # A wrong feature would make every later trial a little worse, and nobody would see it. To read the file once
+        # costs far less than to compute it, and brings it into memory for the training.
         if zlib.crc32(values.view(torch.uint8).numpy().data) != manifest["crc32"]:
             raise ValueError("its checksum is wrong")
         os.utime(folder)

@@ -30,10 +30,10 @@ class Inputs:
     """What every epoch goes over.
 
     Attributes:
-        forward: From a batch of either split to its logits `(N, classes)`.
-        train: Samples or features that are learned from.
-        validation: Samples or features that are measured by.
-        layer: The one linear layer that is trained on features in full precision, if that is all.
+        forward: The function from a batch of either split to its logits `(N, classes)`.
+        train: The samples or features that are learned from.
+        validation: The samples or features that trials are compared by.
+        layer: The linear layer that `forward` is, if no more than that is trained, on features in full precision.
     """
 
     forward: Callable[[Tensor], Tensor]
@@ -61,7 +61,7 @@ def inputs_of(
     """
     forward, place = means_of(freezing, data, device, cache=cache, each_batch=each_batch)
     train, validation = place("train", data.train), place("validation", data.validation)
-    # The cut that was just made, if these are features.
+    # Asked for again, the cut is the one that `means_of` has just made: the backbone remembers it.
     is_cut = train.full_precision
     halves = frozen_prefix.cut(freezing.model, freezing.still) if is_cut else None
     return Inputs(forward, train, validation, None if halves is None else halves.layer)
@@ -77,8 +77,8 @@ def means_of(
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[str, Split], PlacedSplit]]:
     """Return what a training computes logits with, and what it computes them from: a split, by its name.
 
-    A split becomes what the frozen stages make of it; it stays as it is where nothing is frozen, and where what frozen
-    stages make of a sample changes from step to step.
+    A split becomes what the frozen stages make of it. It stays as it is where nothing is frozen, where what frozen
+    stages make of a sample changes from step to step, and where the features would take more than the cache may hold.
 
     The features are the same bits whether they are computed or found, with a cache or without: they are computed
     in batches of `evaluate`'s size, in the order of the split. Only a device that runs out of memory computes them
@@ -95,6 +95,8 @@ def means_of(
     limit = LIMIT_BYTES if cache is None else cache.limit_bytes
     freezing.training_mode()
     halves = None if _inputs_change(data, recipe) else frozen_prefix.cut(model, still)
+    # Without a cache the features lie in memory, so that the limit of the disk is a limit there too. Early stages make
+    # maps that are many times as large as the pictures: to compute those again is better than to read them.
     if halves is None or _bytes_of(halves, model, data, device, recipe.precision) > limit:
         return model, lambda _, split: PlacedSplit(split, device)
 
@@ -106,6 +108,8 @@ def means_of(
             found = make()
         else:
             found = cache.get(key(freezing, data, device, part), make)
+        # Where all stages are frozen, what is left is a small layer on vectors. To cast its inputs and its weights at
+        # every step would cost more than half precision saves, and float32 is what `HeadStack` computes in.
         if found.dim() == 2 and still >= len(model.stages):
             return PlacedSplit(split, device, found.float(), full_precision=True)
         return PlacedSplit(split, device, found)
@@ -127,6 +131,8 @@ def key(freezing: Freezing, data: TaskData, device: torch.device, part: str) -> 
         device: The device that computes the features.
         part: Name of the split.
     """
+    # Not in the key: the head, the seed, the learning rate, and all else that only the trained part depends on. This
+    # is why trials that differ in those share their features.
     model, still = freezing.model, freezing.still
     facts: dict[str, object] = {
         "format": _FORMAT,
@@ -156,10 +162,15 @@ def machine(device: torch.device, precision: str) -> dict[str, object]:
 
 
 def digest(model: Backbone, frozen_stages: int) -> str:
-    """Return a hash of the frozen weights; remembered where the model's maker vouches for them (`digests`)."""
+    """Return the sha256 of the frozen weights; remembered where the model's maker vouches for them (`digests`).
+
+    The name of a file would not do: it may be replaced, and random weights have no file. The values are hashed, so
+    that features belong to exactly the weights that made them.
+    """
     known = {} if model.digests is None else model.digests
     if frozen_stages not in known:
         seen = hashlib.sha256()
+        # With shapes and types, since the bytes of two tensors in a row could also be those of two others.
         for name, value in state_of(model, frozen_stages, frozen=True).items():
             seen.update(f"{name} {tuple(value.shape)} {value.dtype}\n".encode())
             # As a network lies that is trained: to lay it out otherwise takes half as long as the hash.
@@ -179,6 +190,7 @@ def _compute(
     each_batch: Callable[[], object],
 ) -> Tensor:
     """Compute the features of all samples, also of those that this training does not see: others will."""
+    # Evaluation mode, also where the training will not freeze a normalisation: all of this part is frozen.
     model.eval()
     kept: list[Tensor] = []
     micro_batches = MicroBatches()
@@ -188,6 +200,8 @@ def _compute(
         return halves.kept(model.input(batch.to(device))).cpu()
 
     with torch.no_grad(), autocast(device, precision):
+        # Which kernel a library takes depends on the batch, and with it the last bits. In `evaluate`'s batches the
+        # features are those that a validation without a cache would compute.
         for rows in row_batches(torch.arange(len(stored)), BATCH_SIZE):
             each_batch()
             kept += micro_batches.each(stored.index_select(0, rows), compute)
@@ -197,7 +211,7 @@ def _compute(
 def _bytes_of(
     halves: Halves, model: Backbone, data: TaskData, device: torch.device, precision: str
 ) -> int:
-    """How large the features of both splits are; computed for one sample, and remembered with the cut."""
+    """Return the bytes that the features of both splits take; one sample is computed, once for each cut."""
     looks = (*data.train.inputs.shape[1:], precision)
     if looks not in halves.bytes_each:
         one = np.ascontiguousarray(data.train.inputs[:1])

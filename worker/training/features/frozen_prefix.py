@@ -17,6 +17,9 @@ from worker.training.model import freezing
 from worker.training.model.backbones import Backbone, is_within
 from worker.training.model.halves import Halves
 
+# Pure is what is named here, and nothing else. Whether other code draws random numbers, or behaves otherwise in
+# training, cannot be seen from outside: a layer that is wrongly kept out costs time, one that is wrongly let in costs
+# correct results.
 _PURE_MODULES = (
     nn.Identity,
     nn.Flatten,
@@ -55,10 +58,11 @@ _PURE_FUNCTIONS: tuple[object, ...] = (
 _PURE_METHODS = frozenset(
     {"flatten", "mean", "reshape", "view", "permute", "expand", "size", "dim"}
 )
-"""Neither these nor those above draw random numbers, or do in training what they do not in evaluation."""
+"""Methods of tensors. Like the modules and functions above, they draw no random numbers, and do the same in training
+as in evaluation."""
 
 _EXAMPLES = 2
-"""The least that batch normalisation takes, should one be in training mode."""
+"""The number of samples that a cut is tried with: the least that batch normalisation takes in training mode."""
 
 
 def cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
@@ -68,6 +72,7 @@ def cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
         backbone: The backbone, its parameters frozen and its frozen modules in evaluation mode.
         frozen_stages: The number of stages that are frozen.
     """
+    # Tracing takes as long as many steps of a small head, and a backbone is kept from trial to trial.
     if frozen_stages not in backbone.halves:
         backbone.halves[frozen_stages] = _cut(backbone, frozen_stages)
     return backbone.halves[frozen_stages]
@@ -81,10 +86,13 @@ def _cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
     if graph is None:
         return None
     settled = _settled(graph, backbone.network, frozen)
+    # A settled value that something unsettled uses crosses the cut. Exactly one can be kept as the input of the rest: a
+    # shortcut around the cut would need a second one. And the samples themselves are nothing worth keeping.
     crossing = [node for node in graph.nodes if node in settled and set(node.users) - settled]
     if len(crossing) != 1 or crossing[0].op == "placeholder":
         return None
     halves = _halves(graph, backbone.network, settled, crossing[0])
+    # The graph is a reading of somebody's code. Only a comparison shows that it computes the same.
     return halves if _is_the_network(halves, backbone) else None
 
 
@@ -106,6 +114,8 @@ def _traced(backbone: Backbone) -> fx.Graph | None:
     stages = [name for names in backbone.stages for name in names]
     network = backbone.network
     was_training = network.training
+    # A forward may ask `self.training`, and the tracer sees only the branch that is taken. Traced in both modes, such a
+    # network shows itself by two graphs that differ: what was computed once would then be wrong in one of the modes.
     graphs: list[fx.Graph] = []
     try:
         for training in (True, False):
@@ -120,7 +130,8 @@ def _traced(backbone: Backbone) -> fx.Graph | None:
 
 
 def _settled(graph: fx.Graph, network: nn.Module, frozen: Collection[str]) -> set[fx.Node]:
-    """What is a function of the sample and of frozen weights alone."""
+    """Return the nodes that are functions of the sample and of frozen weights alone."""
+    # A graph's nodes are in the order of computation, so that one walk finds every node after its inputs.
     settled: set[fx.Node] = set()
     for node in graph.nodes:
         if all(each in settled for each in node.all_input_nodes) and _is_pure(
@@ -149,6 +160,7 @@ def _is_pure(node: fx.Node, network: nn.Module, frozen: Collection[str]) -> bool
 
 
 def _does_nothing_random(module: nn.Module) -> bool:
+    # Published networks have dropout of 0 where they have none: it stands for the layer in the code.
     if isinstance(module, nn.Dropout):
         return module.p == 0
     return isinstance(module, _PURE_MODULES)
@@ -157,6 +169,7 @@ def _does_nothing_random(module: nn.Module) -> bool:
 def _halves(
     graph: fx.Graph, network: nn.Module, settled: Collection[fx.Node], crossing: fx.Node
 ) -> Halves:
+    # The nodes are copied, the modules are not: both halves call those of the network, whose weights training moves.
     first, second = fx.Graph(), fx.Graph()
     before: dict[fx.Node, fx.Node] = {}
     after = {crossing: second.placeholder("crossing")}
@@ -174,6 +187,7 @@ def _halves(
 
 def _is_the_network(halves: Halves, backbone: Backbone) -> bool:
     """Whether both halves together give the network's own logits of an example, and the cut is a batch."""
+    # Each module's own mode is put back: frozen ones are in evaluation mode while the others train.
     modes = {module: module.training for module in backbone.network.modules()}
     device = next(backbone.head.parameters()).device
     backbone.network.eval()

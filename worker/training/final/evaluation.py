@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -86,7 +87,7 @@ def final_evaluation(
     Args:
         task: The task that was learned.
         model: The pretrained model that it began with.
-        recipe: The winner's.
+        recipe: The recipe of the winner.
         state: The state after the winner's best epoch.
         seal: The right to open the test split.
         cache_dir: The folder of decoded data sets.
@@ -108,39 +109,59 @@ def final_evaluation(
     seen = data.load(
         task, cache_dir=cache_dir, wanted=wanted, few=recipe.shots, download=download
     )
-    winner, before = (
-        backbones.build(
-            model,
-            classes=seen.outputs,
-            seed=state.seed,
-            weights_dir=weights_dir,
-            own=own,
-            head=head,
-        )
-        for head in (
-            heads.of(recipe, seen.kind),
-            Head(signed=seen.kind != "classification"),
-        )
+    make = partial(
+        backbones.build,
+        model,
+        classes=seen.outputs,
+        seed=state.seed,
+        weights_dir=weights_dir,
+        own=own,
     )
-    # As it was trained: another layout of the weights may round otherwise.
-    winner.to(device).to(memory_format=winner.input.memory_format)
-    trained = Freezing(winner, recipe)
-    load_weights(trained, state)
+    winner = make(head=heads.of(recipe, seen.kind))
+    before = make(head=Head(signed=seen.kind != "classification"))
+    trained = _trained(winner, recipe, state, device)
+    # The test split comes last: whatever goes wrong up to here leaves it sealed.
     before_opening(seen)
     test = data.open_test(task, seal, cache_dir=cache_dir, wanted=wanted, download=download)
     scores = _compare(trained, before.to(device), seen, test, device)
     if export_to is not None:
-        described = make_card(
-            winner,
-            seen,
-            recipe=recipe,
-            seed=state.seed,
-            scores=_on_card(scores),
-            pretrained=model,
-            teacher=teacher if recipe.distillation_weight else None,
-        )
+        described = _card(trained, seen, state.seed, scores, pretrained=model, teacher=teacher)
         export(export_to, winner, card=described)
     return scores
+
+
+def _trained(
+    winner: Backbone, recipe: Recipe, state: FitState, device: torch.device
+) -> Freezing:
+    """Give the winner, which has its pretrained weights, the weights of its best epoch."""
+    # As it was trained: another layout of the weights may round otherwise.
+    winner.to(device).to(memory_format=winner.input.memory_format)
+    trained = Freezing(winner, recipe)
+    load_weights(trained, state)
+    return trained
+
+
+def _card(
+    trained: Freezing,
+    seen: TaskData,
+    seed: int,
+    scores: FinalScores,
+    *,
+    pretrained: Model,
+    teacher: Teacher | None,
+) -> card.ModelCard:
+    """Describe the winner for its file."""
+    recipe = trained.recipe
+    return make_card(
+        trained.model,
+        seen,
+        recipe=recipe,
+        seed=seed,
+        scores=_on_card(scores),
+        pretrained=pretrained,
+        # A teacher of the task that the recipe gave no weight has taught this model nothing.
+        teacher=teacher if recipe.distillation_weight else None,
+    )
 
 
 def _on_card(scores: FinalScores) -> card.Scores:
@@ -166,6 +187,7 @@ def _compare(
     winner, recipe = trained.model, trained.recipe
     placed = [PlacedSplit(split, device) for split in (seen.train, seen.validation, test)]
     known = [features_of(before, split) for split in placed]
+    # Built with a new head; where the one that it was published with knows the classes, that one answers.
     if before.own_head is not None:
         before.head.load_state_dict(before.own_head)
     objective = objectives.of(seen, recipe)
@@ -183,7 +205,8 @@ def _compare(
             precision=recipe.precision,
         )
 
-    # In what the trial computed in, so that its value is the one that was reported. Nothing of the test split is kept.
+    # The winner is measured in what its trial computed in, so that its value is the one that was reported. No cache:
+    # nothing that is made of the test split may stay on the disk.
     forward, place = features.means_of(
         trained, seen, device, cache=None, each_batch=lambda: None
     )

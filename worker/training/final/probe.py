@@ -17,13 +17,19 @@ from worker.training.optim.optimizers import Optimizer
 from worker.training.optim.schedules import learning_rate
 
 _STRENGTHS = (1e-1, 1e-2, 1e-3, 1e-4)
-"""Of the penalty on squared weights, the strongest first: it wins a tie."""
+"""Factors of the penalty on squared weights; the strongest is first, since the first one wins a tie."""
 _STEPS = 200
+"""The number of steps of Adam, each over the whole split."""
 
 
 @dataclass(frozen=True, slots=True)
 class Features:
-    """What the head would see of a split: `(N, F)`, with its labels."""
+    """What the head would see of a split.
+
+    Attributes:
+        values: The inputs of the head, `(N, F)` in float32.
+        labels: The labels of the same samples, `(N, ...)`.
+    """
 
     values: Tensor
     labels: Tensor
@@ -57,12 +63,13 @@ def linear_probe(
     https://arxiv.org/abs/1805.08974, section 3).
 
     Args:
-        train: Features that it learns from.
-        validation: Those that choose the penalty.
-        test: Those that it is measured on.
-        objective: Its loss and its metrics.
-        outputs: The number of its outputs.
+        train: The features that it learns from.
+        validation: The features that choose the penalty.
+        test: The features that it is measured on.
+        objective: The loss and the metrics of the task.
+        outputs: The number of outputs of the linear model.
     """
+    # The training split alone gives mean and deviation: the others must not reach what is learned.
     std, mean = torch.std_mean(train.values, dim=0, correction=0)
     scaled = [
         Features((part.values - mean) / (std + 1e-6), part.labels)

@@ -46,7 +46,7 @@ class Teacher:
 
         Args:
             path: The model's file.
-            classes: The student's; the teacher's may be in another order.
+            classes: The student's class names; the teacher may have them in another order.
             own: The backbones that are registered on this worker.
 
         Raises:
@@ -66,6 +66,7 @@ class Teacher:
             raise TeacherUnfit(path, _difference(theirs, classes))
         self.path = path
         self._own = own
+        # Columns of the teacher's logits in the student's order of classes.
         self._order = [theirs.index(name) for name in classes]
         try:
             with path.open("rb") as file:
@@ -74,10 +75,12 @@ class Teacher:
             raise ModelUnreadable(path, str(error)) from error
 
     def at_work(self, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
-        """Load its network: from stored samples `(N, ...)` to its logits in the student's order of classes.
+        """Load the teacher's network.
 
-        It takes the samples as the student's task has them, resized to what it was trained on; fewer at once after
-        the device has run out of memory.
+        Returns:
+            A function from stored samples `(N, ...)` to logits `(N, classes)`, in the student's order of classes. It
+            takes the samples as the student's task has them, and resizes them to what the teacher was trained on.
+            After the device has run out of memory, it computes fewer samples at once.
         """
         predictor = export.load_exported(self.path, own=self._own)
         model = predictor.model
@@ -100,9 +103,10 @@ class Lessons:
     """What a teacher says of the training split, and how much it counts.
 
     Attributes:
-        answers: Its logits, by row of the split; or itself, where samples change from step to step.
-        temperature: Divides both answers.
-        weight: Share of the teacher's loss; the task's own has the rest.
+        answers: The teacher's logits `(N, classes)`, by row of the split; or the teacher itself, where augmentation
+            changes the samples from step to step.
+        temperature: The number that both answers are divided by before the softmax.
+        weight: The share of the teacher's loss, from 0 to 1; the task's own loss has the rest.
     """
 
     answers: PlacedSplit | Callable[[Tensor], Tensor]
@@ -153,11 +157,13 @@ def lessons_of(
         weight=recipe.distillation_weight,
     )
 
+    # What an augmented sample looks like is not known before the step, so that the teacher must be asked at each one.
     if augmentation.of(recipe, data.modality) is not None:
         return lessons(teacher.at_work(device, recipe.precision))
 
     def make() -> Tensor:
-        # About all samples, also those that this training does not see: others will.
+        # About all samples, also those that this training does not see: others will. In batches of one size and in
+        # the order of the split, so that the answers are the same bits for whichever trial asks first.
         answer = teacher.at_work(device, recipe.precision)
         stored = torch.from_numpy(data.train.inputs)
         kept: list[Tensor] = []
@@ -169,6 +175,7 @@ def lessons_of(
     if cache is None or not data.key:
         answers = make()
     else:
+        # The temperature and the weight are not in the key: logits do not depend on them, and trials differ in them.
         facts = {"answers": _FORMAT, "teacher": teacher.sha256, "data": data.key}
         answers = cache.get(
             json.dumps(facts | features.machine(device, recipe.precision)), make

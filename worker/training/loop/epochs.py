@@ -21,12 +21,12 @@ class EpochResult:
     """What one epoch brought.
 
     Attributes:
-        epoch: From 0.
+        epoch: The number of the epoch, counted from 0.
         value: The objective value that trials are compared by, on the validation split after it.
         best_value: The best of all epochs so far.
         train_loss: Mean over the epoch, while the weights moved.
         metrics: Everything measured on the validation split after it, the mean `loss` included.
-        seconds: For training and validation.
+        seconds: The seconds that training and validation took; in a group, one member's share of the training.
         best: Whether this is the best epoch so far; then its state is the one to keep for the final evaluation.
         last: Whether no other follows it.
     """
@@ -43,12 +43,12 @@ class EpochResult:
 
     @property
     def micro_batch_size(self) -> int | None:
-        """How many pictures are computed at once; None is whole batches."""
+        """The number of pictures that are computed at once; None means whole batches."""
         return self._training.learner.micro_batches.largest
 
     @property
     def nbytes(self) -> int:
-        """How large its whole state is."""
+        """Bytes of the training's whole state."""
         return self._training.nbytes
 
     def state(self, *, whole: bool = True, copy: bool = True) -> FitState:
@@ -57,6 +57,7 @@ class EpochResult:
         Raises:
             RuntimeError: The next epoch has begun, and the weights are no longer this one's.
         """
+        # The model is trained in place, so that an epoch's weights are there only until the next one begins.
         if self._training.progress.epochs != self.epoch + 1:
             raise RuntimeError(
                 "the state of an epoch is to be taken before the next is asked for"
@@ -78,19 +79,21 @@ def epochs_of(training: Training) -> Iterator[EpochResult]:
 
 
 def next_epochs(trainings: Sequence[Training]) -> list[EpochResult | Exception]:
-    """Train the next epoch of a training, or of several that take company, in one computation.
+    """Train the next epoch of a training, or of the trainings of a group in one computation.
 
     Args:
-        trainings: None of them has ended.
+        trainings: One training, or several linear heads (`Training.may_group`); no training of them has ended.
 
     Returns:
         What each one's epoch brought, or what ended that training.
     """
     began = time.perf_counter()
+    # The last validation may have left averaged weights in the model; what is trained goes on from the others.
     for training in trainings:
         training.learner.averages.resume()
     with linear_head.few_threads(trainings[0].learner.plain):
         losses = _train(trainings)
+        # The epochs of a group run at once: each member is charged an equal share, so that the shares add up.
         spent_s = (time.perf_counter() - began) / len(trainings)
         return [
             _result(training, loss, spent_s)
@@ -112,6 +115,7 @@ def _train(trainings: Sequence[Training]) -> list[float | Exception]:
     if members:
         grouped_epoch.train_epochs(members)
         return [member.failure or member.loss for member in members]
+    # Nothing but linear heads is grouped, so that anything else is alone here.
     (training,) = trainings
     learner = training.learner
     try:
@@ -122,6 +126,8 @@ def _train(trainings: Sequence[Training]) -> list[float | Exception]:
 
 
 def _seed(training: Training) -> int:
+    # Each epoch has a seed of its own. A resumed training draws what the uninterrupted one would have drawn, without
+    # the state of any generator in the checkpoint.
     return seeding.derive(training.seed, "epoch", training.progress.epochs)
 
 
@@ -150,7 +156,7 @@ def _result(
 
 
 def _progress(training: Training, scores: Scores) -> Progress:
-    """Raises Diverged where what was measured is no number."""
+    """Return the progress after this epoch; raises Diverged where the loss or the objective is not finite."""
     objective = training.learner.objective
     value = scores.metrics[objective.metric]
     if not (math.isfinite(scores.loss) and math.isfinite(value)):

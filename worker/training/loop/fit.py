@@ -94,7 +94,9 @@ def begin(request: TrainingRequest, *, beside: Training | None = None) -> Traini
     """
     freezing = Freezing(request.model, request.recipe)
     freezing.freeze()
+    # Channels last, where the input layer says so: convolutions then need not lay out every batch anew.
     request.model.to(request.device, memory_format=request.model.input.memory_format)  # pyright: ignore[reportCallIssue] - both in one walk, which torch's types do not know
+    # Before LoRA and the optimizer begin, while all weights are the pretrained ones.
     frozen_sha256 = origin(freezing)
     inputs = _inputs(request, freezing, frozen_sha256, beside)
     low_rank = freezing.low_rank(request.seed)
@@ -159,6 +161,7 @@ def _lessons(request: TrainingRequest) -> Lessons | None:
 
 def _optimizer(freezing: Freezing, inputs: Inputs, low_rank: LowRank | None) -> Optimizer:
     recipe, device = freezing.recipe, inputs.train.device
+    # Small gradients vanish in float16 unless the loss is scaled up; bfloat16 has the range of float32.
     in_half = dtype_of(recipe.precision, device) == torch.float16
     if recipe.precision not in ("auto", precision_of(recipe.precision, device)):
         log.warning("%s is not built for %s: it computes in float32", device, recipe.precision)
@@ -173,5 +176,7 @@ def _optimizer(freezing: Freezing, inputs: Inputs, low_rank: LowRank | None) -> 
 def _micro_batches(freezing: Freezing, known: int | None) -> MicroBatches:
     recipe = freezing.recipe
     largest = [size for size in (recipe.micro_batch_size, known) if size is not None]
+    # Batch normalisation in training needs two samples for a variance. The last epoch trains the most stages, so that
+    # it has every normalisation that any epoch moves.
     needs_two = bool(freezing.moving_statistics(recipe.epochs - 1))
     return MicroBatches(min(largest, default=None), least=2 if needs_two else 1)

@@ -1,4 +1,8 @@
-"""One pass over the training split for several heads at once: on a CPU each learns bit by bit what it would alone."""
+"""One pass over the training split for several heads at once.
+
+The heads of a group read the same features, so that one computation serves all of them. On a CPU each head learns
+bit by bit what it would learn alone: whether a trial was grouped must not show in its result.
+"""
 
 import math
 from collections import defaultdict
@@ -19,15 +23,15 @@ from worker.training.optim import schedules
 
 @dataclass(slots=True)
 class GroupMember:
-    """The next epoch of a training that is a plain head.
+    """The next epoch of a training that is a linear head, as a member of a group.
 
     Attributes:
-        learner: Whose.
-        head: What it trains.
-        epoch: From 0.
-        seed: Of the order of its pictures.
-        loss: The mean over the epoch, once it is over.
-        failure: What ended the training before.
+        learner: The training's optimizer, schedule and averages, which stay its own within the group.
+        head: The linear layer that is trained, from features `(N, F)` to logits `(N, classes)`.
+        epoch: The number of the epoch, counted from 0.
+        seed: The seed that the order of the samples is drawn from.
+        loss: The mean loss over the epoch once it is over; NaN before.
+        failure: The error that ended this training; None as long as it goes on.
     """
 
     learner: Learner
@@ -38,7 +42,9 @@ class GroupMember:
     failure: Exception | None = None
 
     def order(self, count: int) -> Tensor:
-        """Row numbers as this epoch goes over them."""
+        """Return the row numbers `(count,)` in the order of this epoch, without a lone last one."""
+        # The numbers are those that torch's global generator would draw from this seed. A generator of its own
+        # lets each member have its order, and leaves the global one to whoever shares the process.
         generator = torch.Generator().manual_seed(self.seed)
         return whole_batches(
             torch.randperm(count, generator=generator), self.learner.recipe.batch_size
@@ -46,13 +52,14 @@ class GroupMember:
 
     def begin_step(self) -> None:
         """Show life, and hear whether to go on."""
+        # It raises where this trial is pruned, cancelled or lost. That is no concern of the other members.
         try:
             self.learner.each_batch()
         except Exception as error:  # noqa: BLE001 - it ends this training, and none of the others
             self.fail(error)
 
     def end_step(self, position: int, steps: int) -> None:
-        """Move along the gradients."""
+        """Take one step along the gradients; the head's own optimizer, rate and averages decide how."""
         learner = self.learner
         step = self.epoch * steps + position
         rate = schedules.learning_rate(learner.recipe, step=step, steps_per_epoch=steps)
@@ -63,7 +70,7 @@ class GroupMember:
             self.fail(error)
 
     def look(self, loss: float) -> None:
-        """See that what the losses have come to is a number."""
+        """Note the mean loss of the batches so far, and end the training if it is not finite."""
         self.loss = loss
         if not math.isfinite(loss):
             self.fail(Diverged(self.epoch, "training"))
@@ -75,15 +82,19 @@ class GroupMember:
 
 
 def train_epochs(members: Sequence[GroupMember]) -> None:
-    """Train the next epoch of each, in one computation where they are of one shape; each says how it went.
+    """Train the next epoch of each member, in one computation where their batches are of one shape.
+
+    An error is not raised: each member keeps its own in `failure`.
 
     Args:
-        members: On one device.
+        members: The trainings, whose heads and features lie on one device.
     """
     for group in _groups(members):
         try:
             _train(group)
         except Exception as error:  # noqa: BLE001 - each of them is told, and ends by it
+            # An error of the shared computation cannot be put down to one member, so that it ends all of them.
+            # Where memory ran out, the error says that they were together: each may still fit alone.
             too_much = len(group) > 1 and is_out_of_memory(error)
             for member in group:
                 member.fail(TooMuchAtOnce(len(group)) if too_much else error)
@@ -93,6 +104,8 @@ def _groups(members: Iterable[GroupMember]) -> Iterable[Sequence[GroupMember]]:
     by_shape: defaultdict[tuple[int, int], list[GroupMember]] = defaultdict(list)
     for member in members:
         learner = member.learner
+        # One product needs one shape: batches of as many samples, from the same features. The features are told
+        # apart by identity, since two equal tensors would have to be compared byte by byte.
         by_shape[learner.recipe.batch_size, id(learner.inputs.train)].append(member)
     for group in by_shape.values():
         if _may_be_stacked(group):
@@ -105,9 +118,12 @@ def _may_be_stacked(members: Sequence[GroupMember]) -> bool:
     learner, layer = members[0].learner, members[0].head.layer
     if not all(member.head.is_small for member in members):
         return False
+    # Only on a CPU is a training promised to repeat bit by bit, so that only there are the bits tried.
     if learner.device.type != "cpu":
         return True
     size, count = learner.recipe.batch_size, len(learner.inputs.train)
+    # An epoch has batches of the full size and one short batch at its end. The library may take another kernel for
+    # each of the two shapes, and for each number of heads.
     sizes = {min(size, count), count % size} - {0}
     return all(
         keeps_bits(len(members), n, layer.in_features, layer.out_features) for n in sizes
@@ -119,10 +135,13 @@ def _train(members: Sequence[GroupMember]) -> None:
     stack = HeadStack([member.head.layer for member in members])
     orders = torch.stack([member.order(len(train)) for member in members])
     starts = range(0, orders.shape[1], size)
+    # In float64, like the sum of `train_epoch`: thousands of small losses add up without rounding.
     totals = torch.zeros(len(members), dtype=torch.float64, device=train.device)
     for position, start in enumerate(starts):
         for member in members:
             member.begin_step()
+        # A member that has failed stays in the stack: without it the products would have another shape, and the
+        # other members perhaps other bits.
         totals += _losses(stack, train, orders[:, start : start + size])
         for member in members:
             member.end_step(position, len(starts))
@@ -138,7 +157,16 @@ def _look(members: Sequence[GroupMember], means: Tensor) -> None:
 
 
 def _losses(stack: HeadStack, train: PlacedSplit, rows: Tensor) -> Tensor:
-    """Compute the gradients of a batch for each lane, `(lanes, N)` row numbers; return the sum of its losses."""
+    """Compute the gradients of one batch for each head.
+
+    Args:
+        stack: The heads.
+        train: The features of the training split, which all heads share.
+        rows: Row numbers `(heads, N)`: each head goes over the samples in an order of its own.
+
+    Returns:
+        The sum of each head's losses, `(heads,)` in float64.
+    """
     features, labels = train.take(rows.flatten())
     features = features.view(*rows.shape, -1)
     return stack.gradients(features, labels.view_as(rows)).sum(1, dtype=torch.float64)

@@ -1,4 +1,8 @@
-"""Trainings that are one linear layer on features and nothing else."""
+"""Trainings that are one linear layer on features and nothing else.
+
+Such a training takes microseconds a step. What surrounds the step then costs more than the step, so that it is worth
+a path of its own (`grouped_epoch`).
+"""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -18,7 +22,11 @@ _UNDIVIDED = 32_768
 
 @dataclass(frozen=True, slots=True)
 class LinearHead:
-    """A linear layer that learns alone, under the plain mean cross-entropy, from features `(N, F)`."""
+    """A linear layer that learns alone, under the mean cross-entropy without weights, from features `(N, F)`.
+
+    Attributes:
+        layer: The layer, from features `(N, F)` to logits `(N, classes)`.
+    """
 
     layer: nn.Linear
 
@@ -38,6 +46,7 @@ def few_threads(head: LinearHead | None) -> Generator[None]:
     if head is None or not head.is_small:
         yield
         return
+    # The number belongs to the whole process, so that it is put back also where the training fails.
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

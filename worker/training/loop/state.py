@@ -15,7 +15,9 @@ from worker.training.device import memory_format
 from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
 
 _FORMAT = 3
+"""Stands in every file: a release that reads another format refuses the file in words."""
 _KEY = "trimtab.checkpoint"
+# A safetensors file has one flat space of names. A prefix keeps a weight apart from its average and its moments.
 _WEIGHTS, _OPTIMIZER, _AVERAGES = "weights/", "optimizer/", "averages/"
 
 
@@ -24,12 +26,13 @@ class Progress:
     """How far a training is, and how good it was at its best.
 
     Attributes:
-        epochs: Finished.
-        best_epoch: Of the best value; between equals, of the lowest validation loss.
-        best_value: There, of what trials are compared by.
-        best_loss: There.
-        bar: Value that early stopping compares with.
-        stale: Epochs since the bar was last raised.
+        epochs: The number of finished epochs.
+        best_epoch: The epoch of the best value, counted from 0; between equal values, that of the lowest validation
+            loss; -1 before the first epoch is over.
+        best_value: The objective value of that epoch, in the metric that trials are compared by.
+        best_loss: The mean validation loss of that epoch.
+        bar: The objective value that early stopping compares with.
+        stale: The number of epochs since the bar was last raised.
     """
 
     epochs: int = 0
@@ -43,6 +46,8 @@ class Progress:
         self, value: float, loss: float, *, min_gain: float, direction: Direction
     ) -> "Progress":
         """Return the progress after one more epoch."""
+        # The bar is not the best value. A gain below `min_gain` makes an epoch the best one, and still counts as
+        # stale: many small gains in a row must add up to `min_gain` before the patience begins anew.
         sign = 1 if direction == "maximize" else -1
         first = self.epochs == 0
         best = first or (sign * value, -loss) > (sign * self.best_value, -self.best_loss)
@@ -65,7 +70,11 @@ class _Header(Message):
     frozen_sha256: str
     progress: Progress
     orders: dict[str, tuple[int, ...]]
-    """Of the tensors that lie in memory in another order than their dimensions': the file has them as they lie there."""
+    """Dimensions in memory order, by name, of tensors that do not lie in the order of their dimensions.
+
+    The file holds such a tensor as it lies in memory. To lay it out again would cost a copy, and a training that
+    resumes with another layout may round otherwise.
+    """
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +84,17 @@ class FitState:
     Learning rate, data order, augmentation and dropout are functions of seed and epoch, so none of them is in here.
 
     Attributes:
-        seed: Of the training.
-        optimizer: Its name in the recipe.
+        seed: The seed of the training.
+        optimizer: The optimizer's name in the recipe.
         progress: Epochs finished, best so far, early stopping's counters.
-        frozen_stages: Stages whose weights are the pretrained ones to the end, and not in here.
-        frozen_sha256: What all pretrained weights hash to that the training builds upon.
+        frozen_stages: The number of stages, counted from the input, that no epoch trains. Their weights are
+            not in here.
+        frozen_sha256: The sha256 of all pretrained weights that the training builds upon.
         weights: State dict of the rest of the network, on the CPU; with LoRA, its factors in place of the weights
             that they move.
-        moments: Tensors of the optimizer, named `<parameter>:<moment>`, on the CPU.
-        averages: What averages of the weights carry from epoch to epoch (`Averages.tensors`).
+        moments: Tensors of the optimizer, named `<parameter>:<moment>`, on the CPU. A name tells which parameter a
+            moment belongs to, where a position would mean another one as soon as a group has another member.
+        averages: Tensors that the averages of the weights carry from epoch to epoch (`Averages.tensors`).
     """
 
     seed: int
@@ -112,6 +123,7 @@ class FitState:
             for name, tensor in tensors.items()
             if not tensor.is_contiguous()
         }
+        # Permuted to its memory order, such a tensor is contiguous, and is written without a copy.
         header = _Header(
             format=_FORMAT,
             seed=self.seed,
@@ -134,6 +146,7 @@ class FitState:
         """
         try:
             tensors, metadata = safetensors_files.read(path)
+            # The format comes first: fields of another format would be reported as a broken file.
             if (found := json.loads(metadata[_KEY])["format"]) != _FORMAT:
                 raise CheckpointIncompatible(
                     f"{path}: written in format {found}, this release reads {_FORMAT}"

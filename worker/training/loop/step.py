@@ -28,7 +28,23 @@ CHECK_STEPS = 50
 
 @dataclass(frozen=True, slots=True)
 class Learner:
-    """All that one pass works with; what changes from pass to pass is inside `model` and `optimizer`."""
+    """All that one pass over the training split works with.
+
+    What changes from pass to pass is inside the network, the optimizer and the averages.
+
+    Attributes:
+        freezing: The network, its recipe, and which part of it each epoch trains.
+        optimizer: The parameters that move, with their moments.
+        objective: The loss that is lowered, and the metrics.
+        device: The device that computes.
+        inputs: Both splits, as samples or as features, and the function to their logits.
+        averages: The averages of the weights, which may be measured in place of the weights themselves.
+        micro_batches: The number of samples that the device computes at once.
+        lessons: A teacher's answers; None where nobody teaches.
+        each_batch: Is called before every batch; what it raises ends the training.
+        plain: The linear head that the training is, if it is no more than that.
+        augmentation: Changes every training batch; None leaves the samples as they are.
+    """
 
     freezing: Freezing
     optimizer: Optimizer
@@ -49,7 +65,7 @@ class Learner:
 
     @property
     def recipe(self) -> Recipe:
-        """How it is trained."""
+        """The hyperparameters that it is trained with."""
         return self.freezing.recipe
 
 
@@ -61,15 +77,18 @@ def train_epoch(learner: Learner, epoch: int) -> float:
     Raises:
         Diverged: A loss is not finite.
     """
+    # Without gradual unfreezing the same stages are frozen in all epochs, and `begin` has frozen them.
     if learner.recipe.unfreeze_every:
         learner.freezing.freeze(epoch)
     learner.freezing.training_mode(epoch)
     size = learner.recipe.batch_size
     order = whole_batches(torch.randperm(len(learner.inputs.train)), size)
     batches = placement.row_batches(order, size)
+    # The sum stays on the device and in float64: to fetch each step's loss would wait for the device at each step.
     total, seen = torch.zeros((), dtype=torch.float64, device=learner.device), 0
     for position, rows in enumerate(batches):
         learner.each_batch()
+        # The rate is a function of the step's number and not of a counter, so that a resumed training has the same.
         step = epoch * len(batches) + position
         rate = schedules.learning_rate(learner.recipe, step=step, steps_per_epoch=len(batches))
         total += _step(learner, rows, rate) * len(rows)
@@ -81,7 +100,12 @@ def train_epoch(learner: Learner, epoch: int) -> float:
 
 
 def whole_batches(order: Tensor, batch_size: int) -> Tensor:
-    """Leave out a single sample that is left over after the last batch: it has no batch statistics."""
+    """Leave out a single sample that is left over after the last batch: it has no batch statistics.
+
+    Args:
+        order: Row numbers `(N,)`.
+        batch_size: The number of samples in a batch; with 1, no sample is left out.
+    """
     lone = 1 < batch_size < len(order) and len(order) % batch_size == 1
     return order[:-1] if lone else order
 
@@ -102,6 +126,8 @@ def _step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
 
 def _lower(learner: Learner, rows: Tensor) -> Tensor:
     """Compute the gradients of a batch's mean loss; return that loss."""
+    # Drawn and asked once for each batch. If memory runs out, the same batch is computed again in smaller parts, and
+    # must be the same: the loss of a second augmentation would be that of another batch.
     batch = _batch(learner, rows)
     answers = None if learner.lessons is None else learner.lessons.of(rows, batch.inputs)
     return learner.micro_batches.run(
@@ -112,7 +138,9 @@ def _lower(learner: Learner, rows: Tensor) -> Tensor:
 def _gradients(
     learner: Learner, batch: Batch, answers: Tensor | None, micro_batches: Sequence[slice]
 ) -> Tensor:
-    """The same, portion by portion."""
+    """Add up the gradients of a batch's mean loss over its micro-batches; return that loss."""
+    # Zeroed here and not once a step: after memory ran out this is called again, and what the failed try has added
+    # must go.
     learner.optimizer.zero_grad()
     losses: list[Tensor] = []
     for micro_batch in micro_batches:
@@ -122,6 +150,8 @@ def _gradients(
             loss = part.loss(learner.objective, outputs)
             if learner.lessons is not None and answers is not None:
                 loss = learner.lessons.loss(loss, outputs, answers[micro_batch])
+        # Each micro-batch's loss is a mean over its own samples. Weighted by its share of the batch, the sum is the
+        # mean over the batch, also where the last part is smaller.
         share = len(part) / len(batch)
         learner.optimizer.backward(loss if share == 1 else loss * share)
         losses.append(loss.detach() * share)

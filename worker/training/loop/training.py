@@ -15,7 +15,16 @@ from worker.training.model.lora import LowRank
 
 @dataclass(slots=True)
 class Training:
-    """A training that is going on, one epoch at each `next_epochs`."""
+    """A training that is going on, one epoch at each `next_epochs`.
+
+    Attributes:
+        learner: All that an epoch works with.
+        low_rank: The LoRA factors; None without LoRA.
+        seed: The seed that all randomness of the training is derived from.
+        frozen_sha256: The sha256 of the pretrained weights that it builds upon (`origin`).
+        moving: The tensors of the network that some epoch moves, by name; the tensors themselves.
+        progress: Epochs finished, best so far, early stopping's counters.
+    """
 
     learner: Learner
     low_rank: LowRank | None
@@ -28,6 +37,7 @@ class Training:
     def ended(self) -> bool:
         """Whether the recipe asks for no further epoch."""
         recipe = self.learner.recipe
+        # A patience of 0 means that early stopping is off.
         impatient = 0 < recipe.early_stopping_patience <= self.progress.stale
         return self.progress.epochs >= recipe.epochs or impatient
 
@@ -39,7 +49,7 @@ class Training:
 
     @property
     def nbytes(self) -> int:
-        """How large its whole state is."""
+        """Bytes of its whole state: weights that move, moments and averages."""
         held = self.learner.optimizer.nbytes + self.learner.averages.nbytes
         return sum(value.nbytes for value in self.moving.values()) + held
 
@@ -50,6 +60,8 @@ class Training:
             whole: Without it the optimizer's moments are left out: enough for evaluation, too little to carry on from.
             copy: Without it weights that are on the CPU are the model's own: to be used before the model is again.
         """
+        # On the CPU, because a state is written by another thread, and may outlive the turn on the device. Copied,
+        # because the next epoch moves the tensors in place.
         learner = self.learner
         return FitState(
             seed=self.seed,
@@ -71,6 +83,7 @@ class Training:
         Raises:
             CheckpointIncompatible: It is of another one.
         """
+        # The cheap questions first, each with its own words. The tensors' names and shapes tell the rest.
         freezing, recipe = self.learner.freezing, self.learner.recipe
         if state.seed != self.seed:
             raise CheckpointIncompatible(
@@ -100,7 +113,7 @@ def load_weights(freezing: Freezing, state: FitState) -> None:
 
     Args:
         freezing: The model, and what the training's recipe moves in it.
-        state: The training's.
+        state: The state of the training, after any epoch.
 
     Raises:
         CheckpointIncompatible: They are another network's.
@@ -109,6 +122,7 @@ def load_weights(freezing: Freezing, state: FitState) -> None:
 
 
 def _load(freezing: Freezing, state: FitState, low_rank: LowRank | None) -> None:
+    # Checked as a whole before anything is loaded: `strict=False` below would pass over names that do not fit.
     model, moving = freezing.model, freezing.moving(low_rank)
     same = moving.keys() == state.weights.keys() and all(
         moving[name].shape == value.shape for name, value in state.weights.items()
@@ -127,8 +141,10 @@ def _load(freezing: Freezing, state: FitState, low_rank: LowRank | None) -> None
 
 
 def origin(freezing: Freezing) -> str:
-    """Hash the pretrained weights that a training's state does without: all that LoRA, L2-SP and WiSE-FT build upon."""
+    """Return the sha256 of the pretrained weights that a training builds upon and that its state does not hold."""
     model, recipe = freezing.model, freezing.recipe
+    # These three come back to the pretrained weights of every stage: LoRA adds to them, L2-SP pulls to them, WiSE-FT
+    # mixes with them. Without them, what a trained stage began with no longer matters.
     builds_on_all = recipe.lora_rank or recipe.l2_sp or recipe.adaptation_grid
     stages = len(model.stages) if builds_on_all else freezing.still
     return features.digest(model, stages)

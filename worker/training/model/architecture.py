@@ -1,4 +1,4 @@
-"""What training must know about a network, and how to find it in networks that do not tell."""
+"""Facts that training must know about a network, and the search for them in networks that do not tell."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,10 +22,10 @@ class Architecture:
     """A network with a head of any kind, and the facts about it that its code does not tell.
 
     Attributes:
-        network: Takes what `input` makes of stored samples.
+        network: The network, which takes the outputs of `input`.
         head: Name of its last layer, a linear or a 1 x 1 convolution.
-        stages: From the input on, the names of modules or parameters that freeze together.
-        input: The layer before it.
+        stages: The stages from the input on; each is the names of modules or parameters that freeze together.
+        input: The layer before the network, from stored samples to its inputs.
         code: Text that changes with the code of a person's own network; empty for those of a release.
         weights_url: The address of its published weights, if there are any.
         weights_classes: The classes of the published head.
@@ -54,6 +54,7 @@ def find_head(network: nn.Module, classes: int) -> str:
     ]
     if not heads:
         raise LookupError(f"no linear or convolutional layer has {classes} outputs")
+    # The last one: auxiliary classifiers, which have as many outputs, stand before it.
     return heads[-1]
 
 
@@ -72,6 +73,8 @@ def find_stages(network: nn.Module, head: str) -> tuple[tuple[str, ...], ...]:
         if not any(True for _ in module.parameters()):
             open_row = open_row and not isinstance(module, nn.MaxPool2d)
             continue
+        # A row of single layers, such as a stem, makes one stage: to freeze a convolution without the normalisation
+        # behind it is not a choice worth having.
         single = not any(True for _ in module.children())
         trailing = isinstance(module, (nn.LayerNorm, nn.BatchNorm2d)) and bool(stages)
         if single and (open_row or trailing):

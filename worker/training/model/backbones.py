@@ -30,15 +30,15 @@ GLYPHNET_WEIGHTS = Path(__file__).parents[2] / "weights" / "glyphnet.safetensors
 
 
 class Backbone(nn.Module):
-    """A network that takes samples as the data room keeps them.
+    """A network that takes samples as `worker.data` stores them.
 
     Attributes:
         name: The backbone's name.
-        classes: What its head's outputs stand for, in order.
+        classes: Names of its head's outputs, in order.
         input: The layer before the network, from stored samples to what it takes.
         network: The network itself; its state dict has the names that published weights have.
-        stages: See `Architecture`.
-        report: What was loaded; None for random weights.
+        stages: The names of modules or parameters that freeze together, a stage each (`Architecture`).
+        report: The tensors of the weights' file that were loaded and left out; None for random weights.
         known_head: Rows of the pretrained head for `classes`, where it knew them all.
         digests: Hash of the pretrained weights of the first stages, by their number, as far as asked for; None if
             nobody vouches that the weights are as they were loaded.
@@ -67,7 +67,7 @@ class Backbone(nn.Module):
 
     @property
     def head(self) -> nn.Module:
-        """What is new to this task."""
+        """The last layers, which are new to this task."""
         return self.network.get_submodule(self.head_name)
 
     @property
@@ -81,6 +81,7 @@ class Backbone(nn.Module):
         if head != self._head_shape:
             self._slot.put(head)
             self._head_shape = head
+            # Their rest calls the head that was there before.
             self.halves = {}
 
     def draw_head(self, seed: int) -> None:
@@ -92,6 +93,7 @@ class Backbone(nn.Module):
 
     def _shuffle_head(self, seed: int, *, known: Collection[str]) -> None:
         """Shuffle the values that the architecture began with: each has a distribution of its own."""
+        # In place and from a copy of the first values: a kept backbone then has the head of one that was just built.
         with seeded(derive(seed, "head")), torch.no_grad():
             for name, parameter in self._slot.plain.named_parameters():
                 order = torch.randperm(parameter.numel())
@@ -105,6 +107,7 @@ class Backbone(nn.Module):
 
     def features(self, stored: Tensor) -> Tensor:
         """Return what the head sees of stored samples, `(N, F)`; a convolutional head's input is averaged."""
+        # A hook, because no network has a method for it: whatever its code is, its head is called with the features.
         seen: list[Tensor] = []
 
         def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
@@ -131,8 +134,8 @@ def build(
 
     Args:
         model: Backbone and weights.
-        classes: What the head's outputs stand for.
-        seed: Decides all that is random: the head, and the whole network for `weights: none`.
+        classes: Names of the head's outputs, in order.
+        seed: The seed of all that is random: the head, and the whole network for `weights: none`.
         weights_dir: The folder that keeps published weights and begins relative paths; None is torch's cache and the
             working directory.
         own: The backbones that are registered on this worker.
@@ -169,7 +172,7 @@ def input_spec(model: Model, recipe: Recipe, own: OwnBackbones | None = None) ->
 
     Args:
         model: The backbone.
-        recipe: Goes before what the backbone was trained on.
+        recipe: The recipe; its `image_size`, if it has one, goes before the size that the backbone was trained on.
         own: The backbones that are registered on this worker.
 
     Raises:
@@ -191,7 +194,7 @@ def input_layer(card: InputCard | ImageStatistics, built: InputLayer) -> InputLa
     """Make the input layer of an exported model, with the bits that it had.
 
     Args:
-        card: What the model's file says of it.
+        card: The description of the layer in the model's file.
         built: The layer of the backbone's code, which may have changed since; gives what older files do not say.
     """
     match card:
@@ -228,6 +231,7 @@ def _known_head(
         return None
     rows = torch.tensor([known.index(name) for name in backbone.classes])
     named = {name: f"{backbone.head_name}.{name}" for name in backbone.head.state_dict()}
+    # A file without the head, or with one of another size, is another network's or a bare backbone's.
     if any(len(file.tensors.get(full, ())) != len(known) for full in named.values()):
         return None
     return {name: file.tensors[full][rows] for name, full in named.items()}
@@ -239,4 +243,5 @@ def _classes_on_card(file: WeightsFile) -> list[str]:
 
 def is_within(name: str, modules: Collection[str]) -> bool:
     """Whether a module, parameter or buffer is one of those named or inside one of them."""
+    # With the dot, so that `layer1` is not found within `layer10`.
     return f"{name}.".startswith(tuple(f"{start}." for start in modules))

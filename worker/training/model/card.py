@@ -12,7 +12,7 @@ from trimtab.contract.tasks import Model
 from trimtab.contract.teachers import Teacher
 
 CARD_KEY = "trimtab.model"
-"""Where the metadata of a safetensors file hold the card, as JSON."""
+"""The name in the metadata of a safetensors file under which the card stands, as JSON."""
 
 
 _Size = Annotated[Int, Field(ge=1, le=65_536)]
@@ -20,7 +20,7 @@ _Statistics = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
 class Scores(Message):
-    """What a model was measured at; accuracies in [0, 1], the test ones measured once, at the end."""
+    """The scores of a model. Accuracies are in [0, 1]; those on the test split are measured once, at the end."""
 
     objective: str = "accuracy"
     """The metric that trials were compared by."""
@@ -32,13 +32,13 @@ class Scores(Message):
     test_loss: float | None = None
     test_count: int | None = None
     test_accuracy_before: float | None = None
-    """Of the pretrained model before any training on this task."""
+    """The test accuracy of the pretrained model before any training on this task."""
     linear_probe_test_accuracy: float | None = None
-    """Of a linear classifier on the frozen pretrained backbone's features."""
+    """The test accuracy of a linear classifier on the frozen pretrained backbone's features."""
 
 
 class CardTarget(Message):
-    """What outputs of the last layer stand for; a number is `mean` plus `std` times its output."""
+    """One target and its outputs of the last layer; a number is `mean` plus `std` times its output."""
 
     name: str
     kind: TargetKind
@@ -48,7 +48,7 @@ class CardTarget(Message):
 
 
 class ImageCard(Message):
-    """How pictures become what the network takes (`ImageInput`)."""
+    """The description of an `ImageInput`: enough to build the layer with the same bits."""
 
     kind: Literal["image"]
     mean: _Statistics
@@ -59,7 +59,7 @@ class ImageCard(Message):
 
 
 class ImageStatistics(Message):
-    """What files say that were exported before they carried the input layer: its sides are those of their backbone."""
+    """The description in files from before the input layer was on the card; the backbone gives the sides."""
 
     kind: Literal["image_statistics"]
     mean: _Statistics
@@ -67,7 +67,7 @@ class ImageStatistics(Message):
 
 
 InputCard = ImageCard
-"""What an input layer says of itself, whatever its modality; told apart by `kind`."""
+"""The description of an input layer, whatever its modality; told apart by `kind`."""
 
 
 class ModelCard(Message):
@@ -76,9 +76,9 @@ class ModelCard(Message):
     backbone: Text
     kind: TaskKind = "classification"
     classes: tuple[str, ...]
-    """What the last layer's outputs stand for, in order: of a classification its classes."""
+    """Names of the last layer's outputs, in order: for a classification its classes."""
     targets: tuple[CardTarget, ...] = ()
-    """Of other tasks, what they predict."""
+    """The targets of a task that is not a single classification."""
     shape: Annotated[tuple[_Size, ...], Field(min_length=3, max_length=3)]
     """The stored samples that it was trained on: of pictures side, side, and 1 channel if they were grey, else 3."""
     input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
@@ -87,14 +87,14 @@ class ModelCard(Message):
     pretrained: Model | None = None
     """The model that training began with; None for random weights."""
     teacher: Teacher | None = None
-    """Whose answers it learned beside the labels."""
+    """The model whose answers it learned beside the labels; None where nobody taught it."""
     seed: int
     data_sha256: str
     counts: Mapping[str, int]
     """Samples in each split."""
     scores: Scores
     fonts: Mapping[str, str] = Field(default_factory=dict[str, str])
-    """Of a model pretrained on glyphs: sha256 and name of every font."""
+    """The sha256 and the name of every font, for a model that was pretrained on glyphs."""
 
     @model_validator(mode="before")
     @classmethod

@@ -13,10 +13,10 @@ from worker.training.model.architecture import Architecture
 from worker.training.model.image_input import ImageInput
 
 SIDE = 32
-"""Of the pictures that the published weights were made for."""
+"""Pixels along a side of the pictures that the published weights were made for."""
 _WIDTHS = (16, 32, 64)
 _MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""ImageNet's, which the published weights were trained with."""
+"""Mean and deviation of ImageNet's channels in [0, 1], which the published weights were trained with."""
 _CLASSES = (
     *("airplane", "automobile", "bird", "cat", "deer"),
     *("dog", "frog", "horse", "ship", "truck"),

@@ -58,8 +58,8 @@ class Predictor:
     """An exported model.
 
     Attributes:
-        card: What its file says of it.
-        model: Its network, in evaluation mode.
+        card: The model card from its file.
+        model: The network with its input layer, in evaluation mode.
     """
 
     def __init__(self, card: ModelCard, model: Backbone) -> None:
@@ -77,6 +77,7 @@ class Predictor:
         for start in range(0, len(stored), _BATCH_SIZE):
             batch = torch.from_numpy(np.stack(stored[start : start + _BATCH_SIZE]))
             with torch.inference_mode():
+                # In float64, where the probabilities of a softmax add up to 1 for everybody who looks.
                 outputs = self.model(batch).double()
             predictions += [self._prediction(row) for row in outputs]
         return predictions
@@ -151,6 +152,7 @@ def _on_card(target: Target) -> CardTarget:
 def export(path: Path, model: Backbone, *, card: ModelCard) -> None:
     """Write a model with its card; the file appears whole or not at all."""
     weights = {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
+    # A name of its own, since two exports to one path may run at once; the last to finish stays, whole.
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
         safetensors_files.write(beside, weights, {CARD_KEY: card.model_dump_json()})
@@ -200,5 +202,6 @@ def load_exported(path: Path, *, own: OwnBackbones | None = None) -> Predictor:
         model.network.load_state_dict(weights)
     except RuntimeError as error:
         raise ModelUnreadable(path, f"its tensors are not those of {card.backbone}") from error
+    # The layer is built from the file: the code of a later release may normalise in another way.
     model.input = backbones.input_layer(card.input, model.input)
     return Predictor(card, model)

@@ -1,4 +1,4 @@
-"""What of a pretrained network is trained, and what keeps what it knows."""
+"""Freezing: which part of a pretrained network each epoch trains, and which part keeps its weights."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -16,7 +16,7 @@ from worker.training.model.lora import LowRank
 
 @dataclass(frozen=True)
 class Freezing:
-    """What each epoch of a training moves in a network, and what it leaves as it was.
+    """The part of a network that each epoch of a training moves, and the part that it leaves as it was.
 
     Made once where a training or an evaluation begins, and handed on in place of the network and the recipe: whoever
     asks is told the same.
@@ -31,7 +31,7 @@ class Freezing:
 
     @cached_property
     def still(self) -> int:
-        """How many stages, counted from the input, no epoch trains."""
+        """The number of stages, counted from the input, that no epoch trains."""
         # Stages only thaw: what the last epoch freezes, all did.
         return self.stages(self.recipe.epochs - 1)
 
@@ -62,6 +62,7 @@ class Freezing:
         Args:
             low_rank: The return value of `low_rank` for this training.
         """
+        # The state dict and not the parameters: statistics of batch normalisation move too.
         state = self.thawed_state()
         if low_rank is None:
             return state
@@ -69,6 +70,7 @@ class Freezing:
         recipe = self.recipe
         if recipe.ema_decay or recipe.swa_epochs or recipe.adaptation_grid:
             return state | factors
+        # The products follow from the factors and the pretrained weights, so that a state need not hold them.
         staged = self._staged()
         own = self.model.network.named_parameters()
         made = {name for name, _ in own if is_within(name, staged)}
@@ -80,6 +82,7 @@ class Freezing:
             return None
         thawed = self.model.stages[self.still :]
         modules = tuple(name for names in thawed for name in names)
+        # Not below `still`: those weights are computed once for all trials, and must stay what they were.
         reached = {
             name: parameter
             for name, parameter in self._movable().items()
@@ -101,6 +104,7 @@ class Freezing:
         would otherwise drift though no weight moves. Where the recipe says so, every batch normalisation does; and
         with one picture in a batch, since one picture has no variance.
         """
+        # Flag by flag: `model.train()` would set those of the frozen modules too, and then set them back.
         self.model.training = True
         frozen = self.modules(epoch)
         recipe = self.recipe
@@ -147,6 +151,7 @@ def frozen_modules(backbone: Backbone, frozen_stages: int) -> tuple[str, ...]:
 
 def state_of(backbone: Backbone, frozen_stages: int, *, frozen: bool) -> dict[str, Tensor]:
     """Return the part of the network's state dict that is in the first `frozen_stages` stages, or the rest of it."""
+    # By name: a stage may be a lone parameter, such as a class token, which no module stands for.
     modules = frozen_modules(backbone, frozen_stages)
     state = cast(dict[str, Tensor], backbone.network.state_dict())
     return {name: value for name, value in state.items() if is_within(name, modules) == frozen}

@@ -10,7 +10,7 @@ from worker.training.model.image_input import ImageInput
 
 WIDTHS = (32, 48, 64)
 MEAN, STD = (0.3,), (0.37,)
-"""Of the rendered glyphs and of scanned digits alike, rounded."""
+"""Mean and deviation of the grey values in [0, 1]: rendered glyphs and scanned digits have the same, rounded."""
 
 
 class Block(nn.Module):

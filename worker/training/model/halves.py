@@ -1,4 +1,4 @@
-"""A network cut in two after its frozen stages: what is computed once, and what is trained."""
+"""A network cut in two after its frozen stages: a prefix that is computed once, and a rest that is trained."""
 
 from typing import cast
 
@@ -9,10 +9,9 @@ class Halves:
     """A network cut in two.
 
     Attributes:
-        prefix: Computes what crosses the cut, `(N, ...)`, from what the network takes.
-        rest: Computes the logits from there.
-        layer: The linear layer that the rest is, if it is no more than that.
-        bytes_each: Size of what is kept of one sample, by its shape and the precision, as far as known.
+        prefix: The frozen half, from the network's inputs to the features that cross the cut, `(N, ...)`.
+        layer: The linear layer that the other half is, if it is no more than that.
+        bytes_each: Bytes of the features of one sample, by its shape and the precision, as far as known.
     """
 
     def __init__(self, prefix: fx.GraphModule, rest: fx.GraphModule) -> None:
@@ -22,12 +21,15 @@ class Halves:
         self._rest = rest
 
     def rest(self, stored: Tensor) -> Tensor:
-        """Return the logits of what `kept` made of the prefix's output."""
+        """Return the logits `(N, classes)` of features as `kept` returns them."""
+        # A view in the order of dimensions that convolutions expect; in memory the channels stay last.
         crossing = stored.permute(0, 3, 1, 2) if stored.dim() == 4 else stored
         return cast(Tensor, self._rest(crossing))
 
     def kept(self, taken: Tensor) -> Tensor:
-        """Return what crosses the cut of what the network takes, maps with their channels last as they lie in memory."""
+        """Return the features of a batch of the network's inputs: vectors `(N, F)`, or maps `(N, H, W, C)`."""
+        # Convolutions compute with channels last, so that this is how maps lie in memory. Kept in the order of their
+        # dimensions they would be copied into another layout here, and back again at every step.
         crossing = cast(Tensor, self.prefix(taken))
         return crossing.permute(0, 2, 3, 1) if crossing.dim() == 4 else crossing
 
@@ -37,6 +39,7 @@ def _lone_layer(rest: fx.GraphModule) -> nn.Linear | None:
     if len(steps) != 1 or steps[0].op != "call_module" or steps[0].args != (crossing,):
         return None
     module = rest.get_submodule(str(steps[0].target))
+    # Exactly a linear layer: a subclass or a hook may compute something else, and `HeadStack` computes without either.
     return module if type(module) is nn.Linear and not _has_hooks(module) else None
 
 

@@ -1,4 +1,4 @@
-"""What follows a backbone's features: one layer, or one hidden layer before it."""
+"""Heads: the last linear layer after a backbone's features, with or without a hidden layer before it."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class Head:
 
     Attributes:
         width: Units of its hidden layer; 0 has none.
-        activation: Of the hidden layer.
+        activation: The activation of the hidden layer: `relu`, `gelu` or `silu`; empty without one.
         dropout: Probability with which a training step drops an input of the last layer.
         signed: Whether outputs below zero say something: those of numbers and of yes and no, not those of classes.
     """
@@ -35,7 +35,7 @@ class Head:
 
 
 LINEAR = Head()
-"""What published networks end in."""
+"""The head that published networks end in."""
 
 
 def of(recipe: Recipe, kind: TaskKind) -> Head:
@@ -50,11 +50,11 @@ def of(recipe: Recipe, kind: TaskKind) -> Head:
 
 
 class HeadSlot:
-    """Where a network's last layer stands, and the layer that stood there first.
+    """The place of a network's last layer, and the layer that stood there first.
 
     Args:
         network: The network.
-        name: Of its last layer, a linear one or a 1 x 1 convolution.
+        name: Name of its last layer, which is linear or a 1 x 1 convolution.
     """
 
     def __init__(self, network: nn.Module, name: str) -> None:
@@ -72,7 +72,7 @@ class HeadSlot:
         module = _hidden(self.plain, head) if head.width else self.plain
         setattr(self._parent, self._key, module)
         if self._follower is not None:
-            # Squeezenets cut off what is below zero.
+            # Squeezenets end in a ReLU behind the head, which cuts off what is below zero.
             key, relu = self._follower
             setattr(self._parent, key, nn.Identity() if head.signed else relu)
         if head.dropout and not head.width:

@@ -63,6 +63,7 @@ class ImageInput(InputLayer):
         channels = self.mean.shape[1]
         if channels == 1 and x.shape[1] == 3:
             x = (x * _per_channel(_LUMA).to(x)).sum(dim=1, keepdim=True)
+        # In place from here on: a batch of large pictures need not be in memory twice.
         x = (x - self.mean).div_(self.std)  # One grey channel spreads over three here.
         side = self.only_side or max(self.least_side, x.shape[-1])
         if side != x.shape[-1]:

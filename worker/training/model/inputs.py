@@ -1,4 +1,4 @@
-"""What a network takes: the layer before it, which turns stored samples into its inputs."""
+"""The input layer: it stands before a network and turns stored samples into the network's inputs."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence

@@ -22,7 +22,8 @@ class LowRank:
     """Weights of a network that move by products of thin matrices.
 
     Attributes:
-        factors: What is trained: `<weight>.lora_A`, of the weight's shape but with `rank` rows, and `<weight>.lora_B`.
+        factors: The tensors that are trained: `<weight>.lora_A`, of the weight's shape but with `rank` rows, and
+            `<weight>.lora_B`, `(outputs, rank)`.
     """
 
     def __init__(self, weights: Mapping[str, nn.Parameter], recipe: Recipe, seed: int) -> None:
@@ -76,6 +77,7 @@ class _Pair:
 
     def take_gradients(self) -> None:
         if self.weight.grad is None:
+            # No gradient has reached the weight: the optimizer then leaves both factors as they are.
             self.down.grad = self.up.grad = None
             return
         gradient = as_matrix(self.weight.grad, self.weight)

@@ -22,9 +22,9 @@ from worker.training.errors import (
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
 """Keys under which training scripts keep the state dict, the first found before the others."""
 _COMPILED = "_orig_mod."
-"""What torch.compile puts before the names of what it compiled, at any depth."""
+"""The prefix that torch.compile puts before the names of compiled modules, at any depth."""
 _COUNTER = "num_batches_tracked"
-"""Of batch normalisations; files from before 2018 have none, and no network here reads it."""
+"""A counter of batch normalisation; files from before 2018 have none, and no network here reads it."""
 _OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
 """Names in the published weights of densenets, from before torch forbade dots in module names."""
 _DOWNLOAD_TIMEOUT_S = 30.0
@@ -33,7 +33,7 @@ _NO_TENSORS = (
     "fetch it again, or save the network's state_dict() alone"
 )
 _NAMED = 4
-"""So many tensors are named of each kind."""
+"""At most this many tensors of each kind are named in a message."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +46,16 @@ class WeightsFile:
 
 @dataclass(frozen=True, slots=True)
 class WeightsReport:
-    """What became of the tensors of a file and of those of the network.
+    """The tensors of a file and of a network, by what became of them.
 
     Attributes:
-        source: Where the weights came from.
-        matched: Taken over.
-        left_out: In both, but of another shape: the head of another task.
-        quantised: In both, but in the file as integers or in 8 bits, which are no weights without their scales.
-        missing: In the network only; they keep their random values.
-        unused: In the file only.
+        source: The path of the file.
+        matched: Names of the tensors that were taken over.
+        left_out: Names that both have, with tensors of other shapes: the head of another task.
+        quantised: Names that both have, but in the file as integers or in 8 bits, which are no weights without their
+            scales.
+        missing: Names that the network alone has; these tensors keep their random values.
+        unused: Names that the file alone has.
     """
 
     source: str
@@ -110,9 +111,9 @@ def download(backbone: str, url: str, folder: Path | None) -> Path:
     """Return the file of published weights, from torch's cache or the network.
 
     Args:
-        backbone: Its name, for messages.
-        url: Where it is published; torch's file names carry the beginning of their sha256.
-        folder: Where to keep it; None is torch's usual cache.
+        backbone: The backbone's name, for messages.
+        url: The address of the file; torch's file names carry the beginning of their sha256.
+        folder: The folder that keeps the file; None is torch's usual cache.
 
     Raises:
         WeightsUnavailable: It is neither here nor reachable.
@@ -148,6 +149,7 @@ def named_for(network: nn.Module, file: WeightsFile) -> WeightsFile:
         {f"{prefix}{name}": value for name, value in file.tensors.items()}
         for prefix in _prefixes(own, enough)
     ]
+    # Between equals the names as they are win, since they come first: a prefix is taken away only where that helps.
     best = max((file.tensors, *shorter, *longer), key=matches)
     return WeightsFile(best, file.metadata)
 

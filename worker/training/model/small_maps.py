@@ -13,14 +13,16 @@ from torch.autograd import Function
 from torch.nn import functional
 
 _LEAST_WEIGHTS = 2**20
+"""The fewest weights of a convolution. Measured: with fewer, one product gains nothing."""
 _MOST_PIXELS = 16
-"""Of an output map. Measured: fewer weights or larger maps gain nothing."""
+"""The most pixels of an output map. Measured: with more, one product gains nothing."""
 
 
 def adopt(network: nn.Module) -> None:
     """Let the convolutions of a network that have weights enough look at the size of their maps."""
     for module in network.modules():
         if type(module) is nn.Conv2d and _is_plain(module):
+            # Its class and not the module: names, hooks and references to the layer stay what they were.
             module.__class__ = _Conv2d
 
 
@@ -74,6 +76,7 @@ class _Product(Function):
         padded = functional.pad(x.permute(0, 2, 3, 1), (0, 0, wide, wide, high, high))
         windows = padded.unfold(1, weight.shape[2], stride[0])
         windows = windows.unfold(2, weight.shape[3], stride[1]).permute(0, 1, 2, 4, 5, 3)
+        # One row for each output pixel; the only copy that is made.
         rows = windows.reshape(windows.shape[:3].numel(), -1)
         matrix = weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
         ctx.save_for_backward(rows, matrix)
@@ -104,6 +107,8 @@ def _folded(
     windows = windows.view(shape)
     _, height, width, kernel_height, kernel_width, _ = shape
     pixels = windows.new_zeros(padded)
+    # A loop over the few places of a kernel, each over all windows at once: within one place no two windows share a
+    # pixel.
     for row in range(kernel_height):
         for column in range(kernel_width):
             rows = slice(row, row + stride[0] * height, stride[0])

@@ -27,23 +27,24 @@ _Statistics = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
 class Facts(Message):
-    """What a network's code does not tell; without a word, it is taken for one that ImageNet's pictures trained."""
+    """Facts that a network's code does not tell; the defaults are those of networks that are trained on ImageNet."""
 
     build: Callable[..., object]
     """Makes the network for a number of outputs."""
     mean: _Statistics = (0.485, 0.456, 0.406)
-    """Of the pictures it was trained on, a channel each, in [0, 1]."""
+    """The mean of the pictures that it was trained on, a number for each channel, in [0, 1]."""
     std: _Statistics = (0.229, 0.224, 0.225)
+    """Their standard deviation, likewise."""
     image_size: Annotated[Int, Field(ge=1)] = 224
-    """Side in pixels of the pictures it was trained on."""
+    """The side in pixels of the pictures that it was trained on."""
     one_size: Flag = False
-    """Whether it takes no other: all pictures are scaled to it then."""
+    """Whether it takes pictures of no other side: all are scaled to it then."""
     head: str | None = None
     """Name of its last layer; None: the last linear or convolutional one with as many outputs as asked for."""
     stages: tuple[tuple[str, ...], ...] | None = None
-    """From the input on, the names of the modules that freeze together; None: its blocks."""
+    """The names of modules that freeze together, stage by stage from the input on; None: its blocks."""
     classes: tuple[str, ...] = ()
-    """Those of the head that its weights have, where these do not say."""
+    """The classes of the head that its weights have, where the weights' file does not name them."""
 
     @model_validator(mode="after")
     def _speak_of_the_same_channels(self) -> Self:
@@ -54,7 +55,11 @@ class Facts(Message):
 
 @dataclass(frozen=True, slots=True)
 class OwnBackbones:
-    """What is registered on this worker, by name."""
+    """The backbones that are registered on this worker.
+
+    Attributes:
+        offers: The registered functions, by name.
+    """
 
     offers: Mapping[str, Offer] = field(default_factory=dict[str, Offer])
 
@@ -78,7 +83,7 @@ class OwnBackbones:
 
         Raises:
             BackboneMissing: It is not registered here.
-            BackboneUnfit: What is registered is no backbone.
+            BackboneUnfit: The registered object is not a backbone.
         """
         return self._facts(backbone).image_size
 
@@ -87,7 +92,7 @@ class OwnBackbones:
 
         Raises:
             BackboneMissing: It is not registered here.
-            BackboneUnfit: It is no network, or not one for so many classes.
+            BackboneUnfit: It is not a network, or not one for this number of classes.
         """
         facts = self._facts(backbone)
         network = _network(backbone, facts, classes)
@@ -155,6 +160,7 @@ def _tried(backbone: str, network: nn.Module, layer: InputLayer, classes: int) -
         found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         wanted = f"a tensor of shape (2, {classes}), one output per class"
         raise BackboneUnfit(backbone, f"for two pictures it returns {found}, not {wanted}")
+    # The weights are drawn from a fixed seed (`backbones.build`), so that only other code gives other logits.
     network.train()
     return hashlib.sha256(outputs.float().cpu().numpy().tobytes()).hexdigest()
 

@@ -1,4 +1,4 @@
-"""What a person's files and packages offer as backbones: found by name, and not yet looked into.
+"""The backbones that a person's files and packages offer: found by name, and not yet looked into.
 
 A file offers each of its functions and `nn.Module` classes that needs nothing but the number of outputs, as an argument
 named `classes` or `num_classes`, under its own name; or what it names in a mapping `BACKBONES`. A package offers
@@ -21,14 +21,19 @@ from trimtab.contract.backbones import OWN_NAME, OWN_PREFIX
 from worker.training.errors import BackbonesUnreadable
 
 GROUP = "trimtab.backbones"
-"""Of entry points."""
+"""The group of entry points that packages offer backbones in."""
 _TABLE = "BACKBONES"
 _ARGUMENTS = ("classes", "num_classes")
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """Something that was registered, and by whom."""
+    """A backbone that was registered.
+
+    Attributes:
+        origin: The file or the entry point that offers it, for messages.
+        load: The function that returns the offered object.
+    """
 
     origin: str
     load: Callable[[], object]
@@ -61,6 +66,7 @@ def _run(path: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise BackbonesUnreadable(path, "its name does not end in .py")
     if str(path.parent) not in sys.path:
+        # At the end, so that a file named like an installed package does not take its place.
         sys.path.append(str(path.parent))
     # Dataclasses look for their own module there.
     module = sys.modules[name] = util.module_from_spec(spec)
