@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from service.domain.lifecycle import OptunaState, is_over, optuna_state
+from service.domain.lifecycle import INFEASIBLE, OptunaState, is_over, optuna_state
 from trimtab.contract.events import EventKind
 from trimtab.contract.leases import Completed, Failed, LeaseKind, Outcome, Pruned, Verdict
 from trimtab.contract.studies import StudyState
@@ -130,8 +130,10 @@ def _after_crash(
         return Departure("cancelled", outcome, error_kind="cancelled", crash=True)
     if held.crashes + 1 >= held.max_crashes:
         reason = f"Gave up after {held.crashes + 1} crashes; the last: {kind}. {message}"
+        # Processes that the kernel ended for want of memory: it is the configuration's fault as often as it is tried.
+        given_up: FailureKind = kind if kind in INFEASIBLE else "poison"
         return Departure(
-            "failed", outcome, error_kind="poison", error_message=reason, crash=True
+            "failed", outcome, error_kind=given_up, error_message=reason, crash=True
         )
     return Departure(
         "queued",

@@ -151,15 +151,19 @@ class ActiveStudy:
         return Proposal(values, stored, {}, only_as_number)
 
     def _ask_tpe(self, seed: int, next_number: int) -> tuple[Proposal, Pending]:
-        trials, number = self._look(next_number)
-        sampler = JointTPE(self._distributions, seed=seed)
-        proposal = ask(sampler, self._distributions, trials, number, self._direction)
+        trials, number, nothing_trains = self._look(next_number)
+        if nothing_trains:
+            # One of them would pass for a good one: TPE would stay where nothing can be trained.
+            proposal = self._proposal(draw(self._distributions, seed))
+        else:
+            sampler = JointTPE(self._distributions, seed=seed)
+            proposal = ask(sampler, self._distributions, trials, number, self._direction)
         pending = Pending(next_number, proposal.values)
         self._pending.append(pending)
         return proposal, pending
 
-    def _look(self, next_number: int) -> tuple[list[FrozenTrial], int]:
-        """Return all that TPE is to know, and a number that no trial in it has."""
+    def _look(self, next_number: int) -> tuple[list[FrozenTrial], int, bool]:
+        """Return all that TPE is to know, a number that no trial in it has, and whether nothing has trained as yet."""
         # Taken before the history is read: what is committed in between is then known twice, not missed.
         in_flight = self._pending.copy()
         with self._reading:
@@ -167,11 +171,12 @@ class ActiveStudy:
             unseen = [pending for pending in in_flight if self._unseen(pending)]
             history = self._history.capped(self._largest_shown)
             number = max(self._history.next_number, next_number)
+            nothing_trains = self._history.has_only_infeasible
         trials = self._shown.show(history)
         for pending in unseen:
             trials.append(self._shown.running(number, pending.values))
             number += 1
-        return trials, number
+        return trials, number, nothing_trains
 
     def _unseen(self, pending: Pending) -> bool:
         """Tell whether the history lacks the proposal but may yet show it."""

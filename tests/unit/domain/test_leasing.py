@@ -174,10 +174,20 @@ def test_a_trial_given_back_after_the_wall_time_is_cancelled(reason: str) -> Non
     assert departure.state == "cancelled"
 
 
-def test_out_of_memory_is_told_to_optuna_as_pruned() -> None:
-    departure = leasing.settled(a_held(), Failed(error="oom"))
+@pytest.mark.parametrize("kind", ["oom", "diverged", "recipe_unfit"])
+def test_an_infeasible_configuration_is_told_to_optuna_as_pruned(kind: FailureKind) -> None:
+    departure = leasing.settled(a_held(), Failed(error=kind))
     assert (departure.state, departure.optuna_state) == ("failed", "PRUNED")
-    assert leasing.settled(a_held(), Failed(error="diverged")).optuna_state == "FAIL"
+    assert leasing.settled(a_held(), Failed(error="user_error")).optuna_state == "FAIL"
+
+
+def test_a_trial_given_up_keeps_the_kind_by_which_its_configuration_is_at_fault() -> None:
+    last = a_held(crashes=2, max_crashes=3)
+    killed = leasing.settled(last, Failed(error="oom", message="no memory", retryable=True))
+    assert (killed.state, killed.error_kind) == ("failed", "oom")
+    assert killed.error_message == "Gave up after 3 crashes; the last: oom. no memory"
+    crashed = leasing.settled(last, Failed(error="crashed", retryable=True))
+    assert crashed.error_kind == "poison"
 
 
 def test_an_event_is_named_by_what_became_of_it() -> None:

@@ -11,7 +11,13 @@ from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training.errors import BackboneMissing, BackbonesUnreadable, BackboneUnfit
+from worker.runner.failures import failure_of
+from worker.training.errors import (
+    BackboneMissing,
+    BackbonesUnreadable,
+    BackboneUnfit,
+    RecipeUnfit,
+)
 from worker.training.loop.fit import fit
 from worker.training.model import backbones
 from worker.training.model.user_backbones import OwnBackbones
@@ -252,3 +258,19 @@ def test_a_file_that_somebody_else_wrote_is_usable_as_it_is_and_by_a_few_lines(
     assert model.report is not None
     assert model.report.left_out == ("linear.weight", "linear.bias")
     assert model.report.missing == model.report.unused == ()
+
+
+def test_a_picture_size_that_a_network_does_not_take_is_the_recipes_fault_and_told_once(
+    tmp_path: Path,
+) -> None:
+    own = written(tmp_path, TABLE)
+    data = tiny_data()
+    model = Model(backbone="user:net", weights="none")
+    built = backbones.build(model, classes=data.outputs, seed=0, own=own)
+    with pytest.raises(
+        RecipeUnfit, match=r"user:net does not take pictures of 8 x 8 pixels"
+    ) as caught:
+        next(fit(built, data, Recipe(image_size=8), seed=0, device=CPU))
+    failure = failure_of(caught.value)
+    assert (failure.error, failure.retryable) == ("recipe_unfit", False)
+    assert "image_size" in failure.message

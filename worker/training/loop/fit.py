@@ -53,6 +53,7 @@ def fit(
     Raises:
         CheckpointIncompatible: `resume` is of another training.
         Diverged: From the iterator: a loss is not finite.
+        RecipeUnfit: As `begin`.
     """
     training = begin(
         model,
@@ -101,9 +102,11 @@ def begin(
 
     Raises:
         CheckpointIncompatible: `resume` is of another training.
+        RecipeUnfit: The backbone does not take what the recipe makes of the data.
     """
     freezing.freeze(model, recipe)
     model.to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue] - both in one walk, which torch's types do not know
+    model.try_on(torch.from_numpy(data.train.images[:2]).to(device))
     if beside is not None and origin(model, recipe) == beside.frozen_sha256:
         inputs = beside.learner.inputs.under(model.head)
     else:

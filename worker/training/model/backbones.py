@@ -13,7 +13,15 @@ from torch.nn import functional
 from trimtab.contract.backbones import CIFAR_RESNETS, GLYPHNET, OWN_PREFIX
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training.model import cifar_resnets, glyphnet, heads, published_weights, small_maps
+from worker.training.errors import RecipeUnfit, is_out_of_memory
+from worker.training.model import (
+    cifar_resnets,
+    glyphnet,
+    heads,
+    published_weights,
+    small_maps,
+    user_code,
+)
 from worker.training.model.architecture import Architecture
 from worker.training.model.card import CARD_KEY
 from worker.training.model.halves import Halves
@@ -60,6 +68,7 @@ class Backbone(nn.Module):
         self.only_side = architecture.only_side
         self.code = architecture.code
         self.tried_side = architecture.tried_side
+        self._tried_sides = {architecture.tried_side}
         self.report: WeightsReport | None = None
         self.known_head: dict[str, Tensor] | None = None
         self.halves: dict[int, Halves | None] = {}
@@ -123,6 +132,24 @@ class Backbone(nn.Module):
         finally:
             hook.remove()
         return seen[0].flatten(2).mean(dim=2) if seen[0].dim() == 4 else seen[0]
+
+    def try_on(self, images: Tensor) -> None:
+        """See that a person's own network takes pictures of this size, once for each size.
+
+        Raises:
+            RecipeUnfit: It does not.
+        """
+        side = self.only_side or max(self.least_side, images.shape[1])
+        if not self.code or side in self._tried_sides:
+            return
+        try:
+            with torch.no_grad(), seeded(0):
+                self.eval()(images)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise RecipeUnfit(self.name, side, user_code.last_line(error)) from error
+        self._tried_sides.add(side)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Return what the network takes, `(N, channels, H, W)`, of uint8 images."""
