@@ -41,7 +41,7 @@ class Sampling:
 
     @contextmanager
     def proposal(
-        self, study_id: int, document: StudyDocument, *, claim_id: str, next_number: int
+        self, study_id: int, document: StudyDocument, *, claim_id: str | None, next_number: int
     ) -> Generator[Proposal | Exhausted]:
         """Propose the next configuration of a study, and count it as running from here on.
 
@@ -53,7 +53,8 @@ class Sampling:
         Args:
             study_id: the study.
             document: what the study searches, and how.
-            claim_id: the same one over the same history gets the same proposal.
+            claim_id: the same one over the same history gets the same proposal; None: the trial number gets it, whoever
+                claims, and as another trial it is void.
             next_number: the trial number that comes next, as far as the caller knows.
         """
         study = self._study(study_id, document)

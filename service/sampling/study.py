@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import assert_never
@@ -76,18 +76,15 @@ class ActiveStudy:
         self._changed = True
 
     def propose(
-        self, search: Search, claim_id: str, next_number: int
+        self, search: Search, claim_id: str | None, next_number: int
     ) -> tuple[Proposal | Exhausted, Pending | None]:
         """Return a proposal, and the note of it that `settle` or `drop` must be handed in the end."""
-        seed = seed_of(search.seed, claim_id)
-        match search.sampler:
-            case "grid":
-                return self._cell(next_number), None
-            case "random":
-                return self._proposal(draw(self._distributions, seed)), None
-            case "tpe":
-                with self._proposing:
-                    return self._ask_tpe(seed, next_number)
+        if search.sampler == "grid":
+            return self._cell(next_number), None
+        proposal, pending = self._by_chance(search, claim_id, next_number)
+        if claim_id is None:
+            proposal = replace(proposal, only_as_number=next_number)
+        return proposal, pending
 
     def settle(self, pending: Pending) -> None:
         """Note that the proposal was stored; it counts as running until the history shows it."""
@@ -137,6 +134,15 @@ class ActiveStudy:
             startup_trials=pruner.startup_trials,
             warmup_epochs=pruner.warmup_epochs,
         )
+
+    def _by_chance(
+        self, search: Search, claim_id: str | None, next_number: int
+    ) -> tuple[Proposal, Pending | None]:
+        seed = seed_of(search.seed, f"trial {next_number}" if claim_id is None else claim_id)
+        if search.sampler == "random":
+            return self._proposal(draw(self._distributions, seed)), None
+        with self._proposing:
+            return self._ask_tpe(seed, next_number)
 
     def _cell(self, number: int) -> Proposal | Exhausted:
         values = grid.cell(self._space, number)
@@ -211,7 +217,7 @@ class ActiveStudy:
         self._read_at = now
 
 
-def seed_of(study_seed: int, claim_id: str) -> int:
-    """Return 32 bits that depend on both alone: one seed for all claims would make replicas twins."""
-    digest = hashlib.blake2s(f"{study_seed}:{claim_id}".encode(), digest_size=4).digest()
+def seed_of(study_seed: int | None, of: str) -> int:
+    """Return 32 bits that depend on both alone: one seed for all proposals would make them twins."""
+    digest = hashlib.blake2s(f"{study_seed}:{of}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big")

@@ -363,6 +363,7 @@ class Candidate:
     trials_created: int
     has_queued: bool
     may_propose: bool
+    running: int
 
 
 def studies_with_work(counted: str = "true") -> str:
@@ -382,7 +383,7 @@ ORDER BY c.priority DESC, c.running, c.created_at, c.study_id LIMIT 50"""
 
 _BY_OTHERS = "r.worker_id IS DISTINCT FROM CAST(:beside_worker AS uuid)"
 _CANDIDATES = Statement(
-    f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose
+    f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose, CAST(c.running AS int)
 FROM {studies_with_work(_BY_OTHERS)}"""
 )
 

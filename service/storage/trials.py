@@ -36,6 +36,7 @@ budget AS (
     WHERE s.study_id = :study_id AND s.state = 'active' AND s.trials_created + f.wanted <= s.trials_limit
       AND NOT s.exhausted AND NOT {WALL_TIME_OVER}
       AND s.trials_created = coalesce(CAST(:only_as_number AS int), s.trials_created)
+      AND (CAST(:only_as_number AS int) IS NULL OR f.wanted = (SELECT count(*) FROM asked))
     RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl),
 optuna AS (
     INSERT INTO public.trials (number, study_id, state, datetime_start)
@@ -79,7 +80,7 @@ class NewTrial:
         values: the hyperparameters as the contract tells them.
         internal: per name Optuna's `param_value` and `distribution_json`.
         attributes: trial system attributes that the sampler wants kept.
-        only_as_number: store only if this is still the study's next trial number.
+        only_as_number: store only as the trial of this number. Of several at once, each one's is the next one's less one.
         worker_id: who gets the lease.
         claim_id: of the request.
         ordinal: position of this lease in its claim.

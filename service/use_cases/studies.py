@@ -1,6 +1,7 @@
 """Studies: create, read, change state, finish, delete."""
 
 import hashlib
+import secrets
 
 from sqlalchemy import Connection
 
@@ -57,12 +58,20 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
             return Study.model_validate(kept.body)
         if is_taken:
             raise StudyExists(f"A study named {document.name!r} exists.")
-        document = teachers.settled(connection, document)
+        document = _seeded(teachers.settled(connection, document))
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:
             idempotency.keep(connection, key, digest, 201, study.model_dump_json())
     return study
+
+
+def _seeded(document: StudyDocument) -> StudyDocument:
+    """The document with a seed of its own, if it left that to chance: whoever reads it can repeat the study."""
+    if document.search.seed is not None:
+        return document
+    search = document.search.model_copy(update={"seed": secrets.randbelow(2**31)})
+    return document.model_copy(update={"search": search})
 
 
 def read(context: Context, name: str) -> Study:

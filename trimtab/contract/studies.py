@@ -23,11 +23,12 @@ SamplerName = Literal["tpe", "random", "grid"]
 
 
 class Search(Message):
-    """Who proposes and who stops. `seed` makes the proposals of one replica repeatable."""
+    """Who proposes and who stops."""
 
     sampler: SamplerName = "tpe"
     pruner: Pruner = MedianPruner(kind="median")
-    seed: Annotated[Int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = 0
+    """The same one gets one worker the same proposals; null: by chance, and then it stands in the study's document."""
 
     @model_validator(mode="before")
     @classmethod

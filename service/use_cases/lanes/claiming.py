@@ -10,7 +10,7 @@ from uuid import UUID
 
 import psycopg2
 
-from service.domain.serving import Claim, Work, distribute
+from service.domain.serving import Claim, Work, distribute, is_alone, storable_at_once
 from service.grouping import Grouping
 from service.sampling import Exhausted, Proposal
 from service.storage.engine import Locked
@@ -19,7 +19,7 @@ from service.storage.leases import LeaseRow
 from service.storage.looking import LOOK, SEEN, Asking, seen, to_look
 from service.storage.statements import array
 from service.storage.trials import START, NewTrial, started, to_start
-from service.use_cases.claims import new_trial, shape
+from service.use_cases.claims import new_trial, proposal_key, shape
 from service.use_cases.context import Context, Holder
 from trimtab.contract.leases import LeaseRequest, Leases
 from trimtab.contract.studies import StudyDocument
@@ -33,6 +33,8 @@ class Chosen:
 
     study: Work | None
     is_quiet: bool
+    is_alone: bool = False
+    """Whether no worker but this one seems to have trials of the study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,7 @@ class Claiming:
         self._looking = Grouping(self._look)
         self._storing = Grouping(self._store)
         self._proposing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._next_number: dict[int, int] = {}
 
     async def claim(self, request: LeaseRequest) -> Leases | None:
         """Do as `claims.claim`; None when it must go the whole way."""
@@ -78,7 +81,7 @@ class Claiming:
         document = self._context.documents.known(chosen.study.study_id)
         if document is None or document.search.sampler == "grid" or chosen.study.has_queued:
             return None
-        row = await self._start(request, chosen.study, document, is_quiet=chosen.is_quiet)
+        row = await self._start(request, chosen, chosen.study, document)
         if row is None:
             return None
         self._context.holders.note(row.lease_id, Holder(row.study_id))
@@ -92,31 +95,39 @@ class Claiming:
         asking, studies = seen(rows)
         free = _free(requests, asking)
         served = distribute(studies, list(free.values()))
-        chosen = {
-            place: Chosen(study, asking[place].is_quiet)
-            for place, study in zip(free, served, strict=True)
-        }
+        taken: Counter[UUID | None] = Counter()
+        chosen: dict[int, Chosen] = {}
+        for (place, claim), study in zip(free.items(), served, strict=True):
+            holding = claim.holding + taken[claim.worker]
+            alone = study is not None and is_alone(study.running, holding)
+            chosen[place] = Chosen(study, asking[place].is_quiet, alone)
+            taken[claim.worker] += study is not None
         return [chosen.get(place) for place in range(len(requests))]
 
     async def _start(
-        self, request: LeaseRequest, study: Work, document: StudyDocument, *, is_quiet: bool
+        self, request: LeaseRequest, chosen: Chosen, study: Work, document: StudyDocument
     ) -> LeaseRow | None:
-        async with self._proposal(request, study, document) as proposal:
+        key = proposal_key(request, 0, alone=chosen.is_alone)
+        async with self._proposal(key, study, document) as proposal:
             if isinstance(proposal, Exhausted):
                 return None
             trial = new_trial(proposal, request, ordinal=0)
-            return await self._storing.submit(Starting(study.study_id, trial, is_quiet))
+            starting = Starting(study.study_id, trial, chosen.is_quiet)
+            row = await self._storing.submit(starting)
+            if row is None:
+                self._next_number.pop(study.study_id, None)
+            return row
 
     @asynccontextmanager
     async def _proposal(
-        self, request: LeaseRequest, study: Work, document: StudyDocument
+        self, key: str | None, study: Work, document: StudyDocument
     ) -> AsyncGenerator[Proposal | Exhausted]:
         """As `Sampling.proposal`; mathematics and reading in a thread, of which each study occupies one."""
         proposing = self._context.sampling.proposal(
             study.study_id,
             document,
-            claim_id=f"{request.claim_id}/0",
-            next_number=study.trials_created,
+            claim_id=key,
+            next_number=study.trials_created if key else self._own_number(study),
         )
         if document.search.sampler == "random":
             proposal = proposing.__enter__()
@@ -130,13 +141,23 @@ class Claiming:
             raise
         proposing.__exit__(None, None, None)
 
+    def _own_number(self, study: Work) -> int:
+        """The number of the next trial, if those on their way to the database arrive."""
+        number = max(study.trials_created, self._next_number.get(study.study_id, 0))
+        self._next_number[study.study_id] = number + 1
+        return number
+
     async def _store(self, starting: Sequence[Starting]) -> list[LeaseRow | None]:
         """Store the proposals of each study with one statement; None for each that was not stored."""
         stored: dict[int, LeaseRow] = {}
         for study_id in dict.fromkeys(one.study_id for one in starting):
-            places = [n for n, one in enumerate(starting) if one.study_id == study_id]
-            rows = await self._store_some(study_id, [starting[place] for place in places])
-            stored |= {places[place]: row for place, row in rows}
+            of_study = [n for n, one in enumerate(starting) if one.study_id == study_id]
+            for places in storable_at_once(
+                [starting[n].trial.only_as_number for n in of_study]
+            ):
+                some = [of_study[place] for place in places]
+                rows = await self._store_some(study_id, [starting[place] for place in some])
+                stored |= {some[place]: row for place, row in rows}
         return [stored.get(place) for place in range(len(starting))]
 
     async def _store_some(

@@ -350,6 +350,21 @@ def test_the_seed_depends_on_study_and_claim_and_on_nothing_else():
     assert 0 <= seed_of(2**31 - 1, "x" * 100) < 2**32
 
 
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_without_a_claim_the_proposal_is_the_trial_numbers_own_and_void_as_another(
+    sampler: str,
+):
+    study, found = document(sampler=sampler), list[Proposal]()
+    for claim_id, number in ((None, 20), (None, 20), (None, 21), ("claim", 20)):
+        sampling = Sampling(Ledger(*_twenty()).read, Clock())
+        with sampling.proposal(1, study, claim_id=claim_id, next_number=number) as proposal:
+            assert isinstance(proposal, Proposal)
+            found.append(proposal)
+    assert found[0] == found[1]
+    assert found[0].values != found[2].values != found[3].values != found[0].values
+    assert [proposal.only_as_number for proposal in found] == [20, 20, 21, None]
+
+
 def test_a_random_draw_is_what_optunas_random_sampler_would_be_asked_for():
     space = {**SPACE, "epochs": {"kind": "int", "low": 3, "high": 3}}
     found = distributions(document(space).space)
