@@ -248,7 +248,8 @@ def set_state(
     connection.execute(
         text("""
             WITH study AS (
-                UPDATE trimtab.studies SET state = :state, problem = coalesce(:problem, problem),
+                UPDATE trimtab.studies SET state = :state,
+                    problem = CASE WHEN :state IN ('active', 'stopping') THEN NULL ELSE coalesce(:problem, problem) END,
                     active_s = active_s + coalesce(extract(epoch FROM trimtab.now() - active_since), 0),
                     active_since = CASE :state WHEN 'active' THEN trimtab.now() END
                 WHERE study_id = :study_id)

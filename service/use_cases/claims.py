@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.domain import serving
-from service.sampling import Exhausted, Proposal
+from service.sampling import Exhausted, Proposal, SamplingFailed
 from service.storage import leases, trials, workers
 from service.storage.engine import Locked
 from service.use_cases import reconciling, studies
-from service.use_cases.context import Context, Holder
+from service.use_cases.context import Context, DocumentUnreadable, Holder
 from service.use_cases.races import again
 from trimtab.contract.leases import Checkpoint, Lease, LeaseRequest, Leases
 from trimtab.contract.problems import (
@@ -111,6 +111,25 @@ def _claim_of_study(
     ordinal: int,
     holding: int,
 ) -> leases.LeaseRow | None:
+    try:
+        with context.database.statements() as connection:
+            document = studies.document(context, candidate.study_id, connection)
+        return _serve(context, candidate, document, request, ordinal, holding)
+    except StudyDeleted:
+        return None  # since it was listed
+    except (DocumentUnreadable, SamplingFailed) as error:
+        studies.set_aside(context, candidate.name, candidate.study_id, str(error))
+        return None
+
+
+def _serve(
+    context: Context,
+    candidate: leases.Candidate,
+    document: StudyDocument,
+    request: LeaseRequest,
+    ordinal: int,
+    holding: int,
+) -> leases.LeaseRow | None:
     if candidate.has_queued:
         with context.database.statements() as connection:
             row = leases.claim_queued(
@@ -125,21 +144,17 @@ def _claim_of_study(
             return row
     if not candidate.may_propose:
         return None
-    return _propose(context, candidate, request, ordinal, holding)
+    return _propose(context, candidate, document, request, ordinal, holding)
 
 
 def _propose(
     context: Context,
     candidate: leases.Candidate,
+    document: StudyDocument,
     request: LeaseRequest,
     ordinal: int,
     holding: int,
 ) -> leases.LeaseRow | None:
-    try:
-        with context.database.statements() as connection:
-            document = studies.document(context, candidate.study_id, connection)
-    except StudyDeleted:
-        return None  # since it was listed
     row, overtaken = _start(context, candidate, document, request, ordinal, holding)
     while overtaken:
         now = _anew(context, candidate, request)

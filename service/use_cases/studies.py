@@ -3,6 +3,7 @@
 import hashlib
 import secrets
 
+import structlog
 from sqlalchemy import Connection
 
 from service.domain import budget
@@ -12,8 +13,11 @@ from service.use_cases import teachers
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract.events import EventKind
+from trimtab.contract.faults import pointer_to
 from trimtab.contract.problems import (
+    FieldError,
     IdempotencyKeyReused,
+    Invalid,
     NoCompletedTrial,
     NoModel,
     StudyDeleted,
@@ -22,6 +26,7 @@ from trimtab.contract.problems import (
     StudyNotFound,
     StudyNotIdle,
 )
+from trimtab.contract.search_space import is_too_narrow
 from trimtab.contract.studies import (
     Best,
     BestTrial,
@@ -34,6 +39,8 @@ from trimtab.contract.studies import (
     StudySummary,
 )
 
+log = structlog.get_logger(__name__)
+
 
 def create(context: Context, document: StudyDocument, idempotency_key: str | None) -> Study:
     """Store a study; the same request under the same key is answered as the first was.
@@ -42,7 +49,9 @@ def create(context: Context, document: StudyDocument, idempotency_key: str | Non
         StudyExists: the name is taken.
         IdempotencyKeyReused: the key came before with another document.
         StudyNotFound, TeacherNotReady: the study that is to teach has no model.
+        Invalid: it searches a range that is none.
     """
+    _refuse_narrow(document)
     digest = hashlib.sha256(document.model_dump_json().encode()).hexdigest()
     return again(lambda: _create(context, document, idempotency_key, digest))
 
@@ -64,6 +73,21 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
         if key:
             idempotency.keep(connection, key, digest, 201, study.model_dump_json())
     return study
+
+
+def _refuse_narrow(document: StudyDocument) -> None:
+    """Refused here and not where documents are parsed: one that was stored by an older release must stay readable."""
+    faults = [
+        FieldError(
+            pointer=pointer_to(("space", name)),
+            code="narrow_range",
+            message="low and high are so close that a sampler cannot tell them apart; make them equal, or move them apart",
+        )
+        for name, dimension in document.space.items()
+        if is_too_narrow(dimension)
+    ]
+    if faults:
+        raise Invalid(errors=faults)
 
 
 def _seeded(document: StudyDocument) -> StudyDocument:
@@ -195,6 +219,19 @@ def _change(context: Context, name: str, state: StudyState, event: EventKind) ->
                 studies.queue_paused(connection, locked.study_id)
     follow(context, name)
     return read(context, name)
+
+
+def set_aside(context: Context, name: str, study_id: int, problem: str) -> None:
+    """Pause a study that cannot be served, with its problem; `resume` tries again, with a memory of its own."""
+    log.error("study set aside", study=name, problem=problem)
+    context.sampling.forget(study_id)
+    with context.database.transaction() as connection:
+        locked = studies.lock(connection, name)
+        if locked is not None and locked.spending.state == "active":
+            told = f"{problem} The study was paused, and can be resumed once the cause is gone."
+            studies.set_state(
+                connection, locked.study_id, "paused", "study_paused", problem=told
+            )
 
 
 def delete(context: Context, name: str) -> None:

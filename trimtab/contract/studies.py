@@ -159,7 +159,7 @@ class Study(Message):
     best: BestTrial | None = None
     final: FinalScores | None = None
     problem: str | None = None
-    """Why a study that is done has no model."""
+    """Why a study was paused by the service, or is done without a model."""
     artifact_bytes: int = 0
     """What its trials' checkpoints and its model take on the service's disk."""
 

@@ -12,7 +12,7 @@ import psycopg2
 
 from service.domain.serving import Claim, Work, distribute, is_alone, storable_at_once
 from service.grouping import Grouping
-from service.sampling import Exhausted, Proposal
+from service.sampling import Exhausted, Proposal, SamplingFailed
 from service.storage.engine import Locked
 from service.storage.lane import Lane
 from service.storage.leases import LeaseRow
@@ -81,7 +81,10 @@ class Claiming:
         document = self._context.documents.known(chosen.study.study_id)
         if document is None or document.search.sampler == "grid" or chosen.study.has_queued:
             return None
-        row = await self._start(request, chosen, chosen.study, document)
+        try:
+            row = await self._start(request, chosen, chosen.study, document)
+        except SamplingFailed:
+            return None  # the whole way sets the study aside, and serves the next
         if row is None:
             return None
         self._context.holders.note(row.lease_id, Holder(row.study_id))

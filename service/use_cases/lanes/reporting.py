@@ -8,6 +8,7 @@ from uuid import UUID
 import psycopg2
 
 from service.grouping import Grouping
+from service.sampling import SamplingFailed
 from service.storage.engine import Locked
 from service.storage.lane import Lane
 from service.storage.reports import REPORT, NewReports, to_store
@@ -40,7 +41,10 @@ class Reporting:
         if before is None or document is None or not _are_new(before, batch.reports):
             return None
         then = _after(before, batch.reports)
-        verdict = "stop" if await self._should_prune(document, then) else "continue"
+        try:
+            verdict = "stop" if await self._should_prune(document, then) else "continue"
+        except SamplingFailed:
+            return None  # the whole way sets the study aside, and keeps the report
         new = NewReports(lease_id, batch.reports, verdict, known=before.reported)
         if not await self._storing.submit(new):
             return None
