@@ -72,9 +72,14 @@ class Departure:
 
 
 def verdict(held: Held, *, prune: bool) -> Verdict:
-    """Answer a report or a heartbeat; the study's state outranks the pruner."""
-    if held.unwanted:
+    """Answer a report or a heartbeat; the study's state and its wall time outrank the pruner.
+
+    At the end of the wall time a trial completes with what it has: nobody wants more of it, but its best epoch counts.
+    """
+    if held.study_state in ("cancelled", "deleting"):
         return "cancel"
+    if held.unwanted:
+        return "finish"
     if held.study_state == "paused":
         return "pause"
     return "stop" if prune else "continue"

@@ -88,6 +88,9 @@ t AS (
     FROM picked, free, trimtab.studies s
     WHERE t.trial_id = picked.trial_id AND t.kind = picked.kind AND t.state = 'queued' AND s.study_id = t.study_id
     RETURNING t.*, free.label),
+clock AS (
+    UPDATE trimtab.studies s SET active_since = trimtab.now() FROM t
+    WHERE s.study_id = t.study_id AND s.state = 'active' AND s.active_since IS NULL),
 attempt AS (
     INSERT INTO trimtab.attempts (lease_id, trial_id, kind, fence, worker_id, claim_id, ordinal)
     SELECT lease_id, trial_id, kind, fence, worker_id, :claim_id, :ordinal FROM t),

@@ -31,7 +31,8 @@ free AS (
                           WHERE h.worker_id = w.worker_id AND h.state = 'running' AND h.slot = n)) s
         ON s.of_worker = a.of_worker),
 budget AS (
-    UPDATE trimtab.studies s SET trials_created = s.trials_created + f.wanted
+    UPDATE trimtab.studies s
+    SET trials_created = s.trials_created + f.wanted, active_since = coalesce(s.active_since, trimtab.now())
     FROM (SELECT wanted FROM free LIMIT 1) f
     WHERE s.study_id = :study_id AND s.state = 'active' AND s.trials_created + f.wanted <= s.trials_limit
       AND NOT s.exhausted AND NOT {WALL_TIME_OVER}

@@ -212,7 +212,13 @@ def _change(context: Context, name: str, state: StudyState, event: EventKind) ->
                 raise StudyNotActive(
                     f"The study is {now}; it cannot become {state}.", state=now
                 )
-            studies.set_state(connection, locked.study_id, state, event)
+            studies.set_state(
+                connection,
+                locked.study_id,
+                state,
+                event,
+                ended_by="cancelled" if state == "cancelled" else None,
+            )
             if state == "cancelled":
                 studies.cancel_unleased(connection, locked.study_id)
             if state in ("active", "stopping"):
@@ -286,14 +292,21 @@ def _follow(connection: Connection, locked: studies.LockedStudy) -> None:
         return
     if state == "finalising":
         studies.queue_final(connection, locked.study_id, locked.direction)
-        studies.set_state(connection, locked.study_id, state, "study_finalising")
+        ended_by = budget.ended_by(locked.spending)
+        studies.set_state(
+            connection, locked.study_id, state, "study_finalising", ended_by=ended_by
+        )
         return
     problem = (
         "The final evaluation failed; see its error."
         if locked.spending.final_failed
         else "No trial completed, so there is no model."
     )
-    studies.set_state(connection, locked.study_id, state, "study_done", problem=problem)
+    # Of one that was finalising it is told already.
+    ended_by = None if locked.spending.final_failed else budget.ended_by(locked.spending)
+    studies.set_state(
+        connection, locked.study_id, state, "study_done", problem=problem, ended_by=ended_by
+    )
 
 
 def document(context: Context, study_id: int, connection: Connection) -> StudyDocument:
@@ -352,4 +365,5 @@ def _shape(
         best=None if best is None else _best_trial(row, best),
         final=_final(row),
         problem=row.problem,
+        ended_by=row.ended_by,
     )

@@ -151,7 +151,9 @@ class Scripted:
         match verdict:
             case "stop":
                 return self.ended(Pruned())
-            case "cancel":
+            case "finish" if self.newest is not None:
+                return self.ended(Completed(value=self.best_value))
+            case "finish" | "cancel":
                 return self.ended(Failed(error="cancelled"))
             case _:
                 return self.ended(None)

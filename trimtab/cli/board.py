@@ -64,6 +64,8 @@ def _summary(snapshot: Snapshot) -> RenderableType:
     grid.add_row("best so far", _best(study))
     grid.add_row("epochs", tables.epochs(study.progress.epochs, study.progress.epochs_saved))
     grid.add_row("time left", time_left(snapshot))
+    if study.ended_by:
+        grid.add_row("ended by", tables.ENDS[study.ended_by])
     if study.problem:
         grid.add_row("problem", Text(printable(study.problem), style="red"))
     if failure := _last_failure(snapshot):

@@ -19,6 +19,8 @@ from trimtab.contract.teachers import Teacher
 StudyState = Literal[
     "active", "paused", "stopping", "finalising", "done", "cancelled", "deleting"
 ]
+EndedBy = Literal["trials", "wall_time", "exhausted", "stopped", "cancelled"]
+"""What ended a study's search: its budget of trials or of time, the sampler's last point, or a person."""
 SamplerName = Literal["tpe", "random", "grid"]
 
 
@@ -46,7 +48,7 @@ class Budget(Message):
 
     trials: Annotated[Int, Field(ge=1, le=1_000_000)]
     wall_time_s: Annotated[Number, Field(gt=0)] | None = None
-    """Seconds in which the study is active; pauses do not count."""
+    """Seconds from the first lease on in which the study is active; pauses do not count."""
 
 
 class StudyDocument(Message):
@@ -160,6 +162,8 @@ class Study(Message):
     final: FinalScores | None = None
     problem: str | None = None
     """Why a study was paused by the service, or is done without a model."""
+    ended_by: EndedBy | None = None
+    """What ended the search; null while it goes on."""
     artifact_bytes: int = 0
     """What its trials' checkpoints and its model take on the service's disk."""
 

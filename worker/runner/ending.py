@@ -8,7 +8,7 @@ from trimtab.contract.leases import Failed, Outcome
 from worker.pipe_messages import Ended, RunTrial, StoredFile
 from worker.runner.checkpoint_writer import CheckpointWriter
 from worker.runner.failures import failure_of
-from worker.runner.progress import Cancelled
+from worker.runner.progress import Cancelled, Finished
 from worker.runner.resources import Resources
 
 log = logging.getLogger(__name__)
@@ -36,7 +36,8 @@ class TrialEnding:
         """Do a part of the trial inside."""
         try:
             yield
-        except Cancelled:
+        except (Cancelled, Finished):
+            # One that is to finish and has no epoch as yet has nothing to complete with.
             self.end(Failed(error="cancelled"))
         except Exception as error:  # noqa: BLE001 - whatever it is, the agent is told, and the runner goes on
             failure = failure_of(error)

@@ -23,6 +23,10 @@ class Cancelled(Exception):
     """The agent wants this trial to end within the epoch."""
 
 
+class Finished(Exception):
+    """The study's time is over: the trial is to complete with the best epoch that it has."""
+
+
 class Released(Exception):
     """The agent wants this lease back before anything is done."""
 
@@ -44,14 +48,19 @@ class ProgressReporter:
         """Show life between two batches.
 
         Raises:
-            Cancelled: the agent said so meanwhile.
+            Cancelled, Finished: the agent said so meanwhile.
         """
         now = time.monotonic()
         if now - self._told_at >= EVERY_S:
             self._told_at = now
             self._tell()
-        if self._channel.asked(self._lease_id) == "cancel":
-            raise Cancelled
+        match self._channel.asked(self._lease_id):
+            case "cancel":
+                raise Cancelled
+            case "finish":
+                raise Finished
+            case _:
+                pass
 
     @contextlib.contextmanager
     def busy(self) -> Generator[None]:

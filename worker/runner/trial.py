@@ -10,7 +10,7 @@ from worker.pipe_messages import Began, EpochDone, RunTrial
 from worker.runner import trial_record
 from worker.runner.ending import TrialEnding
 from worker.runner.memory_watch import MemoryWatch
-from worker.runner.progress import Cancelled, ProgressReporter
+from worker.runner.progress import Cancelled, Finished, ProgressReporter
 from worker.runner.resources import Resources
 from worker.training.errors import CheckpointError
 from worker.training.loop.distillation import Teacher
@@ -159,6 +159,9 @@ class TrialRun:
     def report(self, epoch: EpochResult | Exception) -> None:
         """Tell of an epoch, or end by what has ended it; while the agent reports, its state may be written."""
         with self._ending.guard():
+            if isinstance(epoch, Finished) and self.started.training.progress.epochs:
+                self._complete()
+                return
             if isinstance(epoch, Exception):
                 raise epoch
             self._epoch = epoch
@@ -185,6 +188,8 @@ class TrialRun:
                         self._complete()
                 case "stop":
                     self._ending.end(Pruned())
+                case "finish":
+                    self._complete()
                 case "cancel":
                     raise Cancelled
                 case "pause":

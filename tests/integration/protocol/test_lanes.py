@@ -229,12 +229,12 @@ def test_a_report_is_told_what_became_of_its_study(
     assert short.report(lease, 0.2, step=1) == verdict
 
 
-def test_a_report_after_the_wall_time_is_told_to_cancel(short: Shortly) -> None:
+def test_a_report_after_the_wall_time_is_told_to_finish(short: Shortly) -> None:
     known_study(short, budget={"trials": 100, "wall_time_s": 100})
     lease = short.lease()
     assert short.report(lease, 0.1, step=0) == "continue"
     short.clock.advance(101)
-    assert short.report(lease, 0.2, step=1) == "cancel"
+    assert short.report(lease, 0.2, step=1) == "finish"
 
 
 def verdicts(sides: Sequence[Service], dice: Random) -> list[Verdict]:

@@ -192,6 +192,12 @@ def test_the_board_and_the_lines_say_why_a_study_was_set_aside() -> None:
     assert "\x1b" not in drawn(board.board(seen)) + board.lines(seen)[0]
 
 
+def test_the_board_and_the_study_tell_what_ended_it() -> None:
+    done = study(state="done", ended_by="wall_time")
+    for view in (board.board(Snapshot(done, {}, (), None)), tables.study(done)):
+        assert "its wall time" in drawn(view)
+
+
 def test_a_cancelled_trial_is_no_failure() -> None:
     one_epoch = [{"step": 0, "value": 0.5}]
     cancelled = trial(state="cancelled", value=None, error_kind="cancelled", curve=one_epoch)

@@ -67,10 +67,12 @@ def test_the_studys_state_outranks_the_pruner(state: StudyState, prune: bool) ->
 
 
 @pytest.mark.parametrize("state", STUDY_STATES)
-def test_when_the_wall_time_is_over_a_trial_is_cancelled_and_a_final_evaluation_is_not(
-    state: StudyState,
+@pytest.mark.parametrize("prune", [False, True])
+def test_when_the_wall_time_is_over_a_trial_is_to_finish_and_a_final_evaluation_goes_on(
+    state: StudyState, prune: bool
 ) -> None:
-    assert leasing.verdict(a_held(state, wall_time_over=True), prune=False) == "cancel"
+    told = leasing.verdict(a_held(state, wall_time_over=True), prune=prune)
+    assert told == ("cancel" if state in UNWANTED else "finish")
     final = a_held(state, wall_time_over=True, kind="final")
     assert leasing.verdict(final, prune=False) == leasing.verdict(
         a_held(state, kind="final"), prune=False
