@@ -33,6 +33,11 @@ class Held:
             return True
         return self.kind == "trial" and self.wall_time_over
 
+    @property
+    def is_last_try(self) -> bool:
+        """One more crash, and the trial is given up."""
+        return self.crashes + 1 >= self.max_crashes
+
 
 @dataclass(frozen=True, slots=True)
 class Departure:
@@ -93,6 +98,9 @@ def back_off_s(crashes: int) -> float:
 def settled(held: Held, outcome: Outcome) -> Departure:
     """What the holder's outcome makes of the trial."""
     if isinstance(outcome, Failed) and outcome.retryable and outcome.error != "cancelled":
+        if outcome.error in INFEASIBLE and held.is_last_try and not held.unwanted:
+            # The kernel ended the process for want of memory each time: no crash of a machine, but the configuration.
+            return settled_for_good(outcome)
         return _after_crash(held, "failed", outcome.error, outcome.message)
     return settled_for_good(outcome)
 
@@ -133,12 +141,10 @@ def _after_crash(
 ) -> Departure:
     if held.unwanted:
         return Departure("cancelled", outcome, error_kind="cancelled", crash=True)
-    if held.crashes + 1 >= held.max_crashes:
+    if held.is_last_try:
         reason = f"Gave up after {held.crashes + 1} crashes; the last: {kind}. {message}"
-        # Processes that the kernel ended for want of memory: it is the configuration's fault as often as it is tried.
-        given_up: FailureKind = kind if kind in INFEASIBLE else "poison"
         return Departure(
-            "failed", outcome, error_kind=given_up, error_message=reason, crash=True
+            "failed", outcome, error_kind="poison", error_message=reason, crash=True
         )
     return Departure(
         "queued",

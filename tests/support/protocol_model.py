@@ -242,7 +242,7 @@ class Model:
             raise Refused("Invalid")
         if kind == "failed" and what == "cancelled":
             self._leave(lease, "cancelled", "cancelled", error="cancelled")
-        elif kind == "failed" and retryable:
+        elif kind == "failed" and retryable and not self._is_told_for_good(lease.trial, what):
             self._crash(lease, "failed", str(what))
         elif kind == "failed":
             self._leave(lease, "failed", "failed", error=str(what))
@@ -256,6 +256,10 @@ class Model:
             study.become("done", self.now)
         self.follow(study)
         return lease.settled[1]
+
+    def _is_told_for_good(self, trial: TrialModel, what: object) -> bool:
+        last = trial.crashes + 1 >= trial.study.max_crashes
+        return what == "oom" and last and not self._unwanted(trial)
 
     def release(self, lease: LeaseModel, reason: str) -> None:
         ended = "drained" if reason == "drain" else "paused"
@@ -295,7 +299,7 @@ class Model:
         if self._unwanted(trial):
             self._leave(lease, "cancelled", ended, error="cancelled")
         elif trial.crashes >= trial.study.max_crashes:
-            self._leave(lease, "failed", ended, error="oom" if error == "oom" else "poison")
+            self._leave(lease, "failed", ended, error="poison")
         else:
             self._leave(lease, "queued", ended, error=error)
             trial.not_before = self.now + 5 * 2**before
