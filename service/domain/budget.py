@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from trimtab.contract.studies import StudyState
+from trimtab.contract.studies import EndedBy, StudyState
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +38,15 @@ def begun_trials_are_unwanted(spending: Spending) -> bool:
     if spending.state == "cancelled":
         return True  # given back by a holder that had not heard of it
     return spending.state in ("active", "stopping") and spending.wall_time_over
+
+
+def ended_by(spending: Spending) -> EndedBy:
+    """What ended the search of a study that proposes nothing more."""
+    if spending.wall_time_over:
+        return "wall_time"
+    if spending.state == "stopping":
+        return "stopped"
+    return "exhausted" if spending.exhausted else "trials"
 
 
 def next_state(spending: Spending) -> StudyState:

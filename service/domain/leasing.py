@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from service.domain.lifecycle import OptunaState, is_over, optuna_state
+from service.domain.lifecycle import INFEASIBLE, OptunaState, is_over, optuna_state
 from trimtab.contract.events import EventKind
 from trimtab.contract.leases import Completed, Failed, LeaseKind, Outcome, Pruned, Verdict
 from trimtab.contract.studies import StudyState
@@ -32,6 +32,11 @@ class Held:
         if self.study_state in ("cancelled", "deleting"):
             return True
         return self.kind == "trial" and self.wall_time_over
+
+    @property
+    def is_last_try(self) -> bool:
+        """One more crash, and the trial is given up."""
+        return self.crashes + 1 >= self.max_crashes
 
 
 WANTED = Held("trial", "active", wall_time_over=False, crashes=0, max_crashes=1)
@@ -79,9 +84,14 @@ class Departure:
 
 
 def verdict(held: Held, *, prune: bool) -> Verdict:
-    """Answer a report or a heartbeat; the study's state outranks the pruner."""
-    if held.unwanted:
+    """Answer a report or a heartbeat; the study's state and its wall time outrank the pruner.
+
+    At the end of the wall time a trial completes with what it has: nobody wants more of it, but its best epoch counts.
+    """
+    if held.study_state in ("cancelled", "deleting"):
         return "cancel"
+    if held.unwanted:
+        return "finish"
     if held.study_state == "paused":
         return "pause"
     return "stop" if prune else "continue"
@@ -95,6 +105,9 @@ def back_off_s(crashes: int) -> float:
 def settled(held: Held, outcome: Outcome) -> Departure:
     """What the holder's outcome makes of the trial."""
     if isinstance(outcome, Failed) and not depends_on_outcome_alone(outcome):
+        if outcome.error in INFEASIBLE and held.is_last_try and not held.unwanted:
+            # The kernel ended the process for want of memory each time: no crash of a machine, but the configuration.
+            return settled_for_good(outcome)
         return _after_crash(held, "failed", outcome.error, outcome.message)
     return settled_for_good(outcome)
 
@@ -143,7 +156,7 @@ def _after_crash(
 ) -> Departure:
     if held.unwanted:
         return Departure("cancelled", outcome, error_kind="cancelled", crash=True)
-    if held.crashes + 1 >= held.max_crashes:
+    if held.is_last_try:
         reason = f"Gave up after {held.crashes + 1} crashes; the last: {kind}. {message}"
         return Departure(
             "failed", outcome, error_kind="poison", error_message=reason, crash=True

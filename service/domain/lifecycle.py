@@ -39,13 +39,17 @@ _OPTUNA: Mapping[TrialState, OptunaState] = {
 }
 
 
+INFEASIBLE: frozenset[FailureKind] = frozenset({"oom", "diverged", "recipe_unfit"})
+"""Failures that the configuration causes: it would fail so again, anywhere. Others are of data, machines or code."""
+
+
 def is_over(state: TrialState) -> bool:
     """Whether the state is terminal: no step leads out of it."""
     return not TRIAL_STEPS[state]
 
 
 def optuna_state(state: TrialState, error_kind: FailureKind | None = None) -> OptunaState:
-    """What Optuna's tables say. Out of memory is PRUNED: a FAIL teaches Optuna's samplers nothing."""
-    if state == "failed" and error_kind == "oom":
+    """What Optuna's tables say. An infeasible trial is PRUNED: a FAIL teaches Optuna's samplers nothing."""
+    if state == "failed" and error_kind in INFEASIBLE:
         return "PRUNED"
     return _OPTUNA[state]

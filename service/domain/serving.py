@@ -28,6 +28,18 @@ class Work:
         return self.has_queued or (self.may_propose and self.trials_created < self.trials_limit)
 
 
+def is_alone(running: int, holding: int) -> bool:
+    """Whether no worker but the claimant seems to have trials of the study, which makes its proposals repeatable.
+
+    A proposal that is the trial number's own is void as another trial: whoever is not alone after all proposes again.
+
+    Args:
+        running: trials of the study.
+        holding: trials that the claimant runs, of any study.
+    """
+    return running <= holding
+
+
 @dataclass(frozen=True, slots=True)
 class Claim:
     """Who asks for one trial.
@@ -76,3 +88,18 @@ TURN = "priority DESC, running, created_at, study_id"
 def _rank(beside: str | None, own: int, study: Work) -> tuple[int, int, datetime, int]:
     running = study.running - (own if beside == study.name else 0)
     return -study.priority, running, study.created_at, study.study_id
+
+
+def storable_at_once(numbers: Sequence[int | None]) -> list[list[int]]:
+    """The places of new trials that can be stored together: those for numbers in a row, then those for any number.
+
+    Whoever is left out has been overtaken, and is to be proposed anew.
+    """
+    in_a_row: list[int] = []
+    following: int | None = None
+    for place, number in enumerate(numbers):
+        if number is not None and following in (None, number):
+            in_a_row.append(place)
+            following = number + 1
+    anywhere = [place for place, number in enumerate(numbers) if number is None]
+    return [places for places in (in_a_row, anywhere) if places]

@@ -1,7 +1,7 @@
 """The Optuna room: each active study's history in memory, samplers and pruners over it. It stores nothing."""
 
 from service.sampling.distributions import stored
-from service.sampling.proposals import Exhausted, Proposal
+from service.sampling.proposals import Exhausted, Proposal, SamplingFailed
 from service.sampling.sampling import Sampling
 
-__all__ = ["Exhausted", "Proposal", "Sampling", "stored"]
+__all__ = ["Exhausted", "Proposal", "Sampling", "SamplingFailed", "stored"]

@@ -8,6 +8,7 @@ from itertools import islice
 from typing import Any, Literal
 
 from service.domain.facts import Changes, Cursor, Curve, TrialFacts
+from service.domain.lifecycle import INFEASIBLE
 from trimtab.contract.metrics import Direction
 
 Role = Literal["completed", "pruned", "infeasible", "running"]
@@ -22,8 +23,8 @@ def role(trial: TrialFacts) -> Role | None:
     """Tell what a trial is to a sampler; None when it must not see the trial at all.
 
     A trial that waits for a worker counts as running. A paused one has taught what its curve says, like a
-    pruned one. One that ran out of memory is infeasible: its configuration is at fault. Other failures say
-    nothing about the configuration.
+    pruned one. One that failed by its configuration's fault is infeasible. Other failures say nothing about
+    the configuration.
     """
     match trial.state:
         case "completed":
@@ -33,7 +34,7 @@ def role(trial: TrialFacts) -> Role | None:
         case "queued" | "running":
             return "running"
         case "failed":
-            return "infeasible" if trial.error_kind == "oom" else None
+            return "infeasible" if trial.error_kind in INFEASIBLE else None
         case "cancelled":
             return None
 
@@ -79,6 +80,11 @@ class History:
     def completed(self) -> int:
         """How many trials have completed."""
         return bisect_left(self._ranks, (1,))
+
+    @property
+    def has_only_infeasible(self) -> bool:
+        """Whether some trials have ended, and every one of them was infeasible."""
+        return bool(self._ranks) and self._ranks[0] >= (2,)
 
     def values_at(self, step: int) -> list[float]:
         """Return the finite intermediate values of the completed trials at `step`, ascending."""

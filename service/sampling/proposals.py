@@ -7,6 +7,15 @@ from pydantic import JsonValue
 
 from trimtab.contract.search_space import Scalar
 
+LONGEST = 1024
+
+
+class SamplingFailed(Exception):
+    """A study's sampler, pruner or history met an error of its own; other studies are none the worse."""
+
+    def __init__(self, who: str, error: Exception) -> None:
+        super().__init__(f"The {who} failed ({type(error).__name__}: {error})."[:LONGEST])
+
 
 @dataclass(frozen=True, slots=True)
 class Proposal:

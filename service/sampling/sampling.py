@@ -6,8 +6,9 @@ from functools import partial
 from threading import Lock
 
 from service.domain.facts import Changes, Cursor, Curve
-from service.sampling.proposals import Exhausted, Proposal
+from service.sampling.proposals import Exhausted, Proposal, SamplingFailed
 from service.sampling.study import ActiveStudy
+from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
 
 LARGEST_SHOWN = 500
@@ -41,7 +42,7 @@ class Sampling:
 
     @contextmanager
     def proposal(
-        self, study_id: int, document: StudyDocument, *, claim_id: str, next_number: int
+        self, study_id: int, document: StudyDocument, *, claim_id: str | None, next_number: int
     ) -> Generator[Proposal | Exhausted]:
         """Propose the next configuration of a study, and count it as running from here on.
 
@@ -53,11 +54,17 @@ class Sampling:
         Args:
             study_id: the study.
             document: the study's document: its space, sampler and seed.
-            claim_id: names the claim; the same name over the same history gets the same proposal.
+            claim_id: names the claim; the same name over the same history gets the same proposal. None: the proposal is
+                that of the trial number, whoever claims, and is void as another trial.
             next_number: the trial number that comes next, as far as the caller knows.
+
+        Raises:
+            SamplingFailed: the sampler failed at this study; the others go on.
+            Problem: the history cannot be read at the moment.
         """
-        study = self._study(study_id, document)
-        proposal, pending = study.propose(document.search, claim_id, next_number)
+        with _told("sampler"):
+            study = self._study(study_id, document)
+            proposal, pending = study.propose(document.search, claim_id, next_number)
         try:
             yield proposal
         except BaseException:
@@ -71,14 +78,19 @@ class Sampling:
         """Tell whether the study's pruner gives up on a running trial with this curve.
 
         The completed trials that it is held against may be a second old, unless `touch` said otherwise.
+
+        Raises:
+            SamplingFailed: the pruner failed at this study; the others go on.
         """
-        return self._study(study_id, document).should_prune(document.search, curve)
+        with _told("pruner"):
+            return self._study(study_id, document).should_prune(document.search, curve)
 
     def should_prune_at_once(
         self, study_id: int, document: StudyDocument, curve: Curve
     ) -> bool | None:
         """The same without reading or waiting; None when it takes that."""
-        return self._study(study_id, document).should_prune_at_once(document.search, curve)
+        with _told("pruner"):
+            return self._study(study_id, document).should_prune_at_once(document.search, curve)
 
     def touch(self, study_id: int) -> None:
         """Note that a trial of the study changed: its history is read again before its next use."""
@@ -99,3 +111,14 @@ class Sampling:
                 )
                 self._studies[study_id] = study
             return study
+
+
+@contextmanager
+def _told(who: str) -> Generator[None]:
+    """Tell errors of one study's own from the database's and the machine's, which another study would meet as well."""
+    try:
+        yield
+    except (Problem, MemoryError, OSError):
+        raise
+    except Exception as error:
+        raise SamplingFailed(who, error) from error

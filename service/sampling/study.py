@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from threading import Lock
 from typing import assert_never
@@ -76,18 +76,15 @@ class ActiveStudy:
         self._changed = True
 
     def propose(
-        self, search: Search, claim_id: str, next_number: int
+        self, search: Search, claim_id: str | None, next_number: int
     ) -> tuple[Proposal | Exhausted, Pending | None]:
         """Return a proposal, and the note of it that `settle` or `drop` must be handed in the end."""
-        seed = seed_of(search.seed, claim_id)
-        match search.sampler:
-            case "grid":
-                return self._cell(next_number), None
-            case "random":
-                return self._proposal(draw(self._distributions, seed)), None
-            case "tpe":
-                with self._proposing:
-                    return self._ask_tpe(seed, next_number)
+        if search.sampler == "grid":
+            return self._cell(next_number), None
+        proposal, pending = self._by_chance(search, claim_id, next_number)
+        if claim_id is None:
+            proposal = replace(proposal, only_as_number=next_number)
+        return proposal, pending
 
     def settle(self, pending: Pending) -> None:
         """Note that the proposal was stored; it counts as running until the history shows it."""
@@ -138,6 +135,15 @@ class ActiveStudy:
             warmup_epochs=pruner.warmup_epochs,
         )
 
+    def _by_chance(
+        self, search: Search, claim_id: str | None, next_number: int
+    ) -> tuple[Proposal, Pending | None]:
+        seed = seed_of(search.seed, f"trial {next_number}" if claim_id is None else claim_id)
+        if search.sampler == "random":
+            return self._proposal(draw(self._distributions, seed)), None
+        with self._proposing:
+            return self._ask_tpe(seed, next_number)
+
     def _cell(self, number: int) -> Proposal | Exhausted:
         values = grid.cell(self._space, number)
         if values is None:
@@ -151,15 +157,19 @@ class ActiveStudy:
         return Proposal(values, stored, {}, only_as_number)
 
     def _ask_tpe(self, seed: int, next_number: int) -> tuple[Proposal, Pending]:
-        trials, number = self._look(next_number)
-        sampler = JointTPE(self._distributions, seed=seed)
-        proposal = ask(sampler, self._distributions, trials, number, self._direction)
+        trials, number, nothing_trains = self._look(next_number)
+        if nothing_trains:
+            # One of them would pass for a good one: TPE would stay where nothing can be trained.
+            proposal = self._proposal(draw(self._distributions, seed))
+        else:
+            sampler = JointTPE(self._distributions, seed=seed)
+            proposal = ask(sampler, self._distributions, trials, number, self._direction)
         pending = Pending(next_number, proposal.values)
         self._pending.append(pending)
         return proposal, pending
 
-    def _look(self, next_number: int) -> tuple[list[FrozenTrial], int]:
-        """Return all that TPE is to know, and a number that no trial in it has."""
+    def _look(self, next_number: int) -> tuple[list[FrozenTrial], int, bool]:
+        """Return all that TPE is to know, a number that no trial in it has, and whether nothing has trained as yet."""
         # Taken before the history is read: what is committed in between is then known twice, not missed.
         in_flight = self._pending.copy()
         with self._reading:
@@ -167,11 +177,12 @@ class ActiveStudy:
             unseen = [pending for pending in in_flight if self._unseen(pending)]
             history = self._history.capped(self._largest_shown)
             number = max(self._history.next_number, next_number)
+            nothing_trains = self._history.has_only_infeasible
         trials = self._shown.show(history)
         for pending in unseen:
             trials.append(self._shown.running(number, pending.values))
             number += 1
-        return trials, number
+        return trials, number, nothing_trains
 
     def _unseen(self, pending: Pending) -> bool:
         """Tell whether the history lacks the proposal but may yet show it."""
@@ -206,7 +217,7 @@ class ActiveStudy:
         self._read_at = now
 
 
-def seed_of(study_seed: int, claim_id: str) -> int:
-    """Return 32 bits that depend on both alone: one seed for all claims would make replicas twins."""
-    digest = hashlib.blake2s(f"{study_seed}:{claim_id}".encode(), digest_size=4).digest()
+def seed_of(study_seed: int | None, of: str) -> int:
+    """Return 32 bits that depend on both alone: one seed for all proposals would make them twins."""
+    digest = hashlib.blake2s(f"{study_seed}:{of}".encode(), digest_size=4).digest()
     return int.from_bytes(digest, "big")

@@ -69,8 +69,8 @@ class Shown:
             raise ValueError(f"trial {trial.number} is not for a sampler's eyes")
         shown = frozen(trial.number, _STATES[found], trial.hyperparameters, self._distributions)
         if found == "infeasible":
-            # Where a trial of ours ran out of memory says nothing about how good it was.
-            shown.system_attrs["constraints:memory"] = 1.0
+            # A trial whose configuration failed says where not to look, and nothing about how good it was.
+            shown.system_attrs["constraints:trains"] = 1.0
             return shown
         shown.intermediate_values = {
             step: float("nan") if value is None else value for step, value in trial.curve

@@ -6,8 +6,8 @@ from typing import Any
 from uuid import UUID
 
 from service.domain.serving import Work
-from service.storage.leases import studies_with_work
 from service.storage.statements import Statement, array
+from service.storage.turn import studies_with_work
 
 # One round trip for both: the first column tells them apart.
 CLAIM_FACTS = Statement(f"""

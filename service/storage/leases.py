@@ -12,7 +12,6 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.leasing import AttemptOutcome, Departure, Held
-from service.domain.serving import TURN
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState
@@ -89,6 +88,9 @@ t AS (
     FROM picked, free, trimtab.studies s
     WHERE t.trial_id = picked.trial_id AND t.kind = picked.kind AND t.state = 'queued' AND s.study_id = t.study_id
     RETURNING t.*, free.label),
+clock AS (
+    UPDATE trimtab.studies s SET active_since = trimtab.now() FROM t
+    WHERE s.study_id = t.study_id AND s.state = 'active' AND s.active_since IS NULL),
 attempt AS (
     INSERT INTO trimtab.attempts (lease_id, trial_id, kind, fence, worker_id, claim_id, ordinal)
     SELECT lease_id, trial_id, kind, fence, worker_id, :claim_id, :ordinal FROM t),
@@ -353,48 +355,3 @@ def lock_expired(connection: Connection, limit: int = 100) -> list[Expired]:
         {"limit": limit},
     ).all()
     return [Expired(row.lease_id, row.study_id, Held(*row[2:])) for row in rows]
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A study that may have work, in the order in which claims serve them."""
-
-    study_id: int
-    name: str
-    trials_created: int
-    has_queued: bool
-    may_propose: bool
-
-
-def studies_with_work(counted: str = "true") -> str:
-    """The studies with work as an SQL table `c`, in their turn; `counted`: the condition under which a trial `r` counts for it."""
-    return f"""(
-    SELECT s.*,
-           EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
-                   AND q.not_before <= trimtab.now() AND (q.kind = 'final' OR NOT {WALL_TIME_OVER})) AS has_queued,
-           s.state = 'active' AND s.trials_created < s.trials_limit AND NOT s.exhausted
-               AND NOT {WALL_TIME_OVER} AS may_propose,
-           (SELECT count(*) FROM trimtab.trials r
-            WHERE r.study_id = s.study_id AND r.state = 'running' AND {counted}) AS running
-    FROM trimtab.studies s WHERE s.state IN ('active', 'stopping', 'finalising')) c
-WHERE c.has_queued OR c.may_propose
-ORDER BY {TURN} LIMIT 50"""
-
-
-_BY_OTHERS = "r.worker_id IS DISTINCT FROM CAST(:beside_worker AS uuid)"
-_CANDIDATES = Statement(
-    f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose
-FROM {studies_with_work(_BY_OTHERS)}"""
-)
-
-
-def candidates(connection: Connection, *, beside_worker: UUID | None = None) -> list[Candidate]:
-    """Studies with work: highest priority first, then fewest running trials, then oldest.
-
-    Args:
-        connection: one of `Database`.
-        beside_worker: the worker whose running trials do not count, since it claims beside them.
-    """
-    return [
-        Candidate(*row) for row in _CANDIDATES.rows(connection, beside_worker=beside_worker)
-    ]

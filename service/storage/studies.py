@@ -14,7 +14,7 @@ from service.storage.statements import Statement
 from service.storage.trials import BEST_FIRST
 from trimtab.contract.events import EventKind
 from trimtab.contract.metrics import Direction
-from trimtab.contract.studies import StudyDocument, StudyState
+from trimtab.contract.studies import EndedBy, StudyDocument, StudyState
 from trimtab.contract.trials import TrialState
 
 
@@ -32,10 +32,11 @@ class StudyRow:
     problem: str | None
     objective: str
     direction: Direction
+    ended_by: EndedBy | None
 
 
 _COLUMNS = """
-    study_id, name, state, document, created_at, trials_created, final, problem, objective, direction"""
+    study_id, name, state, document, created_at, trials_created, final, problem, objective, direction, ended_by"""
 
 
 def insert(connection: Connection, document: StudyDocument) -> StudyRow:
@@ -56,9 +57,9 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
                 SELECT study_id, 'study:metric_names', :metric_names FROM optuna),
             study AS (
                 INSERT INTO trimtab.studies (study_id, name, document, priority, trials_limit, wall_time_s,
-                                             active_since, max_crashes, lease_ttl, objective, direction)
+                                             max_crashes, lease_ttl, objective, direction)
                 SELECT study_id, :name, CAST(:document AS json), :priority, :trials_limit, :wall_time_s,
-                       trimtab.now(), :max_crashes, make_interval(secs => :lease_ttl_s), :objective, :direction
+                       :max_crashes, make_interval(secs => :lease_ttl_s), :objective, :direction
                 FROM optuna
                 RETURNING *),
             event AS (
@@ -243,18 +244,25 @@ def set_state(
     event: EventKind,
     *,
     problem: str | None = None,
+    ended_by: EndedBy | None = None,
 ) -> None:
-    """Store a state that the rules allow, keeping the books of the wall time."""
+    """Store a state that the rules allow, keeping the books of the wall time: it runs from the next lease on."""
     connection.execute(
         text("""
             WITH study AS (
-                UPDATE trimtab.studies SET state = :state, problem = coalesce(:problem, problem),
+                UPDATE trimtab.studies SET state = :state,
+                    problem = CASE WHEN :state IN ('active', 'stopping') THEN NULL ELSE coalesce(:problem, problem) END,
                     active_s = active_s + coalesce(extract(epoch FROM trimtab.now() - active_since), 0),
-                    active_since = CASE :state WHEN 'active' THEN trimtab.now() END
+                    active_since = CASE WHEN :state = 'active' AND EXISTS (
+                        SELECT FROM trimtab.trials t WHERE t.study_id = :study_id AND t.state = 'running')
+                        THEN trimtab.now() END,
+                    ended_by = coalesce(:ended_by, ended_by)
                 WHERE study_id = :study_id)
             INSERT INTO trimtab.events (study_id, kind, body)
-            VALUES (:study_id, :event, jsonb_strip_nulls(jsonb_build_object('problem', CAST(:problem AS text))))"""),
-        {"study_id": study_id, "state": state, "event": event, "problem": problem},
+            VALUES (:study_id, :event, jsonb_strip_nulls(jsonb_build_object(
+                'problem', CAST(:problem AS text), 'ended_by', CAST(:ended_by AS text))))"""),
+        {"study_id": study_id, "state": state, "event": event}
+        | {"problem": problem, "ended_by": ended_by},
     )
 
 

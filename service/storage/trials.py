@@ -31,11 +31,13 @@ free AS (
                           WHERE h.worker_id = w.worker_id AND h.state = 'running' AND h.slot = n)) s
         ON s.of_worker = a.of_worker),
 budget AS (
-    UPDATE trimtab.studies s SET trials_created = s.trials_created + f.wanted
+    UPDATE trimtab.studies s
+    SET trials_created = s.trials_created + f.wanted, active_since = coalesce(s.active_since, trimtab.now())
     FROM (SELECT wanted FROM free LIMIT 1) f
     WHERE s.study_id = :study_id AND s.state = 'active' AND s.trials_created + f.wanted <= s.trials_limit
       AND NOT s.exhausted AND NOT {WALL_TIME_OVER}
       AND s.trials_created = coalesce(CAST(:only_as_number AS int), s.trials_created)
+      AND (CAST(:only_as_number AS int) IS NULL OR f.wanted = (SELECT count(*) FROM asked))
     RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl),
 optuna AS (
     INSERT INTO public.trials (number, study_id, state, datetime_start)
@@ -79,7 +81,7 @@ class NewTrial:
         values: the hyperparameters as the contract tells them.
         internal: per name Optuna's `param_value` and `distribution_json`.
         attributes: trial system attributes that the sampler wants kept.
-        only_as_number: store only if this is still the study's next trial number.
+        only_as_number: store only as the trial of this number. Of several at once, each has the number after the one before.
         worker_id: the worker that gets the lease.
         claim_id: names the request.
         ordinal: the position of this lease in its claim.

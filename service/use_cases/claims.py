@@ -4,11 +4,12 @@ import zlib
 from collections.abc import Mapping
 from typing import Any
 
-from service.sampling import Exhausted, Proposal
-from service.storage import leases, trials, workers
+from service.domain import serving
+from service.sampling import Exhausted, Proposal, SamplingFailed
+from service.storage import leases, trials, turn, workers
 from service.storage.engine import Locked
 from service.use_cases import reconciling, studies
-from service.use_cases.context import Context, Holder
+from service.use_cases.context import Context, DocumentUnreadable, Holder
 from service.use_cases.races import again
 from trimtab.contract.leases import Checkpoint, Lease, LeaseRequest, Leases
 from trimtab.contract.problems import (
@@ -49,15 +50,18 @@ def _claim(context: Context, request: LeaseRequest) -> list[leases.LeaseRow]:
         raise WorkerBusy
     if ordinal >= request.capacity and not rows:
         raise LeaseLost("What this claim got is over: claim anew.")
+    # A claim beside a study is told of the others' trials alone.
+    holding = 0 if request.beside else worker.running
     while ordinal < request.capacity:
         with reconciling.strangers_make_way(context):
-            row = _claim_one(context, request, ordinal)
+            row = _claim_one(context, request, ordinal, holding)
         if row is None:
             # Perhaps because the same claim, sent twice, was served at this moment.
             with context.database.statements() as connection:
                 return leases.of_claim(connection, request.worker_id, request.claim_id)[1]
         rows.append(row)
         ordinal += 1
+        holding += not request.beside
     return rows
 
 
@@ -69,12 +73,14 @@ def _known(worker: workers.Claimant | None) -> workers.Claimant:
     return worker
 
 
-def _claim_one(context: Context, request: LeaseRequest, ordinal: int) -> leases.LeaseRow | None:
+def _claim_one(
+    context: Context, request: LeaseRequest, ordinal: int, holding: int
+) -> leases.LeaseRow | None:
     candidates = _candidates(context, request)
     locked: Locked | None = None
     for candidate in candidates:
         try:
-            row = _claim_of_study(context, candidate, request, ordinal)
+            row = _claim_of_study(context, candidate, request, ordinal, holding)
         except Locked as error:
             # Whoever holds this study for so long does not hold the others.
             locked = error
@@ -86,11 +92,11 @@ def _claim_one(context: Context, request: LeaseRequest, ordinal: int) -> leases.
     return None
 
 
-def _candidates(context: Context, request: LeaseRequest) -> list[leases.Candidate]:
+def _candidates(context: Context, request: LeaseRequest) -> list[turn.Candidate]:
     """The studies that may serve the claim, in their order; beside a study only that one, and only at its turn."""
     beside = request.beside is not None
     with context.database.statements() as connection:
-        listed = leases.candidates(
+        listed = turn.candidates(
             connection, beside_worker=request.worker_id if beside else None
         )
     if not beside:
@@ -99,7 +105,30 @@ def _candidates(context: Context, request: LeaseRequest) -> list[leases.Candidat
 
 
 def _claim_of_study(
-    context: Context, candidate: leases.Candidate, request: LeaseRequest, ordinal: int
+    context: Context,
+    candidate: turn.Candidate,
+    request: LeaseRequest,
+    ordinal: int,
+    holding: int,
+) -> leases.LeaseRow | None:
+    try:
+        with context.database.statements() as connection:
+            document = studies.document(context, candidate.study_id, connection)
+        return _serve(context, candidate, document, request, ordinal, holding)
+    except StudyDeleted:
+        return None  # since it was listed
+    except (DocumentUnreadable, SamplingFailed) as error:
+        studies.set_aside(context, candidate.name, candidate.study_id, str(error))
+        return None
+
+
+def _serve(
+    context: Context,
+    candidate: turn.Candidate,
+    document: StudyDocument,
+    request: LeaseRequest,
+    ordinal: int,
+    holding: int,
 ) -> leases.LeaseRow | None:
     if candidate.has_queued:
         with context.database.statements() as connection:
@@ -113,30 +142,32 @@ def _claim_of_study(
             )
         if row is not None:
             return row
-    return _propose(context, candidate, request, ordinal) if candidate.may_propose else None
+    if not candidate.may_propose:
+        return None
+    return _propose(context, candidate, document, request, ordinal, holding)
 
 
 def _propose(
-    context: Context, candidate: leases.Candidate, request: LeaseRequest, ordinal: int
+    context: Context,
+    candidate: turn.Candidate,
+    document: StudyDocument,
+    request: LeaseRequest,
+    ordinal: int,
+    holding: int,
 ) -> leases.LeaseRow | None:
-    try:
-        with context.database.statements() as connection:
-            document = studies.document(context, candidate.study_id, connection)
-    except StudyDeleted:
-        return None  # since it was listed
-    row, overtaken = _start(context, candidate, document, request, ordinal)
+    row, overtaken = _start(context, candidate, document, request, ordinal, holding)
     while overtaken:
         now = _anew(context, candidate, request)
         if now is None:
             return None
         candidate = now
-        row, overtaken = _start(context, candidate, document, request, ordinal)
+        row, overtaken = _start(context, candidate, document, request, ordinal, holding)
     return row
 
 
 def _anew(
-    context: Context, candidate: leases.Candidate, request: LeaseRequest
-) -> leases.Candidate | None:
+    context: Context, candidate: turn.Candidate, request: LeaseRequest
+) -> turn.Candidate | None:
     """The study as it is now, if it has moved on and may still propose."""
     for now in _candidates(context, request):
         if now.study_id == candidate.study_id and now.may_propose:
@@ -146,16 +177,19 @@ def _anew(
 
 def _start(
     context: Context,
-    candidate: leases.Candidate,
+    candidate: turn.Candidate,
     document: StudyDocument,
     request: LeaseRequest,
     ordinal: int,
+    holding: int,
 ) -> tuple[leases.LeaseRow | None, bool]:
     """Store what the sampler proposes; true when it may be that another claim has taken the proposal's number."""
     with context.sampling.proposal(
         candidate.study_id,
         document,
-        claim_id=f"{request.claim_id}/{ordinal}",
+        claim_id=proposal_key(
+            request, ordinal, alone=serving.is_alone(candidate.running, holding)
+        ),
         next_number=candidate.trials_created,
     ) as proposal:
         if not isinstance(proposal, Exhausted):
@@ -165,6 +199,11 @@ def _start(
             return row, row is None and proposal.only_as_number is not None
     studies.exhaust(context, document.name, candidate.study_id, candidate.trials_created)
     return None, False
+
+
+def proposal_key(request: LeaseRequest, ordinal: int, *, alone: bool) -> str | None:
+    """What a proposal is made of: of one worker the trial number, so that it is repeatable; else of the claim."""
+    return None if alone else f"{request.claim_id}/{ordinal}"
 
 
 def new_trial(proposal: Proposal, request: LeaseRequest, ordinal: int) -> trials.NewTrial:

@@ -7,12 +7,19 @@ from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+from pydantic import ValidationError
+
 from service.sampling import Sampling
 from service.storage.artifacts import Folder
 from service.storage.engine import Database
+from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
 
 MOST_HOLDERS = 10_000
+
+
+class DocumentUnreadable(Problem):
+    """A stored document that this release cannot read, of an older or a newer one."""
 
 
 @dataclass(frozen=True)
@@ -28,11 +35,22 @@ class Documents:
             return self._parsed.get(study_id)
 
     def of(self, study_id: int, stored: Mapping[str, Any]) -> StudyDocument:
-        """The study's document, parsed once in this process."""
+        """The study's document, parsed once in this process.
+
+        Raises:
+            DocumentUnreadable: it is not one of this release.
+        """
         return self.known(study_id) or self._parse(study_id, stored)
 
     def _parse(self, study_id: int, stored: Mapping[str, Any]) -> StudyDocument:
-        parsed = StudyDocument.model_validate_json(json.dumps(stored))
+        try:
+            parsed = StudyDocument.model_validate_json(json.dumps(stored))
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            raise DocumentUnreadable(
+                "The study's document is not one of this release: "
+                f"{'/'.join(map(str, first['loc']))}: {first['msg']}"
+            ) from error
         with self._lock:
             if len(self._parsed) >= 1000:
                 self._parsed.clear()

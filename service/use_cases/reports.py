@@ -11,6 +11,7 @@ from uuid import UUID
 import psycopg2
 
 from service.domain import leasing
+from service.sampling import SamplingFailed
 from service.storage import leases, reports
 from service.storage.leases import LeaseFacts
 from service.storage.reports import NewReports, Stored
@@ -151,9 +152,13 @@ def _verdict(
     facts: LeaseFacts,
     curve: Mapping[int, float | None],
 ) -> Verdict:
-    prune = context.sampling.should_prune(
-        facts.study_id, document, tuple(sorted(curve.items()))
-    )
+    points = tuple(sorted(curve.items()))
+    try:
+        prune = context.sampling.should_prune(facts.study_id, document, points)
+    except SamplingFailed as error:
+        # What was trained is kept, whatever became of the judge.
+        studies.set_aside(context, facts.study_name, facts.study_id, str(error))
+        prune = False
     return leasing.verdict(facts.held, prune=prune)
 
 

@@ -1,7 +1,9 @@
 """Studies: create, read, change state, finish, delete."""
 
 import hashlib
+import secrets
 
+import structlog
 from sqlalchemy import Connection
 
 from service.domain import budget
@@ -11,8 +13,11 @@ from service.use_cases import teachers
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract.events import EventKind
+from trimtab.contract.faults import pointer_to
 from trimtab.contract.problems import (
+    FieldError,
     IdempotencyKeyReused,
+    Invalid,
     NoCompletedTrial,
     NoModel,
     StudyDeleted,
@@ -21,6 +26,7 @@ from trimtab.contract.problems import (
     StudyNotFound,
     StudyNotIdle,
 )
+from trimtab.contract.search_space import is_too_narrow
 from trimtab.contract.studies import (
     Best,
     BestTrial,
@@ -33,6 +39,8 @@ from trimtab.contract.studies import (
     StudySummary,
 )
 
+log = structlog.get_logger(__name__)
+
 
 def create(context: Context, document: StudyDocument, idempotency_key: str | None) -> Study:
     """Store a study; the same request under the same key is answered as the first was.
@@ -41,7 +49,9 @@ def create(context: Context, document: StudyDocument, idempotency_key: str | Non
         StudyExists: the name is taken.
         IdempotencyKeyReused: the key came before with another document.
         StudyNotFound, TeacherNotReady: the study that is to teach has no model.
+        Invalid: it searches a range that is none.
     """
+    _refuse_narrow(document)
     digest = hashlib.sha256(document.model_dump_json().encode()).hexdigest()
     return again(lambda: _create(context, document, idempotency_key, digest))
 
@@ -57,12 +67,35 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
             return Study.model_validate(kept.body)
         if is_taken:
             raise StudyExists(f"A study named {document.name!r} exists.")
-        document = teachers.settled(connection, document)
+        document = _seeded(teachers.settled(connection, document))
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:
             idempotency.keep(connection, key, digest, 201, study.model_dump_json())
     return study
+
+
+def _refuse_narrow(document: StudyDocument) -> None:
+    """Refused here and not where documents are parsed: one that was stored by an older release must stay readable."""
+    faults = [
+        FieldError(
+            pointer=pointer_to(("space", name)),
+            code="narrow_range",
+            message="low and high are so close that a sampler cannot tell them apart; make them equal, or move them apart",
+        )
+        for name, dimension in document.space.items()
+        if is_too_narrow(dimension)
+    ]
+    if faults:
+        raise Invalid(errors=faults)
+
+
+def _seeded(document: StudyDocument) -> StudyDocument:
+    """The document with a seed of its own, if it left that to chance: whoever reads it can repeat the study."""
+    if document.search.seed is not None:
+        return document
+    search = document.search.model_copy(update={"seed": secrets.randbelow(2**31)})
+    return document.model_copy(update={"search": search})
 
 
 def read(context: Context, name: str) -> Study:
@@ -179,13 +212,32 @@ def _change(context: Context, name: str, state: StudyState, event: EventKind) ->
                 raise StudyNotActive(
                     f"The study is {now}; it cannot become {state}.", state=now
                 )
-            studies.set_state(connection, locked.study_id, state, event)
+            studies.set_state(
+                connection,
+                locked.study_id,
+                state,
+                event,
+                ended_by="cancelled" if state == "cancelled" else None,
+            )
             if state == "cancelled":
                 studies.cancel_unleased(connection, locked.study_id)
             if state in ("active", "stopping"):
                 studies.queue_paused(connection, locked.study_id)
     follow(context, name)
     return read(context, name)
+
+
+def set_aside(context: Context, name: str, study_id: int, problem: str) -> None:
+    """Pause a study that cannot be served, with its problem; `resume` tries again, with a memory of its own."""
+    log.error("study set aside", study=name, problem=problem)
+    context.sampling.forget(study_id)
+    with context.database.transaction() as connection:
+        locked = studies.lock(connection, name)
+        if locked is not None and locked.spending.state == "active":
+            told = f"{problem} The study was paused, and can be resumed once the cause is gone."
+            studies.set_state(
+                connection, locked.study_id, "paused", "study_paused", problem=told
+            )
 
 
 def delete(context: Context, name: str) -> None:
@@ -240,14 +292,21 @@ def _follow(connection: Connection, locked: studies.LockedStudy) -> None:
         return
     if state == "finalising":
         studies.queue_final(connection, locked.study_id, locked.direction)
-        studies.set_state(connection, locked.study_id, state, "study_finalising")
+        ended_by = budget.ended_by(locked.spending)
+        studies.set_state(
+            connection, locked.study_id, state, "study_finalising", ended_by=ended_by
+        )
         return
     problem = (
         "The final evaluation failed; see its error."
         if locked.spending.final_failed
         else "No trial completed, so there is no model."
     )
-    studies.set_state(connection, locked.study_id, state, "study_done", problem=problem)
+    # Of one that was finalising it is told already.
+    ended_by = None if locked.spending.final_failed else budget.ended_by(locked.spending)
+    studies.set_state(
+        connection, locked.study_id, state, "study_done", problem=problem, ended_by=ended_by
+    )
 
 
 def document(context: Context, study_id: int, connection: Connection) -> StudyDocument:
@@ -306,4 +365,5 @@ def _shape(
         best=None if best is None else _best_trial(row, best),
         final=_final(row),
         problem=row.problem,
+        ended_by=row.ended_by,
     )

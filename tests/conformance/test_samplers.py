@@ -61,7 +61,7 @@ def _quiet_optuna():
 def _trials(study: StudyDocument, count: int) -> list[TrialFacts]:
     """Trials of every state, the newest of them still on their way."""
     rng = random.Random(count)
-    kinds = ["completed"] * 5 + ["pruned", "pruned", "paused", "failed", "oom"]
+    kinds = ["completed"] * 5 + ["pruned", "pruned", "paused", "failed", "oom", "diverged"]
     return [
         _trial(n, rng.choice(kinds) if n < count - 3 else "running", study, rng)
         for n in range(count)
@@ -74,8 +74,8 @@ def _trial(number: int, kind: str, study: StudyDocument, rng: random.Random) -> 
     match kind:
         case "completed":
             return TrialFacts(number, "completed", values, curve, rng.random())
-        case "oom":
-            return TrialFacts(number, "failed", values, curve, error_kind="oom")
+        case "oom" | "diverged":
+            return TrialFacts(number, "failed", values, curve, error_kind=kind)
         case "failed":
             return TrialFacts(number, "failed", values, curve, error_kind="crashed")
         case "pruned":
@@ -111,7 +111,7 @@ def test_a_proposal_lies_inside_the_space_whatever_the_history(sampler: str, cou
 
 
 @every_sampler
-@pytest.mark.parametrize("kind", ["failed", "oom", "pruned", "paused", "running"])
+@pytest.mark.parametrize("kind", ["failed", "oom", "diverged", "pruned", "paused", "running"])
 def test_a_history_without_a_completed_trial_will_do(sampler: str, kind: str):
     study, rng = DOCUMENTS[sampler], random.Random(0)
     trials = [_trial(number, kind, study, rng) for number in range(30)]
@@ -245,16 +245,16 @@ def _as_optuna(
         "paused": TrialState.PRUNED,
         "running": TrialState.RUNNING,
     }
-    oom = trial.error_kind == "oom"
-    state = TrialState.PRUNED if oom else states.get(trial.state, TrialState.FAIL)
+    infeasible = trial.error_kind in ("oom", "diverged")
+    state = TrialState.PRUNED if infeasible else states.get(trial.state, TrialState.FAIL)
     curve = {step: float("nan") if value is None else value for step, value in trial.curve}
     return optuna.create_trial(
         state=state,
         value=trial.value,
         params=dict(trial.hyperparameters),
         distributions=space,
-        intermediate_values={} if oom else curve,
-        system_attrs={"constraints:memory": 1.0} if oom else {},
+        intermediate_values={} if infeasible else curve,
+        system_attrs={"constraints:trains": 1.0} if infeasible else {},
     )
 
 

@@ -99,7 +99,11 @@ class Twin:
         self._tag_error(number, error_kind)
         if self._trial(number).state == TrialState.WAITING:  # which `Study.tell` refuses to end
             assert self._storage.set_trial_state_values(self._id(number), TrialState.FAIL)
-        elif error_kind == "oom":  # pruned, but its last intermediate value is no value of it
+        elif error_kind in (
+            "oom",
+            "diverged",
+            "recipe_unfit",
+        ):  # pruned, but its last intermediate value is no value of it
             assert self._storage.set_trial_state_values(self._id(number), TrialState.PRUNED)
         else:
             told = {"completed": TrialState.COMPLETE, "pruned": TrialState.PRUNED}

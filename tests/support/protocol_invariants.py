@@ -63,7 +63,7 @@ INVARIANTS: Mapping[str, str] = {
            OR p.state::text <> CASE WHEN t.state IN ('queued', 'paused') THEN 'WAITING'
                                     WHEN t.state = 'running' THEN 'RUNNING'
                                     WHEN t.state = 'completed' THEN 'COMPLETE'
-                                    WHEN t.state = 'pruned' OR t.state = 'failed' AND t.error_kind = 'oom' THEN 'PRUNED'
+                                    WHEN t.state = 'pruned' OR t.state = 'failed' AND t.error_kind IN ('oom', 'diverged', 'recipe_unfit') THEN 'PRUNED'
                                     ELSE 'FAIL' END
            OR p.datetime_start IS NULL
            OR (p.datetime_complete IS NULL) <> (t.ended_at IS NULL)""",

@@ -23,7 +23,7 @@ class StudyModel:
     wall_time_s: float | None
     max_crashes: int
     age: int
-    active_since: float
+    active_since: float | None = None
     state: str = "active"
     active_s: float = 0.0
     has_problem: bool = False
@@ -38,7 +38,7 @@ class StudyModel:
         return self.final is not None and self.final.state in ("failed", "cancelled")
 
     def wall_time_over(self, now: float) -> bool:
-        running = now - self.active_since if self.state == "active" else 0.0
+        running = 0.0 if self.active_since is None else now - self.active_since
         return self.wall_time_s is not None and self.active_s + running >= self.wall_time_s
 
     def may_propose(self, now: float) -> bool:
@@ -49,9 +49,10 @@ class StudyModel:
         )
 
     def become(self, state: str, now: float) -> None:
-        if self.state == "active":
+        if self.active_since is not None:
             self.active_s += now - self.active_since
-        self.state, self.active_since = state, now
+        runs = any(trial.state == "running" for trial in self.trials)
+        self.state, self.active_since = state, now if state == "active" and runs else None
 
 
 @dataclass(eq=False)
@@ -116,9 +117,7 @@ class Model:
     created: int = 0
 
     def create(self, name: str, limit: int, wall_time_s: float | None, crashes: int) -> None:
-        self.studies[name] = StudyModel(
-            name, limit, wall_time_s, crashes, self.created, self.now
-        )
+        self.studies[name] = StudyModel(name, limit, wall_time_s, crashes, self.created)
         self.created += 1
 
     def running_of(self, worker: WorkerModel) -> int:
@@ -180,6 +179,8 @@ class Model:
 
     def _lease(self, trial: TrialModel, worker: WorkerModel) -> LeaseModel:
         trial.state, trial.fence = "running", trial.fence + 1
+        if trial.study.state == "active" and trial.study.active_since is None:
+            trial.study.active_since = self.now
         trial.lease = LeaseModel(trial, worker, trial.fence, self.now + self.ttl)
         return trial.lease
 
@@ -200,8 +201,10 @@ class Model:
         return verdict
 
     def verdict(self, trial: TrialModel) -> str:
-        if self._unwanted(trial):
+        if trial.study.state == "cancelled":
             return "cancel"
+        if self._unwanted(trial):
+            return "finish"
         return "pause" if trial.study.state == "paused" else "continue"
 
     def _unwanted(self, trial: TrialModel) -> bool:
@@ -239,7 +242,7 @@ class Model:
             raise Refused("Invalid")
         if kind == "failed" and what == "cancelled":
             self._leave(lease, "cancelled", "cancelled", error="cancelled")
-        elif kind == "failed" and retryable:
+        elif kind == "failed" and retryable and not self._is_told_for_good(lease.trial, what):
             self._crash(lease, "failed", str(what))
         elif kind == "failed":
             self._leave(lease, "failed", "failed", error=str(what))
@@ -253,6 +256,10 @@ class Model:
             study.become("done", self.now)
         self.follow(study)
         return lease.settled[1]
+
+    def _is_told_for_good(self, trial: TrialModel, what: object) -> bool:
+        last = trial.crashes + 1 >= trial.study.max_crashes
+        return what == "oom" and last and not self._unwanted(trial)
 
     def release(self, lease: LeaseModel, reason: str) -> None:
         ended = "drained" if reason == "drain" else "paused"

@@ -55,7 +55,9 @@ class ScriptedTrial(ABC):
         match verdict:
             case "stop":
                 return self.ended(Pruned())
-            case "cancel":
+            case "finish" if self._newest is not None:
+                return self.ended(Completed(value=self._best_value))
+            case "finish" | "cancel":
                 return self.ended(Failed(error="cancelled"))
             case _:
                 return self.ended(None)

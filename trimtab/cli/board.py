@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab.cli import tables
+from trimtab.cli.failures import printable
 from trimtab.cli.watch import SHOWN_TRIALS, Snapshot, count_settled
 from trimtab.contract.events import Event
 from trimtab.contract.studies import Study
@@ -63,6 +64,10 @@ def _summary(snapshot: Snapshot) -> RenderableType:
     grid.add_row("best so far", _best(study))
     grid.add_row("epochs", tables.epochs(study.progress.epochs, study.progress.epochs_saved))
     grid.add_row("time left", time_left(snapshot))
+    if study.ended_by:
+        grid.add_row("ended by", tables.ENDS[study.ended_by])
+    if study.problem:
+        grid.add_row("problem", Text(printable(study.problem), style="red"))
     if failure := _last_failure(snapshot):
         grid.add_row("last failure", Text(failure, style="red"))
     return grid
@@ -135,7 +140,9 @@ def lines(snapshot: Snapshot) -> list[str]:
 def _line(snapshot: Snapshot, event: Event) -> str:
     stamp = f"{event.at.astimezone():%H:%M:%S}"
     if event.kind.startswith("study_"):
-        return f"{stamp}  study {event.kind.removeprefix('study_')}"
+        told = f"{stamp}  study {event.kind.removeprefix('study_')}"
+        problem = event.body.get("problem")
+        return f"{told}: {printable(str(problem))}" if problem else told
     if event.kind in SETTLED and event.trial_number is not None:
         what = f"{stamp}  trial {event.trial_number} {event.kind.removeprefix('trial_')}"
         trial = snapshot.trials.get(event.trial_number)

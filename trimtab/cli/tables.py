@@ -11,7 +11,7 @@ from trimtab.cli.failures import printable
 from trimtab.contract.metrics import SHARES, direction_of, plain
 from trimtab.contract.records import LoadedWeights, TrialRecord
 from trimtab.contract.search_space import Scalar
-from trimtab.contract.studies import Best, BestTrial, FinalScores, Study, StudyPage
+from trimtab.contract.studies import Best, BestTrial, EndedBy, FinalScores, Study, StudyPage
 from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -19,6 +19,13 @@ CURVE_WIDTH = 20
 CLASSES_SHOWN = 10
 TOLD_OF_EPOCHS = ("train_loss", "validation_loss", "validation_adaptation_weight")
 
+ENDS: Mapping[EndedBy, str] = {
+    "trials": "its budget of trials",
+    "wall_time": "its wall time",
+    "exhausted": "the last point of its space",
+    "stopped": "being stopped",
+    "cancelled": "being cancelled",
+}
 STYLES: Mapping[str, str] = {
     "active": "green",
     "running": "green",
@@ -64,6 +71,8 @@ def study(answer: Study) -> RenderableType:
         rows.append(
             ("disk", Text(f"{answer.artifact_bytes / 1e6:.1f} MB of checkpoints and model"))
         )
+    if answer.ended_by:
+        rows.append(("ended by", Text(ENDS[answer.ended_by])))
     if answer.problem:
         rows.append(("problem", Text(printable(answer.problem), style="red")))
     return _facts(answer.name, rows)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from trimtab.client import Client
 from trimtab.contract import problems
@@ -49,12 +50,14 @@ def follow(
     """
     reckoning = Reckoning(client.study(name), clock())
     trials: dict[int, Trial] = {}
+    began: datetime | None = None
     spent_s = 0.0
     for events in _batches(client, name, check):
         study = client.study(name)
         _refresh(client, name, trials, events)
-        if events:
-            spent_s = (events[-1].at - study.created_at).total_seconds()
+        began = began or next((e.at for e in events if e.kind == "trial_started"), None)
+        if events and began is not None:
+            spent_s = (events[-1].at - began).total_seconds()
         left = reckoning.seconds_left(study, spent_s, clock())
         yield Snapshot(study, dict(trials), events, left)
 
@@ -70,7 +73,7 @@ class Reckoning:
     def seconds_left(self, study: Study, spent_s: float, now: float) -> float | None:
         """Return the seconds until the budget is used up; None before a trial settles and when the search is over.
 
-        `spent_s` is the age of the study in seconds: its wall time may run out before its trials do.
+        `spent_s` is the number of seconds since its first trial began: its wall time may run out before its trials do.
         """
         settled = count_settled(study)
         rest = study.document.budget.trials - settled

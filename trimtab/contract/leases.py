@@ -18,7 +18,8 @@ from trimtab.contract.teachers import Teacher
 from trimtab.contract.text import storable
 from trimtab.contract.trials import FailureKind, TrialState
 
-Verdict = Literal["continue", "stop", "pause", "cancel"]
+Verdict = Literal["continue", "stop", "finish", "pause", "cancel"]
+"""Go on; end as pruned; complete with the best epoch so far; save and give back; end without a value."""
 LeaseKind = Literal["trial", "final"]
 Step = Annotated[Int, Field(ge=0, lt=100_000)]
 LONGEST_MESSAGE = 8192

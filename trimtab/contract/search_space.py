@@ -14,6 +14,7 @@ LARGEST_INT = 2**53
 """The largest bound: above it a float, and so Optuna's `param_value`, cannot tell neighbouring integers apart."""
 
 LARGEST_SPACE_BYTES = 64 * 1024
+NARROWEST = 1e-12
 
 Scalar = (
     Annotated[bool, Strict()]
@@ -103,6 +104,16 @@ def check_size(space: Space) -> None:
     text = json.dumps({name: dimension.model_dump() for name, dimension in space.items()})
     if len(text.encode()) > LARGEST_SPACE_BYTES:
         raise ValueError("the space is larger than 64 KiB of JSON")
+
+
+def is_too_narrow(dimension: FloatRange | IntRange | Choices) -> bool:
+    """Whether a range of real numbers is no range to a sampler: one part in 10^12, where floats have 16 digits."""
+    if not isinstance(dimension, FloatRange) or dimension.low == dimension.high:
+        return False
+    low, high = dimension.low, dimension.high
+    if dimension.log:
+        return math.log(high) - math.log(low) < NARROWEST
+    return high - low < NARROWEST * max(abs(low), abs(high))
 
 
 def contains(dimension: FloatRange | IntRange | Choices, value: Scalar) -> bool:

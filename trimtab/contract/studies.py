@@ -19,15 +19,18 @@ from trimtab.contract.teachers import Teacher
 StudyState = Literal[
     "active", "paused", "stopping", "finalising", "done", "cancelled", "deleting"
 ]
+EndedBy = Literal["trials", "wall_time", "exhausted", "stopped", "cancelled"]
+"""What ended a study's search: its budget of trials or of time, the sampler's last point, or a person."""
 SamplerName = Literal["tpe", "random", "grid"]
 
 
 class Search(Message):
-    """Who proposes and who stops. `seed` makes the proposals of one replica repeatable."""
+    """Who proposes and who stops."""
 
     sampler: SamplerName = "tpe"
     pruner: Pruner = MedianPruner(kind="median")
-    seed: Annotated[Int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = 0
+    """The same one gets one worker the same proposals; null: by chance, and then it stands in the study's document."""
 
     @model_validator(mode="before")
     @classmethod
@@ -45,7 +48,7 @@ class Budget(Message):
 
     trials: Annotated[Int, Field(ge=1, le=1_000_000)]
     wall_time_s: Annotated[Number, Field(gt=0)] | None = None
-    """Seconds in which the study is active; pauses do not count."""
+    """Seconds from the first lease on in which the study is active; pauses do not count."""
 
 
 class StudyDocument(Message):
@@ -158,7 +161,9 @@ class Study(Message):
     best: BestTrial | None = None
     final: FinalScores | None = None
     problem: str | None = None
-    """Why a study that is done has no model."""
+    """Why a study was paused by the service, or is done without a model."""
+    ended_by: EndedBy | None = None
+    """What ended the search; null while it goes on."""
     artifact_bytes: int = 0
     """What its trials' checkpoints and its model take on the service's disk."""
 

@@ -16,6 +16,7 @@ TrialState = Literal[
 FailureKind = Literal[
     "oom",
     "diverged",
+    "recipe_unfit",
     "data_missing",
     "crashed",
     "stalled",

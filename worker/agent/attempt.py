@@ -52,7 +52,7 @@ from worker.pipe_messages import (
 
 log = logging.getLogger(__name__)
 
-SEVERITY: tuple[Verdict, ...] = ("continue", "stop", "pause", "cancel")
+SEVERITY: tuple[Verdict, ...] = ("continue", "stop", "finish", "pause", "cancel")
 """Verdicts from the mildest to the gravest. A verdict that was received is never replaced by a milder one."""
 
 

@@ -28,6 +28,10 @@ class Cancelled(Exception):
     """The agent has cancelled this trial; raised within an epoch to end it."""
 
 
+class Finished(Exception):
+    """The study's time is over: the trial is to complete with the best epoch that it has."""
+
+
 class Released(Exception):
     """The agent has taken this lease back before the test split was opened."""
 
@@ -50,13 +54,19 @@ class ProgressReporter:
 
         Raises:
             Cancelled: The agent has cancelled the trial meanwhile.
+            Finished: The agent has told it to finish meanwhile.
         """
         now = time.monotonic()
         if now - self._told_at >= EVERY_S:
             self._told_at = now
             self._tell()
-        if self._channel.verdict_between_epochs(self._lease_id) == "cancel":
-            raise Cancelled
+        match self._channel.verdict_between_epochs(self._lease_id):
+            case "cancel":
+                raise Cancelled
+            case "finish":
+                raise Finished
+            case _:
+                pass
 
     @contextlib.contextmanager
     def busy(self) -> Generator[None]:

@@ -10,7 +10,7 @@ from worker.pipe_messages import Began, EpochDone, RunTrial
 from worker.runner import trial_record
 from worker.runner.ending import TrialEnding
 from worker.runner.memory_watch import MemoryWatch
-from worker.runner.progress import Cancelled, ProgressReporter
+from worker.runner.progress import Cancelled, Finished, ProgressReporter
 from worker.runner.resources import Resources
 from worker.training.errors import CheckpointError
 from worker.training.loop.distillation import Teacher
@@ -161,6 +161,9 @@ class TrialRun:
     def report(self, epoch: EpochResult | Exception) -> None:
         """Tell the agent of an epoch, or end the trial by the exception that ended the epoch."""
         with self._ending.guard():
+            if isinstance(epoch, Finished) and self.started.training.progress.epochs:
+                self._complete()
+                return
             if isinstance(epoch, Exception):
                 raise epoch
             self._epoch = epoch
@@ -188,6 +191,8 @@ class TrialRun:
                         self._complete()
                 case "stop":
                     self._ending.end(Pruned())
+                case "finish":
+                    self._complete()
                 case "cancel":
                     raise Cancelled
                 case "pause":

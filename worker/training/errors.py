@@ -2,6 +2,7 @@
 
 TrainingError
 ├── Diverged                   a loss that is not finite
+├── RecipeUnfit                a recipe that the backbone cannot compute
 ├── WeightsError
 │   ├── WeightsMissing         no such file
 │   ├── WeightsUnavailable     published weights that can be neither found nor downloaded
@@ -59,6 +60,18 @@ class Diverged(TrainingError):
             f"the {split} loss is not finite in epoch {epoch}; a lower learning rate or a longer warm-up may help"
         )
         self.epoch = epoch
+
+
+class RecipeUnfit(TrainingError):
+    """The recipe asks for what the backbone cannot compute; another one of the same study may do."""
+
+    kind: ClassVar[FailureKind] = "recipe_unfit"
+
+    def __init__(self, backbone: str, side: int, reason: str) -> None:
+        super().__init__(
+            f"{backbone} does not take pictures of {side} x {side} pixels, which the recipe asks for ({reason}); leave "
+            "such an image_size out, or say `one_size` of a backbone that takes one alone"
+        )
 
 
 class TooMuchAtOnce(TrainingError):

@@ -11,15 +11,15 @@ from uuid import UUID
 import psycopg2
 
 from service.batching import Batcher
-from service.domain.serving import Claim, Work, distribute
-from service.sampling import Exhausted, Proposal
+from service.domain.serving import Claim, Work, distribute, is_alone, storable_at_once
+from service.sampling import Exhausted, Proposal, SamplingFailed
 from service.storage.async_connection import AsyncConnection
 from service.storage.claim_lookup import CLAIM_FACTS, MARK_SEEN, Asking, bind, seen
 from service.storage.engine import Locked
 from service.storage.leases import LeaseRow
 from service.storage.statements import array
 from service.storage.trials import START, NewTrial, started, to_start
-from service.use_cases.claims import new_trial, shape
+from service.use_cases.claims import new_trial, proposal_key, shape
 from service.use_cases.context import Context, Holder
 from trimtab.contract.leases import LeaseRequest, Leases
 from trimtab.contract.studies import StudyDocument
@@ -48,6 +48,8 @@ class Chosen:
 
     study: Work
     is_quiet: bool
+    is_alone: bool = False
+    """Whether no worker but this one seems to have trials of the study."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class FastClaims:
         self._looking = Batcher(self._look)
         self._storing = Batcher(self._store)
         self._proposing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        self._next_number: dict[int, int] = {}
 
     async def claim(self, request: LeaseRequest) -> Served | NothingToDo | TakeFullPath:
         """Do as `claims.claim` for a claim of one new trial, and as little as possible for a claim that finds no work."""
@@ -96,7 +99,10 @@ class FastClaims:
         # Points of a grid are numbered: claims that look at once would all be given the same one.
         if document is None or document.search.sampler == "grid" or chosen.study.has_queued:
             return TakeFullPath()
-        row = await self._start(request, chosen.study, document, is_quiet=chosen.is_quiet)
+        try:
+            row = await self._start(request, chosen, chosen.study, document)
+        except SamplingFailed:
+            return TakeFullPath()  # which sets the study aside, and serves the next
         if row is None:
             return TakeFullPath()
         self._context.holders.note(row.lease_id, Holder(row.study_id))
@@ -111,18 +117,14 @@ class FastClaims:
         )
         asking, studies = seen(rows)
         free = _free(requests, asking)
-        served = dict(zip(free, distribute(studies, list(free.values())), strict=True))
+        found = _found(asking, free, distribute(studies, list(free.values())))
         await self._mark_seen(
             [
                 requests[place].worker_id
-                for place, study in served.items()
-                if study is None and asking[place].is_quiet
+                for place, one in found.items()
+                if isinstance(one, NothingToDo) and asking[place].is_quiet
             ]
         )
-        found = {
-            place: NothingToDo() if study is None else Chosen(study, asking[place].is_quiet)
-            for place, study in served.items()
-        }
         return [found.get(place, TakeFullPath()) for place in range(len(requests))]
 
     async def _mark_seen(self, worker_ids: Sequence[UUID]) -> None:
@@ -133,24 +135,29 @@ class FastClaims:
                 await self._look_connection.rows(MARK_SEEN, quiet_ids=array(worker_ids))
 
     async def _start(
-        self, request: LeaseRequest, study: Work, document: StudyDocument, *, is_quiet: bool
+        self, request: LeaseRequest, chosen: Chosen, study: Work, document: StudyDocument
     ) -> LeaseRow | None:
-        async with self._proposal(request, study, document) as proposal:
+        key = proposal_key(request, 0, alone=chosen.is_alone)
+        async with self._proposal(key, study, document) as proposal:
             if isinstance(proposal, Exhausted):
                 return None
             trial = new_trial(proposal, request, ordinal=0)
-            return await self._storing.submit(Starting(study.study_id, trial, is_quiet))
+            starting = Starting(study.study_id, trial, chosen.is_quiet)
+            row = await self._storing.submit(starting)
+            if row is None:
+                self._next_number.pop(study.study_id, None)
+            return row
 
     @asynccontextmanager
     async def _proposal(
-        self, request: LeaseRequest, study: Work, document: StudyDocument
+        self, key: str | None, study: Work, document: StudyDocument
     ) -> AsyncGenerator[Proposal | Exhausted]:
         """Do as `Sampling.proposal`, in a thread where it reads or computes; each study occupies one thread at most."""
         proposing = self._context.sampling.proposal(
             study.study_id,
             document,
-            claim_id=f"{request.claim_id}/0",
-            next_number=study.trials_created,
+            claim_id=key,
+            next_number=study.trials_created if key else self._own_number(study),
         )
         if document.search.sampler == "random":
             proposal = proposing.__enter__()
@@ -164,13 +171,23 @@ class FastClaims:
             raise
         proposing.__exit__(None, None, None)
 
+    def _own_number(self, study: Work) -> int:
+        """The number of the next trial, if those on their way to the database arrive."""
+        number = max(study.trials_created, self._next_number.get(study.study_id, 0))
+        self._next_number[study.study_id] = number + 1
+        return number
+
     async def _store(self, starting: Sequence[Starting]) -> list[LeaseRow | None]:
         """Store the proposals of each study with one statement; None for each that was not stored."""
         stored: dict[int, LeaseRow] = {}
         for study_id in dict.fromkeys(one.study_id for one in starting):
-            places = [n for n, one in enumerate(starting) if one.study_id == study_id]
-            rows = await self._store_some(study_id, [starting[place] for place in places])
-            stored |= {places[place]: row for place, row in rows}
+            of_study = [n for n, one in enumerate(starting) if one.study_id == study_id]
+            for places in storable_at_once(
+                [starting[n].trial.only_as_number for n in of_study]
+            ):
+                some = [of_study[place] for place in places]
+                rows = await self._store_some(study_id, [starting[place] for place in some])
+                stored |= {some[place]: row for place, row in rows}
         return [stored.get(place) for place in range(len(starting))]
 
     async def _store_some(
@@ -201,3 +218,19 @@ def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> dic
             taking[one.worker_id] += 1
             claims.add(one.claim_id)
     return free
+
+
+def _found(
+    asking: Mapping[int, Asking], free: Mapping[int, Claim], served: Sequence[Work | None]
+) -> dict[int, Chosen | NothingToDo]:
+    """What each free claim has found, by place; a worker's claims that look at once count for each other."""
+    taken: Counter[UUID | None] = Counter()
+    found: dict[int, Chosen | NothingToDo] = {}
+    for (place, claim), study in zip(free.items(), served, strict=True):
+        if study is None:
+            found[place] = NothingToDo()
+            continue
+        alone = is_alone(study.running, claim.holding + taken[claim.worker])
+        found[place] = Chosen(study, asking[place].is_quiet, alone)
+        taken[claim.worker] += 1
+    return found

@@ -9,6 +9,7 @@ import psycopg2
 
 from service.batching import Batcher
 from service.domain import leasing
+from service.sampling import SamplingFailed
 from service.storage.async_connection import AsyncConnection
 from service.storage.engine import Locked
 from service.storage.reports import REPORT, NewReports, to_store
@@ -47,10 +48,12 @@ class FastReports:
         if before is None or document is None or not _are_new(before, batch.reports):
             return None
         then = _after(before, batch.reports)
+        try:
+            prune = await self._should_prune(document, then)
+        except SamplingFailed:
+            return None  # the full path sets the study aside, and keeps the report
         # Nobody has looked: the statement stores this verdict only if the trial is wanted, as is assumed here.
-        verdict = leasing.verdict(
-            leasing.WANTED, prune=await self._should_prune(document, then)
-        )
+        verdict = leasing.verdict(leasing.WANTED, prune=prune)
         new = NewReports(lease_id, batch.reports, verdict, known=before.reported)
         if not await self._storing.submit(new):
             return None

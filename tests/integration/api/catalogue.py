@@ -290,6 +290,7 @@ STUDIES = [
     of_study(32, "a pruner's parameter beside its long form", "/search/startup_trials", says="within `pruner`", search={"pruner": {"kind": "median"}, "startup_trials": 3}),
     of_study(32, "unknown option", "/search/prunner", "unknown-field", "did you mean 'pruner'?", search={"prunner": "none"}),
     of_study(32, "a grid without an end", "/space/weight_decay", says="step", search={"sampler": "grid"}, space={"weight_decay": a_float()}),
+    of_study(57, "a range that is none", "/space/learning_rate", says="close", space={"learning_rate": a_float(low=1e-3, high=1e-3 * (1 + 2.3e-16), log=True)}),
     of_study(34, "empty space", "/space", says="1 to 200", space={}),
     of_study(35, "201 hyperparameters", "/space", says="1 to 200", space={f"p{n}": a_float() for n in range(201)}),
     *(

@@ -231,12 +231,12 @@ def test_a_report_is_told_what_became_of_its_study(
     assert fast.report(lease, 0.2, step=1) == verdict
 
 
-def test_a_report_after_the_wall_time_is_told_to_cancel(fast: FastService) -> None:
+def test_a_report_after_the_wall_time_is_told_to_finish(fast: FastService) -> None:
     known_study(fast, budget={"trials": 100, "wall_time_s": 100})
     lease = fast.lease()
     assert fast.report(lease, 0.1, step=0) == "continue"
     fast.clock.advance(101)
-    assert fast.report(lease, 0.2, step=1) == "cancel"
+    assert fast.report(lease, 0.2, step=1) == "finish"
 
 
 def verdicts(sides: Sequence[Service], dice: Random) -> list[Verdict]:

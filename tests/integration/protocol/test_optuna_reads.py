@@ -13,11 +13,12 @@ from trimtab.contract.leases import Lease
 
 
 def test_optuna_reads_our_study_as_its_own(service: Service, database_url: str) -> None:
-    service.study(budget={"trials": 5})
+    service.study(budget={"trials": 6})
     values: dict[str, Callable[[Lease], object]] = {
         "completed": lambda lease: service.complete(lease, 0.5),
         "pruned": service.prune,
-        "failed": lambda lease: service.fail(lease, "diverged"),
+        "diverged": lambda lease: service.fail(lease, "diverged"),
+        "failed": lambda lease: service.fail(lease, "user_error"),
         "best": lambda lease: service.complete(lease, 0.9),
     }
     for end in values.values():
@@ -30,21 +31,22 @@ def test_optuna_reads_our_study_as_its_own(service: Service, database_url: str) 
 
     storage = storage_on(database_url)
     study = optuna.load_study(study_name="digits", storage=storage)
-    assert (study.best_trial.number, study.best_value) == (3, 0.9)
+    assert (study.best_trial.number, study.best_value) == (4, 0.9)
     told = study.get_trials()
     assert [one.state.name for one in told] == [
         "COMPLETE",
+        "PRUNED",
         "PRUNED",
         "FAIL",
         "COMPLETE",
         "WAITING",
     ]
-    assert [one.value for one in told] == [0.5, 0.3, None, 0.9, None]
+    assert [one.value for one in told] == [0.5, 0.3, None, None, 0.9, None]
     assert told[0].intermediate_values[0] == 0.2
     assert math.isnan(told[0].intermediate_values[1])
     assert told[2].system_attrs["trimtab:error_kind"] == "diverged"
-    assert told[4].params == told[4].system_attrs["fixed_params"] == paused.hyperparameters
-    assert told[4].system_attrs["trimtab:state"] == "paused"
+    assert told[5].params == told[5].system_attrs["fixed_params"] == paused.hyperparameters
+    assert told[5].system_attrs["trimtab:state"] == "paused"
     assert study.metric_names == ["validation_accuracy"]
     storage.engine.dispose()
 

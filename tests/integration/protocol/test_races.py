@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import Connection
 
 from service.storage import leases as lease_rows
+from service.storage import turn
 from service.use_cases import studies
 from tests.support.documents import a_study_document
 from tests.support.protocol import TTL_S
@@ -254,14 +255,14 @@ def test_a_study_deleted_between_two_looks_of_a_claim_is_passed_over(
 ) -> None:
     replicas.one.study("first")
     replicas.one.study("second")
-    list_candidates = lease_rows.candidates
+    list_candidates = turn.candidates
 
-    def list_and_delete(connection: Connection, **given: Any) -> list[lease_rows.Candidate]:
+    def list_and_delete(connection: Connection, **given: Any) -> list[turn.Candidate]:
         listed = list_candidates(connection, **given)
         studies.delete(replicas.one.context, "first")
         return listed
 
-    monkeypatch.setattr(lease_rows, "candidates", list_and_delete)
+    monkeypatch.setattr(turn, "candidates", list_and_delete)
     assert replicas.two.lease().study == "second"
 
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Connection
 
-from service.storage import leases as lease_rows
+from service.storage import turn
 from service.use_cases import studies, trials
 from tests.support.documents import a_document
 from tests.support.protocol import A_MODEL, Service
@@ -75,10 +75,11 @@ def test_a_cancelled_study_cancels_what_waits_at_once_and_what_runs_at_its_next_
         studies.resume(service.context, "digits")
 
 
-def test_the_wall_time_cancels_what_runs_and_still_evaluates_the_winner(
+def test_at_the_end_of_the_wall_time_what_runs_completes_with_what_it_has_and_the_winner_is_evaluated(
     service: Service,
 ) -> None:
     service.study(budget={"trials": 9, "wall_time_s": 100})
+    service.clock.advance(1000)  # nor does waiting for the first worker
     service.complete(service.lease(), 0.5)
     running, queued = service.lease(), service.lease()
     service.drain(queued)
@@ -89,11 +90,66 @@ def test_the_wall_time_cancels_what_runs_and_still_evaluates_the_winner(
     studies.resume(service.context, "digits")
     assert service.report(running, 0.6) == "continue"
     service.clock.advance(51)
-    assert service.report(running, 0.7, step=1) == "cancel"
+    assert service.report(running, 0.7, step=1) == "finish"
+    assert service.heartbeat(running) == "finish"
     assert service.claim(service.worker()) == ()
-    service.fail(running, "cancelled")
+    assert studies.read(service.context, "digits").ended_by is None
+    service.complete(running, 0.7)
     assert trial(service, queued.trial_number).state == "cancelled"
-    assert service.lease().kind == "final"
+    final = service.lease()
+    assert (final.kind, final.trial_number) == ("final", running.trial_number)
+    assert studies.read(service.context, "digits").ended_by == "wall_time"
+
+
+@pytest.mark.parametrize("waits", ["at first", "after a pause"])
+def test_the_wall_time_does_not_run_while_a_study_waits_for_a_lease(
+    either: Service, waits: str
+) -> None:
+    either.study(budget={"trials": 9, "wall_time_s": 100})
+    if waits == "after a pause":
+        lease = either.lease()
+        either.clock.advance(50)
+        studies.pause(either.context, "digits")
+        either.give_back_paused(lease)
+        studies.resume(either.context, "digits")
+    spent = 50 if waits == "after a pause" else 0
+    either.clock.advance(1000)
+    running = either.lease()
+    either.clock.advance(99 - spent)
+    assert either.report(running, 0.5) == "continue"
+    either.clock.advance(1)
+    assert either.report(running, 0.6, step=1) == "finish"
+
+
+def test_a_study_taken_up_while_a_trial_still_runs_is_on_the_clock_at_once(
+    service: Service,
+) -> None:
+    service.study(budget={"trials": 9, "wall_time_s": 100})
+    running = service.lease()
+    studies.pause(service.context, "digits")
+    studies.resume(service.context, "digits")
+    service.clock.advance(100)
+    assert service.heartbeat(running) == "finish"
+
+
+@pytest.mark.parametrize("end", ["trials", "stopped", "exhausted", "cancelled"])
+def test_a_study_tells_what_ended_it(either: Service, end: str) -> None:
+    space = {"batch_size": {"kind": "choices", "choices": [16]}}
+    budget = {"trials": 1 if end == "trials" else 9}
+    if end == "exhausted":
+        either.study(space=space, search={"sampler": "grid"}, budget=budget)
+    else:
+        either.study(budget=budget)
+    lease = either.lease()
+    assert studies.read(either.context, "digits").ended_by is None
+    if end == "stopped":
+        studies.stop(either.context, "digits")
+    either.complete(lease, 0.5)
+    if end == "exhausted":
+        either.claim(either.worker())
+    if end == "cancelled":
+        studies.cancel(either.context, "digits")
+    assert studies.read(either.context, "digits").ended_by == end
 
 
 def test_a_trial_is_not_begun_again_when_the_wall_time_ends_between_two_looks_of_a_claim(
@@ -101,14 +157,14 @@ def test_a_trial_is_not_begun_again_when_the_wall_time_ends_between_two_looks_of
 ) -> None:
     service.study(budget={"trials": 1, "wall_time_s": 100})
     service.drain(service.lease())
-    list_candidates = lease_rows.candidates
+    list_candidates = turn.candidates
 
-    def list_and_wait(connection: Connection, **given: Any) -> list[lease_rows.Candidate]:
+    def list_and_wait(connection: Connection, **given: Any) -> list[turn.Candidate]:
         listed = list_candidates(connection, **given)
         service.clock.advance(101)
         return listed
 
-    monkeypatch.setattr(lease_rows, "candidates", list_and_wait)
+    monkeypatch.setattr(turn, "candidates", list_and_wait)
     assert service.claim(service.worker()) == ()
 
 

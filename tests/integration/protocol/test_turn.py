@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection, text
 
 from service.domain.serving import Claim, Work, distribute
-from service.storage import leases
+from service.storage import turn
 from service.storage.engine import Database
 
 US, OTHERS = UUID(int=1), UUID(int=2)
@@ -98,7 +98,7 @@ def test_the_statement_and_the_rule_serve_studies_in_one_order(
 ) -> None:
     with database.engine.connect() as connection, connection.begin() as transaction:
         insert(connection, studies)
-        listed = leases.candidates(connection)
+        listed = turn.candidates(connection)
         transaction.rollback()
     assert [one.study_id for one in listed] == list(turns(studies))
 
@@ -112,7 +112,7 @@ def test_the_statement_and_the_rule_agree_whose_turn_a_claim_beside_a_study_meet
     alone = [Made(one.work, 0) for one in others]  # a worker runs trials of one study at a time
     with database.engine.connect() as connection, connection.begin() as transaction:
         insert(connection, [beside, *alone])
-        first, *_ = leases.candidates(connection, beside_worker=US)
+        first, *_ = turn.candidates(connection, beside_worker=US)
         transaction.rollback()
     claim = Claim(beside.work.name, beside.ours, US)
     (served,) = distribute([one.work for one in studies], [claim])

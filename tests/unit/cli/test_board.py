@@ -183,6 +183,21 @@ def test_the_board_and_the_lines_say_why_a_trial_failed() -> None:
     assert "trial 3 failed  oom: no memory" in board.lines(seen)[0]
 
 
+def test_the_board_and_the_lines_say_why_a_study_was_set_aside() -> None:
+    paused = study(state="paused", problem="The sampler failed.\x1b[2J")
+    told = event("study_paused").model_copy(update={"body": {"problem": paused.problem}})
+    seen = Snapshot(paused, {}, (told,), None)
+    assert "The sampler failed." in drawn(board.board(seen))
+    assert "study paused: The sampler failed." in board.lines(seen)[0]
+    assert "\x1b" not in drawn(board.board(seen)) + board.lines(seen)[0]
+
+
+def test_the_board_and_the_study_tell_what_ended_it() -> None:
+    done = study(state="done", ended_by="wall_time")
+    for view in (board.board(Snapshot(done, {}, (), None)), tables.study(done)):
+        assert "its wall time" in drawn(view)
+
+
 def test_a_cancelled_trial_is_no_failure() -> None:
     one_epoch = [{"step": 0, "value": 0.5}]
     cancelled = trial(state="cancelled", value=None, error_kind="cancelled", curve=one_epoch)

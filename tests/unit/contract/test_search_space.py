@@ -24,6 +24,7 @@ from trimtab.contract.search_space import (
     IntRange,
     check_size,
     contains,
+    is_too_narrow,
 )
 
 finite = floats(allow_nan=False, allow_infinity=False)
@@ -164,3 +165,23 @@ def test_a_space_has_1_to_200_names(count: int, is_legal: bool) -> None:
         return
     with pytest.raises(ValueError, match="1 to 200"):
         check_size(space)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "log", "narrow"),
+    [
+        (1e-3, 1e-3 * (1 + 2.3e-16), True, True),
+        (1.0, 1.0 + 1e-13, True, True),
+        (1.0, 1.0 + 1e-11, True, False),
+        (5.0, 5.0 + 1e-12, False, True),
+        (-5.0, -5.0 + 1e-12, False, True),
+        (0.0, 1e-300, False, False),
+        (0.5, 0.5, False, False),
+        (1e-5, 1e-1, True, False),
+    ],
+)
+def test_a_range_that_floats_can_hardly_tell_from_a_point_is_too_narrow(
+    low: float, high: float, log: bool, narrow: bool
+) -> None:
+    assert is_too_narrow(FloatRange(kind="float", low=low, high=high, log=log)) == narrow
+    assert not is_too_narrow(Choices(kind="choices", choices=(low,)))

@@ -98,3 +98,18 @@ def test_begun_trials_are_cancelled_after_the_wall_time_and_with_their_study(
     assert budget.begun_trials_are_unwanted(spending) == (
         spending.state == "cancelled" or (searching and spending.wall_time_over)
     )
+
+
+@pytest.mark.parametrize(
+    ("spent", "ended_by"),
+    [
+        (replace(FRESH, trials_created=2), "trials"),
+        (replace(FRESH, exhausted=True), "exhausted"),
+        (replace(FRESH, exhausted=True, trials_created=2), "exhausted"),
+        (replace(FRESH, state="stopping"), "stopped"),
+        (replace(FRESH, trials_created=2, wall_time_over=True), "wall_time"),
+        (replace(FRESH, state="stopping", wall_time_over=True), "wall_time"),
+    ],
+)
+def test_what_ended_a_search_is_told(spent: Spending, ended_by: str) -> None:
+    assert budget.ended_by(spent) == ended_by

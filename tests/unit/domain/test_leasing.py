@@ -93,10 +93,12 @@ def test_the_studys_state_outranks_the_pruner(state: StudyState, prune: bool) ->
 
 
 @pytest.mark.parametrize("state", STUDY_STATES)
-def test_when_the_wall_time_is_over_a_trial_is_cancelled_and_a_final_evaluation_is_not(
-    state: StudyState,
+@pytest.mark.parametrize("prune", [False, True])
+def test_when_the_wall_time_is_over_a_trial_is_to_finish_and_a_final_evaluation_goes_on(
+    state: StudyState, prune: bool
 ) -> None:
-    assert leasing.verdict(a_held(state, wall_time_over=True), prune=False) == "cancel"
+    told = leasing.verdict(a_held(state, wall_time_over=True), prune=prune)
+    assert told == ("cancel" if state in UNWANTED else "finish")
     final = a_held(state, wall_time_over=True, kind="final")
     assert leasing.verdict(final, prune=False) == leasing.verdict(
         a_held(state, kind="final"), prune=False
@@ -133,6 +135,8 @@ def test_a_failure_that_is_final_ends_the_trial_with_its_kind_and_message(
 
 @given(helds, sampled_from([kind for kind in FAILURES if kind != "cancelled"]))
 def test_a_retryable_failure_is_a_crash_as_silence_is(held: Held, kind: FailureKind) -> None:
+    if held.is_last_try and kind in ("oom", "diverged", "recipe_unfit"):
+        return
     failed = leasing.settled(held, Failed(error=kind, message="why", retryable=True))
     silent = leasing.expired(held)
     assert failed.crash
@@ -200,10 +204,23 @@ def test_a_trial_given_back_after_the_wall_time_is_cancelled(reason: str) -> Non
     assert departure.state == "cancelled"
 
 
-def test_out_of_memory_is_told_to_optuna_as_pruned() -> None:
-    departure = leasing.settled(a_held(), Failed(error="oom"))
+@pytest.mark.parametrize("kind", ["oom", "diverged", "recipe_unfit"])
+def test_an_infeasible_configuration_is_told_to_optuna_as_pruned(kind: FailureKind) -> None:
+    departure = leasing.settled(a_held(), Failed(error=kind))
     assert (departure.state, departure.optuna_state) == ("failed", "PRUNED")
-    assert leasing.settled(a_held(), Failed(error="diverged")).optuna_state == "FAIL"
+    assert leasing.settled(a_held(), Failed(error="user_error")).optuna_state == "FAIL"
+
+
+def test_a_trial_given_up_keeps_the_kind_by_which_its_configuration_is_at_fault() -> None:
+    last = a_held(crashes=2, max_crashes=3)
+    killed = leasing.settled(last, Failed(error="oom", message="no memory", retryable=True))
+    assert killed == Departure("failed", "failed", error_kind="oom", error_message="no memory")
+    unwanted = leasing.settled(
+        a_held("cancelled", crashes=2), Failed(error="oom", retryable=True)
+    )
+    assert unwanted.state == "cancelled"
+    crashed = leasing.settled(last, Failed(error="crashed", retryable=True))
+    assert crashed.error_kind == "poison"
 
 
 def test_an_event_is_named_by_what_became_of_it() -> None:

@@ -83,7 +83,8 @@ def test_every_study_can_be_deleted_and_none_comes_back_from_its_end(
 @pytest.mark.parametrize("state", TRIAL_STATES)
 def test_optuna_calls_it(state: TrialState) -> None:
     for kind in (None, *FAILURES):
-        expected = "PRUNED" if (state, kind) == ("failed", "oom") else OPTUNA[state]
+        infeasible = state == "failed" and kind in ("oom", "diverged", "recipe_unfit")
+        expected = "PRUNED" if infeasible else OPTUNA[state]
         assert optuna_state(state, kind) == expected
 
 

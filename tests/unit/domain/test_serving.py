@@ -2,10 +2,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.domain.serving import Claim, Work, distribute
+from service.domain.serving import Claim, Work, distribute, is_alone, storable_at_once
 
 
 def work(study_id: int, **changes: object) -> Work:
@@ -107,3 +108,29 @@ def test_claims_beside_studies_bend_no_turn(studies: list[Work], beside: list[in
     counted = [study for wanted, study in got if wanted is None or study is not None]
     assert counted == served(*studies, claims=len(counted))
     assert all(study in (None, wanted) for wanted, study in got if wanted is not None)
+
+
+@pytest.mark.parametrize(
+    ("running", "holding", "alone"), [(0, 0, True), (2, 2, True), (1, 0, False), (3, 2, False)]
+)
+def test_a_worker_is_alone_where_it_may_hold_all_that_runs(
+    running: int, holding: int, alone: bool
+) -> None:
+    assert is_alone(running, holding) == alone
+
+
+@pytest.mark.parametrize(
+    ("numbers", "places"),
+    [
+        ([None, None], [[0, 1]]),
+        ([4, 5, 6], [[0, 1, 2]]),
+        ([4, None, 5], [[0, 2], [1]]),
+        ([4, 6, 5, 4], [[0, 2]]),
+        ([4, 4], [[0]]),
+        ([], []),
+    ],
+)
+def test_new_trials_are_stored_together_where_their_numbers_follow_one_another(
+    numbers: list[int | None], places: list[list[int]]
+) -> None:
+    assert storable_at_once(numbers) == places

@@ -1,6 +1,7 @@
 import math
 from typing import get_args
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 from optuna.samplers._tpe.sampler import (
@@ -27,7 +28,7 @@ CURVES = st.dictionaries(st.integers(0, 4), VALUES, max_size=4).map(
 @st.composite
 def trials(draw: st.DrawFn) -> TrialFacts:
     state = draw(st.sampled_from(get_args(TrialState)))
-    kinds: list[FailureKind] = ["oom", "crashed"]
+    kinds: list[FailureKind] = ["oom", "diverged", "recipe_unfit", "crashed"]
     kind = draw(st.sampled_from(kinds)) if state == "failed" else None
     value = draw(VALUES) if state == "completed" else None
     return TrialFacts(
@@ -116,22 +117,34 @@ def test_the_good_share_is_tpes():
     assert [good_share(n) for n in range(1000)] == [default_gamma(n) for n in range(1000)]
 
 
-def test_a_sampler_sees_nothing_of_failures_but_running_out_of_memory():
-    def failed(kind: FailureKind) -> TrialFacts:
-        return TrialFacts(0, "failed", {}, error_kind=kind)
-
-    assert role(failed("oom")) == "infeasible"
-    assert role(failed("crashed")) is None
-    assert role(TrialFacts(0, "cancelled", {})) is None
+CONFIGURATION: tuple[FailureKind, ...] = ("oom", "diverged", "recipe_unfit")
 
 
-def test_a_trial_that_ran_out_of_memory_is_shown_as_infeasible_without_its_curve():
-    oom = TrialFacts(0, "failed", {"x": 0.5}, ((0, 0.9),), error_kind="oom")
-    (shown,) = Shown(distributions(SPACE)).show([oom])
+@pytest.mark.parametrize("kind", get_args(FailureKind))
+def test_a_failure_that_the_configuration_causes_is_infeasible_and_no_other_is_seen(
+    kind: FailureKind,
+):
+    expected = "infeasible" if kind in CONFIGURATION else None
+    assert role(TrialFacts(0, "failed", {}, error_kind=kind)) == expected
+    assert role(TrialFacts(0, "cancelled", {}, error_kind=kind)) is None
+
+
+@pytest.mark.parametrize("kind", CONFIGURATION)
+def test_an_infeasible_trial_is_shown_as_such_without_its_curve(kind: FailureKind):
+    failed = TrialFacts(0, "failed", {"x": 0.5}, ((0, 0.9),), error_kind=kind)
+    (shown,) = Shown(distributions(SPACE)).show([failed])
     assert shown.state.name == "PRUNED"
     assert shown.intermediate_values == {}
     assert all(value > 0 for value in shown.constraints.values())
     assert shown.constraints
+
+
+@given(BATCHES)
+def test_a_history_knows_whether_nothing_but_infeasible_trials_have_ended(
+    batches: list[list[TrialFacts]],
+):
+    roles = {role(trial) for trial in _latest(batches)} - {None, "running"}
+    assert _history(*batches).has_only_infeasible == (roles == {"infeasible"})
 
 
 def test_a_paused_trial_is_shown_as_pruned_with_its_curve():

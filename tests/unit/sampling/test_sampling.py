@@ -9,12 +9,13 @@ from optuna.trial import FrozenTrial
 from optuna.trial import TrialState as OptunaState
 
 from service.domain.facts import Changes, Cursor, TrialFacts
-from service.sampling import Exhausted, Proposal, Sampling
+from service.sampling import Exhausted, Proposal, Sampling, SamplingFailed
 from service.sampling.asking import ask, draw
 from service.sampling.distributions import Distributions, distributions
 from service.sampling.study import REREAD_AFTER_S, seed_of
 from tests.unit.sampling.ledger import SPACE, Clock, Ledger, any_values, completed, document
 from trimtab.contract.metrics import Direction
+from trimtab.contract.problems import Unavailable
 from trimtab.contract.search_space import Scalar
 
 DEADLINE_S = 10
@@ -348,6 +349,44 @@ def test_the_seed_depends_on_study_and_claim_and_on_nothing_else():
     assert seed_of(0, "claim") != seed_of(1, "claim")
     assert seed_of(0, "claim") != seed_of(0, "other")
     assert 0 <= seed_of(2**31 - 1, "x" * 100) < 2**32
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random"])
+def test_without_a_claim_the_proposal_is_the_trial_numbers_own_and_void_as_another(
+    sampler: str,
+):
+    study, found = document(sampler=sampler), list[Proposal]()
+    for claim_id, number in ((None, 20), (None, 20), (None, 21), ("claim", 20)):
+        sampling = Sampling(Ledger(*_twenty()).read, Clock())
+        with sampling.proposal(1, study, claim_id=claim_id, next_number=number) as proposal:
+            assert isinstance(proposal, Proposal)
+            found.append(proposal)
+    assert found[0] == found[1]
+    assert found[0].values != found[2].values != found[3].values != found[0].values
+    assert [proposal.only_as_number for proposal in found] == [20, 20, 21, None]
+
+
+@pytest.mark.parametrize("error", [Unavailable("away"), MemoryError(), ConnectionError()])
+def test_trouble_of_the_database_or_the_machine_is_no_fault_of_the_study(error: Exception):
+    def read(study_id: int, cursor: Cursor | None) -> Changes:
+        raise error
+
+    sampling = Sampling(read, Clock())
+    with pytest.raises(type(error)):
+        _propose(sampling)
+    with pytest.raises(type(error)):
+        sampling.should_prune(1, MEDIAN, ((0, 0.5),))
+
+
+def test_an_error_of_the_history_is_told_as_the_studys_own():
+    def read(study_id: int, cursor: Cursor | None) -> Changes:
+        raise KeyError("momentum")
+
+    sampling = Sampling(read, Clock())
+    with pytest.raises(SamplingFailed, match=r"The sampler failed \(KeyError: 'momentum'\)"):
+        _propose(sampling)
+    with pytest.raises(SamplingFailed, match="The pruner failed"):
+        sampling.should_prune(1, MEDIAN, ((0, 0.5),))
 
 
 def test_a_random_draw_is_what_optunas_random_sampler_would_be_asked_for():

@@ -11,7 +11,13 @@ from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.training.errors import BackboneMissing, BackbonesUnreadable, BackboneUnfit
+from worker.runner.failures import failure_of
+from worker.training.errors import (
+    BackboneMissing,
+    BackbonesUnreadable,
+    BackboneUnfit,
+    RecipeUnfit,
+)
 from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones
 from worker.training.model.image_input import ImageInput
@@ -274,3 +280,20 @@ def test_it_is_tried_on_what_it_will_be_given(tmp_path: Path) -> None:
         "BACKBONES = {'net': {'build': make, 'image_size': 4, 'one_size': True}}\n",
     )
     assert own.architecture("user:net", 2).head == "2"
+
+
+def test_a_picture_size_that_a_network_does_not_take_is_the_recipes_fault_and_told_once(
+    tmp_path: Path,
+) -> None:
+    own = written(tmp_path, TABLE)
+    data = tiny_data()
+    model = Model(backbone="user:net", weights="none")
+    built = backbones.build(model, classes=data.outputs, seed=0, own=own)
+    request = TrainingRequest(built, data, Recipe(image_size=8), seed=0, device=CPU)
+    with pytest.raises(
+        RecipeUnfit, match=r"user:net does not take pictures of 8 x 8 pixels"
+    ) as caught:
+        next(fit(request))
+    failure = failure_of(caught.value)
+    assert (failure.error, failure.retryable) == ("recipe_unfit", False)
+    assert "image_size" in failure.message

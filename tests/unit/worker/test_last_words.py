@@ -7,10 +7,11 @@ from unittest.mock import Mock
 import pytest
 
 from tests.support.leases import a_lease
-from trimtab.contract.leases import Failed
+from trimtab.contract.leases import Completed, Failed
 from worker.pipe_messages import Ended, RunTrial
 from worker.runner.ending import TrialEnding
-from worker.runner.progress import Cancelled
+from worker.runner.progress import Cancelled, Finished, ProgressReporter
+from worker.runner.trial import StartedTraining, TrialRun
 from worker.training.errors import Diverged
 
 
@@ -52,3 +53,56 @@ def test_the_kept_backbone_goes_only_where_it_may_be_damaged(
 ) -> None:
     _, resources = words_after(error, tmp_path)
     assert resources.backbone_cache.clear.called is not kept
+
+
+def a_run(folder: Path, *, epochs: int) -> tuple[TrialRun, Any]:
+    """A trial of so many epochs, the best of which reached 0.7, and what it works on."""
+    resources, training = Mock(), Mock()
+    training.progress.epochs, training.progress.best_value = epochs, 0.7
+    ending = TrialEnding(resources, RunTrial(lease=a_lease(), folder=folder))
+    ending.writer = Mock(newest=None, best=None)
+    started = StartedTraining(training, Mock(), Mock())
+    return TrialRun(resources, RunTrial(lease=a_lease(), folder=folder), started, ending, 0), (
+        resources,
+        ending.writer,
+    )
+
+
+def outcome_of(resources: Any) -> object:
+    return next(
+        call.args[0].outcome
+        for call in resources.channel.say.call_args_list
+        if isinstance(call.args[0], Ended)
+    )
+
+
+def test_a_trial_told_to_finish_after_an_epoch_completes_with_its_best_one(
+    tmp_path: Path,
+) -> None:
+    trial, (resources, writer) = a_run(tmp_path, epochs=3)
+    trial._epoch = Mock(epoch=2, last=False)  # pyright: ignore[reportPrivateUsage] - what `report` leaves
+    resources.channel.verdict.return_value = "finish"
+    trial.obey_verdict()
+    assert outcome_of(resources) == Completed(value=0.7)
+    assert writer.save_best.called
+
+
+@pytest.mark.parametrize(
+    ("epochs", "outcome"), [(3, Completed(value=0.7)), (0, Failed(error="cancelled"))], ids=str
+)
+def test_a_trial_told_to_finish_within_an_epoch_completes_if_it_has_another(
+    tmp_path: Path, epochs: int, outcome: object
+) -> None:
+    trial, (resources, writer) = a_run(tmp_path, epochs=epochs)
+    trial.report(Finished())
+    assert outcome_of(resources) == outcome
+    assert trial.has_ended
+    assert writer.save_best.called is (epochs > 0)
+
+
+@pytest.mark.parametrize(("word", "raised"), [("finish", Finished), ("cancel", Cancelled)])
+def test_a_word_between_two_batches_ends_the_epoch(word: str, raised: type[Exception]) -> None:
+    channel = Mock()
+    channel.verdict_between_epochs.return_value = word
+    with pytest.raises(raised):
+        ProgressReporter(channel, a_lease().lease_id).batch()

@@ -76,6 +76,7 @@ def fit(request: TrainingRequest) -> Iterator[EpochResult]:
     Raises:
         CheckpointIncompatible: `request.resume` is of another training.
         Diverged: A loss is not finite; raised by the iterator.
+        RecipeUnfit: The backbone does not take what the recipe makes of the data.
     """
     return epochs_of(begin(request))
 
@@ -91,11 +92,13 @@ def begin(request: TrainingRequest, *, beside: Training | None = None) -> Traini
 
     Raises:
         CheckpointIncompatible: `request.resume` is of another training.
+        RecipeUnfit: The backbone does not take what the recipe makes of the data.
     """
     freezing = Freezing(request.model, request.recipe)
     freezing.freeze()
     # Channels last, where the input layer says so: convolutions then need not lay out every batch anew.
     request.model.to(request.device, memory_format=request.model.input.memory_format)  # pyright: ignore[reportCallIssue] - both in one walk, which torch's types do not know
+    request.model.try_on(torch.from_numpy(request.data.train.inputs[:2]).to(request.device))
     # Before LoRA and the optimizer begin, while all weights are the pretrained ones.
     frozen_sha256 = origin(freezing)
     inputs = _inputs(request, freezing, frozen_sha256, beside)

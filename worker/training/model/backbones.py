@@ -13,7 +13,15 @@ from trimtab.contract.backbones import CIFAR_RESNETS, GLYPHNET, OWN_PREFIX
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data.modality import ImageSpec, InputSpec
-from worker.training.model import cifar_resnets, glyphnet, heads, published_weights, small_maps
+from worker.training.errors import RecipeUnfit, is_out_of_memory
+from worker.training.model import (
+    cifar_resnets,
+    glyphnet,
+    heads,
+    published_weights,
+    small_maps,
+    user_code,
+)
 from worker.training.model.architecture import Architecture
 from worker.training.model.card import CARD_KEY, ImageCard, ImageStatistics, InputCard
 from worker.training.model.halves import Halves
@@ -55,6 +63,7 @@ class Backbone(nn.Module):
         self.stages = architecture.stages
         self.head_name = architecture.head
         self.code = architecture.code
+        self._tried = {self._input_shape(self.input.example(1))} if self.code else set()
         self.report: WeightsReport | None = None
         self.known_head: dict[str, Tensor] | None = None
         self.halves: dict[int, Halves | None] = {}
@@ -119,6 +128,27 @@ class Backbone(nn.Module):
         finally:
             hook.remove()
         return seen[0].flatten(2).mean(dim=2) if seen[0].dim() == 4 else seen[0]
+
+    def try_on(self, stored: Tensor) -> None:
+        """See that a person's own network takes what its input layer makes of stored samples `(N, ...)`, once a shape.
+
+        Raises:
+            RecipeUnfit: It does not.
+        """
+        if not self.code or (shape := self._input_shape(stored)) in self._tried:
+            return
+        try:
+            with torch.no_grad(), seeded(0):
+                self.eval()(stored)
+        except Exception as error:
+            if is_out_of_memory(error):
+                raise
+            raise RecipeUnfit(self.name, shape[-1], user_code.last_line(error)) from error
+        self._tried.add(shape)
+
+    def _input_shape(self, stored: Tensor) -> tuple[int, ...]:
+        with torch.no_grad():
+            return tuple(self.input(stored).shape[1:])
 
 
 def build(

@@ -1,0 +1,56 @@
+"""The studies that have work, in the order in which claims serve them."""
+
+from dataclasses import dataclass
+from uuid import UUID
+
+from sqlalchemy import Connection
+
+from service.domain.serving import TURN
+from service.storage.leases import WALL_TIME_OVER
+from service.storage.statements import Statement
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A study that may have work, in the order in which claims serve them."""
+
+    study_id: int
+    name: str
+    trials_created: int
+    has_queued: bool
+    may_propose: bool
+    running: int
+
+
+def studies_with_work(counted: str = "true") -> str:
+    """The studies with work as an SQL table `c`, in their turn; `counted`: the condition under which a trial `r` counts for it."""
+    return f"""(
+    SELECT s.*,
+           EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
+                   AND q.not_before <= trimtab.now() AND (q.kind = 'final' OR NOT {WALL_TIME_OVER})) AS has_queued,
+           s.state = 'active' AND s.trials_created < s.trials_limit AND NOT s.exhausted
+               AND NOT {WALL_TIME_OVER} AS may_propose,
+           (SELECT count(*) FROM trimtab.trials r
+            WHERE r.study_id = s.study_id AND r.state = 'running' AND {counted}) AS running
+    FROM trimtab.studies s WHERE s.state IN ('active', 'stopping', 'finalising')) c
+WHERE c.has_queued OR c.may_propose
+ORDER BY {TURN} LIMIT 50"""
+
+
+_BY_OTHERS = "r.worker_id IS DISTINCT FROM CAST(:beside_worker AS uuid)"
+_CANDIDATES = Statement(
+    f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose, CAST(c.running AS int)
+FROM {studies_with_work(_BY_OTHERS)}"""
+)
+
+
+def candidates(connection: Connection, *, beside_worker: UUID | None = None) -> list[Candidate]:
+    """Studies with work: highest priority first, then fewest running trials, then oldest.
+
+    Args:
+        connection: one of `Database`.
+        beside_worker: the worker whose running trials do not count, since it claims beside them.
+    """
+    return [
+        Candidate(*row) for row in _CANDIDATES.rows(connection, beside_worker=beside_worker)
+    ]

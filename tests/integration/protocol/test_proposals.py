@@ -1,0 +1,75 @@
+"""Of which trial a proposal is: the number's own where one worker asks, the claim's own where several do."""
+
+from collections.abc import Sequence
+
+from service.sampling.asking import draw
+from service.sampling.distributions import distributions
+from service.sampling.study import seed_of
+from tests.support.fast_path import FastService
+from tests.support.protocol import Service, a_claim
+from tests.support.races import Replicas, at_once
+from trimtab.contract.leases import Lease, Leases
+from trimtab.contract.search_space import Scalar
+
+RANDOM = {"sampler": "random", "pruner": "none", "seed": 7}
+
+
+def its_own(service: Service, number: int) -> dict[str, Scalar]:
+    """What the trial of this number gets whoever claims it."""
+    document = service.context.documents.known(1)
+    assert document is not None
+    return draw(distributions(document.space), seed_of(7, f"trial {number}"))
+
+
+def are_their_own(service: Service, leases: Sequence[Lease]) -> list[bool]:
+    return [
+        lease.hyperparameters == its_own(service, lease.trial_number)
+        for lease in sorted(leases, key=lambda lease: lease.trial_number)
+    ]
+
+
+def test_one_worker_gets_each_trial_numbers_own_proposal(either: Service) -> None:
+    either.study(search=RANDOM)
+    worker = either.worker(capacity=3)
+    leases = [either.lease(worker) for _ in range(3)]
+    assert are_their_own(either, leases) == [True] * 3
+
+
+def test_slots_that_claim_at_the_same_moment_get_them_too(fast: FastService) -> None:
+    fast.study(search=RANDOM, budget={"trials": 100})
+    worker = fast.worker(capacity=5)
+    leases = [fast.lease(worker)]
+    found = fast.together(*(fast.fast_path.claim(a_claim(worker)) for _ in range(4)))
+    leases += [lease for one in found if isinstance(one, Leases) for lease in one.leases]
+    assert len(leases) == 5
+    assert are_their_own(fast, leases) == [True] * 5
+
+
+def test_where_other_workers_have_trials_a_proposal_is_the_claims_own(either: Service) -> None:
+    either.study(search=RANDOM)
+    leases = [either.lease() for _ in range(3)]
+    assert are_their_own(either, leases) == [True, False, False]
+
+
+def test_workers_that_claim_at_the_same_moment_are_never_given_twins(fast: FastService) -> None:
+    fast.study(search=RANDOM, budget={"trials": 100})
+    fast.fail(fast.lease())
+    workers = [fast.worker() for _ in range(6)]
+    found = fast.together(*(fast.fast_path.claim(a_claim(worker)) for worker in workers))
+    leases = [lease for one in found if isinstance(one, Leases) for lease in one.leases]
+    assert len({str(lease.hyperparameters) for lease in leases}) == len(leases) == 6
+
+
+def test_a_number_that_another_replica_has_taken_meanwhile_is_not_proposed_twice(
+    replicas: Replicas,
+) -> None:
+    replicas.one.study(search=RANDOM, budget={"trials": 40})
+    for _ in range(10):
+        workers = replicas.one.worker(), replicas.one.worker()
+        leases = at_once(
+            lambda workers=workers: replicas.one.lease(workers[0]),
+            lambda workers=workers: replicas.two.lease(workers[1]),
+        )
+        assert len({str(lease.hyperparameters) for lease in leases}) == 2
+        for lease in leases:
+            replicas.one.fail(lease)
