@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.facts import Curve, TrialFacts
-from service.sampling import Sampling
+from service.sampling import Sampling, SamplingFailed
 from tests.unit.sampling.ledger import Clock, Ledger, document
 from trimtab.contract.message import Message
 from trimtab.contract.pruners import AnyPruner, Pruner
@@ -106,5 +106,5 @@ def test_a_kind_without_a_case_passes_for_no_other() -> None:
     unknown = study.model_copy(update={"search": search})
     peers: list[Curve] = [((0, 0.9),)] * 9
     for judge in (_room(peers).should_prune, _room(peers).should_prune_at_once):
-        with pytest.raises(AssertionError, match="unreachable"):
+        with pytest.raises(SamplingFailed, match="unreachable"):
             judge(1, unknown, ((0, 0.1),))

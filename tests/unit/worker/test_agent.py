@@ -391,8 +391,8 @@ def test_a_worker_without_work_leaves_when_its_patience_ends(
 @pytest.mark.parametrize(
     ("verb", "refusal", "reason"),
     [
-        ("register", problems.Unauthorized(), "bearer token"),
-        ("claim", problems.WorkerQuarantined(), "mend its machine"),
+        ("register", problems.Unauthorized(), "needs the service.s token"),
+        ("claim", problems.WorkerQuarantined(), "repair its machine"),
     ],
 )
 def test_a_service_that_refuses_the_worker_ends_it_with_a_reason(
