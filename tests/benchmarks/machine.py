@@ -28,7 +28,7 @@ class Bench:
         url: The address of the database.
         postmaster: The process id of Postgres.
         database: Connections to the database.
-        folder: Where the service may keep files.
+        folder: A folder for the files of the service.
         python: The interpreter that runs the service: of this checkout, or of another one.
     """
 

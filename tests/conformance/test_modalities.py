@@ -23,7 +23,7 @@ class Case:
         modality: The modality.
         data_sets: Headers of samples, a data set each; one of them is empty.
         contents: Samples of every kind that a source may read.
-        wanted: What networks may ask for; the first leaves all to the data set, no two are the same.
+        wanted: Specs that networks may ask for; the first leaves all to the data set, and no two are the same.
     """
 
     modality: Modality[Any, Any, Any]

@@ -287,7 +287,7 @@ def changed_since(root: Path, commit: str) -> set[str]:
     """The files that differ from those of a commit, by each name that they had then or have now; new ones too.
 
     Args:
-        root: Of the repository.
+        root: The root of the repository.
         commit: Any name that git knows it by; empty for where this branch left main, which on main itself is its tip.
 
     Raises:

@@ -45,7 +45,7 @@ class Script:
     """What TRIMTAB_SCRIPT says.
 
     Attributes:
-        cues: By step, and trial number where it is for one alone.
+        cues: What happens at a step, to all trials or to the one of a number.
     """
 
     may_group: bool = False

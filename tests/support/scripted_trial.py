@@ -25,7 +25,7 @@ class ScriptedTrial(ABC):
 
     Args:
         line: To the agent.
-        order: What is to be run.
+        order: The order to run a trial.
         may_group: Whether the agent is told that other trials may join.
     """
 
