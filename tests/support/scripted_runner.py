@@ -45,7 +45,7 @@ class Script:
     """What TRIMTAB_SCRIPT says.
 
     Attributes:
-        cues: What happens at a step, to all trials or to the one of a number.
+        cues: Names of mishaps by (step, trial number), where None as the number means every trial.
     """
 
     may_group: bool = False
