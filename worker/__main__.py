@@ -89,6 +89,9 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
     _add_backbones(predict)
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
     predict.add_argument("images", metavar="IMAGE", type=Path, nargs="*")
+    predict.add_argument(
+        "--skip-bad", action="store_true", help="name files that cannot be read, and succeed"
+    )
     predict.add_argument("--builtin", choices=["digits"], help="a picture of this data set")
     predict.add_argument("--index", metavar="N", type=int, default=0, help="which of them")
 
@@ -215,7 +218,12 @@ def _by_hand(arguments: argparse.Namespace) -> int:
             )
             files = worker_settings.load(backbones=arguments.backbones).backbones
             for line in predict.predict(
-                arguments.model, pictures, as_json=arguments.json, backbones=files
+                arguments.model,
+                pictures,
+                as_json=arguments.json,
+                backbones=files,
+                skip_bad=arguments.skip_bad,
+                told=_complain,
             ):
                 sys.stdout.write(f"{line}\n")
     except predict.MISTAKES as error:

@@ -93,24 +93,31 @@ def predict(
     model: Annotated[Path, typer.Option(help="A model that a study exported.")],
     images: Annotated[
         list[Path] | None,
-        typer.Argument(help="The picture files to classify.", show_default=False),
+        typer.Argument(
+            help="The pictures to predict: files, folders, or patterns in quotes.",
+            show_default=False,
+        ),
     ] = None,
     builtin: Annotated[
         Literal["digits"] | None,
-        typer.Option(help="Classify an image of this data set instead.", show_default=False),
+        typer.Option(help="Predict an image of this data set instead.", show_default=False),
     ] = None,
     index: Annotated[
         int, typer.Option(min=0, help="The number of the image in that data set.")
     ] = 0,
     backbones: Backbones = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Name files that cannot be read, and succeed.")
+    ] = False,
 ) -> None:
-    """Classify pictures with a model that a study exported."""
+    """Predict pictures with a model that a study exported."""
     if bool(images) == bool(builtin):
         raise typer.BadParameter(
             "give picture files or --builtin, one of the two", param_hint="IMAGES"
         )
     argv = ["predict", "--model", str(model), *(["--json"] if json else [])]
+    argv += ["--skip-bad"] if skip_bad else []
     argv += _each("--backbones", backbones)
     if builtin:
         argv += ["--builtin", builtin, "--index", str(index)]

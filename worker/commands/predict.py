@@ -1,7 +1,9 @@
 """`trimtab predict`: predicts pictures with an exported model."""
 
+import glob
 import json
-from collections.abc import Generator, Sequence
+import os
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -11,7 +13,15 @@ from PIL.Image import Image
 from worker.data.errors import DataError
 from worker.data.images.digits import Digits
 from worker.training.errors import TrainingError
-from worker.training.model.export import Chance, Number, Prediction, Predictions, load_exported
+from worker.training.model.export import (
+    BATCH_SIZE,
+    Chance,
+    Number,
+    Prediction,
+    Predictions,
+    Unreadable,
+    load_exported,
+)
 from worker.training.model.user_backbones import OwnBackbones
 
 MISTAKES = (TrainingError, DataError, IndexError, OSError)
@@ -27,9 +37,47 @@ class Picture:
     label: str | None = None
 
 
+class NothingThere(DataError):
+    """A folder without files, or a pattern that no file matches."""
+
+
+class SomeUnreadable(DataError):
+    """Some of the files could not be predicted; each has been told when it was met."""
+
+
 def files(paths: Sequence[Path]) -> list[Picture]:
-    """Return the pictures of these files; they are opened when they are predicted."""
-    return [Picture(str(path), path) for path in paths]
+    """Return the pictures of these files, of all below these folders, and of all that match these patterns.
+
+    They are opened when they are predicted. What is hidden in a folder stays out.
+
+    Raises:
+        NothingThere: A folder holds no file, or a pattern matches none.
+    """
+    return [Picture(str(path), path) for given in paths for path in _files_of(given)]
+
+
+def _files_of(given: Path) -> list[Path]:
+    if given.is_dir():
+        return _below(given)
+    if given.exists() or not glob.has_magic(str(given)):
+        return [given]
+    found = sorted(Path(name) for name in glob.glob(str(given), recursive=True))  # noqa: PTH207 - of a whole path
+    if not found:
+        raise NothingThere(f"{given}: no file matches this pattern")
+    return [path for one in found for path in (_below(one) if one.is_dir() else [one])]
+
+
+def _below(folder: Path) -> list[Path]:
+    found = sorted(_walk(folder))
+    if not found:
+        raise NothingThere(f"{folder}: there is no file in this folder")
+    return found
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = [name for name in folders if name[0] != "."]
+        yield from (Path(parent) / name for name in names if name[0] != ".")
 
 
 def digit(index: int) -> list[Picture]:
@@ -53,26 +101,47 @@ def predict(
     *,
     as_json: bool,
     backbones: Sequence[Path] = (),
+    skip_bad: bool = False,
+    told: Callable[[str], object] = lambda _: None,
 ) -> Generator[str]:
-    """Yield a line with the model's prediction for each picture.
+    """Yield a line with the model's prediction for each picture that can be read, a batch at a time.
 
     Args:
         model: The exported model's file.
         pictures: The pictures to predict.
         as_json: Whether each line is a JSON object rather than plain text.
         backbones: Python files of own backbones, one of which the model may be built on.
+        skip_bad: Whether it is no failure that a picture cannot be read, as long as another can.
+        told: A function that is called with a sentence about each picture that cannot be read.
 
     Raises:
         TrainingError: The model cannot be used.
-        DataError: Some pictures cannot be read.
+        SomeUnreadable: Some pictures cannot be read; raised when all others have been predicted.
     """
     predictor = load_exported(model, own=OwnBackbones.gather(backbones))
-    predictions = predictor.predict([picture.content for picture in pictures])
-    for picture, prediction in zip(pictures, predictions, strict=True):
-        if as_json:
-            yield json.dumps(_as_object(picture, prediction))
-        else:
-            yield _as_text(picture, prediction)
+    bad = 0
+    # A batch at a time: a folder may hold more pictures than fit in memory.
+    for start in range(0, len(pictures), BATCH_SIZE):
+        batch = pictures[start : start + BATCH_SIZE]
+        found = predictor.predict_readable([picture.content for picture in batch])
+        for picture, prediction in zip(batch, found, strict=True):
+            if isinstance(prediction, Unreadable):
+                bad += 1
+                told(f"{picture.name}: {prediction.reason}")
+            elif as_json:
+                yield json.dumps(_as_object(picture, prediction))
+            else:
+                yield _as_text(picture, prediction)
+    _judge(bad, len(pictures), skip_bad=skip_bad)
+
+
+def _judge(bad: int, of: int, *, skip_bad: bool) -> None:
+    if bad == of > 0:
+        raise SomeUnreadable(f"none of the {of} files can be read")
+    if bad and not skip_bad:
+        raise SomeUnreadable(
+            f"{bad} of {of} files cannot be read, the others are predicted; to take this for no failure, give --skip-bad"
+        )
 
 
 def _as_object(picture: Picture, predicted: Predictions) -> dict[str, object]:

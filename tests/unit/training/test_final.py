@@ -1,5 +1,6 @@
 """The final evaluation: the sealed split, once, for the winner."""
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -126,8 +127,18 @@ def test_the_winner_is_measured_in_what_its_trial_computed_in(
         seal=Seal("final"),
         cache_dir=tmp_path,
         device=CPU,
+        export_to=tmp_path / "m.safetensors",
     )
     assert scores.validation == last.metrics
+    # What is predicted of a picture is what was measured on it.
+    pictures = [Image.fromarray(stored[..., 0]) for stored in seen.validation.inputs]
+    predicted = load_exported(tmp_path / "m.safetensors").predict(pictures)
+    losses = [
+        -math.log(one.probabilities[seen.classes[label]])
+        for one, label in zip(predicted, seen.validation.labels, strict=True)
+        if isinstance(one, Prediction)
+    ]
+    assert sum(losses) / len(pictures) == pytest.approx(scores.validation["loss"], rel=1e-6)
 
 
 def test_the_test_split_is_opened_last_and_not_where_leave_is_refused(
@@ -325,7 +336,7 @@ def test_every_kind_of_winner_is_tested_beside_what_it_began_with_and_predicts(
     assert isinstance(predicted, Mapping)
     assert list(predicted) == [target.name for target in seen.targets]
     picture = np.asarray(Image.open(tmp_path / "3.png"))[np.newaxis, :, :, np.newaxis]
-    with torch.inference_mode():
+    with torch.inference_mode(), placement.autocast(CPU):
         outputs = network.eval()(torch.from_numpy(picture.copy()))[0].double()
     if kind == "multi_label":
         assert predicted["large"] == Chance(outputs[0].sigmoid().item())

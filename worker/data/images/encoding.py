@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.data.errors import UnreadableImages
 from worker.data.images import picture_files
 from worker.data.images.picture_files import ImageHeader, ImageUnreadable
 from worker.data.modality import Encoding, ImageSpec
@@ -57,24 +56,21 @@ def encoding_of(shape: tuple[int, ...]) -> Encoding:
 
 def encode_files(
     pictures: Sequence[Path | Image.Image], encoding: Encoding
-) -> list[NDArray[np.uint8]]:
+) -> list[NDArray[np.uint8] | str]:
     """Encode pictures that a person hands over, as files or as Pillow images.
 
-    Raises:
-        UnreadableImages: Some files are missing, broken or too large; each is named.
+    Returns:
+        The bytes of each picture, or why its file cannot be read: it is missing, broken or too large.
     """
-    encoded: list[NDArray[np.uint8]] = []
-    # All are tried before any is refused: a person who mends one file should not meet the next one afterwards.
-    reasons: dict[Path, str] = {}
-    for picture in pictures:
-        try:
-            image = picture_files.read(picture) if isinstance(picture, Path) else picture
-            encoded.append(Images().encode(image, encoding))
-        except (ImageUnreadable, OSError) as error:
-            reasons[Path(str(picture))] = str(error)
-    if reasons:
-        raise UnreadableImages(reasons)
-    return encoded
+    return [_encoded(picture, encoding) for picture in pictures]
+
+
+def _encoded(picture: Path | Image.Image, encoding: Encoding) -> NDArray[np.uint8] | str:
+    try:
+        image = picture_files.read(picture) if isinstance(picture, Path) else picture
+        return Images().encode(image, encoding)
+    except (ImageUnreadable, OSError) as error:
+        return str(error)
 
 
 def _own_side(facts: Mapping[str, Any]) -> int:

@@ -2,6 +2,7 @@
 
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -99,9 +100,14 @@ def dtype_of(precision: str, device: torch.device) -> torch.dtype:
     return torch.float32
 
 
-def precision_of(precision: str, device: torch.device) -> str:
+def precision_of(
+    precision: str, device: torch.device
+) -> Literal["float32", "bfloat16", "float16"]:
     """Return the name in a recipe of what `dtype_of` returns; never `auto`."""
-    return str(dtype_of(precision, device)).removeprefix("torch.")
+    dtype = dtype_of(precision, device)
+    if dtype == torch.bfloat16:
+        return "bfloat16"
+    return "float16" if dtype == torch.float16 else "float32"
 
 
 @cache

@@ -14,7 +14,7 @@ from trimtab.contract.teachers import Teacher
 from worker import data
 from worker.data import Seal, Split, TaskData
 from worker.training.device.micro_batches import MicroBatches
-from worker.training.device.placement import PlacedSplit
+from worker.training.device.placement import PlacedSplit, precision_of
 from worker.training.features import features
 from worker.training.final.probe import features_of, linear_probe
 from worker.training.loop.state import FitState
@@ -41,6 +41,8 @@ class FinalScores:
         before: Metrics of the pretrained model before any training on this task: with its own head if that knows all
             the classes, else with an untrained linear one.
         linear_probe: Metrics of a linear model on the pretrained model's frozen features.
+        precision: Name of what the winner computed in.
+        head_precision: The same of its head.
     """
 
     objective: str
@@ -49,6 +51,8 @@ class FinalScores:
     test: Mapping[str, float]
     before: Mapping[str, float]
     linear_probe: Mapping[str, float]
+    precision: card.Precision
+    head_precision: card.Precision
 
     @property
     def value(self) -> float:
@@ -161,6 +165,8 @@ def _card(
         pretrained=pretrained,
         # A teacher of the task that the recipe gave no weight has taught this model nothing.
         teacher=teacher if recipe.distillation_weight else None,
+        precision=scores.precision,
+        head_precision=scores.head_precision,
     )
 
 
@@ -210,7 +216,9 @@ def _compare(
     forward, place = features.means_of(
         trained, seen, device, cache=None, each_batch=lambda: None
     )
-    after = measured(winner, place("test", test), forward)
+    test_inputs = place("test", test)
+    after = measured(winner, test_inputs, forward)
+    precision = precision_of(recipe.precision, device)
     return FinalScores(
         objective=objective.metric,
         test_count=after.count,
@@ -220,4 +228,6 @@ def _compare(
         linear_probe=linear_probe(
             *known, objective=objectives.of(seen, Recipe()), outputs=len(seen.outputs)
         ),
+        precision=precision,
+        head_precision="float32" if test_inputs.full_precision else precision,
     )

@@ -15,6 +15,7 @@ CARD_KEY = "trimtab.model"
 """The name in the metadata of a safetensors file under which the card stands, as JSON."""
 
 
+Precision = Literal["float32", "bfloat16", "float16"]
 _Size = Annotated[Int, Field(ge=1, le=65_536)]
 _Statistics = Annotated[tuple[float, ...], Field(min_length=1)]
 
@@ -88,6 +89,10 @@ class ModelCard(Message):
     """The model that training began with; None for random weights."""
     teacher: Teacher | None = None
     """The model whose answers it learned beside the labels; None where nobody taught it."""
+    precision: Precision = "float32"
+    """What the network computed in when it was measured, and computes in when it predicts."""
+    head_precision: Precision = "float32"
+    """The same of its last layers, which a training on kept features computes apart."""
     seed: int
     data_sha256: str
     counts: Mapping[str, int]

@@ -1,31 +1,35 @@
 """A trained model as one file, and the file as something that predicts."""
 
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import ValidationError
-from torch import Tensor
+from torch import Tensor, nn
 
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from trimtab.contract.teachers import Teacher
 from worker.data import TaskData
+from worker.data.errors import UnreadableImages
 from worker.data.images.encoding import encode_files, encoding_of
 from worker.data.targets import Target
 from worker.training import safetensors_files
 from worker.training.errors import ModelUnreadable
 from worker.training.model import backbones, heads
 from worker.training.model.backbones import Backbone
-from worker.training.model.card import CARD_KEY, CardTarget, ModelCard, Scores
+from worker.training.model.card import CARD_KEY, CardTarget, ModelCard, Precision, Scores
 from worker.training.model.user_backbones import OwnBackbones
 
-_BATCH_SIZE = 256
+BATCH_SIZE = 256
+"""As many as an evaluation takes at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +58,15 @@ Predictions = Prediction | Mapping[str, Prediction | Number | Chance]
 """The prediction for one picture: its class, or, for a task with targets, the prediction of each target by its name."""
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """The reason why a file could not be predicted."""
+
+    reason: str
+
+
 class Predictor:
-    """An exported model.
+    """An exported model, which computes what was measured: in the precision of its evaluation.
 
     Attributes:
         card: The model card from its file.
@@ -64,7 +75,7 @@ class Predictor:
 
     def __init__(self, card: ModelCard, model: Backbone) -> None:
         self.card = card
-        self.model = model.eval()
+        self.model = model.eval().to(memory_format=model.input.memory_format)
 
     def predict(self, pictures: Sequence[Path | Image.Image]) -> list[Predictions]:
         """Predict of pictures, given as files or as Pillow images.
@@ -72,15 +83,40 @@ class Predictor:
         Raises:
             UnreadableImages: Some files are missing, broken or too large; each is named.
         """
-        stored = encode_files(pictures, encoding_of(self.card.shape))
-        predictions: list[Predictions] = []
-        for start in range(0, len(stored), _BATCH_SIZE):
-            batch = torch.from_numpy(np.stack(stored[start : start + _BATCH_SIZE]))
-            with torch.inference_mode():
-                # In float64, where the probabilities of a softmax add up to 1 for everybody who looks.
-                outputs = self.model(batch).double()
-            predictions += [self._prediction(row) for row in outputs]
-        return predictions
+        found = self.predict_readable(pictures)
+        # All are tried before any is refused: a person who mends one file should not meet the next one afterwards.
+        if reasons := {
+            Path(str(picture)): one.reason
+            for picture, one in zip(pictures, found, strict=True)
+            if isinstance(one, Unreadable)
+        }:
+            raise UnreadableImages(reasons)
+        return [one for one in found if not isinstance(one, Unreadable)]
+
+    def predict_readable(
+        self, pictures: Sequence[Path | Image.Image]
+    ) -> list[Predictions | Unreadable]:
+        """Predict of those pictures that can be read; of the others, tell why they cannot."""
+        encoded = encode_files(pictures, encoding_of(self.card.shape))
+        stored = [one for one in encoded if not isinstance(one, str)]
+        predictions = (
+            self._prediction(row)
+            for start in range(0, len(stored), BATCH_SIZE)
+            for row in self._outputs(np.stack(stored[start : start + BATCH_SIZE]))
+        )
+        return [
+            Unreadable(one) if isinstance(one, str) else next(predictions) for one in encoded
+        ]
+
+    def _outputs(self, batch: NDArray[np.uint8]) -> Tensor:
+        """Return the outputs `(N, classes)` in float64, where a softmax adds up to 1 for everybody who looks."""
+        card = self.card
+        with (
+            torch.inference_mode(),
+            _computes_in(card.precision),
+            _head_computes_in(self.model.head, card.precision, card.head_precision),
+        ):
+            return self.model(torch.from_numpy(batch)).double()
 
     def _prediction(self, outputs: Tensor) -> Predictions:
         if self.card.kind == "classification":
@@ -91,6 +127,34 @@ class Predictor:
             target.name: _of_target(target, own)
             for target, own in zip(self.card.targets, columns, strict=True)
         }
+
+
+def _computes_in(precision: str) -> torch.autocast:
+    """Compute in what the card says, also where the processor has no instructions for it: there it takes longer."""
+    dtype = getattr(torch, precision)
+    return torch.autocast("cpu", dtype, enabled=dtype != torch.float32)
+
+
+@contextmanager
+def _head_computes_in(head: nn.Module, precision: str, own: str) -> Generator[None]:
+    """Let the head compute in float32 where it was measured so, on features of a lower precision."""
+    if own == precision:
+        yield
+        return
+
+    def begin(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        torch.set_autocast_enabled("cpu", False)
+        return tuple(one.float() for one in inputs)
+
+    def end(_: nn.Module, __: tuple[Tensor, ...], ___: Tensor) -> None:
+        torch.set_autocast_enabled("cpu", True)
+
+    hooks = head.register_forward_pre_hook(begin), head.register_forward_hook(end)
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 def _of_target(target: CardTarget, outputs: Tensor) -> Prediction | Number | Chance:
@@ -119,6 +183,8 @@ def make_card(
     pretrained: Model | None = None,
     teacher: Teacher | None = None,
     fonts: Mapping[str, str] | None = None,
+    precision: Precision = "float32",
+    head_precision: Precision = "float32",
 ) -> ModelCard:
     """Describe a trained model; the arguments are the fields of `ModelCard`."""
     return ModelCard(
@@ -131,6 +197,8 @@ def make_card(
         recipe=recipe,
         pretrained=pretrained,
         teacher=teacher,
+        precision=precision,
+        head_precision=head_precision,
         seed=seed,
         data_sha256=data.sha256,
         counts={str(part): count for part, count in data.counts.items()},
