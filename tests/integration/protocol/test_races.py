@@ -51,7 +51,9 @@ def test_one_claim_sent_twice_at_once_is_one_lease(replicas: Replicas) -> None:
 
 def test_two_workers_at_the_last_trial_of_the_budget_get_one_lease(replicas: Replicas) -> None:
     for round_ in range(ROUNDS):
-        name = replicas.one.study(f"study-{round_}", budget={"trials": 1})
+        name = replicas.one.study(f"study-{round_}", budget={"trials": 2})
+        # A proposal for the only worker of a study is void as another trial: with one more the budget alone decides.
+        first = replicas.one.lease()
         workers = [replicas.one.worker() for _ in range(4)]
         got = at_once(
             *(
@@ -61,6 +63,7 @@ def test_two_workers_at_the_last_trial_of_the_budget_get_one_lease(replicas: Rep
         )
         (lease,) = [lease for leases in got for lease in leases]
         assert lease.study == name
+        replicas.one.complete(first, 0.4)
         replicas.one.complete(lease, 0.5)
         replicas.one.complete_final(replicas.one.lease())
     replicas.assert_intact()
