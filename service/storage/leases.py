@@ -284,6 +284,11 @@ attributes AS (
     WHERE t.kind = 'trial' AND (pair.wanted OR EXISTS (
         SELECT FROM public.trial_system_attributes o WHERE o.trial_id = t.trial_id AND o.key = pair.key))
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json),
+shown AS (
+    -- What a person sees in the Dashboard of a trial that failed.
+    INSERT INTO public.trial_user_attributes AS a (trial_id, key, value_json)
+    SELECT t.trial_id, 'failure', to_json(concat_ws(': ', t.error_kind, nullif(t.error_message, '')))::text
+    FROM t WHERE t.kind = 'trial' AND t.error_kind IS NOT NULL AND t.is_over),
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, t.event, jsonb_strip_nulls(jsonb_build_object(

@@ -55,6 +55,9 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
             metric AS (
                 INSERT INTO public.study_system_attributes (study_id, key, value_json)
                 SELECT study_id, 'study:metric_names', :metric_names FROM optuna),
+            shown AS (
+                INSERT INTO public.study_user_attributes (study_id, key, value_json)
+                SELECT study_id, 'fixed', :fixed FROM optuna),
             study AS (
                 INSERT INTO trimtab.studies (study_id, name, document, priority, trials_limit, wall_time_s,
                                              max_crashes, lease_ttl, objective, direction)
@@ -69,6 +72,8 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
             "name": document.name,
             # What Optuna Dashboard writes on its axes.
             "metric_names": json.dumps([f"validation_{document.task.metric}"]),
+            # And in its table of user attributes.
+            "fixed": json.dumps(dict(document.fixed)),
             "objective": document.task.metric,
             "direction": document.task.direction,
             "document": document.model_dump_json(),
@@ -343,11 +348,25 @@ def set_final(connection: Connection, study_id: int, final: dict[str, Any]) -> N
         text("""
             WITH study AS (
                 UPDATE trimtab.studies SET final = CAST(:final AS jsonb), state = 'done'
-                WHERE study_id = :study_id AND state = 'finalising' RETURNING study_id)
+                WHERE study_id = :study_id AND state = 'finalising' RETURNING study_id),
+            shown AS (
+                INSERT INTO public.study_user_attributes (study_id, key, value_json)
+                SELECT study_id, key, value::text FROM study, json_each(CAST(:shown AS json)))
             INSERT INTO trimtab.events (study_id, kind, body)
             SELECT study_id, 'study_done', CAST(:final AS jsonb) FROM study"""),
-        {"study_id": study_id, "final": json.dumps(final)},
+        {"study_id": study_id, "final": json.dumps(final), "shown": json.dumps(_shown(final))},
     )
+
+
+def _shown(final: dict[str, Any]) -> dict[str, Any]:
+    """What a person sees of it in the Dashboard, as user attributes of the study."""
+    test = f"test_{final['objective']}"
+    found = {
+        test: final["test_value"],
+        f"{test}_before": final["test_value_before"],
+        f"linear_probe_{test}": final["linear_probe_test_value"],
+    }
+    return {key: value for key, value in found.items() if value is not None}
 
 
 def exhaust(connection: Connection, study_id: int, at_number: int) -> None:

@@ -8,15 +8,17 @@ import difflib
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 from pydantic import TypeAdapter, ValidationError
 from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
+from pydantic_core.core_schema import ErrorType
 
 from trimtab.contract.problems import FieldError, Invalid, NonFinite, UnknownField, WrongType
 
 Part = str | int
 
+_ERROR_TYPES: frozenset[str] = frozenset(get_args(ErrorType))
 MOST_FAULTS = 100
 """The number of faults that are reported: a hostile document could have a hundred thousand."""
 
@@ -33,8 +35,15 @@ class Fault:
     message: str
 
 
-def refuse(title: str, found: Iterable[Fault]) -> None:
+def refuse(
+    title: str, found: Iterable[Fault], *, beside: ValidationError | None = None
+) -> None:
     """Raise the faults that a model's rule found, each at its own place; without faults, return.
+
+    Args:
+        title: The model's name.
+        found: The faults.
+        beside: The error of the model's fields, whose faults are told as well where nothing new is found at their place.
 
     Raises:
         ValidationError: there are faults. Pydantic merges them into the error of the model that the rule belongs to.
@@ -48,8 +57,22 @@ def refuse(title: str, found: Iterable[Fault]) -> None:
         )
         for fault in found
     ]
+    if details and beside is not None:
+        own = [_again(error) for error in beside.errors(include_url=False)]
+        places = {tuple(error["loc"]) for error in beside.errors(include_url=False)}
+        details = own + [detail for detail in details if detail.get("loc") not in places]
     if details:
         raise ValidationError.from_exception_data(title, details)
+
+
+def _again(error: ErrorDetails) -> InitErrorDetails:
+    """What an error is made of, to raise it once more."""
+    kind: Any = error["type"]
+    if kind not in _ERROR_TYPES:
+        kind = PydanticCustomError(kind, cast("Any", error["msg"]))
+    return InitErrorDetails(
+        type=kind, loc=error["loc"], input=error["input"], ctx=error.get("ctx", {})
+    )
 
 
 def refusal(annotation: Any, document: object, errors: Sequence[ErrorDetails]) -> Invalid:

@@ -1,8 +1,17 @@
 """The base of every message, and the scalar types that messages are made of."""
 
+import re
 from typing import Annotated
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Strict
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    Strict,
+    WithJsonSchema,
+)
 
 from trimtab.contract.text import refuse_surrogates_and_nul
 
@@ -17,7 +26,25 @@ Flag = Annotated[bool, Strict()]
 Text = Annotated[str, BeforeValidator(refuse_surrogates_and_nul)]
 """Text that Postgres can store: no NUL, no lone surrogate."""
 
-Name = Annotated[Text, Field(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+LONGEST_NAME = 63
+_NAME = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
+
+
+def _check_name(name: str) -> str:
+    """Refuse what is no name in words, with a name that is near to it; a pattern says neither."""
+    if re.fullmatch(_NAME.strip("^$"), name):
+        return name
+    kept = re.sub(r"[^a-z0-9._-]+", "-", name[:200].lower())[:LONGEST_NAME].strip("._-")
+    near = f"; {kept!r} would be one" if kept else ""
+    raise ValueError(
+        f"a name has 1 to {LONGEST_NAME} lower-case letters (a to z), digits, dots, hyphens and underscores, and "
+        f"begins and ends with a letter or digit{near}"
+    )
+
+
+Name = Annotated[
+    Text, AfterValidator(_check_name), WithJsonSchema({"type": "string", "pattern": _NAME})
+]
 """A study's or a label's name: 1 to 63 of `a-z 0-9 . _ -`, beginning and ending with a letter or digit."""
 
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]

@@ -1,10 +1,18 @@
 """Studies: the document that a person writes, and what the service answers about it."""
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self, cast
 
-from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    TypeAdapter,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 
 from trimtab.contract import search_space
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint, refuse
@@ -75,26 +83,20 @@ class StudyDocument(Message):
         search_space.check_size(space)
         return space
 
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        known = hyperparameters()
-        faults = [*_unknown(self.space, self.fixed, known), *_illegal_fixed(self.fixed, known)]
-        if self.teacher is not None and self.task.kind != "classification":
-            message = (
-                f"only a classification learns from a teacher, and this is a {self.task.kind}"
-            )
-            faults.append(Fault(("teacher",), "untaught_kind", message))
-        for name, dimension in self.space.items():
-            if name in self.fixed:
-                faults.append(
-                    Fault(("fixed", name), "fixed_and_sampled", "stands in `space` as well")
-                )
-            if name in known:
-                faults.extend(_illegal_dimension(name, dimension, known[name]))
-        if self.search.sampler == "grid":
-            faults.extend(_endless(self.space))
-        refuse(type(self).__name__, faults)
-        return self
+    @model_validator(mode="wrap")
+    @classmethod
+    def _check(cls, given: object, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        """Check what fields say of one another, also beside fields that are wrong themselves.
+
+        A person who mends one fault should not meet the next one afterwards.
+        """
+        try:
+            document = handler(given)
+        except ValidationError as error:
+            refuse(cls.__name__, _faults(_Readable.of(given)), beside=error)
+            raise
+        refuse(cls.__name__, _faults(_Readable.of(document)))
+        return document
 
     def recipe(self, sampled: Mapping[str, Scalar]) -> Recipe:
         """All that a worker needs to train: this study's fixed values and one trial's sampled ones."""
@@ -199,8 +201,72 @@ class Best(Message):
     final: FinalScores | None = None
 
 
+@dataclass(frozen=True)
+class _Readable:
+    """What can be read of a document, whether or not the rest of it is right."""
+
+    space: Mapping[str, Dimension | None]
+    """A dimension that is wrong by itself is None."""
+    fixed: Mapping[str, Scalar]
+    sampler: str
+    taught: bool
+    kind: str
+
+    @classmethod
+    def of(cls, document: object) -> "_Readable":
+        if isinstance(document, StudyDocument):
+            taught, kind = document.teacher is not None, document.task.kind
+            return cls(document.space, document.fixed, document.search.sampler, taught, kind)
+        fields = _fields(document)
+        dimensions = {
+            name: _dimension(one) for name, one in _fields(fields.get("space")).items()
+        }
+        return cls(
+            dimensions,
+            _fields(fields.get("fixed")),
+            str(_fields(fields.get("search")).get("sampler")),
+            fields.get("teacher") is not None,
+            str(_fields(fields.get("task")).get("kind", "classification")),
+        )
+
+
+def _fields(given: object) -> Mapping[str, Any]:
+    """Return the fields of an object; none if it is something else."""
+    if not isinstance(given, Mapping):
+        return {}
+    fields = cast("Mapping[object, Any]", given)
+    return {name: value for name, value in fields.items() if isinstance(name, str)}
+
+
+def _dimension(given: object) -> Dimension | None:
+    try:
+        return TypeAdapter[Dimension](Dimension).validate_python(given)
+    except ValidationError:
+        return None
+
+
+def _faults(readable: _Readable) -> Iterator[Fault]:
+    """Yield what is wrong between the fields of a document."""
+    known = hyperparameters()
+    space, fixed = readable.space, readable.fixed
+    yield from _unknown(space, fixed, known)
+    yield from _illegal_fixed(fixed, known)
+    if readable.taught and readable.kind != "classification":
+        message = f"only a classification learns from a teacher, and this is a {readable.kind}"
+        yield Fault(("teacher",), "untaught_kind", message)
+    for name, dimension in space.items():
+        if name in fixed:
+            yield Fault(("fixed", name), "fixed_and_sampled", "stands in `space` as well")
+        if name in known and dimension is not None:
+            yield from _illegal_dimension(name, dimension, known[name])
+    if readable.sampler == "grid":
+        yield from _endless(space)
+
+
 def _unknown(
-    space: Space, fixed: Mapping[str, Scalar], known: Mapping[str, Hyperparameter]
+    space: Mapping[str, object],
+    fixed: Mapping[str, Scalar],
+    known: Mapping[str, Hyperparameter],
 ) -> Iterator[Fault]:
     named = [("space", name) for name in space] + [("fixed", name) for name in fixed]
     strange = [place for place in named if place[1] not in known]
@@ -241,7 +307,7 @@ def _legal(known: Hyperparameter) -> str:
     return f"{known.kind} {above} {known.low} and {below} {known.high}"
 
 
-def _endless(space: Space) -> Iterator[Fault]:
+def _endless(space: Mapping[str, Dimension | None]) -> Iterator[Fault]:
     for name, dimension in space.items():
         if (
             isinstance(dimension, FloatRange)

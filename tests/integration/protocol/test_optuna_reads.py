@@ -64,6 +64,28 @@ def test_optuna_is_not_told_of_a_crash_that_the_trial_got_over(
     assert told.state.name == "PRUNED"
     assert told.system_attrs["trimtab:error_kind"] is None
     assert told.system_attrs["trimtab:state"] == "pruned"
+    assert told.user_attrs == {}
+
+
+def test_the_dashboards_user_attributes_tell_fixed_values_failures_and_test_scores(
+    service: Service, database_url: str
+) -> None:
+    service.study(budget={"trials": 2}, fixed={"epochs": 3, "optimizer": "sgd"})
+    service.fail(service.lease(), "diverged")
+    service.complete(service.lease(), 0.5)
+    service.complete_final(service.lease(), 0.75)
+    storage = storage_on(database_url)
+    study = optuna.load_study(study_name="digits", storage=storage)
+    storage.engine.dispose()
+    assert study.user_attrs == {
+        "fixed": {"epochs": 3, "optimizer": "sgd"},
+        "test_accuracy": 0.75,
+        "test_accuracy_before": 0.1,
+    }
+    assert [one.user_attrs for one in study.get_trials()] == [
+        {"failure": "diverged: It fell."},
+        {},
+    ]
 
 
 def test_optuna_reads_the_objective_and_that_less_of_it_is_better(

@@ -90,7 +90,9 @@ def test_no_other_name_is_taken(name: str) -> None:
             "a grid needs a step or choices",
         ),
         ({"space": {}}, "/space", "1 to 200"),
-        ({"name": "A"}, "/name", "pattern"),
+        ({"name": "A"}, "/name", "lower-case letters"),
+        ({"name": "My Flowers!"}, "/name", "'my-flowers' would be one"),
+        ({"name": "x" * 64}, "/name", f"'{'x' * 63}' would be one"),
     ],
 )
 def test_a_fault_is_told_at_its_place(changes: dict[str, Any], pointer: str, said: str) -> None:
@@ -147,3 +149,37 @@ def test_a_teacher_is_a_study_or_an_exported_model() -> None:
     )
     (message,) = places(a_document(teacher={"kind": "file", "path": "m.pt"})).values()
     assert "ends in .safetensors" in message
+
+
+def test_all_faults_of_a_document_are_told_at_once() -> None:
+    document = a_document(
+        name="My Flowers",
+        space={
+            "weight_dcay": A_RANGE,
+            "momentum": A_RANGE,
+            "learning_rate": {"kind": "float", "low": 1.0},
+        },
+        fixed={"epochs": 0, "momentum": 0.5},
+        search={"sampler": "grid", "seed": -1},
+        teacher={"kind": "study", "name": "Big"},
+    )
+    document["task"] = {"kind": "regression"}
+    told = places(document)
+    assert list(told)[:2] == ["/name", "/task/dataset"]
+    assert {
+        "/space/learning_rate/high": "Field required",
+        "/fixed/epochs": "Input should be greater than or equal to 1",
+        "/fixed/momentum": "stands in `space` as well",
+        "/search/seed": "Input should be greater than or equal to 0",
+        "/teacher": "only a classification learns from a teacher, and this is a regression",
+    }.items() <= told.items()
+    assert told["/space/weight_dcay"].startswith("no worker understands this hyperparameter")
+    assert "holds values outside what is legal" in told["/space/momentum"]
+
+
+def test_what_is_no_object_at_all_is_refused_for_that_alone() -> None:
+    assert list(places(a_document(space=[1], fixed="no", search=None))) == [
+        "/space",
+        "/fixed",
+        "/search",
+    ]
