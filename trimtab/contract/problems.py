@@ -255,7 +255,7 @@ TABLE: Mapping[type[Problem], Row] = {
     BadHost: Row("bad-host", "Bad Host header", 400),
     Unauthorized: Row("unauthorized", "Unauthorized", 401),
     Forbidden: Row("forbidden", "Forbidden", 403),
-    WorkerQuarantined: Row("worker-quarantined", "Worker quarantined", 403),
+    WorkerQuarantined: Row("worker-quarantined", "Every trial of the worker crashed", 403),
     NotFound: Row("not-found", "Not found", 404),
     StudyNotFound: Row("study-not-found", "Study not found", 404),
     TrialNotFound: Row("trial-not-found", "Trial not found", 404),

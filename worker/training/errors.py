@@ -10,7 +10,7 @@ TrainingError
 │   └── WeightsUnfit           nothing in the file fits the backbone
 ├── BackboneError
 │   ├── BackbonesUnreadable    a file of own backbones that is missing, raises or offers none
-│   ├── BackboneMissing        an own backbone that is not registered on this worker
+│   ├── BackboneMissing        an own backbone that is not registered here
 │   └── BackboneUnfit          what is registered is no network for the task
 ├── TeacherError
 │   ├── TeacherMissing         no such file
@@ -142,16 +142,16 @@ class BackbonesUnreadable(BackboneError):
 
 
 class BackboneMissing(BackboneError):
-    """An own backbone that this worker does not know."""
+    """An own backbone that is not registered: on a worker, or where a person predicts."""
 
     kind: ClassVar[FailureKind] = "data_missing"
 
     def __init__(self, backbone: str, registered: Sequence[str]) -> None:
         known = ", ".join(registered) or "none"
         super().__init__(
-            f"{backbone} is not registered on this worker (registered: {known}); start it with --backbones FILE or "
-            "TRIMTAB_BACKBONES=FILE, a Python file that has a function of this name which takes the number of classes "
-            "and returns the network"
+            f"{backbone} is not registered here (registered: {known}); give `trimtab worker start`, `up` or `predict` "
+            "--backbones FILE, or set TRIMTAB_BACKBONES=FILE: a Python file that has a function of this name which "
+            "takes the number of classes and returns the network"
         )
 
 
