@@ -8,8 +8,7 @@ import hashlib
 from uuid import UUID
 
 from service.domain import leasing
-from service.storage import artifacts, leases, workers
-from service.storage import studies as study_rows
+from service.storage import artifacts, final_scores, leases, workers
 from service.use_cases import quarantine, reports, studies
 from service.use_cases.context import Context
 from service.use_cases.holding import live, refuse
@@ -134,7 +133,7 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
                 leases.read(connection, lease_id)
             )
         if final is not None:
-            study_rows.set_final(connection, facts.study_id, final.model_dump(mode="json"))
+            final_scores.keep(connection, facts.study_id, final.model_dump(mode="json"))
     if departure.crash:
         quarantine.judge(context, lease_id)
     studies.follow(context, facts.study_name)

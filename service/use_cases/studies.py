@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from service.domain import budget
 from service.domain.lifecycle import STUDY_STEPS
-from service.storage import artifacts, idempotency, studies, trials
+from service.storage import artifacts, final_scores, idempotency, studies, trials
 from service.use_cases import teachers
 from service.use_cases.context import Context
 from service.use_cases.races import again
@@ -291,7 +291,7 @@ def _follow(connection: Connection, locked: studies.LockedStudy) -> None:
     if state == locked.spending.state:
         return
     if state == "finalising":
-        studies.queue_final(connection, locked.study_id, locked.direction)
+        final_scores.queue(connection, locked.study_id, locked.direction)
         ended_by = budget.ended_by(locked.spending)
         studies.set_state(
             connection, locked.study_id, state, "study_finalising", ended_by=ended_by

@@ -149,7 +149,7 @@ class BackboneMissing(BackboneError):
     def __init__(self, backbone: str, registered: Sequence[str]) -> None:
         known = ", ".join(registered) or "none"
         super().__init__(
-            f"{backbone} is not registered here (registered: {known}); give `trimtab worker start`, `up` or `predict` "
+            f"{backbone} is not registered here (registered: {known}); give `trimtab worker start` or `predict` "
             "--backbones FILE, or set TRIMTAB_BACKBONES=FILE: a Python file that has a function of this name which "
             "takes the number of classes and returns the network"
         )
