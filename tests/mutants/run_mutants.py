@@ -38,7 +38,10 @@ PRELOADED = (
     "typer.testing", "uvicorn", "yaml",
 )  # fmt: skip
 PRELOAD_FROM = 4
-JOBS = 2
+JOBS = 3
+"""More than there are cores: a third of all mutants make a test wait for what never comes."""
+PATIENCE_S = 10
+"""How long such a test waits."""
 TRIES = 3
 """A test may draw its inputs at random: one draw that misses a mutant proves nothing."""
 TEST_TIMEOUT_S = 120
@@ -162,7 +165,7 @@ def fork_pytest(
             os.dup2(log, stream)
         os.chdir(copy)
         os.environ["PYTHONPATH"] = str(copy)
-        os.environ["TRIMTAB_TEST_PATIENCE_S"] = "20"
+        os.environ["TRIMTAB_TEST_PATIENCE_S"] = str(PATIENCE_S)
         # Of its own: runs side by side sweep away what they take for leftovers in a common one.
         scratch = copy.parent / f"tmp-{copy.name}-{log_name}"
         scratch.mkdir(exist_ok=True)
