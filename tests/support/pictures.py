@@ -84,7 +84,7 @@ def tiny_columns(kind: TaskKind, *, metric: str | None = None) -> TaskData:
     metric = metric or METRICS[kind][0]
 
     def split(part: Split) -> Split:
-        columns = [_column(target, part.labels.astype(np.float32)) for target in TARGETS[kind]]
+        columns = [_column(target, part.labels.astype(np.float64)) for target in TARGETS[kind]]
         labels = np.stack(columns, axis=1)
         labels.flat[3::7] = np.nan
         return Split(part.inputs, labels)
@@ -101,16 +101,16 @@ def tiny_columns(kind: TaskKind, *, metric: str | None = None) -> TaskData:
     )
 
 
-def _column(target: Target, classes: np.ndarray[Any, np.dtype[np.float32]]) -> Any:
+def _column(target: Target, classes: np.ndarray[Any, np.dtype[np.float64]]) -> Any:
     match target.name:
         case "species":
             return classes
         case "size":
             return 190 + 10 * classes
         case "large":
-            return (classes > 1).astype(np.float32)
+            return (classes > 1).astype(np.float64)
         case _:
-            return (classes < 1).astype(np.float32)
+            return (classes < 1).astype(np.float64)
 
 
 def write_table(folder: Path, lines: list[str], *, pictures: int = 0) -> Path:

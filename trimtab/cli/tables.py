@@ -161,7 +161,8 @@ def weights(loaded: LoadedWeights) -> str:
         ("not used", loaded.unused),
     )
     rest = [f"{names.count} {how}" for how, names in groups if names.count]
-    return ", ".join([f"{loaded.matched.count} tensors of {loaded.source}", *rest])
+    source = f"{loaded.source} ({loaded.part})" if loaded.part else loaded.source
+    return ", ".join([f"{loaded.matched.count} tensors of {source}", *rest])
 
 
 def trial_row(trial: Trial) -> tuple[RenderableType, ...]:

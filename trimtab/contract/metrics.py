@@ -30,10 +30,21 @@ SHARES = frozenset({"accuracy", "balanced_accuracy", "exact_match"})
 
 _LESS_IS_BETTER = frozenset({"loss", "rmse", "mae"})
 
+_OF_TWO_LABELS: Mapping[TargetKind, frozenset[str]] = {
+    "classification": frozenset({"auroc"}),
+    "regression": frozenset({"r2"}),
+    "binary": frozenset({"average_precision", "f1", "f1_macro", "auroc"}),
+}
+
 
 def plain(metric: str) -> str:
     """Return the name of a metric without its column."""
     return metric.rpartition(".")[2]
+
+
+def needs_two_labels(kind: TargetKind, metric: str) -> bool:
+    """Return whether a metric of such a target says nothing where all its labels are equal."""
+    return plain(metric) in _OF_TWO_LABELS[kind]
 
 
 def direction_of(metric: str) -> Direction:

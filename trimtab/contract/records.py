@@ -89,6 +89,8 @@ class LoadedWeights(Message):
     """How the tensors of a weights file and those of the network match."""
 
     source: Line
+    part: Line = ""
+    """The keys under which the tensors stand in the file, such as `state_dict_ema` for averaged weights."""
     matched: Names
     left_out: Names
     """Tensors in both whose shapes differ, such as the head of another task."""

@@ -23,8 +23,6 @@ from trimtab.contract.metrics import (
     direction_of,
 )
 
-WEIGHT_SUFFIXES = (".safetensors", ".pth", ".pt", ".th")
-
 
 class BuiltinDataset(Message):
     """A data set that comes with the worker and needs no download."""
@@ -255,10 +253,12 @@ def _own_backbone(name: str) -> str:
 
 
 def _known_weights(weights: str) -> str:
-    if weights in ("default", "none") or weights.endswith(WEIGHT_SUFFIXES):
+    # What a file holds is told by its content. A bare word is a mistake, such as torchvision's own names of weights.
+    is_path = ("." in weights or "/" in weights) and "://" not in weights
+    if is_path or weights in ("default", "none"):
         return weights
     raise ValueError(
-        f"must be 'default', 'none' or a path that ends in {', '.join(WEIGHT_SUFFIXES)}"
+        "must be 'default', 'none' or the path of a file on the workers, such as weights.safetensors or ./weights"
     )
 
 
@@ -272,6 +272,10 @@ class Model(Message):
     weights: Annotated[Text, Field(max_length=4096), AfterValidator(_known_weights)] = Field(
         default="default",
         description="default: the backbone's published weights; none: random ones; else a file the workers can read.",
+    )
+    partial_weights: bool = Field(
+        default=False,
+        description="Whether weights may fit less than 90 % of the backbone; what they do not fit begins at random.",
     )
 
     @model_validator(mode="after")

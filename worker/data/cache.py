@@ -24,7 +24,7 @@ from worker.data.errors import CacheUnwritable
 from worker.data.modality import Encoding
 
 Stored = NDArray[np.uint8 | np.int32]
-Labels = NDArray[np.int64 | np.float32]
+Labels = NDArray[np.int64 | np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Split:
     Attributes:
         inputs: Samples `(N, ...)`, of pictures uint8 `(N, H, W, C)`; mapped from disk, so that writing to it changes
             this process's copy only.
-        labels: int64 `(N,)` for a single classification, positions in the task's classes; else float32
+        labels: int64 `(N,)` for a single classification, positions in the task's classes; else float64
             `(N, targets)`: class positions, numbers, 0 and 1, and NaN where a label is not known.
         rows: int64 `(N,)`: the places in `inputs` that the labels belong to, where not all samples are to be seen.
     """

@@ -194,8 +194,8 @@ def _manifest(
         "notes": [*shared.notes, *duplicates.notes(twins)],
         "duplicates": twins.model_dump(mode="json"),
         "target_classes": classes,
-        "varied": {
-            part: targets.varied(targets.labels_of(members), classes)
+        "different": {
+            part: targets.different(targets.labels_of(members), classes)
             for part, members in shared.parts.items()
         },
     }

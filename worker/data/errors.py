@@ -11,7 +11,7 @@ DataError
 ├── TableUnreadable     the file is not a CSV file
 ├── MissingColumns      the table does not have a column that the study names
 ├── BadRows             rows of the table cannot be used; each is named with its reason
-├── NothingToMeasure    the labels of a split are all equal
+├── NothingToMeasure    the labels of a split are all equal or unknown, and the objective needs others
 ├── UnreadableImages    files are broken, truncated or too large; each is named with its reason
 └── CacheUnwritable     the decoded pictures cannot be written to disk
 """
@@ -157,14 +157,26 @@ class BadRows(DataError):
 
 
 class NothingToMeasure(DataError):
-    """A split in which all labels of the columns that trials are compared by are equal or unknown."""
+    """A split whose labels, in the columns that trials are compared by, are too few or all equal.
 
-    def __init__(self, path: Path, part: str, names: Sequence[str]) -> None:
+    Args:
+        where: The data set.
+        part: The name of the split.
+        names: The columns.
+        metric: The name of the metric that trials are compared by.
+        two: Whether two different labels are needed, not only one that is known.
+    """
+
+    def __init__(
+        self, where: str, part: str, names: Sequence[str], metric: str, *, two: bool
+    ) -> None:
+        lacks = "two labels that differ" if two else "known label"
+        use = "to learn from" if part == "train" else f"that {metric!r} can be measured by"
         super().__init__(
-            f"{path}: the {part} split has no two labels that differ in {', '.join(map(repr, names))}, so trials "
-            "cannot be trained or compared; add pictures, or choose the splits yourself with `task.dataset.split`"
+            f"{where}: the {part} split has no {lacks} in {', '.join(map(repr, names))} {use}; add pictures to this "
+            "split, choose the splits yourself (`task.dataset.split` of a table, the folders `train`, `val` and `test`), "
+            "or take another `task.objective`"
         )
-        self.path = path
 
 
 class UnreadableImages(DataError):

@@ -38,7 +38,7 @@ from worker.data.source import Source
 from worker.data.table import Table
 from worker.data.targets import Target
 
-_FORMAT = 3
+_FORMAT = 4
 """Part of every key: a change of layout or of the decoding makes old caches invisible."""
 
 
@@ -120,8 +120,7 @@ def load(
     """
     decoded = _decoded(task, cache_dir, wanted, download=download)
     manifest = json.loads((decoded / "manifest.json").read_text())
-    if isinstance(task.dataset, CsvDataset):
-        targets.check_measurable(Path(task.dataset.path), task, manifest["varied"])
+    targets.check_measurable(task, _place(task), manifest["different"])
     train = cache.open_split(decoded, "train")
     # Chosen after decoding and by row number, not copied: a study over several numbers of shots has one cache, and
     # what is computed of all samples serves every one of them.
@@ -209,6 +208,16 @@ def _open_source(task: Task, *, download: bool) -> Source[ImageHeader, Image.Ima
             return VisionSet(name, Path(root).expanduser().resolve(), download=download)
         case CsvDataset(path=path) as dataset:
             return table.scan(Path(path).expanduser().resolve(), dataset, task)
+
+
+def _place(task: Task) -> str:
+    match task.dataset:
+        case BuiltinDataset(name=name):
+            return name
+        case ImageFolderDataset(path=path) | CsvDataset(path=path):
+            return path
+        case TorchvisionDataset(name=name, root=root):
+            return f"{name} in {root}"
 
 
 def _skipped(bad: Mapping[str, str]) -> Skipped:

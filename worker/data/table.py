@@ -15,7 +15,7 @@ from worker.data.source import Part, Sample
 
 _YES_AND_NO = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
 _LARGEST = 3.4e38
-"""The largest number that float32, in which labels are stored, can hold."""
+"""The largest label: that of float32. Labels are float64, and the sums of their squares must be finite there."""
 
 _Row = Mapping[str | None, str | None]
 

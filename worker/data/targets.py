@@ -2,12 +2,11 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from trimtab.contract.metrics import TargetKind
+from trimtab.contract.metrics import TargetKind, needs_two_labels
 from trimtab.contract.tasks import TargetColumn, Task
 from worker.data.cache import Labels
 from worker.data.errors import NothingToMeasure
@@ -62,7 +61,7 @@ def targets_of(
 
 
 def _target(column: TargetColumn, classes: tuple[str, ...], labels: Labels) -> Target:
-    known = labels[~np.isnan(labels)].astype(np.float64)
+    known = _known(labels)
     numbers = column.kind == "regression" and len(known) > 0
     return Target(
         name=column.column,
@@ -70,43 +69,56 @@ def _target(column: TargetColumn, classes: tuple[str, ...], labels: Labels) -> T
         classes=classes,
         weight=column.weight,
         mean=float(known.mean()) if numbers else 0.0,
-        # Equal labels have a deviation of 0, which nothing can be divided by; their mean is all there is to learn.
-        std=float(known.std()) or 1.0 if numbers else 1.0,
+        # Equal labels have no deviation that anything can be divided by; their mean is all there is to learn.
+        std=float(known.std()) if numbers and _differ(labels) else 1.0,
     )
 
 
 def labels_of(samples: Sequence[Sample]) -> Labels:
-    """Return the labels as they are stored: class positions `(N,)`, or float32 `(N, targets)`."""
+    """Return the labels as they are stored: class positions `(N,)`, or float64 `(N, targets)`."""
     labels = [sample.label for sample in samples]
     several = any(isinstance(label, tuple) for label in labels)
-    return np.array(labels, dtype=np.float32 if several else np.int64)
+    return np.array(labels, dtype=np.float64 if several else np.int64)
 
 
-def varied(labels: Labels, names: Iterable[str]) -> list[str]:
-    """Return the names of the targets that have at least two different labels."""
+def different(labels: Labels, names: Iterable[str]) -> dict[str, int]:
+    """Return by the name of each target whether no label of it is known (0), or all known ones are equal (1), or not (2)."""
     columns = labels[:, np.newaxis] if labels.ndim == 1 else labels
-    return [name for name, column in zip(names, columns.T, strict=True) if _differ(column)]
+    return {
+        name: min(len(_known(column)), 1 + _differ(column))
+        for name, column in zip(names, columns.T, strict=True)
+    }
 
 
-def _differ(column: NDArray[np.generic]) -> bool:
-    known = column[~np.isnan(column.astype(np.float64))]
+def _known(labels: Labels) -> NDArray[np.float64]:
+    return labels[~np.isnan(labels)].astype(np.float64)
+
+
+def _differ(labels: Labels) -> bool:
+    known = _known(labels)
     return bool((known != known[:1]).any())
 
 
-def check_measurable(path: Path, task: Task, varied_in: Mapping[str, Sequence[str]]) -> None:
-    """Refuse splits that the task's objective cannot be measured on.
+def check_measurable(
+    task: Task, where: str, different_in: Mapping[str, Mapping[str, int]]
+) -> None:
+    """Refuse splits that nothing can be learned from, or that the task's objective cannot be measured on.
 
     Args:
-        path: The table, for the message.
         task: The task, which names the objective.
-        varied_in: For each split the targets that have at least two different labels in it.
+        where: The data set, for the message.
+        different_in: For each split, the result of `different`.
 
     Raises:
-        NothingToMeasure: In some split no column of the objective has two different labels.
+        NothingToMeasure: In some split, too few labels of the objective's columns are known or differ.
     """
-    names = {column.column for column in task.targets}
-    column = task.metric.rpartition(".")[0]
-    measured = {column} if column else names
-    for part, found in varied_in.items():
-        if measured.isdisjoint(found):
-            raise NothingToMeasure(path, part, sorted(measured))
+    own = task.metric.rpartition(".")[0]
+    columns = [each for each in task.targets or (_ONLY,) if own in ("", each.column)]
+    for part, counts in different_in.items():
+        # Where one column can be measured, the mean over the columns can.
+        two = part == "train" or all(
+            needs_two_labels(column.kind, task.metric) for column in columns
+        )
+        if all(counts[column.column] < 1 + two for column in columns):
+            names = [column.column for column in columns]
+            raise NothingToMeasure(where, part, names, task.metric, two=two)

@@ -18,7 +18,7 @@ from trimtab.contract.records import (
 from worker.data import TaskData
 from worker.training.device.placement import precision_of
 from worker.training.model.freezing import Freezing
-from worker.training.model.published_weights import WeightsReport
+from worker.training.model.published_weights import LEAST_SHARE, WeightsReport
 
 
 def record_of(
@@ -70,6 +70,11 @@ def _notes(freezing: Freezing, first_micro_batch_size: int | None) -> Iterator[s
             f"batches of {recipe.batch_size} are computed {size} pictures at a time, and batch normalisation uses "
             f"the statistics of these {size}: the steps differ from those of whole batches"
         )
+    report = freezing.model.report
+    if report is not None and report.share < LEAST_SHARE:
+        yield (
+            f"the weights are those of {int(100 * report.share)} % of {freezing.model.name}: the rest began at random"
+        )
 
 
 def _class_counts(data: TaskData) -> Iterator[ClassCount]:
@@ -83,6 +88,7 @@ def _class_counts(data: TaskData) -> Iterator[ClassCount]:
 def _loaded(weights: WeightsReport) -> LoadedWeights:
     return LoadedWeights(
         source=weights.source,
+        part=weights.part,
         matched=_names(weights.matched),
         left_out=_names(weights.left_out),
         quantised=_names(weights.quantised),

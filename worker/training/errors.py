@@ -7,7 +7,8 @@ TrainingError
 │   ├── WeightsMissing         no such file
 │   ├── WeightsUnavailable     published weights that can be neither found nor downloaded
 │   ├── WeightsUnreadable      a corrupt file, or one of other things than tensors
-│   └── WeightsUnfit           nothing in the file fits the backbone
+│   ├── WeightsUnfit           nothing in the file fits the backbone
+│   └── WeightsPartial         too little in the file fits the backbone
 ├── BackboneError
 │   ├── BackbonesUnreadable    a file of own backbones that is missing, raises or offers none
 │   ├── BackboneMissing        an own backbone that is not registered here
@@ -128,6 +129,23 @@ class WeightsUnfit(WeightsError):
         super().__init__(
             f"{source}: none of its tensors has the name and shape of one of {backbone}; is it another network's?"
         )
+
+
+class WeightsPartial(WeightsError):
+    """Weights of which too little fits the backbone to call it pretrained.
+
+    Args:
+        backbone: The name of the backbone.
+        share: The share of the backbone that they fit.
+        told: The numbers and names of the tensors that fit and that do not.
+    """
+
+    def __init__(self, backbone: str, share: float, told: str) -> None:
+        super().__init__(
+            f"the weights are those of {int(100 * share)} % of {backbone}, and 90 % are needed: {told}; name the backbone "
+            "that the file was made for, or set `model.partial_weights: true` to begin with what fits"
+        )
+        self.share = share
 
 
 class BackboneError(TrainingError):

@@ -81,6 +81,7 @@ def test_a_trials_record_is_shown_with_what_was_left_out(
         duplicates={"copies": 3, "across_splits": 1, "conflicting_labels": 2},
         weights={
             "source": "w.pth",
+            "part": "model_ema",
             "matched": names,
             "left_out": {"count": 2},
             "quantised": {"count": 4},
@@ -98,7 +99,7 @@ def test_a_trials_record_is_shown_with_what_was_left_out(
         "labels used 10",
         "cat/a.png: cut short",
         "3; in several splits: 1; under several labels: 2",
-        "20 tensors of w.pth, 2 left out for their shape, 4 left out as quantised",
+        "20 tensors of w.pth (model_ema), 2 left out for their shape, 4 left out as quantised",
         "a note",
         "cpu, float32, torch 2.15.0",
     ):

@@ -22,6 +22,7 @@ def test_the_largest_record_has_less_than_64_kib(text: str) -> None:
         duplicates={"copies": most, "first": (twins,) * 20},
         weights={
             "source": text,
+            "part": text,
             **dict.fromkeys(("matched", "left_out", "quantised", "missing", "unused"), names),
         },
         notes=(text,) * 20,

@@ -147,7 +147,17 @@ def test_less_is_better_of_errors_and_losses_and_more_of_all_else() -> None:
 
 
 @pytest.mark.parametrize(
-    "weights", ["default", "none", "/w/a.safetensors", "b.pth", "c.pt", "d.th"]
+    "weights",
+    [
+        "default",
+        "none",
+        "/w/a.safetensors",
+        "b.pth",
+        "best.pth.tar",
+        "c.ckpt",
+        "d.bin",
+        "./weights",
+    ],
 )
 def test_a_model_takes_published_random_and_own_weights(weights: str) -> None:
     assert Model.model_validate({"backbone": "glyphnet", "weights": weights}).weights == weights
@@ -157,7 +167,7 @@ def test_a_models_weights_are_the_published_ones_unless_said_otherwise() -> None
     assert Model.model_validate({"backbone": "resnet18"}).weights == "default"
 
 
-@pytest.mark.parametrize("weights", ["", "imagenet", "model.pkl", "http://x/y"])
+@pytest.mark.parametrize("weights", ["", "imagenet", "IMAGENET1K_V2", "http://x/y.pth"])
 def test_weights_that_no_worker_could_read_are_refused(weights: str) -> None:
     with pytest.raises(ValidationError, match="safetensors"):
         Model.model_validate({"backbone": "glyphnet", "weights": weights})

@@ -32,7 +32,7 @@ def test_another_split_seed_chooses_others() -> None:
 
 
 def test_where_labels_are_no_classes_so_many_are_chosen_in_all() -> None:
-    targets = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    targets = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float64)
     few, many = shots.choose(targets, 4, seed=1), shots.choose(targets, 9, seed=1)
     assert (len(few), len(many)) == (4, 9)
     assert set(few) <= set(many)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.support.pictures import table_task, write_classes, write_table
+from tests.support.pictures import folder_task, table_task, write_classes, write_table
 from trimtab.contract.metrics import TaskKind
 from worker.data import Seal, load, open_test
 from worker.data.errors import (
@@ -41,7 +41,7 @@ def test_a_number_is_a_label_in_its_own_unit_and_is_normalised_by_the_training_s
     task = table_task(_table(tmp_path), "regression", ["age"])
     data = load(task, cache_dir=tmp_path / "cache")
     labels = data.train.labels
-    assert (labels.shape, labels.dtype) == ((12, 1), np.float32)
+    assert (labels.shape, labels.dtype) == ((12, 1), np.float64)
     sealed = open_test(task, Seal("final"), cache_dir=tmp_path / "cache").labels
     everyone = np.concatenate([labels, data.validation.labels, sealed])
     assert sorted(everyone[:, 0]) == [number * 1.5 for number in range(20)]
@@ -230,4 +230,85 @@ def test_splits_on_which_the_objective_has_nothing_to_tell_apart_are_refused(
     with pytest.raises(
         NothingToMeasure, match="train split has no two labels that differ in 'sex'"
     ):
+        load(task, cache_dir=tmp_path / "cache")
+
+
+def test_large_numbers_that_differ_by_little_stay_apart(tmp_path: Path) -> None:
+    numbers = [1_700_000_000 + number for number in range(20)]
+    rows = [f"{n}.png,{number}" for n, number in enumerate(numbers)]
+    path = _table(
+        tmp_path,
+        [f"{row},train" for row in rows[:12]]
+        + [f"{row},{part}" for row, part in zip(rows[12:], ["val", "test"] * 4, strict=True)],
+        "image,time,part",
+    )
+    data = load(
+        table_task(path, "regression", ["time"], split="part"), cache_dir=tmp_path / "c"
+    )
+    assert sorted(data.train.labels[:, 0]) == numbers[:12]
+    (target,) = data.targets
+    assert (target.mean, target.std) == pytest.approx((1_700_000_005.5, np.std(range(12))))
+
+
+def test_equal_numbers_are_not_divided_by_what_rounding_leaves(tmp_path: Path) -> None:
+    # The mean of three times 0.1 is not 0.1, and so their deviation is not 0.
+    rows = [f"{n}.png,0.1,{n % 2}" for n in range(20)]
+    task = table_task(_table(tmp_path, rows, "image,age,sex"), "multi_task", [AGE, SEX])
+    assert load(task, cache_dir=tmp_path / "c").targets[0].std == 1
+
+
+def _parts(*labels: str) -> list[str]:
+    """Six rows of train, and two each of validation and test with these labels."""
+    words = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
+    values = ["0", "1"] * 3 + list(labels)
+    return [f"{n}.png,{v},{w}" for n, (v, w) in enumerate(zip(values, words, strict=True))]
+
+
+@pytest.mark.parametrize(
+    ("kind", "objective", "labels", "why"),
+    [
+        ("classification", "accuracy", "1100", None),
+        ("classification", "auroc", "1101", "validation split has no two labels"),
+        ("classification", "auroc", "0110", None),
+        ("classification", "balanced_accuracy", "1101", None),
+        ("classification", "f1_macro", "1101", None),
+        ("multi_label", "average_precision", "0001", "validation split has no two labels"),
+        ("multi_label", "f1_macro", "0100", "test split has no two labels"),
+        ("multi_label", "exact_match", "0000", None),
+        ("multi_label", "loss", "0000", None),
+        ("regression", "r2", "1101", "validation split has no two labels"),
+        ("regression", "rmse", "1111", None),
+    ],
+)
+def test_one_label_is_enough_for_an_objective_that_compares_none(
+    tmp_path: Path, kind: TaskKind, objective: str, labels: str, why: str | None
+) -> None:
+    path = _table(tmp_path, _parts(*labels), "image,x,part")
+    task = table_task(path, kind, ["x"], split="part", objective=objective)
+    if why is None:
+        data = load(task, cache_dir=tmp_path / "cache")
+        assert list(data.validation.labels.flat) == [float(label) for label in labels[:2]]
+        return
+    with pytest.raises(NothingToMeasure, match=f"{why}.*{objective!r} can be measured"):
+        load(task, cache_dir=tmp_path / "cache")
+
+
+def test_a_target_that_a_split_does_not_know_is_no_objective(tmp_path: Path) -> None:
+    words = ["train"] * 6 + ["val"] * 2 + ["test"] * 2
+    rows = [f"{n}.png,{n % 2},{'' if w == 'val' else n},{w}" for n, w in enumerate(words)]
+    path = _table(tmp_path, rows, "image,sex,age,part")
+    task = table_task(path, "multi_task", [SEX, AGE], split="part", objective="age.mae")
+    with pytest.raises(NothingToMeasure, match="validation split has no known label in 'age'"):
+        load(task, cache_dir=tmp_path / "cache")
+    whole = task.model_copy(update={"objective": "loss"})
+    assert np.isnan(load(whole, cache_dir=tmp_path / "cache").validation.labels[:, 1]).all()
+
+
+def test_pictures_of_one_class_do_for_accuracy_and_not_for_auroc(tmp_path: Path) -> None:
+    for part, classes in {"train": "ab", "val": "a", "test": "ab"}.items():
+        write_classes(tmp_path / "pets" / part, dict.fromkeys(classes, 3), mode="L")
+    task = folder_task(tmp_path / "pets")
+    assert load(task, cache_dir=tmp_path / "cache").counts["validation"] == 3
+    task = task.model_copy(update={"objective": "auroc"})
+    with pytest.raises(NothingToMeasure, match="pets: the validation split has no two labels"):
         load(task, cache_dir=tmp_path / "cache")

@@ -11,7 +11,8 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data.images.glyphs import CHARACTERS
 from worker.data.modality import ImageSpec
-from worker.training.model import backbones, glyphnet, published_weights
+from worker.training.errors import WeightsPartial
+from worker.training.model import backbones, glyphnet, weights_files
 from worker.training.model.image_input import ImageInput
 
 DIGITS = tuple("0123456789")
@@ -31,7 +32,7 @@ def test_glyphnet_is_small_and_comes_with_its_weights() -> None:
 
 def test_the_pretrained_weights_are_taken_over_and_the_head_is_new() -> None:
     model = backbones.build(PRETRAINED, classes=DIGITS, seed=0)
-    file = published_weights.read(backbones.GLYPHNET_WEIGHTS)
+    file = weights_files.read(backbones.GLYPHNET_WEIGHTS)
     for name, value in model.network.state_dict().items():
         if name.startswith("fc."):
             assert len(value) == 10
@@ -60,7 +61,7 @@ def test_building_leaves_the_callers_random_numbers_alone() -> None:
 
 def test_a_head_that_knew_all_the_classes_is_kept_beside_the_new_one() -> None:
     model = backbones.build(PRETRAINED, classes=("7", "a", "0"), seed=0)
-    file = published_weights.read(backbones.GLYPHNET_WEIGHTS)
+    file = weights_files.read(backbones.GLYPHNET_WEIGHTS)
     assert model.own_head is not None
     rows = [CHARACTERS.index(name) for name in ("7", "a", "0")]
     assert torch.equal(model.own_head["weight"], file.tensors["fc.weight"][rows])
@@ -134,3 +135,14 @@ def test_glyphnet_takes_the_pictures_as_they_are_unless_the_recipe_says_otherwis
     size: int | None,
 ) -> None:
     assert backbones.input_spec(PRETRAINED, Recipe(image_size=size)) == ImageSpec(size)
+
+
+def test_partial_weights_are_taken_where_the_study_says_so(tmp_path: Path) -> None:
+    some = weights_files.read(backbones.GLYPHNET_WEIGHTS).tensors["conv1.weight"]
+    torch.save({"conv1.weight": some}, tmp_path / "some.ckpt")
+    study = {"backbone": "glyphnet", "weights": str(tmp_path / "some.ckpt")}
+    with pytest.raises(WeightsPartial, match=r"1 tensor of .*some.ckpt fit; "):
+        backbones.build(Model.model_validate(study), classes=DIGITS, seed=0)
+    partial = Model.model_validate(study | {"partial_weights": True})
+    model = backbones.build(partial, classes=DIGITS, seed=0)
+    assert torch.equal(model.network.state_dict()["conv1.weight"], some)

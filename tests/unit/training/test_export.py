@@ -146,7 +146,7 @@ def test_what_is_no_model_is_refused_by_name(tmp_path: Path) -> None:
     safetensors_files.write(tmp_path / "foreign", tensors, {CARD_KEY: '{"backbone": "x"}'})
     for name, why in {
         "gone": "No such file",
-        "text": "no model can be read",
+        "text": "no model can be read from it .it is not a safetensors file",
         "cardless": "no model card",
         "foreign": "another release",
     }.items():

@@ -284,7 +284,7 @@ def test_a_linear_probe_of_numbers_is_ridge_regression(monkeypatch: pytest.Monke
 def test_a_linear_probe_of_numbers_chooses_the_penalty_of_the_least_error() -> None:
     data = tiny_columns("regression")
     labels = torch.from_numpy(np.nan_to_num(data.train.labels, nan=200.0))
-    part = Features((labels - 200) / 10, labels)
+    part = Features(((labels - 200) / 10).float(), labels)
     measured = linear_probe(
         part, part, part, objective=objectives.of(data, Recipe()), outputs=1
     )

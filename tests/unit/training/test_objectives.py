@@ -275,3 +275,65 @@ def test_each_of_several_targets_has_its_metrics_under_its_name() -> None:
     )
     total = 2 * measured["species.loss"] + measured["size.loss"] + measured["large.loss"]
     assert measured["loss"] == pytest.approx(total)
+
+
+@pytest.mark.parametrize(
+    ("scale", "middle"), [(1e-4, 0.0), (1e-9, 3.0), (1e9, 0.0), (10, 1.7e9)]
+)
+def test_r2_is_the_share_of_the_variance_whatever_the_unit(scale: float, middle: float) -> None:
+    labels = (
+        middle + scale * torch.randn(50, generator=torch.Generator().manual_seed(1)).double()
+    )
+    useless = metrics.of_numbers(labels.mean().expand(50), labels)
+    close = metrics.of_numbers(labels + 0.01 * scale, labels)
+    assert useless["r2"] == pytest.approx(0, abs=1e-6)
+    assert close["r2"] == pytest.approx(scikit.r2_score(labels, labels + 0.01 * scale))
+    assert 0.999 < close["r2"] < 1
+
+
+def test_large_numbers_that_differ_by_little_are_learned_and_measured_apart() -> None:
+    numbers = 1_700_000_000 + np.arange(22.0)[:, np.newaxis]
+    data = tiny_columns("regression")
+    target = replace(data.targets[0], mean=numbers.mean(), std=numbers.std())
+    data = replace(data, targets=(target,), train=Split(data.train.inputs, numbers))
+    outputs = torch.from_numpy((numbers - numbers.mean()) / numbers.std()).float()
+    objective = _objective(data)
+    assert objective.loss(outputs, _labels(data)).item() == pytest.approx(0, abs=1e-12)
+    late = objective.loss(outputs + 1, _labels(data))
+    assert late.item() == pytest.approx(1, rel=1e-6)
+    measured = objective.metrics(outputs, _labels(data))
+    assert (measured["rmse"], measured["r2"]) == pytest.approx((0, 1), abs=1e-5)
+
+
+def test_a_confident_networks_answers_are_ranked_by_its_logits() -> None:
+    logits, labels = torch.arange(40.0, 62.0), _labels(tiny_data()) % 2
+    assert logits.double().sigmoid().unique().numel() == 1
+    measured = metrics.of_binary(logits, labels)
+    assert measured["auroc"] == pytest.approx(scikit.roc_auc_score(labels, logits))
+    assert measured["average_precision"] == pytest.approx(
+        scikit.average_precision_score(labels, logits)
+    )
+    assert measured["f1"] == pytest.approx(scikit.f1_score(labels, [1] * 22))
+
+
+@pytest.mark.parametrize("classes", [2, 3, 5])
+def test_a_confident_networks_classes_are_ranked_by_their_odds_against_the_rest(
+    classes: int,
+) -> None:
+    logits, labels = 400 * _outputs(60, classes).double(), torch.arange(60) % classes
+    odds = [
+        column - logits[:, [other for other in range(classes) if other != one]].logsumexp(1)
+        for one, column in enumerate(logits.T)
+    ]
+    expected = [scikit.roc_auc_score(labels == one, each) for one, each in enumerate(odds)]
+    measured = metrics.of_classes(logits, labels)
+    assert measured["auroc"] == pytest.approx(np.mean(expected))
+    by_probability = scikit.roc_auc_score(labels == 0, logits.softmax(1)[:, 0])
+    assert by_probability != pytest.approx(expected[0], rel=1e-3)
+
+
+def test_f1_leaves_out_a_class_that_is_neither_there_nor_guessed() -> None:
+    logits = functional.one_hot(torch.tensor([0, 0, 1, 1, 3]), 5).float()
+    labels = torch.tensor([0, 1, 1, 1, 0])
+    expected = scikit.f1_score(labels, logits.argmax(1), average="macro")
+    assert metrics.of_classes(logits, labels)["f1_macro"] == pytest.approx(expected)

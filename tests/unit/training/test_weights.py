@@ -1,10 +1,16 @@
 """Weights as people publish them."""
 
+import argparse
+import importlib
 import pickle
 import socket
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, cast
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
@@ -15,16 +21,26 @@ from tests.support.tiny import same_tensors
 from worker.training import safetensors_files
 from worker.training.errors import (
     WeightsMissing,
+    WeightsPartial,
     WeightsUnavailable,
     WeightsUnfit,
     WeightsUnreadable,
 )
-from worker.training.model import published_weights
-from worker.training.model.published_weights import WeightsFile, WeightsReport
+from worker.training.model import published_weights, weights_files
+from worker.training.model.published_weights import WeightsReport
+from worker.training.model.weights_files import WeightsFile
 
 
 def _network(outputs: int = 2) -> nn.Sequential:
     return nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.Linear(4, outputs))
+
+
+def _load(
+    network: nn.Module, file: WeightsFile, *, head: str = "2", partial: bool = False
+) -> WeightsReport:
+    return published_weights.load_into(
+        network, file, source="file", backbone="net", head=head, partial=partial
+    )
 
 
 def _wrapped(how: str, state: dict[str, Tensor]) -> object:
@@ -44,16 +60,14 @@ def _wrapped(how: str, state: dict[str, Tensor]) -> object:
 def test_a_torch_file_is_unwrapped(tmp_path: Path, how: str, suffix: str) -> None:
     state = _network().state_dict()
     torch.save(_wrapped(how, state), tmp_path / f"a.{suffix}")
-    file = published_weights.named_for(
-        _network(), published_weights.read(tmp_path / f"a.{suffix}")
-    )
+    file = published_weights.named_for(_network(), weights_files.read(tmp_path / f"a.{suffix}"))
     assert same_tensors(state, dict(file.tensors))
 
 
 def test_a_safetensors_file_brings_its_metadata(tmp_path: Path) -> None:
     state = _network().state_dict()
     safetensors_files.write(tmp_path / "a.safetensors", state, {"author": "someone"})
-    file = published_weights.read(tmp_path / "a.safetensors")
+    file = weights_files.read(tmp_path / "a.safetensors")
     assert same_tensors(state, dict(file.tensors))
     assert file.metadata == {"author": "someone"}
 
@@ -67,8 +81,8 @@ def test_the_same_tensors_give_the_same_file(tmp_path: Path) -> None:
 
 def test_tensors_in_mappings_of_any_depth_are_named_by_their_way_there(tmp_path: Path) -> None:
     torch.save(_wrapped("parts", _network().state_dict()), tmp_path / "a.pt")
-    file = published_weights.named_for(_network(), published_weights.read(tmp_path / "a.pt"))
-    report = published_weights.load_into(_network(), file, source="a.pt", backbone="net")
+    file = published_weights.named_for(_network(), weights_files.read(tmp_path / "a.pt"))
+    report = _load(_network(), file)
     assert report.missing == ()
     assert report.unused[0] == "optimizer.state.0.mean"
 
@@ -76,7 +90,7 @@ def test_tensors_in_mappings_of_any_depth_are_named_by_their_way_there(tmp_path:
 def test_names_from_before_torch_forbade_dots_are_understood(tmp_path: Path) -> None:
     old = "features.denseblock1.denselayer2.norm.1.running_mean"
     torch.save({old: torch.zeros(1)}, tmp_path / "a.pth")
-    assert list(published_weights.read(tmp_path / "a.pth").tensors) == [
+    assert list(weights_files.read(tmp_path / "a.pth").tensors) == [
         "features.denseblock1.denselayer2.norm1.running_mean"
     ]
 
@@ -98,14 +112,14 @@ def test_code_in_a_weights_file_is_never_run(tmp_path: Path) -> None:
     (tmp_path / "b.pth").write_bytes(pickle.dumps(_Bomb(tmp_path / "hit")))
     for name in ("a.pt", "b.pth"):
         with pytest.raises(WeightsUnreadable, match=f"{name}.*code is never run") as caught:
-            published_weights.read(tmp_path / name)
+            weights_files.read(tmp_path / name)
         assert "weights_only" not in str(caught.value)
     assert not (tmp_path / "hit").exists()
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(WeightsMissing, match="there is no such weights file") as caught:
-        published_weights.read(tmp_path / "nowhere.pt")
+        weights_files.read(tmp_path / "nowhere.pt")
     assert caught.value.kind == "data_missing"
 
 
@@ -119,7 +133,7 @@ def test_a_file_cut_short_is_unreadable(tmp_path: Path, suffix: str, share: floa
         safetensors_files.write(path, _network().state_dict(), {})
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(WeightsUnreadable):
-        published_weights.read(path)
+        weights_files.read(path)
 
 
 @given(content=st.binary(max_size=100))
@@ -128,13 +142,13 @@ def test_bytes_that_are_no_weights_are_unreadable(tmp_path: Path, content: bytes
         path = tmp_path / f"a.{suffix}"
         path.write_bytes(content)
         with pytest.raises(WeightsUnreadable):
-            published_weights.read(path)
+            weights_files.read(path)
 
 
 def test_a_file_of_a_single_tensor_is_unreadable(tmp_path: Path) -> None:
     torch.save(torch.zeros(3), tmp_path / "a.pt")
     with pytest.raises(WeightsUnreadable, match="holds a Tensor"):
-        published_weights.read(tmp_path / "a.pt")
+        weights_files.read(tmp_path / "a.pt")
 
 
 def test_what_matched_and_what_did_not_is_told() -> None:
@@ -142,9 +156,7 @@ def test_what_matched_and_what_did_not_is_told() -> None:
     theirs = _network(outputs=5).state_dict() | {"aux.weight": torch.zeros(1)}
     del theirs["1.bias"]
     untouched = network.state_dict()["2.weight"].clone()
-    report = published_weights.load_into(
-        network, WeightsFile(theirs), source="file", backbone="net"
-    )
+    report = _load(network, WeightsFile(theirs), partial=True)
     assert report.left_out == ("2.weight", "2.bias")
     assert report.missing == ("1.bias",)
     assert report.unused == ("aux.weight",)
@@ -159,7 +171,7 @@ def test_a_prefix_that_all_or_most_names_share_is_seen_through(prefix: str) -> N
     theirs = {f"{prefix}{name}": value for name, value in _network().state_dict().items()}
     theirs["head.weight"] = torch.zeros(5, 4)
     file = published_weights.named_for(_network(), WeightsFile(theirs))
-    report = published_weights.load_into(_network(), file, source="file", backbone="net")
+    report = _load(_network(), file)
     assert report.missing == report.left_out == ()
     assert report.unused == ("head.weight",)
 
@@ -168,7 +180,7 @@ def test_weights_of_the_network_that_ones_own_holds_are_found_a_place() -> None:
     own = nn.ModuleDict({"trunk": _network(), "head": nn.Linear(2, 3)})
     theirs = _network()
     file = published_weights.named_for(own, WeightsFile(theirs.state_dict()))
-    report = published_weights.load_into(own, file, source="file", backbone="net")
+    report = _load(own, file, head="head")
     assert report.missing == ("head.weight", "head.bias")
     assert same_tensors(own["trunk"].state_dict(), theirs.state_dict())
 
@@ -192,7 +204,7 @@ def test_names_that_are_the_networks_own_are_left_alone() -> None:
 def test_weights_in_another_precision_are_converted(dtype: torch.dtype) -> None:
     network, theirs = _network(), _network()
     state = {name: value.to(dtype) for name, value in theirs.state_dict().items()}
-    published_weights.load_into(network, WeightsFile(state), source="file", backbone="net")
+    _load(network, WeightsFile(state))
     now = network.state_dict()["0.weight"]
     assert now.dtype == torch.float32
     assert torch.allclose(now, theirs.state_dict()["0.weight"], atol=1e-2)
@@ -219,8 +231,8 @@ def test_quantised_tensors_are_left_aside_and_told(
     untouched = network.state_dict()["2.weight"].clone()
     state["2.weight"] = squeeze(state["2.weight"])
     torch.save(state, tmp_path / "a.pt")
-    file = published_weights.read(tmp_path / "a.pt")
-    report = published_weights.load_into(network, file, source="a.pt", backbone="net")
+    file = weights_files.read(tmp_path / "a.pt")
+    report = _load(network, file)
     assert report.quantised == ("2.weight",)
     assert torch.equal(network.state_dict()["2.weight"], untouched)
     assert "1 quantised (2.weight)" in report.in_words()
@@ -229,21 +241,155 @@ def test_quantised_tensors_are_left_aside_and_told(
 def test_a_file_of_nothing_but_quantised_weights_is_refused() -> None:
     state = {name: _int8(value) for name, value in _network().state_dict().items()}
     with pytest.raises(WeightsUnfit):
-        published_weights.load_into(
-            _network(), WeightsFile(state), source="file", backbone="net"
-        )
+        _load(_network(), WeightsFile(state))
 
 
 def test_what_matched_is_told_in_a_line_that_names_some_of_the_rest() -> None:
     report = WeightsReport("a.pt", matched=("x",) * 60, missing=tuple("abcdef"))
-    told = "60 tensors taken over from a.pt; 6 not in the file (a, b, c, d, ...)"
+    told = "60 tensors of a.pt fit; 6 not in the file (a, b, c, d, ...)"
     assert report.in_words() == told
 
 
 def test_weights_of_another_network_are_refused() -> None:
     theirs = WeightsFile({"0.weight": torch.zeros(9, 9), "blocks.0": torch.zeros(1)})
     with pytest.raises(WeightsUnfit, match="is it another network's"):
-        published_weights.load_into(_network(), theirs, source="file", backbone="net")
+        _load(_network(), theirs)
+
+
+def test_weights_of_too_small_a_part_are_refused_unless_the_study_says_so() -> None:
+    network, theirs = nn.Sequential(nn.Linear(9, 9), nn.Linear(10, 10), nn.Linear(10, 2)), {}
+    theirs = {"0.weight": torch.ones(9, 9), "2.weight": torch.ones(2, 10)}
+    before = network.state_dict()["0.weight"].clone()
+    with pytest.raises(
+        WeightsPartial, match=r"40 % of net, .* 4 not in the file \(0.bias"
+    ) as caught:
+        _load(network, WeightsFile(theirs))
+    assert caught.value.share == 81 / 200
+    assert torch.equal(network.state_dict()["0.weight"], before)
+    assert _load(network, WeightsFile(theirs), partial=True).share == 81 / 200
+    assert torch.equal(network.state_dict()["0.weight"], theirs["0.weight"])
+
+
+@pytest.mark.parametrize(("lacking", "fits"), [(10, True), (11, False)])
+def test_weights_of_nine_tenths_are_those_of_the_backbone(lacking: int, fits: bool) -> None:
+    """Counted by numbers, not by tensors, and without the head."""
+    network = nn.ParameterDict({"a": torch.zeros(100 - lacking), "b": torch.zeros(lacking)})
+    network["head"] = nn.Parameter(torch.zeros(1))
+    whole = nn.ModuleDict({"body": network, "head": nn.Linear(500, 5)})
+    theirs = WeightsFile({"body.a": torch.ones(100 - lacking), "body.head": torch.zeros(1)})
+    if fits:
+        assert _load(whole, theirs, head="head").share == pytest.approx(91 / 101)
+        return
+    with pytest.raises(WeightsPartial):
+        _load(whole, theirs, head="head")
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours"),
+    [("resnet34", "resnet18"), ("resnet50", "resnet18"), ("resnet18", "resnet34")],
+)
+def test_a_deeper_or_shallower_network_is_another(theirs: str, ours: str) -> None:
+    """All of a resnet18's names and shapes are those of a resnet34, which has more blocks between them."""
+    models = cast(Any, importlib.import_module("torchvision.models"))
+    with torch.device("meta"):
+        file = WeightsFile(models.get_model(theirs).state_dict())
+        network = models.get_model(ours)
+    with pytest.raises(WeightsPartial) as caught:
+        _load(network, file, head="fc")
+    assert caught.value.share < 0.6
+    own = WeightsFile(network.state_dict() | {"decoder.weight": torch.zeros(9, 9)})
+    assert _load(network, own, head="fc").share == 1
+
+
+@pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema_state_dict"])
+@pytest.mark.parametrize("plain", ["state_dict", "model"])
+def test_averaged_weights_go_before_those_of_the_last_step(
+    tmp_path: Path, key: str, plain: str
+) -> None:
+    last, averaged = _network().state_dict(), _network().state_dict()
+    prefixed = {f"module.{name}": value for name, value in averaged.items()}
+    content = {plain: last, key: {"n_averaged": torch.tensor(3), **prefixed}}
+    torch.save(content, tmp_path / "a.pth")
+    file = published_weights.named_for(_network(), weights_files.read(tmp_path / "a.pth"))
+    network = _network()
+    report = _load(network, file)
+    assert same_tensors(network.state_dict(), averaged)
+    assert report.part == key
+    assert f"9 tensors of file ({key}) fit" in report.in_words()
+
+
+def test_averages_that_were_never_made_are_no_weights(tmp_path: Path) -> None:
+    torch.save(
+        {"state_dict_ema": {}, "model_ema": None, "model": {"a": torch.ones(1)}},
+        tmp_path / "a.pt",
+    )
+    file = weights_files.read(tmp_path / "a.pt")
+    assert (list(file.tensors), file.part) == (["a"], "model")
+
+
+def test_what_scripts_keep_beside_the_tensors_is_set_aside(tmp_path: Path) -> None:
+    parameters = type(
+        "AttributeDict", (dict,), {"__module__": "lightning.pytorch.utilities.parsing"}
+    )
+    module = types.ModuleType(parameters.__module__)
+    cast(Any, module).AttributeDict = parameters
+    state, allowed = _network().state_dict(), cast(Any, torch.serialization).get_safe_globals
+    allowed_before = set(allowed())
+    beside = {
+        "args": argparse.Namespace(lr=0.1, output=Path("/out")),
+        "best": np.float64(91.7),
+        "epoch": np.int64(3),
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("lightning", "lightning.pytorch", "lightning.pytorch.utilities"):
+            patch.setitem(sys.modules, name, types.ModuleType(name))
+        patch.setitem(sys.modules, parameters.__module__, module)
+        torch.save(
+            {"state_dict": state, "hyper_parameters": parameters(lr=1), **beside},
+            tmp_path / "a.ckpt",
+        )
+    assert same_tensors(state, dict(weights_files.read(tmp_path / "a.ckpt").tensors))
+    assert set(allowed()) == allowed_before
+
+
+@pytest.mark.parametrize(
+    "name", ["a.ckpt", "pytorch_model.bin", "model_best.pth.tar", "a.safetensors", "weights"]
+)
+@pytest.mark.parametrize("kind", ["zip", "pickle", "safetensors"])
+def test_a_file_is_told_by_its_content(tmp_path: Path, name: str, kind: str) -> None:
+    state, path = _network().state_dict(), tmp_path / name
+    if kind == "safetensors":
+        safetensors_files.write(path, state, {})
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zip")
+    assert same_tensors(state, dict(weights_files.read(path).tensors))
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [
+        (
+            b'{"metadata": {}, "weight_map": {"a": "model-00001-of-00002.safetensors"}}',
+            "index of a checkpoint",
+        ),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0", "pointer of Git LFS"),
+        (b"\n<!DOCTYPE html>", "web page"),
+        (b"\x89HDF\r\n\x1a\n", "HDF5"),
+    ],
+)
+def test_what_people_take_for_weights_is_told_by_name(
+    tmp_path: Path, content: bytes, why: str
+) -> None:
+    (tmp_path / "a.bin").write_bytes(content)
+    with pytest.raises(WeightsUnreadable, match=why):
+        weights_files.read(tmp_path / "a.bin")
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning")
+def test_a_torchscript_program_is_not_run(tmp_path: Path) -> None:
+    cast(Any, torch.jit).script(nn.Linear(2, 2)).save(str(tmp_path / "a.pt"))
+    with pytest.raises(WeightsUnreadable, match=r"TorchScript program.*save its state_dict"):
+        weights_files.read(tmp_path / "a.pt")
 
 
 def _closed_port() -> int:

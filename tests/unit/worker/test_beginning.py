@@ -21,7 +21,12 @@ def test_a_record_names_data_classes_weights_and_machine() -> None:
     model = tiny_backbone(DATA)
     names = tuple(f"layer{number}" for number in range(15))
     model.report = WeightsReport(
-        "w.pth", matched=names, left_out=("fc",), quantised=("fc1",), unused=("fc2",)
+        "w.pth",
+        "model_ema",
+        matched=names,
+        left_out=("fc",),
+        quantised=("fc1",),
+        unused=("fc2",),
     )
     freezing = Freezing(model, Recipe(precision="float32"))
     record = trial_record.record_of(DATA, freezing.recipe, CPU, freezing=freezing)
@@ -31,11 +36,21 @@ def test_a_record_names_data_classes_weights_and_machine() -> None:
     assert record.labels_used == 22
     assert record.weights is not None
     assert (record.weights.matched.count, len(record.weights.matched.first)) == (15, 10)
+    assert (record.weights.source, record.weights.part) == ("w.pth", "model_ema")
     assert record.weights.left_out.first == ("fc",)
     assert record.weights.quantised.first == ("fc1",)
     assert record.weights.unused.first == ("fc2",)
     assert record.notes == ("a note",)
     assert (record.environment.device, record.environment.precision) == ("cpu", "float32")
+
+
+def test_weights_of_a_part_of_the_backbone_are_no_secret() -> None:
+    model, recipe = tiny_backbone(DATA), Recipe()
+    model.report = WeightsReport("w.pth", share=0.417)
+    freezing = Freezing(model, recipe)
+    record = trial_record.record_of(DATA, recipe, CPU, freezing=freezing)
+    told = f"the weights are those of 41 % of {model.name}: the rest began at random"
+    assert record.notes == (told, "a note")
 
 
 def test_portions_with_batch_statistics_of_their_own_are_no_secret() -> None:

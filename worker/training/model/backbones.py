@@ -21,6 +21,7 @@ from worker.training.model import (
     published_weights,
     small_maps,
     user_code,
+    weights_files,
 )
 from worker.training.model.architecture import Architecture
 from worker.training.model.card import CARD_KEY, ImageCard, ImageStatistics, InputCard
@@ -28,8 +29,9 @@ from worker.training.model.halves import Halves
 from worker.training.model.heads import Head, HeadSlot
 from worker.training.model.image_input import ImageInput
 from worker.training.model.inputs import InputLayer
-from worker.training.model.published_weights import WeightsFile, WeightsReport
+from worker.training.model.published_weights import WeightsReport
 from worker.training.model.user_backbones import OwnBackbones
+from worker.training.model.weights_files import WeightsFile
 from worker.training.seeding import derive, seeded
 
 log = logging.getLogger(__name__)
@@ -184,12 +186,17 @@ def build(
         backbone.draw_head(seed)
         return backbone
     path = _weights_path(model, architecture, weights_dir)
-    file = published_weights.named_for(backbone.network, published_weights.read(path))
+    file = published_weights.named_for(backbone.network, weights_files.read(path))
     # Without a card, a head of as many outputs as the published one is taken to know its classes.
     known = _classes_on_card(file) or architecture.weights_classes
     backbone.known_head = _known_head(backbone, file, known)
     backbone.report = published_weights.load_into(
-        backbone.network, file, source=str(path), backbone=model.backbone
+        backbone.network,
+        file,
+        source=str(path),
+        backbone=model.backbone,
+        head=backbone.head_name,
+        partial=model.partial_weights,
     )
     log.info("%s: %s", model.backbone, backbone.report.in_words())
     backbone.put_head(head)

@@ -243,7 +243,11 @@ def read_card(path: Path) -> ModelCard:
         ) from error
     except ValidationError as error:
         raise ModelUnreadable(path, "its card is of another release of trimtab") from error
-    except (safetensors_files.SafetensorError, OSError) as error:
+    except safetensors_files.SafetensorError as error:
+        raise ModelUnreadable(
+            path, f"it is not a safetensors file, as trimtab exports them: {error}"
+        ) from error
+    except OSError as error:
         raise ModelUnreadable(path, str(error)) from error
 
 

@@ -1,47 +1,24 @@
-"""Weights as people publish them: read without running code, matched by name and shape, and told what matched."""
+"""Weights as people publish them: fetched, matched by name and shape, and told what matched."""
 
-import re
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
-import torch
 from torch import Tensor, hub, nn
 
 from worker.data.network import patience
-from worker.training import safetensors_files
-from worker.training.errors import (
-    WeightsMissing,
-    WeightsUnavailable,
-    WeightsUnfit,
-    WeightsUnreadable,
-)
+from worker.training.errors import WeightsPartial, WeightsUnavailable, WeightsUnfit
+from worker.training.model.weights_files import WeightsFile
 
-_WRAPPERS = ("state_dict", "model_state_dict", "model", "net", "state_dict_ema", "model_ema")
-"""Keys under which training scripts keep the state dict, the first found before the others."""
-_COMPILED = "_orig_mod."
-"""The prefix that torch.compile puts before the names of compiled modules, at any depth."""
 _COUNTER = "num_batches_tracked"
 """A counter of batch normalisation; files from before 2018 have none, and no network here reads it."""
-_OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.([12])(?=\.)")
-"""Names in the published weights of densenets, from before torch forbade dots in module names."""
 _DOWNLOAD_TIMEOUT_S = 30.0
-_NO_TENSORS = (
-    "it is cut short, or holds more than tensors, and code is never run: "
-    "fetch it again, or save the network's state_dict() alone"
-)
+LEAST_SHARE = 0.9
+"""Weights that fit less of a backbone are another network's, unless the study says `partial_weights`."""
 _NAMED = 4
 """At most this many tensors of each kind are named in a message."""
-
-
-@dataclass(frozen=True, slots=True)
-class WeightsFile:
-    """The tensors of a file by their names in the network, and the file's own words on them."""
-
-    tensors: Mapping[str, Tensor]
-    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +27,9 @@ class WeightsReport:
 
     Attributes:
         source: The path of the file.
+        part: The keys under which the tensors stand in the file, such as `state_dict_ema`; empty where it has one set.
+        share: The share of the backbone's parameters, the head's aside, that were taken over. What the file alone has
+            in the same modules counts as lacking: a deeper network's file fits a part of itself.
         matched: Names of the tensors that were taken over.
         left_out: Names that both have, with tensors of other shapes: the head of another task.
         quantised: Names that both have, but in the file as integers or in 8 bits, which are no weights without their
@@ -59,6 +39,8 @@ class WeightsReport:
     """
 
     source: str
+    part: str = ""
+    share: float = 1.0
     matched: tuple[str, ...] = ()
     left_out: tuple[str, ...] = ()
     quantised: tuple[str, ...] = ()
@@ -66,7 +48,7 @@ class WeightsReport:
     unused: tuple[str, ...] = ()
 
     def in_words(self) -> str:
-        """Say in one line what was taken over and what was not."""
+        """Say in one line what fits and what does not."""
         told = {
             "of another shape": self.left_out,
             "quantised": self.quantised,
@@ -76,35 +58,9 @@ class WeightsReport:
         parts = [
             f"{len(names)} {what} ({_some(names)})" for what, names in told.items() if names
         ]
-        return "; ".join([f"{len(self.matched)} tensors taken over from {self.source}", *parts])
-
-
-def read(path: Path) -> WeightsFile:
-    """Read a `.safetensors` file or a torch file; of the latter tensors only, never code.
-
-    Raises:
-        WeightsMissing: It is not there.
-        WeightsUnreadable: It is corrupt, or holds other things than tensors.
-    """
-    if not path.is_file():
-        raise WeightsMissing(path)
-    try:
-        if path.suffix == ".safetensors":
-            tensors, metadata = safetensors_files.read(path)
-            return WeightsFile(_unwrap(tensors), metadata)
-        return WeightsFile(_unwrap(_torch_file(path)))
-    except (safetensors_files.SafetensorError, OSError, TypeError) as error:
-        raise WeightsUnreadable(path, str(error)) from error
-
-
-def _torch_file(path: Path) -> object:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError:
-        raise
-    except Exception as error:  # A corrupt pickle raises whatever its bytes happen to spell.
-        # Not in torch's words: they say how to run the code that such a file may hold.
-        raise WeightsUnreadable(path, _NO_TENSORS) from error
+        source = f"{self.source} ({self.part})" if self.part else self.source
+        count = len(self.matched)
+        return "; ".join([f"{count} tensor{'s' * (count != 1)} of {source} fit", *parts])
 
 
 def download(backbone: str, url: str, folder: Path | None) -> Path:
@@ -151,16 +107,31 @@ def named_for(network: nn.Module, file: WeightsFile) -> WeightsFile:
     ]
     # Between equals the names as they are win, since they come first: a prefix is taken away only where that helps.
     best = max((file.tensors, *shorter, *longer), key=matches)
-    return WeightsFile(best, file.metadata)
+    return replace(file, tensors=best)
 
 
 def load_into(
-    network: nn.Module, file: WeightsFile, *, source: str, backbone: str
+    network: nn.Module,
+    file: WeightsFile,
+    *,
+    source: str,
+    backbone: str,
+    head: str,
+    partial: bool = False,
 ) -> WeightsReport:
     """Copy every tensor whose name and shape are the network's, in whatever precision it is.
 
+    Args:
+        network: The network that gets the tensors.
+        file: The tensors, by the network's names.
+        source: The path of the file, for the report.
+        backbone: The name of the network, for messages.
+        head: The name of the network's head, which may well be of another task.
+        partial: Whether the tensors may fit a smaller part of the network than `LEAST_SHARE`.
+
     Raises:
-        WeightsUnfit: There is none.
+        WeightsUnfit: No tensor fits.
+        WeightsPartial: Too few of them do.
     """
     own = cast(dict[str, Tensor], network.state_dict())
     shared = [name for name in own if name in file.tensors]
@@ -168,9 +139,10 @@ def load_into(
     matched = [name for name in same if _same_kind(own[name], file.tensors[name])]
     if not any(own[name].is_floating_point() for name in matched):
         raise WeightsUnfit(source, backbone)
-    network.load_state_dict({name: file.tensors[name] for name in matched}, strict=False)
-    return WeightsReport(
+    report = WeightsReport(
         source=source,
+        part=file.part,
+        share=_share(network, file, matched, head),
         matched=tuple(matched),
         left_out=tuple(name for name in shared if name not in set(same)),
         quantised=tuple(name for name in same if name not in set(matched)),
@@ -179,6 +151,29 @@ def load_into(
         ),
         unused=tuple(name for name in file.tensors if name not in own),
     )
+    if report.share < LEAST_SHARE and not partial:
+        raise WeightsPartial(backbone, report.share, report.in_words())
+    network.load_state_dict({name: file.tensors[name] for name in matched}, strict=False)
+    return report
+
+
+def _share(network: nn.Module, file: WeightsFile, matched: Iterable[str], head: str) -> float:
+    """Return the share of the parameters that file and network have in common, of all in the network's modules."""
+    sizes = {
+        name: value.numel()
+        for name, value in network.named_parameters()
+        if not name.startswith(f"{head}.")
+    }
+    own, modules = network.state_dict(), {name.partition(".")[0] for name in sizes}
+    foreign = sum(
+        value.numel()
+        for name, value in file.tensors.items()
+        if name not in own
+        and name.partition(".")[0] in modules
+        and not name.startswith(f"{head}.")
+    )
+    fit = sum(sizes.get(name, 0) for name in matched)
+    return fit / max(1, sum(sizes.values()) + foreign)
 
 
 def _same_kind(own: Tensor, given: Tensor) -> bool:
@@ -206,28 +201,6 @@ def _without(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {
         name: value for name, value in tensors.items() if not name.startswith(prefix)
     } | shorter
-
-
-def _unwrap(content: object) -> Mapping[str, Tensor]:
-    if not isinstance(content, Mapping):
-        raise TypeError(f"holds a {type(content).__name__} where a state dict was expected")
-    content = cast(Mapping[object, Any], content)
-    for key in _WRAPPERS:
-        if isinstance(content.get(key), Mapping):
-            return _unwrap(content[key])
-    return {
-        _OLD_DENSENET.sub(r"\1\2", name.replace(_COMPILED, "")): value
-        for name, value in _flat(content, "")
-    }
-
-
-def _flat(content: Mapping[object, Any], prefix: str) -> Iterator[tuple[str, Tensor]]:
-    """Every tensor by its dotted name, however deep it lies."""
-    for key, value in content.items():
-        if isinstance(value, Tensor):
-            yield f"{prefix}{key}", value
-        elif isinstance(value, Mapping):
-            yield from _flat(cast(Mapping[object, Any], value), f"{prefix}{key}.")
 
 
 def _some(names: Sequence[str]) -> str:

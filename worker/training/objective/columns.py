@@ -152,19 +152,18 @@ class _Number:
         self._delta = recipe.huber_delta if recipe.regression_loss == "huber" else None
 
     def losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
-        normalised = (labels - self._mean) / self._std
+        # In float64, as they are stored: large numbers that differ by little would be one number in float32.
+        normalised = ((labels - self._mean) / self._std).to(outputs)
         if self._delta is None:
-            return functional.mse_loss(outputs, normalised.to(outputs), reduction="none")
-        return functional.huber_loss(
-            outputs, normalised.to(outputs), reduction="none", delta=self._delta
-        )
+            return functional.mse_loss(outputs, normalised, reduction="none")
+        return functional.huber_loss(outputs, normalised, reduction="none", delta=self._delta)
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         known = ~labels.isnan()
         if not known.any():
             return {}
         predicted = outputs * self._std + self._mean
-        return metrics.of_numbers(predicted[known], labels[known].double())
+        return metrics.of_numbers(predicted[known], labels[known])
 
 
 class _Classes:
@@ -195,7 +194,7 @@ class _Classes:
             return {}
         outputs, positions = outputs[known], labels[known, 0].long()
         right = (outputs.argmax(dim=1) == positions).double().mean().item()
-        return {"accuracy": right, **metrics.of_classes(outputs.softmax(dim=1), positions)}
+        return {"accuracy": right, **metrics.of_classes(outputs, positions)}
 
 
 class _Binary:
@@ -222,7 +221,7 @@ class _Binary:
     def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         measured = _means(
             [
-                metrics.of_binary(scores[known].sigmoid(), column[known].long())
+                metrics.of_binary(scores[known], column[known].long())
                 for scores, column in zip(outputs.T, labels.T, strict=True)
                 if (known := ~column.isnan()).any()
             ]

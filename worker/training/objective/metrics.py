@@ -9,26 +9,27 @@ import torch
 from torch import Tensor
 
 
-def of_classes(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return macro metrics of probabilities `(N, classes)` against class positions `(N,)`: each class counts alike.
+def of_classes(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return macro metrics of logits `(N, classes)` against class positions `(N,)`: each class counts alike.
 
-    A class without a picture in the split counts in neither recall nor AUROC. `auroc` is the mean over the classes of
-    one class against the rest, and is absent where only one class occurs.
+    A class without a picture in the split counts in neither recall nor AUROC, and in F1 only where it was guessed.
+    `auroc` is the mean over the classes of one class against the rest, and is absent where only one class occurs.
     """
     from torchmetrics.functional import classification
 
-    classes = probabilities.shape[1]
-    present = cast(Tensor, labels.unique())
+    classes = logits.shape[1]
+    guessed, present = logits.argmax(dim=1), cast(Tensor, labels.unique())
     recall = classification.multiclass_recall(
-        probabilities, labels, num_classes=classes, average=None
+        guessed, labels, num_classes=classes, average=None
     )
     f1 = classification.multiclass_f1_score(
-        probabilities, labels, num_classes=classes, average="macro"
+        guessed, labels, num_classes=classes, average="macro"
     )
     measured = {"balanced_accuracy": recall[present].mean().item(), "f1_macro": f1.item()}
     if len(present) > 1:
+        scores = _against_the_rest(logits.double())
         of_each = [
-            classification.binary_auroc(probabilities[:, one], (labels == one).long())
+            classification.binary_auroc(_ranked(scores[:, one]), (labels == one).long())
             for one in present
         ]
         measured["auroc"] = torch.stack(of_each).mean().item()
@@ -36,28 +37,53 @@ def of_classes(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
 
 
 def of_numbers(predicted: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return the metrics of numbers `(N,)` against labels `(N,)`, in their unit; no `r2` where all labels are equal."""
-    from torchmetrics.functional import regression
+    """Return the metrics of numbers `(N,)` against labels `(N,)`, in their unit; no `r2` where all labels are equal.
 
+    Both are float64. `r2` is computed here: torchmetrics takes a sum of squares below 1e-4 for zero, which is that of
+    any target in a small enough unit.
+    """
+    errors, spread = predicted - labels, labels - labels.mean()
     measured = {
-        "rmse": regression.mean_squared_error(predicted, labels, squared=False).item(),
-        "mae": regression.mean_absolute_error(predicted, labels).item(),
+        "rmse": errors.square().mean().sqrt().item(),
+        "mae": errors.abs().mean().item(),
     }
     if (labels != labels[0]).any():
-        measured["r2"] = regression.r2_score(predicted, labels).item()
+        measured["r2"] = 1 - (errors.square().sum() / spread.square().sum()).item()
     return measured
 
 
-def of_binary(probabilities: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return the metrics of probabilities of 1 `(N,)` against labels 0 and 1 `(N,)`; none if all are equal."""
+def of_binary(logits: Tensor, labels: Tensor) -> dict[str, float]:
+    """Return the metrics of logits of 1 `(N,)` against labels 0 and 1 `(N,)`; none if all labels are equal."""
     from torchmetrics.functional import classification
 
     if (labels == labels[0]).all():
         return {}
+    ranked = _ranked(logits)
     return {
-        "average_precision": classification.binary_average_precision(
-            probabilities, labels
-        ).item(),
-        "f1": classification.binary_f1_score(probabilities, labels).item(),
-        "auroc": classification.binary_auroc(probabilities, labels).item(),
+        "average_precision": classification.binary_average_precision(ranked, labels).item(),
+        "f1": classification.binary_f1_score((logits > 0).long(), labels).item(),
+        "auroc": classification.binary_auroc(ranked, labels).item(),
     }
+
+
+def _against_the_rest(logits: Tensor) -> Tensor:
+    """Return the log-odds `(N, classes)` of each class against all others together.
+
+    They rank pictures as the probability of the class does, log p - log(1 - p), and still tell them apart where the
+    probability itself is rounded to 1. The others' part is the log of the sum of exponentials before and after the
+    class.
+    """
+    none = logits.new_full((len(logits), 1), -torch.inf)
+    before = logits[:, :-1].logcumsumexp(dim=1)
+    after = logits[:, 1:].flip(1).logcumsumexp(dim=1).flip(1)
+    others = torch.logaddexp(torch.cat([none, before], dim=1), torch.cat([after, none], dim=1))
+    return logits - others
+
+
+def _ranked(scores: Tensor) -> Tensor:
+    """Return the place of each score `(N,)` among the different ones, in [0, 1].
+
+    torchmetrics takes what is not in [0, 1] through a sigmoid, which makes large scores equal.
+    """
+    places = cast(tuple[Tensor, Tensor], scores.unique(return_inverse=True))[1].double()
+    return places / places.max().clamp(min=1)
