@@ -155,14 +155,15 @@ def _classes(answer: TrialRecord) -> Iterator[tuple[str, str]]:
 def weights(loaded: LoadedWeights) -> str:
     """Return how the tensors of a weights file match those of the network, in words."""
     groups = (
-        ("left out for their shape", loaded.left_out),
+        ("left out (of another shape, or a head for other classes)", loaded.left_out),
         ("left out as quantised", loaded.quantised),
         ("missing in the file", loaded.missing),
         ("not used", loaded.unused),
     )
     rest = [f"{names.count} {how}" for how, names in groups if names.count]
     source = f"{loaded.source} ({loaded.part})" if loaded.part else loaded.source
-    return ", ".join([f"{loaded.matched.count} tensors of {source}", *rest])
+    kept = ["its own head kept by the names of the classes"] if loaded.head else []
+    return ", ".join([f"{loaded.matched.count} tensors of {source}", *rest, *kept])
 
 
 def trial_row(trial: Trial) -> tuple[RenderableType, ...]:

@@ -93,7 +93,9 @@ class LoadedWeights(Message):
     """The keys under which the tensors stand in the file, such as `state_dict_ema` for averaged weights."""
     matched: Names
     left_out: Names
-    """Tensors in both whose shapes differ, such as the head of another task."""
+    """Tensors in both whose shapes differ, or that are a head for other classes."""
+    head: bool = False
+    """Whether the file's head was taken: its classes' names contain the task's."""
     quantised: Names = Names()
     """Tensors in both that the file holds as integers or in 8 bits: without their scales they are not weights."""
     missing: Names

@@ -91,6 +91,7 @@ def _loaded(weights: WeightsReport) -> LoadedWeights:
         part=weights.part,
         matched=_names(weights.matched),
         left_out=_names(weights.left_out),
+        head=weights.head,
         quantised=_names(weights.quantised),
         missing=_names(weights.missing),
         unused=_names(weights.unused),

@@ -84,6 +84,7 @@ def test_a_trials_record_is_shown_with_what_was_left_out(
             "part": "model_ema",
             "matched": names,
             "left_out": {"count": 2},
+            "head": True,
             "quantised": {"count": 4},
             "missing": none,
             "unused": none,
@@ -99,7 +100,8 @@ def test_a_trials_record_is_shown_with_what_was_left_out(
         "labels used 10",
         "cat/a.png: cut short",
         "3; in several splits: 1; under several labels: 2",
-        "20 tensors of w.pth (model_ema), 2 left out for their shape, 4 left out as quantised",
+        "20 tensors of w.pth (model_ema), 2 left out (of another shape, or a head for other classes), 4 left out as "
+        "quantised, its own head kept by the names of the classes",
         "a note",
         "cpu, float32, torch 2.15.0",
     ):

@@ -1,5 +1,7 @@
 """Backbones: a new head on pretrained weights, taking pictures as the data room keeps them."""
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -11,8 +13,10 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data.images.glyphs import CHARACTERS
 from worker.data.modality import ImageSpec
+from worker.training import safetensors_files
 from worker.training.errors import WeightsPartial
 from worker.training.model import backbones, glyphnet, weights_files
+from worker.training.model.card import CARD_KEY
 from worker.training.model.image_input import ImageInput
 
 DIGITS = tuple("0123456789")
@@ -26,24 +30,26 @@ def test_glyphnet_is_small_and_comes_with_its_weights() -> None:
     assert 100_000 < parameters < 150_000
     assert backbones.GLYPHNET_WEIGHTS.stat().st_size < 1_000_000
     assert model.report is not None
-    assert model.report.left_out == ("fc.weight", "fc.bias")
-    assert model.report.missing == model.report.unused == ()
+    assert model.report.left_out == model.report.missing == model.report.unused == ()
 
 
-def test_the_pretrained_weights_are_taken_over_and_the_head_is_new() -> None:
-    model = backbones.build(PRETRAINED, classes=DIGITS, seed=0)
+def test_the_pretrained_weights_are_taken_over_and_a_head_for_other_classes_is_new() -> None:
+    model = backbones.build(PRETRAINED, classes=("cat", "dog"), seed=0)
     file = weights_files.read(backbones.GLYPHNET_WEIGHTS)
     for name, value in model.network.state_dict().items():
         if name.startswith("fc."):
-            assert len(value) == 10
+            assert len(value) == 2
         else:
             assert torch.equal(value, file.tensors[name])
+    assert model.report is not None
+    assert model.report.left_out == ("fc.weight", "fc.bias")
+    assert "2 of another shape or of a head for other classes" in model.report.in_words()
 
 
 def test_the_seed_decides_the_head_and_all_of_a_random_network() -> None:
     for spec in (PRETRAINED, RANDOM):
         one, same, other = (
-            backbones.build(spec, classes=DIGITS, seed=seed).network.state_dict()
+            backbones.build(spec, classes=("cat", "dog"), seed=seed).network.state_dict()
             for seed in (1, 1, 2)
         )
         assert same_tensors(one, same)
@@ -59,13 +65,32 @@ def test_building_leaves_the_callers_random_numbers_alone() -> None:
     assert torch.equal(torch.rand(3), expected)
 
 
-def test_a_head_that_knew_all_the_classes_is_kept_beside_the_new_one() -> None:
+def test_a_head_that_knew_all_the_classes_by_name_is_what_training_begins_with() -> None:
     model = backbones.build(PRETRAINED, classes=("7", "a", "0"), seed=0)
     file = weights_files.read(backbones.GLYPHNET_WEIGHTS)
-    assert model.own_head is not None
     rows = [CHARACTERS.index(name) for name in ("7", "a", "0")]
-    assert torch.equal(model.own_head["weight"], file.tensors["fc.weight"][rows])
-    assert torch.equal(model.own_head["bias"], file.tensors["fc.bias"][rows])
+    for head in (model.head.state_dict(), model.own_head):
+        assert head is not None
+        assert torch.equal(head["weight"], file.tensors["fc.weight"][rows])
+        assert torch.equal(head["bias"], file.tensors["fc.bias"][rows])
+    assert model.report is not None
+    assert model.report.head
+    assert model.report.left_out == ()
+    assert "kept: its own head" in model.report.in_words()
+
+
+def test_a_quantised_head_is_no_head(tmp_path: Path) -> None:
+    spec = _with_classes(tmp_path / "m.safetensors", DIGITS)
+    tensors, metadata = safetensors_files.read(Path(spec.weights))
+    tensors["fc.weight"] = (tensors["fc.weight"] * 127).to(torch.int8)
+    safetensors_files.write(Path(spec.weights), tensors, metadata)
+    assert backbones.build(spec, classes=DIGITS, seed=0).own_head is None
+
+
+def test_a_name_that_a_published_head_has_twice_tells_nothing(tmp_path: Path) -> None:
+    told = _with_classes(tmp_path / "m.safetensors", ("crane", "dog", "crane"))
+    assert backbones.build(told, classes=("dog", "crane"), seed=0).own_head is None
+    assert backbones.build(told, classes=("dog",), seed=0).own_head is not None
 
 
 def test_a_head_that_knew_only_some_of_the_classes_is_of_no_use() -> None:
@@ -81,12 +106,24 @@ def test_a_path_may_be_relative_to_the_weights_folder(tmp_path: Path) -> None:
     assert model.report.source == str(tmp_path / "mine.safetensors")
 
 
-def test_a_head_of_the_same_shape_comes_along_with_a_path(tmp_path: Path) -> None:
-    trained = backbones.build(RANDOM, classes=DIGITS, seed=7)
-    torch.save(trained.network.state_dict(), tmp_path / "mine.pt")
-    spec = Model(backbone="glyphnet", weights=str(tmp_path / "mine.pt"))
-    model = backbones.build(spec, classes=DIGITS, seed=0)
-    assert same_tensors(trained.network.state_dict(), model.network.state_dict())
+def _with_classes(path: Path, classes: Sequence[str]) -> Model:
+    """Write weights whose head tells these classes apart, and says so."""
+    trained = backbones.build(RANDOM, classes=classes, seed=7)
+    card = json.dumps({"classes": list(classes)})
+    safetensors_files.write(path, dict(trained.network.state_dict()), {CARD_KEY: card})
+    return Model(backbone="glyphnet", weights=str(path))
+
+
+def test_a_head_of_as_many_other_classes_is_not_taken(tmp_path: Path) -> None:
+    spec = _with_classes(tmp_path / "m.safetensors", DIGITS)
+    trained = backbones.build(RANDOM, classes=DIGITS, seed=7).network.state_dict()
+    others = tuple(f"class {number}" for number in range(10))
+    for seed in (0, 1):
+        new = backbones.build(spec, classes=others, seed=seed).network.state_dict()
+        assert not torch.equal(new["fc.weight"], trained["fc.weight"])
+        assert torch.equal(new["conv1.weight"], trained["conv1.weight"])
+    reversed_ = backbones.build(spec, classes=DIGITS[::-1], seed=0).network.state_dict()
+    assert torch.equal(reversed_["fc.weight"], trained["fc.weight"].flip(0))
 
 
 def test_grey_and_colour_pictures_of_the_same_grey_are_alike_to_a_grey_network() -> None:

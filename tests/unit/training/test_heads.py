@@ -76,7 +76,12 @@ def test_a_linear_head_with_dropout_keeps_its_name_and_drops_in_training_alone()
 
 def test_heads_are_drawn_by_the_seed() -> None:
     for head in (MLP, LINEAR):
-        one, again, other = (_build(head, seed).head.state_dict() for seed in (1, 1, 2))
+        one, again, other = (
+            backbones.build(
+                GLYPHS, classes=("cat", "dog"), seed=seed, head=head
+            ).head.state_dict()
+            for seed in (1, 1, 2)
+        )
         assert same_tensors(one, again)
         assert not same_tensors(one, other)
 

@@ -36,7 +36,7 @@ def _network(outputs: int = 2) -> nn.Sequential:
 
 
 def _load(
-    network: nn.Module, file: WeightsFile, *, head: str = "2", partial: bool = False
+    network: nn.Module, file: WeightsFile, *, head: str = "head", partial: bool = False
 ) -> WeightsReport:
     return published_weights.load_into(
         network, file, source="file", backbone="net", head=head, partial=partial
@@ -232,7 +232,7 @@ def test_quantised_tensors_are_left_aside_and_told(
     state["2.weight"] = squeeze(state["2.weight"])
     torch.save(state, tmp_path / "a.pt")
     file = weights_files.read(tmp_path / "a.pt")
-    report = _load(network, file)
+    report = _load(network, file, partial=True)
     assert report.quantised == ("2.weight",)
     assert torch.equal(network.state_dict()["2.weight"], untouched)
     assert "1 quantised (2.weight)" in report.in_words()
@@ -263,10 +263,10 @@ def test_weights_of_too_small_a_part_are_refused_unless_the_study_says_so() -> N
     with pytest.raises(
         WeightsPartial, match=r"40 % of net, .* 4 not in the file \(0.bias"
     ) as caught:
-        _load(network, WeightsFile(theirs))
+        _load(network, WeightsFile(theirs), head="2")
     assert caught.value.share == 81 / 200
     assert torch.equal(network.state_dict()["0.weight"], before)
-    assert _load(network, WeightsFile(theirs), partial=True).share == 81 / 200
+    assert _load(network, WeightsFile(theirs), head="2", partial=True).share == 81 / 200
     assert torch.equal(network.state_dict()["0.weight"], theirs["0.weight"])
 
 
@@ -417,3 +417,13 @@ def test_published_weights_in_the_cache_need_no_network(tmp_path: Path) -> None:
     (tmp_path / "net-12345678.pth").touch()
     url = "http://127.0.0.1:1/net-12345678.pth"
     assert published_weights.download("net", url, tmp_path) == tmp_path / "net-12345678.pth"
+
+
+def test_a_head_is_never_taken_for_its_size_alone() -> None:
+    network, theirs = _network(), _network()
+    untouched = network.state_dict()["2.weight"].clone()
+    report = _load(network, WeightsFile(dict(theirs.state_dict())), head="2")
+    assert report.left_out == ("2.weight", "2.bias")
+    assert not report.head
+    assert torch.equal(network.state_dict()["2.weight"], untouched)
+    assert torch.equal(network.state_dict()["0.weight"], theirs.state_dict()["0.weight"])

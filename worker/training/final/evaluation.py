@@ -193,9 +193,6 @@ def _compare(
     winner, recipe = trained.model, trained.recipe
     placed = [PlacedSplit(split, device) for split in (seen.train, seen.validation, test)]
     known = [features_of(before, split) for split in placed]
-    # Built with a new head; where the one that it was published with knows the classes, that one answers.
-    if before.own_head is not None:
-        before.head.load_state_dict(before.own_head)
     objective = objectives.of(seen, recipe)
 
     def measured(

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import cast
@@ -100,17 +101,18 @@ class Backbone(nn.Module):
         if self._head_shape.width:
             self._slot.draw(seed)
         elif self.report is not None:
-            self._shuffle_head(seed, known=set(self.report.matched))
+            self._shuffle_head(seed)
+            if self.own_head is not None:
+                self.head.load_state_dict(self.own_head)
 
-    def _shuffle_head(self, seed: int, *, known: Collection[str]) -> None:
+    def _shuffle_head(self, seed: int) -> None:
         """Shuffle the values that the architecture began with: each has a distribution of its own."""
         # In place and from a copy of the first values: a kept backbone then has the head of one that was just built.
         with seeded(derive(seed, "head")), torch.no_grad():
             for name, parameter in self._slot.plain.named_parameters():
                 order = torch.randperm(parameter.numel())
-                if f"{self.head_name}.{name}" not in known:
-                    values = self._initial_head[name].flatten()[order]
-                    parameter.copy_(values.view_as(parameter))
+                values = self._initial_head[name].flatten()[order]
+                parameter.copy_(values.view_as(parameter))
 
     def forward(self, stored: Tensor) -> Tensor:
         """Return the logits `(N, classes)` of stored samples `(N, ...)`."""
@@ -196,6 +198,7 @@ def build(
         source=str(path),
         backbone=model.backbone,
         head=backbone.head_name,
+        knows_head=backbone.known_head is not None,
         partial=model.partial_weights,
     )
     log.info("%s: %s", model.backbone, backbone.report.in_words())
@@ -264,12 +267,17 @@ def _weights_path(model: Model, architecture: Architecture, weights_dir: Path | 
 def _known_head(
     backbone: Backbone, file: WeightsFile, known: Sequence[str]
 ) -> dict[str, Tensor] | None:
-    if not set(backbone.classes) <= set(known):
+    # A name that the published head has twice, as ImageNet's has, does not tell which of both is meant.
+    once = {name for name, count in Counter(known).items() if count == 1}
+    if not set(backbone.classes) <= once:
         return None
     rows = torch.tensor([known.index(name) for name in backbone.classes])
     named = {name: f"{backbone.head_name}.{name}" for name in backbone.head.state_dict()}
     # A file without the head, or with one of another size, is another network's or a bare backbone's.
     if any(len(file.tensors.get(full, ())) != len(known) for full in named.values()):
+        return None
+    # Integers and 8 bits are no weights without their scales.
+    if not all(published_weights.is_weight(file.tensors[full]) for full in named.values()):
         return None
     return {name: file.tensors[full][rows] for name, full in named.items()}
 
