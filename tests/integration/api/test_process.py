@@ -74,7 +74,8 @@ def test_it_refuses_to_listen_beyond_this_machine_without_a_token(tmp_path: Path
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "trimtab: settings: refusing to listen on 0.0.0.0 without a token: set TRIMTAB_TOKEN\n"
+        "trimtab: settings: refusing to listen on 0.0.0.0 without a token: set TRIMTAB_TOKEN"
+        " (`openssl rand -hex 32` makes one)\n"
     )
     assert not (tmp_path / "never").exists()
 
