@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -26,6 +27,7 @@ from service.app import create_app
 from service.embedded import EmbeddedPostgresError
 from service.housekeeping import Readiness
 from service.settings import Settings
+from service.storage.foreign import DatabaseRefused
 from trimtab import lifeline
 
 GRACE_S = 3
@@ -99,13 +101,14 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     logs.configure()
     try:
-        return _serve(settings, arguments.lifeline)
-    except (EmbeddedPostgresError, OSError, ValueError) as error:
+        _serve(settings, arguments.lifeline)
+    except (EmbeddedPostgresError, DatabaseRefused, OSError, ValueError) as error:
         _say(str(error))
         return 1
+    return 0
 
 
-def _serve(settings: Settings, lifeline_fd: int | None) -> int:
+def _serve(settings: Settings, lifeline_fd: int | None) -> None:
     config = uvicorn.Config(
         "",  # replaced below, once there is a database
         host=settings.host,
@@ -128,11 +131,19 @@ def _serve(settings: Settings, lifeline_fd: int | None) -> int:
         config.app = create_app(settings, readiness)
         _collect_seldom()
         server = Server(config, readiness.leave, settings.drain_s)
+        refused = threading.Event()
+
+        def give_up() -> None:
+            refused.set()
+            server.leave_now()
+
+        readiness.give_up = give_up
         if lifeline_fd is not None:
             lifeline.watch(lifeline_fd, server.leave_now)
         with asyncio.Runner(loop_factory=config.get_loop_factory()) as runner:
             runner.run(server.serve(sockets=[listening]))
-    return 0
+    if refused.is_set():
+        raise DatabaseRefused(readiness.fatal)
 
 
 def _collect_seldom() -> None:

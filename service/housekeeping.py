@@ -7,12 +7,15 @@ from dataclasses import dataclass, field
 import structlog
 
 from service.storage import schema
-from service.storage.schema import SchemaTooNew
+from service.storage.engine import brief
+from service.storage.foreign import DatabaseRefused
 from service.use_cases import artifacts, expiry, reconciling
 from service.use_cases.context import Context
 from trimtab.contract.problems import Problem
 
 RETRY_S = 1.0
+REFUSALS = 3
+"""So many times in a row a database that answers may refuse our schema: others may be at work in it just then."""
 
 
 @dataclass
@@ -24,6 +27,8 @@ class Readiness:
     leaving: threading.Event = field(default_factory=threading.Event)
     wake: Callable[[], None] = lambda: None
     """Called when it begins to leave: those who wait for work are told to ask elsewhere."""
+    give_up: Callable[[], None] = lambda: None
+    """Called when the database turns out to be one that it can never serve from, before it has served anything."""
 
     def leave(self) -> None:
         """Go on serving, but tell everyone who asks that this will end in a moment."""
@@ -46,16 +51,19 @@ def keep(
 ) -> None:
     """Migrate, waiting for the database as long as it takes; then sweep every `every_s` seconds, or sooner.
 
-    Ends when a newer version has migrated the database: this one must not write to it.
+    Ends when the database is not one for this version, or a newer one has migrated it: this one must not write to it.
     """
     try:
         version = _migrate(context, readiness, stop, on_ready)
         pause_s = every_s
         while not stop.wait(pause_s):
             pause_s = _sweep(context, version, every_s) or pause_s
-    except SchemaTooNew as error:
+    except DatabaseRefused as error:
+        has_served = readiness.ready.is_set()
         readiness.end(str(error))
-        structlog.get_logger(__name__).error("schema_too_new", detail=str(error))
+        structlog.get_logger(__name__).error("database_refused", detail=str(error))
+        if not has_served:
+            readiness.give_up()
 
 
 def _migrate(
@@ -65,15 +73,21 @@ def _migrate(
     on_ready: Callable[[], None],
 ) -> str:
     """Return the version of the schema, or anything if told to stop before that."""
+    refusals = 0
     while not stop.is_set():
         try:
             schema.migrate(context.database)
             version = schema.version(context.database)
-        except SchemaTooNew:
+        except DatabaseRefused:
             raise
-        except Exception as error:  # noqa: BLE001 - the service waits for its database, whatever ails it
+        except Exception as error:
+            refusals = 0 if isinstance(error, Problem) else refusals + 1
+            if refusals == REFUSALS:
+                raise DatabaseRefused(
+                    f"The database cannot be brought to trimtab's schema: {brief(error)}"
+                ) from error
             structlog.get_logger(__name__).warning(
-                "database_not_ready", error=type(error).__name__, detail=str(error)
+                "database_not_ready", error=type(error).__name__, detail=brief(error)
             )
             stop.wait(RETRY_S)
         else:
@@ -90,7 +104,7 @@ def _sweep(context: Context, version: str, every_s: float) -> float | None:
         schema.refuse_other(context.database, version)
         swept = expiry.sweep(context, every_s)
         repaired = reconciling.reconcile(context)
-    except SchemaTooNew:
+    except DatabaseRefused:
         raise
     except Problem as error:
         log.warning("sweep_failed", detail=error.detail)

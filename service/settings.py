@@ -8,7 +8,10 @@ from typing import Self
 from pydantic import Field, SecretStr, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+SHORTEST_TOKEN = 32
+"""Characters, off loopback: anyone who reaches the port can try tokens, and 32 hexadecimal digits are 128 bits."""
 _VISIBLE = re.compile(r"[\x21-\x7e]+")
+_MAKE = "`openssl rand -hex 32` makes one"
 
 
 class Settings(BaseSettings):
@@ -20,7 +23,7 @@ class Settings(BaseSettings):
     port: int = Field(default=8000, ge=0, le=65535)
     """0 takes any free port."""
     token: SecretStr | None = None
-    """The shared bearer token; needed to listen on anything but loopback."""
+    """The shared bearer token; needed, and of 32 characters at least, to listen on anything but loopback."""
     database_url: SecretStr | None = None
     """A Postgres; without one, an embedded Postgres is kept below `data_dir`."""
     data_dir: Path = Path(".trimtab")
@@ -37,13 +40,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _no_open_door(self) -> Self:
-        if self.token is None and not self.is_loopback:
+        if self.token is None:
+            if self.is_loopback:
+                return self
             raise ValueError(
-                f"refusing to listen on {self.host} without a token: set TRIMTAB_TOKEN"
+                f"refusing to listen on {self.host} without a token: set TRIMTAB_TOKEN ({_MAKE})"
             )
-        if self.token is not None and not _VISIBLE.fullmatch(self.token.get_secret_value()):
+        if not _VISIBLE.fullmatch(self.token.get_secret_value()):
             raise ValueError(
                 "TRIMTAB_TOKEN must be one or more visible ASCII characters: no client could send it otherwise"
+            )
+        if not self.is_loopback and len(self.token.get_secret_value()) < SHORTEST_TOKEN:
+            raise ValueError(
+                f"refusing to listen on {self.host} with a token of fewer than {SHORTEST_TOKEN} characters, "
+                f"which others could guess: set TRIMTAB_TOKEN to a random one ({_MAKE})"
             )
         return self
 

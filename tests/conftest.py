@@ -74,5 +74,16 @@ def database(database_url: str) -> Generator[engine.Database]:
     opened.dispose()
 
 
+@pytest.fixture
+def empty_database(postgres: str) -> str:
+    """The URL of a database that nobody has migrated."""
+    name = f"empty_{next(_numbers)}"
+    admin = engine.connect(postgres)
+    with admin.statements() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
+    admin.dispose()
+    return _with_database(postgres, name)
+
+
 def _with_database(url: str, name: str) -> str:
     return engine.normalised(url).set(database=name).render_as_string(hide_password=False)

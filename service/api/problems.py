@@ -46,7 +46,7 @@ def respond(problem: Problem, more_headers: Mapping[str, str] | None = None) -> 
     if problem.retry_after_s is not None:
         headers["Retry-After"] = str(max(1, round(problem.retry_after_s)))
     if document.status == HTTPStatus.UNAUTHORIZED:
-        headers["WWW-Authenticate"] = 'Bearer, Basic realm="trimtab"'
+        headers["WWW-Authenticate"] = 'Bearer realm="trimtab"'
     body = document.model_dump_json(exclude_none=True)
     return Response(body, document.status, headers, MEDIA_TYPE)
 

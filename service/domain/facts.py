@@ -21,6 +21,17 @@ class TrialFacts:
     value: float | None = None
     error_kind: FailureKind | None = None
 
+    @property
+    def epochs(self) -> int | None:
+        """How many epochs the trial is to have; None where its study's trials all have the same number."""
+        return epochs_of(self.hyperparameters)
+
+
+def epochs_of(hyperparameters: Mapping[str, Scalar]) -> int | None:
+    """The number of epochs that a trial was proposed with, if that is searched."""
+    epochs = hyperparameters.get("epochs")
+    return epochs if isinstance(epochs, int) else None
+
 
 Cursor = tuple[int, int]
 """(transaction id, event id): everything up to here is known. Both from the database, in commit order."""

@@ -14,6 +14,7 @@ def median(
     direction: Direction,
     startup_trials: int,
     warmup_epochs: int,
+    min_trials: int = 1,
 ) -> bool:
     """Apply the median stopping rule after the last step of `curve`.
 
@@ -24,11 +25,13 @@ def median(
 
     Args:
         curve: the values that the trial reported, in the order of the steps.
-        peers: the finite values of all completed trials at the last step of `curve`, ascending.
-        completed: the number of trials of the study that have completed.
+        peers: the finite values of all completed trials at the last step of `curve`, or at the same share of their epochs,
+            ascending.
+        completed: the number of trials of the study that have completed, and can be compared at that share at all.
         direction: whether more or less is better.
         startup_trials: no trial is pruned before this many have completed.
         warmup_epochs: no trial is pruned at a step below this one.
+        min_trials: no trial is pruned where there are fewer peers than this.
     """
     if not curve:
         return False
@@ -37,10 +40,21 @@ def median(
         return True
     if completed < startup_trials or last_step < warmup_epochs or not peers:
         return False
+    if len(peers) < min_trials:
+        return False
     values = [value for _, value in curve if value is not None]
     if direction == "maximize":
         return max(values) < _median(peers)
     return min(values) > _median(peers)
+
+
+def step_at_same_share(step: int, epochs: int, of: int) -> int:
+    """The last step of a trial of `of` epochs that came at no greater a share than `step` of a trial of `epochs`; -1: none.
+
+    A schedule spends its whole course on the epochs that there are: the first of 5 epochs is to be compared with the
+    twentieth of 100, not with the first.
+    """
+    return (step + 1) * of // epochs - 1
 
 
 def _median(ascending: Sequence[float]) -> float:

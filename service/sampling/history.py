@@ -4,17 +4,20 @@ import math
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterator
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, Literal
 
 from service.domain.facts import Changes, Cursor, Curve, TrialFacts
 from service.domain.lifecycle import INFEASIBLE
+from service.domain.pruning import step_at_same_share
 from trimtab.contract.metrics import Direction
 
 Role = Literal["completed", "pruned", "infeasible", "running"]
 Rank = tuple[int, float, float, int]
 """Class, two scores within the class, trial number; the lowest is the best."""
 
+ALIKE = 1
+"""The number of epochs to reckon with where all trials have the same: any one makes equal shares of equal steps."""
 BULK = 100
 """From so many changes on, sorting everything once is cheaper than inserting one by one."""
 
@@ -57,7 +60,8 @@ class History:
         self._running: list[int] = []
         self._finished: list[int] = []
         self._ranks: list[Rank] = []
-        self._values_at: defaultdict[int, list[float]] = defaultdict(list)
+        self._values_at: dict[int, defaultdict[int, list[float]]] = {}
+        """Of the completed trials, by their number of epochs, then by step."""
 
     def apply(self, changes: Changes) -> None:
         """Take over changed trials; those that come again unchanged cost nothing."""
@@ -86,9 +90,17 @@ class History:
         """Whether some trials have ended, and every one of them was infeasible."""
         return bool(self._ranks) and self._ranks[0] >= (2,)
 
-    def values_at(self, step: int) -> list[float]:
-        """Return the finite intermediate values of the completed trials at `step`, ascending."""
-        return self._values_at.get(step, [])
+    def values_at(self, step: int, epochs: int | None) -> list[float]:
+        """Return the finite intermediate values of the completed trials at `step`, ascending.
+
+        Those of trials with another number of epochs are taken at the same share of theirs as `step` is of `epochs`. With
+        None all have the same number.
+        """
+        found = [
+            at_step.get(step_at_same_share(step, epochs or ALIKE, of), [])
+            for of, at_step in self._values_at.items()
+        ]
+        return found[0] if len(found) == 1 else sorted(chain.from_iterable(found))
 
     def capped(self, limit: int | None) -> list[TrialFacts]:
         """Return what a sampler is shown: at most `limit` finished trials, then all that run.
@@ -117,7 +129,8 @@ class History:
         for trial in self._trials.values():
             for index, key in self._entries(trial):
                 index.append(key)
-        for index in (self._running, self._finished, self._ranks, *self._values_at.values()):
+        values = (at_step.values() for at_step in self._values_at.values())
+        for index in (self._running, self._finished, self._ranks, *chain(*values)):
             index.sort()
 
     def _entries(self, trial: TrialFacts) -> Iterator[tuple[list[Any], Any]]:
@@ -130,9 +143,10 @@ class History:
                 return
             case "completed":
                 yield self._ranks, (0, self._sign * (trial.value or 0.0), 0.0, trial.number)
+                at_step = self._values_at.setdefault(trial.epochs or ALIKE, defaultdict(list))
                 for step, value in trial.curve:
                     if value is not None:
-                        yield self._values_at[step], value
+                        yield at_step[step], value
             case "pruned":
                 yield self._ranks, (1, *self._pruned_score(trial.curve), trial.number)
             case "infeasible":

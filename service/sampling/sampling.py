@@ -74,23 +74,41 @@ class Sampling:
         if pending is not None:
             study.settle(pending)
 
-    def should_prune(self, study_id: int, document: StudyDocument, curve: Curve) -> bool:
+    def should_prune(
+        self,
+        study_id: int,
+        document: StudyDocument,
+        curve: Curve,
+        epochs: int | None = None,
+    ) -> bool:
         """Tell whether the study's pruner gives up on a running trial with this curve.
 
         The completed trials that it is held against may be a second old, unless `touch` said otherwise.
+
+        Args:
+            study_id: the study.
+            document: its document.
+            curve: the values that the trial reported, in the order of the steps.
+            epochs: the number of epochs that the trial is to have; None where all have the same.
 
         Raises:
             SamplingFailed: the pruner failed at this study; the others go on.
         """
         with _told("pruner"):
-            return self._study(study_id, document).should_prune(document.search, curve)
+            study = self._study(study_id, document)
+            return study.should_prune(document.search, curve, epochs)
 
     def should_prune_at_once(
-        self, study_id: int, document: StudyDocument, curve: Curve
+        self,
+        study_id: int,
+        document: StudyDocument,
+        curve: Curve,
+        epochs: int | None = None,
     ) -> bool | None:
         """The same without reading or waiting; None when it takes that."""
         with _told("pruner"):
-            return self._study(study_id, document).should_prune_at_once(document.search, curve)
+            study = self._study(study_id, document)
+            return study.should_prune_at_once(document.search, curve, epochs)
 
     def touch(self, study_id: int) -> None:
         """Note that a trial of the study changed: its history is read again before its next use."""

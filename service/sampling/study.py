@@ -94,18 +94,20 @@ class ActiveStudy:
         """Forget a proposal that was not stored."""
         self._pending.remove(pending)
 
-    def should_prune(self, search: Search, curve: Curve) -> bool:
-        """Tell whether the study's pruner gives up on a running trial with this curve."""
-        judge = self._judge(search.pruner)
+    def should_prune(self, search: Search, curve: Curve, epochs: int | None) -> bool:
+        """Tell whether the study's pruner gives up on a running trial with this curve, of so many epochs in the end."""
+        judge = self._judge(search.pruner, epochs)
         if judge is None or not curve:
             return False
         with self._reading:
             self._refresh(REREAD_AFTER_S)
             return judge(curve)
 
-    def should_prune_at_once(self, search: Search, curve: Curve) -> bool | None:
+    def should_prune_at_once(
+        self, search: Search, curve: Curve, epochs: int | None
+    ) -> bool | None:
         """Tell the same without waiting for anything; None when the history must be read first, or is being read."""
-        judge = self._judge(search.pruner)
+        judge = self._judge(search.pruner, epochs)
         if judge is None or not curve:
             return False
         if not self._reading.acquire(blocking=False):
@@ -115,24 +117,27 @@ class ActiveStudy:
         finally:
             self._reading.release()
 
-    def _judge(self, pruner: Pruner) -> Callable[[Curve], bool] | None:
+    def _judge(self, pruner: Pruner, epochs: int | None) -> Callable[[Curve], bool] | None:
         """Return the rule over the history as it stands; None where nothing is judged, and no history read."""
         match pruner:
             case NoPruner():
                 return None
             case MedianPruner():
-                return partial(self._by_median, pruner)
+                return partial(self._by_median, pruner, epochs)
             case _:  # a kind without a case must not pass for another one
                 assert_never(pruner)
 
-    def _by_median(self, pruner: MedianPruner, curve: Curve) -> bool:
+    def _by_median(self, pruner: MedianPruner, epochs: int | None, curve: Curve) -> bool:
+        peers = self._history.values_at(curve[-1][0], epochs)
         return pruning.median(
             curve,
-            self._history.values_at(curve[-1][0]),
-            self._history.completed,
+            peers,
+            # Few long trials must not judge all others in the epochs that only they have come to.
+            self._history.completed if epochs is None else len(peers),
             direction=self._direction,
             startup_trials=pruner.startup_trials,
             warmup_epochs=pruner.warmup_epochs,
+            min_trials=pruner.min_trials,
         )
 
     def _by_chance(

@@ -123,6 +123,12 @@ def connect(url: str, *, pool_size: int = 31, skew: str | None = None) -> Databa
     )
 
 
+def brief(error: BaseException) -> str:
+    """What the database said, in one line: SQLAlchemy tells the whole statement with it."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return (str(cause).strip().splitlines() or [type(error).__name__])[0][:500]
+
+
 @contextmanager
 def _watched(connection: Connection) -> Generator[None]:
     """Statements that speak to the driver directly raise the driver's errors; SQLAlchemy must learn of a dead link."""

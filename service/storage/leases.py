@@ -144,7 +144,7 @@ def claim_queued(
 
 @dataclass(frozen=True, slots=True)
 class LeaseFacts:
-    """A lease by its id: live or long gone."""
+    """A lease by its id: live or long gone; `epochs` of its trial, where they are searched."""
 
     held: Held
     is_live: bool
@@ -158,12 +158,14 @@ class LeaseFacts:
     outcome: AttemptOutcome | None
     became: TrialState | None
     outcome_sha256: str | None
+    epochs: int | None
 
 
 _READ = Statement(f"""
 SELECT a.lease_id, a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
        coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence, t.reported,
-       CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256
+       CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256,
+       CAST(t.hyperparameters ->> 'epochs' AS int)
 FROM trimtab.attempts a
 JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
 JOIN trimtab.studies s ON s.study_id = t.study_id

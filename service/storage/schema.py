@@ -11,7 +11,9 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, text
 
+from service.storage import foreign
 from service.storage.engine import Database
+from service.storage.foreign import DatabaseRefused
 
 ADVISORY_LOCK = 7_461_726
 MIGRATES_WITHIN_S = 600.0
@@ -20,7 +22,7 @@ _PATIENTLY = """
     SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = 0; SET LOCAL idle_in_transaction_session_timeout = 0"""
 
 
-class SchemaTooNew(Exception):
+class SchemaTooNew(DatabaseRefused):
     """The database was migrated by a newer trimtab; start that version, or restore an older backup."""
 
 
@@ -31,15 +33,22 @@ def migrate(database: Database) -> None:
 
     Raises:
         SchemaTooNew: the database is ahead of this version.
+        DatabaseRefused: its tables are another Optuna's or another tool's; nothing was created.
         Unavailable: the database does not answer.
     """
+    logging.getLogger("alembic").setLevel(logging.WARNING)
     with database.transaction(within_s=MIGRATES_WITHIN_S) as connection:
         # The lock is held by this transaction, while Optuna works on connections of its own.
         connection.execute(text(_PATIENTLY))
         connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": ADVISORY_LOCK})
-        _refuse_newer(connection)
+        current = _known_revision(connection)
+        foreign.refuse_other_tables(connection)
         _create_optuna_tables(database)
-        _upgrade(connection)
+        if current is None:
+            with foreign.studies_set_aside(connection):
+                _upgrade(connection)
+        else:
+            _upgrade(connection)
 
 
 def version(database: Database) -> str:
@@ -76,7 +85,8 @@ def _config() -> Config:
     return config
 
 
-def _refuse_newer(connection: Connection) -> None:
+def _known_revision(connection: Connection) -> str | None:
+    """The migration that the database has now, None before the first; refuses one that this version does not know."""
     context = MigrationContext.configure(
         connection, opts={"version_table": "trimtab_version", "version_table_schema": "public"}
     )
@@ -85,10 +95,10 @@ def _refuse_newer(connection: Connection) -> None:
     }
     if (current := context.get_current_revision()) is not None and current not in known:
         raise SchemaTooNew(f"{SchemaTooNew.__doc__} (its schema is {current})")
+    return current
 
 
 def _upgrade(connection: Connection) -> None:
-    logging.getLogger("alembic").setLevel(logging.WARNING)
     config = _config()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")

@@ -94,12 +94,12 @@ def by_name(connection: Connection, name: str) -> StudyRow | None:
     return None if row is None else StudyRow(*row)
 
 
-def name_taken(connection: Connection, name: str) -> bool:
-    """Whether Optuna knows a study of this name, ours or a foreign one."""
-    return connection.execute(
-        text("SELECT EXISTS (SELECT FROM public.studies WHERE study_name = :name)"),
-        {"name": name},
-    ).scalar_one()
+def name_taken(connection: Connection, name: str) -> bool | None:
+    """Whether the study of this name in Optuna's tables is ours; None: there is none."""
+    sql = """
+        SELECT EXISTS (SELECT FROM trimtab.studies o WHERE o.study_id = p.study_id)
+        FROM public.studies p WHERE p.study_name = :name"""
+    return connection.execute(text(sql), {"name": name}).scalar_one_or_none()
 
 
 def document(connection: Connection, study_id: int) -> dict[str, Any] | None:

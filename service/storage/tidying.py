@@ -10,7 +10,7 @@ from service.domain.tidying import Running
 from trimtab.contract.trials import FailureKind
 
 TRIAL_NUMBERS = "trimtab_trial_number"
-"""The index that keeps two trials of a study from having the same number."""
+"""The rule that keeps two trials of a study of ours from having the same number."""
 
 
 @dataclass(frozen=True, slots=True)

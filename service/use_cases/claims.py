@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from service.domain import serving
+from service.domain.facts import epochs_of
 from service.sampling import Exhausted, Proposal, SamplingFailed
 from service.storage import leases, trials, turn, workers
 from service.storage.engine import Locked
@@ -36,7 +37,8 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
         documents = [studies.document(context, row.study_id, connection) for row in rows]
     for row in rows:
         if row.kind == "trial":
-            context.holders.note(row.lease_id, Holder(row.study_id))
+            epochs = epochs_of(row.hyperparameters)
+            context.holders.note(row.lease_id, Holder(row.study_id, epochs=epochs))
     return Leases(leases=tuple(map(shape, rows, documents)))
 
 

@@ -67,12 +67,14 @@ class Holder:
         last_step: the last step that this attempt has reported; -1: none yet.
         reported: the number of reports that the trial has, all attempts counted.
         curve: the trial's values by step; needed only where the study has a pruner.
+        epochs: the number of epochs that the trial is to have, where that is searched.
     """
 
     study_id: int
     last_step: int = -1
     reported: int = 0
     curve: Mapping[int, float | None] = field(default_factory=dict[int, float | None])
+    epochs: int | None = None
 
 
 @dataclass(frozen=True)

@@ -142,7 +142,7 @@ def _decide(
     known = stored.by_step.get(last.step)
     verdict = known[1] if known else _verdict(context, document, facts, curve)
     # What another replica stores meanwhile is not in this count: then the next report looks again.
-    then = Holder(facts.study_id, last.step, facts.reported + len(fresh), curve)
+    then = Holder(facts.study_id, last.step, facts.reported + len(fresh), curve, facts.epochs)
     return _Decided(NewReports(lease, fresh, verdict), then, facts.ttl_s)
 
 
@@ -154,7 +154,7 @@ def _verdict(
 ) -> Verdict:
     points = tuple(sorted(curve.items()))
     try:
-        prune = context.sampling.should_prune(facts.study_id, document, points)
+        prune = context.sampling.should_prune(facts.study_id, document, points, facts.epochs)
     except SamplingFailed as error:
         # What was trained is kept, whatever became of the judge.
         studies.set_aside(context, facts.study_name, facts.study_id, str(error))

@@ -59,20 +59,29 @@ def create(context: Context, document: StudyDocument, idempotency_key: str | Non
 def _create(context: Context, document: StudyDocument, key: str | None, digest: str) -> Study:
     with context.database.transaction() as connection:
         # Looked at first: whoever took the name since then has kept its answer already.
-        is_taken = studies.name_taken(connection, document.name)
+        is_ours = studies.name_taken(connection, document.name)
         kept = idempotency.read(connection, key) if key else None
         if kept is not None:
             if kept.request_sha256 != digest:
                 raise IdempotencyKeyReused
             return Study.model_validate(kept.body)
-        if is_taken:
-            raise StudyExists(f"A study named {document.name!r} exists.")
+        if is_ours is not None:
+            raise StudyExists(_taken(document.name, is_ours=is_ours))
         document = _seeded(teachers.settled(connection, document))
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:
             idempotency.keep(connection, key, digest, 201, study.model_dump_json())
     return study
+
+
+def _taken(name: str, *, is_ours: bool) -> str:
+    if is_ours:
+        return f"A study named {name!r} exists."
+    return (
+        f"The name {name!r} is taken by a study that trimtab did not make: others keep it in the same database, with Optuna. "
+        "Choose another name."
+    )
 
 
 def _refuse_narrow(document: StudyDocument) -> None:

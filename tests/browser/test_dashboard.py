@@ -9,6 +9,7 @@ from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+from pydantic import SecretStr
 
 from tests.support.app import Running, a_service
 
@@ -22,6 +23,7 @@ OPTIONS = (
     # The page's own clock, which stands while it loads or computes: how busy the machine is does not count.
     "--virtual-time-budget=20000",
 )
+TOKEN = 32 * "x"
 STUDY = "seen-in-a-browser"
 PATIENCE_S = 300.0
 TROUBLE = ("Uncaught", "Failed to load", "Error")
@@ -80,17 +82,31 @@ def browser(tmp_path: Path) -> Browser:
 def service(database_url: str, tmp_path: Path) -> Generator[Running]:
     """A service with a study that is done: one trial, one model."""
     with a_service(database_url, tmp_path / "artifacts") as running:
-        lease = running.leased(name=STUDY)
-        reports = {"reports": [{"step": 0, "value": 0.25}, {"step": 1, "value": 0.5}]}
-        running.call("POST", f"/v1/leases/{lease['lease_id']}/reports", reports)
-        settle(running, lease["lease_id"], value=0.5)
-        (final,) = running.claim(running.register())
-        model = b"a model"
-        sha256 = hashlib.sha256(model).hexdigest()
-        running.call("PUT", f"/v1/artifacts/{sha256}", model)
-        settle(running, final["lease_id"], value=0.5, model_sha256=sha256)
-        assert running.call("GET", f"/v1/studies/{STUDY}").json()["state"] == "done"
+        finish_a_study(running)
         yield running
+
+
+@pytest.fixture
+def guarded(database_url: str, tmp_path: Path) -> Generator[Running]:
+    """The same with a token."""
+    token = SecretStr(TOKEN)
+    with a_service(database_url, tmp_path / "artifacts", token=token) as running:
+        running.http.headers["Authorization"] = f"Bearer {TOKEN}"
+        finish_a_study(running)
+        yield running
+
+
+def finish_a_study(service: Running) -> None:
+    lease = service.leased(name=STUDY)
+    reports = {"reports": [{"step": 0, "value": 0.25}, {"step": 1, "value": 0.5}]}
+    service.call("POST", f"/v1/leases/{lease['lease_id']}/reports", reports)
+    settle(service, lease["lease_id"], value=0.5)
+    (final,) = service.claim(service.register())
+    model = b"a model"
+    sha256 = hashlib.sha256(model).hexdigest()
+    service.call("PUT", f"/v1/artifacts/{sha256}", model)
+    settle(service, final["lease_id"], value=0.5, model_sha256=sha256)
+    assert service.call("GET", f"/v1/studies/{STUDY}").json()["state"] == "done"
 
 
 def settle(service: Running, lease_id: str, **outcome: object) -> None:
@@ -114,3 +130,13 @@ def test_the_services_address_leads_to_its_studies(browser: Browser, service: Ru
     dom, console = browser.show(service.url)
     assert STUDY in dom
     assert not any(word in console for word in TROUBLE), console
+
+
+def test_with_a_token_the_browser_gives_it_as_the_password_where_it_is_asked(
+    browser: Browser, guarded: Running
+) -> None:
+    # A page whose own address has the password fetches nothing by its script: what it fetches is looked at alone.
+    for path, seen in (("/dashboard", "<title>Optuna Dashboard"), ("/api/studies", STUDY)):
+        address = guarded.url.replace("//", "//me:{}@") + path
+        assert seen not in browser.show(address.format("wrong"))[0]
+        assert seen in browser.show(address.format(TOKEN))[0]

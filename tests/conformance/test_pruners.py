@@ -14,7 +14,7 @@ from trimtab.contract.pruners import AnyPruner, Pruner
 from trimtab.contract.studies import Search, StudyDocument
 
 PRUNERS: dict[str, dict[str, Any]] = {
-    "median": {"startup_trials": 2, "warmup_epochs": 1},
+    "median": {"startup_trials": 2, "warmup_epochs": 1, "min_trials": 2},
     "none": {},
 }
 EXAMPLES = [{"kind": kind, **parameters} for kind, parameters in PRUNERS.items()]

@@ -6,7 +6,7 @@ status. The service answers with `application/problem+json` (RFC 9457), and the 
     Problem
     ├── BadRequest: MalformedJson, DuplicateKey, BadHost
     ├── Unauthorized
-    ├── Forbidden: WorkerQuarantined
+    ├── Forbidden: CrossOrigin, WorkerQuarantined
     ├── NotFound: StudyNotFound, TrialNotFound, WorkerNotFound, LeaseNotFound, ArtifactNotFound, NoCompletedTrial, NoModel
     ├── MethodNotAllowed
     ├── Conflict: StudyExists, StudyNotActive, StudyNotIdle, TeacherNotReady, LeaseLost, StepConflict, ResultConflict, WorkerBusy,
@@ -100,6 +100,10 @@ class Unauthorized(Problem):
 
 class Forbidden(Problem):
     """The service does not allow this request."""
+
+
+class CrossOrigin(Forbidden):
+    """A web page of another origin asks for a change: the service takes those from programs and from its own pages only."""
 
 
 class WorkerQuarantined(Forbidden):
@@ -256,6 +260,7 @@ TABLE: Mapping[type[Problem], Row] = {
     Unauthorized: Row("unauthorized", "Unauthorized", 401),
     Forbidden: Row("forbidden", "Forbidden", 403),
     WorkerQuarantined: Row("worker-quarantined", "Every trial of the worker crashed", 403),
+    CrossOrigin: Row("cross-origin", "Request of another origin", 403),
     NotFound: Row("not-found", "Not found", 404),
     StudyNotFound: Row("study-not-found", "Study not found", 404),
     TrialNotFound: Row("trial-not-found", "Trial not found", 404),

@@ -11,7 +11,10 @@ from trimtab.contract.message import Int, Message
 
 
 class MedianPruner(Message):
-    """Stops a trial whose best value so far is worse than the median of the completed trials at the same epoch."""
+    """Stops a trial whose best value so far is worse than the median of the completed trials at the same epoch.
+
+    Where `epochs` is searched, each is held against the others at the same share of its own epochs.
+    """
 
     kind: Literal["median"]
     startup_trials: Annotated[Int, Field(ge=1, le=1000)] = Field(
@@ -19,6 +22,10 @@ class MedianPruner(Message):
     )
     warmup_epochs: Annotated[Int, Field(ge=0, le=100_000)] = Field(
         default=0, description="It stops nobody at an epoch before this one, counted from 0."
+    )
+    min_trials: Annotated[Int, Field(ge=1, le=1000)] = Field(
+        default=1,
+        description="It stops nobody where fewer completed trials than this have a value to be compared with.",
     )
 
 

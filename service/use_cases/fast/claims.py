@@ -11,6 +11,7 @@ from uuid import UUID
 import psycopg2
 
 from service.batching import Batcher
+from service.domain.facts import epochs_of
 from service.domain.serving import Claim, Work, distribute, is_alone, storable_at_once
 from service.sampling import Exhausted, Proposal, SamplingFailed
 from service.storage.async_connection import AsyncConnection
@@ -105,7 +106,8 @@ class FastClaims:
             return TakeFullPath()  # which sets the study aside, and serves the next
         if row is None:
             return TakeFullPath()
-        self._context.holders.note(row.lease_id, Holder(row.study_id))
+        epochs = epochs_of(row.hyperparameters)
+        self._context.holders.note(row.lease_id, Holder(row.study_id, epochs=epochs))
         return Served(Leases(leases=(shape(row, document),)))
 
     async def _look(

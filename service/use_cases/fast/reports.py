@@ -64,10 +64,9 @@ class FastReports:
         if not document.search.prunes:
             return False
         sampling, curve = self._context.sampling, tuple(sorted(holder.curve.items()))
-        judged = sampling.should_prune_at_once(holder.study_id, document, curve)
-        if judged is None:
-            return await self._aside(sampling.should_prune, holder.study_id, document, curve)
-        return judged
+        asked = (holder.study_id, document, curve, holder.epochs)
+        judged = sampling.should_prune_at_once(*asked)
+        return await self._aside(sampling.should_prune, *asked) if judged is None else judged
 
     async def _store(self, new: Sequence[NewReports]) -> list[bool]:
         """Tell of each whether it was stored; of two batches of one lease only the earlier one is."""
@@ -92,4 +91,5 @@ def _after(holder: Holder, reports: Sequence[Report]) -> Holder:
         reports[-1].step,
         holder.reported + len(reports),
         {**holder.curve, **{report.step: report.value for report in reports}},
+        holder.epochs,
     )

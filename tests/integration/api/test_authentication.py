@@ -61,7 +61,10 @@ def test_nothing_answers_without_the_token(guarded: Running) -> None:
                 continue
             answer = guarded.call(method, path)
             assert answer.status_code == 401, (method, path)
-            assert answer.headers["www-authenticate"].startswith("Bearer")
+            asked = answer.headers.get_list("www-authenticate")
+            assert [one.split()[0] for one in asked] == (
+                ["Bearer", "Basic"] if method in ("GET", "HEAD") else ["Bearer"]
+            )
 
 
 def test_a_refusal_tells_nothing_of_what_there_is(guarded: Running) -> None:
@@ -165,3 +168,32 @@ def test_an_open_service_answers_to_no_other_name(
     shared: Running, host: str, path: str
 ) -> None:
     refused(shared.call("GET", path, headers={"Host": host}), 400, "bad-host")
+
+
+def test_a_page_of_another_origin_changes_nothing(shared: Running) -> None:
+    name = shared.create()
+    headers = {"Origin": "http://localhost:3000", "Sec-Fetch-Site": "same-site"}
+    for method, path in (
+        ("POST", f"/v1/studies/{name}:pause"),
+        ("POST", f"/v1/studies/{name}:cancel"),
+        ("POST", "/v1/studies"),
+        ("DELETE", f"/v1/studies/{name}"),
+        ("PUT", f"/v1/artifacts/{'0' * 64}"),
+        ("PATCH", "/nope"),
+        ("POST", "/v1/leases"),  # answered before the API is asked
+        ("POST", "/api/studies"),
+    ):
+        refused(shared.call(method, path, headers=headers), 403, "cross-origin")
+    assert (
+        shared.call("GET", f"/v1/studies/{name}", headers=headers).json()["state"] == "active"
+    )
+    headers = {"Origin": shared.url, "Sec-Fetch-Site": "same-origin"}
+    answer = shared.call("POST", f"/v1/studies/{name}:pause", headers=headers)
+    assert answer.json()["state"] == "paused"
+
+
+def test_a_password_reads_and_changes_nothing(guarded: Running) -> None:
+    password = {b"Authorization": basic(f"a:{TOKEN}".encode())}
+    assert guarded.http.get("/v1/studies", headers=password).status_code == 200
+    refused(guarded.http.post("/v1/studies/x:pause", headers=password), 401, "unauthorized")
+    refused(guarded.call("POST", "/v1/studies/x:pause", headers=BEARER), 404, "study-not-found")

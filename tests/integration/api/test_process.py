@@ -12,6 +12,8 @@ from pathlib import Path
 from uuid import uuid4
 
 import httpx2
+import pytest
+from sqlalchemy import text
 
 from service.storage import engine
 from tests.support.until import until
@@ -72,7 +74,8 @@ def test_it_refuses_to_listen_beyond_this_machine_without_a_token(tmp_path: Path
     )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == (
-        "trimtab: settings: refusing to listen on 0.0.0.0 without a token: set TRIMTAB_TOKEN\n"
+        "trimtab: settings: refusing to listen on 0.0.0.0 without a token: set TRIMTAB_TOKEN"
+        " (`openssl rand -hex 32` makes one)\n"
     )
     assert not (tmp_path / "never").exists()
 
@@ -141,3 +144,32 @@ def test_no_secret_reaches_its_log(tmp_path: Path, database_url: str) -> None:
     assert "database_not_ready" in log
     told = log + "".join(answer.text for answer in answers)
     assert "s3cr3t" not in told
+
+
+@pytest.mark.parametrize(
+    ("made", "why"),
+    [
+        (
+            "CREATE TABLE public.alembic_version (version_num text)",
+            "public.alembic_version (at nothing yet) that is another tool's",
+        ),
+        (
+            "CREATE TYPE public.version_info AS ENUM ('mine')",
+            'cannot be brought to trimtab\'s schema: type "version_info" already exists',
+        ),
+    ],
+)
+def test_on_a_database_that_it_cannot_use_it_does_not_start_and_says_why_in_few_words(
+    tmp_path: Path, empty_database: str, made: str, why: str
+) -> None:
+    database = engine.connect(empty_database)
+    with database.statements() as connection:
+        connection.execute(text(made))
+    database.dispose()
+    with started(tmp_path, empty_database) as process:
+        assert process.wait(60) == 1
+    told = (tmp_path / "log").read_text()
+    last = told.splitlines()[-1]
+    assert last.startswith("trimtab: ")
+    assert why in last
+    assert len(told) < 4000

@@ -62,7 +62,7 @@ def test_the_pruners_parameters_decide_what_a_bad_trial_is_told(
 @pytest.mark.parametrize("pruner", ["median", {"kind": "median"}], ids=str)
 def test_a_study_is_told_with_its_pruner_in_the_long_form(shared: Running, pruner: Any) -> None:
     name = shared.create(search={"pruner": pruner})
-    long = {"kind": "median", "startup_trials": 5, "warmup_epochs": 0}
+    long = {"kind": "median", "startup_trials": 5, "warmup_epochs": 0, "min_trials": 1}
     told = shared.call("GET", f"/v1/studies/{name}").json()["document"]["search"]
     assert told == {"sampler": "tpe", "pruner": long, "seed": 0}
 

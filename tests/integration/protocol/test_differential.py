@@ -273,7 +273,7 @@ def test_the_schema_that_we_write_to_is_the_one_that_we_were_tested_with(
 
 
 def schema_of_optuna(database: Database) -> list[str]:
-    """Optuna's tables, columns, constraints, indexes and enumerations, as lines; our own guards included."""
+    """Optuna's tables, columns, constraints, indexes, triggers and enumerations, as lines; our own guards included."""
     with database.statements() as connection:
         return list(connection.execute(text(_SCHEMA)).scalars())
 
@@ -291,6 +291,9 @@ _SCHEMA = f"""
         UNION ALL
         SELECT concat_ws(' ', 'index', indexdef)
         FROM pg_indexes WHERE schemaname = 'public' AND tablename IN ({_TABLES})
+        UNION ALL
+        SELECT concat_ws(' ', 'trigger', pg_get_triggerdef(oid))
+        FROM pg_trigger WHERE tgrelid::regclass::text IN ({_TABLES}) AND NOT tgisinternal
         UNION ALL
         SELECT concat_ws(' ', 'enumeration', t.typname, string_agg(e.enumlabel, ' ' ORDER BY e.enumlabel))
         FROM pg_type t JOIN pg_enum e ON e.enumtypid = t.oid WHERE t.typnamespace = 'public'::regnamespace

@@ -50,6 +50,26 @@ def test_both_ways_wait_for_as_many_epochs_and_trials_as_the_document_says(
     assert verdicts(either, pruner) == told
 
 
+def test_by_both_ways_a_trial_is_compared_at_equal_shares_of_the_epochs_that_it_is_to_have(
+    either: Service,
+) -> None:
+    either.study(
+        search={"sampler": "random", "pruner": EAGER},
+        space={"epochs": {"kind": "choices", "choices": [4, 8]}},
+        fixed={},
+        budget={"trials": 12},
+    )
+    by_epochs = {
+        lease.hyperparameters["epochs"]: lease for lease in (either.lease() for _ in range(12))
+    }
+    either.report(by_epochs[8], *[0.1 * (step + 1) for step in range(8)])
+    either.complete(by_epochs[8], 0.8)
+    touch(either)
+    # At half of its epochs the better one had 0.4, and 0.2 at the second of them.
+    told = [either.report(by_epochs[4], 0.25, step=step) for step in range(2)]
+    assert told == ["continue", "stop"]
+
+
 def test_a_study_that_was_stored_before_pruners_had_parameters_goes_on_as_it_was(
     service: Service, database: Database, tmp_path: Path
 ) -> None:

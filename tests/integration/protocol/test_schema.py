@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 from alembic import command
@@ -97,17 +96,6 @@ import sys
 from service.storage import engine, schema
 schema.migrate(engine.connect(sys.argv[1]))
 """
-
-
-@pytest.fixture
-def empty_database(postgres: str) -> str:
-    """A database that nobody has migrated."""
-    name = f"empty_{uuid4().hex}"
-    admin = engine.connect(postgres)
-    with admin.statements() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    admin.dispose()
-    return engine.normalised(postgres).set(database=name).render_as_string(hide_password=False)
 
 
 def schema_config(connection: Connection) -> Config:

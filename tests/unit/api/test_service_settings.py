@@ -1,7 +1,7 @@
 """The settings: an open door is refused before anything starts, and no refusal repeats a secret."""
 
 import pytest
-from pydantic import ValidationError
+from pydantic import SecretStr, ValidationError
 
 from service.__main__ import main
 from service.app import create_app
@@ -52,10 +52,18 @@ def test_this_machine_needs_no_token(host: str) -> None:
 
 
 def test_with_a_token_any_address_may_be_listened_to(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TRIMTAB_TOKEN", "s3cr3t")
+    monkeypatch.setenv("TRIMTAB_TOKEN", "s3cr3t" + 26 * "x")
     settings = Settings(host="0.0.0.0")
     assert not settings.is_loopback
     assert "s3cr3t" not in repr(settings)
+
+
+def test_a_token_that_others_could_guess_is_good_for_this_machine_alone() -> None:
+    short = SecretStr(31 * "x")
+    assert Settings(token=short).is_loopback
+    with pytest.raises(ValidationError, match="fewer than 32 characters") as refused:
+        Settings(host="0.0.0.0", token=short)
+    assert "openssl rand -hex 32" in str(refused.value)
 
 
 @pytest.mark.parametrize(

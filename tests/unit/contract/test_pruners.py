@@ -12,7 +12,7 @@ from trimtab.contract.pruners import AnyPruner, MedianPruner, NoPruner, Pruner, 
 from trimtab.contract.studies import Search, StudyDocument
 
 KINDS: tuple[type[Any], ...] = get_args(get_args(AnyPruner)[0])
-DEFAULT = MedianPruner(kind="median", startup_trials=5, warmup_epochs=0)
+DEFAULT = MedianPruner(kind="median", startup_trials=5, warmup_epochs=0, min_trials=1)
 
 
 def pruner_of(**search: Any) -> Pruner:
@@ -69,7 +69,7 @@ def test_the_parameters_of_a_pruner_are_its_own() -> None:
 
 def test_a_document_is_told_in_the_long_form() -> None:
     search = Search.model_validate({"pruner": "median"})
-    told = {"kind": "median", "startup_trials": 5, "warmup_epochs": 0}
+    told = {"kind": "median", "startup_trials": 5, "warmup_epochs": 0, "min_trials": 1}
     assert search.model_dump() == {"sampler": "tpe", "pruner": told, "seed": 0}
     assert Search.model_validate_json(search.model_dump_json()) == search
 
@@ -147,6 +147,8 @@ def test_a_misspelt_pruner_is_told_the_nearest_word_at_its_place(word: str) -> N
                 ("startup_trials", None, WrongType),
                 ("warmup_epochs", -1, Invalid),
                 ("warmup_epochs", 100_001, Invalid),
+                ("min_trials", 0, Invalid),
+                ("min_trials", 1.0, WrongType),
             ]
         ),
         ({"startup_trials": 0}, Invalid, "/startup_trials", "greater than or equal to 1"),

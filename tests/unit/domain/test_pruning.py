@@ -26,7 +26,12 @@ def _intermediate(curve: Curve) -> dict[int, float]:
 
 
 def _optuna_prunes(
-    curve: Curve, peers: list[Curve], startup: int, warmup: int, direction: Direction
+    curve: Curve,
+    peers: list[Curve],
+    startup: int,
+    warmup: int,
+    direction: Direction,
+    least: int = 1,
 ) -> bool:
     study = optuna.create_study(direction=direction)
     for peer in peers:
@@ -34,12 +39,19 @@ def _optuna_prunes(
     running = optuna.create_trial(
         state=TrialState.RUNNING, intermediate_values=_intermediate(curve)
     )
-    pruner = optuna.pruners.MedianPruner(n_startup_trials=startup, n_warmup_steps=warmup)
+    pruner = optuna.pruners.MedianPruner(
+        n_startup_trials=startup, n_warmup_steps=warmup, n_min_trials=least
+    )
     return bool(pruner.prune(study, running))
 
 
 def _ours_prunes(
-    curve: Curve, peers: list[Curve], startup: int, warmup: int, direction: Direction
+    curve: Curve,
+    peers: list[Curve],
+    startup: int,
+    warmup: int,
+    direction: Direction,
+    least: int = 1,
 ) -> bool:
     last = curve[-1][0] if curve else 0
     at_last = [dict(peer).get(last) for peer in peers]
@@ -50,6 +62,7 @@ def _ours_prunes(
         direction=direction,
         startup_trials=startup,
         warmup_epochs=warmup,
+        min_trials=least,
     )
 
 
@@ -69,6 +82,21 @@ def test_the_verdict_is_that_of_optunas_median_pruner(
     assume(not curve or curve[-1][1] is not None)
     assert _ours_prunes(curve, peers, startup, warmup, direction) == _optuna_prunes(
         curve, peers, startup, warmup, direction
+    )
+
+
+FINITE = st.dictionaries(st.integers(0, 6), st.sampled_from([0.0, 0.5, 1.0]), max_size=6).map(
+    lambda found: tuple(sorted(found.items()))
+)
+
+
+@given(FINITE, st.lists(FINITE, max_size=6), st.integers(1, 4), DIRECTIONS)
+def test_the_fewest_that_may_judge_are_those_of_optunas_median_pruner(
+    curve: Curve, peers: list[Curve], least: int, direction: Direction
+):
+    # Optuna counts values that are not finite among them too.
+    assert _ours_prunes(curve, peers, 1, 0, direction, least) == _optuna_prunes(
+        curve, peers, 1, 0, direction, least
     )
 
 

@@ -68,7 +68,7 @@ def test_whatever_changed_in_whatever_order_the_indexes_are_those_of_a_fresh_sca
     assert history.next_number == max((trial.number + 1 for trial in latest), default=0)
     for step in range(6):
         at_step = [dict(trial.curve).get(step) for trial in done]
-        assert history.values_at(step) == sorted(v for v in at_step if v is not None)
+        assert history.values_at(step, None) == sorted(v for v in at_step if v is not None)
 
 
 @given(BATCHES, st.integers(1, 5))
@@ -80,8 +80,8 @@ def test_a_history_read_in_one_bulk_equals_one_kept_up_to_date(
     assert bulk.capped(None) == kept.capped(None)
     assert bulk.capped(limit) == kept.capped(limit)
     assert bulk.completed == kept.completed
-    assert [bulk.values_at(step) for step in range(6)] == [
-        kept.values_at(step) for step in range(6)
+    assert [bulk.values_at(step, None) for step in range(6)] == [
+        kept.values_at(step, None) for step in range(6)
     ]
 
 
@@ -166,3 +166,48 @@ def test_a_trial_is_shown_anew_only_when_it_changed():
     (first,) = shown.show([running])
     assert shown.show([running])[0] is first
     assert shown.show([TrialFacts(0, "completed", {"x": 0.5}, (), 0.7)])[0].value == 0.7
+
+
+LONG, SHORT = 100, 5
+CURVE_OF = {
+    # The value tells the step: 0.0001 a step of a long trial, 0.1 a step of a short one.
+    LONG: tuple((step, 0.0001 * (step + 1)) for step in range(LONG)),
+    SHORT: tuple((step, 0.1 * (step + 1)) for step in range(SHORT)),
+}
+
+
+def of_epochs(number: int, epochs: int, state: TrialState = "completed") -> TrialFacts:
+    return TrialFacts(number, state, {"epochs": epochs}, CURVE_OF[epochs], 0.5)
+
+
+@pytest.mark.parametrize(
+    ("step", "epochs", "long", "short"),
+    [
+        (0, SHORT, 20, 1),  # a fifth of each
+        (0, LONG, 1, None),  # the short one has come to nothing by then
+        (18, LONG, 19, None),
+        (19, LONG, 20, 1),
+        (38, LONG, 39, 1),
+        (4, SHORT, 100, 5),
+        (99, LONG, 100, 5),
+        (1, 3, 66, 3),
+        (0, 200, None, None),
+    ],
+)
+def test_where_epochs_differ_values_are_found_at_equal_shares_of_them(
+    step: int, epochs: int, long: int | None, short: int | None
+):
+    expected = [CURVE_OF[LONG][long - 1][1]] if long else []
+    expected += [CURVE_OF[SHORT][short - 1][1]] if short else []
+    trials = [of_epochs(0, LONG), of_epochs(1, SHORT), of_epochs(2, LONG, "pruned")]
+    assert _history(trials).values_at(step, epochs) == expected
+    assert _history(trials[::-1]).values_at(step, epochs) == expected
+
+
+def test_where_all_trials_have_the_same_number_of_epochs_equal_shares_are_equal_steps():
+    searched = [of_epochs(0, SHORT), of_epochs(1, SHORT)]
+    fixed = [TrialFacts(n, "completed", {}, CURVE_OF[SHORT], 0.5) for n in range(2)]
+    for step in range(SHORT + 1):
+        expected = _history(fixed).values_at(step, None)
+        assert _history(searched).values_at(step, SHORT) == expected
+        assert expected == [value for at, value in CURVE_OF[SHORT] if at == step] * 2

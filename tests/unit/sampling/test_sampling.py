@@ -315,6 +315,27 @@ class TestPruning:
                 assert sampling.should_prune(1, study, low) is pruned
                 assert sampling.should_prune_at_once(1, study, low) is pruned
 
+    def test_where_epochs_are_searched_one_long_trial_stops_nobody(self):
+        study = document({"epochs": {"kind": "int", "low": 2, "high": 100}})
+        short = tuple((step, 0.1 * (step + 1)) for step in range(5))
+        long = tuple((step, 0.5 + 0.005 * step) for step in range(100))
+        trials = [TrialFacts(n, "completed", {"epochs": 5}, short, 0.5) for n in range(5)]
+        trials.append(TrialFacts(5, "completed", {"epochs": 100}, long, 0.995))
+        sampling = Sampling(Ledger(*trials).read, Clock())
+        for judge in (sampling.should_prune, sampling.should_prune_at_once):
+            # The long one alone has a value at a twentieth, or at the sixth epoch.
+            assert judge(1, study, ((0, 0.01),), 20) is False
+            assert judge(1, study, tuple((step, 0.15) for step in range(6)), 25) is False
+            # By two fifths the median of all six is 0.2, though the long one had 0.695 by then.
+            assert judge(1, study, tuple((step, 0.21) for step in range(10)), 25) is False
+            assert judge(1, study, tuple((step, 0.19) for step in range(10)), 25) is True
+
+    def test_a_trial_is_compared_with_as_many_as_the_document_says(self):
+        low = ((0, 0.5),)
+        for least, pruned in ((5, True), (6, False)):
+            pruner = {"kind": "median", "min_trials": least}
+            assert _after(5).should_prune(1, document(pruner=pruner), low) is pruned
+
     @pytest.mark.parametrize("pruner", ["median", {"kind": "median"}])
     def test_the_bare_word_waits_for_five_trials_and_no_epoch(self, pruner: Any):
         study = document(pruner=pruner)
