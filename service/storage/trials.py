@@ -24,7 +24,8 @@ WITH asked AS (
 free AS (
     SELECT a.*, w.label, s.slot, row_number() OVER (ORDER BY a.place) AS nth, count(*) OVER () AS wanted
     FROM (SELECT *, row_number() OVER (PARTITION BY worker_id ORDER BY place) AS of_worker FROM asked) a
-    JOIN trimtab.workers w ON w.worker_id = a.worker_id AND w.state = 'alive'
+    JOIN trimtab.workers w ON w.worker_id = a.worker_id AND w.state = 'alive' AND NOT EXISTS (
+        SELECT FROM trimtab.set_aside o WHERE o.study_id = :study_id AND o.worker_id = w.worker_id)
     JOIN LATERAL (
         SELECT n AS slot, row_number() OVER (ORDER BY n) AS of_worker FROM generate_series(0, w.capacity - 1) n
         WHERE NOT EXISTS (SELECT FROM trimtab.trials h
@@ -38,13 +39,13 @@ budget AS (
       AND NOT s.exhausted AND NOT {WALL_TIME_OVER}
       AND s.trials_created = coalesce(CAST(:only_as_number AS int), s.trials_created)
       AND (CAST(:only_as_number AS int) IS NULL OR f.wanted = (SELECT count(*) FROM asked))
-    RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl),
+    RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl, s.data IS NULL AS probe),
 optuna AS (
     INSERT INTO public.trials (number, study_id, state, datetime_start)
     SELECT b.created + f.nth - 1, b.study_id, 'RUNNING', trimtab.now() AT TIME ZONE 'UTC' FROM budget b, free f
     RETURNING trial_id, number),
 started AS (
-    SELECT f.*, b.study_id, b.lease_ttl, o.trial_id, o.number
+    SELECT f.*, b.study_id, b.lease_ttl, b.probe, o.trial_id, o.number
     FROM budget b CROSS JOIN free f JOIN optuna o ON o.number = b.created + f.nth - 1),
 parameters AS (
     INSERT INTO public.trial_params (trial_id, param_name, param_value, distribution_json)
@@ -58,9 +59,9 @@ attributes AS (
         AS a (place, key, value) JOIN started USING (place)),
 t AS (
     INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters, fence,
-                                lease_id, worker_id, slot, lease_until, started_at)
+                                lease_id, worker_id, slot, lease_until, started_at, probe)
     SELECT trial_id, 'trial', study_id, number, 'running', CAST(hyperparameters AS jsonb), 1,
-           gen_random_uuid(), worker_id, slot, trimtab.now() + lease_ttl, trimtab.now()
+           gen_random_uuid(), worker_id, slot, trimtab.now() + lease_ttl, trimtab.now(), probe
     FROM started RETURNING lease_id, study_id, trial_id, number, fence, hyperparameters),
 attempt AS (
     INSERT INTO trimtab.attempts (lease_id, trial_id, kind, fence, worker_id, claim_id, ordinal)

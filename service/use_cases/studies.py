@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from service.domain import budget
 from service.domain.lifecycle import STUDY_STEPS
 from service.storage import artifacts, idempotency, studies, trials
-from service.use_cases import teachers
+from service.use_cases import serving, teachers
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract.events import EventKind
@@ -26,6 +26,7 @@ from trimtab.contract.problems import (
     StudyNotFound,
     StudyNotIdle,
 )
+from trimtab.contract.records import StudyData
 from trimtab.contract.search_space import is_too_narrow
 from trimtab.contract.studies import (
     Best,
@@ -111,8 +112,9 @@ def read(context: Context, name: str) -> Study:
         counts = studies.progress(connection, row.study_id, epochs)
         best = trials.best(connection, row.study_id, row.direction)
         stored = artifacts.bytes_of_study(connection, row.study_id)
+        served = serving.of_study(connection, row)
     study = _shape(row, document, Progress.model_validate(counts), best)
-    return study.model_copy(update={"artifact_bytes": stored})
+    return study.model_copy(update={"artifact_bytes": stored, **served})
 
 
 def page(context: Context, *, before: int | None, size: int) -> tuple[StudyPage, int | None]:
@@ -187,7 +189,9 @@ def pause(context: Context, name: str) -> Study:
 
 
 def resume(context: Context, name: str) -> Study:
-    """Take a paused study up again, its paused trials first."""
+    """Take a paused study up again, its paused trials first; workers that were set aside for it may try again."""
+    if serving.let_all_try_again(context, name):
+        return read(context, name)
     return _change(context, name, "active", "study_resumed")
 
 
@@ -366,4 +370,5 @@ def _shape(
         final=_final(row),
         problem=row.problem,
         ended_by=row.ended_by,
+        data=None if row.data is None else StudyData.model_validate(row.data),
     )

@@ -119,6 +119,14 @@ def cancel(context: typer.Context, name: Name) -> None:
         here.show(client.cancel(name), tables.study)
 
 
+@app.command()
+def rebase(context: typer.Context, name: Name) -> None:
+    """Accept data that have changed: begin all trials anew, and keep what was as NAME.before-N."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(client.rebase(name), tables.study)
+
+
 @app.command("rm")
 def remove(context: typer.Context, name: Name) -> None:
     """Delete a study and its trials."""
