@@ -174,7 +174,8 @@ def _after_crash(
     if held.unwanted:
         return Departure("cancelled", outcome, error_kind="cancelled", crash=True)
     if held.is_last_try:
-        reason = f"Gave up after {held.crashes + 1} crashes; the last: {kind}. {message}"
+        tries = held.crashes + 1
+        reason = f"Failed {tries} time{'s' * (tries != 1)}; the last: {kind}: {message}"
         return Departure(
             "failed", outcome, error_kind="poison", error_message=reason, crash=True
         )

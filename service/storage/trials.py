@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from service.storage.leases import HOLD_WORKER, WALL_TIME_OVER, LeaseRow
 from service.storage.statements import Statement, array
+from trimtab.contract.leases import LeaseKind
 from trimtab.contract.metrics import Direction
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.trials import FailureKind, TrialState
@@ -231,6 +232,33 @@ def attempts(connection: Connection, trial_id: int) -> list[AttemptRow]:
         {"trial_id": trial_id},
     ).all()
     return [AttemptRow(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a trial or a final evaluation failed for good."""
+
+    number: int
+    kind: FailureKind
+    message: str | None
+
+    @property
+    def in_words(self) -> str:
+        """The message, and before it the kind of failure that it was."""
+        if self.kind == "poison":
+            return self.message or self.kind  # which names the kinds of all tries
+        return ": ".join(filter(None, (self.kind, self.message)))
+
+
+def last_failure(connection: Connection, study_id: int, kind: LeaseKind) -> Failure | None:
+    """The last of the study's trials, or its final evaluation, that failed for good; None where none did."""
+    row = connection.execute(
+        text("""
+            SELECT number, error_kind, error_message FROM trimtab.trials
+            WHERE study_id = :study_id AND kind = :kind AND state = 'failed' ORDER BY ended_at DESC, number LIMIT 1"""),
+        {"study_id": study_id, "kind": kind},
+    ).one_or_none()
+    return None if row is None else Failure(*row)
 
 
 BEST_FIRST: Mapping[Direction, str] = {

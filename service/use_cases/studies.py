@@ -147,8 +147,9 @@ def best(context: Context, name: str) -> Best:
     with context.database.statements() as connection:
         row = _found(studies.by_name(connection, name))
         winner = trials.best(connection, row.study_id, row.direction)
+        problem = serving.of_study(connection, row)["problem"]
     if winner is None:
-        raise NoCompletedTrial
+        raise NoCompletedTrial(problem and f"The study has no completed trial. {problem}")
     document = context.documents.of(row.study_id, row.document)
     return Best(
         study=name,
@@ -156,6 +157,7 @@ def best(context: Context, name: str) -> Best:
         trial=_best_trial(row, winner),
         recipe=document.recipe(winner.hyperparameters),
         final=_final(row),
+        problem=problem,
     )
 
 
@@ -167,9 +169,10 @@ def model_sha256(context: Context, name: str) -> str:
         NoModel: it is not done, or nothing completed.
     """
     with context.database.statements() as connection:
-        final = _final(_found(studies.by_name(connection, name)))
+        row = _found(studies.by_name(connection, name))
+    final = _final(row)
     if final is None:
-        raise NoModel
+        raise NoModel(row.problem)
     return final.model_sha256
 
 
@@ -301,16 +304,24 @@ def _follow(connection: Connection, locked: studies.LockedStudy) -> None:
             connection, locked.study_id, state, "study_finalising", ended_by=ended_by
         )
         return
-    problem = (
-        "The final evaluation failed; see its error."
-        if locked.spending.final_failed
-        else "No trial completed, so there is no model."
-    )
+    problem = _why_no_model(connection, locked)
     # Of one that was finalising it is told already.
     ended_by = None if locked.spending.final_failed else budget.ended_by(locked.spending)
     studies.set_state(
         connection, locked.study_id, state, "study_done", problem=problem, ended_by=ended_by
     )
+
+
+def _why_no_model(connection: Connection, locked: studies.LockedStudy) -> str:
+    """What a person is told of a study that ends without a model, with the error that is to blame."""
+    if locked.spending.final_failed:
+        failure = trials.last_failure(connection, locked.study_id, "final")
+        if failure is None:
+            return "The final evaluation was cancelled, so there is no model."
+        return f"The final evaluation failed, so there is no model: {failure.in_words}"
+    failure = trials.last_failure(connection, locked.study_id, "trial")
+    told = "" if failure is None else f" Trial {failure.number}: {failure.in_words}"
+    return f"No trial completed, so there is no model.{told}"
 
 
 def document(context: Context, study_id: int, connection: Connection) -> StudyDocument:

@@ -212,6 +212,8 @@ class Best(Message):
     trial: BestTrial
     recipe: Recipe
     final: FinalScores | None = None
+    problem: str | None = None
+    """Why the study has no scores and no model, where it is done without them or is blocked."""
 
 
 def _unknown(
