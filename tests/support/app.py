@@ -58,7 +58,9 @@ class Running:
         body = {"worker_id": worker_id, "claim_id": str(uuid4())} | changes
         answer = self.call("POST", "/v1/leases", body)
         assert answer.status_code in (200, 204), answer.text
-        leases = answer.json()["leases"] if answer.status_code == 200 else []
+        leases: list[dict[str, Any]] = (
+            answer.json()["leases"] if answer.status_code == 200 else []
+        )
         for lease in leases:
             if lease["kind"] == "trial":
                 record = a_record().model_dump(mode="json")

@@ -80,8 +80,9 @@ class Service:
         """A service on a migrated database of the test's own."""
         return cls(a_context(database, folder), Clock(database))
 
-    def study(self, name: str = "digits", *, probed: bool = True, **changes: Any) -> str:
+    def study(self, name: str = "digits", **changes: Any) -> str:
         """Create a study and return its name; unless `probed` is false, its data is that of `a_record` already."""
+        probed = changes.pop("probed", True)
         studies.create(self.context, a_study_document(name=name, **changes), None)
         if probed:
             self.rows(

@@ -1,5 +1,6 @@
 """A study keeps to the data that it began with: whoever has others is set aside, until a person accepts them."""
 
+from typing import Any
 from uuid import UUID
 
 import pytest
@@ -26,14 +27,14 @@ def shown(service: Service, name: str = "digits") -> Study:
 
 def state_of(service: Service, number: int = 0) -> tuple[str, int]:
     """A trial's state and how many crashes it has."""
-    ((state, crashes),) = service.rows(
+    (row,) = service.rows(
         "SELECT state, crashes FROM trimtab.trials WHERE kind = 'trial' AND number = :n",
         n=number,
     )
-    return state, crashes
+    return row.state, row.crashes
 
 
-def begun(service: Service, count: int, **changes: object) -> tuple[list[UUID], list[Lease]]:
+def begun(service: Service, count: int, **changes: Any) -> tuple[list[UUID], list[Lease]]:
     """A study with so many workers, and the trials that they run on its data."""
     service.study(probed=False, **changes)
     workers = [service.worker() for _ in range(count)]

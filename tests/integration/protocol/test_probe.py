@@ -1,5 +1,6 @@
 """The first lease of a study is its probe: nothing is spent until a worker has begun a trial, and what hinders it is told."""
 
+from collections.abc import Callable
 from uuid import UUID
 
 import pytest
@@ -32,7 +33,7 @@ def trials(service: Service) -> list[tuple[int, str, int, int]]:
     rows = service.rows(
         "SELECT number, state, crashes, fence FROM trimtab.trials ORDER BY number"
     )
-    return [(row[0], row[1], row[2], row[3]) for row in rows]
+    return [(row.number, row.state, row.crashes, row.fence) for row in rows]
 
 
 def test_until_a_worker_has_begun_one_trial_of_a_study_nobody_else_gets_one(
@@ -55,7 +56,12 @@ def test_until_a_worker_has_begun_one_trial_of_a_study_nobody_else_gets_one(
 
 def test_a_probe_that_ends_makes_way_for_the_next_one(either: Service) -> None:
     either.study(probed=False)
-    for end in (either.drain, lambda lease: either.fail(lease, "oom"), either.prune):
+    ends: list[Callable[[Lease], object]] = [
+        either.drain,
+        lambda lease: either.fail(lease, "oom"),
+        either.prune,
+    ]
+    for end in ends:
         end(either.lease())
         assert either.claim(either.worker()) != ()
         assert either.claim(either.worker()) == ()
@@ -119,10 +125,8 @@ def test_a_path_that_no_worker_has_costs_nothing_and_blocks_the_study(
         f"No worker can serve the study. Worker tester: {NO_FOLDER}\n"
     )
     assert "trimtab study resume digits" in str(told.problem)
-    ((active_s, active_since),) = either.rows(
-        "SELECT active_s, active_since FROM trimtab.studies"
-    )
-    assert (active_s, active_since) == (0, None)
+    (clock,) = either.rows("SELECT active_s, active_since FROM trimtab.studies")
+    assert tuple(clock) == (0, None)
     # However long it waits.
     either.clock.advance(1000)
     either.sweep()
@@ -167,6 +171,21 @@ def test_a_worker_set_aside_for_one_study_serves_those_behind_it(either: Service
     either.study("other")
     one = either.worker()
     cannot(either, either.lease(one))
+    assert either.lease(one).study == "other"
+
+
+def test_a_worker_set_aside_for_more_studies_than_a_look_lists_serves_those_behind_them(
+    either: Service,
+) -> None:
+    one = either.worker()
+    for number in range(50):
+        either.study(f"study-{number}", priority=900)
+    either.rows(
+        """INSERT INTO trimtab.set_aside (study_id, worker_id, problem)
+           SELECT study_id, :worker, 'no such folder' FROM trimtab.studies RETURNING 1""",
+        worker=one,
+    )
+    either.study("other")
     assert either.lease(one).study == "other"
 
 

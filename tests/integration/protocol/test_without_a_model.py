@@ -1,5 +1,7 @@
 """A study that ends without a model tells the error that is to blame, wherever a person looks."""
 
+from typing import Any
+
 import pytest
 
 from service.use_cases import studies
@@ -12,7 +14,7 @@ def fail(service: Service, lease: Lease, message: str, *, retryable: bool = Fals
     service.settle(lease, Failed(error="crashed", message=message, retryable=retryable))
 
 
-def finalising(service: Service, **changes: object) -> Lease:
+def finalising(service: Service, **changes: Any) -> Lease:
     """The final lease of a study whose only trial has completed."""
     service.study(budget={"trials": 1}, **changes)
     service.complete(service.lease(), 0.5)
