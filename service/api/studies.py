@@ -14,7 +14,7 @@ from service.api.dependencies import (
     token_of,
 )
 from service.api.downloads import WholeFile
-from service.use_cases import artifacts, studies, trials
+from service.use_cases import artifacts, rebasing, studies, trials
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
 
@@ -82,6 +82,14 @@ def stop_study(name: StudyName, context: ServiceContext) -> Study:
 def cancel_study(name: StudyName, context: ServiceContext) -> Study:
     """End the study now."""
     return studies.cancel(context, name)
+
+
+@router.post("/{study}:rebase")
+def rebase_study(
+    name: StudyName, context: ServiceContext, idempotency_key: IdempotencyKey = None
+) -> Study:
+    """Accept data that have changed: begin anew under this name, and keep what was as `NAME.before-N`, cancelled."""
+    return rebasing.rebase(context, name, idempotency_key)
 
 
 @router.get("/{study}/trials")

@@ -3,14 +3,20 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from service.domain.lifecycle import INFEASIBLE, OptunaState, is_over, optuna_state
+from service.domain.lifecycle import (
+    INFEASIBLE,
+    UNSERVABLE,
+    OptunaState,
+    is_over,
+    optuna_state,
+)
 from trimtab.contract.events import EventKind
 from trimtab.contract.leases import Completed, Failed, LeaseKind, Outcome, Pruned, Verdict
 from trimtab.contract.studies import StudyState
 from trimtab.contract.trials import FailureKind, TrialState
 
 AttemptOutcome = Literal[
-    "completed", "pruned", "failed", "cancelled", "drained", "paused", "expired"
+    "completed", "pruned", "failed", "cancelled", "drained", "paused", "expired", "set_aside"
 ]
 
 LONGEST_BACK_OFF_S = 300.0
@@ -104,6 +110,8 @@ def back_off_s(crashes: int) -> float:
 
 def settled(held: Held, outcome: Outcome) -> Departure:
     """What the holder's outcome makes of the trial."""
+    if isinstance(outcome, Failed) and outcome.error in UNSERVABLE:
+        return set_aside(held, outcome.message, outcome.error)
     if isinstance(outcome, Failed) and not depends_on_outcome_alone(outcome):
         if outcome.error in INFEASIBLE and held.is_last_try and not held.unwanted:
             # The kernel ended the process for want of memory each time: no crash of a machine, but the configuration.
@@ -116,6 +124,8 @@ def depends_on_outcome_alone(outcome: Outcome) -> bool:
     """Whether the outcome decides what becomes of its trial, whatever the trial and its study have come to."""
     if not isinstance(outcome, Failed):
         return True
+    if outcome.error in UNSERVABLE:
+        return False
     # A trial that was told to cancel has done so: it is not tried again, and the failure is not a crash.
     return outcome.error == "cancelled" or not outcome.retryable
 
@@ -146,6 +156,13 @@ def released(held: Held, reason: Literal["drain", "paused"]) -> Departure:
     return Departure("queued", outcome)
 
 
+def set_aside(held: Held, why: str, kind: FailureKind | None = None) -> Departure:
+    """What becomes of a trial that its worker cannot serve: others may take it at once, and no crash is counted."""
+    if held.unwanted:
+        return Departure("cancelled", "set_aside", error_kind="cancelled")
+    return Departure("queued", "set_aside", error_kind=kind, error_message=why)
+
+
 def expired(held: Held) -> Departure:
     """What silence beyond the lease makes of the trial."""
     return _after_crash(held, "expired", "killed", "The worker fell silent.")
@@ -157,7 +174,8 @@ def _after_crash(
     if held.unwanted:
         return Departure("cancelled", outcome, error_kind="cancelled", crash=True)
     if held.is_last_try:
-        reason = f"Gave up after {held.crashes + 1} crashes; the last: {kind}. {message}"
+        tries = held.crashes + 1
+        reason = f"Failed {tries} time{'s' * (tries != 1)}; the last: {kind}: {message}"
         return Departure(
             "failed", outcome, error_kind="poison", error_message=reason, crash=True
         )

@@ -42,6 +42,12 @@ _OPTUNA: Mapping[TrialState, OptunaState] = {
 INFEASIBLE: frozenset[FailureKind] = frozenset({"oom", "diverged", "recipe_unfit"})
 """Failures that the configuration causes: it would fail so again, anywhere. Others are of data, machines or code."""
 
+UNSERVABLE: frozenset[FailureKind] = frozenset({"data_missing", "user_error"})
+"""Failures that no other try of the same worker heals: what the study names is not there, or is not what it has to be.
+
+They cost the trial nothing. The worker is set aside for the study, and another one may have what this one lacks.
+"""
+
 
 def is_over(state: TrialState) -> bool:
     """Whether the state is terminal: no step leads out of it."""

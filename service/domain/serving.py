@@ -1,7 +1,7 @@
 """Which study a claim serves."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
@@ -21,6 +21,8 @@ class Work:
     trials_limit: int
     has_queued: bool
     may_propose: bool
+    is_probed_next: bool = False
+    """Nobody has begun a trial of it yet: the next lease is its probe, and runs alone."""
 
     @property
     def has_some(self) -> bool:
@@ -48,11 +50,13 @@ class Claim:
         beside: the name of the only study that may serve it; None: any study may.
         holding: the number of trials that its worker runs already: all of that study, since it claims beside no other.
         worker: the worker that claims.
+        set_aside: the ids of the studies that its worker cannot serve.
     """
 
     beside: str | None = None
     holding: int = 0
     worker: UUID | None = None
+    set_aside: Collection[int] = ()
 
 
 def distribute(studies: Sequence[Work], claims: Sequence[Claim]) -> list[Work | None]:
@@ -66,7 +70,9 @@ def distribute(studies: Sequence[Work], claims: Sequence[Claim]) -> list[Work | 
     got: Counter[tuple[UUID | None, str]] = Counter()
     served: list[Work | None] = []
     for claim in claims:
-        able = (one for one in now.values() if one.has_some)
+        able = (
+            one for one in now.values() if one.has_some and one.study_id not in claim.set_aside
+        )
         own = claim.holding + (got[claim.worker, claim.beside or ""] if claim.worker else 0)
         chosen = min(able, key=partial(_rank, claim.beside, own), default=None)
         if chosen is not None and claim.beside not in (None, chosen.name):
@@ -74,11 +80,16 @@ def distribute(studies: Sequence[Work], claims: Sequence[Claim]) -> list[Work | 
         served.append(chosen)
         if chosen is not None:
             got[claim.worker, chosen.name] += 1
-            created = chosen.trials_created + (not chosen.has_queued)
-            now[chosen.study_id] = replace(
-                chosen, running=chosen.running + 1, trials_created=created
-            )
+            now[chosen.study_id] = _after_one_more(chosen)
     return served
+
+
+def _after_one_more(study: Work) -> Work:
+    """The study once one more trial of it runs; a probe leaves nothing for others."""
+    if study.is_probed_next:
+        return replace(study, running=study.running + 1, has_queued=False, may_propose=False)
+    created = study.trials_created + (not study.has_queued)
+    return replace(study, running=study.running + 1, trials_created=created)
 
 
 TURN = "priority DESC, running, created_at, study_id"

@@ -16,11 +16,12 @@ SELECT asked.place, w.capacity, (
            WHERE t.worker_id = w.worker_id AND t.state = 'running'),
        w.state = 'alive', w.last_seen < trimtab.now() - interval '10 seconds',
        EXISTS (SELECT FROM trimtab.attempts a WHERE a.worker_id = w.worker_id AND a.claim_id = asked.claim_id),
+       ARRAY(SELECT a.study_id FROM trimtab.set_aside a WHERE a.worker_id = w.worker_id),
        NULL::int, NULL::timestamptz, NULL::int, NULL::int, NULL::text
 FROM unnest(CAST(:worker_ids AS uuid[]), CAST(:claim_ids AS uuid[])) WITH ORDINALITY AS asked (worker_id, claim_id, place)
 JOIN trimtab.workers w ON w.worker_id = asked.worker_id
 UNION ALL (
-SELECT NULL, c.study_id, CAST(c.running AS int), c.has_queued, c.may_propose, NULL, c.priority, c.created_at,
+SELECT NULL, c.study_id, CAST(c.running AS int), c.has_queued, c.may_propose, c.data IS NULL, NULL, c.priority, c.created_at,
        c.trials_created, c.trials_limit, c.name
 FROM {studies_with_work()})""")
 
@@ -39,6 +40,7 @@ class Asking:
         is_alive: it is neither gone nor quarantined.
         is_quiet: it was last seen so long ago that the time is to be noted anew.
         has_claimed: it has got a lease under this very claim id.
+        set_aside: the ids of the studies that it gets no trials of.
     """
 
     capacity: int
@@ -46,6 +48,7 @@ class Asking:
     is_alive: bool
     is_quiet: bool
     has_claimed: bool
+    set_aside: Sequence[int]
 
     def may_take(self, taking: int) -> bool:
         """Whether a slot is free for one more lease, when `taking` others are just being given to it."""
@@ -59,7 +62,7 @@ def bind(worker_ids: Sequence[UUID], claim_ids: Sequence[UUID]) -> dict[str, Any
 
 def seen(rows: Sequence[tuple[Any, ...]]) -> tuple[dict[int, Asking], list[Work]]:
     """The rows of `CLAIM_FACTS`: known workers by the place of their claim, from 0, and the studies with work."""
-    asking = {row[0] - 1: Asking(*row[1:6]) for row in rows if row[0] is not None}
+    asking = {row[0] - 1: Asking(*row[1:7]) for row in rows if row[0] is not None}
     return asking, [_work(row) for row in rows if row[0] is None]
 
 
@@ -70,6 +73,7 @@ def _work(row: tuple[Any, ...]) -> Work:
         running,
         has_queued,
         may_propose,
+        is_probed_next,
         _,
         priority,
         created_at,
@@ -78,5 +82,14 @@ def _work(row: tuple[Any, ...]) -> Work:
         name,
     ) = row
     return Work(
-        study_id, name, priority, running, created_at, created, limit, has_queued, may_propose
+        study_id,
+        name,
+        priority,
+        running,
+        created_at,
+        created,
+        limit,
+        has_queued,
+        may_propose,
+        is_probed_next,
     )

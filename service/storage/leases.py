@@ -78,12 +78,13 @@ picked AS (
     WHERE t.study_id = :study_id AND t.state = 'queued' AND t.not_before <= trimtab.now()
       AND (t.kind = 'trial' OR NOT :only_trials)
       AND s.state IN ('active', 'stopping', 'finalising') AND EXISTS (SELECT FROM free)
+      AND NOT EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = :worker_id)
       AND (t.kind = 'final' OR NOT {WALL_TIME_OVER})
     ORDER BY t.not_before, t.number LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
 t AS (
     UPDATE trimtab.trials t
     SET state = 'running', fence = t.fence + 1, lease_id = gen_random_uuid(), worker_id = free.worker_id,
-        slot = free.slot, lease_until = trimtab.now() + s.lease_ttl,
+        slot = free.slot, lease_until = trimtab.now() + s.lease_ttl, probe = s.data IS NULL,
         started_at = coalesce(t.started_at, trimtab.now()), curve = NULL
     FROM picked, free, trimtab.studies s
     WHERE t.trial_id = picked.trial_id AND t.kind = picked.kind AND t.state = 'queued' AND s.study_id = t.study_id

@@ -1,20 +1,24 @@
 """What workers found when they began their trials, in SQL."""
 
+from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from service.storage.statements import Statement
-from trimtab.contract.records import TrialRecord
+from trimtab.contract.records import StudyData, TrialRecord
 
 # A repeat that comes at the same moment must see the event of the first.
 _HOLD = Statement("SELECT FROM trimtab.trials WHERE lease_id = :lease_id FOR UPDATE")
 
 _STORE = Statement("""
 WITH t AS (
-    UPDATE trimtab.trials SET record = CAST(:record AS jsonb)
-    WHERE lease_id = :lease_id AND state = 'running'
-    RETURNING study_id, trial_id, number, fence, kind, record),
+    UPDATE trimtab.trials t SET record = CAST(:record AS jsonb)
+    FROM trimtab.studies s
+    WHERE t.lease_id = :lease_id AND t.state = 'running' AND s.study_id = t.study_id
+      AND s.data ->> 'data_sha256' = :data_sha256
+      AND s.data ->> 'split_sha256' IS NOT DISTINCT FROM CAST(:split_sha256 AS text)
+    RETURNING t.study_id, t.trial_id, t.number, t.fence, t.kind, t.record),
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, 'final_test_opened', jsonb_build_object(
@@ -29,10 +33,52 @@ SELECT 1 FROM t""")
 def store(connection: Connection, lease_id: UUID, record: TrialRecord) -> bool:
     """Keep the record in place of an earlier one; of a final lease, note that it opens the test split.
 
-    False: the lease is lost.
+    False: the lease is lost, or the record is not of the study's data.
     """
-    values = {"lease_id": lease_id, "record": record.model_dump_json()}
+    values = {
+        "lease_id": lease_id,
+        "record": record.model_dump_json(),
+        "data_sha256": record.data_sha256,
+        "split_sha256": record.split_sha256,
+    }
     return _STORE.row(connection, first=_HOLD, **values) is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A study's data; None while no attempt has told what they are."""
+
+    data: StudyData | None
+
+
+def lock_data(connection: Connection, lease_id: UUID, study_id: int) -> Known:
+    """Read the study's data; whoever reads them as unknown holds the study's row, and may set them."""
+    # The trial before its study, as the verbs that touch both do.
+    _HOLD.rows(connection, lease_id=lease_id)
+    data = connection.execute(
+        text("SELECT data FROM trimtab.studies WHERE study_id = :study_id FOR NO KEY UPDATE"),
+        {"study_id": study_id},
+    ).scalar_one()
+    return Known(None if data is None else StudyData.model_validate(data))
+
+
+def set_data(connection: Connection, lease_id: UUID, data: StudyData) -> None:
+    """Keep what the first attempt of a study is trained on: its probe has passed."""
+    connection.execute(
+        text("""
+            WITH t AS (SELECT * FROM trimtab.trials WHERE lease_id = :lease_id AND state = 'running'),
+            s AS (UPDATE trimtab.studies s SET data = CAST(:data AS jsonb) FROM t WHERE s.study_id = t.study_id)
+            INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
+            SELECT study_id, trial_id, number, fence, 'probe_passed', jsonb_build_object(
+                'data_sha256', CAST(:data_sha256 AS text), 'split_sha256', CAST(:split_sha256 AS text))
+            FROM t WHERE kind = 'trial'"""),
+        {
+            "lease_id": lease_id,
+            "data": data.model_dump_json(),
+            "data_sha256": data.data_sha256,
+            "split_sha256": data.split_sha256,
+        },
+    )
 
 
 def of_trial(connection: Connection, trial_id: int) -> TrialRecord | None:

@@ -32,10 +32,11 @@ class StudyRow:
     objective: str
     direction: Direction
     ended_by: EndedBy | None
+    data: dict[str, Any] | None
 
 
 _COLUMNS = """
-    study_id, name, state, document, created_at, trials_created, final, problem, objective, direction, ended_by"""
+    study_id, name, state, document, created_at, trials_created, final, problem, objective, direction, ended_by, data"""
 
 
 def insert(connection: Connection, document: StudyDocument) -> StudyRow:
@@ -341,6 +342,7 @@ _DELETE = (
     "DELETE FROM trimtab.events WHERE study_id = :study_id",
     "DELETE FROM trimtab.reports USING trimtab.trials t WHERE reports.trial_id = t.trial_id AND t.study_id = :study_id",
     "DELETE FROM trimtab.attempts USING trimtab.trials t WHERE attempts.trial_id = t.trial_id AND t.study_id = :study_id",
+    "DELETE FROM trimtab.set_aside WHERE study_id = :study_id",
     # A trial that a claim has just taken stays, and then the foreign key refuses to let its study go.
     "DELETE FROM trimtab.trials WHERE study_id = :study_id AND state <> 'running'",
     "DELETE FROM trimtab.studies WHERE study_id = :study_id",

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 
 from service.storage.leases import HOLD_WORKER, WALL_TIME_OVER, LeaseRow
 from service.storage.statements import Statement, array
+from trimtab.contract.leases import LeaseKind
 from trimtab.contract.metrics import Direction
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.trials import FailureKind, TrialState
@@ -24,7 +25,8 @@ WITH asked AS (
 free AS (
     SELECT a.*, w.label, s.slot, row_number() OVER (ORDER BY a.place) AS nth, count(*) OVER () AS wanted
     FROM (SELECT *, row_number() OVER (PARTITION BY worker_id ORDER BY place) AS of_worker FROM asked) a
-    JOIN trimtab.workers w ON w.worker_id = a.worker_id AND w.state = 'alive'
+    JOIN trimtab.workers w ON w.worker_id = a.worker_id AND w.state = 'alive' AND NOT EXISTS (
+        SELECT FROM trimtab.set_aside o WHERE o.study_id = :study_id AND o.worker_id = w.worker_id)
     JOIN LATERAL (
         SELECT n AS slot, row_number() OVER (ORDER BY n) AS of_worker FROM generate_series(0, w.capacity - 1) n
         WHERE NOT EXISTS (SELECT FROM trimtab.trials h
@@ -38,13 +40,13 @@ budget AS (
       AND NOT s.exhausted AND NOT {WALL_TIME_OVER}
       AND s.trials_created = coalesce(CAST(:only_as_number AS int), s.trials_created)
       AND (CAST(:only_as_number AS int) IS NULL OR f.wanted = (SELECT count(*) FROM asked))
-    RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl),
+    RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl, s.data IS NULL AS probe),
 optuna AS (
     INSERT INTO public.trials (number, study_id, state, datetime_start)
     SELECT b.created + f.nth - 1, b.study_id, 'RUNNING', trimtab.now() AT TIME ZONE 'UTC' FROM budget b, free f
     RETURNING trial_id, number),
 started AS (
-    SELECT f.*, b.study_id, b.lease_ttl, o.trial_id, o.number
+    SELECT f.*, b.study_id, b.lease_ttl, b.probe, o.trial_id, o.number
     FROM budget b CROSS JOIN free f JOIN optuna o ON o.number = b.created + f.nth - 1),
 parameters AS (
     INSERT INTO public.trial_params (trial_id, param_name, param_value, distribution_json)
@@ -58,9 +60,9 @@ attributes AS (
         AS a (place, key, value) JOIN started USING (place)),
 t AS (
     INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters, fence,
-                                lease_id, worker_id, slot, lease_until, started_at)
+                                lease_id, worker_id, slot, lease_until, started_at, probe)
     SELECT trial_id, 'trial', study_id, number, 'running', CAST(hyperparameters AS jsonb), 1,
-           gen_random_uuid(), worker_id, slot, trimtab.now() + lease_ttl, trimtab.now()
+           gen_random_uuid(), worker_id, slot, trimtab.now() + lease_ttl, trimtab.now(), probe
     FROM started RETURNING lease_id, study_id, trial_id, number, fence, hyperparameters),
 attempt AS (
     INSERT INTO trimtab.attempts (lease_id, trial_id, kind, fence, worker_id, claim_id, ordinal)
@@ -230,6 +232,33 @@ def attempts(connection: Connection, trial_id: int) -> list[AttemptRow]:
         {"trial_id": trial_id},
     ).all()
     return [AttemptRow(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a trial or a final evaluation failed for good."""
+
+    number: int
+    kind: FailureKind
+    message: str | None
+
+    @property
+    def in_words(self) -> str:
+        """The message, and before it the kind of failure that it was."""
+        if self.kind == "poison":
+            return self.message or self.kind  # which names the kinds of all tries
+        return ": ".join(filter(None, (self.kind, self.message)))
+
+
+def last_failure(connection: Connection, study_id: int, kind: LeaseKind) -> Failure | None:
+    """The last of the study's trials, or its final evaluation, that failed for good; None where none did."""
+    row = connection.execute(
+        text("""
+            SELECT number, error_kind, error_message FROM trimtab.trials
+            WHERE study_id = :study_id AND kind = :kind AND state = 'failed' ORDER BY ended_at DESC, number LIMIT 1"""),
+        {"study_id": study_id, "kind": kind},
+    ).one_or_none()
+    return None if row is None else Failure(*row)
 
 
 BEST_FIRST: Mapping[Direction, str] = {

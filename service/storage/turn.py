@@ -1,4 +1,7 @@
-"""The studies that have work, in the order in which claims serve them."""
+"""The studies that have work, in the order in which claims serve them.
+
+A study whose data is not known yet has none for others while a lease of it runs: that one is its probe.
+"""
 
 from dataclasses import dataclass
 from uuid import UUID
@@ -22,8 +25,13 @@ class Candidate:
     running: int
 
 
-def studies_with_work(counted: str = "true") -> str:
-    """The studies with work as an SQL table `c`, in their turn; `counted`: the condition under which a trial `r` counts for it."""
+def studies_with_work(*, counted: str = "true", open_to: str = "true") -> str:
+    """The studies with work as an SQL table `c`, in their turn.
+
+    Args:
+        counted: the condition under which a trial `r` counts for the turn.
+        open_to: the condition under which a study `s` may serve the claim.
+    """
     return f"""(
     SELECT s.*,
            EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
@@ -32,25 +40,35 @@ def studies_with_work(counted: str = "true") -> str:
                AND NOT {WALL_TIME_OVER} AS may_propose,
            (SELECT count(*) FROM trimtab.trials r
             WHERE r.study_id = s.study_id AND r.state = 'running' AND {counted}) AS running
-    FROM trimtab.studies s WHERE s.state IN ('active', 'stopping', 'finalising')) c
+    FROM trimtab.studies s
+    WHERE s.state IN ('active', 'stopping', 'finalising') AND ({open_to}) AND (
+        s.data IS NOT NULL OR NOT EXISTS (
+            SELECT FROM trimtab.trials p WHERE p.study_id = s.study_id AND p.state = 'running'))) c
 WHERE c.has_queued OR c.may_propose
 ORDER BY {TURN} LIMIT 50"""
 
 
 _BY_OTHERS = "r.worker_id IS DISTINCT FROM CAST(:beside_worker AS uuid)"
+_NOT_SET_ASIDE = """NOT EXISTS (
+            SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = CAST(:worker_id AS uuid))"""
 _CANDIDATES = Statement(
     f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose, CAST(c.running AS int)
-FROM {studies_with_work(_BY_OTHERS)}"""
+FROM {studies_with_work(counted=_BY_OTHERS, open_to=_NOT_SET_ASIDE)}"""
 )
 
 
-def candidates(connection: Connection, *, beside_worker: UUID | None = None) -> list[Candidate]:
+def candidates(
+    connection: Connection,
+    *,
+    worker_id: UUID | None = None,
+    beside_worker: UUID | None = None,
+) -> list[Candidate]:
     """Studies with work: highest priority first, then fewest running trials, then oldest.
 
     Args:
         connection: one of `Database`.
+        worker_id: the worker that claims; studies for which it is set aside are left out.
         beside_worker: the worker whose running trials do not count, since it claims beside them.
     """
-    return [
-        Candidate(*row) for row in _CANDIDATES.rows(connection, beside_worker=beside_worker)
-    ]
+    rows = _CANDIDATES.rows(connection, worker_id=worker_id, beside_worker=beside_worker)
+    return [Candidate(*row) for row in rows]

@@ -99,7 +99,9 @@ def _candidates(context: Context, request: LeaseRequest) -> list[turn.Candidate]
     beside = request.beside is not None
     with context.database.statements() as connection:
         listed = turn.candidates(
-            connection, beside_worker=request.worker_id if beside else None
+            connection,
+            worker_id=request.worker_id,
+            beside_worker=request.worker_id if beside else None,
         )
     if not beside:
         return listed

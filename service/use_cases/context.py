@@ -42,6 +42,11 @@ class Documents:
         """
         return self.known(study_id) or self._parse(study_id, stored)
 
+    def forget(self, study_id: int) -> None:
+        """The document has got another name."""
+        with self._lock:
+            self._parsed.pop(study_id, None)
+
     def _parse(self, study_id: int, stored: Mapping[str, Any]) -> StudyDocument:
         try:
             parsed = StudyDocument.model_validate_json(json.dumps(stored))

@@ -8,7 +8,7 @@ import hashlib
 from uuid import UUID
 
 from service.domain import leasing
-from service.storage import artifacts, final_scores, leases, workers
+from service.storage import artifacts, final_scores, leases, set_aside, workers
 from service.use_cases import quarantine, reports, studies
 from service.use_cases.context import Context
 from service.use_cases.holding import live, refuse
@@ -16,6 +16,7 @@ from trimtab.contract.leases import (
     Answer,
     CheckpointReport,
     Completed,
+    Failed,
     Outcome,
     Pruned,
     Release,
@@ -132,6 +133,8 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
             return _first_answer(leases.read(connection, lease_id), digest) or refuse(
                 leases.read(connection, lease_id)
             )
+        if departure.outcome == "set_aside" and isinstance(outcome, Failed):
+            set_aside.add(connection, lease_id, outcome.message)
         if final is not None:
             final_scores.keep(connection, facts.study_id, final.model_dump(mode="json"))
     if departure.crash:

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from service.domain import budget
 from service.domain.lifecycle import STUDY_STEPS
 from service.storage import artifacts, final_scores, idempotency, studies, trials
-from service.use_cases import teachers
+from service.use_cases import serving, teachers
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract.events import EventKind
@@ -26,6 +26,7 @@ from trimtab.contract.problems import (
     StudyNotFound,
     StudyNotIdle,
 )
+from trimtab.contract.records import StudyData
 from trimtab.contract.search_space import is_too_narrow
 from trimtab.contract.studies import (
     Best,
@@ -120,8 +121,9 @@ def read(context: Context, name: str) -> Study:
         counts = studies.progress(connection, row.study_id, epochs)
         best = trials.best(connection, row.study_id, row.direction)
         stored = artifacts.bytes_of_study(connection, row.study_id)
+        served = serving.of_study(connection, row)
     study = _shape(row, document, Progress.model_validate(counts), best)
-    return study.model_copy(update={"artifact_bytes": stored})
+    return study.model_copy(update={"artifact_bytes": stored, **served})
 
 
 def page(context: Context, *, before: int | None, size: int) -> tuple[StudyPage, int | None]:
@@ -154,8 +156,9 @@ def best(context: Context, name: str) -> Best:
     with context.database.statements() as connection:
         row = _found(studies.by_name(connection, name))
         winner = trials.best(connection, row.study_id, row.direction)
+        problem = serving.of_study(connection, row)["problem"]
     if winner is None:
-        raise NoCompletedTrial
+        raise NoCompletedTrial(problem and f"The study has no completed trial. {problem}")
     document = context.documents.of(row.study_id, row.document)
     return Best(
         study=name,
@@ -163,6 +166,7 @@ def best(context: Context, name: str) -> Best:
         trial=_best_trial(row, winner),
         recipe=document.recipe(winner.hyperparameters),
         final=_final(row),
+        problem=problem,
     )
 
 
@@ -174,9 +178,10 @@ def model_sha256(context: Context, name: str) -> str:
         NoModel: it is not done, or nothing completed.
     """
     with context.database.statements() as connection:
-        final = _final(_found(studies.by_name(connection, name)))
+        row = _found(studies.by_name(connection, name))
+    final = _final(row)
     if final is None:
-        raise NoModel
+        raise NoModel(row.problem)
     return final.model_sha256
 
 
@@ -196,7 +201,9 @@ def pause(context: Context, name: str) -> Study:
 
 
 def resume(context: Context, name: str) -> Study:
-    """Take a paused study up again, its paused trials first."""
+    """Take a paused study up again, its paused trials first; workers that were set aside for it may try again."""
+    if serving.let_all_try_again(context, name):
+        return read(context, name)
     return _change(context, name, "active", "study_resumed")
 
 
@@ -306,16 +313,24 @@ def _follow(connection: Connection, locked: studies.LockedStudy) -> None:
             connection, locked.study_id, state, "study_finalising", ended_by=ended_by
         )
         return
-    problem = (
-        "The final evaluation failed; see its error."
-        if locked.spending.final_failed
-        else "No trial completed, so there is no model."
-    )
+    problem = _why_no_model(connection, locked)
     # Of one that was finalising it is told already.
     ended_by = None if locked.spending.final_failed else budget.ended_by(locked.spending)
     studies.set_state(
         connection, locked.study_id, state, "study_done", problem=problem, ended_by=ended_by
     )
+
+
+def _why_no_model(connection: Connection, locked: studies.LockedStudy) -> str:
+    """What a person is told of a study that ends without a model, with the error that is to blame."""
+    if locked.spending.final_failed:
+        failure = trials.last_failure(connection, locked.study_id, "final")
+        if failure is None:
+            return "The final evaluation was cancelled, so there is no model."
+        return f"The final evaluation failed, so there is no model: {failure.in_words}"
+    failure = trials.last_failure(connection, locked.study_id, "trial")
+    told = "" if failure is None else f" Trial {failure.number}: {failure.in_words}"
+    return f"No trial completed, so there is no model.{told}"
 
 
 def document(context: Context, study_id: int, connection: Connection) -> StudyDocument:
@@ -375,4 +390,5 @@ def _shape(
         final=_final(row),
         problem=row.problem,
         ended_by=row.ended_by,
+        data=None if row.data is None else StudyData.model_validate(row.data),
     )

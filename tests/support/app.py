@@ -16,6 +16,7 @@ from pydantic import SecretStr
 from service.app import create_app
 from service.settings import Settings
 from tests.support.documents import a_document
+from tests.support.records import a_record
 from tests.support.until import until
 
 JSON = {"Content-Type": "application/json"}
@@ -53,11 +54,18 @@ class Running:
         return answer.json()["worker_id"]
 
     def claim(self, worker_id: str, **changes: Any) -> list[dict[str, Any]]:
-        """Claim under a fresh claim_id; returns the leases."""
+        """Claim under a fresh claim_id, and begin the trials of it as a worker does; returns the leases."""
         body = {"worker_id": worker_id, "claim_id": str(uuid4())} | changes
         answer = self.call("POST", "/v1/leases", body)
         assert answer.status_code in (200, 204), answer.text
-        return answer.json()["leases"] if answer.status_code == 200 else []
+        leases: list[dict[str, Any]] = (
+            answer.json()["leases"] if answer.status_code == 200 else []
+        )
+        for lease in leases:
+            if lease["kind"] == "trial":
+                record = a_record().model_dump(mode="json")
+                self.call("PUT", f"/v1/leases/{lease['lease_id']}/record", record)
+        return leases
 
     def leased(self, **changes: Any) -> dict[str, Any]:
         """A lease of a new study's first trial, held by a new worker."""

@@ -10,11 +10,12 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, text
 
 from service.storage.engine import Database
-from service.use_cases import artifacts, claims, expiry, leases, studies
+from service.use_cases import artifacts, claims, expiry, leases, records, studies
 from service.use_cases.context import Context
 from tests.support.contexts import a_context, a_worker
 from tests.support.documents import a_study_document
 from tests.support.optuna_twin import optuna_tables
+from tests.support.records import a_record
 from trimtab.contract.leases import (
     Checkpoint,
     CheckpointReport,
@@ -80,8 +81,20 @@ class Service:
         return cls(a_context(database, folder), Clock(database))
 
     def study(self, name: str = "digits", **changes: Any) -> str:
-        """Create a study and return its name."""
-        return studies.create(self.context, a_study_document(name=name, **changes), None).name
+        """Create a study and return its name; unless `probed` is false, its data is that of `a_record` already."""
+        probed = changes.pop("probed", True)
+        studies.create(self.context, a_study_document(name=name, **changes), None)
+        if probed:
+            self.rows(
+                "UPDATE trimtab.studies SET data = CAST(:data AS jsonb) WHERE name = :name RETURNING 1",
+                name=name,
+                data=a_record().data.model_dump_json(),
+            )
+        return name
+
+    def begin(self, lease: Lease, **changes: Any) -> None:
+        """Tell what the holder of a lease has found."""
+        records.store(self.context, lease.lease_id, a_record(**changes))
 
     def worker(self, capacity: int = 1) -> UUID:
         """Register a worker."""
@@ -196,7 +209,10 @@ def empty(database: Database) -> None:
 _DELETE_ALL = "; ".join(
     f"DELETE FROM {table}"
     for table in (
-        *(f"trimtab.{name}" for name in ("events", "reports", "attempts", "trials", "studies")),
+        *(
+            f"trimtab.{name}"
+            for name in ("events", "reports", "attempts", "trials", "set_aside", "studies")
+        ),
         *(f"trimtab.{name}" for name in ("workers", "artifacts", "idempotency")),
         *(table.name for table in optuna_tables() if table.name != "version_info"),
     )

@@ -44,7 +44,7 @@ def _redraw(console: Console, snapshots: Iterable[Snapshot]) -> Snapshot | None:
 def board(snapshot: Snapshot) -> RenderableType:
     """Return one snapshot as a panel: progress, best trial, epochs saved, time left, latest trials."""
     study = snapshot.study
-    title = Text.assemble((study.name, "bold"), "  ", tables.state(study.state))
+    title = Text.assemble((study.name, "bold"), "  ", tables.standing(study))
     return Panel(
         Group(_summary(snapshot), Text(), _latest(snapshot)),
         title=title,
@@ -134,7 +134,10 @@ def _latest(snapshot: Snapshot) -> RenderableType:
 def lines(snapshot: Snapshot) -> list[str]:
     """Return a line for each event since the last snapshot that is worth one."""
     happened = [_line(snapshot, event) for event in snapshot.events]
-    return [line for line in happened if line]
+    told = [line for line in happened if line]
+    if snapshot.study.blocked and snapshot.study.problem:
+        told.append(f"study blocked: {printable(snapshot.study.problem)}")
+    return told
 
 
 def _line(snapshot: Snapshot, event: Event) -> str:
@@ -143,6 +146,9 @@ def _line(snapshot: Snapshot, event: Event) -> str:
         told = f"{stamp}  study {event.kind.removeprefix('study_')}"
         problem = event.body.get("problem")
         return f"{told}: {printable(str(problem))}" if problem else told
+    if event.kind == "worker_set_aside":
+        worker, why = event.body.get("worker"), event.body.get("problem")
+        return f"{stamp}  worker {printable(str(worker))} set aside: {printable(str(why))}"
     if event.kind in SETTLED and event.trial_number is not None:
         what = f"{stamp}  trial {event.trial_number} {event.kind.removeprefix('trial_')}"
         trial = snapshot.trials.get(event.trial_number)

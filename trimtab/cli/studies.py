@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import board, documents, labels, tables, terminal, watch
+from trimtab.cli import board, documents, failures, labels, tables, terminal, watch
 from trimtab.client import Client
 
 Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
@@ -14,7 +14,9 @@ PageToken = Annotated[
     str | None,
     typer.Option(help="The token at the end of the page before.", show_default=False),
 ]
-Watch = Annotated[bool, typer.Option("--watch", help="Follow the study until it is done.")]
+Watch = Annotated[
+    bool, typer.Option("--watch", help="Follow the study until it is done or blocked.")
+]
 
 app = typer.Typer(no_args_is_help=True, help="Submit studies, watch and steer them.")
 
@@ -119,6 +121,14 @@ def cancel(context: typer.Context, name: Name) -> None:
         here.show(client.cancel(name), tables.study)
 
 
+@app.command()
+def rebase(context: typer.Context, name: Name) -> None:
+    """Accept data that have changed: begin all trials anew, and keep what was as NAME.before-N."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(client.rebase(name), tables.study)
+
+
 @app.command("rm")
 def remove(context: typer.Context, name: Name) -> None:
     """Delete a study and its trials."""
@@ -140,4 +150,7 @@ def _follow(here: terminal.Terminal, client: Client, name: str) -> None:
             soft_wrap=True,
         )
         raise
-    here.show(client.study(name), tables.study)
+    study = client.study(name)
+    here.show(study, tables.study)
+    if study.final is None:
+        raise typer.Exit(failures.EXIT_FAILED)

@@ -60,7 +60,7 @@ def study(answer: Study) -> RenderableType:
     """Return one study: its progress and its best trial."""
     progress = answer.progress
     rows = [
-        ("state", state(answer.state)),
+        ("state", standing(answer)),
         ("trials", Text(f"{answer.trials_created} of {answer.document.budget.trials} started")),
         ("", Text(counts(answer))),
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
@@ -73,15 +73,22 @@ def study(answer: Study) -> RenderableType:
         )
     if answer.ended_by:
         rows.append(("ended by", Text(ENDS[answer.ended_by])))
-    if answer.problem:
-        rows.append(("problem", Text(printable(answer.problem), style="red")))
+    if answer.data is not None:
+        rows.append(("data sha256", Text(answer.data.data_sha256)))
+    rows += _problem_rows(answer.problem)
+    rows += [
+        ("set aside", Text(printable(f"worker {one.worker}: {one.problem}"), style="yellow"))
+        for one in answer.set_aside
+    ]
     return _facts(answer.name, rows)
 
 
 def best(answer: Best) -> RenderableType:
     """Return the winner and its scores."""
     rows = [("state", state(answer.state)), *_best_rows(answer.trial)]
-    return _facts(answer.study, [*rows, *_final_rows(answer.final)])
+    return _facts(
+        answer.study, [*rows, *_final_rows(answer.final), *_problem_rows(answer.problem)]
+    )
 
 
 def trials(page: TrialPage) -> RenderableType:
@@ -196,6 +203,12 @@ def state(name: str) -> Text:
     return Text(name, style=STYLES.get(name, ""))
 
 
+def standing(study: Study) -> Text:
+    """Return the state of a study, and whether it is blocked."""
+    told = state(study.state)
+    return told.append(", blocked", style="red") if study.blocked else told
+
+
 def words(metric: str) -> str:
     """Return the name of a metric in words."""
     column, dot, name = metric.rpartition(".")
@@ -272,6 +285,10 @@ def _best_rows(best: BestTrial | None) -> list[tuple[str, Text]]:
         ),
         *((f"  {name}", Text(scalar(value))) for name, value in in_order(best.hyperparameters)),
     ]
+
+
+def _problem_rows(problem: str | None) -> list[tuple[str, Text]]:
+    return [("problem", Text(printable(problem), style="red"))] if problem else []
 
 
 def _final_rows(final: FinalScores | None) -> list[tuple[str, Text]]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from trimtab.client import Client
+from trimtab.client.client import ENDED
 from trimtab.contract import problems
 from trimtab.contract.events import Event
 from trimtab.contract.studies import Study
@@ -43,23 +44,31 @@ def follow(
     check: Callable[[], None] = lambda: None,
     clock: Callable[[], float] = time.monotonic,
 ) -> Iterator[Snapshot]:
-    """Yield snapshots until the study is done or cancelled; `check` raises if there is nothing to wait for any more.
+    """Yield snapshots until the study is done, cancelled or blocked; `check` raises if there is nothing to wait for.
 
     Raises:
         problems.Problem: the service refused, or did not answer for longer than the client retries.
     """
-    reckoning = Reckoning(client.study(name), clock())
+    study = client.study(name)
+    reckoning = Reckoning(study, clock())
     trials: dict[int, Trial] = {}
     began: datetime | None = None
     spent_s = 0.0
     for events in _batches(client, name, check):
+        # A study is blocked without an event when the last worker that could serve it goes away.
+        if events is None and not study.set_aside:
+            continue
+        events = events or ()
         study = client.study(name)
         _refresh(client, name, trials, events)
         began = began or next((e.at for e in events if e.kind == "trial_started"), None)
         if events and began is not None:
             spent_s = (events[-1].at - began).total_seconds()
         left = reckoning.seconds_left(study, spent_s, clock())
-        yield Snapshot(study, dict(trials), events, left)
+        if events or study.blocked or study.state in ENDED:
+            yield Snapshot(study, dict(trials), events, left)
+        if study.blocked:
+            return
 
 
 class Reckoning:
@@ -112,8 +121,8 @@ class _End:
 
 def _batches(
     client: Client, name: str, check: Callable[[], None]
-) -> Iterator[tuple[Event, ...]]:
-    """Yield the events in batches, at most one every `GATHER_S` seconds; the last batch may be empty."""
+) -> Iterator[tuple[Event, ...] | None]:
+    """Yield the events in batches, at most one every `GATHER_S` seconds; the last may be empty. None: nothing came."""
     arrived: queue.Queue[Event | _End] = queue.Queue()
 
     def read() -> None:
@@ -132,6 +141,7 @@ def _batches(
         try:
             items = [arrived.get(timeout=CHECK_S)]
         except queue.Empty:
+            yield None
             continue
         time.sleep(GATHER_S)
         with contextlib.suppress(queue.Empty):

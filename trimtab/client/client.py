@@ -130,6 +130,16 @@ class Client:
         """End now: running trials are given up and no winner is evaluated."""
         return self._change(name, "cancel")
 
+    def rebase(self, name: str, *, idempotency_key: str | None = None) -> Study:
+        """Accept data that have changed: begin anew under this name.
+
+        What was is cancelled and kept as `NAME.before-N`. A repeated call with the same key begins nothing anew again;
+        None makes a new key.
+        """
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        response = self._wire.send("POST", f"{_study(name)}:rebase", headers=headers)
+        return self._wire.parse(Study, response)
+
     def delete(self, name: str) -> None:
         """Delete a study that has no running trial, with all its trials."""
         self._wire.send("DELETE", _study(name))

@@ -16,6 +16,8 @@ EventKind = Literal[
     "study_finalising",
     "study_done",
     "study_cancelled",
+    "probe_passed",
+    "worker_set_aside",
     "trial_started",
     "trial_resumed",
     "reported",

@@ -9,7 +9,7 @@ status. The service answers with `application/problem+json` (RFC 9457), and the 
     ├── Forbidden: CrossOrigin, WorkerQuarantined
     ├── NotFound: StudyNotFound, TrialNotFound, WorkerNotFound, LeaseNotFound, ArtifactNotFound, NoCompletedTrial, NoModel
     ├── MethodNotAllowed
-    ├── Conflict: StudyExists, StudyNotActive, StudyNotIdle, TeacherNotReady, LeaseLost, StepConflict, ResultConflict, WorkerBusy,
+    ├── Conflict: StudyExists, StudyNotActive, StudyNotIdle, TeacherNotReady, LeaseLost, DataChanged, StepConflict, ResultConflict, WorkerBusy,
     │             CheckpointGoesBack
     ├── Gone: StudyDeleted
     ├── PayloadTooLarge, TooManyPoints, UnsupportedMediaType
@@ -170,6 +170,10 @@ class LeaseLost(Conflict):
     """The lease has expired, was settled, or a later attempt has replaced it."""
 
 
+class DataChanged(LeaseLost):
+    """This worker's data is not the data that the study began with, so its lease was ended."""
+
+
 class StepConflict(Conflict):
     """A different value is already stored for this step of this attempt."""
 
@@ -276,6 +280,7 @@ TABLE: Mapping[type[Problem], Row] = {
     StudyNotIdle: Row("study-not-idle", "Study not idle", 409),
     TeacherNotReady: Row("teacher-not-ready", "Teacher not ready", 409),
     LeaseLost: Row("lease-lost", "Lease lost", 409),
+    DataChanged: Row("data-changed", "Data changed", 409),
     StepConflict: Row("step-conflict", "Step conflict", 409),
     ResultConflict: Row("result-conflict", "Result conflict", 409),
     WorkerBusy: Row("worker-busy", "Worker busy", 409),

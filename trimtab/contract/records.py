@@ -112,8 +112,8 @@ class Environment(Message):
     torch: Line
 
 
-class TrialRecord(Message):
-    """What the worker found when it began this attempt."""
+class StudyData(Message):
+    """The data that a study's trials are trained on, and their division into splits."""
 
     data_sha256: Sha256
     split_sha256: Sha256 | None = None
@@ -123,6 +123,15 @@ class TrialRecord(Message):
     classes: Count = 0
     class_counts: Annotated[tuple[ClassCount, ...], Field(max_length=MOST_CLASSES)] = ()
     """The counts of the first hundred classes."""
+
+    def is_same(self, other: "StudyData") -> bool:
+        """Tell whether these are the same data, divided alike."""
+        return (self.data_sha256, self.split_sha256) == (other.data_sha256, other.split_sha256)
+
+
+class TrialRecord(StudyData):
+    """What the worker found when it began this attempt."""
+
     labels_used: Count
     """The number of labelled pictures of train that are learned from: all of them, unless `shots` says fewer."""
     skipped: Skipped = Skipped()
@@ -130,3 +139,8 @@ class TrialRecord(Message):
     weights: LoadedWeights | None = None
     notes: Annotated[tuple[Line, ...], Field(max_length=MOST_NAMED)] = ()
     environment: Environment
+
+    @property
+    def data(self) -> StudyData:
+        """The part that all attempts of a study share."""
+        return StudyData(**{name: getattr(self, name) for name in StudyData.model_fields})

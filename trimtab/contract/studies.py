@@ -20,6 +20,7 @@ from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
 from trimtab.contract.message import Int, Message, Name, Number, Sha256
 from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner, with_parameters_inside
 from trimtab.contract.recipe import Recipe
+from trimtab.contract.records import StudyData
 from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, Space
 from trimtab.contract.tasks import Model, Task
 from trimtab.contract.teachers import Teacher
@@ -151,6 +152,14 @@ class FinalScores(Message):
     model_sha256: Sha256
 
 
+class WorkerSetAside(Message):
+    """A worker that gets no more trials of a study, and why; until it registers anew, or the study is resumed."""
+
+    worker: str
+    problem: str
+    at: datetime
+
+
 class Study(Message):
     """One study as it stands."""
 
@@ -162,8 +171,14 @@ class Study(Message):
     progress: Progress
     best: BestTrial | None = None
     final: FinalScores | None = None
+    blocked: bool = False
+    """Whether the study waits because each live worker that could serve it has been set aside; `resume` tries again."""
     problem: str | None = None
-    """Why a study was paused by the service, or is done without a model."""
+    """Why a study is blocked, was paused by the service, or is done without a model."""
+    set_aside: tuple[WorkerSetAside, ...] = ()
+    """The workers that get no more of its trials, the last one first."""
+    data: StudyData | None = None
+    """The data that its trials are trained on, known once a first attempt has begun; others are refused."""
     ended_by: EndedBy | None = None
     """What ended the search; null while it goes on."""
     artifact_bytes: int = 0
@@ -199,6 +214,8 @@ class Best(Message):
     trial: BestTrial
     recipe: Recipe
     final: FinalScores | None = None
+    problem: str | None = None
+    """Why the study has no scores and no model, where it is done without them or is blocked."""
 
 
 @dataclass(frozen=True)

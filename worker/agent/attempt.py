@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Protocol
-from uuid import UUID
 
 from trimtab.contract import problems
 from trimtab.contract.leases import (
@@ -64,10 +63,6 @@ class ServiceCalls(
     Protocol,
 ):
     """What an attempt needs of the client."""
-
-    def record(self, lease_id: UUID, record: TrialRecord, /) -> None:
-        """Store the record of what was found when the attempt began."""
-        ...
 
 
 class Runner(Protocol):
@@ -130,7 +125,7 @@ class Attempt:
         self._timeouts = timeouts
         self._memory = memory
         self._open_group = open_group
-        self._may_group = False
+        self._may_group = self._is_open = False
         self._clock = clock
         self._uploads = Uploads(client, lease.lease_id)
         self._reporter = Reporter(client, lease.lease_id, renewed, clock)
@@ -257,7 +252,10 @@ class Attempt:
         if epoch.finding is not None:
             self._memory.tell(self.lease.lease_id, epoch.finding)
         self._stall_detector.begin()
-        if self._pair is not None and self._verdict == "continue":
+        self._open_if_recorded()
+        # Nothing that was learned is stored before the service has seen that it was learned from the study's data.
+        is_recorded = self._reporter.record is None
+        if self._pair is not None and self._verdict == "continue" and is_recorded:
             self._uploads.offer(self._pair)
 
     def _report(self, report: Report) -> Verdict:
@@ -268,10 +266,9 @@ class Attempt:
             return "cancel"
 
     def _on_begin(self, began: Began) -> None:
-        if began.may_group:
-            self._may_group = True
-            self._open_group()
+        self._may_group = began.may_group
         problem = self._record(began.record)
+        self._open_if_recorded()
         if self.lease.kind == "final":
             self._answer_opening(began.record, problem)
 
@@ -297,20 +294,19 @@ class Attempt:
             self._runner.kill(Failed(error="infrastructure", message=message, retryable=True))
 
     def _record(self, record: TrialRecord) -> problems.Problem | None:
-        """Store the trial's record; return the problem if that failed."""
+        """Store the trial's record; return the problem if that failed and the lease is not lost."""
         try:
-            self._client.record(self.lease.lease_id, record)
+            return self._reporter.begin(record)
         except LOST as problem:
             self._lose(problem)
-        except problems.Problem as problem:
-            # The record informs a reader; a trial without it is still a good trial.
-            log.warning(
-                "%s: the trial's record was not stored, training goes on: %s",
-                self.name,
-                problem,
-            )
-            return problem
-        return None
+            return None
+
+    def _open_if_recorded(self) -> None:
+        """Let other trials join, once: before its record, the study gives no others."""
+        if self._may_group and not self._is_open and not self._lost:
+            self._is_open = self._reporter.record is None
+            if self._is_open:
+                self._open_group()
 
     def _on_end(self, ended: Ended) -> None:
         self._note(ended.newest, ended.best)
@@ -361,6 +357,8 @@ class Attempt:
         return Delivery(
             lease_id=self.lease.lease_id,
             name=self.name,
+            # That of a final lease says that the test split is opened, which it was not.
+            record=self._reporter.record if self.lease.kind == "trial" else None,
             reports=self._reporter.pending,
             files=(*files, *model),
             checkpoint=checkpoint,

@@ -25,6 +25,7 @@ from trimtab.contract.leases import (
     Reports,
 )
 from trimtab.contract.message import Message
+from trimtab.contract.records import TrialRecord
 from worker import atomic_files, checkpoints
 from worker.pipe_messages import StoredFile
 
@@ -38,6 +39,10 @@ PASSING = (problems.Unavailable, problems.Unauthorized, problems.Forbidden)
 
 class ServiceCalls(Protocol):
     """What a delivery needs of the client."""
+
+    def record(self, lease_id: UUID, record: TrialRecord, /) -> None:
+        """Store what was found when the attempt began."""
+        ...
 
     def report(self, lease_id: UUID, reports: Reports, /) -> object:
         """Store intermediate values."""
@@ -69,6 +74,8 @@ class Delivery(Message):
     lease_id: UUID
     name: str
     """Study and trial number, for the log."""
+    record: TrialRecord | None = None
+    """What was found when the attempt began, if the service does not know it yet."""
     reports: tuple[Report, ...] = ()
     files: tuple[StoredFile, ...] = ()
     checkpoint: CheckpointReport | None = None
@@ -83,6 +90,8 @@ def deliver(delivery: Delivery, client: ServiceCalls) -> None:
     Raises:
         problems.Problem: a step failed; after one of `PASSING`, sending it again later may succeed.
     """
+    if delivery.record is not None:
+        _introduce(delivery, delivery.record, client)
     # The order matters: reports and files first, since the service refuses both once the lease is settled, and a
     # checkpoint is recorded only after its files are stored.
     for start in range(0, len(delivery.reports), REPORTS_AT_ONCE):
@@ -187,6 +196,13 @@ def _store(file: StoredFile, client: ServiceCalls) -> bool:
         log.warning("%s could not be uploaded, going on without it: %s", file.path, error)
         return False
     return True
+
+
+def _introduce(delivery: Delivery, record: TrialRecord, client: ServiceCalls) -> None:
+    try:
+        client.record(delivery.lease_id, record)
+    except problems.Invalid as problem:
+        log.warning("%s: the service refused the trial's record: %s", delivery.name, problem)
 
 
 def _catch_up(delivery: Delivery, reports: Reports, client: ServiceCalls) -> None:

@@ -7,6 +7,7 @@ DataError
 ├── EmptyClass          a class folder has no pictures
 ├── SingleClass         there is only one class
 ├── ClassTooSmall       a class has too few pictures to give one to each split
+├── ClassNameUnreadable a class has a name that is no UTF-8
 ├── UnknownClass        validation or test has a class that train does not have
 ├── TableUnreadable     the file is not a CSV file
 ├── MissingColumns      the table does not have a column that the study names
@@ -106,6 +107,17 @@ class ClassTooSmall(DataError):
         super().__init__(
             f"class {name!r} has {count} different picture{'s' * (count != 1)}, and {needed} are needed to give each "
             "split one; add some, or remove the class"
+        )
+
+
+class ClassNameUnreadable(DataError):
+    """Class names, given with their bytes escaped, that are no UTF-8."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        shown = ", ".join(f"'{name}'" for name in names[:_SHOWN])
+        super().__init__(
+            f"the names of these class folders are not UTF-8: {shown} (each byte that is not stands here as \\x and "
+            "two digits); rename them"
         )
 
 

@@ -8,7 +8,7 @@ import contextlib
 import re
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from uuid import UUID
@@ -48,6 +48,12 @@ class ProgressReporter:
         self._channel = channel
         self._lease_id = lease_id
         self._told_at = time.monotonic()
+        self._batches_left = 0
+        self._then: Callable[[], object] = _nothing
+
+    def after_first_batch(self, then: Callable[[], object]) -> None:
+        """Call `then` once the batch that begins next has been computed: when the one after it begins."""
+        self._batches_left, self._then = 2, then
 
     def batch(self) -> None:
         """Report progress between two batches, once a second at most.
@@ -56,6 +62,7 @@ class ProgressReporter:
             Cancelled: The agent has cancelled the trial meanwhile.
             Finished: The agent has told it to finish meanwhile.
         """
+        self._count()
         now = time.monotonic()
         if now - self._told_at >= EVERY_S:
             self._told_at = now
@@ -67,6 +74,11 @@ class ProgressReporter:
                 raise Finished
             case _:
                 pass
+
+    def _count(self) -> None:
+        self._batches_left -= 1
+        if self._batches_left == 0:
+            self._then()
 
     @contextlib.contextmanager
     def busy(self) -> Generator[None]:
@@ -90,6 +102,10 @@ class ProgressReporter:
 
     def _tell(self) -> None:
         self._channel.say(Progress(lease_id=self._lease_id))
+
+
+def _nothing() -> None:
+    pass
 
 
 @dataclass(frozen=True)

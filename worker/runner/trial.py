@@ -137,14 +137,29 @@ class TrialRun:
         self._lease = lease
         self._ending = ending
         self._epoch: EpochResult | None = None
+        self._is_introduced = False
 
     @property
     def has_ended(self) -> bool:
         """Whether the agent was told how the trial ended."""
         return self._ending.has_ended
 
-    def introduce(self) -> None:
-        """Tell the agent what the trial begins with."""
+    def begin(self, progress: ProgressReporter) -> None:
+        """Introduce the trial as soon as its first batch has been trained on: then its study's probe has passed.
+
+        One whose attempt before this died between its last epoch and its outcome has nothing left to train, and ends.
+        """
+        if self.started.training.ended:
+            self._introduce()
+            self._complete()
+        else:
+            progress.after_first_batch(self._introduce)
+
+    def _introduce(self) -> None:
+        """Tell the agent, once, what the trial begins with."""
+        if self._is_introduced:
+            return
+        self._is_introduced = True
         record = trial_record.record_of(
             self.started.seen,
             self._lease.recipe,
@@ -154,9 +169,6 @@ class TrialRun:
         )
         began = Began(lease_id=self._lease.lease_id, record=record, may_group=self.may_group)
         self._resources.channel.say(began)
-        # A state after the last epoch: the attempt before this one died between its last epoch and its outcome.
-        if self.started.training.ended:
-            self._complete()
 
     def report(self, epoch: EpochResult | Exception) -> None:
         """Tell the agent of an epoch, or end the trial by the exception that ended the epoch."""
@@ -167,6 +179,7 @@ class TrialRun:
             if isinstance(epoch, Exception):
                 raise epoch
             self._epoch = epoch
+            self._introduce()
             self._resources.channel.say(
                 EpochDone(
                     lease_id=self._lease.lease_id,
@@ -226,7 +239,7 @@ def start_trial(
             ending,
             place,
         )
-        trial.introduce()
+        trial.begin(progress)
         return None if trial.has_ended else trial
     return None
 

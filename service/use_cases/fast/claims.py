@@ -216,7 +216,9 @@ def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> dic
     for place, one in enumerate(requests):
         worker = asking.get(place)
         if worker and one.claim_id not in claims and worker.may_take(taking[one.worker_id]):
-            free[place] = Claim(one.beside, worker.running, one.worker_id)
+            free[place] = Claim(
+                one.beside, worker.running, one.worker_id, frozenset(worker.set_aside)
+            )
             taking[one.worker_id] += 1
             claims.add(one.claim_id)
     return free
@@ -224,13 +226,14 @@ def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> dic
 
 def _found(
     asking: Mapping[int, Asking], free: Mapping[int, Claim], served: Sequence[Work | None]
-) -> dict[int, Chosen | NothingToDo]:
+) -> dict[int, Chosen | NothingToDo | TakeFullPath]:
     """What each free claim has found, by place; a worker's claims that look at once count for each other."""
     taken: Counter[UUID | None] = Counter()
-    found: dict[int, Chosen | NothingToDo] = {}
+    found: dict[int, Chosen | NothingToDo | TakeFullPath] = {}
     for (place, claim), study in zip(free.items(), served, strict=True):
         if study is None:
-            found[place] = NothingToDo()
+            # Only some studies were read: there may be one that the worker can serve behind those that it cannot.
+            found[place] = TakeFullPath() if claim.set_aside else NothingToDo()
             continue
         alone = is_alone(study.running, claim.holding + taken[claim.worker])
         found[place] = Chosen(study, asking[place].is_quiet, alone)

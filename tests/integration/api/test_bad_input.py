@@ -234,7 +234,7 @@ def test_a_range_of_one_value_is_a_range(shared: Running) -> None:
 
 def test_a_long_message_is_cut_and_its_outcome_kept(shared: Running) -> None:
     lease = shared.leased()
-    outcome = {"kind": "failed", "error": "user_error", "message": "\0\ud800" + "é" * 20_000}
+    outcome = {"kind": "failed", "error": "crashed", "message": "\0\ud800" + "é" * 20_000}
     answer = shared.call(
         "PUT", f"/v1/leases/{lease['lease_id']}/outcome", json.dumps(outcome).encode()
     )

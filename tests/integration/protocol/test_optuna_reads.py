@@ -18,7 +18,7 @@ def test_optuna_reads_our_study_as_its_own(service: Service, database_url: str) 
         "completed": lambda lease: service.complete(lease, 0.5),
         "pruned": service.prune,
         "diverged": lambda lease: service.fail(lease, "diverged"),
-        "failed": lambda lease: service.fail(lease, "user_error"),
+        "failed": lambda lease: service.fail(lease, "crashed"),
         "best": lambda lease: service.complete(lease, 0.9),
     }
     for end in values.values():

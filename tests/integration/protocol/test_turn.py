@@ -57,8 +57,9 @@ def insert(connection: Connection, studies: Sequence[Made]) -> None:
         )
         connection.execute(
             text("""INSERT INTO trimtab.studies (study_id, name, document, objective, direction, priority,
-                        trials_limit, active_since, max_crashes, lease_ttl, created_at)
-                    VALUES (:id, :name, '{}', 'accuracy', 'maximize', :priority, 100, trimtab.now(), 3, '60 s', :at)"""),
+                        trials_limit, active_since, max_crashes, lease_ttl, created_at, data)
+                    VALUES (:id, :name, '{}', 'accuracy', 'maximize', :priority, 100, trimtab.now(), 3, '60 s', :at,
+                        '{}')"""),
             work | {"priority": one.work.priority, "at": one.work.created_at},
         )
         connection.execute(

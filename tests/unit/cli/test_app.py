@@ -132,6 +132,7 @@ def test_an_existing_name_is_refused_with_a_hint(
         (["study", "pause", "digits"], "POST /v1/studies/digits:pause", Study, STUDY),
         (["study", "resume", "digits"], "POST /v1/studies/digits:resume", Study, STUDY),
         (["study", "stop", "digits"], "POST /v1/studies/digits:stop", Study, STUDY),
+        (["study", "rebase", "digits"], "POST /v1/studies/digits:rebase", Study, STUDY),
         (["study", "cancel", "digits"], "POST /v1/studies/digits:cancel", Study, STUDY),
         (["trial", "list", "digits"], "GET /v1/studies/digits/trials", TrialPage, TRIALS),
         (["trial", "show", "digits", "3"], "GET /v1/studies/digits/trials/3", Trial, TRIAL),
@@ -203,6 +204,23 @@ def test_watching_prints_plain_lines_where_there_is_no_terminal(
     said = capsys.readouterr().out
     assert "trial 3 completed  91.00 % after 3 epochs  learning_rate=0.001" in said
     assert "study done" in said
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"state": "done", "problem": "No trial completed."}, "No trial completed."),
+        ({"state": "cancelled"}, "cancelled"),
+        ({"state": "active", "blocked": True, "problem": "No such folder."}, "No such folder."),
+    ],
+)
+def test_watching_a_study_that_ends_without_a_model_fails(
+    changes: dict[str, Any], told: str, service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    service.answer("GET /v1/studies/digits", {**STUDY, "final": None, **changes})
+    service.stream("digits", ("study_done", None))
+    assert app.run(["study", "show", "digits", "--watch"]) == 1
+    assert told in capsys.readouterr().out
 
 
 def test_watching_as_json_keeps_the_standard_output_for_the_answer(

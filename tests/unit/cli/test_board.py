@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 from rich.console import Console, RenderableType
 
-from tests.unit.cli.played_service import STUDY, TRIAL
+from tests.unit.cli.played_service import BEST, STUDY, TRIAL
 from trimtab.cli import board, tables
 from trimtab.cli.watch import Reckoning, Snapshot
 from trimtab.contract.events import Event, EventKind
-from trimtab.contract.studies import Study
+from trimtab.contract.studies import Best, Study
 from trimtab.contract.trials import IntermediateValue, Trial
 
 
@@ -190,6 +190,30 @@ def test_the_board_and_the_lines_say_why_a_study_was_set_aside() -> None:
     assert "The sampler failed." in drawn(board.board(seen))
     assert "study paused: The sampler failed." in board.lines(seen)[0]
     assert "\x1b" not in drawn(board.board(seen)) + board.lines(seen)[0]
+
+
+def test_a_blocked_study_tells_its_problem_and_the_workers_that_cannot_serve_it() -> None:
+    at = "2026-11-01T12:00:00Z"
+    aside = [{"worker": "cpu-0", "problem": "no such folder\x1b[2J", "at": at}]
+    blocked = study(blocked=True, problem="No worker can serve it.\x1b[2J", set_aside=aside)
+    told = event("worker_set_aside").model_copy(
+        update={"body": {"worker": "cpu-0", "problem": "no such folder"}}
+    )
+    seen = Snapshot(blocked, {}, (told,), None)
+    views = drawn(board.board(seen)), drawn(tables.study(blocked))
+    for view in views:
+        assert "active, blocked" in view
+        assert "No worker can serve it." in view
+    assert "worker cpu-0: no such folder" in views[1]
+    lines = board.lines(seen)
+    assert lines[0].endswith("worker cpu-0 set aside: no such folder")
+    assert lines[1].startswith("study blocked: No worker can serve it.")
+    assert "\x1b" not in "".join([*views, *lines])
+
+
+def test_best_tells_why_there_are_no_scores() -> None:
+    failed = {**BEST, "final": None, "problem": "The final evaluation failed: oom: no memory"}
+    assert "failed: oom: no memory" in drawn(tables.best(Best.model_validate(failed)))
 
 
 def test_the_board_and_the_study_tell_what_ended_it() -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import httpx2
 import pytest
 
-from tests.unit.cli.played_service import STUDY, TRIAL, Played
+from tests.unit.cli.played_service import AT, STUDY, TRIAL, Played
 from trimtab.cli import watch
 from trimtab.client import Client
 from trimtab.contract import problems
@@ -14,6 +14,17 @@ from trimtab.contract import problems
 
 def client(service: Played) -> Client:
     return Client("http://service.test", transport=httpx2.MockTransport(service.handle))
+
+
+class Silent(httpx2.SyncByteStream):
+    """Says nothing until it is released."""
+
+    def __init__(self, released: threading.Event) -> None:
+        self._released = released
+
+    def __iter__(self) -> Iterator[bytes]:
+        self._released.wait(30)
+        yield b": the end\n\n"
 
 
 def test_a_snapshot_holds_the_study_its_touched_trials_and_what_happened() -> None:
@@ -54,15 +65,10 @@ def test_a_check_that_raises_ends_even_a_silent_watch(monkeypatch: pytest.Monkey
     monkeypatch.setattr(watch, "CHECK_S", 0.01)
     released = threading.Event()
 
-    class Silent(httpx2.SyncByteStream):
-        def __iter__(self) -> Iterator[bytes]:
-            released.wait(30)
-            yield b": the end\n\n"
-
     def handle(request: httpx2.Request) -> httpx2.Response:
         if request.url.path.endswith("/events"):
             headers = {"content-type": "text/event-stream"}
-            return httpx2.Response(200, stream=Silent(), headers=headers)
+            return httpx2.Response(200, stream=Silent(released), headers=headers)
         return httpx2.Response(200, json=STUDY)
 
     checks = iter([None, None, problems.Unavailable("the service ended")])
@@ -74,4 +80,43 @@ def test_a_check_that_raises_ends_even_a_silent_watch(monkeypatch: pytest.Monkey
     silent = Client("http://service.test", transport=httpx2.MockTransport(handle))
     with pytest.raises(problems.Unavailable, match="the service ended"):
         list(watch.follow(silent, "digits", check=check))
+    released.set()
+
+
+BLOCKED = {
+    **STUDY,
+    "state": "active",
+    "best": None,
+    "final": None,
+    "blocked": True,
+    "problem": "No worker can serve the study.",
+    "set_aside": [{"worker": "cpu-0", "problem": "no such folder", "at": AT}],
+}
+
+
+def test_a_blocked_study_ends_the_watch_with_what_blocks_it() -> None:
+    service = Played()
+    service.answer("GET /v1/studies/digits", BLOCKED)
+    service.answer("GET /v1/studies/digits/trials/0", TRIAL)
+    service.stream("digits", ("trial_started", 0), ("worker_set_aside", None))
+    *_, last = watch.follow(client(service), "digits")
+    assert last.study.problem == "No worker can serve the study."
+
+
+def test_a_study_that_is_blocked_without_an_event_is_seen_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(watch, "CHECK_S", 0.01)
+    released = threading.Event()
+    answers = iter([{**BLOCKED, "blocked": False}] * 3)
+
+    def handle(request: httpx2.Request) -> httpx2.Response:
+        if request.url.path.endswith("/events"):
+            headers = {"content-type": "text/event-stream"}
+            return httpx2.Response(200, stream=Silent(released), headers=headers)
+        return httpx2.Response(200, json=next(answers, BLOCKED))
+
+    silent = Client("http://service.test", transport=httpx2.MockTransport(handle))
+    (last,) = watch.follow(silent, "digits")
+    assert last.study.blocked
     released.set()

@@ -15,6 +15,10 @@ from trimtab.contract.trials import FailureKind, TrialState
 
 STUDY_STATES: tuple[StudyState, ...] = get_args(StudyState)
 FAILURES: tuple[FailureKind, ...] = get_args(FailureKind)
+OWN_FAILURES = tuple(
+    kind for kind in FAILURES if kind not in ("cancelled", "data_missing", "user_error")
+)
+"""Of a trial or its worker, where nothing that the study names is missing or wrong."""
 UNWANTED: tuple[StudyState, ...] = ("cancelled", "deleting")
 WANTED: tuple[StudyState, ...] = tuple(s for s in STUDY_STATES if s not in UNWANTED)
 
@@ -125,7 +129,7 @@ def test_a_cancelled_trial_is_no_failure_and_no_crash(held: Held, retryable: boo
     assert departure == Departure("cancelled", "cancelled", error_kind="cancelled")
 
 
-@given(helds, sampled_from([kind for kind in FAILURES if kind != "cancelled"]))
+@given(helds, sampled_from(OWN_FAILURES))
 def test_a_failure_that_is_final_ends_the_trial_with_its_kind_and_message(
     held: Held, kind: FailureKind
 ) -> None:
@@ -133,7 +137,20 @@ def test_a_failure_that_is_final_ends_the_trial_with_its_kind_and_message(
     assert departure == Departure("failed", "failed", error_kind=kind, error_message="why")
 
 
-@given(helds, sampled_from([kind for kind in FAILURES if kind != "cancelled"]))
+@given(helds, sampled_from(["data_missing", "user_error"]), booleans())
+def test_what_a_worker_lacks_costs_the_trial_nothing(
+    held: Held, kind: FailureKind, retryable: bool
+) -> None:
+    departure = leasing.settled(held, Failed(error=kind, message="why", retryable=retryable))
+    assert (departure.crash, departure.delay_s, departure.outcome) == (False, 0.0, "set_aside")
+    if held.unwanted:
+        assert (departure.state, departure.error_kind) == ("cancelled", "cancelled")
+    else:
+        assert (departure.state, departure.error_kind) == ("queued", kind)
+        assert departure.error_message == "why"
+
+
+@given(helds, sampled_from(OWN_FAILURES))
 def test_a_retryable_failure_is_a_crash_as_silence_is(held: Held, kind: FailureKind) -> None:
     if held.is_last_try and kind in ("oom", "diverged", "recipe_unfit"):
         return
@@ -157,7 +174,10 @@ def test_a_crash_is_retried_until_they_are_too_many(
         assert departure.delay_s == 5 * 2**crashes
     else:
         assert (departure.state, departure.error_kind) == ("failed", "poison")
-        assert f"after {crashes + 1} crashes" in str(departure.error_message)
+        times = "time" if crashes == 0 else "times"
+        assert departure.error_message == (
+            f"Failed {crashes + 1} {times}; the last: killed: The worker fell silent."
+        )
 
 
 def test_the_back_off_doubles_up_to_five_minutes() -> None:
@@ -208,7 +228,7 @@ def test_a_trial_given_back_after_the_wall_time_is_cancelled(reason: str) -> Non
 def test_an_infeasible_configuration_is_told_to_optuna_as_pruned(kind: FailureKind) -> None:
     departure = leasing.settled(a_held(), Failed(error=kind))
     assert (departure.state, departure.optuna_state) == ("failed", "PRUNED")
-    assert leasing.settled(a_held(), Failed(error="user_error")).optuna_state == "FAIL"
+    assert leasing.settled(a_held(), Failed(error="crashed")).optuna_state == "FAIL"
 
 
 def test_a_trial_given_up_keeps_the_kind_by_which_its_configuration_is_at_fault() -> None:

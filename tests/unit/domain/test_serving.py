@@ -134,3 +134,16 @@ def test_new_trials_are_stored_together_where_their_numbers_follow_one_another(
     numbers: list[int | None], places: list[list[int]]
 ) -> None:
     assert storable_at_once(numbers) == places
+
+
+def test_a_probe_is_given_to_one_claim_and_the_others_serve_on() -> None:
+    probed, other = work(1, priority=9, is_probed_next=True), work(2)
+    assert served(probed, other, claims=3) == [1, 2, 2]
+    assert served(work(1, is_probed_next=True, has_queued=True), claims=2) == [1, None]
+
+
+def test_a_study_for_which_a_worker_is_set_aside_serves_the_others() -> None:
+    studies = [work(1, priority=9), work(2)]
+    aside = Claim(set_aside=(1,))
+    assert [one and one.study_id for one in distribute(studies, [aside, Claim()])] == [2, 1]
+    assert distribute(studies, [Claim(beside="study-1", set_aside=(1,))]) == [None]

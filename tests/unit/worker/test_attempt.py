@@ -14,8 +14,9 @@ from trimtab.contract.leases import Answer, Completed, Failed, Report, Reports
 from worker.agent.attempt import Attempt
 from worker.agent.events import Event, EventQueue, LeaseRevoked, RunnerMessage
 from worker.agent.memory_findings import Memory
+from worker.agent.spool import Delivery
 from worker.agent.stall_detector import BusyTime, Timeouts
-from worker.pipe_messages import Began, Ended, EpochDone, Order
+from worker.pipe_messages import Began, Ended, EpochDone, Order, SavedState
 
 PID = 7
 
@@ -37,7 +38,13 @@ class Runner:
 
 
 def an_attempt(
-    client: Any, events: EventQueue, folder: Path, now: list[float], **given: Any
+    client: Any,
+    events: EventQueue,
+    folder: Path,
+    now: list[float],
+    *,
+    opened: list[int] | None = None,
+    **given: Any,
 ) -> Attempt:
     client.memory.return_value.findings = ()
     parts: dict[str, Any] = {
@@ -54,7 +61,7 @@ def an_attempt(
         timeouts=Timeouts(),
         memory=Memory(client),
         renewed=lambda ttl_s: None,
-        open_group=lambda: None,
+        open_group=lambda: None if opened is None else opened.append(1),
         clock=lambda: now[0],
         **parts,
     )
@@ -110,3 +117,51 @@ def test_a_lost_lease_in_company_does_not_cost_the_others_their_runner(
     events.put(LeaseRevoked(lease.lease_id, problems.LeaseLost()))
     assert work.run() is None
     assert bool(runner.killed) is not may_group
+
+
+def played(
+    folder: Path, record: Any, *, upload: Any
+) -> tuple[Delivery | None, list[int], list[int]]:
+    """A group's lead that trains two epochs; its delivery, the steps told, and whether others could join."""
+    now, told, opened = [0.0], list[int](), list[int]()
+
+    def report(lease_id: UUID, reports: Reports) -> Answer:
+        told.extend(one.step for one in reports.reports)
+        return Answer(verdict="continue", ttl_s=60)
+
+    events = EventQueue()
+    client = Mock(record=record, report=report, upload=upload)
+    work = an_attempt(client, events, folder, now, opened=opened)
+    lease_id = work.lease.lease_id
+    state = SavedState(path=folder / "state", sha256="a" * 64, bytes=1, step=0)
+    events.put(RunnerMessage(PID, Began(lease_id=lease_id, record=a_record(), may_group=True)))
+    for step in range(2):
+        done = EpochDone(lease_id=lease_id, report=Report(step=step, value=0.5), newest=state)
+        events.put(RunnerMessage(PID, done))
+    events.put(RunnerMessage(PID, Ended(lease_id=lease_id, outcome=Completed(value=0.5))))
+    return work.run(), told, opened
+
+
+def test_of_other_data_than_the_studys_nothing_is_told_or_stored(tmp_path: Path) -> None:
+    upload = Mock()
+    refused = Mock(side_effect=problems.DataChanged("61 pictures instead of 60"))
+    delivery, told, opened = played(tmp_path, refused, upload=upload)
+    assert (delivery, told, opened) == (None, [], [])
+    upload.assert_not_called()
+
+
+def test_while_the_record_waits_all_else_waits_behind_it(tmp_path: Path) -> None:
+    upload = Mock()
+    delivery, told, opened = played(
+        tmp_path, Mock(side_effect=problems.Unreachable()), upload=upload
+    )
+    assert delivery is not None
+    assert (told, opened, [report.step for report in delivery.reports]) == ([], [], [0, 1])
+    assert delivery.record == a_record()
+    upload.assert_not_called()
+
+
+def test_once_the_record_is_stored_others_may_join(tmp_path: Path) -> None:
+    delivery, told, opened = played(tmp_path, Mock(), upload=Mock())
+    assert delivery is not None
+    assert (told, opened, delivery.record) == ([0, 1], [1], None)

@@ -3,8 +3,10 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from tests.support.records import a_record
 from trimtab.contract import problems
 from trimtab.contract.leases import Answer, Report, Reports, Verdict
+from trimtab.contract.records import TrialRecord
 from worker.agent.backoff import FIRST_S
 from worker.agent.reporter import Reporter
 
@@ -17,6 +19,13 @@ class Service:
     verdict: Verdict = "continue"
     tries: int = 0
     heard: list[list[int]] = field(default_factory=list[list[int]])
+    records: list[TrialRecord] = field(default_factory=list[TrialRecord])
+
+    def record(self, lease_id: UUID, record: TrialRecord) -> None:
+        self.tries += 1
+        if self.refusal is not None:
+            raise self.refusal
+        self.records.append(record)
 
     def report(self, lease_id: UUID, reports: Reports) -> Answer:
         self.tries += 1
@@ -97,3 +106,31 @@ def test_a_lost_lease_is_the_attempts_to_know() -> None:
     reporter, _ = a_reporter(Service(problems.LeaseLost()), Clock())
     with pytest.raises(problems.LeaseLost):
         reporter.report(epoch(0))
+
+
+def test_no_epoch_is_told_before_the_record_that_the_service_holds_against_the_studys_data() -> (
+    None
+):
+    service, clock = Service(problems.Unreachable()), Clock()
+    reporter, _ = a_reporter(service, clock)
+    assert isinstance(reporter.begin(a_record()), problems.Unreachable)
+    assert reporter.report(epoch(0)) == "continue"
+    assert (service.tries, reporter.record) == (1, a_record())
+    service.refusal = problems.DataChanged("61 pictures instead of 60")
+    clock.now += 60
+    with pytest.raises(problems.LeaseLost, match="61 pictures"):
+        reporter.report(epoch(1))
+    assert service.heard == []
+    service.refusal = None
+    reporter.report(epoch(2))
+    assert (service.records, service.heard) == ([a_record()], [[0, 1, 2]])
+    assert reporter.record is None
+
+
+def test_a_record_that_is_refused_for_good_holds_up_no_report() -> None:
+    service = Service(problems.Invalid())
+    reporter, _ = a_reporter(service, Clock())
+    assert isinstance(reporter.begin(a_record()), problems.Invalid)
+    service.refusal = None
+    reporter.report(epoch(0))
+    assert (service.records, service.heard) == ([], [[0]])

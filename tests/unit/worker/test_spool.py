@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.support.records import a_record
 from tests.unit.worker.mortal_disk import dying_after
 from trimtab.contract import problems
 from trimtab.contract.leases import (
@@ -21,6 +22,7 @@ from trimtab.contract.leases import (
     Report,
     Reports,
 )
+from trimtab.contract.records import TrialRecord
 from worker.agent.spool import Delivery, Spool
 from worker.pipe_messages import StoredFile
 
@@ -33,6 +35,9 @@ class FakeService:
 
     said: list[tuple[str, Any]] = field(default_factory=list[tuple[str, Any]])
     refusals: dict[str, problems.Problem] = field(default_factory=dict[str, problems.Problem])
+
+    def record(self, lease_id: UUID, record: TrialRecord) -> None:
+        self._hear("record", record.labels_used)
 
     def report(self, lease_id: UUID, reports: Reports) -> None:
         self._hear("report", [report.step for report in reports.reports])
@@ -87,6 +92,20 @@ def test_the_last_words_are_said_in_order(tmp_path: Path) -> None:
     spool.add(a_delivery(tmp_path))
     spool.empty(service)
     assert service.verbs() == ["report", "upload", "checkpoint", "settle"]
+
+
+def test_a_record_that_waited_is_told_first_and_of_other_data_nothing_follows(
+    tmp_path: Path,
+) -> None:
+    spool, service = Spool(tmp_path / "spool", SERVER), FakeService()
+    spool.add(a_delivery(tmp_path, record=a_record()))
+    spool.empty(service)
+    assert service.verbs() == ["record", "report", "upload", "checkpoint", "settle"]
+    service = FakeService(refusals={"record": problems.DataChanged()})
+    spool.add(a_delivery(tmp_path, record=a_record()))
+    spool.empty(service)
+    spool.empty(service)
+    assert service.said == []
 
 
 def test_what_was_delivered_is_not_delivered_again(tmp_path: Path) -> None:

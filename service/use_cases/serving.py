@@ -1,0 +1,30 @@
+"""Whether a study's workers can serve it, and the second chance of those that could not."""
+
+from dataclasses import asdict
+from typing import Any
+
+from sqlalchemy import Connection
+
+from service.storage import set_aside, studies
+from service.use_cases.context import Context
+from trimtab.contract.studies import WorkerSetAside
+
+
+def of_study(connection: Connection, row: studies.StudyRow) -> dict[str, Any]:
+    """The fields of a `Study` that tell who cannot serve it, and whether that blocks it."""
+    standing = set_aside.standing(connection, row.study_id)
+    workers = tuple(WorkerSetAside(**asdict(one)) for one in standing.workers)
+    problem = row.problem
+    if standing.blocked:
+        problem = (
+            f"No worker can serve the study. Worker {workers[0].worker}: {workers[0].problem}\n"
+            f"Once the cause is gone, `trimtab study resume {row.name}` lets the workers try again."
+        )
+    return {"blocked": standing.blocked, "problem": problem, "set_aside": workers}
+
+
+def let_all_try_again(context: Context, name: str) -> bool:
+    """Forget which workers were set aside for a study; false where that changes nothing, or the study is paused."""
+    with context.database.transaction() as connection:
+        locked = studies.lock(connection, name)
+        return locked is not None and set_aside.clear(connection, locked.study_id)
