@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
 from trimtab.contract.tasks import Task
@@ -50,14 +51,15 @@ def read_facts(
     Samples that cannot be read stand under `bad`, by path with their reasons, and count in nothing else.
 
     Returns:
-        The modality's facts, with the hash of all that was read, and the rows of each content that comes twice.
+        The modality's facts, with the hash of all that was read, and for each sample the number that its content is
+        dealt by (`splits.draw_of`), which its copies share; null for a bad one.
 
     Raises:
         DataMissing: The disk or the share that holds the files is in trouble.
     """
     whole = hashlib.sha256()
     headers: list[_Header] = []
-    rows: dict[str, list[int]] = {}
+    draws: list[int | None] = []
     bad: dict[str, str] = {}
     found = zip(
         source.samples,
@@ -65,12 +67,13 @@ def read_facts(
         _attempts(source, source.samples, source.digest),
         strict=True,
     )
-    for row, (sample, header, digest) in enumerate(found):
+    for sample, header, digest in found:
         if isinstance(header, Exception) or isinstance(digest, Exception):
             bad[str(sample.path)] = str(header if isinstance(header, Exception) else digest)
+            draws.append(None)
             continue
         headers.append(header)
-        rows.setdefault(digest, []).append(row)
+        draws.append(splits.draw_of(digest))
         # The label and the path count too: a picture that moves to another class makes another data set.
         whole.update(
             f"{sample.path}\0{sample.label}\0{digest}\n".encode(errors="surrogateescape")
@@ -79,7 +82,7 @@ def read_facts(
         **modality.facts(headers),
         "sha256": whole.hexdigest(),
         "bad": bad,
-        "duplicates": [group for group in rows.values() if len(group) > 1],
+        "draws": draws,
     }
 
 
@@ -119,9 +122,8 @@ def fill(
     if bad and task.on_bad_file == "fail":
         # Nothing will come of it, but one report is to name them all.
         refuse(source, bad | _write(source, {"train": tuple(source.samples)}, into, encoder))
-    # The shares are balanced over the samples that are left. One sample less moves others between the splits, so that
-    # to drop its row would give other splits than a data set without the file. Each turn leaves out at least one file,
-    # so that the loop ends.
+    # The shares are of the samples that are left, so that the splits are those of a data set without the file; where it
+    # is removed one day, nothing moves. Each turn leaves out at least one file, so that the loop ends.
     while True:
         shared = _share_out(source, task, facts, bad)
         broken = _write(source, shared.parts, into, encoder)
@@ -130,6 +132,7 @@ def fill(
         if task.on_bad_file == "fail":
             refuse(source, broken)
         bad |= broken
+    np.save(into / "train.draws.npy", shared.train_draws)
     manifest = {**_manifest(source, facts, shared), "skipped": {**bad_rows(source), **bad}}
     (into / "manifest.json").write_text(json.dumps(manifest))
 
@@ -153,9 +156,15 @@ def refuse(source: Source[object, object], bad: Mapping[str, str]) -> None:
 @dataclass(frozen=True, slots=True)
 class _Shared:
     samples: Sequence[Sample]
-    contents: Sequence[int]
+    draws: Sequence[int]
     parts: Splits
     notes: Sequence[str]
+
+    @property
+    def train_draws(self) -> NDArray[np.uint64]:
+        """The draws of the train split's samples, `(N,)`, from which few shots are chosen."""
+        draw_of = dict(zip(self.samples, self.draws, strict=True))
+        return np.array([draw_of[sample] for sample in self.parts["train"]], dtype=np.uint64)
 
 
 def _share_out(
@@ -165,29 +174,25 @@ def _share_out(
     bad: Mapping[str, str],
 ) -> _Shared:
     kept = {row: one for row, one in enumerate(source.samples) if str(one.path) not in bad}
-    samples = list(kept.values())
-    # Samples of one content go into one split: a test picture that was also learned from would measure memory.
-    contents = duplicates.numbered(list(kept), facts["duplicates"])
+    samples, draws = list(kept.values()), [facts["draws"][row] for row in kept]
     parts, notes = splits.assign(
         samples,
         source.classes,
         validation=task.validation,
         test=task.test,
-        seed=_seed(facts),
-        contents=contents,
+        draws=draws,
     )
-    return _Shared(samples, contents, parts, notes)
+    return _Shared(samples, draws, parts, notes)
 
 
 def _manifest(
     source: Source[object, object], facts: Mapping[str, Any], shared: _Shared
 ) -> dict[str, Any]:
-    twins = duplicates.report(shared.samples, shared.contents, shared.parts)
+    twins = duplicates.report(shared.samples, shared.draws, shared.parts)
     classes = source.target_classes if isinstance(source, Table) else {"class": source.classes}
     return {
         "classes": source.classes,
         "sha256": facts["sha256"],
-        "split_seed": _seed(facts),
         "split_sha256": _hash_of(shared.parts),
         "counts": {part: len(members) for part, members in shared.parts.items()},
         "class_counts": _class_counts(shared.parts, len(source.classes)),
@@ -246,12 +251,6 @@ def _attempts(
 
     with ThreadPoolExecutor(_THREADS) as pool:
         yield from pool.map(attempt, samples)
-
-
-def _seed(facts: Mapping[str, Any]) -> int:
-    # From the content: the same data are split alike on every machine, whatever a study's seed is. 63 bits, since
-    # numbers that others read are signed.
-    return int(facts["sha256"][:16], 16) >> 1
 
 
 def _hash_of(parts: Splits) -> str:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from trimtab.contract.metrics import Direction, TaskKind
@@ -38,7 +39,7 @@ from worker.data.source import Source
 from worker.data.table import Table
 from worker.data.targets import Target
 
-_FORMAT = 3
+_FORMAT = 4
 """Part of every key: a change of layout or of the decoding makes old caches invisible."""
 
 
@@ -51,7 +52,6 @@ class TaskData:
         validation: Samples that trials are compared by.
         classes: Class names of a single classification; a label is a position here.
         sha256: Hash of every sample's content and name, those of the test split included.
-        split_seed: Seed of the splits, from the hash: the same data are split alike everywhere.
         counts: Samples in `train`, `validation` and `test`.
         notes: Sentences about the splits that a person should know.
         split_sha256: Hash of which sample is in which split; empty where nobody knows.
@@ -70,7 +70,6 @@ class TaskData:
     validation: Split
     classes: tuple[str, ...]
     sha256: str
-    split_seed: int
     counts: Mapping[Part, int]
     notes: tuple[str, ...] = ()
     split_sha256: str = ""
@@ -126,14 +125,13 @@ def load(
     # Chosen after decoding and by row number, not copied: a study over several numbers of shots has one cache, and
     # what is computed of all samples serves every one of them.
     if few is not None:
-        rows = shots.choose(train.labels, few, seed=manifest["split_seed"])
+        rows = shots.choose(train.labels, few, draws=np.load(decoded / "train.draws.npy"))
         train = replace(train, labels=train.labels[rows], rows=rows)
     return TaskData(
         train=train,
         validation=cache.open_split(decoded, "validation"),
         classes=tuple(manifest["classes"]),
         sha256=manifest["sha256"],
-        split_seed=manifest["split_seed"],
         counts=manifest["counts"],
         notes=tuple(manifest["notes"]),
         split_sha256=manifest["split_sha256"],
