@@ -10,6 +10,7 @@ Files that cannot be read are told with their reasons, all of them at once.
 import errno
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -19,11 +20,12 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.contract.records import MOST_LEFT_OUT, LeftOut
 from trimtab.contract.tasks import Task
 from worker.data import cache, duplicates, splits, targets
 from worker.data.errors import DataMissing, UnreadableImages
 from worker.data.modality import Encoding, Modality
-from worker.data.source import Part, Sample, SampleUnreadable, Source
+from worker.data.source import NotASample, Part, Sample, SampleUnreadable, Source
 from worker.data.splits import Splits
 from worker.data.table import Table
 
@@ -48,30 +50,36 @@ def read_facts(
 ) -> Mapping[str, Any]:
     """Read the header and hash the content of every sample.
 
-    Samples that cannot be read stand under `bad`, by path with their reasons, and count in nothing else.
+    Samples that cannot be read stand under `bad`, by path with their reasons; files that are no samples under
+    `left_out`, by reason. Both count in nothing else.
 
     Returns:
         The modality's facts, with the hash of all that was read, and for each sample the number that its content is
-        dealt by (`splits.draw_of`), which its copies share; null for a bad one.
+        dealt by (`splits.draw_of`), which its copies share; null for those that do not count.
 
     Raises:
         DataMissing: The disk or the share that holds the files is in trouble.
     """
+
+    def look(sample: Sample) -> tuple[_Header, str]:
+        return source.header(sample), source.digest(sample)
+
     whole = hashlib.sha256()
     headers: list[_Header] = []
     draws: list[int | None] = []
     bad: dict[str, str] = {}
-    found = zip(
-        source.samples,
-        _attempts(source, source.samples, source.header),
-        _attempts(source, source.samples, source.digest),
-        strict=True,
-    )
-    for sample, header, digest in found:
-        if isinstance(header, Exception) or isinstance(digest, Exception):
-            bad[str(sample.path)] = str(header if isinstance(header, Exception) else digest)
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
+    for sample, found in zip(
+        source.samples, _attempts(source, source.samples, look), strict=True
+    ):
+        if isinstance(found, Exception):
             draws.append(None)
+            if isinstance(found, NotASample):
+                left_out[str(found)].append(str(sample.path))
+            else:
+                bad[str(sample.path)] = str(found)
             continue
+        header, digest = found
         headers.append(header)
         draws.append(splits.draw_of(digest))
         # The label and the path count too: a picture that moves to another class makes another data set.
@@ -82,8 +90,17 @@ def read_facts(
         **modality.facts(headers),
         "sha256": whole.hexdigest(),
         "bad": bad,
+        "left_out": [one.model_dump(mode="json") for one in told(left_out)],
         "draws": draws,
     }
+
+
+def told(left_out: Mapping[str, Sequence[str]]) -> tuple[LeftOut, ...]:
+    """Return what was left out, given by reason, as the record tells it."""
+    return tuple(
+        LeftOut(reason=why, count=len(paths), first=tuple(paths[:MOST_LEFT_OUT]))
+        for why, paths in left_out.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +138,8 @@ def fill(
     bad: dict[str, str] = dict(facts["bad"])
     if bad and task.on_bad_file == "fail":
         # Nothing will come of it, but one report is to name them all.
-        refuse(source, bad | _write(source, {"train": tuple(source.samples)}, into, encoder))
+        readable = tuple(sample for sample, _ in _readable(source, facts))
+        refuse(source, bad | _write(source, {"train": readable}, into, encoder))
     # The shares are of the samples that are left, so that the splits are those of a data set without the file; where it
     # is removed one day, nothing moves. Each turn leaves out at least one file, so that the loop ends.
     while True:
@@ -153,6 +171,14 @@ def refuse(source: Source[object, object], bad: Mapping[str, str]) -> None:
         raise UnreadableImages(located)
 
 
+def _readable(
+    source: Source[object, object], facts: Mapping[str, Any]
+) -> list[tuple[Sample, int]]:
+    """Return the samples that are some and could be read when the facts were, with their draws."""
+    drawn = zip(source.samples, facts["draws"], strict=True)
+    return [(sample, draw) for sample, draw in drawn if draw is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Shared:
     samples: Sequence[Sample]
@@ -173,8 +199,8 @@ def _share_out(
     facts: Mapping[str, Any],
     bad: Mapping[str, str],
 ) -> _Shared:
-    kept = {row: one for row, one in enumerate(source.samples) if str(one.path) not in bad}
-    samples, draws = list(kept.values()), [facts["draws"][row] for row in kept]
+    kept = [one for one in _readable(source, facts) if str(one[0].path) not in bad]
+    samples, draws = [sample for sample, _ in kept], [draw for _, draw in kept]
     parts, notes = splits.assign(
         samples,
         source.classes,
@@ -242,7 +268,7 @@ def _attempts(
     def attempt(sample: Sample) -> _Result | Exception:
         try:
             return work(sample)
-        except SampleUnreadable as error:
+        except (SampleUnreadable, NotASample) as error:
             return error
         except OSError as error:
             if error.errno not in _OF_THE_FILE:
