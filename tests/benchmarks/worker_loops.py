@@ -68,7 +68,6 @@ def fit_against_bare_loop(job: Job, rounds: int) -> list[float]:
         validation=Split(images[:1], labels[:1]),
         classes=tuple("0123456789"),
         sha256="0" * 64,
-        split_seed=0,
         counts={"train": count, "validation": 1, "test": 0},
     )
     recipe = Recipe(

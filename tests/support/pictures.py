@@ -62,7 +62,6 @@ def tiny_data(
         validation=split(validation),
         classes=tuple("abcdefgh"[:classes]),
         sha256="0" * 64,
-        split_seed=0,
         counts={"train": train, "validation": validation, "test": 0},
     )
 

@@ -9,7 +9,7 @@ from rich.text import Text
 
 from trimtab.cli.failures import printable
 from trimtab.contract.metrics import SHARES, direction_of, plain
-from trimtab.contract.records import LoadedWeights, TrialRecord
+from trimtab.contract.records import LeftOut, LoadedWeights, TrialRecord
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import Best, BestTrial, EndedBy, FinalScores, Study, StudyPage
 from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
@@ -139,8 +139,9 @@ def record(answer: TrialRecord) -> list[tuple[str, Text]]:
         ("on", f"{machine.device}, {machine.precision}, torch {machine.torch}"),
     ]
     if skipped.count:
-        facts.append(("files left out", str(skipped.count)))
+        facts.append(("bad files left out", str(skipped.count)))
         facts += [("", f"{file.path}: {file.reason}") for file in skipped.first]
+    facts += [("left out", others(each)) for each in answer.left_out]
     if twins.copies:
         across, labels = twins.across_splits, twins.conflicting_labels
         told = f"{twins.copies}; in several splits: {across}; under several labels: {labels}"
@@ -157,6 +158,12 @@ def _classes(answer: TrialRecord) -> Iterator[tuple[str, str]]:
         yield "", f"{each.name}: {counts}"
     if answer.classes > CLASSES_SHOWN:
         yield "", f"and {answer.classes - CLASSES_SHOWN} more classes"
+
+
+def others(left_out: LeftOut) -> str:
+    """Return how many files or folders are none of the data set for one reason, with the first of them."""
+    more = ", ..." if left_out.count > len(left_out.first) else ""
+    return f"{left_out.count} {left_out.reason}: {', '.join(left_out.first)}{more}"
 
 
 def weights(loaded: LoadedWeights) -> str:

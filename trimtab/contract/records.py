@@ -1,7 +1,7 @@
 """What a worker found when it began a trial: data, splits, weights, machine.
 
 Records are kept for ever, so their size is bounded: a list names only the first of what is counted, and long lines are
-cut. The largest record has less than 64 KiB.
+cut. The largest record has less than 80 KiB.
 """
 
 import json
@@ -13,7 +13,9 @@ from trimtab.contract.message import Int, Message, Sha256, Text
 from trimtab.contract.text import storable
 
 MOST_CLASSES = 100
+MOST_LEFT_OUT = 5
 MOST_NAMED = 20
+MOST_REASONS = 8
 MOST_TENSORS = 10
 LONGEST_LINE = 200
 
@@ -51,10 +53,18 @@ class SkippedFile(Message):
 
 
 class Skipped(Message):
-    """Files that were left out before the splits were made."""
+    """Bad files: pictures that cannot be read, which were left out before the splits were made."""
 
     count: Count = 0
     first: Annotated[tuple[SkippedFile, ...], Field(max_length=MOST_NAMED)] = ()
+
+
+class LeftOut(Message):
+    """What lies in the data set's folders and is none of its pictures: files and whole folders, by reason."""
+
+    reason: Line
+    count: Count
+    first: Annotated[tuple[Line, ...], Field(max_length=MOST_LEFT_OUT)] = ()
 
 
 class Twins(Message):
@@ -135,6 +145,7 @@ class TrialRecord(StudyData):
     labels_used: Count
     """The number of labelled pictures of train that are learned from: all of them, unless `shots` says fewer."""
     skipped: Skipped = Skipped()
+    left_out: Annotated[tuple[LeftOut, ...], Field(max_length=MOST_REASONS)] = ()
     duplicates: Duplicates = Duplicates()
     weights: LoadedWeights | None = None
     notes: Annotated[tuple[Line, ...], Field(max_length=MOST_NAMED)] = ()

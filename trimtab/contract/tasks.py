@@ -36,8 +36,8 @@ class BuiltinDataset(Message):
 class ImageFolderDataset(Message):
     """Pictures in a folder that the workers can read, one folder per class.
 
-    Either `train`, `val` (or `valid`, `validation`) and `test` folders that hold the class folders (what is
-    missing of the last two is split off `train`), or the class folders alone.
+    Either `train`, `val` and `test` folders, or others of their usual names in any case, that hold the class folders
+    (what is missing of the last two is split off `train`), or the class folders alone.
     """
 
     kind: Literal["image_folder"]
@@ -101,7 +101,8 @@ class CsvDataset(Message):
         tuple[ColumnName | TargetColumn, ...], Field(min_length=1, max_length=1000)
     ] = Field(description="Columns to learn; a bare name takes its kind from the task.")
     split: ColumnName | None = Field(
-        default=None, description="Column that says train, val (valid, validation) or test."
+        default=None,
+        description="Column that says train, val or test; training, valid, validation, dev and testing do too.",
     )
 
     @model_validator(mode="after")

@@ -105,7 +105,6 @@ def _draw(faces: Sequence[Typeface], seed: int, per_class: int) -> TaskData:
         validation=Split(pictures[:held_out], labels[:held_out]),
         classes=tuple(CHARACTERS),
         sha256=hashlib.sha256(pictures.tobytes() + labels.tobytes()).hexdigest(),
-        split_seed=seed,
         counts={"train": len(labels) - held_out, "validation": held_out},
     )
 

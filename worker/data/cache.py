@@ -4,7 +4,7 @@ cache_dir/
 ├── facts/<source>.json       what reading every file once told: its hash, and its modality's facts
 └── <key>/                    one data set, split and encoding; appears whole, by rename
     ├── manifest.json
-    └── train.npy  train.labels.npy  validation.npy  ...  test.labels.npy
+    └── train.npy  train.labels.npy  train.draws.npy  validation.npy  ...  test.labels.npy
 """
 
 import fcntl

@@ -10,19 +10,22 @@ Files that cannot be read are told with their reasons, all of them at once.
 import errno
 import hashlib
 import json
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.contract.records import MOST_LEFT_OUT, LeftOut
 from trimtab.contract.tasks import Task
 from worker.data import cache, duplicates, splits, targets
 from worker.data.errors import DataMissing, UnreadableImages
 from worker.data.modality import Encoding, Modality
-from worker.data.source import Part, Sample, SampleUnreadable, Source
+from worker.data.source import NotASample, Part, Sample, SampleUnreadable, Source
 from worker.data.splits import Splits
 from worker.data.table import Table
 
@@ -47,30 +50,38 @@ def read_facts(
 ) -> Mapping[str, Any]:
     """Read the header and hash the content of every sample.
 
-    Samples that cannot be read stand under `bad`, by path with their reasons, and count in nothing else.
+    Samples that cannot be read stand under `bad`, by path with their reasons; files that are no samples under
+    `left_out`, by reason. Both count in nothing else.
 
     Returns:
-        The modality's facts, with the hash of all that was read, and the rows of each content that comes twice.
+        The modality's facts, with the hash of all that was read, and for each sample the number that its content is
+        dealt by (`splits.draw_of`), which its copies share; null for those that do not count.
 
     Raises:
         DataMissing: The disk or the share that holds the files is in trouble.
     """
+
+    def look(sample: Sample) -> tuple[_Header, str]:
+        return source.header(sample), source.digest(sample)
+
     whole = hashlib.sha256()
     headers: list[_Header] = []
-    rows: dict[str, list[int]] = {}
+    draws: list[int | None] = []
     bad: dict[str, str] = {}
-    found = zip(
-        source.samples,
-        _attempts(source, source.samples, source.header),
-        _attempts(source, source.samples, source.digest),
-        strict=True,
-    )
-    for row, (sample, header, digest) in enumerate(found):
-        if isinstance(header, Exception) or isinstance(digest, Exception):
-            bad[str(sample.path)] = str(header if isinstance(header, Exception) else digest)
+    left_out: defaultdict[str, list[str]] = defaultdict(list)
+    for sample, found in zip(
+        source.samples, _attempts(source, source.samples, look), strict=True
+    ):
+        if isinstance(found, Exception):
+            draws.append(None)
+            if isinstance(found, NotASample):
+                left_out[str(found)].append(str(sample.path))
+            else:
+                bad[str(sample.path)] = str(found)
             continue
+        header, digest = found
         headers.append(header)
-        rows.setdefault(digest, []).append(row)
+        draws.append(splits.draw_of(digest))
         # The label and the path count too: a picture that moves to another class makes another data set.
         whole.update(
             f"{sample.path}\0{sample.label}\0{digest}\n".encode(errors="surrogateescape")
@@ -79,8 +90,17 @@ def read_facts(
         **modality.facts(headers),
         "sha256": whole.hexdigest(),
         "bad": bad,
-        "duplicates": [group for group in rows.values() if len(group) > 1],
+        "left_out": [one.model_dump(mode="json") for one in told(left_out)],
+        "draws": draws,
     }
+
+
+def told(left_out: Mapping[str, Sequence[str]]) -> tuple[LeftOut, ...]:
+    """Return what was left out, given by reason, as the record tells it."""
+    return tuple(
+        LeftOut(reason=why, count=len(paths), first=tuple(paths[:MOST_LEFT_OUT]))
+        for why, paths in left_out.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,10 +138,10 @@ def fill(
     bad: dict[str, str] = dict(facts["bad"])
     if bad and task.on_bad_file == "fail":
         # Nothing will come of it, but one report is to name them all.
-        refuse(source, bad | _write(source, {"train": tuple(source.samples)}, into, encoder))
-    # The shares are balanced over the samples that are left. One sample less moves others between the splits, so that
-    # to drop its row would give other splits than a data set without the file. Each turn leaves out at least one file,
-    # so that the loop ends.
+        readable = tuple(sample for sample, _ in _readable(source, facts))
+        refuse(source, bad | _write(source, {"train": readable}, into, encoder))
+    # The shares are of the samples that are left, so that the splits are those of a data set without the file; where it
+    # is removed one day, nothing moves. Each turn leaves out at least one file, so that the loop ends.
     while True:
         shared = _share_out(source, task, facts, bad)
         broken = _write(source, shared.parts, into, encoder)
@@ -130,6 +150,7 @@ def fill(
         if task.on_bad_file == "fail":
             refuse(source, broken)
         bad |= broken
+    np.save(into / "train.draws.npy", shared.train_draws)
     manifest = {**_manifest(source, facts, shared), "skipped": {**bad_rows(source), **bad}}
     (into / "manifest.json").write_text(json.dumps(manifest))
 
@@ -150,12 +171,26 @@ def refuse(source: Source[object, object], bad: Mapping[str, str]) -> None:
         raise UnreadableImages(located)
 
 
+def _readable(
+    source: Source[object, object], facts: Mapping[str, Any]
+) -> list[tuple[Sample, int]]:
+    """Return the samples that are some and could be read when the facts were, with their draws."""
+    drawn = zip(source.samples, facts["draws"], strict=True)
+    return [(sample, draw) for sample, draw in drawn if draw is not None]
+
+
 @dataclass(frozen=True, slots=True)
 class _Shared:
     samples: Sequence[Sample]
-    contents: Sequence[int]
+    draws: Sequence[int]
     parts: Splits
     notes: Sequence[str]
+
+    @property
+    def train_draws(self) -> NDArray[np.uint64]:
+        """The draws of the train split's samples, `(N,)`, from which few shots are chosen."""
+        draw_of = dict(zip(self.samples, self.draws, strict=True))
+        return np.array([draw_of[sample] for sample in self.parts["train"]], dtype=np.uint64)
 
 
 def _share_out(
@@ -164,30 +199,26 @@ def _share_out(
     facts: Mapping[str, Any],
     bad: Mapping[str, str],
 ) -> _Shared:
-    kept = {row: one for row, one in enumerate(source.samples) if str(one.path) not in bad}
-    samples = list(kept.values())
-    # Samples of one content go into one split: a test picture that was also learned from would measure memory.
-    contents = duplicates.numbered(list(kept), facts["duplicates"])
+    kept = [one for one in _readable(source, facts) if str(one[0].path) not in bad]
+    samples, draws = [sample for sample, _ in kept], [draw for _, draw in kept]
     parts, notes = splits.assign(
         samples,
         source.classes,
         validation=task.validation,
         test=task.test,
-        seed=_seed(facts),
-        contents=contents,
+        draws=draws,
     )
-    return _Shared(samples, contents, parts, notes)
+    return _Shared(samples, draws, parts, notes)
 
 
 def _manifest(
     source: Source[object, object], facts: Mapping[str, Any], shared: _Shared
 ) -> dict[str, Any]:
-    twins = duplicates.report(shared.samples, shared.contents, shared.parts)
+    twins = duplicates.report(shared.samples, shared.draws, shared.parts)
     classes = source.target_classes if isinstance(source, Table) else {"class": source.classes}
     return {
         "classes": source.classes,
         "sha256": facts["sha256"],
-        "split_seed": _seed(facts),
         "split_sha256": _hash_of(shared.parts),
         "counts": {part: len(members) for part, members in shared.parts.items()},
         "class_counts": _class_counts(shared.parts, len(source.classes)),
@@ -237,7 +268,7 @@ def _attempts(
     def attempt(sample: Sample) -> _Result | Exception:
         try:
             return work(sample)
-        except SampleUnreadable as error:
+        except (SampleUnreadable, NotASample) as error:
             return error
         except OSError as error:
             if error.errno not in _OF_THE_FILE:
@@ -246,12 +277,6 @@ def _attempts(
 
     with ThreadPoolExecutor(_THREADS) as pool:
         yield from pool.map(attempt, samples)
-
-
-def _seed(facts: Mapping[str, Any]) -> int:
-    # From the content: the same data are split alike on every machine, whatever a study's seed is. 63 bits, since
-    # numbers that others read are signed.
-    return int(facts["sha256"][:16], 16) >> 1
 
 
 def _hash_of(parts: Splits) -> str:

@@ -4,23 +4,12 @@ They are reported because a copy in another split was seen in training, and what
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from trimtab.contract.records import MOST_NAMED, Duplicates, Twins
 from worker.data.source import Part, Sample
 
 Twin = tuple[Sample, Sample]
-
-
-def numbered(rows: Sequence[int], groups: Collection[Collection[int]]) -> list[int]:
-    """Return a number for each row that rows of the same content share.
-
-    Args:
-        rows: The row numbers of the pictures.
-        groups: The rows of each content that occurs more than once.
-    """
-    first = {row: min(group) for group in groups for row in group}
-    return [first.get(row, row) for row in rows]
 
 
 def report(

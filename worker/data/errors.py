@@ -4,6 +4,8 @@ DataError
 ├── DataMissing         the path does not exist, or cannot be read
 ├── DatasetAbsent       a public data set is not on this worker and cannot be fetched, or differs from what was published
 ├── NoClasses           the folder has no class folders
+├── LayoutUnclear       the folders in it are neither classes nor splits
+├── LinkLoop            a link leads to a folder that it is in
 ├── EmptyClass          a class folder has no pictures
 ├── SingleClass         there is only one class
 ├── ClassTooSmall       a class has too few pictures to give one to each split
@@ -80,12 +82,30 @@ class NoClasses(DataError):
         self.path = path
 
 
+class LayoutUnclear(DataError):
+    """Folders that are neither classes nor splits, as far as their names and contents tell."""
+
+    def __init__(self, path: Path, why: str, seen: str, do: str) -> None:
+        super().__init__(f"{path}: {why}; {do}. What is there: {seen}")
+        self.path = path
+
+
+class LinkLoop(DataError):
+    """A link to a folder that it lies in, so that following it would never end."""
+
+    def __init__(self, path: Path, target: Path) -> None:
+        super().__init__(
+            f"{path}: this link leads back to {target}, which it lies in; remove it"
+        )
+        self.path = path
+
+
 class EmptyClass(DataError):
     """A class folder without a picture."""
 
-    def __init__(self, path: Path, suffixes: Sequence[str]) -> None:
+    def __init__(self, path: Path) -> None:
         super().__init__(
-            f"{path}: this class folder has no pictures ({' '.join(suffixes)}); add some, or remove the folder"
+            f"{path}: this class folder has no pictures; add some, or remove the folder"
         )
         self.path = path
 

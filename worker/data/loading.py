@@ -7,12 +7,14 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from trimtab.contract.metrics import Direction, TaskKind
 from trimtab.contract.records import (
     MOST_NAMED,
     Duplicates,
+    LeftOut,
     Part,
     Skipped,
     SkippedFile,
@@ -30,6 +32,7 @@ from worker.data.decoding import Encoder
 from worker.data.images import folder
 from worker.data.images.digits import Digits
 from worker.data.images.encoding import Images
+from worker.data.images.folder import ImageFolder
 from worker.data.images.picture_files import ImageHeader
 from worker.data.images.torchvision_sets import VisionSet
 from worker.data.modality import ANY_SIDE, InputSpec
@@ -51,12 +54,12 @@ class TaskData:
         validation: Samples that trials are compared by.
         classes: Class names of a single classification; a label is a position here.
         sha256: Hash of every sample's content and name, those of the test split included.
-        split_seed: Seed of the splits, from the hash: the same data are split alike everywhere.
         counts: Samples in `train`, `validation` and `test`.
         notes: Sentences about the splits that a person should know.
         split_sha256: Hash of which sample is in which split; empty where nobody knows.
         class_counts: Samples of each class in each split.
-        skipped: Files that were left out.
+        skipped: Bad files, which were left out.
+        left_out: Files and folders beside the samples, by the reason why they are none.
         duplicates: Samples of the same content.
         key: Changes whenever a byte of `train` or `validation` may have changed; empty where nobody knows.
         metric: Name of the metric that trials are compared by.
@@ -70,7 +73,6 @@ class TaskData:
     validation: Split
     classes: tuple[str, ...]
     sha256: str
-    split_seed: int
     counts: Mapping[Part, int]
     notes: tuple[str, ...] = ()
     split_sha256: str = ""
@@ -78,6 +80,7 @@ class TaskData:
         default_factory=dict[Part, Sequence[int]]
     )
     skipped: Skipped = field(default_factory=Skipped)
+    left_out: tuple[LeftOut, ...] = ()
     duplicates: Duplicates = field(default_factory=Duplicates)
     key: str = ""
     metric: str = "accuracy"
@@ -118,26 +121,26 @@ def load(
     Raises:
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
-    decoded = _decoded(task, cache_dir, wanted, download=download)
+    decoded, left_out = _decoded(task, cache_dir, wanted, download=download)
     manifest = json.loads((decoded / "manifest.json").read_text())
     targets.check_measurable(task, _place(task), manifest["different"])
     train = cache.open_split(decoded, "train")
     # Chosen after decoding and by row number, not copied: a study over several numbers of shots has one cache, and
     # what is computed of all samples serves every one of them.
     if few is not None:
-        rows = shots.choose(train.labels, few, seed=manifest["split_seed"])
+        rows = shots.choose(train.labels, few, draws=np.load(decoded / "train.draws.npy"))
         train = replace(train, labels=train.labels[rows], rows=rows)
     return TaskData(
         train=train,
         validation=cache.open_split(decoded, "validation"),
         classes=tuple(manifest["classes"]),
         sha256=manifest["sha256"],
-        split_seed=manifest["split_seed"],
         counts=manifest["counts"],
         notes=tuple(manifest["notes"]),
         split_sha256=manifest["split_sha256"],
         class_counts=manifest["class_counts"],
         skipped=_skipped(manifest["skipped"]),
+        left_out=left_out,
         duplicates=Duplicates.model_validate(manifest["duplicates"], strict=False),
         key=decoded.name,
         metric=task.metric,
@@ -168,10 +171,14 @@ def open_test(
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
     del seal  # To have it is what counts.
-    return cache.open_split(_decoded(task, cache_dir, wanted, download=download), "test")
+    decoded, _ = _decoded(task, cache_dir, wanted, download=download)
+    return cache.open_split(decoded, "test")
 
 
-def _decoded(task: Task, cache_dir: Path, wanted: InputSpec, *, download: bool) -> Path:
+def _decoded(
+    task: Task, cache_dir: Path, wanted: InputSpec, *, download: bool
+) -> tuple[Path, tuple[LeftOut, ...]]:
+    """Return the folder of the decoded splits, and what was left out by reason."""
     source, modality = _open_source(task, download=download), Images()
     names.check(source.classes)
     # Two names. The fingerprint is cheap and asked for at every load; it tells whether the facts are still those of the
@@ -196,7 +203,10 @@ def _decoded(task: Task, cache_dir: Path, wanted: InputSpec, *, download: bool) 
     if task.on_bad_file == "fail":
         # Another study, which leaves them out, may have filled the cache.
         decoding.refuse(source, json.loads((decoded / "manifest.json").read_text())["skipped"])
-    return decoded
+    # Not from the manifest, which a data set shares with its like: elsewhere other files may lie beside the same pictures.
+    found = decoding.told(source.left_out) if isinstance(source, ImageFolder) else ()
+    looked_into = (LeftOut.model_validate(one, strict=False) for one in facts["left_out"])
+    return decoded, (*found, *looked_into)
 
 
 def _open_source(task: Task, *, download: bool) -> Source[ImageHeader, Image.Image]:

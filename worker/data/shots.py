@@ -4,22 +4,34 @@ import numpy as np
 from numpy.typing import NDArray
 
 
-def choose(labels: NDArray[np.generic], shots: int, *, seed: int) -> NDArray[np.int64]:
+def choose(
+    labels: NDArray[np.generic], shots: int, *, draws: NDArray[np.uint64]
+) -> NDArray[np.int64]:
     """Return the rows of `shots` pictures of each class, in the order of the split; nested: 5 are among 10.
+
+    They are those of the highest draws, and each content comes once before any comes twice. A picture more or less in
+    the split exchanges one of them at most.
 
     Args:
         labels: The labels of the split: class positions, int64 `(N,)`, or `(N, targets)` for other tasks, in which
             `shots` pictures are chosen in all.
         shots: The number of pictures; a class that has fewer keeps all of them.
-        seed: The seed of the choice. It comes from the data, never from a trial, so that all trials learn from the
-            same pictures.
+        draws: The numbers that the samples were dealt by (`splits.draw_of`), `(N,)`. They come from the data, never
+            from a trial, so that all trials learn from the same pictures.
     """
     if labels.ndim > 1:
-        groups = [np.arange(len(labels))]
+        strata = [np.arange(len(labels))]
     else:
-        groups = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    chosen = [
-        np.random.default_rng([seed, number]).permutation(group)[:shots]
-        for number, group in enumerate(groups)
-    ]
+        strata = [np.flatnonzero(labels == label) for label in np.unique(labels)]
+    chosen = [rows[_by_turns(draws[rows])[:shots]] for rows in strata]
     return np.sort(np.concatenate(chosen)).astype(np.int64)
+
+
+def _by_turns(draws: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the positions of the draws, the highest first; a draw that comes again waits until all have had a turn."""
+    falling = np.argsort(~draws, kind="stable")
+    ordered = draws[falling]
+    places = np.arange(len(ordered))
+    begins = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    turns = places - np.maximum.accumulate(np.where(begins, places, 0))
+    return falling[np.argsort(turns, kind="stable")]

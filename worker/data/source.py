@@ -7,7 +7,7 @@ from typing import Protocol, TypeVar
 
 from trimtab.contract.records import Part
 
-__all__ = ["Part", "Sample", "SampleUnreadable", "Source"]
+__all__ = ["NotASample", "Part", "Sample", "SampleUnreadable", "Source"]
 
 HeaderT = TypeVar("HeaderT", covariant=True)
 ContentT = TypeVar("ContentT", covariant=True)
@@ -15,6 +15,10 @@ ContentT = TypeVar("ContentT", covariant=True)
 
 class SampleUnreadable(Exception):
     """One sample cannot be decoded; the message is the reason."""
+
+
+class NotASample(Exception):
+    """A file in the data set's folders is none of its samples; the message is the reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,7 @@ class Source(Protocol[HeaderT, ContentT]):
 
     @property
     def samples(self) -> Sequence[Sample]:
-        """Every sample, in an order that depends on the data alone."""
+        """Every sample, in an order that depends on the data alone; some may turn out to be none (`header`)."""
         ...
 
     @property
@@ -59,7 +63,7 @@ class Source(Protocol[HeaderT, ContentT]):
         ...
 
     def header(self, sample: Sample) -> HeaderT:
-        """Return what is known of a sample before it is decoded; raises SampleUnreadable."""
+        """Return what is known of a sample before it is decoded; raises SampleUnreadable, and NotASample."""
         ...
 
     def read(self, sample: Sample) -> ContentT:

@@ -1,15 +1,24 @@
-"""The splits: train is learned from, validation compares trials, and test stays sealed until the final evaluation."""
+"""The splits: train is learned from, validation compares trials, and test stays sealed until the final evaluation.
 
-from collections.abc import Mapping, Sequence
+Who goes where, the content of each sample decides for itself. A seed of the whole data set would deal all samples anew
+as soon as one is added, and a study that then goes on would be measured on what it has learned.
+"""
 
-import numpy as np
-from numpy.typing import NDArray
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping, Sequence
 
 from worker.data.errors import ClassTooSmall
 from worker.data.source import Part, Sample
 
+_IN_TURN: tuple[Part, ...] = ("test", "validation")
+"""Validation lies between the others: what the end of a range moves never comes from train into test."""
 PARTS: tuple[Part, ...] = ("train", "validation", "test")
 Splits = Mapping[Part, tuple[Sample, ...]]
+
+
+def draw_of(digest: str) -> int:
+    """Return the number that a sample is dealt by: the first 64 bits of a sha256, written in hexadecimal digits."""
+    return int(digest[:16], 16)
 
 
 def assign(
@@ -18,22 +27,22 @@ def assign(
     *,
     validation: float,
     test: float,
-    seed: int,
-    contents: Sequence[int] | None = None,
+    draws: Sequence[int],
 ) -> tuple[Splits, tuple[str, ...]]:
     """Divide the samples into three splits. A split that the data set brings is kept; the others are taken from train.
 
     The division is stratified: each class is divided on its own, with at least one picture for each split. Where the
-    labels are not classes, all pictures are divided together. Copies of a picture go to the split of the first of
-    them, so that no split that is made here shares a picture with another.
+    labels are not classes, all pictures are divided together. In the order of their draws the first go to test, the
+    next to validation, and train keeps the others. A sample more or less therefore moves the ends of these three
+    ranges by one place each, which is at most three samples of its class, none of them between train and test.
+    Samples of the same draw stay together, so that no split that is made here shares a picture with another.
 
     Args:
         samples: All samples, in an order that depends on the data alone; samples without a split count as train.
         classes: The class names, for messages; empty if the labels are not classes.
         validation: The share of train that becomes validation if the data set brings none, in (0, 1).
         test: The share of train that becomes test if the data set brings none, in (0, 1).
-        seed: The seed of the division. It comes from the hash of the data, never from a trial.
-        contents: A number for each sample that exactly its copies share; None if all samples differ.
+        draws: A number for each sample, made of its content alone (`draw_of`); copies have the same.
 
     Returns:
         The three splits, each in the order of `samples`, and notes on them for the person.
@@ -46,16 +55,14 @@ def assign(
     wanted: dict[Part, float] = {
         part: share for part, share in shares.items() if part not in parts
     }
-    firsts = _firsts(parts, contents if contents and wanted else range(len(samples)))
-    pool = np.array([row for row, first in firsts.items() if row == first], dtype=np.int64)
-    labels = np.array([samples[row].label if classes else 0 for row in pool], dtype=np.int64)
-    order = np.random.default_rng(seed)
+    divisible = [row for row, part in enumerate(parts) if part == "train"]
+    dealt: dict[int, Part] = {}
+    labels = [one.label if isinstance(one.label, int) and classes else 0 for one in samples]
+    strata = _strata((draws[row], labels[row]) for row in divisible)
     for label, name in enumerate(classes or ("all pictures",)):
-        for part, rows in _draw(pool[labels == label], name, wanted, order).items():
-            for row in rows:
-                parts[row] = part
-    for row, first in firsts.items():
-        parts[row] = parts[first]
+        dealt |= _deal(sorted(strata[label]), name, wanted)
+    for row in divisible:
+        parts[row] = dealt[draws[row]]
     splits: Splits = {
         wanted_part: tuple(
             sample for sample, part in zip(samples, parts, strict=True) if part == wanted_part
@@ -66,32 +73,39 @@ def assign(
     return splits, tuple(_note(*taken) for taken in wanted.items() if brings_splits)
 
 
-def _firsts(parts: Sequence[Part], contents: Sequence[int]) -> dict[int, int]:
-    """Return for each row of train the first row of train with the same content."""
-    seen: dict[int, int] = {}
-    return {
-        row: seen.setdefault(contents[row], row)
-        for row, part in enumerate(parts)
-        if part == "train"
-    }
+def _strata(labelled: Iterable[tuple[int, int]]) -> Mapping[int, Sequence[int]]:
+    """Return the different draws of each label; copies under several labels count for the one that most of them have."""
+    counted: defaultdict[int, Counter[int]] = defaultdict(Counter)
+    for draw, label in labelled:
+        counted[draw][label] += 1
+    strata: defaultdict[int, list[int]] = defaultdict(list)
+    for draw, counts in counted.items():
+        # Not the label that comes first: the order of the samples changes when a file is renamed.
+        strata[min(counts, key=lambda label: (-counts[label], label))].append(draw)
+    return strata
 
 
-def _draw(
-    members: NDArray[np.int64],
-    name: str,
-    shares: Mapping[Part, float],
-    order: np.random.Generator,
-) -> dict[Part, NDArray[np.int64]]:
-    if len(members) <= len(shares):
-        raise ClassTooSmall(name, len(members), len(shares) + 1)
-    left = order.permutation(members)
-    drawn: dict[Part, NDArray[np.int64]] = {}
+def _deal(draws: Sequence[int], name: str, shares: Mapping[Part, float]) -> dict[int, Part]:
+    """Deal the draws of a class, given in their order, to the splits."""
+    if len(draws) <= len(shares):
+        raise ClassTooSmall(name, len(draws), len(shares) + 1)
+    counts = _counts(len(draws), shares)
+    dealt: dict[int, Part] = dict.fromkeys(draws, "train")
+    begin = 0
+    for part in _IN_TURN:
+        end = begin + counts.get(part, 0)
+        dealt.update((draw, part) for draw in draws[begin:end])
+        begin = end
+    return dealt
+
+
+def _counts(whole: int, shares: Mapping[Part, float]) -> Mapping[Part, int]:
+    counts: dict[Part, int] = {}
     for position, (part, share) in enumerate(shares.items()):
         # Each later split and train must still get a picture.
-        most = len(left) - (len(shares) - position)
-        count = min(max(1, round(share * len(members))), most)
-        drawn[part], left = left[:count], left[count:]
-    return drawn
+        most = whole - sum(counts.values()) - (len(shares) - position)
+        counts[part] = min(max(1, round(share * whole)), most)
+    return counts
 
 
 def _note(part: Part, share: float) -> str:

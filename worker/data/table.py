@@ -10,7 +10,10 @@ from pathlib import Path
 
 from trimtab.contract.tasks import CsvDataset, TargetColumn, Task
 from worker.data.errors import BadRows, DataMissing, MissingColumns, TableUnreadable
-from worker.data.images.folder import PART_NAMES, ImageFolder
+from worker.data.images import picture_files
+from worker.data.images.folder import ImageFolder
+from worker.data.images.layout import PART_NAMES, part_of
+from worker.data.images.picture_files import ImageHeader
 from worker.data.source import Part, Sample
 
 _YES_AND_NO = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
@@ -41,6 +44,10 @@ class Table(ImageFolder):
     def fingerprint(self) -> str:
         """The hash of the table and the state of every picture file."""
         return f"{self.contents} {super().fingerprint}"
+
+    def header(self, sample: Sample) -> ImageHeader:
+        """Return size and kind without decoding; a file that is none, the table calls a picture, so that it is bad."""
+        return picture_files.header(self.locate(sample))
 
 
 def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
@@ -144,11 +151,11 @@ class _Reader:
         if self._dataset.split is None:
             return None
         word = _cell(row, self._dataset.split)
-        if word.lower() not in PART_NAMES:
-            raise ValueError(
-                f"{self._dataset.split!r} is {word!r}, not one of {', '.join(PART_NAMES)}"
-            )
-        return PART_NAMES[word.lower()]
+        if part := part_of(word):
+            return part
+        raise ValueError(
+            f"{self._dataset.split!r} is {word!r}, not one of {', '.join(PART_NAMES)}"
+        )
 
     def _label(self, target: TargetColumn, row: _Row) -> float:
         """Return the label of a cell; NaN if it is empty."""

@@ -167,6 +167,9 @@ class TrialRun:
             freezing=self.started.training.learner.freezing,
             first_micro_batch_size=self.started.watch.first_micro_batch_size,
         )
+        trial_record.log_left_out(
+            f"{self._lease.study} trial {self._lease.trial_number}", record
+        )
         began = Began(lease_id=self._lease.lease_id, record=record, may_group=self.may_group)
         self._resources.channel.say(began)
 

@@ -1,5 +1,6 @@
 """The record of what a worker found when a trial began; the service keeps it with the trial."""
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -19,6 +20,8 @@ from worker.data import TaskData
 from worker.training.device.placement import precision_of
 from worker.training.model.freezing import Freezing
 from worker.training.model.published_weights import LEAST_SHARE, WeightsReport
+
+log = logging.getLogger(__name__)
 
 
 def record_of(
@@ -48,6 +51,7 @@ def record_of(
         class_counts=tuple(_class_counts(data))[:MOST_CLASSES],
         labels_used=len(data.train),
         skipped=data.skipped,
+        left_out=data.left_out,
         duplicates=data.duplicates,
         weights=None if weights is None else _loaded(weights),
         notes=(*notes, *data.notes)[:MOST_NAMED],
@@ -57,6 +61,23 @@ def record_of(
             torch=torch.__version__,
         ),
     )
+
+
+def log_left_out(name: str, record: TrialRecord) -> None:
+    """Tell the log what of the data set's folders is not learned from.
+
+    Args:
+        name: The name of the trial.
+        record: The trial's record.
+    """
+    others = [f"{each.count} {each.reason}" for each in record.left_out]
+    bad = [f"{record.skipped.count} bad"] if record.skipped.count else []
+    if others or bad:
+        log.warning(
+            "%s: left out of the data: %s; the trial's record names the first of them",
+            name,
+            ", ".join([*bad, *others]),
+        )
 
 
 def _notes(freezing: Freezing, first_micro_batch_size: int | None) -> Iterator[str]:

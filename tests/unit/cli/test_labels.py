@@ -78,6 +78,14 @@ def test_a_trials_record_is_shown_with_what_was_left_out(
         classes=13,
         class_counts=({"name": "cat", "train": 30, "validation": 10, "test": 10},) * 13,
         skipped={"count": 1, "first": ({"path": "cat/a.png", "reason": "cut short"},)},
+        left_out=(
+            {"reason": "hidden", "count": 1, "first": ("cat/.old",)},
+            {
+                "reason": "not a picture that can be read",
+                "count": 9,
+                "first": ("a.txt", "b.txt"),
+            },
+        ),
         duplicates={"copies": 3, "across_splits": 1, "conflicting_labels": 2},
         weights={
             "source": "w.pth",
@@ -98,7 +106,9 @@ def test_a_trials_record_is_shown_with_what_was_left_out(
         "cat: 30 train, 10 validation, 10 test",
         "and 3 more classes",
         "labels used 10",
+        "bad files left out 1",
         "cat/a.png: cut short",
+        "left out 1 hidden: cat/.old left out 9 not a picture that can be read: a.txt, b.txt, ...",
         "3; in several splits: 1; under several labels: 2",
         "20 tensors of w.pth (model_ema), 2 left out (of another shape, or a head for other classes), 4 left out as "
         "quantised, its own head kept by the names of the classes",

@@ -1,10 +1,12 @@
 """From a task to its splits, through the cache of decoded pictures."""
 
 import hashlib
+import itertools
 import os
 import shutil
 import tarfile
 import threading
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -14,7 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.support.pictures import folder_task, picture, write_classes
+from tests.support.pictures import folder_task, hash_of, picture, write_classes
 from trimtab.contract.tasks import BuiltinDataset, Task
 from worker import data
 from worker.data import Seal, cache
@@ -61,11 +63,72 @@ def test_the_digits_keep_their_pixels(tmp_path: Path) -> None:
     assert stored == sorted(image.tobytes() for image in original)
 
 
-def test_the_split_is_seeded_by_the_data_alone(tmp_path: Path) -> None:
+def test_the_split_is_that_of_the_data_on_every_machine(tmp_path: Path) -> None:
     one = data.load(DIGITS, cache_dir=tmp_path / "a")
     other = data.load(DIGITS, cache_dir=tmp_path / "b")
-    assert one.split_seed == int(one.sha256[:16], 16) >> 1
     assert np.array_equal(one.validation.inputs, other.validation.inputs)
+    assert one.split_sha256 == other.split_sha256
+
+
+def _places(task: Task, cache_dir: Path) -> dict[bytes, str]:
+    """The split of each picture, by its content."""
+    loaded = data.load(task, cache_dir=cache_dir)
+    sealed = data.open_test(task, Seal("final"), cache_dir=cache_dir)
+    parts = {"train": loaded.train, "validation": loaded.validation, "test": sealed}
+    return {image.tobytes(): name for name, part in parts.items() for image in part.inputs}
+
+
+def _moved(before: Mapping[bytes, str], after: Mapping[bytes, str]) -> int:
+    assert before
+    return sum(after.get(content, part) != part for content, part in before.items())
+
+
+def test_a_changed_data_set_keeps_its_splits_but_for_a_few_pictures(tmp_path: Path) -> None:
+    root = tmp_path / "noise"
+    write_classes(root, {"a": 60, "b": 60}, mode="L")
+    task = folder_task(root)
+    first = _places(task, tmp_path / "c")
+    picture(7, mode="L").save(root / "a/more.png")
+    more = _places(task, tmp_path / "c")
+    assert (len(first), len(more)) == (120, 121)
+    assert _moved(first, more) <= 3
+    for path in sorted((root / "a").iterdir()):
+        path.rename(path.with_name(f"{hash_of(path.name)}.png"))
+    renamed = _places(task, tmp_path / "c")
+    assert renamed == more
+    (root / "b/010.png").rename(root / "a/from-b.png")
+    relabelled = _places(task, tmp_path / "c")
+    assert _moved(renamed, relabelled) <= 7  # the picture itself, and three of each class
+
+
+def test_a_file_that_goes_bad_moves_few_others_and_its_removal_none(tmp_path: Path) -> None:
+    root = tmp_path / "noise"
+    write_classes(root, {"a": 30, "b": 30}, mode="L")
+    task = folder_task(root).model_copy(update={"on_bad_file": "skip"})
+    whole = _places(task, tmp_path / "c")
+    for number in (3, 11, 20):
+        before = _places(task, tmp_path / "c")
+        path = root / f"a/{number:03}.png"
+        path.write_bytes(path.read_bytes()[:90])
+        assert _moved(before, _places(task, tmp_path / "c")) <= 3
+    left = _places(task, tmp_path / "c")
+    assert len(left) == len(whole) - 3
+    for number in (3, 11, 20):
+        (root / f"a/{number:03}.png").unlink()
+    assert _places(task, tmp_path / "c") == left
+
+
+def test_few_shots_stay_the_same_when_the_data_set_grows(tmp_path: Path) -> None:
+    root = tmp_path / "noise"
+    write_classes(root, {"a": 60, "b": 60}, mode="L")
+    few: list[set[bytes]] = []
+    for number in range(6):
+        loaded = data.load(folder_task(root), cache_dir=tmp_path / "c", few=20).train
+        assert loaded.rows is not None
+        few.append({image.tobytes() for image in loaded.inputs[loaded.rows]})
+        picture(number, mode="L").save(root / f"a/more-{number}.png")
+    # One picture moves in at most, and as many as train lost to validation.
+    assert all(len(old - new) <= 3 for old, new in itertools.pairwise(few))
 
 
 def test_a_filled_cache_does_without_decoding_and_without_scikit_learn(tmp_path: Path) -> None:
@@ -306,11 +369,11 @@ def test_what_an_older_release_left_in_the_cache_is_neither_read_nor_in_the_way(
     tmp_path: Path,
 ) -> None:
     fingerprint = Digits().fingerprint
-    facts = hashlib.sha256(f"2 {fingerprint}".encode()).hexdigest()
+    facts = hashlib.sha256(f"3 {fingerprint}".encode()).hexdigest()
     (tmp_path / "facts").mkdir()
     (tmp_path / "facts" / f"{facts}.json").write_text("{}")
     new = data.load(DIGITS, cache_dir=tmp_path / "new")
-    old = tmp_path / hashlib.sha256(f"2 {new.sha256} 0.2 0.2 8".encode()).hexdigest()
+    old = tmp_path / hashlib.sha256(f"3 {new.sha256} 0.2 0.2 8".encode()).hexdigest()
     old.mkdir()
     assert data.load(DIGITS, cache_dir=tmp_path).key == new.key
     assert list(old.iterdir()) == []

@@ -12,13 +12,19 @@ from worker import data
 from worker.data import Seal, shots
 
 labels = st.lists(st.integers(0, 4), min_size=1, max_size=60).map(np.array)
+seeds = st.integers(0, 2**32)
 
 
-@given(labels, st.integers(1, 20), st.integers(1, 20), st.integers(0, 2**63))
+def _draws(count: int, seed: int = 0, *, below: int = 2**63) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, below, count, dtype=np.uint64)
+
+
+@given(labels, st.integers(1, 20), st.integers(1, 20), seeds)
 def test_each_class_keeps_so_many_and_fewer_shots_are_among_more(
     labels: np.ndarray, one: int, other: int, seed: int
 ) -> None:
-    few, many = (shots.choose(labels, n, seed=seed) for n in sorted((one, other)))
+    draws = _draws(len(labels), seed, below=40)
+    few, many = (shots.choose(labels, n, draws=draws) for n in sorted((one, other)))
     assert set(few) <= set(many)
     assert list(few) == sorted(set(few))
     for label in np.unique(labels):
@@ -26,14 +32,27 @@ def test_each_class_keeps_so_many_and_fewer_shots_are_among_more(
         assert kept == min(min(one, other), (labels == label).sum())
 
 
-def test_another_split_seed_chooses_others() -> None:
-    labels = np.zeros(100, dtype=np.int64)
-    assert set(shots.choose(labels, 5, seed=1)) != set(shots.choose(labels, 5, seed=2))
+def test_the_highest_draws_are_chosen_and_copies_wait_for_a_second_turn() -> None:
+    draws = np.array([5, 2**63 + 9, 5, 7, 2**63 + 9, 1], dtype=np.uint64)
+    chosen = [
+        set(shots.choose(np.zeros(6, dtype=np.int64), n, draws=draws)) for n in range(1, 7)
+    ]
+    assert chosen[:4] == [{1}, {1, 3}, {0, 1, 3}, {0, 1, 3, 5}]
+    assert chosen[4:] == [{0, 1, 3, 4, 5}, set(range(6))]
+
+
+@given(st.integers(2, 40), st.integers(1, 10), seeds)
+def test_one_picture_more_exchanges_one_at_most(count: int, number: int, seed: int) -> None:
+    draws = _draws(count, seed, below=60)
+    every = np.zeros(count, dtype=np.int64)
+    new = set(shots.choose(every, number, draws=draws).tolist())
+    old = set(shots.choose(every[1:], number, draws=draws[1:]) + 1)
+    assert len(old - new) <= 1
 
 
 def test_where_labels_are_no_classes_so_many_are_chosen_in_all() -> None:
     targets = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float64)
-    few, many = shots.choose(targets, 4, seed=1), shots.choose(targets, 9, seed=1)
+    few, many = (shots.choose(targets, n, draws=_draws(50)) for n in (4, 9))
     assert (len(few), len(many)) == (4, 9)
     assert set(few) <= set(many)
 

@@ -2,26 +2,20 @@
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 from PIL import Image
 
 from worker.data.errors import DataMissing, EmptyClass, NoClasses, SingleClass, UnknownClass
-from worker.data.images import picture_files
-from worker.data.images.picture_files import ImageHeader
-from worker.data.source import Part, Sample
+from worker.data.images import formats, layout, picture_files
+from worker.data.images.picture_files import ImageHeader, ImageUnreadable
+from worker.data.images.tree import Folder, LeftOut, walk
+from worker.data.source import NotASample, Part, Sample
 
-PART_NAMES: Mapping[str, Part] = {
-    "train": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-}
-
+_OUTSIDE = "in no class folder"
 
 _Picture = tuple[str, int | tuple[float, ...], Part | None]
 """Path, label and split of a picture. Its `Sample` has a `Path`, which takes longer to make than to ask for a stamp."""
@@ -29,15 +23,23 @@ _Picture = tuple[str, int | tuple[float, ...], Part | None]
 
 @dataclass(frozen=True)
 class ImageFolder:
-    """A folder of class folders, or of train, val and test folders that hold the class folders."""
+    """A folder of class folders, or of train, val and test folders that hold the class folders.
+
+    Attributes:
+        root: The folder.
+        classes: The names of the classes.
+        listed: Every file in the class folders; which of them are pictures, their content says (`header`).
+        left_out: Files and folders beside them.
+    """
 
     root: Path
     classes: tuple[str, ...]
     listed: tuple[_Picture, ...]
+    left_out: LeftOut = field(default_factory=dict[str, Sequence[str]], kw_only=True)
 
     @property
     def samples(self) -> Sequence[Sample]:
-        """Every picture; they are made when somebody asks, which a trial whose pictures are decoded does not."""
+        """Every file; they are made when somebody asks, which a trial whose pictures are decoded does not."""
         return self._samples
 
     @cached_property
@@ -46,7 +48,7 @@ class ImageFolder:
 
     @property
     def fingerprint(self) -> str:
-        """Path, size, time of change and permissions of every picture, hashed."""
+        """Path, size, time of change and permissions of every file, hashed."""
         seen = hashlib.sha256(str(self.root).encode())
         for path, _, _ in self.listed:
             stamp = _stamp(f"{self.root}/{path}")
@@ -63,8 +65,20 @@ class ImageFolder:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def header(self, sample: Sample) -> ImageHeader:
-        """Return size and kind without decoding."""
-        return picture_files.header(self.locate(sample))
+        """Return size and kind without decoding.
+
+        Raises:
+            NotASample: The file neither begins like a picture nor has the name of one.
+            ImageUnreadable: It does, and is none.
+            OSError: The system does not let it be read.
+        """
+        path = self.locate(sample)
+        try:
+            return picture_files.header(path)
+        except ImageUnreadable as error:
+            if formats.claims_to_be_a_picture(path):
+                raise
+            raise NotASample("not a picture that can be read") from error
 
     def read(self, sample: Sample) -> Image.Image:
         """Decode the picture."""
@@ -72,10 +86,7 @@ class ImageFolder:
 
 
 def scan(root: Path) -> ImageFolder:
-    """List a folder's pictures; which layout it has, its folders' names tell.
-
-    With a `train` folder beside nothing but `val` (or `valid`, `validation`) and `test`, these are the splits;
-    otherwise every folder is a class.
+    """List a folder's files by class and split; which layout it has, its folders tell (`layout`).
 
     Raises:
         DataError: There is nothing that a classification could be learned from.
@@ -83,26 +94,25 @@ def scan(root: Path) -> ImageFolder:
     if not root.is_dir():
         raise DataMissing(root)
     try:
-        return _scan(root)
+        tree, left_out = walk(root)
     except OSError as error:
         raise DataMissing(root, error.strerror or str(error)) from error
-
-
-def _scan(root: Path) -> ImageFolder:
-    parts = _folders(root)
-    # A class may be called "test" or "train". Only folders that all have the names of splits are splits.
-    if "train" not in parts or not set(parts) <= set(PART_NAMES):
-        classes = _classes(root)
-        return ImageFolder(root, classes, tuple(_listed(root, root, classes, None)))
-    train = root / "train"
-    classes = _classes(train)
-    listed: list[_Picture] = []
-    for name in parts:
-        if unknown := sorted(set(_folders(root / name)) - set(classes)):
-            # Not a class of its own: nothing could be learned of it, and every sample of it would count as wrong.
-            raise UnknownClass(root / name / unknown[0], train)
-        listed += _listed(root, root / name, classes, PART_NAMES[name])
-    return ImageFolder(root, classes, tuple(listed))
+    parts = layout.splits_of(root, tree)
+    inside = [tree.folders[name] for name in parts]
+    train = next((tree.folders[name] for name in parts if parts[name] == "train"), tree)
+    classes = _classes(root, train)
+    listed = (
+        [one for name in parts for one in _listed(root, train, tree.folders[name], parts[name])]
+        if parts
+        else _listed(root, train, tree, None)
+    )
+    outside = [path for folder in (tree, *inside) for path in folder.own_files()]
+    return ImageFolder(
+        root,
+        classes,
+        tuple(listed),
+        left_out={**left_out, **({_OUTSIDE: outside} if outside else {})},
+    )
 
 
 def _stamp(path: str) -> str:
@@ -114,35 +124,25 @@ def _stamp(path: str) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_mode} {status.st_uid} {status.st_gid}"
 
 
-def _folders(path: Path) -> list[str]:
-    return sorted(
-        entry.name for entry in os.scandir(path) if entry.is_dir() and entry.name[0] != "."
-    )
-
-
-def _classes(path: Path) -> tuple[str, ...]:
-    names = _folders(path)
+def _classes(root: Path, train: Folder) -> tuple[str, ...]:
+    names = tuple(train.folders)
     if not names:
-        raise NoClasses(path)
+        raise NoClasses(root / train.path)
+    layout.check_classes(root, train)
     if len(names) == 1:
-        raise SingleClass(path, names[0])
-    return tuple(names)
+        raise SingleClass(root / train.path, names[0])
+    return names
 
 
-def _listed(
-    root: Path, part_root: Path, classes: tuple[str, ...], part: Part | None
-) -> Iterator[_Picture]:
-    for label, name in enumerate(classes):
+def _listed(root: Path, train: Folder, held: Folder, part: Part | None) -> Iterator[_Picture]:
+    if unknown := sorted(set(held.folders) - set(train.folders)):
+        # Not a class of its own: nothing could be learned of it, and every sample of it would count as wrong.
+        raise UnknownClass(root / held.path / unknown[0], root / train.path)
+    for label, name in enumerate(train.folders):
         # Strings, in the order of paths: there are as many as pictures, and they are listed before each trial.
-        pictures = sorted(_pictures(part_root / name), key=lambda path: path.split("/"))
-        if not pictures and part in (None, "train"):
-            raise EmptyClass(part_root / name, picture_files.SUFFIXES)
-        for path in pictures:
-            yield path[len(str(root).rstrip("/")) + 1 :], label, part
-
-
-def _pictures(folder: Path) -> Iterator[str]:
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            if name.lower().endswith(picture_files.SUFFIXES) and name[0] != ".":
-                yield f"{parent}/{name}"
+        files = held.folders.get(name, Folder()).all_files()
+        paths = sorted(files, key=lambda path: path.split("/"))
+        if not paths and part in (None, "train"):
+            raise EmptyClass(root / held.path / name)
+        for path in paths:
+            yield path, label, part

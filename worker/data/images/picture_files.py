@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from worker.data.images.formats import FORMATS
 from worker.data.source import SampleUnreadable
 
-SUFFIXES = (".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
 MAX_PIXELS = 50_000_000
 """Larger pictures are refused before a byte of them is decoded: a few KB can unpack to many GB."""
 
@@ -75,7 +75,7 @@ def square(image: Image.Image, *, side: int, channels: int) -> NDArray[np.uint8]
 
 def _open(path: Path) -> Image.Image:
     try:
-        image = Image.open(path)
+        image = Image.open(path, formats=FORMATS)
     except _NO_PICTURE as error:
         _pass_on(error)
         raise ImageUnreadable(f"not a picture that can be read ({error})") from error
