@@ -12,7 +12,7 @@ from pathlib import Path
 import stamina
 from pydantic import ValidationError
 
-from trimtab import lifeline
+from trimtab import cores, lifeline
 from trimtab.client import Client
 from trimtab.contract import problems
 from worker import devices
@@ -68,6 +68,12 @@ def _add_start(start: argparse.ArgumentParser) -> None:
         "--slots", metavar="N", type=int, help="trials at a time on the device; default: 1"
     )
     start.add_argument(
+        "--threads",
+        metavar="N",
+        type=int,
+        help="threads that compute on the CPU; default: what is fastest, as measured",
+    )
+    start.add_argument(
         "--together", metavar="N", type=int, help="heads trained in one computation; default: 8"
     )
     start.add_argument("--one-of", metavar="N", type=int, help=argparse.SUPPRESS)
@@ -113,6 +119,7 @@ def _start(arguments: argparse.Namespace) -> int:
             backbones=arguments.backbones,
             exit_when_idle_s=arguments.exit_when_idle,
             slots=arguments.slots,
+            threads=arguments.threads,
             together=arguments.together,
         )
     except ValidationError as error:
@@ -138,6 +145,8 @@ def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
     options = ["--server", settings.server, "--device", settings.device]
     options += ["--cache-dir", str(settings.cache_dir), "--together", str(settings.together)]
     options += [f"--backbones={file}" for file in settings.backbones]
+    if settings.threads is not None:
+        options += ["--threads", str(settings.threads)]
     if settings.exit_when_idle_s is not None:
         options += ["--exit-when-idle", str(settings.exit_when_idle_s)]
     try:
@@ -154,12 +163,14 @@ def _plan(settings: Settings, slots: int) -> Plan:
         *(f"--backbones={file}" for file in settings.backbones),
         *(("--download",) if settings.download else ()),
         *("--slots", str(slots)),
+        *(() if settings.threads is None else ("--threads", str(settings.threads))),
     )
     return Plan(
         server=settings.server.rstrip("/"),
         label=settings.label,
         cache_dir=settings.cache_dir,
         runner=command(settings.runner, runner),
+        runner_settings=cores.waiting(os.environ, shared=slots > 1),
         timeouts=Timeouts(stall_s=settings.stall_s, grace_s=settings.grace_s),
         exit_when_idle_s=settings.exit_when_idle_s,
         together=settings.together,
@@ -201,6 +212,7 @@ def _by_hand(arguments: argparse.Namespace) -> int:
     if wrong is not None:
         _complain(wrong)
         return USAGE
+    os.environ.update(cores.waiting(os.environ, shared=False))
     # Imported here because torch takes seconds to import, and `start` runs the agent, which never uses it.
     from worker.commands import predict, pretrain
 

@@ -100,6 +100,6 @@ def test_a_trials_record_is_shown_with_what_was_left_out(
         "3; in several splits: 1; under several labels: 2",
         "20 tensors of w.pth, 2 left out for their shape, 4 left out as quantised",
         "a note",
-        "cpu, float32, torch 2.15.0",
+        "cpu, float32, torch 2.15.0, 2 threads",
     ):
         assert words in said

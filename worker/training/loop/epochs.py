@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from worker.training import seeding
+from worker.training.device.threads import computing_on
 from worker.training.errors import Diverged
 from worker.training.loop import grouped_epoch, linear_head
 from worker.training.loop.grouped_epoch import GroupMember
@@ -91,7 +92,11 @@ def next_epochs(trainings: Sequence[Training]) -> list[EpochResult | Exception]:
     # The last validation may have left averaged weights in the model; what is trained goes on from the others.
     for training in trainings:
         training.learner.averages.resume()
-    with linear_head.few_threads(trainings[0].learner.plain):
+    # Trainings of a group are small heads, which compute on one thread whatever their number is.
+    with (
+        computing_on(trainings[0].threads.steps),
+        linear_head.few_threads(trainings[0].learner.plain),
+    ):
         losses = _train(trainings)
         # The epochs of a group run at once: each member is charged an equal share, so that the shares add up.
         spent_s = (time.perf_counter() - began) / len(trainings)

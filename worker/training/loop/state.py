@@ -12,9 +12,10 @@ from trimtab.contract.message import Message
 from trimtab.contract.metrics import Direction
 from worker.training import safetensors_files
 from worker.training.device import memory_format
+from worker.training.device.threads import Threads
 from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
 
-_FORMAT = 3
+_FORMAT = 4
 """Stands in every file: a release that reads another format refuses the file in words."""
 _KEY = "trimtab.checkpoint"
 # A safetensors file has one flat space of names. A prefix keeps a weight apart from its average and its moments.
@@ -69,6 +70,7 @@ class _Header(Message):
     frozen_stages: int
     frozen_sha256: str
     progress: Progress
+    threads: Threads
     orders: dict[str, tuple[int, ...]]
     """Dimensions in memory order, by name, of tensors that do not lie in the order of their dimensions.
 
@@ -87,6 +89,7 @@ class FitState:
         seed: The seed of the training.
         optimizer: The optimizer's name in the recipe.
         progress: Epochs finished, best so far, early stopping's counters.
+        threads: The numbers of threads that the training goes on with.
         frozen_stages: The number of stages, counted from the input, that no epoch trains. Their weights are
             not in here.
         frozen_sha256: The sha256 of all pretrained weights that the training builds upon.
@@ -102,6 +105,7 @@ class FitState:
     frozen_stages: int
     frozen_sha256: str
     progress: Progress
+    threads: Threads
     weights: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
     averages: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
@@ -131,6 +135,7 @@ class FitState:
             frozen_stages=self.frozen_stages,
             frozen_sha256=self.frozen_sha256,
             progress=self.progress,
+            threads=self.threads,
             orders=orders,
         )
         lying = {name: tensors[name].permute(order) for name, order in orders.items()}
@@ -164,6 +169,7 @@ class FitState:
             frozen_stages=header.frozen_stages,
             frozen_sha256=header.frozen_sha256,
             progress=header.progress,
+            threads=header.threads,
             weights=_named(tensors, _WEIGHTS),
             moments=_named(tensors, _OPTIMIZER),
             averages=_named(tensors, _AVERAGES),

@@ -77,10 +77,7 @@ def train_epoch(learner: Learner, epoch: int) -> float:
     Raises:
         Diverged: A loss is not finite.
     """
-    # Without gradual unfreezing the same stages are frozen in all epochs, and `begin` has frozen them.
-    if learner.recipe.unfreeze_every:
-        learner.freezing.freeze(epoch)
-    learner.freezing.training_mode(epoch)
+    make_ready(learner, epoch)
     size = learner.recipe.batch_size
     order = whole_batches(torch.randperm(len(learner.inputs.train)), size)
     batches = placement.row_batches(order, size)
@@ -91,12 +88,20 @@ def train_epoch(learner: Learner, epoch: int) -> float:
         # The rate is a function of the step's number and not of a counter, so that a resumed training has the same.
         step = epoch * len(batches) + position
         rate = schedules.learning_rate(learner.recipe, step=step, steps_per_epoch=len(batches))
-        total += _step(learner, rows, rate) * len(rows)
+        total += take_step(learner, rows, rate) * len(rows)
         seen += len(rows)
         looks = (position + 1) % CHECK_STEPS == 0 or position + 1 == len(batches)
         if looks and not math.isfinite(total.item()):
             raise Diverged(epoch, "training")
     return total.item() / seen
+
+
+def make_ready(learner: Learner, epoch: int) -> None:
+    """Let the network train the stages of this epoch."""
+    # Without gradual unfreezing the same stages are frozen in all epochs, and `begin` has frozen them.
+    if learner.recipe.unfreeze_every:
+        learner.freezing.freeze(epoch)
+    learner.freezing.training_mode(epoch)
 
 
 def whole_batches(order: Tensor, batch_size: int) -> Tensor:
@@ -117,7 +122,14 @@ def _batch(learner: Learner, rows: Tensor) -> Batch:
     return learner.augmentation(inputs, labels)
 
 
-def _step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
+def take_step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
+    """Move the parameters by the gradients of a batch's mean loss; return that loss.
+
+    Args:
+        learner: The network and its optimizer, made ready for the epoch.
+        rows: The row numbers of the batch.
+        rate: The learning rate.
+    """
     loss = _lower(learner, rows)
     learner.optimizer.step(rate)
     learner.averages.after_step()
