@@ -72,14 +72,15 @@ class ThreadCounts:
 
         Args:
             key: The kind of work.
-            share: The part of the time that may go into trying it again.
+            share: The part of the time that may go into trying it again; 0 never tries it again.
         """
         if len(self._counts) == 1:
             return self.most
         tried = self._tried.get(key)
-        if tried is None or self._clock() - tried.at > tried.took_s / share:
+        if tried is None:
             return None
-        return tried.count
+        is_due = share > 0 and self._clock() - tried.at > tried.took_s / share
+        return None if is_due else tried.count
 
     def choose(self, key: Hashable, attempt: Attempt) -> int:
         """Try work of a kind and return the number of threads that is fastest."""
@@ -112,8 +113,7 @@ class ChoiceOfThreads:
         """Return the number for this work; None if it is to be tried."""
         # Features that were computed with another number of threads are other features, and are computed anew for
         # that: what was found for them stays.
-        share = SHARE if work == "steps" else 1e-9
-        return self._counts.known(self._keys[work], share)
+        return self._counts.known(self._keys[work], SHARE if work == "steps" else 0.0)
 
     def choose(self, work: Work, attempt: Attempt, /) -> int:
         """Try this work; return the number that it is to be computed with."""

@@ -128,11 +128,11 @@ def test_nothing_is_tried_for_features_where_all_stages_are_trained() -> None:
 
 
 def test_a_resumed_training_keeps_its_numbers_and_tries_none(tmp_path: Path) -> None:
-    first = _begin(threads=Choice(features=1, steps=2))
+    first = _begin(threads=Choice(features=2, steps=1))
     next(epochs_of(first)).state().save(tmp_path / "a")
     state = FitState.load(tmp_path / "a")
-    assert state.threads.steps == 2
-    choice = Choice(steps=1)
+    assert state.threads.steps == 1
+    choice = Choice(steps=2)
     assert _begin(resume=state, threads=choice).threads == state.threads
     assert choice.tried == []
 
