@@ -65,6 +65,12 @@ def _add_start(start: argparse.ArgumentParser) -> None:
         "--exit-when-idle", metavar="S", type=float, help="leave after S seconds without work"
     )
     start.add_argument(
+        "--grace",
+        metavar="S",
+        type=float,
+        help="seconds to store a checkpoint in when told to leave; default: 30",
+    )
+    start.add_argument(
         "--slots", metavar="N", type=int, help="trials at a time on the device; default: 1"
     )
     start.add_argument(
@@ -118,6 +124,7 @@ def _start(arguments: argparse.Namespace) -> int:
             cache_dir=arguments.cache_dir,
             backbones=arguments.backbones,
             exit_when_idle_s=arguments.exit_when_idle,
+            grace_s=arguments.grace,
             slots=arguments.slots,
             threads=arguments.threads,
             together=arguments.together,
@@ -145,6 +152,7 @@ def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
     options = ["--server", settings.server, "--device", settings.device]
     options += ["--cache-dir", str(settings.cache_dir), "--together", str(settings.together)]
     options += [f"--backbones={file}" for file in settings.backbones]
+    options += ["--grace", str(settings.grace_s)]
     if settings.threads is not None:
         options += ["--threads", str(settings.threads)]
     if settings.exit_when_idle_s is not None:

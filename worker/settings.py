@@ -76,8 +76,8 @@ class Settings(BaseSettings):
     """The seconds without work after which the worker leaves; None stays."""
     stall_s: Annotated[float, Field(gt=0)] = 300.0
     """The seconds without progress after which the training process is killed."""
-    grace_s: Annotated[float, Field(gt=0)] = 20.0
-    """The seconds in which the worker drains: half to end the epoch, half to upload its checkpoint."""
+    grace_s: Annotated[float, Field(gt=0)] = 30.0
+    """The seconds in which the worker drains: half to end the batch and write its checkpoint, half to upload it."""
     runner: str = "worker.runner"
     """The module that trains; any that speaks `worker.pipe_messages` will do."""
 

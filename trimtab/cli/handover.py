@@ -86,6 +86,12 @@ def start(
         float | None,
         typer.Option(help="Leave after this many seconds without work.", show_default=False),
     ] = None,
+    grace: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds to store a checkpoint in when told to leave.", show_default="30"
+        ),
+    ] = None,
 ) -> None:
     """Run a worker: it takes trials from the service at --server until it is told to leave."""
     here = terminal.of(context)
@@ -95,7 +101,8 @@ def start(
     argv += _each("--backbones", backbones)
     argv += _given("--slots", slots) + _given("--threads", threads)
     argv += _given("--together", together)
-    _become(here, "worker", argv + _given("--exit-when-idle", exit_when_idle))
+    argv += _given("--exit-when-idle", exit_when_idle) + _given("--grace", grace)
+    _become(here, "worker", argv)
 
 
 def predict(

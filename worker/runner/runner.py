@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     lifeline.watch(arguments.lifeline, lambda: os._exit(0))
     for number in (signal.SIGTERM, signal.SIGINT):
         # Ctrl-C and a shutdown reach every process of the group. The agent drains on them, and needs this process to
-        # end its epoch and save its state; the agent decides when it leaves.
+        # end its batch and save its state; the agent decides when it leaves.
         signal.signal(number, signal.SIG_IGN)
     devices.volunteer_for_oom_kill()
     logging.basicConfig(

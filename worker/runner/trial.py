@@ -10,7 +10,7 @@ from worker.pipe_messages import Began, EpochDone, RunTrial
 from worker.runner import trial_record
 from worker.runner.ending import TrialEnding
 from worker.runner.memory_watch import MemoryWatch
-from worker.runner.progress import Cancelled, Finished, ProgressReporter
+from worker.runner.progress import Cancelled, Finished, Paused, ProgressReporter
 from worker.runner.resources import Resources
 from worker.runner.thread_counts import ChoiceOfThreads
 from worker.training.errors import CheckpointError
@@ -125,6 +125,24 @@ def _from_the_first_that_fits(
     return start(None)
 
 
+@dataclass(frozen=True)
+class PartialEpoch:
+    """An epoch that is left between two batches, for the writer of checkpoints."""
+
+    training: Training
+    best: bool = False
+    last: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the training's whole state."""
+        return self.training.nbytes
+
+    def state(self, *, whole: bool = True, copy: bool = True) -> FitState:
+        """Return the training's state (`Training.state`)."""
+        return self.training.state(whole=whole, copy=copy)
+
+
 class TrialRun:
     """A trial that is trained epoch by epoch, and obeys the verdict on each epoch.
 
@@ -186,6 +204,8 @@ class TrialRun:
             if isinstance(epoch, Finished) and self.started.training.progress.epochs:
                 self._complete()
                 return
+            if isinstance(epoch, Paused):
+                self._ending.writer.save(PartialEpoch(self.started.training))
             if isinstance(epoch, Exception):
                 raise epoch
             self._epoch = epoch

@@ -11,7 +11,7 @@ from tests.support.leases import a_lease
 from trimtab.contract.leases import Completed, Failed
 from worker.pipe_messages import Ended, RunTrial
 from worker.runner.ending import TrialEnding
-from worker.runner.progress import Cancelled, Finished, ProgressReporter
+from worker.runner.progress import Cancelled, Finished, Paused, ProgressReporter
 from worker.runner.trial import StartedTraining, TrialRun
 from worker.training.errors import Diverged
 from worker.training.loop import trying
@@ -156,3 +156,23 @@ def test_threads_are_tried_again_after_an_epoch_is_told_and_before_its_state_is_
     resources.channel.say, writer.offer = noting("told"), noting("saved")
     trial.report(replace(AN_EPOCH, last=last))
     assert done == expected
+
+
+def test_a_trial_that_is_paused_within_an_epoch_is_released_with_its_state(
+    tmp_path: Path,
+) -> None:
+    trial, (resources, writer) = a_run(tmp_path, epochs=1)
+    trial.report(Paused())
+    (saved,) = writer.save.call_args.args
+    started: Any = trial.started
+    assert saved.state() is started.training.state.return_value
+    assert not saved.best
+    assert outcome_of(resources) is None
+    assert trial.has_ended
+
+
+def test_a_trial_that_is_paused_before_its_first_epoch_began_is_released_as_it_was(
+    tmp_path: Path,
+) -> None:
+    told, _ = words_after(Paused(), tmp_path)
+    assert told.outcome is told.newest is None

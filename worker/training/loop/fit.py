@@ -7,6 +7,7 @@ for epoch in fit(request):
 
 import logging
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 
 import torch
@@ -17,6 +18,7 @@ from worker.training.augment import augmentation
 from worker.training.device.micro_batches import MicroBatches
 from worker.training.device.placement import dtype_of, precision_of
 from worker.training.device.threads import AsTorchSays, ThreadChoice, Threads, computing_on
+from worker.training.errors import Interrupted
 from worker.training.features import features
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.features.features import Inputs
@@ -53,7 +55,8 @@ class TrainingRequest:
             nothing is known.
         teacher: A model whose answers are learned beside the labels; None: the labels alone.
         threads: Decides how many threads compute; a training that is resumed keeps its numbers.
-        each_batch: Called before every batch; what it raises ends the training.
+        each_batch: Called before every batch; what it raises ends the training. After Interrupted, the training's state
+            says how far it is.
     """
 
     model: Backbone
@@ -73,8 +76,8 @@ class TrainingRequest:
 def fit(request: TrainingRequest) -> Iterator[EpochResult]:
     """Adapt a model to a task, an epoch at each `next`, until the recipe or its early stopping ends it.
 
-    On a CPU the same seed gives the same curve bit by bit, and a training resumed from any epoch's state ends
-    with the weights of the uninterrupted one.
+    On a CPU the same seed and the same number of threads give the same curve bit by bit, and a training resumed from
+    any epoch's state, or from one within an epoch, ends with the weights of the uninterrupted one.
 
     Raises:
         CheckpointIncompatible: `request.resume` is of another training.
@@ -180,6 +183,7 @@ def _learner(
     recipe = request.recipe
     objective = objectives.of(request.data, recipe)
     lessons = _lessons(request)
+    plain = linear_head.of(inputs, objective, recipe, lessons)
     return Learner(
         freezing=freezing,
         optimizer=_optimizer(freezing, inputs, low_rank),
@@ -189,10 +193,20 @@ def _learner(
         averages=Averages(freezing),
         micro_batches=_micro_batches(freezing, request.micro_batch_size),
         lessons=lessons,
-        each_batch=request.each_batch,
-        plain=linear_head.of(inputs, objective, recipe, lessons),
+        each_batch=request.each_batch if plain is None else _patient(request.each_batch),
+        plain=plain,
         augmentation=augmentation.of(recipe, request.data.modality),
     )
+
+
+def _patient(each_batch: Callable[[], object]) -> Callable[[], object]:
+    """Wait for the end of the epoch where one is asked to leave: an epoch of a head is over soon."""
+
+    def call() -> None:
+        with suppress(Interrupted):
+            each_batch()
+
+    return call
 
 
 def _lessons(request: TrainingRequest) -> Lessons | None:

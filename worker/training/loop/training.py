@@ -1,4 +1,4 @@
-"""A training between two epochs: what it works with, how far it is, and its state."""
+"""A training between two epochs or two batches: what it works with, how far it is, and its state."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -8,7 +8,7 @@ from torch import Tensor
 from worker.training.device.threads import Threads
 from worker.training.errors import CheckpointIncompatible
 from worker.training.features import features
-from worker.training.loop.state import FitState, Progress
+from worker.training.loop.state import FitState, PartOfEpoch, Progress
 from worker.training.loop.step import Learner
 from worker.training.model.freezing import Freezing
 from worker.training.model.lora import LowRank
@@ -26,6 +26,7 @@ class Training:
         moving: The tensors of the network that some epoch moves, by name; the tensors themselves.
         threads: The numbers of threads that it computes with.
         progress: Epochs finished, best so far, early stopping's counters.
+        part: The part that is done of an epoch that was left between two batches; None between two epochs.
     """
 
     learner: Learner
@@ -35,6 +36,7 @@ class Training:
     moving: Mapping[str, Tensor]
     threads: Threads
     progress: Progress = field(default_factory=Progress)
+    part: PartOfEpoch | None = None
 
     @property
     def ended(self) -> bool:
@@ -79,6 +81,7 @@ class Training:
             },
             moments=learner.optimizer.tensors() if whole else {},
             averages=learner.averages.tensors() if whole else {},
+            part=self.part,
         )
 
     def restore(self, state: FitState) -> None:
@@ -123,6 +126,7 @@ class Training:
         self.learner.optimizer.restore(state.moments)
         self.learner.averages.restore(state.averages)
         self.progress = state.progress
+        self.part = state.part
 
 
 def load_weights(freezing: Freezing, state: FitState) -> None:
