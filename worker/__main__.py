@@ -12,7 +12,7 @@ from pathlib import Path
 import stamina
 from pydantic import ValidationError
 
-from trimtab import lifeline
+from trimtab import cores, lifeline
 from trimtab.client import Client
 from trimtab.contract import problems
 from worker import devices
@@ -65,7 +65,19 @@ def _add_start(start: argparse.ArgumentParser) -> None:
         "--exit-when-idle", metavar="S", type=float, help="leave after S seconds without work"
     )
     start.add_argument(
+        "--grace",
+        metavar="S",
+        type=float,
+        help="seconds to store a checkpoint in when told to leave; default: 30",
+    )
+    start.add_argument(
         "--slots", metavar="N", type=int, help="trials at a time on the device; default: 1"
+    )
+    start.add_argument(
+        "--threads",
+        metavar="N",
+        type=int,
+        help="threads that compute on the CPU; default: what is fastest, as measured",
     )
     start.add_argument(
         "--together", metavar="N", type=int, help="heads trained in one computation; default: 8"
@@ -115,7 +127,9 @@ def _start(arguments: argparse.Namespace) -> int:
             cache_dir=arguments.cache_dir,
             backbones=arguments.backbones,
             exit_when_idle_s=arguments.exit_when_idle,
+            grace_s=arguments.grace,
             slots=arguments.slots,
+            threads=arguments.threads,
             together=arguments.together,
         )
     except ValidationError as error:
@@ -141,6 +155,9 @@ def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
     options = ["--server", settings.server, "--device", settings.device]
     options += ["--cache-dir", str(settings.cache_dir), "--together", str(settings.together)]
     options += [f"--backbones={file}" for file in settings.backbones]
+    options += ["--grace", str(settings.grace_s)]
+    if settings.threads is not None:
+        options += ["--threads", str(settings.threads)]
     if settings.exit_when_idle_s is not None:
         options += ["--exit-when-idle", str(settings.exit_when_idle_s)]
     try:
@@ -157,12 +174,14 @@ def _plan(settings: Settings, slots: int) -> Plan:
         *(f"--backbones={file}" for file in settings.backbones),
         *(("--download",) if settings.download else ()),
         *("--slots", str(slots)),
+        *(() if settings.threads is None else ("--threads", str(settings.threads))),
     )
     return Plan(
         server=settings.server.rstrip("/"),
         label=settings.label,
         cache_dir=settings.cache_dir,
         runner=command(settings.runner, runner),
+        runner_settings=cores.waiting(os.environ, shared=slots > 1),
         timeouts=Timeouts(stall_s=settings.stall_s, grace_s=settings.grace_s),
         exit_when_idle_s=settings.exit_when_idle_s,
         together=settings.together,
@@ -204,6 +223,7 @@ def _by_hand(arguments: argparse.Namespace) -> int:
     if wrong is not None:
         _complain(wrong)
         return USAGE
+    os.environ.update(cores.waiting(os.environ, shared=False))
     # Imported here because torch takes seconds to import, and `start` runs the agent, which never uses it.
     from worker.commands import predict, pretrain
 

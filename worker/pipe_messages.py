@@ -29,7 +29,10 @@ class StoredFile(Message):
 
 
 class SavedState(StoredFile):
-    """A checkpoint on this machine: the training state after `step`."""
+    """A checkpoint on this machine: the training state after `step`, or within the epoch after it.
+
+    Within the first epoch, `step` is 0 as well.
+    """
 
     step: int
 

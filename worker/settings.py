@@ -68,14 +68,16 @@ class Settings(BaseSettings):
     """Whether public data sets that are missing may be fetched from the network."""
     slots: Annotated[int, Field(ge=1, le=64)] = 1
     """Trials at a time on the device, each by a worker process of its own with a share of the memory."""
+    threads: Annotated[int, Field(ge=1, le=1024)] | None = None
+    """Threads that compute on the CPU, in each slot; None tries which number is fastest."""
     together: Annotated[int, Field(ge=1, le=64)] = 8
     """Trials at a time in one group, if all that they train is small heads on the same frozen features."""
     exit_when_idle_s: Annotated[float, Field(ge=0)] | None = None
     """The seconds without work after which the worker leaves; None stays."""
     stall_s: Annotated[float, Field(gt=0)] = 300.0
     """The seconds without progress after which the training process is killed."""
-    grace_s: Annotated[float, Field(gt=0)] = 20.0
-    """The seconds in which the worker drains: half to end the epoch, half to upload its checkpoint."""
+    grace_s: Annotated[float, Field(gt=0)] = 30.0
+    """The seconds in which the worker drains: half to end the batch and write its checkpoint, half to upload it."""
     runner: str = "worker.runner"
     """The module that trains; any that speaks `worker.pipe_messages` will do."""
 

@@ -6,6 +6,7 @@ They are one computation where this CPU's products allow it, and take turns wher
 from collections import defaultdict
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import UUID
 
@@ -14,7 +15,8 @@ import pytest
 from tests.support.leases import a_lease
 from tests.support.runners import Trials
 from trimtab.contract.leases import Completed, Failed, Lease, Outcome, Pruned, Report, Verdict
-from worker.pipe_messages import Began, Ended, EpochDone, SavedState
+from worker.pipe_messages import Began, Ended, EpochDone, RunTrial, SavedState, Steer
+from worker.training.loop.state import FitState
 
 EPOCHS = 3
 
@@ -177,3 +179,37 @@ def test_a_trial_that_trains_its_backbone_takes_no_company(trials: Trials) -> No
     heard = run(trials, [lead, other])
     assert heard.order == [lead.lease_id] * 2 + [other.lease_id] * 2
     assert not any(heard.may_group.values())
+
+
+def to_its_end(
+    trials: Trials, heard: Heard, after_epoch: Callable[[], None] = lambda: None
+) -> Ended:
+    """Let the trial that was sent go on, whatever its epochs bring, until it ends."""
+    for news in trials.hear(lambda _: "continue"):
+        match news:
+            case EpochDone(lease_id=lease_id, report=report):
+                heard.curves[lease_id].append(report)
+                after_epoch()
+            case Ended():
+                return news
+            case _:
+                pass
+    raise AssertionError("the runner has died")
+
+
+def test_a_trial_that_is_released_within_an_epoch_goes_on_from_there(
+    trials: Trials, tmp_path: Path
+) -> None:
+    lease = a_trial(3, batch_size=4, mixup=0.4, ema_decay=0.9)
+    pause = Steer(lease_id=lease.lease_id, verdict="pause")
+    whole, heard = run(trials, [lease]), Heard()
+    trials.order(lease)
+    # The next epoch has just begun when this is sent.
+    released = to_its_end(trials, heard, lambda: trials.runner.send(pause))
+    assert released.outcome is None
+    assert released.newest is not None
+    assert FitState.load(released.newest.path).part is not None
+    resume = (released.newest,)
+    trials.runner.send(RunTrial(lease=lease, folder=tmp_path, resume=resume))
+    assert isinstance(to_its_end(trials, heard).outcome, Completed)
+    assert heard.curve(lease) == whole.curve(lease)

@@ -18,6 +18,11 @@ def a_record(**changes: Any) -> TrialRecord:
         ),
         "labels_used": 10,
         "notes": ("a note",),
-        "environment": {"device": "cpu", "precision": "float32", "torch": "2.15.0"},
+        "environment": {
+            "device": "cpu",
+            "precision": "float32",
+            "torch": "2.15.0",
+            "threads": 2,
+        },
     }
     return TrialRecord.model_validate(found | changes)

@@ -18,8 +18,8 @@ from trimtab.contract.message import Message
 
 READY_S = 90.0
 
-WORKER_LEAVES_S = 30.0
-"""A worker that is told to leave stores a checkpoint first."""
+GRACE_S = 30.0
+"""A worker that is told to leave stores a checkpoint first, in this time unless TRIMTAB_WORKER_GRACE_S says another."""
 
 SERVICE_LEAVES_S = 20.0
 RESTART_S = 1.0
@@ -31,6 +31,17 @@ HOPELESS = 3
 """The number of failed starts in a row after which a worker is not started again."""
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+def leaves_within_s(env: Mapping[str, str]) -> float:
+    """Return the seconds after which a worker that was told to leave is killed."""
+    try:
+        grace_s = float(env.get("TRIMTAB_WORKER_GRACE_S") or GRACE_S)
+    except ValueError:
+        # The workers refuse it, and say so.
+        grace_s = GRACE_S
+    # The last upload may take a quarter more, and the processes take a few seconds to end.
+    return 1.25 * grace_s + 10.0
 
 
 class Address(Message):
@@ -132,7 +143,7 @@ class Family:
             self._is_leaving.set()
         for worker in self._workers.values():
             worker.let_go()
-        deadline = time.monotonic() + WORKER_LEAVES_S
+        deadline = time.monotonic() + leaves_within_s(self._env)
         for worker in self._workers.values():
             worker.leave(max(0.0, deadline - time.monotonic()))
         if self._service is not None:

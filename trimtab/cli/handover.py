@@ -69,6 +69,15 @@ def start(
         int | None,
         typer.Option(min=1, max=64, help="Trials at a time on the device.", show_default="1"),
     ] = None,
+    threads: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=1024,
+            help="Threads that compute on the CPU.",
+            show_default="what is fastest, as measured",
+        ),
+    ] = None,
     together: Annotated[
         int | None,
         typer.Option(min=1, max=64, help="Heads trained in one computation.", show_default="8"),
@@ -77,6 +86,12 @@ def start(
         float | None,
         typer.Option(help="Leave after this many seconds without work.", show_default=False),
     ] = None,
+    grace: Annotated[
+        float | None,
+        typer.Option(
+            help="Seconds to store a checkpoint in when told to leave.", show_default="30"
+        ),
+    ] = None,
 ) -> None:
     """Run a worker: it takes trials from the service at --server until it is told to leave."""
     here = terminal.of(context)
@@ -84,8 +99,10 @@ def start(
     argv = ["start", "--server", address, *_given("--device", device)]
     argv += _given("--label", label) + _given("--cache-dir", cache_dir)
     argv += _each("--backbones", backbones)
-    argv += _given("--slots", slots) + _given("--together", together)
-    _become(here, "worker", argv + _given("--exit-when-idle", exit_when_idle))
+    argv += _given("--slots", slots) + _given("--threads", threads)
+    argv += _given("--together", together)
+    argv += _given("--exit-when-idle", exit_when_idle) + _given("--grace", grace)
+    _become(here, "worker", argv)
 
 
 def predict(
@@ -152,14 +169,8 @@ def environment(token: str | None) -> dict[str, str]:
 
     The token is in it and not in their arguments, because every user of the machine can read those.
     """
-    # Threads of one computation that wait for each other spin for some microseconds and then sleep (GOMP_SPINCOUNT of
-    # libgomp, https://gcc.gnu.org/onlinedocs/libgomp/GOMP_005fSPINCOUNT.html). Measured on two idle cores, this is as
-    # fast as spinning on, and sleeping at once takes 1.4 to 1.6 times as long. On cores that others use too, this is as
-    # fast as sleeping at once, and spinning on took up to 3 times as long. A policy of the user stays.
-    policies = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
-    spins = {} if any(name in os.environ for name in policies) else {"GOMP_SPINCOUNT": "20000"}
     ours = {"TRIMTAB_TOKEN": token} if token else {}
-    return {**spins, **os.environ, **ours}
+    return {**os.environ, **ours}
 
 
 def _become(here: terminal.Terminal, module: str, argv: Sequence[str]) -> NoReturn:

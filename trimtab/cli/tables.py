@@ -9,7 +9,7 @@ from rich.text import Text
 
 from trimtab.cli.failures import printable
 from trimtab.contract.metrics import SHARES, direction_of, plain
-from trimtab.contract.records import LeftOut, LoadedWeights, TrialRecord
+from trimtab.contract.records import Environment, LeftOut, LoadedWeights, TrialRecord
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import Best, BestTrial, EndedBy, FinalScores, Study, StudyPage
 from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
@@ -129,14 +129,14 @@ def epoch(trial: Trial, point: IntermediateValue) -> str:
 def record(answer: TrialRecord) -> list[tuple[str, Text]]:
     """Return what the worker found when it began the trial, as names and values."""
     pictures = ", ".join(f"{count} {part}" for part, count in answer.pictures.items())
-    skipped, twins, machine = answer.skipped, answer.duplicates, answer.environment
+    skipped, twins = answer.skipped, answer.duplicates
     facts = [
         ("pictures", pictures),
         *_classes(answer),
         ("labels used", str(answer.labels_used)),
         ("data sha256", answer.data_sha256),
         ("split sha256", answer.split_sha256 or "-"),
-        ("on", f"{machine.device}, {machine.precision}, torch {machine.torch}"),
+        ("on", _machine(answer.environment)),
     ]
     if skipped.count:
         facts.append(("bad files left out", str(skipped.count)))
@@ -150,6 +150,15 @@ def record(answer: TrialRecord) -> list[tuple[str, Text]]:
         facts.append(("weights", weights(answer.weights)))
     facts += [("note", note) for note in answer.notes]
     return [(name, Text(printable(text))) for name, text in facts]
+
+
+def _machine(environment: Environment) -> str:
+    facts = [environment.device, environment.precision, f"torch {environment.torch}"]
+    if environment.threads is not None:
+        facts.append(
+            "1 thread" if environment.threads == 1 else f"{environment.threads} threads"
+        )
+    return ", ".join(facts)
 
 
 def _classes(answer: TrialRecord) -> Iterator[tuple[str, str]]:

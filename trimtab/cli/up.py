@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from trimtab import cores
 from trimtab.cli import machine, terminal
 from trimtab.cli.family import Address, Asked, Family
 from trimtab.cli.handover import environment
@@ -82,7 +83,7 @@ def start_workers(
 ) -> list[str]:
     """Start `count` workers on this machine's devices in turn, one per device by default, and return their names.
 
-    Each worker computes with `threads` threads; by default the workers divide the cores.
+    Each worker computes with `threads` threads at most; by default the workers divide the cores.
     """
     devices = machine.devices()
     wanted = len(devices) if count is None else count
@@ -97,9 +98,11 @@ def start_workers(
 
 
 def _threads(workers: int) -> dict[str, str]:
-    """Return the setting that divides the cores among the workers; a setting of the user takes precedence."""
-    cores = os.cpu_count() or 1
-    return {} if workers < 2 else {"OMP_NUM_THREADS": str(max(1, cores // workers))}
+    """Return the settings that divide the cores among the workers; a setting of the user takes precedence."""
+    if workers < 2:
+        return {}
+    each = max(1, cores.usable() // workers)
+    return {"OMP_NUM_THREADS": str(each), **cores.waiting(os.environ, shared=True)}
 
 
 def _welcome(address: Address, workers: list[str], data_dir: Path) -> list[tuple[str, str]]:

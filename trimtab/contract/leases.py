@@ -46,7 +46,10 @@ class LeaseRequest(Message):
 
 
 class Checkpoint(Message):
-    """A training state in the artifact store, as it was after `step`; the file is named by its sha256."""
+    """A training state in the artifact store, as it was after `step`; the file is named by its sha256.
+
+    A trial that was released within an epoch goes on from there: `step` is then the last finished epoch, or 0 if there is none.
+    """
 
     step: Step
     sha256: Sha256

@@ -120,6 +120,8 @@ class Environment(Message):
     device: Line
     precision: Line
     torch: Line
+    threads: Count | None = None
+    """The number of threads that compute the steps when the trial begins; null where a GPU does."""
 
 
 class StudyData(Message):

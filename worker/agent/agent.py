@@ -8,7 +8,7 @@ that it renews the leases meanwhile and reports what became of a runner that can
 import logging
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
@@ -53,6 +53,8 @@ class Plan:
     cache_dir: Path
     runner: Sequence[str]
     """The command line of the runner."""
+    runner_settings: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Variables that are added to the runner's environment."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     exit_when_idle_s: float | None = None
     together: int = 1
@@ -85,7 +87,11 @@ class Agent:
         self._slots = (self._lead, *(LeaseSlot(shared) for _ in range(1, plan.together)))
         self._router = EventRouter([slot.events for slot in self._slots])
         self._runner = WarmRunner(
-            plan.runner, self._lead.events, self._router, self._leaving.is_set
+            plan.runner,
+            self._lead.events,
+            self._router,
+            self._leaving.is_set,
+            plan.runner_settings,
         )
         self._worker: Worker | None = None
         self._may_group = True

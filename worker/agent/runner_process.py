@@ -39,10 +39,14 @@ class RunnerProcess:
     Args:
         argv: the command line; `--orders FD --news FD --lifeline FD` are appended.
         tell: is called, from a thread, with each message of the runner and at last with its exit.
+        settings: variables that are added to its environment.
     """
 
     def __init__(
-        self, argv: Sequence[str], tell: Callable[[RunnerMessage | RunnerExited], None]
+        self,
+        argv: Sequence[str],
+        tell: Callable[[RunnerMessage | RunnerExited], None],
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._tell = tell
         self._explanation: Failed | None = None
@@ -53,7 +57,7 @@ class RunnerProcess:
         try:
             self._child = lifeline.spawn(
                 [*argv, "--orders", str(orders), "--news", str(news_end)],
-                env=_without_secrets(os.environ),
+                env={**_without_secrets(os.environ), **(settings or {})},
                 stdout=STDERR,
                 pass_fds=(orders, news_end),
             )

@@ -24,8 +24,8 @@ class Timeouts:
 
     stall_s: float = 300.0
     """A runner without progress for this long, and for ten times its slowest epoch, has stalled."""
-    grace_s: float = 20.0
-    """The time to leave in after a request to drain: half to end the epoch, half to upload its checkpoint."""
+    grace_s: float = 30.0
+    """The time to leave in after a request to drain: half to end the batch and write its checkpoint, half to upload it."""
 
     def stall_after(self, slowest_epoch_s: float) -> float:
         """Return the seconds without progress after which a runner has stalled."""

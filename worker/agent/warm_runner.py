@@ -5,7 +5,7 @@ A runner is kept because to start one takes seconds (torch, CUDA) and each trial
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from trimtab.contract.leases import Failed
 from worker.agent.events import Event, EventQueue, EventRouter, RunnerExited, RunnerMessage
@@ -30,6 +30,7 @@ class WarmRunner:
         events: the queue in which the runner's messages about itself arrive.
         router: puts the runner's messages into this queue and those of the other slots.
         is_leaving: tells whether the agent was told to leave; then waiting for the runner ends.
+        settings: variables that are added to the runner's environment.
     """
 
     def __init__(
@@ -38,8 +39,10 @@ class WarmRunner:
         events: EventQueue,
         router: EventRouter,
         is_leaving: Callable[[], bool],
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self._argv = argv
+        self._settings = settings or {}
         self._events = events
         self._router = router
         self._is_leaving = is_leaving
@@ -102,7 +105,7 @@ class WarmRunner:
 
     def _start(self) -> bool:
         try:
-            self._process = RunnerProcess(self._argv, self._router.put)
+            self._process = RunnerProcess(self._argv, self._router.put, self._settings)
         except OSError as error:
             log.warning("the training process could not be started, trying again: %s", error)
             return False

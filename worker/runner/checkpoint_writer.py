@@ -23,11 +23,11 @@ BYTES_PER_S = 200e6
 
 
 class State(Protocol):
-    """A training between two epochs."""
+    """A training between two epochs, or within one."""
 
     @property
     def epoch(self) -> int:
-        """The last finished epoch, from 0."""
+        """The last finished epoch, from 0; -1 if there is none."""
         ...
 
     def save(self, path: Path, /) -> str | None:
@@ -156,7 +156,9 @@ class CheckpointWriter:
 
     def _write(self, state: State) -> SavedState | None:
         try:
-            return checkpoints.save(self._folder, state.epoch, state.save, best=self.best)
+            # A state within the first epoch is told as one of step 0: the service counts from there.
+            step = max(0, state.epoch)
+            return checkpoints.save(self._folder, step, state.save, best=self.best)
         except OSError as error:
             if not self._complained:
                 log.warning(

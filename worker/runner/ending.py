@@ -12,7 +12,7 @@ from trimtab.contract.leases import Failed, Outcome
 from worker.pipe_messages import Ended, RunTrial, StoredFile
 from worker.runner.checkpoint_writer import CheckpointWriter
 from worker.runner.failures import failure_of
-from worker.runner.progress import Cancelled, Finished
+from worker.runner.progress import Cancelled, Finished, Paused
 from worker.runner.resources import Resources
 
 log = logging.getLogger(__name__)
@@ -43,6 +43,8 @@ class TrialEnding:
         """Run a part of the trial in the block; an exception there ends the trial and goes no further."""
         try:
             yield
+        except Paused:
+            self.end(None)
         except (Cancelled, Finished):
             # One that is to finish and has no epoch as yet has nothing to complete with.
             self.end(Failed(error="cancelled"))

@@ -11,6 +11,7 @@ from worker.runner.ending import TrialEnding
 from worker.runner.progress import Cancelled, ProgressReporter, Released
 from worker.runner.resources import Resources
 from worker.runner.trial import start_training
+from worker.training.device.threads import computing_on
 from worker.training.errors import CheckpointError
 from worker.training.final.evaluation import final_evaluation
 from worker.training.loop.epochs import epochs_of
@@ -53,7 +54,7 @@ def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, StoredFil
             case _:
                 raise Released
 
-    with progress.busy():
+    with progress.busy(), computing_on(_threads(state, resources)):
         scores = final_evaluation(
             lease.task,
             lease.model,
@@ -73,6 +74,11 @@ def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, StoredFil
     )
     outcome = Completed(value=scores.value, metrics=scores.by_name(), model_sha256=model.sha256)
     return outcome, model
+
+
+def _threads(state: FitState, resources: Resources) -> int:
+    # Where one of the two numbers was not tried, it is the largest.
+    return min(state.threads.features, state.threads.steps, resources.threads.most)
 
 
 def _winner(resources: Resources, order: RunTrial, progress: ProgressReporter) -> FitState:

@@ -15,6 +15,7 @@ from uuid import UUID
 
 from worker.pipe_messages import Progress
 from worker.runner.agent_channel import AgentChannel
+from worker.training.errors import Interrupted
 
 EVERY_S = 1.0
 LEAST_SHARE = 0.02
@@ -30,6 +31,10 @@ class Cancelled(Exception):
 
 class Finished(Exception):
     """The study's time is over: the trial is to complete with the best epoch that it has."""
+
+
+class Paused(Interrupted):
+    """The agent releases the trial: its state is saved between two batches, and another attempt goes on from there."""
 
 
 class Released(Exception):
@@ -61,6 +66,7 @@ class ProgressReporter:
         Raises:
             Cancelled: The agent has cancelled the trial meanwhile.
             Finished: The agent has told it to finish meanwhile.
+            Paused: The agent has told it to pause meanwhile.
         """
         self._count()
         now = time.monotonic()
@@ -72,6 +78,8 @@ class ProgressReporter:
                 raise Cancelled
             case "finish":
                 raise Finished
+            case "pause":
+                raise Paused
             case _:
                 pass
 

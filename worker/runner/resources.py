@@ -9,6 +9,7 @@ from trimtab.contract.leases import Lease
 from worker import data
 from worker.data import TaskData
 from worker.runner.agent_channel import AgentChannel
+from worker.runner.thread_counts import ThreadCounts
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.model import backbones
 from worker.training.model.backbone_cache import BackboneCache
@@ -27,6 +28,7 @@ class Resources:
         features: The cache of what frozen layers make of data sets.
         own: The users' own backbones that this process knows.
         backbone_cache: The backbones that are kept between trials, with their pretrained weights.
+        threads: The numbers of threads that work of this process is computed with.
         download: Whether public data sets that are missing may be fetched from the network.
     """
 
@@ -37,6 +39,7 @@ class Resources:
     features: FeatureCache
     own: OwnBackbones
     backbone_cache: BackboneCache
+    threads: ThreadCounts
     download: bool = False
 
     def load(self, lease: Lease) -> TaskData:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import torch
 
-from trimtab import lifeline
+from trimtab import cores, lifeline
 from trimtab.contract.leases import Lease
 from worker import devices, grouping
 from worker.pipe_messages import Ready, Refused, RunTrial
 from worker.runner import final_lease
 from worker.runner.agent_channel import AgentChannel
 from worker.runner.resources import Resources
+from worker.runner.thread_counts import ThreadCounts
 from worker.runner.trial import TrialRun, start_trial
 from worker.training.errors import BackbonesUnreadable
 from worker.training.features.feature_cache import LIMIT_BYTES, FeatureCache
@@ -37,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     lifeline.watch(arguments.lifeline, lambda: os._exit(0))
     for number in (signal.SIGTERM, signal.SIGINT):
         # Ctrl-C and a shutdown reach every process of the group. The agent drains on them, and needs this process to
-        # end its epoch and save its state; the agent decides when it leaves.
+        # end its batch and save its state; the agent decides when it leaves.
         signal.signal(number, signal.SIG_IGN)
     devices.volunteer_for_oom_kill()
     logging.basicConfig(
@@ -62,6 +63,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         features,
         own,
         BackboneCache(own),
+        _thread_counts(arguments.threads, arguments.slots),
         download=arguments.download,
     )
     channel.say(_introduction(device, memory_bytes))
@@ -84,13 +86,14 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--feature-cache-bytes", type=int, default=LIMIT_BYTES)
     parser.add_argument("--download", action="store_true")
     parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--threads", type=int)
     return parser
 
 
 def take_share(device: torch.device, slots: int) -> int:
     """Limit this process to its slot's share of the device; return the share of the memory in bytes.
 
-    On a GPU, torch's allocator keeps to the share. On a CPU the threads are divided; the memory is not limited here.
+    On a GPU, torch's allocator keeps to the share. On a CPU, the memory is not limited here.
 
     Args:
         device: The device that the slots share.
@@ -103,9 +106,20 @@ def take_share(device: torch.device, slots: int) -> int:
         memory_bytes = devices.share(torch.cuda.mem_get_info(device)[1], slots)
         torch.cuda.set_per_process_memory_fraction(1 / slots, device)
         return memory_bytes
-    memory_bytes = devices.share(devices.host_memory_bytes(), slots)
-    torch.set_num_threads(max(1, torch.get_num_threads() // slots))
-    return memory_bytes
+    return devices.share(devices.host_memory_bytes(), slots)
+
+
+def _thread_counts(fixed: int | None, slots: int) -> ThreadCounts:
+    counts = ThreadCounts(most_threads(slots), fixed)
+    # What is not tried, such as the first look at a network, computes with the largest number.
+    torch.set_num_threads(counts.most)
+    return counts
+
+
+def most_threads(slots: int) -> int:
+    """Return the number of threads that this process may compute with: its slot's share of the cores."""
+    # Torch's own number is that of OMP_NUM_THREADS, if it is set, and never more than the physical cores.
+    return max(1, min(cores.usable(), torch.get_num_threads()) // slots)
 
 
 def _introduction(device: torch.device, memory_bytes: int) -> Ready:

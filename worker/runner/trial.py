@@ -4,15 +4,17 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from trimtab.contract.leases import Completed, Pruned, Report
+from trimtab.contract.leases import Completed, Lease, Pruned, Report
 from worker.data import TaskData
 from worker.pipe_messages import Began, EpochDone, RunTrial
 from worker.runner import trial_record
 from worker.runner.ending import TrialEnding
 from worker.runner.memory_watch import MemoryWatch
-from worker.runner.progress import Cancelled, Finished, ProgressReporter
+from worker.runner.progress import Cancelled, Finished, Paused, ProgressReporter
 from worker.runner.resources import Resources
+from worker.runner.thread_counts import ChoiceOfThreads
 from worker.training.errors import CheckpointError
+from worker.training.loop import trying
 from worker.training.loop.distillation import Teacher
 from worker.training.loop.epochs import EpochResult
 from worker.training.loop.fit import TrainingRequest, begin
@@ -25,11 +27,12 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StartedTraining:
-    """A training that is ready for its next epoch, with its data and its memory watch."""
+    """A training that is ready for its next epoch, with its data, its memory watch and its choice of threads."""
 
     training: Training
     seen: TaskData
     watch: MemoryWatch
+    threads: ChoiceOfThreads
 
 
 def start_training(
@@ -67,6 +70,8 @@ def start_training(
         if order.teacher is not None:
             teacher = Teacher(order.teacher, seen.classes, resources.own)
 
+        threads = _choice_of_threads(resources, lease, seen)
+
         # Each try takes the model anew, since a state that does not fit may have been loaded in part.
         def start(state: FitState | None) -> Training:
             model = resources.backbone_cache.take(
@@ -87,11 +92,26 @@ def start_training(
                 features_cache=resources.features,
                 micro_batch_size=watch.first_micro_batch_size,
                 teacher=teacher,
+                threads=threads,
                 each_batch=progress.batch,
             )
             return begin(request, beside=None if member is None else member.training)
 
-        return StartedTraining(_from_the_first_that_fits(order, start), seen, watch)
+        training = _from_the_first_that_fits(order, start)
+        return StartedTraining(training, seen, watch, threads)
+
+
+def _choice_of_threads(resources: Resources, lease: Lease, seen: TaskData) -> ChoiceOfThreads:
+    """Return the choice of threads for a trial, which is that of trials with the same network and inputs."""
+    recipe = lease.recipe
+    network = (lease.model.backbone, seen.train.inputs.shape[1:], recipe.precision)
+    frozen = (recipe.frozen_stages, recipe.unfreeze_every)
+    # Batches of nearly one size take the same number; else each size that the sampler proposes would be tried.
+    sizes = (recipe.batch_size.bit_length(), recipe.micro_batch_size)
+    return resources.threads.of(
+        features=("features", *network, *frozen, seen.key),
+        steps=("steps", *network, *frozen, *sizes, recipe.optimizer, recipe.lora_rank),
+    )
 
 
 def _from_the_first_that_fits(
@@ -103,6 +123,24 @@ def _from_the_first_that_fits(
         except CheckpointError as error:
             log.warning("the checkpoint of step %d cannot be used: %s", saved.step, error)
     return start(None)
+
+
+@dataclass(frozen=True)
+class PartialEpoch:
+    """An epoch that is left between two batches, for the writer of checkpoints."""
+
+    training: Training
+    best: bool = False
+    last: bool = False
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the training's whole state."""
+        return self.training.nbytes
+
+    def state(self, *, whole: bool = True, copy: bool = True) -> FitState:
+        """Return the training's state (`Training.state`)."""
+        return self.training.state(whole=whole, copy=copy)
 
 
 class TrialRun:
@@ -136,6 +174,7 @@ class TrialRun:
         self._resources = resources
         self._lease = lease
         self._ending = ending
+        self._progress = ProgressReporter(resources.channel, lease.lease_id)
         self._epoch: EpochResult | None = None
         self._is_introduced = False
 
@@ -166,6 +205,7 @@ class TrialRun:
             self._resources.device,
             freezing=self.started.training.learner.freezing,
             first_micro_batch_size=self.started.watch.first_micro_batch_size,
+            threads=trying.threads_of(self.started.training),
         )
         trial_record.log_left_out(
             f"{self._lease.study} trial {self._lease.trial_number}", record
@@ -179,6 +219,8 @@ class TrialRun:
             if isinstance(epoch, Finished) and self.started.training.progress.epochs:
                 self._complete()
                 return
+            if isinstance(epoch, Paused):
+                self._ending.writer.save(PartialEpoch(self.started.training))
             if isinstance(epoch, Exception):
                 raise epoch
             self._epoch = epoch
@@ -192,7 +234,9 @@ class TrialRun:
                     finding=self.started.watch.news(epoch.micro_batch_size),
                 )
             )
-            # After the message: the agent reports the epoch to the service while the state is copied and written.
+            # After the message: the agent reports the epoch to the service while threads are tried, and the state is
+            # copied and written. In that order: who resumes from the state goes on with the new number of threads.
+            self._try_threads(epoch)
             self._ending.writer.offer(epoch)
 
     def obey_verdict(self) -> None:
@@ -214,6 +258,23 @@ class TrialRun:
                 case "pause":
                     self._ending.writer.save(epoch)
                     self._ending.end(None)
+
+    def _try_threads(self, epoch: EpochResult) -> None:
+        """Choose the number of threads again, if the epoch took much longer or shorter than those before."""
+        training, threads = self.started.training, self.started.threads
+        if epoch.last or not trying.tells(training):
+            return
+        if not threads.should_try_again(epoch.seconds):
+            return
+        with self._progress.busy():
+            trying.choose_threads(training, threads)
+        log.info(
+            "%s/%d: epochs take another time than before: trained on %d of %d threads now",
+            self._lease.study,
+            self._lease.trial_number,
+            training.threads.steps,
+            threads.most,
+        )
 
     def _complete(self) -> None:
         self._ending.writer.save_best()

@@ -31,6 +31,7 @@ def record_of(
     *,
     freezing: Freezing | None = None,
     first_micro_batch_size: int | None = None,
+    threads: int | None = None,
 ) -> TrialRecord:
     """Make the record of a training that is about to begin.
 
@@ -40,6 +41,7 @@ def record_of(
         device: The device that it is trained on.
         freezing: The network and what of it is trained; None in a final evaluation, which trains nothing.
         first_micro_batch_size: The number of pictures computed at once, if that is less than a batch.
+        threads: The number of threads that compute its steps; None where a GPU does, and in a final evaluation.
     """
     weights = None if freezing is None else freezing.model.report
     notes = () if freezing is None else tuple(_notes(freezing, first_micro_batch_size))
@@ -59,6 +61,7 @@ def record_of(
             device=_name_of(device),
             precision=precision_of(recipe.precision, device),
             torch=torch.__version__,
+            threads=threads,
         ),
     )
 

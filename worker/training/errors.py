@@ -1,5 +1,6 @@
 """What can go wrong in training; `kind` is how a trial that meets it fails.
 
+Interrupted                    no error: whoever trains asked to leave between two batches
 TrainingError
 ├── Diverged                   a loss that is not finite
 ├── RecipeUnfit                a recipe that the backbone cannot compute
@@ -43,6 +44,10 @@ def is_out_of_memory(error: BaseException) -> bool:
     return isinstance(error, MemoryError) or (
         isinstance(error, RuntimeError) and _OUT_OF_MEMORY.search(str(error)) is not None
     )
+
+
+class Interrupted(Exception):
+    """Leaves a training between two batches; raised by `each_batch`. The state then says how far the epoch is."""
 
 
 class TrainingError(Exception):

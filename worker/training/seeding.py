@@ -1,10 +1,11 @@
 """One seed for everything random: what happens under `seeded` depends on its seed alone and disturbs nobody."""
 
 import hashlib
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 
 import torch
+from torch import Tensor
 
 
 def derive(seed: int, *names: str | int) -> int:
@@ -25,3 +26,19 @@ def seeded(seed: int, device: torch.device | None = None) -> Generator[None]:
         if on_gpu:
             torch.cuda.manual_seed(seed)
         yield
+
+
+def generators(device: torch.device) -> dict[str, Tensor]:
+    """Return the states of the generators that a training on `device` draws from, by name."""
+    states = {"cpu": torch.random.get_rng_state()}
+    if device.type == "cuda":
+        states["cuda"] = torch.cuda.get_rng_state(device)
+    return states
+
+
+def set_generators(states: Mapping[str, Tensor], device: torch.device) -> None:
+    """Let the generators draw what would have come after `generators`; inside `seeded`."""
+    if "cpu" in states:
+        torch.random.set_rng_state(states["cpu"])
+    if "cuda" in states and device.type == "cuda":
+        torch.cuda.set_rng_state(states["cuda"], device)

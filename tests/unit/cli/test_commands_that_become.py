@@ -50,8 +50,8 @@ def become(monkeypatch: pytest.MonkeyPatch) -> Become:
         ),
         ("worker start", "worker start --server http://127.0.0.1:8000"),
         (
-            "worker start --server http://head:1 --label a --device cuda:1 --cache-dir c --exit-when-idle 9 --backbones a.py --backbones b.py --slots 4 --together 16",
-            "worker start --server http://head:1 --device cuda:1 --label a --cache-dir c --backbones a.py --backbones b.py --slots 4 --together 16 --exit-when-idle 9.0",
+            "worker start --server http://head:1 --label a --device cuda:1 --cache-dir c --exit-when-idle 9 --grace 60 --backbones a.py --backbones b.py --slots 4 --threads 3 --together 16",
+            "worker start --server http://head:1 --device cuda:1 --label a --cache-dir c --backbones a.py --backbones b.py --slots 4 --threads 3 --together 16 --exit-when-idle 9.0 --grace 60.0",
         ),
         (
             "predict --model m --json a.png b.png",
@@ -99,20 +99,6 @@ def test_the_users_own_environment_goes_before_ours_and_the_option_before_it(
     monkeypatch.setenv("TRIMTAB_TOKEN", "from-outside")
     assert environment(None)["TRIMTAB_TOKEN"] == "from-outside"
     assert environment("s3cret")["TRIMTAB_TOKEN"] == "s3cret"
-
-
-def test_threads_that_wait_spin_for_a_moment_unless_the_user_has_said_how_they_wait(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    monkeypatch.delenv("GOMP_SPINCOUNT", raising=False)
-    assert environment(None)["GOMP_SPINCOUNT"] == "20000"
-    monkeypatch.setenv("GOMP_SPINCOUNT", "7")
-    assert environment(None)["GOMP_SPINCOUNT"] == "7"
-    monkeypatch.delenv("GOMP_SPINCOUNT")
-    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
-    assert environment(None)["OMP_WAIT_POLICY"] == "ACTIVE"
-    assert "GOMP_SPINCOUNT" not in environment(None)
 
 
 def test_a_picture_whose_name_begins_with_a_dash_is_a_picture(become: Become) -> None:

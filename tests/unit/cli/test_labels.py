@@ -113,6 +113,6 @@ def test_a_trials_record_is_shown_with_what_was_left_out(
         "20 tensors of w.pth (model_ema), 2 left out (of another shape, or a head for other classes), 4 left out as "
         "quantised, its own head kept by the names of the classes",
         "a note",
-        "cpu, float32, torch 2.15.0",
+        "cpu, float32, torch 2.15.0, 2 threads",
     ):
         assert words in said

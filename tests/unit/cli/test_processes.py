@@ -4,6 +4,9 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
+
+from trimtab.cli.family import leaves_within_s
 from trimtab.cli.processes import Process
 
 
@@ -16,3 +19,17 @@ def test_the_end_of_its_log_leaves_out_what_stood_there_before(tmp_path: Path) -
     assert process.wait() == 0
     assert process.tail() == "its own"
     process.let_go()
+
+
+@pytest.mark.parametrize(
+    ("env", "seconds"),
+    [
+        ({}, 47.5),
+        ({"TRIMTAB_WORKER_GRACE_S": "120"}, 160.0),
+        ({"TRIMTAB_WORKER_GRACE_S": "soon"}, 47.5),
+    ],
+)
+def test_a_worker_has_its_grace_before_it_is_killed(
+    env: dict[str, str], seconds: float
+) -> None:
+    assert leaves_within_s(env) == seconds

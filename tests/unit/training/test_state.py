@@ -103,7 +103,7 @@ def test_a_state_in_another_format_is_incompatible(tmp_path: Path, state: FitSta
 
 
 @pytest.mark.parametrize(
-    "header", ["[]", "{}", '{"format": 3}', '{"format": 1, "seed": 0', '"x"']
+    "header", ["[]", "{}", '{"format": 4}', '{"format": 1, "seed": 0', '"x"']
 )
 def test_a_header_that_makes_no_sense_is_unreadable(
     tmp_path: Path, state: FitState, header: str

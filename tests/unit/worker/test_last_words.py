@@ -1,5 +1,6 @@
 """How a trial ends in the runner's hands, whatever happens in it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -10,9 +11,11 @@ from tests.support.leases import a_lease
 from trimtab.contract.leases import Completed, Failed
 from worker.pipe_messages import Ended, RunTrial
 from worker.runner.ending import TrialEnding
-from worker.runner.progress import Cancelled, Finished, ProgressReporter
+from worker.runner.progress import Cancelled, Finished, Paused, ProgressReporter
 from worker.runner.trial import StartedTraining, TrialRun
 from worker.training.errors import Diverged
+from worker.training.loop import trying
+from worker.training.loop.epochs import EpochResult
 
 
 def words_after(error: Exception, folder: Path) -> tuple[Ended, Any]:
@@ -61,7 +64,7 @@ def a_run(folder: Path, *, epochs: int) -> tuple[TrialRun, Any]:
     training.progress.epochs, training.progress.best_value = epochs, 0.7
     ending = TrialEnding(resources, RunTrial(lease=a_lease(), folder=folder))
     ending.writer = Mock(newest=None, best=None)
-    started = StartedTraining(training, Mock(), Mock())
+    started = StartedTraining(training, Mock(), Mock(), Mock())
     return TrialRun(resources, RunTrial(lease=a_lease(), folder=folder), started, ending, 0), (
         resources,
         ending.writer,
@@ -106,3 +109,70 @@ def test_a_word_between_two_batches_ends_the_epoch(word: str, raised: type[Excep
     channel.verdict_between_epochs.return_value = word
     with pytest.raises(raised):
         ProgressReporter(channel, a_lease().lease_id).batch()
+
+
+AN_EPOCH = EpochResult(
+    epoch=0,
+    value=0.5,
+    best_value=0.5,
+    train_loss=1.0,
+    metrics={},
+    seconds=3.0,
+    best=True,
+    last=False,
+    _training=Mock(),
+)
+
+
+@pytest.mark.parametrize(
+    ("slower", "last", "expected"),
+    [
+        (True, False, ["told", "tried", "saved"]),
+        (False, False, ["told", "saved"]),
+        (True, True, ["told", "saved"]),
+    ],
+)
+def test_threads_are_tried_again_after_an_epoch_is_told_and_before_its_state_is_saved(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    slower: bool,
+    last: bool,
+    expected: list[str],
+) -> None:
+    done: list[str] = []
+
+    def noting(what: str) -> Any:
+        def note(*_: object) -> None:
+            done.append(what)
+
+        return Mock(side_effect=note)
+
+    trial, (resources, writer) = a_run(tmp_path, epochs=1)
+    monkeypatch.setattr(trying, "tells", Mock(return_value=True))
+    monkeypatch.setattr(trying, "choose_threads", noting("tried"))
+    started: Any = trial.started
+    started.threads.should_try_again.return_value = slower
+    started.watch.news.return_value = None
+    resources.channel.say, writer.offer = noting("told"), noting("saved")
+    trial.report(replace(AN_EPOCH, last=last))
+    assert done == expected
+
+
+def test_a_trial_that_is_paused_within_an_epoch_is_released_with_its_state(
+    tmp_path: Path,
+) -> None:
+    trial, (resources, writer) = a_run(tmp_path, epochs=1)
+    trial.report(Paused())
+    (saved,) = writer.save.call_args.args
+    started: Any = trial.started
+    assert saved.state() is started.training.state.return_value
+    assert not saved.best
+    assert outcome_of(resources) is None
+    assert trial.has_ended
+
+
+def test_a_trial_that_is_paused_before_its_first_epoch_began_is_released_as_it_was(
+    tmp_path: Path,
+) -> None:
+    told, _ = words_after(Paused(), tmp_path)
+    assert told.outcome is told.newest is None

@@ -19,6 +19,8 @@ from worker.agent import supervisor
         (["start", "--exit-when-idle", "-1"], USAGE, "exit_when_idle_s"),
         (["start", "--slots", "0"], USAGE, "slots: Input should be greater than or equal to 1"),
         (["start", "--slots", "65"], USAGE, "slots: Input should be less than or equal to 64"),
+        (["start", "--grace", "0"], USAGE, "grace_s: Input should be greater than 0"),
+        (["start", "--threads", "0"], USAGE, "threads: Input should be greater than or equal"),
         (["start", "--together", "0"], USAGE, "together: Input should be greater than"),
         (["start", "--together", "65"], USAGE, "together: Input should be less than"),
         (["start", "--server", "ftp://x"], UNREACHABLE, "is not the address of a service"),
@@ -50,7 +52,7 @@ def test_more_slots_than_the_memory_is_enough_for_are_refused_before_any_starts(
     assert "--slots 2 or fewer" in complaint
 
 
-def test_every_slot_is_told_how_many_heads_it_trains_together(
+def test_every_slot_is_told_the_numbers_that_it_works_by(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     told: list[str] = []
@@ -60,8 +62,11 @@ def test_every_slot_is_told_how_many_heads_it_trains_together(
         return OK
 
     monkeypatch.setattr(supervisor, "run", run)
-    assert main(["start", "--slots", "2", "--together", "5"]) == OK
+    numbers = ("--together", "5", "--threads", "3", "--grace", "60")
+    assert main(["start", "--slots", "2", *numbers]) == OK
     assert told[told.index("--together") + 1] == "5"
+    assert told[told.index("--threads") + 1] == "3"
+    assert told[told.index("--grace") + 1] == "60.0"
 
 
 def test_an_agent_takes_as_many_as_it_was_told(

@@ -22,8 +22,10 @@ os.read(int(args["--lifeline"]), 1)
 
 
 @contextmanager
-def a_runner(events: EventQueue, code: str = OBEDIENT) -> Generator[RunnerProcess]:
-    runner = RunnerProcess([sys.executable, "-c", code], events.put)
+def a_runner(
+    events: EventQueue, code: str = OBEDIENT, **settings: str
+) -> Generator[RunnerProcess]:
+    runner = RunnerProcess([sys.executable, "-c", code], events.put, settings)
     try:
         yield runner
     finally:
@@ -100,6 +102,12 @@ def test_a_runner_is_not_shown_the_token(monkeypatch: pytest.MonkeyPatch) -> Non
     events = EventQueue()
     with a_runner(events):
         assert ready(events).device == "none"
+
+
+def test_a_runner_is_given_the_settings_of_its_agent() -> None:
+    events = EventQueue()
+    with a_runner(events, OBEDIENT.replace("TRIMTAB_TOKEN", "OURS"), OURS="given"):
+        assert ready(events).device == "given"
 
 
 def test_what_is_said_to_a_runner_that_is_closed_is_lost() -> None:

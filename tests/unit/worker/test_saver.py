@@ -216,3 +216,10 @@ def test_a_state_that_cannot_be_written_for_another_reason_is_an_error(tmp_path:
     writer.offer(Broken(0, Clock(), best=False, full=[False]))
     with pytest.raises(MemoryError):
         writer.save_best()
+
+
+def test_a_state_within_the_first_epoch_is_one_of_step_0(tmp_path: Path) -> None:
+    writer = CheckpointWriter(tmp_path)
+    writer.save(FakeEpoch(-1, Clock(), best=False, full=[False]))
+    assert writer.newest is not None
+    assert (writer.newest.step, writer.best) == (0, None)

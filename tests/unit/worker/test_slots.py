@@ -3,6 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from trimtab import cores
 from worker import devices
 from worker.agent import supervisor
 from worker.runner import runner
@@ -28,18 +29,14 @@ def test_a_slots_label_is_the_machines_with_its_number(label: str, told: str) ->
     assert supervisor.label_of(label, 12) == told
 
 
-def test_a_runner_takes_its_part_of_memory_and_threads() -> None:
-    threads = torch.get_num_threads()
-    try:
-        torch.set_num_threads(4)
-        whole = runner.take_share(torch.device("cpu"), 1)
-        assert torch.get_num_threads() == 4
-        assert runner.take_share(torch.device("cpu"), 2) == whole // 2
-        assert torch.get_num_threads() == 2
-        runner.take_share(torch.device("cpu"), 4)
-        assert torch.get_num_threads() == 1
-    finally:
-        torch.set_num_threads(threads)
+def test_a_runner_takes_its_part_of_memory_and_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = runner.take_share(torch.device("cpu"), 1)
+    assert runner.take_share(torch.device("cpu"), 2) == whole // 2
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr(cores, "usable", lambda: 6)
+    assert [runner.most_threads(slots) for slots in (1, 2, 4, 8)] == [6, 3, 1, 1]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
+    assert runner.most_threads(1) == 4  # OMP_NUM_THREADS=4
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")

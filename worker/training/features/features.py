@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,6 +15,7 @@ from worker.data import Split, TaskData
 from worker.training.augment import augmentation
 from worker.training.device.micro_batches import MicroBatches
 from worker.training.device.placement import PlacedSplit, autocast, dtype_of, row_batches
+from worker.training.device.threads import Attempt, computing_on
 from worker.training.features import frozen_prefix
 from worker.training.features.feature_cache import LIMIT_BYTES, FeatureCache
 from worker.training.model.backbones import Backbone
@@ -115,6 +117,38 @@ def means_of(
         return PlacedSplit(split, device, found)
 
     return halves.rest, place
+
+
+def attempt(freezing: Freezing, data: TaskData, device: torch.device) -> Attempt | None:
+    """Return a function that computes one batch of features on a number of threads; None where it would tell nothing.
+
+    It tells nothing on a GPU, and where no features are kept.
+
+    Args:
+        freezing: The network, which is on `device` and frozen for the first epoch, and the training's recipe.
+        data: The task's samples.
+        device: The device that computes the features.
+    """
+    if device.type != "cpu" or _inputs_change(data, freezing.recipe):
+        return None
+    freezing.training_mode()
+    halves = frozen_prefix.cut(freezing.model, freezing.still)
+    if halves is None:
+        return None
+    model, stored = freezing.model, torch.from_numpy(data.train.inputs[:BATCH_SIZE])
+
+    def compute(threads: int) -> float:
+        model.eval()
+        with (
+            computing_on(threads),
+            torch.no_grad(),
+            autocast(device, freezing.recipe.precision),
+        ):
+            began = time.perf_counter()
+            halves.kept(model.input(stored))
+            return time.perf_counter() - began
+
+    return compute
 
 
 def _inputs_change(data: TaskData, recipe: Recipe) -> bool:

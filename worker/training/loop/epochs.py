@@ -6,10 +6,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from worker.training import seeding
+from worker.training.device.threads import computing_on
 from worker.training.errors import Diverged
 from worker.training.loop import grouped_epoch, linear_head
 from worker.training.loop.grouped_epoch import GroupMember
-from worker.training.loop.state import FitState, Progress
+from worker.training.loop.state import FitState, PartOfEpoch, Progress
 from worker.training.loop.step import Learner, train_epoch
 from worker.training.loop.training import Training
 from worker.training.objective.evaluate import Scores, evaluate
@@ -91,7 +92,11 @@ def next_epochs(trainings: Sequence[Training]) -> list[EpochResult | Exception]:
     # The last validation may have left averaged weights in the model; what is trained goes on from the others.
     for training in trainings:
         training.learner.averages.resume()
-    with linear_head.few_threads(trainings[0].learner.plain):
+    # Trainings of a group are small heads, which compute on one thread whatever their number is.
+    with (
+        computing_on(trainings[0].threads.steps),
+        linear_head.few_threads(trainings[0].learner.plain),
+    ):
         losses = _train(trainings)
         # The epochs of a group run at once: each member is charged an equal share, so that the shares add up.
         spent_s = (time.perf_counter() - began) / len(trainings)
@@ -118,16 +123,20 @@ def _train(trainings: Sequence[Training]) -> list[float | Exception]:
     # Nothing but linear heads is grouped, so that anything else is alone here.
     (training,) = trainings
     learner = training.learner
+
+    def note(part: PartOfEpoch) -> None:
+        training.part = part
+
     try:
         with seeding.seeded(_seed(training), learner.device):
-            return [train_epoch(learner, training.progress.epochs)]
+            return [train_epoch(learner, training.progress.epochs, training.part, note)]
     except Exception as error:  # noqa: BLE001 - it is raised again, or told with the epoch it ends
         return [error]
 
 
 def _seed(training: Training) -> int:
-    # Each epoch has a seed of its own. A resumed training draws what the uninterrupted one would have drawn, without
-    # the state of any generator in the checkpoint.
+    # Each epoch has a seed of its own. A training that resumes between two epochs draws what the uninterrupted one
+    # would have drawn, without the state of any generator in the checkpoint.
     return seeding.derive(training.seed, "epoch", training.progress.epochs)
 
 
@@ -139,7 +148,7 @@ def _result(
     began, epoch = time.perf_counter(), training.progress.epochs
     try:
         scores = _measure(training.learner, epoch)
-        training.progress = _progress(training, scores)
+        training.progress, training.part = _progress(training, scores), None
     except Exception as error:  # noqa: BLE001 - as above
         return error
     return EpochResult(

@@ -7,7 +7,8 @@ for epoch in fit(request):
 
 import logging
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY, dataclass
+from contextlib import suppress
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 
@@ -16,10 +17,12 @@ from worker.data import TaskData
 from worker.training.augment import augmentation
 from worker.training.device.micro_batches import MicroBatches
 from worker.training.device.placement import dtype_of, precision_of
+from worker.training.device.threads import AsTorchSays, ThreadChoice, Threads, computing_on
+from worker.training.errors import Interrupted
 from worker.training.features import features
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.features.features import Inputs
-from worker.training.loop import distillation, linear_head
+from worker.training.loop import distillation, linear_head, trying
 from worker.training.loop.distillation import Lessons, Teacher
 from worker.training.loop.epochs import EpochResult, epochs_of
 from worker.training.loop.state import FitState
@@ -51,7 +54,9 @@ class TrainingRequest:
         micro_batch_size: More pictures at once are known not to fit into memory; the recipe may ask for fewer. None:
             nothing is known.
         teacher: A model whose answers are learned beside the labels; None: the labels alone.
-        each_batch: Called before every batch; what it raises ends the training.
+        threads: Decides how many threads compute; a training that is resumed keeps its numbers.
+        each_batch: Called before every batch; what it raises ends the training. After Interrupted, the training's state
+            says how far it is.
     """
 
     model: Backbone
@@ -64,14 +69,15 @@ class TrainingRequest:
     features_cache: FeatureCache | None = None
     micro_batch_size: int | None = None
     teacher: Teacher | None = None
+    threads: ThreadChoice = field(default_factory=AsTorchSays)
     each_batch: Callable[[], object] = lambda: None
 
 
 def fit(request: TrainingRequest) -> Iterator[EpochResult]:
     """Adapt a model to a task, an epoch at each `next`, until the recipe or its early stopping ends it.
 
-    On a CPU the same seed gives the same curve bit by bit, and a training resumed from any epoch's state ends
-    with the weights of the uninterrupted one.
+    On a CPU the same seed and the same number of threads give the same curve bit by bit, and a training resumed from
+    any epoch's state, or from one within an epoch, ends with the weights of the uninterrupted one.
 
     Raises:
         CheckpointIncompatible: `request.resume` is of another training.
@@ -101,25 +107,66 @@ def begin(request: TrainingRequest, *, beside: Training | None = None) -> Traini
     request.model.try_on(torch.from_numpy(request.data.train.inputs[:2]).to(request.device))
     # Before LoRA and the optimizer begin, while all weights are the pretrained ones.
     frozen_sha256 = origin(freezing)
-    inputs = _inputs(request, freezing, frozen_sha256, beside)
     low_rank = freezing.low_rank(request.seed)
+    count = _feature_threads(request, freezing, beside)
+    with computing_on(count):
+        inputs = _inputs(request, freezing, frozen_sha256, beside)
+        learner = _learner(request, freezing, inputs, low_rank)
     training = Training(
-        _learner(request, freezing, inputs, low_rank),
+        learner,
         low_rank=low_rank,
         seed=request.seed,
         frozen_sha256=frozen_sha256,
         moving=freezing.moving(low_rank),
+        threads=Threads(count, count),
     )
     if request.resume is not None:
         training.restore(request.resume)
+    _choose_threads(request, training)
     return training
+
+
+def _feature_threads(
+    request: TrainingRequest, freezing: Freezing, beside: Training | None
+) -> int:
+    choice = request.threads
+    if request.resume is not None:
+        return min(request.resume.threads.features, choice.most)
+    if beside is not None:
+        return beside.threads.features
+    known = choice.known("features")
+    if known is not None:
+        return known
+    attempt = features.attempt(freezing, request.data, request.device)
+    return choice.most if attempt is None else choice.choose("features", attempt)
+
+
+def _choose_threads(request: TrainingRequest, training: Training) -> None:
+    """Give a training the number of threads that its steps are computed with; a small head has one thread anyway."""
+    choice, known = request.threads, request.threads.known("steps")
+    if request.resume is not None:
+        # Another machine may have fewer cores. Threads that wait for a core are worse than other last bits.
+        training.use_threads(min(request.resume.threads.steps, choice.most))
+    elif trying.tells(training):
+        if known is None:
+            trying.choose_threads(training, choice)
+        else:
+            training.use_threads(known)
 
 
 def _inputs(
     request: TrainingRequest, freezing: Freezing, frozen_sha256: str, beside: Training | None
 ) -> Inputs:
-    # Where the weights' file was replaced since the other training began, its features are another network's.
-    if beside is not None and frozen_sha256 == beside.frozen_sha256:
+    # Where the weights' file was replaced since the other training began, its features are another network's; and a
+    # training that resumes may have had features that another number of threads has computed.
+    is_same = (
+        beside is not None
+        and frozen_sha256 == beside.frozen_sha256
+        and (
+            request.resume is None or request.resume.threads.features == beside.threads.features
+        )
+    )
+    if beside is not None and is_same:
         return beside.learner.inputs.under(request.model.head)
     return features.inputs_of(
         freezing,
@@ -136,6 +183,7 @@ def _learner(
     recipe = request.recipe
     objective = objectives.of(request.data, recipe)
     lessons = _lessons(request)
+    plain = linear_head.of(inputs, objective, recipe, lessons)
     return Learner(
         freezing=freezing,
         optimizer=_optimizer(freezing, inputs, low_rank),
@@ -145,10 +193,20 @@ def _learner(
         averages=Averages(freezing),
         micro_batches=_micro_batches(freezing, request.micro_batch_size),
         lessons=lessons,
-        each_batch=request.each_batch,
-        plain=linear_head.of(inputs, objective, recipe, lessons),
+        each_batch=request.each_batch if plain is None else _patient(request.each_batch),
+        plain=plain,
         augmentation=augmentation.of(recipe, request.data.modality),
     )
+
+
+def _patient(each_batch: Callable[[], object]) -> Callable[[], object]:
+    """Wait for the end of the epoch where one is asked to leave: an epoch of a head is over soon."""
+
+    def call() -> None:
+        with suppress(Interrupted):
+            each_batch()
+
+    return call
 
 
 def _lessons(request: TrainingRequest) -> Lessons | None:

@@ -8,10 +8,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import torch
 from torch import nn
 
 from trimtab.contract.recipe import Recipe
+from worker.training.device.threads import computing_on
 from worker.training.features.features import Inputs
 from worker.training.loop.distillation import Lessons
 from worker.training.objective.objectives import Classification, Objective
@@ -46,13 +46,8 @@ def few_threads(head: LinearHead | None) -> Generator[None]:
     if head is None or not head.is_small:
         yield
         return
-    # The number belongs to the whole process, so that it is put back also where the training fails.
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with computing_on(1):
         yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def of(

@@ -1,4 +1,4 @@
-"""A training between two epochs: everything that the next epoch depends on, and its file."""
+"""A training between two epochs or two batches: everything that the rest of it depends on, and its file."""
 
 import json
 from collections.abc import Mapping
@@ -12,13 +12,15 @@ from trimtab.contract.message import Message
 from trimtab.contract.metrics import Direction
 from worker.training import safetensors_files
 from worker.training.device import memory_format
+from worker.training.device.threads import Threads
 from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
 
-_FORMAT = 3
+_FORMAT = 4
 """Stands in every file: a release that reads another format refuses the file in words."""
 _KEY = "trimtab.checkpoint"
 # A safetensors file has one flat space of names. A prefix keeps a weight apart from its average and its moments.
-_WEIGHTS, _OPTIMIZER, _AVERAGES = "weights/", "optimizer/", "averages/"
+_WEIGHTS, _OPTIMIZER, _AVERAGES, _PART = "weights/", "optimizer/", "averages/", "part/"
+_LOSS, _GENERATOR = "loss", "generator/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +64,28 @@ class Progress:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class PartOfEpoch:
+    """How far an epoch is that was left between two batches.
+
+    Attributes:
+        steps: The number of steps that are done; all of them, if it was left during the validation.
+        samples: The number of samples in those steps.
+        loss: The sum of their losses, a float64 scalar.
+        generators: The states of the random generators after those steps, by name.
+    """
+
+    steps: int
+    samples: int
+    loss: Tensor
+    generators: Mapping[str, Tensor]
+
+
+class _Part(Message):
+    steps: int
+    samples: int
+
+
 class _Header(Message):
     format: int
     seed: int
@@ -69,6 +93,8 @@ class _Header(Message):
     frozen_stages: int
     frozen_sha256: str
     progress: Progress
+    threads: Threads
+    part: _Part | None
     orders: dict[str, tuple[int, ...]]
     """Dimensions in memory order, by name, of tensors that do not lie in the order of their dimensions.
 
@@ -81,12 +107,14 @@ class _Header(Message):
 class FitState:
     """What `fit` resumes from.
 
-    Learning rate, data order, augmentation and dropout are functions of seed and epoch, so none of them is in here.
+    Learning rate, data order, augmentation and dropout are functions of seed and epoch, so none of them is in here,
+    except where an epoch was left between two batches.
 
     Attributes:
         seed: The seed of the training.
         optimizer: The optimizer's name in the recipe.
         progress: Epochs finished, best so far, early stopping's counters.
+        threads: The numbers of threads that the training goes on with.
         frozen_stages: The number of stages, counted from the input, that no epoch trains. Their weights are
             not in here.
         frozen_sha256: The sha256 of all pretrained weights that the training builds upon.
@@ -95,6 +123,7 @@ class FitState:
         moments: Tensors of the optimizer, named `<parameter>:<moment>`, on the CPU. A name tells which parameter a
             moment belongs to, where a position would mean another one as soon as a group has another member.
         averages: Tensors that the averages of the weights carry from epoch to epoch (`Averages.tensors`).
+        part: The part that is done of an epoch that was left; None between two epochs.
     """
 
     seed: int
@@ -102,13 +131,15 @@ class FitState:
     frozen_stages: int
     frozen_sha256: str
     progress: Progress
+    threads: Threads
     weights: Mapping[str, Tensor]
     moments: Mapping[str, Tensor]
     averages: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
+    part: PartOfEpoch | None = None
 
     @property
     def epoch(self) -> int:
-        """The last finished epoch, from 0."""
+        """The last finished epoch, from 0; -1 if there is none."""
         return self.progress.epochs - 1
 
     def save(self, path: Path) -> str:
@@ -131,6 +162,10 @@ class FitState:
             frozen_stages=self.frozen_stages,
             frozen_sha256=self.frozen_sha256,
             progress=self.progress,
+            threads=self.threads,
+            part=None
+            if self.part is None
+            else _Part(steps=self.part.steps, samples=self.part.samples),
             orders=orders,
         )
         lying = {name: tensors[name].permute(order) for name, order in orders.items()}
@@ -164,9 +199,11 @@ class FitState:
             frozen_stages=header.frozen_stages,
             frozen_sha256=header.frozen_sha256,
             progress=header.progress,
+            threads=header.threads,
             weights=_named(tensors, _WEIGHTS),
             moments=_named(tensors, _OPTIMIZER),
             averages=_named(tensors, _AVERAGES),
+            part=None if header.part is None else _part(header.part, _named(tensors, _PART)),
         )
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -176,6 +213,7 @@ class FitState:
                 (_WEIGHTS, self.weights),
                 (_OPTIMIZER, self.moments),
                 (_AVERAGES, self.averages),
+                (_PART, {} if self.part is None else _tensors_of(self.part)),
             )
             for name, tensor in tensors.items()
         }
@@ -187,3 +225,14 @@ def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
         for name, tensor in tensors.items()
         if name.startswith(prefix)
     }
+
+
+def _tensors_of(part: PartOfEpoch) -> dict[str, Tensor]:
+    generators = {f"{_GENERATOR}{name}": state for name, state in part.generators.items()}
+    return {_LOSS: part.loss, **generators}
+
+
+def _part(header: _Part, tensors: Mapping[str, Tensor]) -> PartOfEpoch:
+    return PartOfEpoch(
+        header.steps, header.samples, tensors[_LOSS], _named(tensors, _GENERATOR)
+    )

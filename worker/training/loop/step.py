@@ -8,13 +8,15 @@ import torch
 from torch import Tensor
 
 from trimtab.contract.recipe import Recipe
+from worker.training import seeding
 from worker.training.augment.augmentation import Augmentation, Batch
 from worker.training.device import placement
 from worker.training.device.micro_batches import MicroBatches
-from worker.training.errors import Diverged
+from worker.training.errors import Diverged, Interrupted
 from worker.training.features.features import Inputs
 from worker.training.loop.distillation import Lessons
 from worker.training.loop.linear_head import LinearHead
+from worker.training.loop.state import PartOfEpoch
 from worker.training.model.backbones import Backbone
 from worker.training.model.freezing import Freezing
 from worker.training.objective.objectives import Objective
@@ -69,34 +71,62 @@ class Learner:
         return self.freezing.recipe
 
 
-def train_epoch(learner: Learner, epoch: int) -> float:
-    """Pass once over the training split; return its mean loss.
+def train_epoch(
+    learner: Learner,
+    epoch: int,
+    begun: PartOfEpoch | None,
+    note: Callable[[PartOfEpoch], None],
+) -> float:
+    """Pass once over the training split, or over the rest of it; return the mean loss of the whole pass.
 
     Whatever is random is drawn from torch's generators, which the caller has seeded for this epoch.
 
+    Args:
+        learner: All that the pass works with.
+        epoch: The number of the epoch, from 0.
+        begun: The part of the epoch that is done already; None at its beginning.
+        note: Called with the part that is done, when the epoch is left and when all its steps are done.
+
     Raises:
         Diverged: A loss is not finite.
+        Interrupted: `each_batch` asks to leave.
     """
-    # Without gradual unfreezing the same stages are frozen in all epochs, and `begin` has frozen them.
-    if learner.recipe.unfreeze_every:
-        learner.freezing.freeze(epoch)
-    learner.freezing.training_mode(epoch)
+    make_ready(learner, epoch)
     size = learner.recipe.batch_size
     order = whole_batches(torch.randperm(len(learner.inputs.train)), size)
     batches = placement.row_batches(order, size)
     # The sum stays on the device and in float64: to fetch each step's loss would wait for the device at each step.
-    total, seen = torch.zeros((), dtype=torch.float64, device=learner.device), 0
-    for position, rows in enumerate(batches):
-        learner.each_batch()
+    total, seen, done = torch.zeros((), dtype=torch.float64, device=learner.device), 0, 0
+    if begun is not None:
+        total += begun.loss.to(learner.device)
+        seen, done = begun.samples, begun.steps
+        seeding.set_generators(begun.generators, learner.device)
+    for position, rows in enumerate(batches[done:], done):
+        try:
+            learner.each_batch()
+        except Interrupted:
+            drawn = seeding.generators(learner.device)
+            note(PartOfEpoch(position, seen, total.cpu(), drawn))
+            raise
         # The rate is a function of the step's number and not of a counter, so that a resumed training has the same.
         step = epoch * len(batches) + position
         rate = schedules.learning_rate(learner.recipe, step=step, steps_per_epoch=len(batches))
-        total += _step(learner, rows, rate) * len(rows)
+        total += take_step(learner, rows, rate) * len(rows)
         seen += len(rows)
         looks = (position + 1) % CHECK_STEPS == 0 or position + 1 == len(batches)
         if looks and not math.isfinite(total.item()):
             raise Diverged(epoch, "training")
+    # The validation draws no numbers.
+    note(PartOfEpoch(len(batches), seen, total.cpu(), {}))
     return total.item() / seen
+
+
+def make_ready(learner: Learner, epoch: int) -> None:
+    """Let the network train the stages of this epoch."""
+    # Without gradual unfreezing the same stages are frozen in all epochs, and `begin` has frozen them.
+    if learner.recipe.unfreeze_every:
+        learner.freezing.freeze(epoch)
+    learner.freezing.training_mode(epoch)
 
 
 def whole_batches(order: Tensor, batch_size: int) -> Tensor:
@@ -117,7 +147,14 @@ def _batch(learner: Learner, rows: Tensor) -> Batch:
     return learner.augmentation(inputs, labels)
 
 
-def _step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
+def take_step(learner: Learner, rows: Tensor, rate: float) -> Tensor:
+    """Move the parameters by the gradients of a batch's mean loss; return that loss.
+
+    Args:
+        learner: The network and its optimizer, made ready for the epoch.
+        rows: The row numbers of the batch.
+        rate: The learning rate.
+    """
     loss = _lower(learner, rows)
     learner.optimizer.step(rate)
     learner.averages.after_step()

@@ -1,13 +1,14 @@
-"""A training between two epochs: what it works with, how far it is, and its state."""
+"""A training between two epochs or two batches: what it works with, how far it is, and its state."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from worker.training.device.threads import Threads
 from worker.training.errors import CheckpointIncompatible
 from worker.training.features import features
-from worker.training.loop.state import FitState, Progress
+from worker.training.loop.state import FitState, PartOfEpoch, Progress
 from worker.training.loop.step import Learner
 from worker.training.model.freezing import Freezing
 from worker.training.model.lora import LowRank
@@ -23,7 +24,9 @@ class Training:
         seed: The seed that all randomness of the training is derived from.
         frozen_sha256: The sha256 of the pretrained weights that it builds upon (`origin`).
         moving: The tensors of the network that some epoch moves, by name; the tensors themselves.
+        threads: The numbers of threads that it computes with.
         progress: Epochs finished, best so far, early stopping's counters.
+        part: The part that is done of an epoch that was left between two batches; None between two epochs.
     """
 
     learner: Learner
@@ -31,7 +34,9 @@ class Training:
     seed: int
     frozen_sha256: str
     moving: Mapping[str, Tensor]
+    threads: Threads
     progress: Progress = field(default_factory=Progress)
+    part: PartOfEpoch | None = None
 
     @property
     def ended(self) -> bool:
@@ -69,12 +74,14 @@ class Training:
             frozen_sha256=self.frozen_sha256,
             optimizer=learner.recipe.optimizer,
             progress=self.progress,
+            threads=self.threads,
             weights={
                 name: tensor.detach().to("cpu", copy=copy)
                 for name, tensor in self.moving.items()
             },
             moments=learner.optimizer.tensors() if whole else {},
             averages=learner.averages.tensors() if whole else {},
+            part=self.part,
         )
 
     def restore(self, state: FitState) -> None:
@@ -97,15 +104,29 @@ class Training:
             raise CheckpointIncompatible(
                 f"the checkpoint is of another training: {state.frozen_stages} stages were frozen in it"
             )
-        _load(freezing, state, self.low_rank)
+        _check(freezing, state, self.low_rank)
         try:
-            self.learner.optimizer.restore(state.moments)
+            self.put_back(state)
         except ValueError as error:
             raise CheckpointIncompatible(
                 f"the checkpoint is of another training: {error}"
             ) from error
+
+    def use_threads(self, count: int) -> None:
+        """Compute the steps with this many threads from now on."""
+        self.threads = replace(self.threads, steps=count)
+
+    def put_back(self, state: FitState) -> None:
+        """Return to a state that this very object has had, or one like it.
+
+        Raises:
+            ValueError: The optimizer's moments are of other parameters.
+        """
+        _put(self.learner.freezing, state, self.low_rank)
+        self.learner.optimizer.restore(state.moments)
         self.learner.averages.restore(state.averages)
         self.progress = state.progress
+        self.part = state.part
 
 
 def load_weights(freezing: Freezing, state: FitState) -> None:
@@ -118,11 +139,13 @@ def load_weights(freezing: Freezing, state: FitState) -> None:
     Raises:
         CheckpointIncompatible: They are another network's.
     """
-    _load(freezing, state, freezing.low_rank(state.seed))
+    low_rank = freezing.low_rank(state.seed)
+    _check(freezing, state, low_rank)
+    _put(freezing, state, low_rank)
 
 
-def _load(freezing: Freezing, state: FitState, low_rank: LowRank | None) -> None:
-    # Checked as a whole before anything is loaded: `strict=False` below would pass over names that do not fit.
+def _check(freezing: Freezing, state: FitState, low_rank: LowRank | None) -> None:
+    # Checked as a whole before anything is loaded: `_put` would pass over names that do not fit.
     model, moving = freezing.model, freezing.moving(low_rank)
     same = moving.keys() == state.weights.keys() and all(
         moving[name].shape == value.shape for name, value in state.weights.items()
@@ -135,9 +158,12 @@ def _load(freezing: Freezing, state: FitState, low_rank: LowRank | None) -> None
         raise CheckpointIncompatible(
             f"the checkpoint's training began with other weights of {model.name} than these"
         )
+
+
+def _put(freezing: Freezing, state: FitState, low_rank: LowRank | None) -> None:
     if low_rank is not None:
         low_rank.load(state.weights)
-    model.network.load_state_dict(dict(state.weights), strict=False)
+    freezing.model.network.load_state_dict(dict(state.weights), strict=False)
 
 
 def origin(freezing: Freezing) -> str:

@@ -103,14 +103,15 @@ class Averages:
         """
         if not self._averages(epoch):
             return measure(), None
+        added = self._sum, self._count
         self._live = _copy(self._own)
-        if self._moving:
-            self._load(self._moving)
-        if epoch >= self._first_of_last:
-            self._add()
-            self._load({name: value / self._count for name, value in self._sum.items()})
-            estimate()
-        return self._interpolate(estimate, measure, goodness)
+        try:
+            return self._show(epoch, estimate, measure, goodness)
+        except BaseException:
+            # Whoever leaves during the validation comes back before it.
+            self.resume()
+            self._sum, self._count = added
+            raise
 
     def resume(self) -> None:
         """Put the trained weights back into the model."""
@@ -149,6 +150,21 @@ class Averages:
     def _averages(self, epoch: int) -> bool:
         recipe = self._recipe
         return bool(recipe.ema_decay or recipe.adaptation_grid) or epoch >= self._first_of_last
+
+    def _show(
+        self,
+        epoch: int,
+        estimate: Callable[[], None],
+        measure: Callable[[], Scores],
+        goodness: Callable[[Scores], float],
+    ) -> tuple[Scores, float | None]:
+        if self._moving:
+            self._load(self._moving)
+        if epoch >= self._first_of_last:
+            self._add()
+            self._load({name: value / self._count for name, value in self._sum.items()})
+            estimate()
+        return self._interpolate(estimate, measure, goodness)
 
     def _add(self) -> None:
         self._sum = {

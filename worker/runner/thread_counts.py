@@ -1,0 +1,164 @@
+"""How many threads this process computes with: as many as were fastest when its own work was tried.
+
+More threads are not always faster. In a small network they mostly wait for each other, and on cores that others use
+too, each step waits for the thread that was kept from its core: there a step took 20 times as long on two threads as on
+one. Neither can be seen from the number of cores, so that it is tried, and tried again when steps take longer.
+"""
+
+import statistics
+import time
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+
+from worker.training.device.threads import Attempt, Work
+
+ROUNDS = 5
+"""The number of times that each count is tried, beside the first time, which also allocates memory."""
+HOPELESS = 2.0
+"""A count that took this many times as long as the fastest in the first round is tried no more."""
+GAIN = 1.1
+"""A count that is known gives way to another only if that one is faster by this factor: chance must not change bits."""
+SHARE = 0.01
+"""The largest part of the time that goes into trying what is known already."""
+SHARE_IF_CHANGED = 0.04
+"""The largest part of the time that goes into trying because steps take longer, or shorter, than before."""
+CHANGED = 1.5
+"""Epochs that take this many times as long as before, or as short, show that the machine has other work, or less."""
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What was found for one kind of work.
+
+    Attributes:
+        count: The number of threads that was fastest.
+        took_s: The seconds that trying took.
+        at: The time when it ended, on the monotonic clock.
+    """
+
+    count: int
+    took_s: float
+    at: float
+
+
+class ThreadCounts:
+    """The numbers of threads that work of this process is computed with.
+
+    Args:
+        most: The largest number.
+        fixed: A number that a person has set, which is then taken untried.
+        clock: Monotonic clock, in seconds.
+    """
+
+    def __init__(
+        self, most: int, fixed: int | None = None, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.most = fixed or most
+        self._counts = _counts(most) if fixed is None else [fixed]
+        self._clock = clock
+        self._tried: dict[Hashable, Tried] = {}
+
+    def of(self, features: Hashable, steps: Hashable) -> "ChoiceOfThreads":
+        """Return the choice for one training.
+
+        Args:
+            features: All that the time of a batch of features depends on.
+            steps: All that the time of a step depends on.
+        """
+        return ChoiceOfThreads(self, {"features": features, "steps": steps})
+
+    def known(self, key: Hashable, share: float) -> int | None:
+        """Return the number for a kind of work; None if it is to be tried.
+
+        Args:
+            key: The kind of work.
+            share: The part of the time that may go into trying it again; 0 never tries it again.
+        """
+        if len(self._counts) == 1:
+            return self.most
+        tried = self._tried.get(key)
+        if tried is None:
+            return None
+        is_due = share > 0 and self._clock() - tried.at > tried.took_s / share
+        return None if is_due else tried.count
+
+    def choose(self, key: Hashable, attempt: Attempt) -> int:
+        """Try work of a kind and return the number of threads that is fastest."""
+        began, tried = self._clock(), self._tried.get(key)
+        count = fastest(self._counts, attempt, None if tried is None else tried.count)
+        ended = self._clock()
+        self._tried[key] = Tried(count, ended - began, ended)
+        return count
+
+
+class ChoiceOfThreads:
+    """The choice for one training, which remembers what was found for trainings like it.
+
+    Args:
+        counts: The findings of this process.
+        keys: The kinds that the training's work is of.
+    """
+
+    def __init__(self, counts: ThreadCounts, keys: dict[Work, Hashable]) -> None:
+        self._counts = counts
+        self._keys = keys
+        self._epochs_s: list[float] = []
+
+    @property
+    def most(self) -> int:
+        """The largest number that it would choose."""
+        return self._counts.most
+
+    def known(self, work: Work, /) -> int | None:
+        """Return the number for this work; None if it is to be tried."""
+        # Features that were computed with another number of threads are other features, and are computed anew for
+        # that: what was found for them stays.
+        return self._counts.known(self._keys[work], SHARE if work == "steps" else 0.0)
+
+    def choose(self, work: Work, attempt: Attempt, /) -> int:
+        """Try this work; return the number that it is to be computed with."""
+        self._epochs_s.clear()
+        return self._counts.choose(self._keys[work], attempt)
+
+    def should_try_again(self, epoch_s: float) -> bool:
+        """Whether the steps are to be tried again, because an epoch took much longer, or shorter, than those before.
+
+        Args:
+            epoch_s: The seconds that the newest epoch took.
+        """
+        before = self._epochs_s[-5:]
+        self._epochs_s.append(epoch_s)
+        if not before:
+            return False
+        usual = statistics.median(before)
+        changed = epoch_s > usual * CHANGED or epoch_s < usual / CHANGED
+        return changed and self._counts.known(self._keys["steps"], SHARE_IF_CHANGED) is None
+
+
+def fastest(counts: list[int], attempt: Attempt, known: int | None = None) -> int:
+    """Return the number of threads by which the work took the least time, as the median of several tries.
+
+    Args:
+        counts: The numbers to try; they take turns, so that a moment of other work meets all of them.
+        attempt: Does one piece of the work and returns its seconds.
+        known: The number that was found before, which stays unless another is clearly faster.
+    """
+    for count in counts:
+        attempt(count)
+    times = {count: [attempt(count)] for count in counts}
+    least = min(times.values())[0]
+    hopeful = [count for count in counts if times[count][0] < HOPELESS * least]
+    for turn in range(1, ROUNDS):
+        for count in hopeful if turn % 2 else reversed(hopeful):
+            times[count].append(attempt(count))
+    medians = {count: statistics.median(times[count]) for count in hopeful}
+    best = min(medians, key=lambda count: medians[count])
+    if known in medians and medians[known] < GAIN * medians[best]:
+        return known
+    return best
+
+
+def _counts(most: int) -> list[int]:
+    """Return 1, 2, 4 and so on, and `most`."""
+    powers = [1 << power for power in range(most.bit_length()) if 1 << power < most]
+    return [*powers, most]
