@@ -5,8 +5,9 @@ from typing import Annotated
 
 import typer
 
-from trimtab.cli import board, documents, labels, tables, terminal, watch
+from trimtab.cli import board, documents, failures, labels, tables, terminal, watch
 from trimtab.client import Client
+from trimtab.client.client import ENDED
 
 Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
 PageSize = Annotated[int, typer.Option(min=1, max=1000, help="Rows on a page.")]
@@ -77,6 +78,9 @@ def best(
             client.download_model(name, model)
             here.err.print(f"saved {model}")
         here.show(answer, tables.best)
+    if answer.state in ENDED and answer.final is None:
+        here.err.print(f"Study {name} ended without a tested model.")
+        raise typer.Exit(failures.EXIT_FAILED)
 
 
 @app.command("labels")

@@ -181,6 +181,19 @@ def test_a_best_model_is_saved(
     assert "96.25 %" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("state", "code"), [("active", 0), ("finalising", 0), ("done", 1), ("cancelled", 1)]
+)
+def test_the_best_trial_of_a_study_that_ended_without_a_model_is_shown_and_fails(
+    service: Played, capsys: pytest.CaptureFixture[str], state: str, code: int
+) -> None:
+    service.answer("GET /v1/studies/digits/best", {**BEST, "state": state, "final": None})
+    assert app.run(["study", "best", "digits", "-o", "json"]) == code
+    told = capsys.readouterr()
+    assert Best.model_validate_json(told.out).state == state
+    assert ("ended without a tested model" in told.err) == (code == 1)
+
+
 def test_a_file_that_cannot_be_written_is_an_error_without_a_traceback(
     tmp_path: Path, service: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:
