@@ -180,6 +180,11 @@ def test_a_service_that_keeps_ending_ends_the_wait(stage: Stage) -> None:
     with pytest.raises(problems.Unavailable, match=r"(?s)3 times in a row.*the disk is gone"):
         stage.family.wait()
     assert len(stage.begun("service")) == family_module.HOPELESS
+    with (
+        pytest.raises(problems.Unavailable, match="the disk is gone"),
+        stage.family.explaining(),
+    ):
+        raise problems.Unreachable
 
 
 def test_no_worker_is_given_up_for_a_service_that_does_not_answer(stage: Stage) -> None:

@@ -152,6 +152,15 @@ class Family:
         if self._problem is not None and not self._is_leaving.is_set():
             raise self._problem
 
+    @contextlib.contextmanager
+    def explaining(self) -> Generator[None]:
+        """Raise what stopped the service in the place of what a client of it met then."""
+        try:
+            yield
+        except problems.Unreachable:
+            self.check()
+            raise
+
     def wait(self) -> None:
         """Wait until the service or all workers have ended, and raise the reason."""
         self._trouble.wait()

@@ -136,8 +136,10 @@ def _follow(here: terminal.Terminal, client: Client, name: str) -> None:
     program = terminal.program()
     # With -o json the standard output is for the answer alone.
     screen = here.err if here.output == "json" else here.out
+    client.study(name)  # a service that is not there at all is told at once
     try:
-        board.follow(screen, watch.follow(client, name))
+        with here.client(terminal.FOLLOWS_S) as patient:
+            board.follow(screen, watch.follow(patient, name))
     except KeyboardInterrupt:
         here.err.print(
             f"The study goes on. To watch it again: {program} study show {name} --watch. To end it: {program} study cancel {name}",

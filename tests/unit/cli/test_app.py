@@ -29,7 +29,8 @@ def no_pause_between_retries() -> Iterator[None]:
 def service(monkeypatch: pytest.MonkeyPatch) -> Played:
     played = Played()
 
-    def client(_: terminal.Terminal) -> Client:
+    def client(_: terminal.Terminal, patience_s: float = 0.0) -> Client:
+        played.patience_s.append(patience_s)
         return Client("http://service.test", transport=httpx2.MockTransport(played.handle))
 
     monkeypatch.setattr(terminal.Terminal, "client", client)
@@ -216,6 +217,8 @@ def test_watching_prints_plain_lines_where_there_is_no_terminal(
     said = capsys.readouterr().out
     assert "trial 3 completed  91.00 % after 3 epochs  learning_rate=0.001" in said
     assert "study done" in said
+    # The first question fails soon where there is no service; what follows outlives one that is started again.
+    assert service.patience_s == [0.0, terminal.FOLLOWS_S]
 
 
 def test_watching_as_json_keeps_the_standard_output_for_the_answer(
