@@ -90,7 +90,10 @@ def demo(
         with family.until_asked():
             address = up.start(family, here, "127.0.0.1", port)
             up.start_workers(family, address, workers, threads=THREADS)
-            with Client(address.url, here.token, retry_for_s=terminal.PATIENCE_S) as client:
+            with (
+                Client(address.url, here.token, retry_for_s=terminal.FOLLOWS_S) as client,
+                family.explaining(),
+            ):
                 study = _search(family, client, screen)
                 winner = find_winner(client, study, data_dir)
             figures = winner.figures(time.monotonic() - begun)

@@ -7,9 +7,11 @@ import time
 from collections.abc import Callable, Generator, Mapping
 from pathlib import Path
 from types import FrameType
+from urllib.parse import urlsplit
 
 from pydantic import ValidationError
 
+from trimtab.cli.failures import EXIT_UNREACHABLE
 from trimtab.cli.handover import command
 from trimtab.cli.processes import Process, describe
 from trimtab.client import Client
@@ -25,10 +27,13 @@ SERVICE_LEAVES_S = 20.0
 RESTART_S = 1.0
 
 STEADY_S = 30.0
-"""A worker that ran for this many seconds before it ended did not fail at its start."""
+"""A process that ran for this many seconds before it ended did not fail at its start."""
 
 HOPELESS = 3
-"""The number of failed starts in a row after which a worker is not started again."""
+"""The number of failed starts in a row after which a process is not started again."""
+
+SERVICE = "service"
+WORKER_SETTING = "TRIMTAB_WORKER_"
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -71,19 +76,18 @@ class Family:
         self._lock = threading.Lock()
         self._service: Process | None = None
         self._workers: dict[str, Process] = {}
+        self._is_ready = threading.Event()
         self._is_leaving = threading.Event()
         self._trouble = threading.Event()
         self._problem: problems.Problem | None = None
 
     def start_service(self, host: str, port: int) -> Address:
-        """Start the service, and return when it listens.
+        """Start the service, and return when it listens; once it has been ready, it is started again whenever it ends.
 
         Raises:
             problems.Unavailable: the service ended; the detail quotes its log.
         """
-        argv = ["--host", host, "--port", str(port), "--data-dir", str(self._data_dir)]
-        service = self._start("service", command("service", argv), self._env)
-        self._service = service
+        service = self._new_service(host, port)
         line = service.read_line()
         try:
             address = Address.model_validate_json(line, extra="ignore")
@@ -93,8 +97,25 @@ class Family:
             raise problems.Unavailable(
                 f"The service did not start. The end of its log {service.log}:\n{service.tail()}"
             ) from None
-        threading.Thread(target=self._watch_service, args=[service], daemon=True).start()
+        port = urlsplit(address.url).port or port
+
+        def again() -> Process | None:
+            with self._lock:
+                if self._is_leaving.is_set():
+                    return None
+                started = self._new_service(host, port)
+            started.read_line()  # workers and clients know the address, which is the same
+            return started
+
+        threading.Thread(
+            target=self._keep, args=[service, again, self._lose_service], daemon=True
+        ).start()
         return address
+
+    def _new_service(self, host: str, port: int) -> Process:
+        argv = ["--host", host, "--port", str(port), "--data-dir", str(self._data_dir)]
+        self._service = self._start(SERVICE, command("service", argv), self._env)
+        return self._service
 
     def wait_until_ready(self, client: Client) -> None:
         """Wait until the service is ready, which includes its database.
@@ -110,11 +131,16 @@ class Family:
                 raise problems.Unavailable(
                     f"The service is not ready after {READY_S:.0f} s; its log is in {self._data_dir / 'logs'}."
                 )
+        self._is_ready.set()
 
     def start_worker(self, name: str, server: str, device: str, env: Mapping[str, str]) -> None:
-        """Start a worker on a device, and start it again whenever it ends by itself."""
+        """Start a worker on a device, and start it again whenever it ends by itself.
+
+        The settings of workers in this process's environment are its settings too.
+        """
         argv = ["start", "--server", server, "--label", name, "--device", device]
-        argv += ["--cache-dir", str(self._data_dir / "cache")]
+        if not self._setting("CACHE_DIR"):
+            argv += ["--cache-dir", str(self._data_dir / "cache")]
 
         def start() -> Process | None:
             with self._lock:
@@ -125,12 +151,23 @@ class Family:
                 return self._workers[name]
 
         first = start()
-        threading.Thread(target=self._keep, args=[first, start], daemon=True).start()
+        threading.Thread(
+            target=self._keep, args=[first, start, self._lose_worker], daemon=True
+        ).start()
 
     def check(self) -> None:
         """Raise the problem that stopped the service or all workers, if there is one."""
         if self._problem is not None and not self._is_leaving.is_set():
             raise self._problem
+
+    @contextlib.contextmanager
+    def explaining(self) -> Generator[None]:
+        """Raise what stopped the service in the place of what a client of it met then."""
+        try:
+            yield
+        except problems.Unreachable:
+            self.check()
+            raise
 
     def wait(self) -> None:
         """Wait until the service or all workers have ended, and raise the reason."""
@@ -193,14 +230,17 @@ class Family:
     def _start(self, name: str, argv: list[str], env: Mapping[str, str]) -> Process:
         return Process(name, argv, self._data_dir / "logs" / f"{name}.log", env)
 
-    def _watch_service(self, service: Process) -> None:
-        service.drain()
-        code = service.wait()
-        self._fail(
-            f"The service ended ({describe(code)}). The end of its log {service.log}:\n{service.tail()}"
-        )
+    def _setting(self, name: str) -> str | None:
+        """Return what the environment says of a setting of the workers; an empty one says nothing."""
+        return self._env.get(WORKER_SETTING + name) or None
 
-    def _keep(self, process: Process | None, start: Callable[[], Process | None]) -> None:
+    def _keep(
+        self,
+        process: Process | None,
+        start: Callable[[], Process | None],
+        lose: Callable[[Process, int], None],
+    ) -> None:
+        """Start a process again whenever it ends by itself, and lose it when that is in vain."""
         failures = 0
         while process is not None:
             begun = time.monotonic()
@@ -208,18 +248,39 @@ class Family:
             code = process.wait()
             if self._is_leaving.is_set():
                 return
-            failures = failures + 1 if time.monotonic() - begun < STEADY_S else 0
-            if failures >= HOPELESS:
-                self._give_up(process, code)
+            # That the service does not answer is no fault of a worker's: it may be starting again itself.
+            if code != EXIT_UNREACHABLE:
+                failures = failures + 1 if time.monotonic() - begun < STEADY_S else 0
+            if failures >= HOPELESS or self._is_over(process, code):
+                lose(process, code)
                 return
-            self._say(f"Worker {process.name} ended ({describe(code)}); starting it again.")
+            self._say(f"{_shown(process)} ended ({describe(code)}); starting it again.")
             self._is_leaving.wait(RESTART_S)
             process = start()
 
-    def _give_up(self, worker: Process, code: int) -> None:
+    def _is_over(self, process: Process, code: int) -> bool:
+        """Whether a process that ended is not to be started again, however long it ran."""
+        if process is self._service:
+            return not self._is_ready.is_set()
+        return code == 0 and self._setting("EXIT_WHEN_IDLE_S") is not None
+
+    def _lose_service(self, service: Process, code: int) -> None:
+        again = (
+            f" {HOPELESS} times in a row, each time soon after it was started"
+            if self._is_ready.is_set()
+            else ""
+        )
+        self._fail(
+            f"The service ended{again} ({describe(code)}). The end of its log {service.log}:\n{service.tail()}"
+        )
+
+    def _lose_worker(self, worker: Process, code: int) -> None:
         with self._lock:
             del self._workers[worker.name]
             alone = not self._workers
+        if self._is_over(worker, code):
+            self._say(f"Worker {worker.name} left: there was no work for it.")
+            return
         what = (
             f"Worker {worker.name} failed at its start {HOPELESS} times in a row ({describe(code)}) and is not started "
             f"again. The end of its log {worker.log}:\n{worker.tail()}"
@@ -232,3 +293,7 @@ class Family:
     def _fail(self, what: str) -> None:
         self._problem = problems.Unavailable(what)
         self._trouble.set()
+
+
+def _shown(process: Process) -> str:
+    return "The service" if process.name == SERVICE else f"Worker {process.name}"

@@ -7,6 +7,7 @@ import typer
 
 from trimtab.cli import board, documents, failures, labels, tables, terminal, watch
 from trimtab.client import Client
+from trimtab.client.client import ENDED
 
 Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
 PageSize = Annotated[int, typer.Option(min=1, max=1000, help="Rows on a page.")]
@@ -79,6 +80,9 @@ def best(
             client.download_model(name, model)
             here.err.print(f"saved {model}")
         here.show(answer, tables.best)
+    if answer.state in ENDED and answer.final is None:
+        here.err.print(f"Study {name} ended without a tested model.")
+        raise typer.Exit(failures.EXIT_FAILED)
 
 
 @app.command("labels")
@@ -142,8 +146,10 @@ def _follow(here: terminal.Terminal, client: Client, name: str) -> None:
     program = terminal.program()
     # With -o json the standard output is for the answer alone.
     screen = here.err if here.output == "json" else here.out
+    client.study(name)  # a service that is not there at all is told at once
     try:
-        board.follow(screen, watch.follow(client, name))
+        with here.client(terminal.FOLLOWS_S) as patient:
+            board.follow(screen, watch.follow(patient, name))
     except KeyboardInterrupt:
         here.err.print(
             f"The study goes on. To watch it again: {program} study show {name} --watch. To end it: {program} study cancel {name}",

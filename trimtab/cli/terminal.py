@@ -20,6 +20,9 @@ Shown = TypeVar("Shown", bound=BaseModel)
 PATIENCE_S = 3.0
 """Seconds for which a command waits for a service that does not answer."""
 
+FOLLOWS_S = 90.0
+"""Seconds for which a command that follows a study waits: `up` starts a service again that fell, with its database."""
+
 
 @dataclass(frozen=True)
 class Terminal:
@@ -31,9 +34,9 @@ class Terminal:
     out: Console
     err: Console
 
-    def client(self) -> Client:
-        """Return a client of the service that the options name."""
-        return Client(self.server, self.token, retry_for_s=PATIENCE_S)
+    def client(self, patience_s: float = PATIENCE_S) -> Client:
+        """Return a client of the service that the options name, which may be away for this many seconds."""
+        return Client(self.server, self.token, retry_for_s=patience_s)
 
     def show(self, answer: Shown, view: Callable[[Shown], RenderableType]) -> None:
         """Print an answer: as JSON where `-o json` asks for it, else as `view` draws it."""

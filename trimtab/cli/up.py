@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from pydantic import TypeAdapter, ValidationError
 
 from trimtab import cores
 from trimtab.cli import machine, terminal
-from trimtab.cli.family import Address, Asked, Family
+from trimtab.cli.family import WORKER_SETTING, Address, Asked, Family
 from trimtab.cli.handover import environment
 from trimtab.client import Client
+from trimtab.contract.message import Name
 
 Port = Annotated[
     int,
@@ -86,15 +88,33 @@ def start_workers(
     Each worker computes with `threads` threads at most; by default the workers divide the cores.
     """
     devices = machine.devices()
+    if (named := _setting("DEVICE")) not in (None, "auto"):
+        devices = (named,)
     wanted = len(devices) if count is None else count
     env = _threads(wanted) if threads is None else {"OMP_NUM_THREADS": str(threads)}
     names: list[str] = []
     for index in range(wanted):
         device = devices[index % len(devices)]
-        name = f"{device.replace(':', '')}-{index}"
+        name = _name(device, index)
         family.start_worker(name, address.url, device, env)
         names.append(name)
     return names
+
+
+def _name(device: str, index: int) -> str:
+    """Return the label of a worker: that of the environment, or its device, and a number."""
+    name = f"{_setting('LABEL') or device.replace(':', '')}-{index}"
+    try:
+        return TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        why = error.errors(include_url=False)[0]["msg"]
+        raise typer.BadParameter(
+            f"TRIMTAB_WORKER_LABEL makes the name {name!r}: {why}"
+        ) from None
+
+
+def _setting(name: str) -> str | None:
+    return os.environ.get(WORKER_SETTING + name) or None
 
 
 def _threads(workers: int) -> dict[str, str]:

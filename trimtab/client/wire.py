@@ -42,14 +42,15 @@ class Wire:
         self.timeout_s = timeout_s
         self._retry_for_s = retry_for_s
         address = _parse_address(server)
-        self._http = httpx2.Client(
-            base_url=address,
-            headers=_headers(token),
-            timeout=timeout_s,
-            transport=transport,
-            # A proxy from the environment cannot reach the loopback of this machine.
-            trust_env=not _is_loopback(address.host),
-        )
+        with _named_proxy():
+            self._http = httpx2.Client(
+                base_url=address,
+                headers=_headers(token),
+                timeout=timeout_s,
+                transport=transport,
+                # A proxy from the environment cannot reach the loopback of this machine.
+                trust_env=not _is_loopback(address.host),
+            )
 
     def close(self) -> None:
         """Close every connection."""
@@ -200,6 +201,23 @@ def _parse_address(server: str) -> httpx2.URL:
             f"{server!r} is not the address of a service; an address looks like http://127.0.0.1:8000."
         )
     return address
+
+
+@contextmanager
+def _named_proxy() -> Generator[None]:
+    """Tell in words that the environment names a proxy that cannot be used; never its address, which may have a password."""
+    try:
+        yield
+    except ImportError:
+        why = "a SOCKS proxy needs the Python package `socksio`, which is not installed"
+    except (ValueError, httpx2.InvalidURL):
+        why = "its address does not begin with http://, https://, socks5:// or socks5h://"
+    else:
+        return
+    raise problems.Unreachable(
+        f"The proxy that the environment names (ALL_PROXY, HTTPS_PROXY or HTTP_PROXY) cannot be used: {why}. "
+        "Change it, or run this command without it."
+    )
 
 
 def _is_loopback(host: str) -> bool:

@@ -87,6 +87,8 @@ class Played:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.patience_s: list[float] = []
+        """Of each client, where a test notes it: the seconds for which it repeats what is not answered."""
         self._answers: dict[str, httpx2.Response] = {}
 
     def answer(self, line: str, body: dict[str, Any] | bytes) -> None:

@@ -29,7 +29,8 @@ def no_pause_between_retries() -> Iterator[None]:
 def service(monkeypatch: pytest.MonkeyPatch) -> Played:
     played = Played()
 
-    def client(_: terminal.Terminal) -> Client:
+    def client(_: terminal.Terminal, patience_s: float = 0.0) -> Client:
+        played.patience_s.append(patience_s)
         return Client("http://service.test", transport=httpx2.MockTransport(played.handle))
 
     monkeypatch.setattr(terminal.Terminal, "client", client)
@@ -182,6 +183,19 @@ def test_a_best_model_is_saved(
     assert "96.25 %" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("state", "code"), [("active", 0), ("finalising", 0), ("done", 1), ("cancelled", 1)]
+)
+def test_the_best_trial_of_a_study_that_ended_without_a_model_is_shown_and_fails(
+    service: Played, capsys: pytest.CaptureFixture[str], state: str, code: int
+) -> None:
+    service.answer("GET /v1/studies/digits/best", {**BEST, "state": state, "final": None})
+    assert app.run(["study", "best", "digits", "-o", "json"]) == code
+    told = capsys.readouterr()
+    assert Best.model_validate_json(told.out).state == state
+    assert ("ended without a tested model" in told.err) == (code == 1)
+
+
 def test_a_file_that_cannot_be_written_is_an_error_without_a_traceback(
     tmp_path: Path, service: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -204,6 +218,8 @@ def test_watching_prints_plain_lines_where_there_is_no_terminal(
     said = capsys.readouterr().out
     assert "trial 3 completed  91.00 % after 3 epochs  learning_rate=0.001" in said
     assert "study done" in said
+    # The first question fails soon where there is no service; what follows outlives one that is started again.
+    assert service.patience_s == [0.0, terminal.FOLLOWS_S]
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -116,10 +117,13 @@ def test_a_study_is_created_with_the_document_and_a_key_of_its_own() -> None:
 @pytest.mark.parametrize(
     ("pruner", "sent"),
     [
-        ("median", {"kind": "median", "startup_trials": 5, "warmup_epochs": 0}),
+        (
+            "median",
+            {"kind": "median", "startup_trials": 5, "warmup_epochs": 0, "min_trials": 1},
+        ),
         (
             MedianPruner(kind="median", warmup_epochs=2),
-            {"kind": "median", "startup_trials": 5, "warmup_epochs": 2},
+            {"kind": "median", "startup_trials": 5, "warmup_epochs": 2, "min_trials": 1},
         ),
         ({"kind": "none"}, {"kind": "none"}),
     ],
@@ -388,3 +392,24 @@ def test_a_closed_client_says_so_at_once() -> None:
     with pytest.raises(problems.Unreachable, match="closed"):
         list(service.events("digits"))
     assert not seen
+
+
+@pytest.mark.parametrize(
+    ("proxy", "why"),
+    [
+        ("socks5://me:s3cret@proxy:1080", "a SOCKS proxy needs the Python package `socksio`"),
+        ("ftp://me:s3cret@proxy:21", "its address does not begin with http://"),
+    ],
+)
+def test_a_proxy_that_cannot_be_used_is_told_in_words(
+    monkeypatch: pytest.MonkeyPatch, proxy: str, why: str
+) -> None:
+    for name in ("ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, proxy)
+    monkeypatch.setitem(sys.modules, "socksio", None)  # as where it is not installed
+    with pytest.raises(problems.Unreachable) as told:
+        Client("http://service.test")
+    assert why in told.value.detail
+    assert "s3cret" not in told.value.detail
+    # No proxy reaches the loopback of this machine, so none is asked there.
+    Client("http://127.0.0.1:1").close()
