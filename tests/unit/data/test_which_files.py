@@ -205,7 +205,7 @@ def test_a_folder_that_may_not_be_read_is_bad_by_name(
     ((path, why),) = facts["bad"].items()
     assert path == "cat/closed"
     assert "Permission denied" in why
-    assert len([draw for draw in facts["draws"] if draw is not None]) == 8
+    assert len([draw for draw in facts["contents"] if draw is not None]) == 8
 
 
 def test_a_class_of_texts_alone_has_no_picture(pets: Path) -> None:
