@@ -95,7 +95,8 @@ class LinkLoop(DataError):
 
     def __init__(self, path: Path, target: Path) -> None:
         super().__init__(
-            f"{path}: this link leads back to {target}, which it lies in; remove it"
+            f"{path}: a link leads back here, to {target}, from within it, so that following it would never end; "
+            "remove the link"
         )
         self.path = path
 
