@@ -37,9 +37,11 @@ def hash_of(text: str) -> int:
     return sum(ord(character) * 31**position for position, character in enumerate(text)) % 2**32
 
 
-def folder_task(root: Path, *, validation: float = 0.2, test: float = 0.2) -> Task:
+def folder_task(
+    root: Path, *, validation: float = 0.2, test: float = 0.2, group: str | None = None
+) -> Task:
     """The task of a folder."""
-    dataset = ImageFolderDataset(kind="image_folder", path=str(root))
+    dataset = ImageFolderDataset(kind="image_folder", path=str(root), group=group)
     return Task(kind="classification", dataset=dataset, validation=validation, test=test)
 
 
@@ -129,7 +131,11 @@ def table_task(path: Path, kind: TaskKind, targets: list[Any], **changes: Any) -
             "kind": "csv",
             "path": str(path),
             "targets": targets,
-            **{name: changes.pop(name) for name in ("image", "split") if name in changes},
+            **{
+                name: changes.pop(name)
+                for name in ("image", "split", "group")
+                if name in changes
+            },
         }
     )
     return Task.model_validate({"kind": kind, "dataset": dataset, **changes})

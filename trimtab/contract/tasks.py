@@ -1,5 +1,6 @@
 """What to learn, from which data, and which pretrained model to begin with."""
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Literal, Self
@@ -33,6 +34,19 @@ class BuiltinDataset(Message):
     )
 
 
+def _regular_expression(pattern: str) -> str:
+    try:
+        re.compile(pattern)
+    except (re.error, OverflowError, RecursionError) as error:
+        raise ValueError(f"is not a regular expression: {error}") from error
+    return pattern
+
+
+GroupPattern = Annotated[
+    Text, Field(min_length=1, max_length=200), AfterValidator(_regular_expression)
+]
+
+
 class ImageFolderDataset(Message):
     """Pictures in a folder that the workers can read, one folder per class.
 
@@ -43,6 +57,11 @@ class ImageFolderDataset(Message):
     kind: Literal["image_folder"]
     path: Annotated[Text, Field(min_length=1, max_length=4096)] = Field(
         description="The folder, as the workers see it."
+    )
+    group: GroupPattern | None = Field(
+        default=None,
+        description="A regular expression (Python's) that finds in each picture's path below the folder which group it "
+        "belongs to, by what its parentheses capture or else by its whole match: all of a group go to one split.",
     )
 
 
@@ -105,12 +124,28 @@ class CsvDataset(Message):
         description="Column that says train, val or test; training, valid, validation, dev and testing do too.",
     )
 
+    group: ColumnName | None = Field(
+        default=None,
+        description="Column that says what a picture has in common with others, such as the person on it: all of a "
+        "group go to one split.",
+    )
+
     @model_validator(mode="after")
     def _each_column_has_one_use(self) -> Self:
-        used = [self.image, *([self.split] if self.split else []), *self.names]
+        used = self.columns
         if twice := sorted({name for name in used if used.count(name) > 1}):
             raise ValueError(f"each column has one use; named twice: {', '.join(twice)}")
         return self
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns that are read."""
+        return (
+            self.image,
+            *self.names,
+            *([self.split] if self.split else []),
+            *([self.group] if self.group else []),
+        )
 
     @property
     def names(self) -> tuple[str, ...]:

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 
 from trimtab.contract.records import MOST_LEFT_OUT, LeftOut
 from trimtab.contract.tasks import Task
-from worker.data import cache, duplicates, splits, targets
+from worker.data import cache, duplicates, groups, splits, targets
 from worker.data.errors import DataMissing, UnreadableImages
+from worker.data.images.folder import ImageFolder
 from worker.data.modality import Encoding, Modality
 from worker.data.source import NotASample, Part, Sample, SampleUnreadable, Source
 from worker.data.splits import Splits
@@ -66,14 +67,14 @@ def read_facts(
 
     whole = hashlib.sha256()
     headers: list[_Header] = []
-    draws: list[int | None] = []
+    contents: list[int | None] = []
     bad: dict[str, str] = {}
     left_out: defaultdict[str, list[str]] = defaultdict(list)
     for sample, found in zip(
         source.samples, _attempts(source, source.samples, look), strict=True
     ):
         if isinstance(found, Exception):
-            draws.append(None)
+            contents.append(None)
             if isinstance(found, NotASample):
                 left_out[str(found)].append(str(sample.path))
             else:
@@ -81,7 +82,7 @@ def read_facts(
             continue
         header, digest = found
         headers.append(header)
-        draws.append(splits.draw_of(digest))
+        contents.append(splits.draw_of(digest))
         # The label and the path count too: a picture that moves to another class makes another data set.
         whole.update(
             f"{sample.path}\0{sample.label}\0{digest}\n".encode(errors="surrogateescape")
@@ -91,7 +92,7 @@ def read_facts(
         "sha256": whole.hexdigest(),
         "bad": bad,
         "left_out": [one.model_dump(mode="json") for one in told(left_out)],
-        "draws": draws,
+        "contents": contents,
     }
 
 
@@ -174,23 +175,25 @@ def refuse(source: Source[object, object], bad: Mapping[str, str]) -> None:
 def _readable(
     source: Source[object, object], facts: Mapping[str, Any]
 ) -> list[tuple[Sample, int]]:
-    """Return the samples that are some and could be read when the facts were, with their draws."""
-    drawn = zip(source.samples, facts["draws"], strict=True)
-    return [(sample, draw) for sample, draw in drawn if draw is not None]
+    """Return the samples that are some and could be read when the facts were, with the numbers of their contents."""
+    numbered = zip(source.samples, facts["contents"], strict=True)
+    return [(sample, content) for sample, content in numbered if content is not None]
 
 
 @dataclass(frozen=True, slots=True)
 class _Shared:
     samples: Sequence[Sample]
+    contents: Sequence[int]
     draws: Sequence[int]
     parts: Splits
     notes: Sequence[str]
 
     @property
     def train_draws(self) -> NDArray[np.uint64]:
-        """The draws of the train split's samples, `(N,)`, from which few shots are chosen."""
-        draw_of = dict(zip(self.samples, self.draws, strict=True))
-        return np.array([draw_of[sample] for sample in self.parts["train"]], dtype=np.uint64)
+        """The numbers of the train split's groups and contents, `(N, 2)`, from which few shots are chosen."""
+        numbers = zip(self.draws, self.contents, strict=True)
+        numbers_of = dict(zip(self.samples, numbers, strict=True))
+        return np.array([numbers_of[sample] for sample in self.parts["train"]], dtype=np.uint64)
 
 
 def _share_out(
@@ -200,7 +203,9 @@ def _share_out(
     bad: Mapping[str, str],
 ) -> _Shared:
     kept = [one for one in _readable(source, facts) if str(one[0].path) not in bad]
-    samples, draws = [sample for sample, _ in kept], [draw for _, draw in kept]
+    samples, contents = [sample for sample, _ in kept], [content for _, content in kept]
+    groups.check(samples, source.pattern if isinstance(source, ImageFolder) else None)
+    draws = groups.draws(samples, contents)
     parts, notes = splits.assign(
         samples,
         source.classes,
@@ -208,13 +213,13 @@ def _share_out(
         test=task.test,
         draws=draws,
     )
-    return _Shared(samples, draws, parts, notes)
+    return _Shared(samples, contents, draws, parts, (*notes, *groups.notes(parts)))
 
 
 def _manifest(
     source: Source[object, object], facts: Mapping[str, Any], shared: _Shared
 ) -> dict[str, Any]:
-    twins = duplicates.report(shared.samples, shared.draws, shared.parts)
+    twins = duplicates.report(shared.samples, shared.contents, shared.parts)
     classes = source.target_classes if isinstance(source, Table) else {"class": source.classes}
     return {
         "classes": source.classes,

@@ -11,6 +11,7 @@ DataError
 ├── ClassTooSmall       a class has too few pictures to give one to each split
 ├── ClassNameUnreadable a class has a name that is no UTF-8
 ├── UnknownClass        validation or test has a class that train does not have
+├── GroupUnknown        the pattern of the groups finds nothing in the paths of some pictures
 ├── TableUnreadable     the file is not a CSV file
 ├── MissingColumns      the table does not have a column that the study names
 ├── BadRows             rows of the table cannot be used; each is named with its reason
@@ -95,7 +96,8 @@ class LinkLoop(DataError):
 
     def __init__(self, path: Path, target: Path) -> None:
         super().__init__(
-            f"{path}: this link leads back to {target}, which it lies in; remove it"
+            f"{path}: a link leads back here, to {target}, from within it, so that following it would never end; "
+            "remove the link"
         )
         self.path = path
 
@@ -121,13 +123,24 @@ class SingleClass(DataError):
 
 
 class ClassTooSmall(DataError):
-    """Too few pictures of one class to give each split at least one."""
+    """Too few pictures to give each split at least one; or too few groups, which stay together.
 
-    def __init__(self, name: str, count: int, needed: int) -> None:
-        super().__init__(
-            f"class {name!r} has {count} different picture{'s' * (count != 1)}, and {needed} are needed to give each "
-            "split one; add some, or remove the class"
-        )
+    Args:
+        name: The class; None where the labels are not classes.
+        count: The number of its different pictures or groups.
+        needed: The number that it takes.
+        grouped: Whether groups were counted.
+    """
+
+    def __init__(
+        self, name: str | None, count: int, needed: int, *, grouped: bool = False
+    ) -> None:
+        many = f"{count} {'group' if grouped else 'different picture'}{'s' * (count != 1)}"
+        has = f"class {name!r} has {many}" if name else f"the data set has {many}"
+        if name and grouped:
+            has = f"class {name!r} is the most frequent one in {many}"
+        do = "add some, or remove the class" if name else "add some"
+        super().__init__(f"{has}, and {needed} are needed to give each split one; {do}")
 
 
 class ClassNameUnreadable(DataError):
@@ -149,6 +162,19 @@ class UnknownClass(DataError):
             f"{path}: {train} has no class folder of this name; rename the folder, remove it, or add the class there"
         )
         self.path = path
+
+
+class GroupUnknown(DataError):
+    """Pictures whose paths do not tell their groups."""
+
+    def __init__(self, pattern: str, paths: Sequence[Path]) -> None:
+        more = f" and {len(paths) - _SHOWN} more" if len(paths) > _SHOWN else ""
+        super().__init__(
+            f"`task.dataset.group` is {pattern!r}, which finds nothing in the path of {len(paths)} "
+            f"picture{'s' * (len(paths) != 1)}: {', '.join(map(str, paths[:_SHOWN]))}{more}; correct the pattern, "
+            "or take these pictures away"
+        )
+        self.paths = paths
 
 
 class TableUnreadable(DataError):

@@ -193,6 +193,8 @@ def _decoded(
     if isinstance(source, Table):
         kinds = [target.kind for target in task.targets]
         key += f" {json.dumps(source.target_classes)} {kinds}"
+    if isinstance(source, ImageFolder):
+        key += f" {source.grouping}"
     if left_out := [*decoding.bad_rows(source), *sorted(facts["bad"])]:
         # Told with what is left: when somebody has removed the bad ones, nothing is to be told of them.
         key += f" {json.dumps(left_out)}"
@@ -213,8 +215,8 @@ def _open_source(task: Task, *, download: bool) -> Source[ImageHeader, Image.Ima
     match task.dataset:
         case BuiltinDataset():
             return Digits()
-        case ImageFolderDataset(path=path):
-            return folder.scan(Path(path).expanduser().resolve())
+        case ImageFolderDataset(path=path, group=group):
+            return folder.scan(Path(path).expanduser().resolve(), group)
         case TorchvisionDataset(name=name, root=root):
             return VisionSet(name, Path(root).expanduser().resolve(), download=download)
         case CsvDataset(path=path) as dataset:

@@ -31,6 +31,8 @@ class Sample:
     """The position of its class. With targets, a number for each: a class position, a value, or 0 and 1; NaN where it
     is not known."""
     part: Part | None = None
+    group: str | None = None
+    """The name of what it shares with others, such as a person; all of a group go to one split (`groups`)."""
 
 
 class Source(Protocol[HeaderT, ContentT]):

@@ -35,20 +35,21 @@ def assign(
     labels are not classes, all pictures are divided together. In the order of their draws the first go to test, the
     next to validation, and train keeps the others. A sample more or less therefore moves the ends of these three
     ranges by one place each, which is at most three samples of its class, none of them between train and test.
-    Samples of the same draw stay together, so that no split that is made here shares a picture with another.
+    Samples of the same draw stay together, so that no split that is made here shares a picture with another; those of
+    several classes are divided with the class that most of them have.
 
     Args:
         samples: All samples, in an order that depends on the data alone; samples without a split count as train.
         classes: The class names, for messages; empty if the labels are not classes.
         validation: The share of train that becomes validation if the data set brings none, in (0, 1).
         test: The share of train that becomes test if the data set brings none, in (0, 1).
-        draws: A number for each sample, made of its content alone (`draw_of`); copies have the same.
+        draws: A number for each sample, made of its content or its group alone (`groups.draws`); copies have the same.
 
     Returns:
         The three splits, each in the order of `samples`, and notes on them for the person.
 
     Raises:
-        ClassTooSmall: A class has too few different pictures to give each split one.
+        ClassTooSmall: A class has too few different pictures, or too few groups, to give each split one.
     """
     parts: list[Part] = [sample.part or "train" for sample in samples]
     shares: dict[Part, float] = {"validation": validation, "test": test}
@@ -59,10 +60,17 @@ def assign(
     dealt: dict[int, Part] = {}
     labels = [one.label if isinstance(one.label, int) and classes else 0 for one in samples]
     strata = _strata((draws[row], labels[row]) for row in divisible)
-    for label, name in enumerate(classes or ("all pictures",)):
-        dealt |= _deal(sorted(strata[label]), name, wanted)
+    for stratum in strata.values():
+        dealt |= _deal(sorted(stratum), wanted)
+    held: defaultdict[int, set[Part]] = defaultdict(set)
     for row in divisible:
         parts[row] = dealt[draws[row]]
+        held[labels[row]].add(parts[row])
+    for label, name in enumerate(classes or (None,)):
+        if held[label] != {"train", *wanted}:
+            grouped = any(sample.group is not None for sample in samples)
+            count = len(strata.get(label, ()))
+            raise ClassTooSmall(name, count, len(wanted) + 1, grouped=grouped)
     splits: Splits = {
         wanted_part: tuple(
             sample for sample, part in zip(samples, parts, strict=True) if part == wanted_part
@@ -74,7 +82,7 @@ def assign(
 
 
 def _strata(labelled: Iterable[tuple[int, int]]) -> Mapping[int, Sequence[int]]:
-    """Return the different draws of each label; copies under several labels count for the one that most of them have."""
+    """Return the different draws of each label; those under several labels count for the one that most have."""
     counted: defaultdict[int, Counter[int]] = defaultdict(Counter)
     for draw, label in labelled:
         counted[draw][label] += 1
@@ -85,12 +93,12 @@ def _strata(labelled: Iterable[tuple[int, int]]) -> Mapping[int, Sequence[int]]:
     return strata
 
 
-def _deal(draws: Sequence[int], name: str, shares: Mapping[Part, float]) -> dict[int, Part]:
-    """Deal the draws of a class, given in their order, to the splits."""
-    if len(draws) <= len(shares):
-        raise ClassTooSmall(name, len(draws), len(shares) + 1)
-    counts = _counts(len(draws), shares)
+def _deal(draws: Sequence[int], shares: Mapping[Part, float]) -> dict[int, Part]:
+    """Deal the draws of a class, given in their order, to the splits; if they are too few, all stay in train."""
     dealt: dict[int, Part] = dict.fromkeys(draws, "train")
+    if len(draws) <= len(shares):
+        return dealt
+    counts = _counts(len(draws), shares)
     begin = 0
     for part in _IN_TURN:
         end = begin + counts.get(part, 0)

@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -45,6 +46,12 @@ class Table(ImageFolder):
         """The hash of the table and the state of every picture file."""
         return f"{self.contents} {super().fingerprint}"
 
+    @property
+    def grouping(self) -> str:
+        """The hash of the groups in the order of the rows."""
+        names = json.dumps([group for *_, group in self.listed if group is not None])
+        return hashlib.sha256(names.encode()).hexdigest()
+
     def header(self, sample: Sample) -> ImageHeader:
         """Return size and kind without decoding; a file that is none, the table calls a picture, so that it is bad."""
         return picture_files.header(self.locate(sample))
@@ -79,7 +86,12 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
         root=path.parent,
         classes=reader.classes[task.targets[0].column] if single else (),
         listed=tuple(
-            (str(sample.path), _class_of(sample) if single else sample.label, sample.part)
+            (
+                str(sample.path),
+                _class_of(sample) if single else sample.label,
+                sample.part,
+                sample.group,
+            )
             for sample in samples
         ),
         path=path,
@@ -92,7 +104,7 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
 def _rows(path: Path, text: str, dataset: CsvDataset) -> Iterator[_Row]:
     reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
     found = reader.fieldnames or ()
-    used = [dataset.image, *dataset.names, *([dataset.split] if dataset.split else [])]
+    used = dataset.columns
     if missing := [name for name in used if name not in found]:
         raise MissingColumns(path, missing, found)
     yield from reader
@@ -134,7 +146,7 @@ class _Reader:
             labels = tuple(self._label(target, row) for target in self._targets)
             if all(map(math.isnan, labels)):
                 raise ValueError("has no label")
-            return Sample(self._picture(row), labels, self._part(row))
+            return Sample(self._picture(row), labels, self._part(row), self._group(row))
         except ValueError as error:
             self.reasons[number] = str(error)
             return Sample(Path(), (), None)
@@ -146,6 +158,13 @@ class _Reader:
         if not (self._skips_files or (self._root / name).is_file()):
             raise ValueError(f"{name!r} is not a file in {self._root}")
         return Path(name)
+
+    def _group(self, row: _Row) -> str | None:
+        if self._dataset.group is None:
+            return None
+        if name := _cell(row, self._dataset.group):
+            return name
+        raise ValueError(f"{self._dataset.group!r} is empty")
 
     def _part(self, row: _Row) -> Part | None:
         if self._dataset.split is None:

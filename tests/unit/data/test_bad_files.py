@@ -171,4 +171,4 @@ def test_reading_facts_asks_every_file_once(
     monkeypatch.setattr(picture_files, "header", ask)
     facts = decoding.read_facts(folder.scan(pets), Images())
     assert len(asked) == len(set(asked)) == 20
-    assert len(set(facts["draws"])) == 20
+    assert len(set(facts["contents"])) == 20

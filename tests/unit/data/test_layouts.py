@@ -22,7 +22,7 @@ def _held(found: ImageFolder) -> Counter[tuple[str | None, str]]:
     """Return the number of files of each split and class."""
     return Counter(
         (part, found.classes[label] if isinstance(label, int) else "")
-        for _, label, part in found.listed
+        for _, label, part, _ in found.listed
     )
 
 
@@ -67,7 +67,7 @@ def test_training_and_testing_alone_are_splits_and_no_classes(tmp_path: Path) ->
         *("Testing/glioma/1.jpg", "Testing/none/1.jpg"),
     )
     assert found.classes == ("glioma", "none")
-    assert {part for _, _, part in found.listed} == {"train", "test"}
+    assert {part for _, _, part, _ in found.listed} == {"train", "test"}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +179,7 @@ def test_pictures_of_a_split_in_no_class_are_told(tmp_path: Path) -> None:
         tmp_path, "train/a/1.png", "train/b/1.png", "test/1.png", "test/2.png", "README.md"
     )
     assert found.left_out == {"in no class folder": ["README.md", "test/1.png", "test/2.png"]}
-    assert {part for _, _, part in found.listed} == {"train"}
+    assert {part for _, _, part, _ in found.listed} == {"train"}
 
 
 def test_splits_without_class_folders_are_refused(tmp_path: Path) -> None:

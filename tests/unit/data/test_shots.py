@@ -1,5 +1,6 @@
 """Few labels: so many of each class, always the same ones, the fewer among the more."""
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,9 @@ seeds = st.integers(0, 2**32)
 
 
 def _draws(count: int, seed: int = 0, *, below: int = 2**63) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, below, count, dtype=np.uint64)
+    """Pictures of no group: the content is its own group."""
+    drawn = np.random.default_rng(seed).integers(0, below, count, dtype=np.uint64)
+    return np.stack([drawn, drawn], axis=1)
 
 
 @given(labels, st.integers(1, 20), st.integers(1, 20), seeds)
@@ -33,12 +36,21 @@ def test_each_class_keeps_so_many_and_fewer_shots_are_among_more(
 
 
 def test_the_highest_draws_are_chosen_and_copies_wait_for_a_second_turn() -> None:
-    draws = np.array([5, 2**63 + 9, 5, 7, 2**63 + 9, 1], dtype=np.uint64)
+    drawn = np.array([5, 2**63 + 9, 5, 7, 2**63 + 9, 1], dtype=np.uint64)
+    draws = np.stack([drawn, drawn], axis=1)
     chosen = [
         set(shots.choose(np.zeros(6, dtype=np.int64), n, draws=draws)) for n in range(1, 7)
     ]
     assert chosen[:4] == [{1}, {1, 3}, {0, 1, 3}, {0, 1, 3, 5}]
     assert chosen[4:] == [{0, 1, 3, 4, 5}, set(range(6))]
+
+
+def test_each_group_has_a_turn_before_one_has_two_and_copies_come_last() -> None:
+    rows = [(7, 10), (7, 30), (9, 20), (7, 30), (8, 5), (9, 40)]
+    draws, every = np.array(rows, dtype=np.uint64), np.zeros(6, dtype=np.int64)
+    chosen = [set(shots.choose(every, n, draws=draws).tolist()) for n in range(1, 7)]
+    added = [new - old for old, new in itertools.pairwise([set[int](), *chosen])]
+    assert added == [{5}, {4}, {1}, {2}, {0}, {3}]
 
 
 @given(st.integers(2, 40), st.integers(1, 10), seeds)

@@ -166,3 +166,9 @@ def test_a_missing_test_split_is_taken_from_train_and_said_so() -> None:
 def test_a_class_too_small_to_share_is_named() -> None:
     with pytest.raises(ClassTooSmall, match="'b' has 2 different pictures, and 3 are needed"):
         splits.assign(_samples([5, 2]), ["a", "b"], validation=0.2, test=0.2, draws=_draws(7))
+
+
+def test_too_few_pictures_without_classes_are_told_of_the_whole() -> None:
+    samples = [Sample(Path(str(n)), (float(n),)) for n in range(2)]
+    with pytest.raises(ClassTooSmall, match="the data set has 2 different pictures, and 3 are"):
+        splits.assign(samples, [], validation=0.2, test=0.2, draws=_draws(2))

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -10,6 +11,7 @@ from pathlib import Path
 from PIL import Image
 
 from worker.data.errors import DataMissing, EmptyClass, NoClasses, SingleClass, UnknownClass
+from worker.data.groups import group_of
 from worker.data.images import formats, layout, picture_files
 from worker.data.images.picture_files import ImageHeader, ImageUnreadable
 from worker.data.images.tree import Folder, LeftOut, walk
@@ -17,8 +19,8 @@ from worker.data.source import NotASample, Part, Sample
 
 _OUTSIDE = "in no class folder"
 
-_Picture = tuple[str, int | tuple[float, ...], Part | None]
-"""Path, label and split of a picture. Its `Sample` has a `Path`, which takes longer to make than to ask for a stamp."""
+_Picture = tuple[str, int | tuple[float, ...], Part | None, str | None]
+"""Path, label, split and group of a picture. Its `Sample` has a `Path`, which takes longer to make than to ask for a stamp."""
 
 
 @dataclass(frozen=True)
@@ -30,12 +32,14 @@ class ImageFolder:
         classes: The names of the classes.
         listed: Every file in the class folders; which of them are pictures, their content says (`header`).
         left_out: Files and folders beside them.
+        pattern: The regular expression that must find the group of each picture in its path; None: there are no groups.
     """
 
     root: Path
     classes: tuple[str, ...]
     listed: tuple[_Picture, ...]
     left_out: LeftOut = field(default_factory=dict[str, Sequence[str]], kw_only=True)
+    pattern: str | None = field(default=None, kw_only=True)
 
     @property
     def samples(self) -> Sequence[Sample]:
@@ -44,13 +48,20 @@ class ImageFolder:
 
     @cached_property
     def _samples(self) -> tuple[Sample, ...]:
-        return tuple(Sample(Path(path), label, part) for path, label, part in self.listed)
+        return tuple(
+            Sample(Path(path), label, part, group) for path, label, part, group in self.listed
+        )
+
+    @property
+    def grouping(self) -> str:
+        """Text that changes whenever the same pictures may have other groups."""
+        return self.pattern or ""
 
     @property
     def fingerprint(self) -> str:
         """Path, size, time of change and permissions of every file, hashed."""
         seen = hashlib.sha256(str(self.root).encode())
-        for path, _, _ in self.listed:
+        for path, *_ in self.listed:
             stamp = _stamp(f"{self.root}/{path}")
             seen.update(f"{path}\0{stamp}\n".encode(errors="surrogateescape"))
         return seen.hexdigest()
@@ -85,8 +96,12 @@ class ImageFolder:
         return picture_files.read(self.locate(sample))
 
 
-def scan(root: Path) -> ImageFolder:
+def scan(root: Path, pattern: str | None = None) -> ImageFolder:
     """List a folder's files by class and split; which layout it has, its folders tell (`layout`).
+
+    Args:
+        root: The folder.
+        pattern: The regular expression that finds a picture's group in its path below the folder; None: no groups.
 
     Raises:
         DataError: There is nothing that a classification could be learned from.
@@ -97,20 +112,23 @@ def scan(root: Path) -> ImageFolder:
         tree, left_out = walk(root)
     except OSError as error:
         raise DataMissing(root, error.strerror or str(error)) from error
+    groups = None if pattern is None else re.compile(pattern)
     parts = layout.splits_of(root, tree)
     inside = [tree.folders[name] for name in parts]
     train = next((tree.folders[name] for name in parts if parts[name] == "train"), tree)
-    classes = _classes(root, train)
-    listed = (
-        [one for name in parts for one in _listed(root, train, tree.folders[name], parts[name])]
-        if parts
-        else _listed(root, train, tree, None)
-    )
+    classes = _classes(root, train, groups)
+    held: list[tuple[Folder, Part | None]] = [
+        (tree.folders[name], part) for name, part in parts.items()
+    ]
+    listed = [
+        one for each, part in held or [(tree, None)] for one in _listed(root, train, each, part)
+    ]
     outside = [path for folder in (tree, *inside) for path in folder.own_files()]
     return ImageFolder(
         root,
         classes,
-        tuple(listed),
+        tuple((*one, groups and group_of(groups, one[0])) for one in listed),
+        pattern=pattern,
         left_out={**left_out, **({_OUTSIDE: outside} if outside else {})},
     )
 
@@ -124,17 +142,19 @@ def _stamp(path: str) -> str:
     return f"{status.st_size} {status.st_mtime_ns} {status.st_mode} {status.st_uid} {status.st_gid}"
 
 
-def _classes(root: Path, train: Folder) -> tuple[str, ...]:
+def _classes(root: Path, train: Folder, groups: re.Pattern[str] | None) -> tuple[str, ...]:
     names = tuple(train.folders)
     if not names:
         raise NoClasses(root / train.path)
-    layout.check_classes(root, train)
+    layout.check_classes(root, train, groups)
     if len(names) == 1:
         raise SingleClass(root / train.path, names[0])
     return names
 
 
-def _listed(root: Path, train: Folder, held: Folder, part: Part | None) -> Iterator[_Picture]:
+def _listed(
+    root: Path, train: Folder, held: Folder, part: Part | None
+) -> Iterator[tuple[str, int, Part | None]]:
     if unknown := sorted(set(held.folders) - set(train.folders)):
         # Not a class of its own: nothing could be learned of it, and every sample of it would count as wrong.
         raise UnknownClass(root / held.path / unknown[0], root / train.path)

@@ -1,5 +1,6 @@
 """What the folders of a data set are, by their names and what is in them: classes, or splits that hold classes."""
 
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
@@ -33,17 +34,15 @@ def part_of(name: str) -> Part | None:
 
 
 def splits_of(root: Path, tree: Folder) -> Mapping[str, Part]:
-    """Return the split that each folder is, by the folder's name; empty if the folders are classes.
+    """Return the split that each folder is, by the folder's name; empty if they are none.
 
-    They are splits if all of them have names of splits and one is that of train. They are classes if nothing in them
-    says otherwise (`check_classes`).
+    They are splits if all of them have names of splits and one is that of train.
 
     Raises:
-        LayoutUnclear: They are neither.
+        LayoutUnclear: Two of them are the same split.
     """
     parts: dict[str, Part] = {name: part for name in tree.folders if (part := part_of(name))}
     if "train" not in parts.values() or len(parts) < len(tree.folders):
-        check_classes(root, tree)
         return {}
     for part in set(parts.values()):
         same = [name for name, own in parts.items() if own == part]
@@ -53,8 +52,13 @@ def splits_of(root: Path, tree: Folder) -> Mapping[str, Part]:
     return parts
 
 
-def check_classes(root: Path, tree: Folder) -> None:
+def check_classes(root: Path, tree: Folder, groups: re.Pattern[str] | None = None) -> None:
     """Refuse folders that cannot be classes, since they are divided alike themselves, as splits are.
+
+    Args:
+        root: The data set's folder.
+        tree: The folder that holds them.
+        groups: The pattern of the groups. Folders that it names, those of persons say, may be in several classes.
 
     Raises:
         LayoutUnclear: Two of them have folders of the same names in them, or one is a split by its name and content.
@@ -64,7 +68,7 @@ def check_classes(root: Path, tree: Folder) -> None:
     if len(inner) == 1:
         _check_only_folder(path, tree)
     parts: dict[str, Part | None] = {name: part_of(name) for name in inner}
-    if shared := _shared(inner):
+    if shared := _shared(inner, groups):
         below, holders = next(iter(shared.items()))
         why = f"{_listed(holders)} hold folders of the same names, such as {below}, as splits do and classes do not"
         raise LayoutUnclear(path, why, _seen(tree), _to_do(parts))
@@ -74,13 +78,25 @@ def check_classes(root: Path, tree: Folder) -> None:
             raise LayoutUnclear(path, why, _seen(tree), _to_do(parts))
 
 
-def _shared(inner: Mapping[str, Folder]) -> Mapping[str, Sequence[str]]:
+def _shared(
+    inner: Mapping[str, Folder], groups: re.Pattern[str] | None
+) -> Mapping[str, Sequence[str]]:
     """Return the names of folders that are in several of the folders, in small letters, each with those that hold it."""
     holders: defaultdict[str, list[str]] = defaultdict(list)
     for name, folder in inner.items():
-        for below in folder.folders:
-            holders[below.casefold()].append(name)
+        for below, held in folder.folders.items():
+            if groups is None or not _names(groups, held):
+                holders[below.casefold()].append(name)
     return {below: names for below, names in holders.items() if len(set(names)) > 1}
+
+
+def _names(groups: re.Pattern[str], folder: Folder) -> bool:
+    """Tell whether the pattern takes the name of a group from the name of a folder, in the path of its first picture."""
+    found = groups.search(next(folder.all_files(), ""))
+    begin, end = len(folder.path) - len(Path(folder.path).name), len(folder.path)
+    spans = [] if found is None else [found.span(number) for number in range(groups.groups + 1)]
+    # All of what is matched, where there are no parentheses to say which part of it counts.
+    return any(first < end and last > begin for first, last in spans[1:] or spans)
 
 
 def _check_only_folder(path: Path, tree: Folder) -> None:

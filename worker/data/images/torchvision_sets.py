@@ -6,6 +6,7 @@ Their integrity checks stay on: what torchvision unpickles (CIFAR) has the md5 t
 import fcntl
 import hashlib
 import os
+import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from typing import Any
 from PIL import Image
 
 from worker.data.errors import DataError, DatasetAbsent
+from worker.data.groups import group_of
 from worker.data.images import picture_files
 from worker.data.images.picture_files import ImageHeader
 from worker.data.network import patience
@@ -38,10 +40,12 @@ class _Known:
     Attributes:
         files: Paths under the root that are there once the data set is.
         splits: Arguments of torchvision's class for each split; None stands for a data set without splits.
+        group: The regular expression that finds the group of a picture in its path, if the data set has groups.
     """
 
     files: Sequence[str]
     splits: Mapping[Part | None, Arguments]
+    group: re.Pattern[str] | None = None
 
 
 _BY_FLAG: Mapping[Part | None, Arguments] = {"train": {"train": True}, "test": {"train": False}}
@@ -65,7 +69,10 @@ _KNOWN: Mapping[str, _Known] = {
     "FashionMNIST": _Known(["FashionMNIST"], _BY_FLAG),
     "Flowers102": _Known(["flowers-102"], _named("train", "val")),
     "Food101": _Known(["food-101"], _named("train")),
-    "GTSRB": _Known(["gtsrb"], _named("train")),
+    # A track is a sign that a car has passed; its frames are numbered, and hardly differ.
+    "GTSRB": _Known(
+        ["gtsrb"], _named("train"), re.compile(r"GTSRB/Training/(\d+/\d+)_\d+\.ppm$")
+    ),
     "KMNIST": _Known(["KMNIST"], _BY_FLAG),
     "MNIST": _Known(["MNIST"], _BY_FLAG),
     "OxfordIIITPet": _Known(["oxford-iiit-pet"], _named("trainval")),
@@ -146,7 +153,11 @@ class VisionSet:
             for part, opened in self._opened.items()
             for path, label in self._listed(part, opened)
         ]
-        samples = tuple(Sample(path, label, part) for path, label, part in listed)
+        pattern = self._known.group
+        samples = tuple(
+            Sample(path, label, part, pattern and group_of(pattern, path.as_posix()))
+            for path, label, part in listed
+        )
         names = {tuple(getattr(opened, "classes", ())) for opened in self._opened.values()}
         if len(names) > 1:
             raise DataError(f"{self._name} under {self._root}: its splits have other classes")
