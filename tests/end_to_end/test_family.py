@@ -223,8 +223,8 @@ def test_the_workers_cache_is_where_the_setting_says(stage: Stage, folder: str) 
 def test_a_worker_is_waited_for_as_long_as_its_grace(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(family_module, "WORKER_LEAVES_S", 0.0)
-    monkeypatch.setattr(family_module, "HAND_OVER_S", 0.0)
+    monkeypatch.setattr(family_module, "GRACE_S", 0.0)
+    monkeypatch.setattr(family_module, "ENDING_S", 0.0)
     # Its trial takes a moment to hand over: longer than anybody waits but for its grace.
     stage.play(LISTENS + '\nif module == "worker": gone.wait(); time.sleep(0.5)')
     stage.set(GRACE_S="30")
@@ -290,7 +290,7 @@ def test_asked_once_everyone_leaves_in_good_order(stage: Stage, number: signal.S
 def test_asked_twice_nobody_is_waited_for(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(family_module, "WORKER_LEAVES_S", 10_000.0)
+    monkeypatch.setattr(family_module, "GRACE_S", 10_000.0)
     stage.play(LISTENS + "\ngone = threading.Event()")  # deaf to its lifeline
     left_at_once: list[bool] = []
 
@@ -322,8 +322,8 @@ def test_asked_twice_nobody_is_waited_for(
 def test_a_worker_deaf_to_its_lifeline_is_killed_in_the_end(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(family_module, "WORKER_LEAVES_S", 0.2)
-    monkeypatch.setattr(family_module, "HAND_OVER_S", 0.0)
+    monkeypatch.setattr(family_module, "GRACE_S", 0.2)
+    monkeypatch.setattr(family_module, "ENDING_S", 0.0)
     stage.play(LISTENS + '\nif module == "worker": gone = threading.Event()')
     stage.start()
     stage.family.stop()

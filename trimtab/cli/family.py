@@ -23,6 +23,7 @@ READY_S = 90.0
 GRACE_S = 30.0
 """A worker that is told to leave stores a checkpoint first, in this time unless TRIMTAB_WORKER_GRACE_S says another."""
 
+ENDING_S = 10.0
 SERVICE_LEAVES_S = 20.0
 RESTART_S = 1.0
 
@@ -46,7 +47,7 @@ def leaves_within_s(env: Mapping[str, str]) -> float:
         # The workers refuse it, and say so.
         grace_s = GRACE_S
     # The last upload may take a quarter more, and the processes take a few seconds to end.
-    return 1.25 * grace_s + 10.0
+    return 1.25 * grace_s + ENDING_S
 
 
 class Address(Message):
