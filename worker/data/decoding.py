@@ -191,7 +191,7 @@ def _manifest(
         "split_sha256": _hash_of(shared.parts),
         "counts": {part: len(members) for part, members in shared.parts.items()},
         "class_counts": _class_counts(shared.parts, len(source.classes)),
-        "notes": [*shared.notes, *duplicates.notes(twins)],
+        "notes": [*shared.notes, *duplicates.notes(twins), *facts["notes"]],
         "duplicates": twins.model_dump(mode="json"),
         "target_classes": classes,
         "different": {

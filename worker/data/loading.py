@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from PIL import Image
 
@@ -32,7 +33,7 @@ from worker.data.images.digits import Digits
 from worker.data.images.encoding import Images
 from worker.data.images.picture_files import ImageHeader
 from worker.data.images.torchvision_sets import VisionSet
-from worker.data.modality import ANY_SIDE, InputSpec
+from worker.data.modality import ANY_SIDE, Encoding, InputSpec
 from worker.data.seal import Seal
 from worker.data.source import Source
 from worker.data.table import Table
@@ -64,6 +65,7 @@ class TaskData:
         kind: The task's kind.
         targets: The columns that are learned; each has a column in labels `(N, targets)`.
         modality: Name of the kind of data that the samples are.
+        details: Facts on how they are stored (`Encoding.details`).
     """
 
     train: Split
@@ -85,6 +87,7 @@ class TaskData:
     kind: TaskKind = "classification"
     targets: tuple[Target, ...] = ()
     modality: str = Images.name
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -118,7 +121,7 @@ def load(
     Raises:
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
-    decoded = _decoded(task, cache_dir, wanted, download=download)
+    decoded, encoding = _decoded(task, cache_dir, wanted, download=download)
     manifest = json.loads((decoded / "manifest.json").read_text())
     targets.check_measurable(task, _place(task), manifest["different"])
     train = cache.open_split(decoded, "train")
@@ -144,6 +147,7 @@ def load(
         direction=task.direction,
         kind=task.kind,
         targets=targets.targets_of(task, manifest["target_classes"], train.labels),
+        details=encoding.details,
     )
 
 
@@ -168,10 +172,13 @@ def open_test(
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
     del seal  # To have it is what counts.
-    return cache.open_split(_decoded(task, cache_dir, wanted, download=download), "test")
+    decoded, _ = _decoded(task, cache_dir, wanted, download=download)
+    return cache.open_split(decoded, "test")
 
 
-def _decoded(task: Task, cache_dir: Path, wanted: InputSpec, *, download: bool) -> Path:
+def _decoded(
+    task: Task, cache_dir: Path, wanted: InputSpec, *, download: bool
+) -> tuple[Path, Encoding]:
     source, modality = _open_source(task, download=download), Images()
     # Two names. The fingerprint is cheap and asked for at every load; it tells whether the facts are still those of the
     # files. The hash of the content then names the decoded data, so that a data set that was moved is found again.
@@ -195,7 +202,7 @@ def _decoded(task: Task, cache_dir: Path, wanted: InputSpec, *, download: bool) 
     if task.on_bad_file == "fail":
         # Another study, which leaves them out, may have filled the cache.
         decoding.refuse(source, json.loads((decoded / "manifest.json").read_text())["skipped"])
-    return decoded
+    return decoded, encoding
 
 
 def _open_source(task: Task, *, download: bool) -> Source[ImageHeader, Image.Image]:

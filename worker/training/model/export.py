@@ -17,6 +17,7 @@ from trimtab.contract.tasks import Model
 from trimtab.contract.teachers import Teacher
 from worker.data import TaskData
 from worker.data.images.encoding import encode_files, encoding_of
+from worker.data.images.pixels import SIXTEEN_BITS, Form
 from worker.data.targets import Target
 from worker.training import safetensors_files
 from worker.training.errors import ModelUnreadable
@@ -72,7 +73,9 @@ class Predictor:
         Raises:
             UnreadableImages: Some files are missing, broken or too large; each is named.
         """
-        stored = encode_files(pictures, encoding_of(self.card.shape))
+        side, _, channels = self.card.shape
+        form = Form(side, channels, self.card.recipe.resize, self.card.levels)
+        stored = encode_files(pictures, encoding_of(form))
         predictions: list[Predictions] = []
         for start in range(0, len(stored), _BATCH_SIZE):
             batch = torch.from_numpy(np.stack(stored[start : start + _BATCH_SIZE]))
@@ -127,6 +130,7 @@ def make_card(
         classes=model.classes,
         targets=() if data.kind == "classification" else tuple(map(_on_card, data.targets)),
         shape=data.train.inputs.shape[1:],
+        levels=tuple(data.details.get("levels", SIXTEEN_BITS)),
         input=model.input.card(),
         recipe=recipe,
         pretrained=pretrained,
