@@ -135,7 +135,7 @@ def fill(
 
 
 def bad_rows(source: Source[object, object]) -> Mapping[str, str]:
-    """Return the rows that a table leaves out, by number with their reasons."""
+    """Return the rows that a table leaves out, by their lines with their reasons."""
     return source.bad_rows if isinstance(source, Table) else {}
 
 
