@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from tests.support.pictures import picture
+from worker.data.images import pixels
 from worker.data.images.encoding import Images
 from worker.data.images.picture_files import ImageHeader
 from worker.data.modality import ImageSpec, Modality
@@ -41,14 +42,23 @@ CASES: Mapping[str, Case] = {
             (ImageHeader(8, 8, grey=True), ImageHeader(8, 8, grey=False)),
             (ImageHeader(300, 200, grey=False),),
             (ImageHeader(300, 300, grey=True),),
+            (ImageHeader(300, 300, grey=True, levels=(0, 4095)),),
         ),
         contents=(
             picture(1, size=(8, 8), mode="L"),
             picture(2, size=(3, 40)),
             picture(3, size=(90, 50)),
             Image.new("L", (1, 1)),
+            pixels.plain(Image.fromarray(np.arange(600, dtype=np.uint16).reshape(20, 30))),
         ),
-        wanted=(ImageSpec(), ImageSpec(1), ImageSpec(12), ImageSpec(33)),
+        wanted=(
+            ImageSpec(),
+            ImageSpec(1),
+            ImageSpec(12),
+            ImageSpec(33),
+            ImageSpec(33, "squash"),
+            ImageSpec(33, "pad"),
+        ),
     )
 }
 every_modality = pytest.mark.parametrize("case", CASES.values(), ids=CASES)

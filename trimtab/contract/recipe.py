@@ -9,6 +9,8 @@ from trimtab.contract.message import Int, Message, Number
 
 Scope = Literal["head", "step", "network", "data"]
 """What of a training a hyperparameter changes: see `Recipe`."""
+Resize = Literal["crop", "squash", "pad"]
+"""What is done about pictures that are not square."""
 
 
 def _scope(scope: Scope) -> JsonDict:
@@ -236,6 +238,12 @@ class Recipe(Message):
         default=None,
         description="Side in pixels of the square images; null: what the backbone's published weights were made "
         "for; glyphnet keeps small images that all have one side as they are.",
+        json_schema_extra=_scope("data"),
+    )
+    resize: Resize = Field(
+        default="crop",
+        description="How a picture that is not square becomes so: crop keeps its middle, squash changes its "
+        "proportions, pad puts it on black.",
         json_schema_extra=_scope("data"),
     )
     shots: Annotated[Int, Field(ge=1, le=1_000_000)] | None = Field(

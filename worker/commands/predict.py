@@ -179,6 +179,7 @@ def _words_of(predicted: Prediction | Number | Chance) -> str:
         case Prediction(class_name=name, probabilities=probabilities):
             return f"{name}, probability {probabilities[name]:.3f}"
         case Number(value=value):
-            return f"{value:.6g}"
+            # Six digits of a large number would hide what tells it from its neighbours, as seconds since 1970.
+            return f"{value:.2f}" if 1e6 <= abs(value) < 1e15 else f"{value:.6g}"
         case Chance(probability=probability):
             return f"with probability {probability:.3f}"

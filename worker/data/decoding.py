@@ -157,7 +157,7 @@ def fill(
 
 
 def bad_rows(source: Source[object, object]) -> Mapping[str, str]:
-    """Return the rows that a table leaves out, by number with their reasons."""
+    """Return the rows that a table leaves out, by their lines with their reasons."""
     return source.bad_rows if isinstance(source, Table) else {}
 
 
@@ -227,7 +227,7 @@ def _manifest(
         "split_sha256": _hash_of(shared.parts),
         "counts": {part: len(members) for part, members in shared.parts.items()},
         "class_counts": _class_counts(shared.parts, len(source.classes)),
-        "notes": [*shared.notes, *duplicates.notes(twins)],
+        "notes": [*shared.notes, *duplicates.notes(twins), *facts["notes"]],
         "duplicates": twins.model_dump(mode="json"),
         "target_classes": classes,
         "different": {

@@ -14,6 +14,7 @@ DataError
 ├── GroupUnknown        the pattern of the groups finds nothing in the paths of some pictures
 ├── TableUnreadable     the file is not a CSV file
 ├── MissingColumns      the table does not have a column that the study names
+├── ColumnTwice         two columns of the table have a name that the study uses
 ├── BadRows             rows of the table cannot be used; each is named with its reason
 ├── NothingToMeasure    the labels of a split are all equal or unknown, and the objective needs others
 ├── UnreadableImages    files are broken, truncated or too large; each is named with its reason
@@ -198,11 +199,22 @@ class MissingColumns(DataError):
         self.path = path
 
 
+class ColumnTwice(DataError):
+    """A name that the study uses and that several columns of the table have."""
+
+    def __init__(self, path: Path, name: str, places: Sequence[int]) -> None:
+        super().__init__(
+            f"{path}: columns {', '.join(map(str, places))} of its first line are all named {name!r}; rename all but the one "
+            "that is meant"
+        )
+        self.path = path
+
+
 class BadRows(DataError):
-    """Rows of a table that cannot be used, by their numbers; the first line is row 1."""
+    """Rows of a table that cannot be used, by the lines of the file that they begin in; the columns' names are line 1."""
 
     def __init__(self, path: Path, reasons: Mapping[int, str]) -> None:
-        lines = [f"row {number}: {why}" for number, why in list(reasons.items())[:_SHOWN]]
+        lines = [f"line {line}: {why}" for line, why in list(reasons.items())[:_SHOWN]]
         if len(reasons) > _SHOWN:
             lines.append(f"and {len(reasons) - _SHOWN} more")
         head = (

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -35,7 +36,7 @@ from worker.data.images.encoding import Images
 from worker.data.images.folder import ImageFolder
 from worker.data.images.picture_files import ImageHeader
 from worker.data.images.torchvision_sets import VisionSet
-from worker.data.modality import ANY_SIDE, InputSpec
+from worker.data.modality import ANY_SIDE, Encoding, InputSpec
 from worker.data.seal import Seal
 from worker.data.source import Source
 from worker.data.table import Table
@@ -67,6 +68,7 @@ class TaskData:
         kind: The task's kind.
         targets: The columns that are learned; each has a column in labels `(N, targets)`.
         modality: Name of the kind of data that the samples are.
+        details: Facts on how they are stored (`Encoding.details`).
     """
 
     train: Split
@@ -88,6 +90,7 @@ class TaskData:
     kind: TaskKind = "classification"
     targets: tuple[Target, ...] = ()
     modality: str = Images.name
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -121,7 +124,7 @@ def load(
     Raises:
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
-    decoded, left_out = _decoded(task, cache_dir, wanted, download=download)
+    decoded, encoding, left_out = _decoded(task, cache_dir, wanted, download=download)
     manifest = json.loads((decoded / "manifest.json").read_text())
     targets.check_measurable(task, _place(task), manifest["different"])
     train = cache.open_split(decoded, "train")
@@ -147,6 +150,7 @@ def load(
         direction=task.direction,
         kind=task.kind,
         targets=targets.targets_of(task, manifest["target_classes"], train.labels),
+        details=encoding.details,
     )
 
 
@@ -171,16 +175,17 @@ def open_test(
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
     del seal  # To have it is what counts.
-    decoded, _ = _decoded(task, cache_dir, wanted, download=download)
+    decoded, *_ = _decoded(task, cache_dir, wanted, download=download)
     return cache.open_split(decoded, "test")
 
 
 def _decoded(
     task: Task, cache_dir: Path, wanted: InputSpec, *, download: bool
-) -> tuple[Path, tuple[LeftOut, ...]]:
-    """Return the folder of the decoded splits, and what was left out by reason."""
+) -> tuple[Path, Encoding, tuple[LeftOut, ...]]:
+    """Return the folder of the decoded splits, how they are stored, and what was left out by reason."""
     source, modality = _open_source(task, download=download), Images()
-    names.check(source.classes)
+    if isinstance(source, ImageFolder):
+        names.check(source.classes)
     # Two names. The fingerprint is cheap and asked for at every load; it tells whether the facts are still those of the
     # files. The hash of the content then names the decoded data, so that a data set that was moved is found again.
     name = hashlib.sha256(f"{_FORMAT} {source.fingerprint}".encode()).hexdigest()
@@ -208,7 +213,7 @@ def _decoded(
     # Not from the manifest, which a data set shares with its like: elsewhere other files may lie beside the same pictures.
     found = decoding.told(source.left_out) if isinstance(source, ImageFolder) else ()
     looked_into = (LeftOut.model_validate(one, strict=False) for one in facts["left_out"])
-    return decoded, (*found, *looked_into)
+    return decoded, encoding, (*found, *looked_into)
 
 
 def _open_source(task: Task, *, download: bool) -> Source[ImageHeader, Image.Image]:

@@ -4,10 +4,12 @@ Pictures are the only one today (`data/images/encoding`).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
+
+from trimtab.contract.recipe import Resize
 
 HeaderT = TypeVar("HeaderT", contravariant=True)
 ContentT = TypeVar("ContentT", contravariant=True)
@@ -20,9 +22,11 @@ class ImageSpec:
 
     Attributes:
         side: The side in pixels; None leaves it to the data set.
+        resize: The way in which pictures that are not square become so.
     """
 
     side: int | None = None
+    resize: Resize = "crop"
 
 
 ANY_SIDE = ImageSpec()
@@ -39,11 +43,13 @@ class Encoding:
         dtype: The type of the stored numbers, by numpy's name.
         shape: The shape of one sample.
         key: Changes whenever the same content would be stored otherwise; part of the cache's key.
+        details: Facts that the modality encodes by, as JSON.
     """
 
     dtype: str
     shape: tuple[int, ...]
     key: str
+    details: Mapping[str, Any] = field(default_factory=dict[str, Any], hash=False)
 
 
 class Modality(Protocol[HeaderT, ContentT, SpecT]):
@@ -58,7 +64,10 @@ class Modality(Protocol[HeaderT, ContentT, SpecT]):
         ...
 
     def facts(self, headers: Iterable[HeaderT]) -> Mapping[str, Any]:
-        """Return what the headers of all readable samples come to, as JSON; there may be none."""
+        """Return what the headers of all readable samples come to, as JSON; there may be none.
+
+        Sentences that a person should know stand under `notes`.
+        """
         ...
 
     def encoding(self, facts: Mapping[str, Any], wanted: SpecT) -> Encoding:

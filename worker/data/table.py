@@ -5,12 +5,19 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from trimtab.contract.tasks import CsvDataset, TargetColumn, Task
-from worker.data.errors import BadRows, DataMissing, MissingColumns, TableUnreadable
+from worker.data.errors import (
+    BadRows,
+    ColumnTwice,
+    DataMissing,
+    MissingColumns,
+    TableUnreadable,
+)
 from worker.data.images import picture_files
 from worker.data.images.folder import ImageFolder
 from worker.data.images.layout import PART_NAMES, part_of
@@ -21,7 +28,17 @@ _YES_AND_NO = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 
 _LARGEST = 3.4e38
 """The largest label: that of float32. Labels are float64, and the sums of their squares must be finite there."""
 
-_Row = Mapping[str | None, str | None]
+_QUOTED = 60
+"""At most this many characters of a cell stand in a message."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """The cells of one row that are read, by their columns; `line` is the line of the file that it begins in."""
+
+    line: int
+    cells: Mapping[str, str]
+    has_more_cells: bool
 
 
 @dataclass(frozen=True)
@@ -33,7 +50,7 @@ class Table(ImageFolder):
         contents: The sha256 of the table's bytes and of the names of the columns that are read.
         target_classes: The class names of each target in the order of the labels, by the target's name; empty for a
             target that is not a classification.
-        bad_rows: The reasons for which rows are left out, by row, such as `row 7`.
+        bad_rows: The reasons for which rows are left out, by their lines, such as `line 7`.
     """
 
     path: Path
@@ -67,18 +84,18 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
         raise DataMissing(path, "there is no such file on this worker")
     try:
         contents = path.read_bytes()
-        rows = list(_rows(path, contents.decode("utf-8-sig"), dataset))
+        rows = _rows(path, contents.decode("utf-8-sig"), dataset)
     except OSError as error:
         raise DataMissing(path, error.strerror or str(error)) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
         raise TableUnreadable(path, str(error)) from error
     if not rows:
         raise TableUnreadable(path, "it has no rows")
     # Under `skip`, unreadable files are left out when they are decoded, and missing files with them.
     skips = task.on_bad_file == "skip"
     reader = _Reader(path.parent, dataset, task.targets, rows, skips_files=skips)
-    read = {number: reader.sample(number, row) for number, row in enumerate(rows, 2)}
-    samples = [sample for number, sample in read.items() if number not in reader.reasons]
+    read = {row.line: reader.sample(row) for row in rows}
+    samples = [sample for line, sample in read.items() if line not in reader.reasons]
     if reader.reasons and not (skips and samples):
         raise BadRows(path, reader.reasons)
     single = task.kind == "classification"
@@ -97,21 +114,54 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
         path=path,
         contents=hashlib.sha256(contents + dataset.model_dump_json().encode()).hexdigest(),
         target_classes=reader.classes,
-        bad_rows={f"row {number}": why for number, why in reader.reasons.items()},
+        bad_rows={f"line {line}": why for line, why in reader.reasons.items()},
     )
 
 
-def _rows(path: Path, text: str, dataset: CsvDataset) -> Iterator[_Row]:
-    reader = csv.DictReader(io.StringIO(text, newline=""), strict=True)
-    found = reader.fieldnames or ()
+def _rows(path: Path, text: str, dataset: CsvDataset) -> list[_Row]:
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    rows: list[_Row] = []
+    try:
+        with _cells_of_any_length(text):
+            found = next(reader, list[str]())
+            places = _places(path, dataset, found)
+            # A quoted cell may have several lines, and empty lines are no rows: a row begins after what was read.
+            read = reader.line_num
+            for row in reader:
+                cells = {name: row[at] for name, at in places.items() if at < len(row)}
+                if row:
+                    rows.append(_Row(read + 1, cells, len(row) > len(found)))
+                read = reader.line_num
+    except csv.Error as error:
+        raise TableUnreadable(path, f"line {reader.line_num}: {error}") from error
+    return rows
+
+
+def _places(path: Path, dataset: CsvDataset, found: Sequence[str]) -> Mapping[str, int]:
+    """Return the position of each column that is read."""
     used = dataset.columns
     if missing := [name for name in used if name not in found]:
         raise MissingColumns(path, missing, found)
-    yield from reader
+    for name in used:
+        if found.count(name) > 1:
+            raise ColumnTwice(
+                path, name, [at for at, each in enumerate(found, 1) if each == name]
+            )
+    return {name: found.index(name) for name in used}
+
+
+@contextmanager
+def _cells_of_any_length(text: str) -> Generator[None]:
+    """Let a cell be as long as the table; else one of 131,073 characters, read or not, makes it unreadable."""
+    before = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 class _Reader:
-    """Turns rows into samples, and keeps the reasons why rows are bad by their numbers."""
+    """Turns rows into samples, and keeps the reasons why rows are bad by their lines."""
 
     def __init__(
         self,
@@ -138,25 +188,26 @@ class _Reader:
             for column, names in self.classes.items()
         }
 
-    def sample(self, number: int, row: _Row) -> Sample:
+    def sample(self, row: _Row) -> Sample:
         """Return the sample of a row; for a bad row, note the reason and return a sample that must not be used."""
         try:
-            if None in row:
+            if row.has_more_cells:
                 raise ValueError("has more cells than there are columns")
             labels = tuple(self._label(target, row) for target in self._targets)
-            if all(map(math.isnan, labels)):
+            # With several targets, a row of which none is known is one end of a table of partial labels.
+            if len(labels) == 1 and math.isnan(labels[0]):
                 raise ValueError("has no label")
             return Sample(self._picture(row), labels, self._part(row), self._group(row))
         except ValueError as error:
-            self.reasons[number] = str(error)
+            self.reasons[row.line] = str(error)
             return Sample(Path(), (), None)
 
     def _picture(self, row: _Row) -> Path:
         name = _cell(row, self._dataset.image)
         if not name:
             raise ValueError(f"{self._dataset.image!r} is empty")
-        if not (self._skips_files or (self._root / name).is_file()):
-            raise ValueError(f"{name!r} is not a file in {self._root}")
+        if "\0" in name or not (self._skips_files or _is_file(self._root / name)):
+            raise ValueError(f"{_quoted(name)} is not a file in {self._root}")
         return Path(name)
 
     def _group(self, row: _Row) -> str | None:
@@ -173,7 +224,7 @@ class _Reader:
         if part := part_of(word):
             return part
         raise ValueError(
-            f"{self._dataset.split!r} is {word!r}, not one of {', '.join(PART_NAMES)}"
+            f"{self._dataset.split!r} is {_quoted(word)}, not one of {', '.join(PART_NAMES)}"
         )
 
     def _label(self, target: TargetColumn, row: _Row) -> float:
@@ -185,32 +236,52 @@ class _Reader:
             case "classification":
                 return float(self._positions[target.column][word])
             case "binary":
-                if word.lower() in _YES_AND_NO:
-                    return _YES_AND_NO[word.lower()]
-                raise ValueError(f"{target.column!r} is {word!r}, neither 0 nor 1")
+                return _yes_or_no(target.column, word)
             case "regression":
                 return _number(target.column, word)
 
 
-def _number(column: str, word: str) -> float:
-    try:
-        number = float(word)
-    except ValueError:
-        number = math.nan
-    if not abs(number) <= _LARGEST:
-        raise ValueError(f"{column!r} is {word!r}, not a number that can be learned")
+def _yes_or_no(column: str, word: str) -> float:
+    """Return 0 or 1; as 0.0 and 1.0 too, which is how pandas writes a column that has empty cells."""
+    number = _YES_AND_NO.get(word.lower(), _float(word))
+    if number not in (0, 1):
+        raise ValueError(f"{column!r} is {_quoted(word)}, neither 0 nor 1")
     return number
 
 
+def _number(column: str, word: str) -> float:
+    number = _float(word)
+    if not abs(number) <= _LARGEST:
+        raise ValueError(f"{column!r} is {_quoted(word)}, not a number that can be learned")
+    return number
+
+
+def _float(word: str) -> float:
+    try:
+        return float(word)
+    except ValueError:
+        return math.nan
+
+
+def _quoted(word: str) -> str:
+    return repr(word if len(word) <= _QUOTED else f"{word[:_QUOTED]}...")
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # A name that the file system does not take.
+        return False
+
+
 def _classes(column: str, rows: Sequence[_Row]) -> tuple[str, ...]:
-    return tuple(sorted({(row.get(column) or "").strip() for row in rows} - {""}))
+    return tuple(sorted({row.cells.get(column, "").strip() for row in rows} - {""}))
 
 
 def _cell(row: _Row, column: str) -> str:
-    word = row[column]
-    if word is None:
+    if column not in row.cells:
         raise ValueError(f"has no cell for {column!r}")
-    return word.strip()
+    return row.cells[column].strip()
 
 
 def _class_of(sample: Sample) -> int:

@@ -313,7 +313,7 @@ def test_other_groups_of_the_same_pictures_make_other_splits(tmp_path: Path) -> 
 def test_a_row_without_a_group_is_a_bad_row(tmp_path: Path) -> None:
     path = _people(tmp_path, [*("a", "b", "c", "d") * 5, " "])
     task = table_task(path, "regression", ["x"], group="person")
-    with pytest.raises(BadRows, match="row 22: 'person' is empty"):
+    with pytest.raises(BadRows, match="line 22: 'person' is empty"):
         data.load(task, cache_dir=tmp_path / "c")
 
 

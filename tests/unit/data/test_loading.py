@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 
 from tests.support.pictures import folder_task, hash_of, picture, write_classes
+from trimtab.contract.recipe import Resize
 from trimtab.contract.tasks import BuiltinDataset, Task
 from worker import data
 from worker.data import Seal, cache
@@ -205,6 +206,50 @@ def test_pictures_of_unlike_sizes_get_a_common_one(tmp_path: Path) -> None:
     ) * 2 + (3,)
     sized = data.load(task, cache_dir=tmp_path / "c", wanted=ImageSpec(20))
     assert sized.train.inputs.shape[1:] == (20, 20, 3)
+
+
+def test_each_way_to_make_pictures_square_has_a_cache_of_its_own(tmp_path: Path) -> None:
+    write_classes(tmp_path / "pets", {"cat": 4, "dog": 4})
+    picture(size=(40, 12)).save(tmp_path / "pets/cat/odd.png")
+    task = folder_task(tmp_path / "pets")
+    ways: list[Resize] = ["crop", "squash", "pad", "crop"]
+    loaded = [
+        data.load(task, cache_dir=tmp_path / "c", wanted=ImageSpec(12, way)) for way in ways
+    ]
+    stored = [
+        {
+            image.tobytes()
+            for part in (
+                each.train,
+                each.validation,
+                data.open_test(
+                    task, Seal("final"), cache_dir=tmp_path / "c", wanted=ImageSpec(12, way)
+                ),
+            )
+            for image in part.inputs
+        }
+        for way, each in zip(ways, loaded, strict=True)
+    ]
+    assert len({each.key for each in loaded}) == 3
+    assert loaded[0].key == loaded[3].key
+    assert [len(stored[0] & other) for other in stored] == [9, 8, 8, 9]
+
+
+def test_twelve_bits_in_files_of_sixteen_keep_their_levels_of_grey(tmp_path: Path) -> None:
+    random = np.random.default_rng(0)
+    for name in "ab":
+        (tmp_path / "scans" / name).mkdir(parents=True)
+        for number in range(4):
+            values = random.integers(0, 4096, (12, 12), dtype=np.uint16)
+            values[0, :2] = (0, 4095)
+            Image.fromarray(values).save(tmp_path / f"scans/{name}/{number}.png")
+    loaded = data.load(folder_task(tmp_path / "scans"), cache_dir=tmp_path / "c")
+    assert loaded.train.inputs.shape[1:] == (12, 12, 1)
+    assert loaded.train.inputs[:, 0, :2, 0].tolist() == [[0, 255]] * len(loaded.train)
+    assert len(np.unique(loaded.train.inputs)) > 200
+    assert loaded.details["levels"] == [0, 4095]
+    told = "pictures of more than 8 bits a pixel: 8; in them 0 is black and 4095 is white"
+    assert loaded.notes == (told,)
 
 
 def test_grey_pictures_keep_one_channel_unless_one_is_coloured(tmp_path: Path) -> None:

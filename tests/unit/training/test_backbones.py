@@ -183,3 +183,12 @@ def test_partial_weights_are_taken_where_the_study_says_so(tmp_path: Path) -> No
     partial = Model.model_validate(study | {"partial_weights": True})
     model = backbones.build(partial, classes=DIGITS, seed=0)
     assert torch.equal(model.network.state_dict()["conv1.weight"], some)
+
+
+@pytest.mark.parametrize("name", ["glyphnet", "cifar_resnet20", "resnet18"])
+@pytest.mark.parametrize("size", [None, 48])
+def test_every_backbone_takes_pictures_made_square_as_the_recipe_says(
+    name: str, size: int | None
+) -> None:
+    recipe = Recipe(image_size=size, resize="pad")
+    assert backbones.input_spec(Model(backbone=name), recipe).resize == "pad"

@@ -1,5 +1,6 @@
 """A model as one file, and the file as something that predicts."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -88,10 +89,31 @@ def test_a_picture_file_of_any_size_and_kind_is_predicted(tmp_path: Path) -> Non
     assert len(load_exported(tmp_path / "m.safetensors").predict([tmp_path / "a.png"])) == 1
 
 
+def test_pictures_are_predicted_in_the_form_that_was_trained_on(tmp_path: Path) -> None:
+    model, recipe = _trained(), RECIPE.model_copy(update={"resize": "pad"})
+    data = replace(DATA, details={"levels": [0, 4095]})
+    card = make_card(model, data, recipe=recipe, seed=4, scores=Scores())
+    export(tmp_path / "m.safetensors", model, card=card)
+    values = np.arange(128, dtype=np.uint16).reshape(8, 16) * 32
+    Image.fromarray(values).save(tmp_path / "a.png")
+    stored = np.zeros((1, 8, 8, 1), dtype=np.uint8)
+    grey = Image.fromarray((values >> 4).astype(np.uint8))
+    stored[0, 2:6, :, 0] = np.asarray(grey.resize((8, 4), Image.Resampling.BILINEAR))
+    with torch.inference_mode():
+        expected = model.eval()(torch.from_numpy(stored)).double().softmax(1)[0]
+    predictor = load_exported(tmp_path / "m.safetensors")
+    for given in (tmp_path / "a.png", Image.fromarray(values)):
+        (predicted,) = predictor.predict([given])
+        assert isinstance(predicted, Prediction)
+        assert list(predicted.probabilities.values()) == pytest.approx(expected.tolist())
+    with pytest.raises(UnreadableImages, match="32 bits"):
+        predictor.predict([Image.new("F", (8, 8))])
+
+
 def test_a_model_of_colour_pictures_sees_colours(tmp_path: Path) -> None:
     images = np.zeros((6, 8, 8, 3), dtype=np.uint8)
     split = Split(images, np.array([0, 1, 0, 1, 0, 1]))
-    data = TaskData(split, split, ("a", "b"), "0" * 64, 0, {"train": 6})
+    data = TaskData(split, split, ("a", "b"), "0" * 64, {"train": 6})
     _export(tmp_path / "m.safetensors", _trained(data), data)
     assert load_exported(tmp_path / "m.safetensors").card.shape == (8, 8, 3)
 

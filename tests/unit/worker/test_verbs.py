@@ -50,6 +50,8 @@ def _said(monkeypatch: pytest.MonkeyPatch, predicted: Predictions, *, as_json: b
     [
         (CAT, "a.png: cat, probability 0.900"),
         ({"age": Number(12.3456789)}, "a.png: age 12.3457"),
+        ({"time": Number(1_700_000_020.519)}, "a.png: time 1700000020.52"),
+        ({"mass": Number(-1.98847e30)}, "a.png: mass -1.98847e+30"),
         (
             SEVERAL,
             "a.png: pet cat, probability 0.900; age 12.3457; tame with probability 0.750",

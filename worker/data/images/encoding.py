@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from worker.data.images import picture_files
+from worker.data.images import picture_files, pixels
 from worker.data.images.picture_files import ImageHeader, ImageUnreadable
+from worker.data.images.pixels import SIXTEEN_BITS, Form, Levels
 from worker.data.modality import Encoding, ImageSpec
 
 OWN_SIDE_LIMIT = 64
@@ -24,12 +25,20 @@ class Images:
     name = "image"
 
     def facts(self, headers: Iterable[ImageHeader]) -> Mapping[str, Any]:
-        """Return the channels (1 if all pictures are grey) and the side that all have in common, None if there is none."""
+        """Return the channels (1 if all pictures are grey) and the side that all have in common, None if there is none.
+
+        `levels` are the black and the white of deep pictures.
+        """
         found = list(headers)
         sides = {side for header in found for side in (header.width, header.height)}
+        deep = [header.levels for header in found if header.levels is not None]
+        black, white = _levels(deep)
+        note = f"pictures of more than 8 bits a pixel: {len(deep)}; in them {black} is black and {white} is white"
         return {
             "channels": 1 if all(header.grey for header in found) else 3,
             "side": sides.pop() if len(sides) == 1 else None,
+            "levels": [black, white],
+            "notes": [note] if deep else [],
         }
 
     def encoding(self, facts: Mapping[str, Any], wanted: ImageSpec) -> Encoding:
@@ -41,17 +50,25 @@ class Images:
                 to `COMMON_SIDE`.
         """
         side = wanted.side or _own_side(facts)
-        return encoding_of((side, side, facts["channels"]))
+        black, white = facts["levels"]
+        return encoding_of(Form(side, facts["channels"], wanted.resize, (black, white)))
 
     def encode(self, content: Image.Image, encoding: Encoding) -> NDArray[np.uint8]:
-        """Scale the shorter side, keep the middle, and return the bytes."""
+        """Return the bytes of a picture, made square."""
         side, _, channels = encoding.shape
-        return picture_files.square(content, side=side, channels=channels)
+        black, white = encoding.details["levels"]
+        form = Form(side, channels, encoding.details["resize"], (black, white))
+        return pixels.square(content, form)
 
 
-def encoding_of(shape: tuple[int, ...]) -> Encoding:
-    """Return the encoding of pictures `(side, side, channels)`."""
-    return Encoding("uint8", shape, f"image {shape[0]}")
+def encoding_of(form: Form) -> Encoding:
+    """Return the encoding of pictures of this form."""
+    return Encoding(
+        "uint8",
+        (form.side, form.side, form.channels),
+        f"image {form.side} {form.resize} {form.levels}",
+        {"resize": form.resize, "levels": list(form.levels)},
+    )
 
 
 def encode_files(
@@ -67,10 +84,25 @@ def encode_files(
 
 def _encoded(picture: Path | Image.Image, encoding: Encoding) -> NDArray[np.uint8] | str:
     try:
-        image = picture_files.read(picture) if isinstance(picture, Path) else picture
+        image = (
+            picture_files.read(picture) if isinstance(picture, Path) else pixels.plain(picture)
+        )
         return Images().encode(image, encoding)
-    except (ImageUnreadable, OSError) as error:
+    except (ImageUnreadable, OSError, ValueError) as error:
         return str(error)
+
+
+def _levels(deep: Sequence[Levels]) -> Levels:
+    """Return black and white for pictures with these smallest and largest numbers.
+
+    White is the largest number rounded up to whole bits: 12 bits in files of 16 keep their 256 levels of grey, and one
+    more picture seldom changes the others. Black is 0; of numbers with a sign, the smallest, rounded likewise.
+    """
+    if not deep:
+        return SIXTEEN_BITS
+    least, most = min(low for low, _ in deep), max(high for _, high in deep)
+    black = -(1 << (-least - 1).bit_length()) if least < 0 else 0
+    return black, (1 << max(8, max(0, most).bit_length())) - 1
 
 
 def _own_side(facts: Mapping[str, Any]) -> int:

@@ -219,15 +219,15 @@ def input_spec(model: Model, recipe: Recipe, own: OwnBackbones | None = None) ->
         BackboneError: An own backbone is not registered here, or none.
     """
     if recipe.image_size is not None or model.backbone == GLYPHNET:
-        return ImageSpec(recipe.image_size)
+        return ImageSpec(recipe.image_size, recipe.resize)
     if model.backbone.startswith(OWN_PREFIX):
-        return ImageSpec((own or OwnBackbones()).image_size(model.backbone))
+        return ImageSpec((own or OwnBackbones()).image_size(model.backbone), recipe.resize)
     if model.backbone in CIFAR_RESNETS:
-        return ImageSpec(cifar_resnets.SIDE)
+        return ImageSpec(cifar_resnets.SIDE, recipe.resize)
     # Imported here because torchvision costs seconds, and the others do without.
     from worker.training.model import torchvision_models
 
-    return ImageSpec(torchvision_models.default_side(model.backbone))
+    return ImageSpec(torchvision_models.default_side(model.backbone), recipe.resize)
 
 
 def input_layer(card: InputCard | ImageStatistics, built: InputLayer) -> InputLayer:

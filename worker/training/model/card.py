@@ -10,6 +10,7 @@ from trimtab.contract.metrics import TargetKind, TaskKind
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from trimtab.contract.teachers import Teacher
+from worker.data.images.pixels import SIXTEEN_BITS
 
 CARD_KEY = "trimtab.model"
 """The name in the metadata of a safetensors file under which the card stands, as JSON."""
@@ -82,6 +83,8 @@ class ModelCard(Message):
     """The targets of a task that is not a single classification."""
     shape: Annotated[tuple[_Size, ...], Field(min_length=3, max_length=3)]
     """The stored samples that it was trained on: of pictures side, side, and 1 channel if they were grey, else 3."""
+    levels: tuple[int, int] = SIXTEEN_BITS
+    """The numbers of black and white in pictures of more than 8 bits a pixel."""
     input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
     """The model's first layer, which is built from this."""
     recipe: Recipe

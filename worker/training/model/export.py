@@ -20,6 +20,7 @@ from trimtab.contract.teachers import Teacher
 from worker.data import TaskData
 from worker.data.errors import UnreadableImages
 from worker.data.images.encoding import encode_files, encoding_of
+from worker.data.images.pixels import SIXTEEN_BITS, Form
 from worker.data.targets import Target
 from worker.training import safetensors_files
 from worker.training.errors import ModelUnreadable
@@ -97,7 +98,9 @@ class Predictor:
         self, pictures: Sequence[Path | Image.Image]
     ) -> list[Predictions | Unreadable]:
         """Predict of those pictures that can be read; of the others, tell why they cannot."""
-        encoded = encode_files(pictures, encoding_of(self.card.shape))
+        side, _, channels = self.card.shape
+        form = Form(side, channels, self.card.recipe.resize, self.card.levels)
+        encoded = encode_files(pictures, encoding_of(form))
         stored = [one for one in encoded if not isinstance(one, str)]
         predictions = (
             self._prediction(row)
@@ -193,6 +196,7 @@ def make_card(
         classes=model.classes,
         targets=() if data.kind == "classification" else tuple(map(_on_card, data.targets)),
         shape=data.train.inputs.shape[1:],
+        levels=tuple(data.details.get("levels", SIXTEEN_BITS)),
         input=model.input.card(),
         recipe=recipe,
         pretrained=pretrained,
