@@ -11,7 +11,15 @@ from trimtab.cli.failures import printable
 from trimtab.contract.metrics import SHARES, direction_of, plain
 from trimtab.contract.records import LoadedWeights, TrialRecord
 from trimtab.contract.search_space import Scalar
-from trimtab.contract.studies import Best, BestTrial, EndedBy, FinalScores, Study, StudyPage
+from trimtab.contract.studies import (
+    Best,
+    BestTrial,
+    EndedBy,
+    FinalScores,
+    Study,
+    StudyPage,
+    StudySummary,
+)
 from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -48,7 +56,7 @@ def studies(page: StudyPage) -> RenderableType:
     for study in page.studies:
         rows.add_row(
             study.name,
-            state(study.state),
+            standing(study),
             f"{study.trials_created}/{study.trials}",
             measured(study.objective, study.best_value),
             f"{study.created_at:%Y-%m-%d %H:%M}",
@@ -201,7 +209,7 @@ def state(name: str) -> Text:
     return Text(name, style=STYLES.get(name, ""))
 
 
-def standing(study: Study) -> Text:
+def standing(study: Study | StudySummary) -> Text:
     """Return the state of a study, and whether it is blocked."""
     told = state(study.state)
     return told.append(", blocked", style="red") if study.blocked else told

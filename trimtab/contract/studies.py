@@ -188,6 +188,7 @@ class StudySummary(Message):
 
     name: str
     state: StudyState
+    blocked: bool = False
     created_at: datetime
     trials: int
     trials_created: int

@@ -125,6 +125,8 @@ def test_a_path_that_no_worker_has_costs_nothing_and_blocks_the_study(
     assert trials(either) == [(0, "queued", 0, 1)]
     told = shown(either)
     assert (told.state, told.blocked, told.trials_created) == ("active", True, 1)
+    (listed,) = studies.page(either.context, before=None, size=9)[0].studies
+    assert listed.blocked
     assert str(told.problem).startswith(
         f"No worker can serve the study. Worker tester: {NO_FOLDER}\n"
     )
