@@ -88,3 +88,14 @@ def of_trial(connection: Connection, trial_id: int) -> TrialRecord | None:
         {"trial_id": trial_id},
     ).scalar_one_or_none()
     return None if record is None else TrialRecord.model_validate(record)
+
+
+def first_epoch(connection: Connection, study_id: int) -> dict[str, float] | None:
+    """What was measured of the first epoch of the study's first trial that has one; None before that."""
+    return connection.execute(
+        text("""
+            SELECT r.metrics FROM trimtab.trials t CROSS JOIN LATERAL (
+                SELECT metrics FROM trimtab.reports WHERE trial_id = t.trial_id ORDER BY fence, step LIMIT 1) r
+            WHERE t.study_id = :study_id AND t.kind = 'trial' ORDER BY t.number LIMIT 1"""),
+        {"study_id": study_id},
+    ).scalar_one_or_none()

@@ -113,8 +113,9 @@ def read(context: Context, name: str) -> Study:
         best = trials.best(connection, row.study_id, row.direction)
         stored = artifacts.bytes_of_study(connection, row.study_id)
         served = serving.of_study(connection, row)
+        probe = serving.probe_of(connection, row.study_id)
     study = _shape(row, document, Progress.model_validate(counts), best)
-    return study.model_copy(update={"artifact_bytes": stored, **served})
+    return study.model_copy(update={"artifact_bytes": stored, "probe": probe, **served})
 
 
 def page(context: Context, *, before: int | None, size: int) -> tuple[StudyPage, int | None]:

@@ -16,6 +16,7 @@ from trimtab.contract.studies import (
     BestTrial,
     EndedBy,
     FinalScores,
+    Probe,
     Study,
     StudyPage,
     StudySummary,
@@ -72,6 +73,7 @@ def study(answer: Study) -> RenderableType:
         ("trials", Text(f"{answer.trials_created} of {answer.document.budget.trials} started")),
         ("", Text(counts(answer))),
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
+        *_probe_rows(answer.probe),
         *_best_rows(answer.best),
         *_final_rows(answer.final),
     ]
@@ -291,6 +293,15 @@ def _best_rows(best: BestTrial | None) -> list[tuple[str, Text]]:
         ),
         *((f"  {name}", Text(scalar(value))) for name, value in in_order(best.hyperparameters)),
     ]
+
+
+def _probe_rows(probe: Probe | None) -> list[tuple[str, Text]]:
+    if probe is None or probe.epoch_s is None:
+        return []
+    told = f"{probe.epoch_s:.3g} s the first"
+    if probe.memory_bytes is not None:
+        told += f", in {probe.memory_bytes / 1e9:.2f} GB of the device's memory"
+    return [("", Text(told))]
 
 
 def _problem_rows(problem: str | None) -> list[tuple[str, Text]]:

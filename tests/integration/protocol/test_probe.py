@@ -5,13 +5,13 @@ from uuid import UUID
 
 import pytest
 
-from service.use_cases import studies
+from service.use_cases import leases, studies
 from tests.support.fast_path import FastService
 from tests.support.protocol import Service, a_claim
 from tests.support.protocol_invariants import broken
 from tests.support.races import Replicas, at_once
-from trimtab.contract.leases import Failed, Lease
-from trimtab.contract.studies import Study
+from trimtab.contract.leases import Failed, Lease, Report, Reports
+from trimtab.contract.studies import Probe, Study
 from trimtab.contract.trials import FailureKind
 
 NO_FOLDER = "/data/pets: there is no such folder on this worker"
@@ -52,6 +52,17 @@ def test_until_a_worker_has_begun_one_trial_of_a_study_nobody_else_gets_one(
     assert [either.lease().study for _ in range(3)] == ["digits"] * 3
     assert trials(either)[0] == (0, "running", 0, 1)
     assert broken(either.context.database) == {}
+
+
+def test_what_the_first_epoch_took_is_told_for_an_estimate(either: Service) -> None:
+    either.study(probed=False)
+    either.prune(either.lease())
+    lease = either.lease()
+    assert shown(either).probe is None
+    for step, metrics in enumerate([{"seconds": 2.5, "memory_bytes": 2e9}, {"seconds": 1.5}]):
+        batch = Reports(reports=(Report(step=step, value=0.5, metrics=metrics),))
+        leases.report(either.context, lease.lease_id, batch)
+    assert shown(either).probe == Probe(epoch_s=2.5, memory_bytes=2_000_000_000)
 
 
 def test_a_probe_that_ends_makes_way_for_the_next_one(either: Service) -> None:
