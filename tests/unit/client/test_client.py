@@ -5,13 +5,14 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
 import stamina
 from pydantic import TypeAdapter
 
+from tests.support.records import a_record
 from trimtab.client import Client
 from trimtab.contract import problems
 from trimtab.contract.leases import (
@@ -388,3 +389,24 @@ def test_a_closed_client_says_so_at_once() -> None:
     with pytest.raises(problems.Unreachable, match="closed"):
         list(service.events("digits"))
     assert not seen
+
+
+def test_a_rebase_that_is_repeated_carries_the_same_key_and_another_one_its_own() -> None:
+    away = problem(problems.Unavailable())
+    handle, seen = answers(away, *(httpx2.Response(200, json=STUDY) for _ in range(2)))
+    with client(handle) as service:
+        assert service.rebase("digits").name == "digits"
+        service.rebase("digits")
+    first, repeat, another = (request.headers["idempotency-key"] for request in seen)
+    assert first == repeat != another
+    assert {(one.method, one.url.path) for one in seen} == {
+        ("POST", "/v1/studies/digits:rebase")
+    }
+
+
+def test_other_data_than_the_studys_are_a_lease_that_is_lost() -> None:
+    handle, _ = answers(problem(problems.DataChanged("61 pictures instead of 60")))
+    with client(handle) as service, pytest.raises(problems.DataChanged) as refused:
+        service.record(UUID(int=1), a_record())
+    assert isinstance(refused.value, problems.LeaseLost)
+    assert "61 pictures" in refused.value.detail
