@@ -6,7 +6,9 @@ from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import Connection
 
+from service.storage import turn
 from service.use_cases import leases, studies
 from tests.support.fast_path import FastService
 from tests.support.protocol import Service, a_claim
@@ -227,6 +229,29 @@ def test_a_worker_set_aside_for_more_studies_than_a_look_lists_serves_those_behi
     )
     either.study("other")
     assert either.lease(one).study == "other"
+
+
+@pytest.mark.parametrize("is_queued", [False, True])
+def test_a_worker_set_aside_between_two_looks_of_a_claim_gets_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch, is_queued: bool
+) -> None:
+    service.study()
+    if is_queued:
+        service.drain(service.lease())
+    one, list_candidates = service.worker(), turn.candidates
+
+    def list_and_set_aside(connection: Connection, **given: Any) -> list[turn.Candidate]:
+        listed = list_candidates(connection, **given)
+        service.rows(
+            """INSERT INTO trimtab.set_aside (study_id, worker_id, problem)
+               SELECT study_id, :worker, 'no such folder' FROM trimtab.studies
+               ON CONFLICT DO NOTHING RETURNING 1""",
+            worker=one,
+        )
+        return listed
+
+    monkeypatch.setattr(turn, "candidates", list_and_set_aside)
+    assert service.claim(one) == ()
 
 
 def test_a_final_evaluation_that_a_worker_cannot_do_waits_for_another(either: Service) -> None:
