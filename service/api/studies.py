@@ -68,7 +68,7 @@ def pause_study(name: StudyName, context: ServiceContext) -> Study:
 
 @router.post("/{study}:resume")
 def resume_study(name: StudyName, context: ServiceContext) -> Study:
-    """Take a paused study up again."""
+    """Take a paused study up again, or let workers that were set aside for a study try it again."""
     return studies.resume(context, name)
 
 

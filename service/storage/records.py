@@ -1,6 +1,5 @@
 """What workers found when they began their trials, in SQL."""
 
-from dataclasses import dataclass
 from uuid import UUID
 
 from sqlalchemy import Connection, text
@@ -44,22 +43,15 @@ def store(connection: Connection, lease_id: UUID, record: TrialRecord) -> bool:
     return _STORE.row(connection, first=_HOLD, **values) is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Known:
-    """A study's data; None while no attempt has told what they are."""
-
-    data: StudyData | None
-
-
-def lock_data(connection: Connection, lease_id: UUID, study_id: int) -> Known:
-    """Read the study's data; whoever reads them as unknown holds the study's row, and may set them."""
+def lock_data(connection: Connection, lease_id: UUID, study_id: int) -> StudyData | None:
+    """The study's data; whoever reads them as unknown holds the study's row, and may set them."""
     # The trial before its study, as the verbs that touch both do.
-    _HOLD.rows(connection, lease_id=lease_id)
+    _HOLD.row(connection, lease_id=lease_id)
     data = connection.execute(
         text("SELECT data FROM trimtab.studies WHERE study_id = :study_id FOR NO KEY UPDATE"),
         {"study_id": study_id},
     ).scalar_one()
-    return Known(None if data is None else StudyData.model_validate(data))
+    return None if data is None else StudyData.model_validate(data)
 
 
 def set_data(connection: Connection, lease_id: UUID, data: StudyData) -> None:
@@ -88,3 +80,14 @@ def of_trial(connection: Connection, trial_id: int) -> TrialRecord | None:
         {"trial_id": trial_id},
     ).scalar_one_or_none()
     return None if record is None else TrialRecord.model_validate(record)
+
+
+def first_epoch(connection: Connection, study_id: int) -> dict[str, float] | None:
+    """What was measured of the first epoch of the study's first trial that has one; None before that."""
+    return connection.execute(
+        text("""
+            SELECT r.metrics FROM trimtab.trials t CROSS JOIN LATERAL (
+                SELECT metrics FROM trimtab.reports WHERE trial_id = t.trial_id ORDER BY fence, step LIMIT 1) r
+            WHERE t.study_id = :study_id AND t.kind = 'trial' ORDER BY t.number LIMIT 1"""),
+        {"study_id": study_id},
+    ).scalar_one_or_none()

@@ -111,35 +111,6 @@ def document(connection: Connection, study_id: int) -> dict[str, Any] | None:
     ).scalar_one_or_none()
 
 
-@dataclass(frozen=True, slots=True)
-class SummaryRow:
-    """One row of the list of studies."""
-
-    study_id: int
-    name: str
-    state: StudyState
-    created_at: datetime
-    trials_limit: int
-    trials_created: int
-    objective: str
-    best: float | None
-
-
-def page(connection: Connection, *, before: int | None, size: int) -> list[SummaryRow]:
-    """Studies, newest first, beginning below id `before`."""
-    rows = connection.execute(
-        text("""
-            SELECT s.study_id, s.name, s.state, s.created_at, s.trials_limit, s.trials_created, s.objective,
-                   (SELECT CASE s.direction WHEN 'maximize' THEN max(value) ELSE min(value) END
-                    FROM trimtab.trials t
-                    WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed')
-            FROM trimtab.studies s WHERE s.study_id < coalesce(CAST(:before AS int), 2147483647)
-            ORDER BY s.study_id DESC LIMIT :size"""),
-        {"before": before, "size": size},
-    ).all()
-    return [SummaryRow(*row) for row in rows]
-
-
 def progress(connection: Connection, study_id: int, epochs_of_recipe: int) -> dict[str, int]:
     """Trials by state, and epochs trained and saved; `epochs_of_recipe` where a trial did not sample its own."""
     rows = connection.execute(

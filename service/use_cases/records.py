@@ -35,7 +35,7 @@ def _settle_data(context: Context, lease_id: UUID, found: StudyData) -> str | No
     """Give the study its data if it has none; else end the lease if they differ, and return what does."""
     with context.database.transaction() as connection:
         facts = live(leases.read(connection, lease_id))
-        known = records.lock_data(connection, lease_id, facts.study_id).data
+        known = records.lock_data(connection, lease_id, facts.study_id)
         if known is None:
             records.set_data(connection, lease_id, found)
         if known is None or known.is_same(found):

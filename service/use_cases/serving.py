@@ -1,13 +1,13 @@
-"""Whether a study's workers can serve it, and the second chance of those that could not."""
+"""Whether a study's workers can serve it, what the first of them found, and the second chance of those that could not."""
 
 from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import Connection
 
-from service.storage import set_aside, studies
+from service.storage import records, set_aside, studies
 from service.use_cases.context import Context
-from trimtab.contract.studies import WorkerSetAside
+from trimtab.contract.studies import Probe, WorkerSetAside
 
 
 def of_study(connection: Connection, row: studies.StudyRow) -> dict[str, Any]:
@@ -21,6 +21,17 @@ def of_study(connection: Connection, row: studies.StudyRow) -> dict[str, Any]:
             f"Once the cause is gone, `trimtab study resume {row.name}` lets the workers try again."
         )
     return {"blocked": standing.blocked, "problem": problem, "set_aside": workers}
+
+
+def probe_of(connection: Connection, study_id: int) -> Probe | None:
+    """What the study's first epoch took."""
+    measured = records.first_epoch(connection, study_id)
+    if measured is None:
+        return None
+    memory = measured.get("memory_bytes")
+    return Probe(
+        epoch_s=measured.get("seconds"), memory_bytes=None if memory is None else int(memory)
+    )
 
 
 def let_all_try_again(context: Context, name: str) -> bool:

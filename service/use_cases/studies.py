@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from service.domain import budget
 from service.domain.lifecycle import STUDY_STEPS
-from service.storage import artifacts, final_scores, idempotency, studies, trials
+from service.storage import artifacts, final_scores, idempotency, listing, studies, trials
 from service.use_cases import serving, teachers
 from service.use_cases.context import Context
 from service.use_cases.races import again
@@ -122,18 +122,20 @@ def read(context: Context, name: str) -> Study:
         best = trials.best(connection, row.study_id, row.direction)
         stored = artifacts.bytes_of_study(connection, row.study_id)
         served = serving.of_study(connection, row)
+        probe = serving.probe_of(connection, row.study_id)
     study = _shape(row, document, Progress.model_validate(counts), best)
-    return study.model_copy(update={"artifact_bytes": stored, **served})
+    return study.model_copy(update={"artifact_bytes": stored, "probe": probe, **served})
 
 
 def page(context: Context, *, before: int | None, size: int) -> tuple[StudyPage, int | None]:
     """Studies, newest first, and where the next page begins."""
     with context.database.statements() as connection:
-        rows = studies.page(connection, before=before, size=size)
+        rows = listing.page(connection, before=before, size=size)
     summaries = tuple(
         StudySummary(
             name=row.name,
             state=row.state,
+            blocked=row.blocked,
             created_at=row.created_at,
             trials=row.trials_limit,
             trials_created=row.trials_created,

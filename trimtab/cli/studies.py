@@ -103,7 +103,7 @@ def pause(context: typer.Context, name: Name) -> None:
 
 @app.command()
 def resume(context: typer.Context, name: Name) -> None:
-    """Carry on after a pause."""
+    """Carry on after a pause, or let workers that were set aside try again."""
     here = terminal.of(context)
     with here.client() as client:
         here.show(client.resume(name), tables.study)

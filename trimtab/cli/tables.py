@@ -11,7 +11,16 @@ from trimtab.cli.failures import printable
 from trimtab.contract.metrics import SHARES, direction_of, plain
 from trimtab.contract.records import Environment, LeftOut, LoadedWeights, TrialRecord
 from trimtab.contract.search_space import Scalar
-from trimtab.contract.studies import Best, BestTrial, EndedBy, FinalScores, Study, StudyPage
+from trimtab.contract.studies import (
+    Best,
+    BestTrial,
+    EndedBy,
+    FinalScores,
+    Probe,
+    Study,
+    StudyPage,
+    StudySummary,
+)
 from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
@@ -48,7 +57,7 @@ def studies(page: StudyPage) -> RenderableType:
     for study in page.studies:
         rows.add_row(
             study.name,
-            state(study.state),
+            standing(study),
             f"{study.trials_created}/{study.trials}",
             measured(study.objective, study.best_value),
             f"{study.created_at:%Y-%m-%d %H:%M}",
@@ -64,6 +73,7 @@ def study(answer: Study) -> RenderableType:
         ("trials", Text(f"{answer.trials_created} of {answer.document.budget.trials} started")),
         ("", Text(counts(answer))),
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
+        *_probe_rows(answer.probe),
         *_best_rows(answer.best),
         *_final_rows(answer.final),
     ]
@@ -219,7 +229,7 @@ def state(name: str) -> Text:
     return Text(name, style=STYLES.get(name, ""))
 
 
-def standing(study: Study) -> Text:
+def standing(study: Study | StudySummary) -> Text:
     """Return the state of a study, and whether it is blocked."""
     told = state(study.state)
     return told.append(", blocked", style="red") if study.blocked else told
@@ -301,6 +311,15 @@ def _best_rows(best: BestTrial | None) -> list[tuple[str, Text]]:
         ),
         *((f"  {name}", Text(scalar(value))) for name, value in in_order(best.hyperparameters)),
     ]
+
+
+def _probe_rows(probe: Probe | None) -> list[tuple[str, Text]]:
+    if probe is None or probe.epoch_s is None:
+        return []
+    told = f"{probe.epoch_s:.3g} s the first"
+    if probe.memory_bytes is not None:
+        told += f", in {probe.memory_bytes / 1e9:.2f} GB of the device's memory"
+    return [("", Text(told))]
 
 
 def _problem_rows(problem: str | None) -> list[tuple[str, Text]]:

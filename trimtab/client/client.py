@@ -119,7 +119,7 @@ class Client:
         return self._change(name, "pause")
 
     def resume(self, name: str) -> Study:
-        """Carry on after a pause."""
+        """Carry on after a pause, or let workers that were set aside for the study try again."""
         return self._change(name, "resume")
 
     def stop(self, name: str) -> Study:

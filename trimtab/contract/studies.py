@@ -152,6 +152,15 @@ class FinalScores(Message):
     model_sha256: Sha256
 
 
+class Probe(Message):
+    """What the first epoch of a study took, for an estimate of the rest."""
+
+    epoch_s: float | None = None
+    """Seconds that it trained and validated for."""
+    memory_bytes: int | None = None
+    """The most memory of the device that it took; null where the device does not tell."""
+
+
 class WorkerSetAside(Message):
     """A worker that gets no more trials of a study, and why; until it registers anew, or the study is resumed."""
 
@@ -179,6 +188,8 @@ class Study(Message):
     """The workers that get no more of its trials, the last one first."""
     data: StudyData | None = None
     """The data that its trials are trained on, known once a first attempt has begun; others are refused."""
+    probe: Probe | None = None
+    """What its first epoch took; null before that."""
     ended_by: EndedBy | None = None
     """What ended the search; null while it goes on."""
     artifact_bytes: int = 0
@@ -190,6 +201,7 @@ class StudySummary(Message):
 
     name: str
     state: StudyState
+    blocked: bool = False
     created_at: datetime
     trials: int
     trials_created: int

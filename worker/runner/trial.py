@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from trimtab.contract.leases import Completed, Lease, Pruned, Report
+from trimtab.contract.memory import MemoryFinding
 from worker.data import TaskData
 from worker.pipe_messages import Began, EpochDone, RunTrial
 from worker.runner import trial_record
@@ -225,13 +226,14 @@ class TrialRun:
                 raise epoch
             self._epoch = epoch
             self._introduce()
+            finding = self.started.watch.news(epoch.micro_batch_size)
             self._resources.channel.say(
                 EpochDone(
                     lease_id=self._lease.lease_id,
-                    report=_shape(epoch),
+                    report=_shape(epoch, finding),
                     newest=self._ending.writer.newest,
                     best=self._ending.writer.best,
-                    finding=self.started.watch.news(epoch.micro_batch_size),
+                    finding=finding,
                 )
             )
             # After the message: the agent reports the epoch to the service while threads are tried, and the state is
@@ -308,7 +310,9 @@ def start_trial(
     return None
 
 
-def _shape(epoch: EpochResult) -> Report:
+def _shape(epoch: EpochResult, finding: MemoryFinding | None) -> Report:
     measured = {f"validation_{name}": value for name, value in epoch.metrics.items()}
     metrics = {**measured, "train_loss": epoch.train_loss, "seconds": epoch.seconds}
+    if finding is not None and finding.peak_bytes is not None:
+        metrics["memory_bytes"] = float(finding.peak_bytes)
     return Report(step=epoch.epoch, value=epoch.value, metrics=metrics)

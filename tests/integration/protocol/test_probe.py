@@ -1,17 +1,21 @@
 """The first lease of a study is its probe: nothing is spent until a worker has begun a trial, and what hinders it is told."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import Any
 from uuid import UUID
 
 import pytest
+from sqlalchemy import Connection
 
-from service.use_cases import studies
+from service.storage import turn
+from service.use_cases import leases, studies
 from tests.support.fast_path import FastService
 from tests.support.protocol import Service, a_claim
 from tests.support.protocol_invariants import broken
 from tests.support.races import Replicas, at_once
-from trimtab.contract.leases import Failed, Lease
-from trimtab.contract.studies import Study
+from trimtab.contract.leases import Failed, Lease, Report, Reports
+from trimtab.contract.studies import Probe, Study
 from trimtab.contract.trials import FailureKind
 
 NO_FOLDER = "/data/pets: there is no such folder on this worker"
@@ -54,6 +58,17 @@ def test_until_a_worker_has_begun_one_trial_of_a_study_nobody_else_gets_one(
     assert broken(either.context.database) == {}
 
 
+def test_what_the_first_epoch_took_is_told_for_an_estimate(either: Service) -> None:
+    either.study(probed=False)
+    either.prune(either.lease())
+    lease = either.lease()
+    assert shown(either).probe is None
+    for step, metrics in enumerate([{"seconds": 2.5, "memory_bytes": 2e9}, {"seconds": 1.5}]):
+        batch = Reports(reports=(Report(step=step, value=0.5, metrics=metrics),))
+        leases.report(either.context, lease.lease_id, batch)
+    assert shown(either).probe == Probe(epoch_s=2.5, memory_bytes=2_000_000_000)
+
+
 def test_a_probe_that_ends_makes_way_for_the_next_one(either: Service) -> None:
     either.study(probed=False)
     ends: list[Callable[[Lease], object]] = [
@@ -69,10 +84,14 @@ def test_a_probe_that_ends_makes_way_for_the_next_one(either: Service) -> None:
         either.clock.advance(300)
 
 
-def test_of_claims_at_once_one_gets_the_probe(replicas: Replicas) -> None:
+@pytest.mark.parametrize("is_queued", [False, True])
+def test_of_claims_at_once_one_gets_the_probe(replicas: Replicas, is_queued: bool) -> None:
     one = replicas.one
     for round_ in range(5):
         one.study(name := f"study-{round_}", probed=False, budget={"trials": 8})
+        if is_queued:
+            # One claim takes it while the others propose.
+            one.drain(one.lease())
         workers = [one.worker() for _ in range(4)]
         got = at_once(
             *(
@@ -81,7 +100,7 @@ def test_of_claims_at_once_one_gets_the_probe(replicas: Replicas) -> None:
             )
         )
         (probe,) = [lease for leases in got for lease in leases]
-        assert (probe.study, probe.trial_number) == (name, 0)
+        assert probe.study == name
         studies.cancel(one.context, name)
     replicas.assert_intact()
 
@@ -93,20 +112,41 @@ def test_of_claims_that_are_looked_at_together_one_gets_the_probe(fast: FastServ
     assert trials(fast) == [(0, "running", 0, 1)]
 
 
-def test_a_probe_that_has_passed_and_a_worker_set_aside_wake_those_who_wait(
+def test_whoever_waits_is_woken_by_a_probe_that_has_passed_and_by_a_worker_set_aside(
     service: Service,
 ) -> None:
     service.study(probed=False)
-    cannot(service, service.lease(service.worker()))
-    service.begin(service.lease(service.worker()))
-    kinds = [row[0] for row in service.rows("SELECT kind FROM trimtab.events ORDER BY id")]
-    assert kinds == [
-        *("study_created", "trial_started", "trial_queued", "worker_set_aside"),
-        *("trial_resumed", "probe_passed"),
-    ]
-    ((ring,),) = service.rows("SELECT prosrc FROM pg_proc WHERE proname = 'ring'")
-    assert "'probe_passed'" in ring
-    assert "'trial_queued'" in ring
+    lacks, has = service.lease(), service.worker()
+    with listening(service) as rings:
+        cannot(service, lacks)
+        assert rings() > 0
+        probe = service.lease(has)
+        assert rings() == 0
+        service.begin(probe)
+        assert rings() == 1
+        service.begin(probe)
+        assert rings() == 0
+
+
+@contextmanager
+def listening(service: Service) -> Generator[Callable[[], int]]:
+    """How often the bell has rung since it was last asked."""
+    pooled = service.context.database.engine.raw_connection()
+    raw: Any = pooled.dbapi_connection
+    raw.autocommit = True
+    with raw.cursor() as cursor:
+        cursor.execute("LISTEN trimtab")
+
+        def rings() -> int:
+            # What was committed before this statement has arrived with its answer.
+            cursor.execute("SELECT 1")
+            count = len(raw.notifies)
+            raw.notifies.clear()
+            return count
+
+        yield rings
+    pooled.invalidate()
+    pooled.close()
 
 
 @pytest.mark.parametrize("error", ["data_missing", "user_error"])
@@ -121,6 +161,8 @@ def test_a_path_that_no_worker_has_costs_nothing_and_blocks_the_study(
     assert trials(either) == [(0, "queued", 0, 1)]
     told = shown(either)
     assert (told.state, told.blocked, told.trials_created) == ("active", True, 1)
+    (listed,) = studies.page(either.context, before=None, size=9)[0].studies
+    assert listed.blocked
     assert str(told.problem).startswith(
         f"No worker can serve the study. Worker tester: {NO_FOLDER}\n"
     )
@@ -187,6 +229,29 @@ def test_a_worker_set_aside_for_more_studies_than_a_look_lists_serves_those_behi
     )
     either.study("other")
     assert either.lease(one).study == "other"
+
+
+@pytest.mark.parametrize("is_queued", [False, True])
+def test_a_worker_set_aside_between_two_looks_of_a_claim_gets_nothing(
+    service: Service, monkeypatch: pytest.MonkeyPatch, is_queued: bool
+) -> None:
+    service.study()
+    if is_queued:
+        service.drain(service.lease())
+    one, list_candidates = service.worker(), turn.candidates
+
+    def list_and_set_aside(connection: Connection, **given: Any) -> list[turn.Candidate]:
+        listed = list_candidates(connection, **given)
+        service.rows(
+            """INSERT INTO trimtab.set_aside (study_id, worker_id, problem)
+               SELECT study_id, :worker, 'no such folder' FROM trimtab.studies
+               ON CONFLICT DO NOTHING RETURNING 1""",
+            worker=one,
+        )
+        return listed
+
+    monkeypatch.setattr(turn, "candidates", list_and_set_aside)
+    assert service.claim(one) == ()
 
 
 def test_a_final_evaluation_that_a_worker_cannot_do_waits_for_another(either: Service) -> None:

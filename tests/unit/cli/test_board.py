@@ -211,6 +211,13 @@ def test_a_blocked_study_tells_its_problem_and_the_workers_that_cannot_serve_it(
     assert "\x1b" not in "".join([*views, *lines])
 
 
+def test_a_study_tells_what_its_first_epoch_took() -> None:
+    probe = {"epoch_s": 12.345, "memory_bytes": 2_500_000_000}
+    text = drawn(tables.study(study(probe=probe)))
+    assert "12.3 s the first, in 2.50 GB of the device's memory" in text
+    assert "12.3 s the first\n" in drawn(tables.study(study(probe={"epoch_s": 12.345})))
+
+
 def test_best_tells_why_there_are_no_scores() -> None:
     failed = {**BEST, "final": None, "problem": "The final evaluation failed: oom: no memory"}
     assert "failed: oom: no memory" in drawn(tables.best(Best.model_validate(failed)))

@@ -116,7 +116,8 @@ def test_a_study_that_is_blocked_without_an_event_is_seen_to_be(
             return httpx2.Response(200, stream=Silent(released), headers=headers)
         return httpx2.Response(200, json=next(answers, BLOCKED))
 
+    checks = iter(range(200))
     silent = Client("http://service.test", transport=httpx2.MockTransport(handle))
-    (last,) = watch.follow(silent, "digits")
+    (last,) = watch.follow(silent, "digits", check=lambda: checks.__next__() and None)
     assert last.study.blocked
     released.set()

@@ -6,13 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import httpx2
 import pytest
 import stamina
 from pydantic import TypeAdapter
 
+from tests.support.records import a_record
 from trimtab.client import Client
 from trimtab.contract import problems
 from trimtab.contract.leases import (
@@ -413,3 +414,24 @@ def test_a_proxy_that_cannot_be_used_is_told_in_words(
     assert "s3cret" not in told.value.detail
     # No proxy reaches the loopback of this machine, so none is asked there.
     Client("http://127.0.0.1:1").close()
+
+
+def test_a_rebase_that_is_repeated_carries_the_same_key_and_another_one_its_own() -> None:
+    away = problem(problems.Unavailable())
+    handle, seen = answers(away, *(httpx2.Response(200, json=STUDY) for _ in range(2)))
+    with client(handle) as service:
+        assert service.rebase("digits").name == "digits"
+        service.rebase("digits")
+    first, repeat, another = (request.headers["idempotency-key"] for request in seen)
+    assert first == repeat != another
+    assert {(one.method, one.url.path) for one in seen} == {
+        ("POST", "/v1/studies/digits:rebase")
+    }
+
+
+def test_other_data_than_the_studys_are_a_lease_that_is_lost() -> None:
+    handle, _ = answers(problem(problems.DataChanged("61 pictures instead of 60")))
+    with client(handle) as service, pytest.raises(problems.DataChanged) as refused:
+        service.record(UUID(int=1), a_record())
+    assert isinstance(refused.value, problems.LeaseLost)
+    assert "61 pictures" in refused.value.detail

@@ -11,6 +11,8 @@ from tests.support.leases import a_lease
 from tests.support.records import a_record
 from trimtab.contract import problems
 from trimtab.contract.leases import Answer, Completed, Failed, Report, Reports
+from worker import atomic_files
+from worker.agent import uploads
 from worker.agent.attempt import Attempt
 from worker.agent.events import Event, EventQueue, LeaseRevoked, RunnerMessage
 from worker.agent.memory_findings import Memory
@@ -119,6 +121,11 @@ def test_a_lost_lease_in_company_does_not_cost_the_others_their_runner(
     assert bool(runner.killed) is not may_group
 
 
+@pytest.fixture
+def _uploads_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "is_due", lambda *_: True)
+
+
 def played(
     folder: Path, record: Any, *, upload: Any
 ) -> tuple[Delivery | None, list[int], list[int]]:
@@ -133,7 +140,9 @@ def played(
     client = Mock(record=record, report=report, upload=upload)
     work = an_attempt(client, events, folder, now, opened=opened)
     lease_id = work.lease.lease_id
-    state = SavedState(path=folder / "state", sha256="a" * 64, bytes=1, step=0)
+    path = folder / "state"
+    path.write_bytes(b"state")
+    state = SavedState(path=path, sha256=atomic_files.sha256_of(path), bytes=5, step=0)
     events.put(RunnerMessage(PID, Began(lease_id=lease_id, record=a_record(), may_group=True)))
     for step in range(2):
         done = EpochDone(lease_id=lease_id, report=Report(step=step, value=0.5), newest=state)
@@ -142,6 +151,7 @@ def played(
     return work.run(), told, opened
 
 
+@pytest.mark.usefixtures("_uploads_are_due")
 def test_of_other_data_than_the_studys_nothing_is_told_or_stored(tmp_path: Path) -> None:
     upload = Mock()
     refused = Mock(side_effect=problems.DataChanged("61 pictures instead of 60"))
@@ -150,6 +160,7 @@ def test_of_other_data_than_the_studys_nothing_is_told_or_stored(tmp_path: Path)
     upload.assert_not_called()
 
 
+@pytest.mark.usefixtures("_uploads_are_due")
 def test_while_the_record_waits_all_else_waits_behind_it(tmp_path: Path) -> None:
     upload = Mock()
     delivery, told, opened = played(
@@ -161,7 +172,10 @@ def test_while_the_record_waits_all_else_waits_behind_it(tmp_path: Path) -> None
     upload.assert_not_called()
 
 
+@pytest.mark.usefixtures("_uploads_are_due")
 def test_once_the_record_is_stored_others_may_join(tmp_path: Path) -> None:
-    delivery, told, opened = played(tmp_path, Mock(), upload=Mock())
+    upload = Mock()
+    delivery, told, opened = played(tmp_path, Mock(), upload=upload)
     assert delivery is not None
+    upload.assert_called()
     assert (told, opened, delivery.record) == ([0, 1], [1], None)

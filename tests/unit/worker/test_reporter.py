@@ -16,6 +16,7 @@ class Service:
     """Refuses as long as `refusal` stands, else answers with `verdict`."""
 
     refusal: problems.Problem | None = None
+    record_refusal: problems.Problem | None = None
     verdict: Verdict = "continue"
     tries: int = 0
     heard: list[list[int]] = field(default_factory=list[list[int]])
@@ -23,8 +24,8 @@ class Service:
 
     def record(self, lease_id: UUID, record: TrialRecord) -> None:
         self.tries += 1
-        if self.refusal is not None:
-            raise self.refusal
+        if self.record_refusal is not None:
+            raise self.record_refusal
         self.records.append(record)
 
     def report(self, lease_id: UUID, reports: Reports) -> Answer:
@@ -111,26 +112,28 @@ def test_a_lost_lease_is_the_attempts_to_know() -> None:
 def test_no_epoch_is_told_before_the_record_that_the_service_holds_against_the_studys_data() -> (
     None
 ):
-    service, clock = Service(problems.Unreachable()), Clock()
+    service, clock = Service(record_refusal=problems.Unavailable()), Clock()
     reporter, _ = a_reporter(service, clock)
-    assert isinstance(reporter.begin(a_record()), problems.Unreachable)
+    assert isinstance(reporter.begin(a_record()), problems.Unavailable)
     assert reporter.report(epoch(0)) == "continue"
     assert (service.tries, reporter.record) == (1, a_record())
-    service.refusal = problems.DataChanged("61 pictures instead of 60")
+    clock.now += 60
+    assert reporter.report(epoch(1)) == "continue"
+    assert (service.tries, service.heard) == (2, [])
+    service.record_refusal = problems.DataChanged("61 pictures instead of 60")
     clock.now += 60
     with pytest.raises(problems.LeaseLost, match="61 pictures"):
-        reporter.report(epoch(1))
+        reporter.report(epoch(2))
     assert service.heard == []
-    service.refusal = None
-    reporter.report(epoch(2))
-    assert (service.records, service.heard) == ([a_record()], [[0, 1, 2]])
+    service.record_refusal = None
+    reporter.report(epoch(3))
+    assert (service.records, service.heard) == ([a_record()], [[0, 1, 2, 3]])
     assert reporter.record is None
 
 
 def test_a_record_that_is_refused_for_good_holds_up_no_report() -> None:
-    service = Service(problems.Invalid())
+    service = Service(record_refusal=problems.Invalid())
     reporter, _ = a_reporter(service, Clock())
     assert isinstance(reporter.begin(a_record()), problems.Invalid)
-    service.refusal = None
     reporter.report(epoch(0))
     assert (service.records, service.heard) == ([], [[0]])
