@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable
-from functools import partial
 from itertools import count
 
 from sqlalchemy import Connection
@@ -57,7 +56,7 @@ def _begin_anew(context: Context, connection: Connection, name: str) -> None:
     if row.data is None:
         return
     document = context.documents.of(row.study_id, row.document)
-    old = free_name(name, partial(studies.name_taken, connection))
+    old = free_name(name, lambda one: studies.name_taken(connection, one) is not None)
     _put_away(connection, row, document.model_copy(update={"name": old}))
     studies.insert(connection, document)
     context.documents.forget(row.study_id)

@@ -14,6 +14,7 @@ from worker.pipe_messages import Ended, Progress, RunTrial
 from worker.runner import runner
 from worker.runner.progress import ProgressReporter
 from worker.runner.resources import Resources
+from worker.runner.thread_counts import ThreadCounts
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.loop import step
 from worker.training.model.backbone_cache import BackboneCache
@@ -25,7 +26,7 @@ def lived(
 ) -> list[Any]:
     """What happens in a real trial of one epoch of three batches: each batch trained on, and what is said of it."""
     happened: list[Any] = []
-    train = step._step  # pyright: ignore[reportPrivateUsage] - what trains on one batch
+    train = step.take_step
 
     def batch(*given: Any) -> Any:
         if happened.count("batch") == fails_at:
@@ -33,7 +34,7 @@ def lived(
         happened.append("batch")
         return train(*given)
 
-    monkeypatch.setattr(step, "_step", batch)
+    monkeypatch.setattr(step, "take_step", batch)
     channel = Mock(say=happened.append)
     channel.verdict.return_value = channel.verdict_between_epochs.return_value = "continue"
     channel.waiting.return_value = []
@@ -46,6 +47,7 @@ def lived(
         FeatureCache(folder / "features", limit_bytes=2**20),
         own,
         BackboneCache(own),
+        ThreadCounts(1, 1),
     )
     write_classes(folder / "pets", {"cat": 10, "dog": 10})
     lease = a_lease(

@@ -153,6 +153,7 @@ def test_threads_are_tried_again_after_an_epoch_is_told_and_before_its_state_is_
     started: Any = trial.started
     started.threads.should_try_again.return_value = slower
     started.watch.news.return_value = None
+    monkeypatch.setattr(trial, "_introduce", Mock())
     resources.channel.say, writer.offer = noting("told"), noting("saved")
     trial.report(replace(AN_EPOCH, last=last))
     assert done == expected
