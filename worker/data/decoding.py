@@ -175,7 +175,7 @@ def refuse(source: Source[object, object], bad: Mapping[str, str]) -> None:
 def _readable(
     source: Source[object, object], facts: Mapping[str, Any]
 ) -> list[tuple[Sample, int]]:
-    """Return the samples that are some and could be read when the facts were, with the numbers of their contents."""
+    """Return the samples that could be read when the facts were, with the numbers of their contents."""
     numbered = zip(source.samples, facts["contents"], strict=True)
     return [(sample, content) for sample, content in numbered if content is not None]
 

@@ -148,13 +148,13 @@ def test_links_to_folders_and_files_are_followed(pets: Path, tmp_path: Path) -> 
     assert counted == [7, 5, 5]
 
 
-@pytest.mark.parametrize("target", ["cat", ".", ".."])
+@pytest.mark.parametrize("target", ["cat", ".", "..", "../.."])
 def test_a_link_that_leads_back_is_refused_by_name(pets: Path, target: str) -> None:
     (pets / "cat/deep").mkdir()
     (pets / "cat/deep/again").symlink_to(pets / target, target_is_directory=True)
     with pytest.raises(LinkLoop, match="following it would never end") as caught:
         _load(pets)
-    assert caught.value.path.is_relative_to(pets / "cat/deep/again")
+    assert caught.value.path == pets / "cat/deep/again"
     assert caught.value.kind == "user_error"
 
 

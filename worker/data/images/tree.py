@@ -4,6 +4,7 @@ import errno
 import os
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -69,7 +70,8 @@ def walk(root: Path) -> tuple[Folder, LeftOut]:
     """
     tree = Folder()
     left_out: defaultdict[str, list[str]] = defaultdict(list)
-    waiting: list[tuple[Folder, tuple[_Identity, ...]]] = [(tree, ())]
+    # A link to a folder around the root leads back to it too, by way of all else that is in there.
+    waiting: list[tuple[Folder, tuple[_Identity, ...]]] = [(tree, _around(root))]
     while waiting:
         folder, above = waiting.pop()
         path = root / folder.path
@@ -118,6 +120,14 @@ def _may_be_a_file(entry: os.DirEntry[str]) -> bool:
         return entry.is_file() or (entry.is_symlink() and not Path(entry.path).exists())
     except OSError:
         return True
+
+
+def _around(root: Path) -> tuple[_Identity, ...]:
+    found: list[_Identity] = []
+    for path in root.resolve().parents:
+        with suppress(PermissionError):
+            found.append(_identity(path))
+    return tuple(found)
 
 
 def _identity(path: Path) -> _Identity:
