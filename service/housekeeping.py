@@ -15,7 +15,7 @@ from trimtab.contract.problems import Problem
 
 RETRY_S = 1.0
 REFUSALS = 3
-"""So many times in a row a database that answers may refuse our schema: others may be at work in it just then."""
+"""A database that answers is given up when it refuses our schema this many times in a row: others may be at work in it."""
 
 
 @dataclass

@@ -27,7 +27,8 @@ def median(
         curve: the values that the trial reported, in the order of the steps.
         peers: the finite values of all completed trials at the last step of `curve`, or at the same share of their epochs,
             ascending.
-        completed: the number of trials of the study that have completed, and can be compared at that share at all.
+        completed: the number of completed trials that count for the start-up: all of the study, or the peers where epochs
+            differ.
         direction: whether more or less is better.
         startup_trials: no trial is pruned before this many have completed.
         warmup_epochs: no trial is pruned at a step below this one.

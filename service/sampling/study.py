@@ -95,7 +95,7 @@ class ActiveStudy:
         self._pending.remove(pending)
 
     def should_prune(self, search: Search, curve: Curve, epochs: int | None) -> bool:
-        """Tell whether the study's pruner gives up on a running trial with this curve, of so many epochs in the end."""
+        """Tell whether the study's pruner gives up on a running trial with this curve, which is to have `epochs`."""
         judge = self._judge(search.pruner, epochs)
         if judge is None or not curve:
             return False

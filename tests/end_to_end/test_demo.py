@@ -50,7 +50,8 @@ class Demo:
         found: dict[int, str] = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and self._is_ours(entry):
-                found[int(entry.name)] = _command_line(entry)
+                with contextlib.suppress(OSError):  # it has ended since
+                    found[int(entry.name)] = _command_line(entry)
         return found
 
     def pid_of(self, role: str) -> int | None:
@@ -193,7 +194,7 @@ def test_whoever_ends_and_however_nobody_stays_behind(
     # Postgres that is told to leave waits for its clients to go first.
     if (role, number) != ("postgres", signal.SIGTERM):
         eventually(lambda: pid not in demo.everyone(), demo.said)
-    # A worker is replaced and a runner too; where the demo goes on, it still leaves when it is asked.
+    # Service, worker and runner are replaced; where the demo goes on, it still leaves when it is asked.
     if demo.process.poll() is None:
         demo.process.send_signal(signal.SIGINT)
     demo.process.wait(timeout=PATIENCE_S)
