@@ -1,6 +1,5 @@
 """HTTP under the client: requests with retries; a refusal becomes a `Problem`, an answer a message."""
 
-import ipaddress
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from trimtab.contract import problems
 from trimtab.contract.message import Message
+from trimtab.loopback import is_loopback
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Outcome = TypeVar("Outcome")
@@ -48,7 +48,7 @@ class Wire:
             timeout=timeout_s,
             transport=transport,
             # A proxy from the environment cannot reach the loopback of this machine.
-            trust_env=not _is_loopback(address.host),
+            trust_env=not is_loopback(address.host),
         )
 
     def close(self) -> None:
@@ -200,13 +200,6 @@ def _parse_address(server: str) -> httpx2.URL:
             f"{server!r} is not the address of a service; an address looks like http://127.0.0.1:8000."
         )
     return address
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _headers(token: str | None) -> dict[str, str]:

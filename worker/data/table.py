@@ -11,6 +11,7 @@ from pathlib import Path
 from trimtab.contract.tasks import CsvDataset, TargetColumn, Task
 from worker.data.errors import BadRows, DataMissing, MissingColumns, TableUnreadable
 from worker.data.images.folder import PART_NAMES, ImageFolder
+from worker.data.roots import Roots
 from worker.data.source import Part, Sample
 
 _YES_AND_NO = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
@@ -43,12 +44,19 @@ class Table(ImageFolder):
         return f"{self.contents} {super().fingerprint}"
 
 
-def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
+def scan(path: Path, dataset: CsvDataset, task: Task, roots: Roots | None = None) -> Table:
     """Read a table. Bad rows are refused all at once, or left out if the task says so.
+
+    Args:
+        path: The table, which may be read.
+        dataset: The columns that are used.
+        task: The targets.
+        roots: The folders in which the pictures may be; None allows what no roots allow.
 
     Raises:
         DataError: The file is missing or not a table, lacks a column, or has bad rows that may not be left out.
     """
+    roots = roots or Roots()
     if not path.is_file():
         raise DataMissing(path, "there is no such file on this worker")
     try:
@@ -56,13 +64,16 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
         rows = list(_rows(path, contents.decode("utf-8-sig"), dataset))
     except OSError as error:
         raise DataMissing(path, error.strerror or str(error)) from error
-    except (UnicodeDecodeError, csv.Error) as error:
+    except UnicodeDecodeError as error:
+        # Python's own words quote the byte, and the file may be any.
+        raise TableUnreadable(path, "it is no UTF-8") from error
+    except csv.Error as error:
         raise TableUnreadable(path, str(error)) from error
     if not rows:
         raise TableUnreadable(path, "it has no rows")
     # Under `skip`, unreadable files are left out when they are decoded, and missing files with them.
     skips = task.on_bad_file == "skip"
-    reader = _Reader(path.parent, dataset, task.targets, rows, skips_files=skips)
+    reader = _Reader(path.parent, dataset, task.targets, rows, roots, skips_files=skips)
     read = {number: reader.sample(number, row) for number, row in enumerate(rows, 2)}
     samples = [sample for number, sample in read.items() if number not in reader.reasons]
     if reader.reasons and not (skips and samples):
@@ -70,6 +81,7 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
     single = task.kind == "classification"
     return Table(
         root=path.parent,
+        roots=roots,
         classes=reader.classes[task.targets[0].column] if single else (),
         listed=tuple(
             (str(sample.path), _class_of(sample) if single else sample.label, sample.part)
@@ -87,7 +99,7 @@ def _rows(path: Path, text: str, dataset: CsvDataset) -> Iterator[_Row]:
     found = reader.fieldnames or ()
     used = [dataset.image, *dataset.names, *([dataset.split] if dataset.split else [])]
     if missing := [name for name in used if name not in found]:
-        raise MissingColumns(path, missing, found)
+        raise MissingColumns(path, missing, found, is_table=len(missing) < len(used))
     yield from reader
 
 
@@ -100,6 +112,7 @@ class _Reader:
         dataset: CsvDataset,
         targets: Sequence[TargetColumn],
         rows: Sequence[_Row],
+        roots: Roots,
         *,
         skips_files: bool,
     ) -> None:
@@ -111,6 +124,7 @@ class _Reader:
             for target in targets
         }
         self._root = root
+        self._roots = roots
         self._skips_files = skips_files
         self._dataset = dataset
         self._targets = targets
@@ -136,6 +150,9 @@ class _Reader:
         name = _cell(row, self._dataset.image)
         if not name:
             raise ValueError(f"{self._dataset.image!r} is empty")
+        # Before it is asked whether there is such a file: the answer must not tell.
+        if not self._roots.allow(f"{self._root / name}"):
+            raise ValueError(f"{name!r} leads to where this worker does not read")
         if not (self._skips_files or (self._root / name).is_file()):
             raise ValueError(f"{name!r} is not a file in {self._root}")
         return Path(name)

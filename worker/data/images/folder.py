@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +12,7 @@ from PIL import Image
 from worker.data.errors import DataMissing, EmptyClass, NoClasses, SingleClass, UnknownClass
 from worker.data.images import picture_files
 from worker.data.images.picture_files import ImageHeader
+from worker.data.roots import Roots
 from worker.data.source import Part, Sample
 
 PART_NAMES: Mapping[str, Part] = {
@@ -34,6 +35,7 @@ class ImageFolder:
     root: Path
     classes: tuple[str, ...]
     listed: tuple[_Picture, ...]
+    roots: Roots = field(default_factory=Roots, kw_only=True)
 
     @property
     def samples(self) -> Sequence[Sample]:
@@ -59,23 +61,30 @@ class ImageFolder:
 
     def digest(self, sample: Sample) -> str:
         """Return the sha256 of the picture's file."""
-        with self.locate(sample).open("rb") as file:
+        with self._file(sample).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def header(self, sample: Sample) -> ImageHeader:
         """Return size and kind without decoding."""
-        return picture_files.header(self.locate(sample))
+        return picture_files.header(self._file(sample))
 
     def read(self, sample: Sample) -> Image.Image:
         """Decode the picture."""
-        return picture_files.read(self.locate(sample))
+        return picture_files.read(self._file(sample))
+
+    def _file(self, sample: Sample) -> Path:
+        return self.roots.check(self.locate(sample), below=self.root)
 
 
-def scan(root: Path) -> ImageFolder:
+def scan(root: Path, roots: Roots | None = None) -> ImageFolder:
     """List a folder's pictures; which layout it has, its folders' names tell.
 
     With a `train` folder beside nothing but `val` (or `valid`, `validation`) and `test`, these are the splits;
     otherwise every folder is a class.
+
+    Args:
+        root: The folder, which may be read.
+        roots: The folders in which the pictures may be; None allows what no roots allow.
 
     Raises:
         DataError: There is nothing that a classification could be learned from.
@@ -83,7 +92,7 @@ def scan(root: Path) -> ImageFolder:
     if not root.is_dir():
         raise DataMissing(root)
     try:
-        return _scan(root)
+        return replace(_scan(root), roots=roots or Roots())
     except OSError as error:
         raise DataMissing(root, error.strerror or str(error)) from error
 
