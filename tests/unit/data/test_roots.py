@@ -8,12 +8,17 @@ import pytest
 
 from tests.support.leases import a_lease
 from tests.support.pictures import folder_task, picture, table_task, write_classes, write_table
-from trimtab.contract.tasks import Task
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import Model, Task
 from worker.data import Seal, load, open_test
 from worker.data.errors import BadRows, DataMissing, MissingColumns, OutsideRoots
 from worker.data.roots import Roots
 from worker.pipe_messages import RunTrial
+from worker.runner import final_lease
+from worker.runner.progress import Cancelled
 from worker.runner.resources import Resources
+from worker.training.device.threads import Threads
+from worker.training.final.evaluation import final_evaluation
 
 
 @pytest.fixture
@@ -232,6 +237,35 @@ def test_a_teacher_that_the_agent_has_fetched_needs_no_root(
         lease=a_lease(teacher=teacher), folder=inside, teacher=outside / "model.safetensors"
     )
     assert Resources.admit(_resources(Roots.of([inside])), order) == order
+
+
+def test_a_final_evaluation_reads_below_the_roots(
+    monkeypatch: pytest.MonkeyPatch, inside: Path
+) -> None:
+    given: dict[str, Any] = {}
+
+    def evaluate(*_: object, **named: object) -> None:
+        given.update(named)
+        raise Cancelled
+
+    monkeypatch.setattr(final_lease, "final_evaluation", evaluate)
+    monkeypatch.setattr(final_lease, "_winner", Mock(return_value=Mock(threads=Threads(1, 1))))
+    order = RunTrial(lease=a_lease(kind="final"), folder=inside)
+    resources = Mock(roots=Roots.of([inside]), admit=Mock(return_value=order))
+    resources.threads.most = 1
+    final_lease.run(resources, order)
+    resources.admit.assert_called_once_with(order)
+    assert given["roots"] is resources.roots
+    with pytest.raises(OutsideRoots):
+        final_evaluation(
+            folder_task(inside.parent),
+            Model(backbone="glyphnet"),
+            Recipe(),
+            Mock(),
+            seal=Seal("final"),
+            cache_dir=inside,
+            roots=resources.roots,
+        )
 
 
 def test_a_public_data_set_outside_is_neither_read_nor_fetched(

@@ -28,7 +28,7 @@ from worker.agent import supervisor
             UNREACHABLE,
             "is not the address of a service",
         ),
-        (["start", "--server", "http://head"], USAGE, "http://head is not on this machine"),
+        (["start", "--server", "ftp://head"], USAGE, "ftp://head is not on this machine"),
         (
             ["start", "--server", "http://head"],
             USAGE,
