@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.leases import a_lease
 from tests.support.pictures import folder_task, picture, table_task, write_classes, write_table
+from tests.support.tiny import CPU
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model, Task
 from worker.data import Seal, load, open_test
@@ -264,6 +265,7 @@ def test_a_final_evaluation_reads_below_the_roots(
             Mock(),
             seal=Seal("final"),
             cache_dir=inside,
+            device=CPU,
             roots=resources.roots,
         )
 

@@ -30,7 +30,7 @@ from worker.agent import supervisor
         ),
         (["start", "--server", "ftp://head"], USAGE, "ftp://head is not on this machine"),
         (
-            ["start", "--server", "http://head"],
+            ["start", "--server", "ftp://head"],
             USAGE,
             "set TRIMTAB_WORKER_ROOTS to the folders",
         ),
