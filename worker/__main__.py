@@ -17,7 +17,7 @@ from trimtab.client import Client
 from trimtab.contract import problems
 from worker import devices
 from worker import settings as worker_settings
-from worker.agent import supervisor
+from worker.agent import environment, supervisor
 from worker.agent.agent import Agent, Plan
 from worker.agent.runner_process import command
 from worker.agent.stall_detector import Timeouts
@@ -25,6 +25,10 @@ from worker.agent.warm_runner import CannotWork
 from worker.settings import Settings
 
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
+NO_ROOTS = (
+    "{} is not on this machine, and its users could make this worker read any file: set TRIMTAB_WORKER_ROOTS to the "
+    "folders of data sets and weights, with : between them; / allows all"
+)
 TIMEOUT_S = 10.0
 RETRY_FOR_S = 1.0
 """Enough for a connection that the service was just closing; longer outages are the agent's to wait for."""
@@ -135,6 +139,9 @@ def _start(arguments: argparse.Namespace) -> int:
     except ValidationError as error:
         _complain("; ".join(_in_words(error)))
         return USAGE
+    if settings.lacks_roots:
+        _complain(NO_ROOTS.format(settings.server))
+        return USAGE
     if settings.slots > 1 and arguments.one_of is None:
         return _start_each(settings, arguments.lifeline)
     token = None if settings.token is None else settings.token.get_secret_value()
@@ -172,6 +179,7 @@ def _plan(settings: Settings, slots: int) -> Plan:
         *("--device", settings.device, "--cache-dir", str(settings.cache_dir)),
         *("--feature-cache-bytes", str(settings.feature_cache_bytes)),
         *(f"--backbones={file}" for file in settings.backbones),
+        *(f"--root={folder}" for folder in settings.roots),
         *(("--download",) if settings.download else ()),
         *("--slots", str(slots)),
         *(() if settings.threads is None else ("--threads", str(settings.threads))),
@@ -181,7 +189,10 @@ def _plan(settings: Settings, slots: int) -> Plan:
         label=settings.label,
         cache_dir=settings.cache_dir,
         runner=command(settings.runner, runner),
-        runner_settings=cores.waiting(os.environ, shared=slots > 1),
+        runner_environment={
+            **environment.handed_on(os.environ, settings.environment),
+            **cores.waiting(os.environ, shared=slots > 1),
+        },
         timeouts=Timeouts(stall_s=settings.stall_s, grace_s=settings.grace_s),
         exit_when_idle_s=settings.exit_when_idle_s,
         together=settings.together,

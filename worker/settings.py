@@ -5,6 +5,7 @@ import re
 import socket
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 from pydantic import (
     AfterValidator,
@@ -17,6 +18,7 @@ from pydantic import (
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from trimtab.contract.message import Name
+from trimtab.loopback import is_loopback
 from worker import devices
 
 
@@ -27,7 +29,15 @@ def _known_device(device: str) -> str:
 
 
 def _files(listed: object) -> object:
-    return listed.split(os.pathsep) if isinstance(listed, str) else listed
+    if not isinstance(listed, str):
+        return listed
+    return [each for each in listed.split(os.pathsep) if each]
+
+
+def _names(listed: object) -> object:
+    if not isinstance(listed, str):
+        return listed
+    return tuple(name for name in re.split(r"[\s,]+", listed) if name)
 
 
 def default_label(hostname: str) -> str:
@@ -64,6 +74,10 @@ class Settings(BaseSettings):
         default=(), validation_alias=AliasChoices("backbones", "TRIMTAB_BACKBONES")
     )
     """Python files of own backbones; in the environment with `:` between them, as in PATH."""
+    roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_files)] = ()
+    """The folders that studies may make this worker read; none allows all, which is refused off loopback."""
+    environment: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
+    """Variables that the training process gets beside those of torch and the system, by their names."""
     download: bool = True
     """Whether public data sets that are missing may be fetched from the network."""
     slots: Annotated[int, Field(ge=1, le=64)] = 1
@@ -80,6 +94,11 @@ class Settings(BaseSettings):
     """The seconds in which the worker drains: half to end the batch and write its checkpoint, half to upload it."""
     runner: str = "worker.runner"
     """The module that trains; any that speaks `worker.pipe_messages` will do."""
+
+    @property
+    def lacks_roots(self) -> bool:
+        """Whether others than this machine's users may name the files that the worker reads, and any file will do."""
+        return not self.roots and not is_loopback(urlsplit(self.server).hostname or "")
 
 
 def load(**given: Any) -> Settings:

@@ -93,6 +93,14 @@ def test_nothing_starts_without_a_token_of_its_owners(
     assert services[name]["cap_drop"] == ["ALL"]
 
 
+@pytest.mark.parametrize("name", ["worker", "worker-gpu"])
+def test_workers_read_the_data_sets_that_are_mounted_and_nothing_else(
+    services: dict[str, Any], name: str
+) -> None:
+    roots = services[name]["environment"]["TRIMTAB_WORKER_ROOTS"]
+    assert f"${{TRIMTAB_DATASETS:-./datasets}}:{roots}:ro" in services[name]["volumes"]
+
+
 def test_the_database_role_is_named_unlike_every_schema(services: dict[str, Any]) -> None:
     role = services["postgres"]["environment"]["POSTGRES_USER"]
     assert role == "tt_owner"

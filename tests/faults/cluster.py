@@ -324,7 +324,7 @@ def _environment(number: int) -> dict[str, str]:
     }
     return kept | {
         "PYTHONPATH": os.pathsep.join([str(ROOT), str(Path(__file__).parent / "wrong_clock")]),
-        "TRIMTAB_CLOCK_WRONG_BY_S": str(WRONG_BY_S[number % len(WRONG_BY_S)]),
+        "TRIMTAB_WORKER_CLOCK_WRONG_BY_S": str(WRONG_BY_S[number % len(WRONG_BY_S)]),
         "OMP_NUM_THREADS": "1",
     }
 

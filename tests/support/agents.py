@@ -38,7 +38,7 @@ def starting(
     started: list[tuple[Agent, threading.Thread, Client]] = []
 
     def start(script: str = "", **plan: Any) -> Agent:
-        monkeypatch.setenv("TRIMTAB_SCRIPT", script)
+        monkeypatch.setenv("TRIMTAB_WORKER_SCRIPT", script)
         client = Client(service.address, timeout_s=60, retry_for_s=0)
         agent = Agent(client, a_plan(service, cache_dir, **plan))
         thread = threading.Thread(target=agent.run)

@@ -1,6 +1,6 @@
 """A runner that trains nothing: it speaks the real pipe, writes real checkpoints, and fails on cue or by chance.
 
-TRIMTAB_SCRIPT holds cues, `what@step` parted by blanks: `hang` (for ever, deaf), `hold` (until told otherwise),
+TRIMTAB_WORKER_SCRIPT holds cues, `what@step` parted by blanks: `hang` (for ever, deaf), `hold` (until told otherwise),
 `exit`, `abort`, `kill`, `garble`, `shout` (on stdout), `crash`, `oom`; `hold-then-exit` and the like when told
 otherwise; `what@step/number` for one trial alone. A cue plays only where no checkpoint was resumed, so that a second
 attempt gets through. With the word `company` it takes company.
@@ -42,7 +42,7 @@ UNTOLD = 0.03
 
 @dataclass(frozen=True)
 class Script:
-    """What TRIMTAB_SCRIPT says.
+    """What TRIMTAB_WORKER_SCRIPT says.
 
     Attributes:
         cues: Names of mishaps by (step, trial number), where None as the number means every trial.
@@ -173,7 +173,7 @@ def trials_of(
     """Return what makes a trial of an order."""
     if by_chance:
         return lambda order: TrialByChance(line, order)
-    script = Script.read(os.environ.get("TRIMTAB_SCRIPT", ""))
+    script = Script.read(os.environ.get("TRIMTAB_WORKER_SCRIPT", ""))
     return lambda order: TrialOnCue(line, order, script, news)
 
 

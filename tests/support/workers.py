@@ -60,7 +60,7 @@ def a_worker(
             "PYTHONPATH": str(REPOSITORY),
             "OMP_NUM_THREADS": "1",
             "TRIMTAB_WORKER_RUNNER": runner,
-            "TRIMTAB_SCRIPT": script,
+            "TRIMTAB_WORKER_SCRIPT": script,
             **(env or {}),
         },
     )

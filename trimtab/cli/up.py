@@ -13,6 +13,7 @@ from trimtab.cli.family import WORKER_SETTING, Address, Asked, Family
 from trimtab.cli.handover import environment
 from trimtab.client import Client
 from trimtab.contract.message import Name
+from trimtab.loopback import is_loopback
 
 Port = Annotated[
     int,
@@ -39,6 +40,10 @@ Workers = Annotated[
         show_default=False,
     ),
 ]
+NO_ROOTS = (
+    "whoever reaches the service from another machine could make the workers read any file: set TRIMTAB_WORKER_ROOTS to "
+    "the folders of data sets and weights, with : between them (/ allows all), or start it with --workers 0"
+)
 HOW_TO_STOP = ("stop", "Ctrl-C: once in good order, twice kills")
 DEFAULT_PORT = 8000
 DEFAULT_DATA_DIR = Path(".trimtab")
@@ -58,6 +63,8 @@ def up(
     workers: Workers = None,
 ) -> None:
     """Run service and workers on this machine until Ctrl-C."""
+    if workers != 0 and not is_loopback(host) and not os.environ.get("TRIMTAB_WORKER_ROOTS"):
+        raise typer.BadParameter(NO_ROOTS, param_hint="--host")
     here = terminal.of(context)
     family = Family(data_dir, environment(here.token), here.err.print)
     try:

@@ -1,6 +1,5 @@
 """HTTP under the client: requests with retries; a refusal becomes a `Problem`, an answer a message."""
 
-import ipaddress
 import time
 from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
@@ -12,6 +11,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from trimtab.contract import problems
 from trimtab.contract.message import Message
+from trimtab.loopback import is_loopback
 
 Answer = TypeVar("Answer", bound=BaseModel)
 Outcome = TypeVar("Outcome")
@@ -49,7 +49,7 @@ class Wire:
                 timeout=timeout_s,
                 transport=transport,
                 # A proxy from the environment cannot reach the loopback of this machine.
-                trust_env=not _is_loopback(address.host),
+                trust_env=not is_loopback(address.host),
             )
 
     def close(self) -> None:
@@ -218,13 +218,6 @@ def _named_proxy() -> Generator[None]:
         f"The proxy that the environment names (ALL_PROXY, HTTPS_PROXY or HTTP_PROXY) cannot be used: {why}. "
         "Change it, or run this command without it."
     )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
 
 
 def _headers(token: str | None) -> dict[str, str]:

@@ -53,8 +53,8 @@ class Plan:
     cache_dir: Path
     runner: Sequence[str]
     """The command line of the runner."""
-    runner_settings: Mapping[str, str] = field(default_factory=dict[str, str])
-    """Variables that are added to the runner's environment."""
+    runner_environment: Mapping[str, str] | None = None
+    """The environment of the runner; None hands on what a training process needs of this process's own."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     exit_when_idle_s: float | None = None
     together: int = 1
@@ -91,7 +91,7 @@ class Agent:
             self._lead.events,
             self._router,
             self._leaving.is_set,
-            plan.runner_settings,
+            plan.runner_environment,
         )
         self._worker: Worker | None = None
         self._may_group = True

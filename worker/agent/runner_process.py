@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from trimtab import lifeline
 from trimtab.contract.leases import Failed
 from worker import devices
+from worker.agent.environment import handed_on
 from worker.agent.events import RunnerExited, RunnerMessage
 from worker.pipe_messages import Order, Sender, read_news
 
@@ -39,14 +40,14 @@ class RunnerProcess:
     Args:
         argv: the command line; `--orders FD --news FD --lifeline FD` are appended.
         tell: is called, from a thread, with each message of the runner and at last with its exit.
-        settings: variables that are added to its environment.
+        environment: its environment; None hands on what it needs of this process's own.
     """
 
     def __init__(
         self,
         argv: Sequence[str],
         tell: Callable[[RunnerMessage | RunnerExited], None],
-        settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._tell = tell
         self._explanation: Failed | None = None
@@ -57,7 +58,7 @@ class RunnerProcess:
         try:
             self._child = lifeline.spawn(
                 [*argv, "--orders", str(orders), "--news", str(news_end)],
-                env={**_without_secrets(os.environ), **(settings or {})},
+                env=handed_on(os.environ) if environment is None else environment,
                 stdout=STDERR,
                 pass_fds=(orders, news_end),
             )
@@ -139,11 +140,6 @@ class RunnerProcess:
             message=f"The training process {_in_words(returncode)}; the worker's log has its last output.",
             retryable=True,
         )
-
-
-def _without_secrets(environment: Mapping[str, str]) -> dict[str, str]:
-    # The training process runs code of users' backbones and never speaks to the service: it gets no token.
-    return {name: value for name, value in environment.items() if name != "TRIMTAB_TOKEN"}
 
 
 def _in_words(returncode: int) -> str:

@@ -30,7 +30,7 @@ class WarmRunner:
         events: the queue in which the runner's messages about itself arrive.
         router: puts the runner's messages into this queue and those of the other slots.
         is_leaving: tells whether the agent was told to leave; then waiting for the runner ends.
-        settings: variables that are added to the runner's environment.
+        environment: the environment of the runner; None hands on what it needs of this process's own.
     """
 
     def __init__(
@@ -39,10 +39,10 @@ class WarmRunner:
         events: EventQueue,
         router: EventRouter,
         is_leaving: Callable[[], bool],
-        settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
     ) -> None:
         self._argv = argv
-        self._settings = settings or {}
+        self._environment = environment
         self._events = events
         self._router = router
         self._is_leaving = is_leaving
@@ -105,7 +105,7 @@ class WarmRunner:
 
     def _start(self) -> bool:
         try:
-            self._process = RunnerProcess(self._argv, self._router.put, self._settings)
+            self._process = RunnerProcess(self._argv, self._router.put, self._environment)
         except OSError as error:
             log.warning("the training process could not be started, trying again: %s", error)
             return False

@@ -2,6 +2,7 @@
 
 DataError
 ├── DataMissing         the path does not exist, or cannot be read
+├── OutsideRoots        the path leads out of the folders that this worker may read
 ├── DatasetAbsent       a public data set is not on this worker and cannot be fetched, or differs from what was published
 ├── NoClasses           the folder has no class folders
 ├── LayoutUnclear       the folders in it are neither classes nor splits
@@ -48,6 +49,22 @@ class DataMissing(DataError):
             f"{path}: {reason}; mount the data set there, or correct `task.dataset.path`"
         )
         self.path = path
+
+
+class OutsideRoots(DataError):
+    """A path that a study names leads out of the folders that this worker may read, or into those of the kernel.
+
+    The message is the same whether there is such a file or not.
+    """
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(self, path: str | Path, roots: Sequence[str]) -> None:
+        below = " and ".join(roots) or "all folders but /proc, /sys and /dev"
+        super().__init__(
+            f"{path}: this worker does not read there, but only below {below}; correct the path in the study, or let "
+            "whoever runs the worker add the folder to TRIMTAB_WORKER_ROOTS"
+        )
 
 
 class DatasetAbsent(DataError):
@@ -191,10 +208,17 @@ class TableUnreadable(DataError):
 class MissingColumns(DataError):
     """Columns that a study names and the table does not have."""
 
-    def __init__(self, path: Path, missing: Sequence[str], found: Sequence[str]) -> None:
+    def __init__(
+        self, path: Path, missing: Sequence[str], found: Sequence[str], *, is_table: bool
+    ) -> None:
+        # The first line of a file that has none of the columns may be anything: it is told to nobody.
+        first = (
+            f"the columns in its first line are {', '.join(map(repr, found[:_SHOWN]))}"
+            if is_table
+            else f"its first line has none of the columns that the study names, but {len(found)} others"
+        )
         super().__init__(
-            f"{path}: has no column {', '.join(map(repr, missing))}; the columns in its first line are "
-            f"{', '.join(map(repr, found[:_SHOWN])) or 'none'}; correct the study's `task` or the file"
+            f"{path}: has no column {', '.join(map(repr, missing))}; {first}; correct the study's `task` or the file"
         )
         self.path = path
 

@@ -37,6 +37,7 @@ from worker.data.images.folder import ImageFolder
 from worker.data.images.picture_files import ImageHeader
 from worker.data.images.torchvision_sets import VisionSet
 from worker.data.modality import ANY_SIDE, Encoding, InputSpec
+from worker.data.roots import Roots
 from worker.data.seal import Seal
 from worker.data.source import Source
 from worker.data.table import Table
@@ -111,6 +112,7 @@ def load(
     wanted: InputSpec = ANY_SIDE,
     few: int | None = None,
     download: bool = False,
+    roots: Roots | None = None,
 ) -> TaskData:
     """Open what a trial trains on and is measured by; decode the data set if this machine has not yet.
 
@@ -120,11 +122,14 @@ def load(
         wanted: The form of samples that the network takes (`backbones.input_spec`).
         few: The number of labelled samples of each class that `train` keeps (`shots`); None keeps all.
         download: Whether a public data set that is not there may be fetched.
+        roots: The folders that may be read; None allows what no roots allow.
 
     Raises:
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
-    decoded, encoding, left_out = _decoded(task, cache_dir, wanted, download=download)
+    decoded, encoding, left_out = _decoded(
+        task, cache_dir, wanted, roots or Roots(), download=download
+    )
     manifest = json.loads((decoded / "manifest.json").read_text())
     targets.check_measurable(task, _place(task), manifest["different"])
     train = cache.open_split(decoded, "train")
@@ -161,6 +166,7 @@ def open_test(
     cache_dir: Path,
     wanted: InputSpec = ANY_SIDE,
     download: bool = False,
+    roots: Roots | None = None,
 ) -> Split:
     """Open the sealed test split. Only the final evaluation of a study's winner does.
 
@@ -170,25 +176,30 @@ def open_test(
         cache_dir: The folder that `load` takes.
         wanted: The form of samples that the network takes.
         download: Whether a public data set that is not there may be fetched.
+        roots: The folders that `load` takes.
 
     Raises:
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
     del seal  # To have it is what counts.
-    decoded, *_ = _decoded(task, cache_dir, wanted, download=download)
+    decoded, *_ = _decoded(task, cache_dir, wanted, roots or Roots(), download=download)
     return cache.open_split(decoded, "test")
 
 
 def _decoded(
-    task: Task, cache_dir: Path, wanted: InputSpec, *, download: bool
+    task: Task, cache_dir: Path, wanted: InputSpec, roots: Roots, *, download: bool
 ) -> tuple[Path, Encoding, tuple[LeftOut, ...]]:
     """Return the folder of the decoded splits, how they are stored, and what was left out by reason."""
-    source, modality = _open_source(task, download=download), Images()
+    roots = Roots(roots.folders)  # Links may have changed since the last look.
+    source, modality = _open_source(task, roots, download=download), Images()
     if isinstance(source, ImageFolder):
         names.check(source.classes)
     # Two names. The fingerprint is cheap and asked for at every load; it tells whether the facts are still those of the
     # files. The hash of the content then names the decoded data, so that a data set that was moved is found again.
-    name = hashlib.sha256(f"{_FORMAT} {source.fingerprint}".encode()).hexdigest()
+    # With the roots, so that facts about files that may no longer be read are not remembered.
+    name = hashlib.sha256(
+        f"{_FORMAT} {roots.folders} {source.fingerprint}".encode()
+    ).hexdigest()
     facts = cache.json_once(
         cache_dir / "facts" / f"{name}.json", partial(decoding.read_facts, source, modality)
     )
@@ -216,16 +227,18 @@ def _decoded(
     return decoded, encoding, (*found, *looked_into)
 
 
-def _open_source(task: Task, *, download: bool) -> Source[ImageHeader, Image.Image]:
+def _open_source(
+    task: Task, roots: Roots, *, download: bool
+) -> Source[ImageHeader, Image.Image]:
     match task.dataset:
         case BuiltinDataset():
             return Digits()
         case ImageFolderDataset(path=path, group=group):
-            return folder.scan(Path(path).expanduser().resolve(), group)
+            return folder.scan(roots.resolve(path), group, roots)
         case TorchvisionDataset(name=name, root=root):
-            return VisionSet(name, Path(root).expanduser().resolve(), download=download)
+            return VisionSet(name, roots.resolve(root), download=download, roots=roots)
         case CsvDataset(path=path) as dataset:
-            return table.scan(Path(path).expanduser().resolve(), dataset, task)
+            return table.scan(roots.resolve(path), dataset, task, roots)
 
 
 def _place(task: Task) -> str:

@@ -22,6 +22,7 @@ from worker.data.images import picture_files
 from worker.data.images.folder import ImageFolder
 from worker.data.images.layout import PART_NAMES, part_of
 from worker.data.images.picture_files import ImageHeader
+from worker.data.roots import Roots
 from worker.data.source import Part, Sample
 
 _YES_AND_NO = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
@@ -71,15 +72,22 @@ class Table(ImageFolder):
 
     def header(self, sample: Sample) -> ImageHeader:
         """Return size and kind without decoding; a file that is none, the table calls a picture, so that it is bad."""
-        return picture_files.header(self.locate(sample))
+        return picture_files.header(self._file(sample))
 
 
-def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
+def scan(path: Path, dataset: CsvDataset, task: Task, roots: Roots | None = None) -> Table:
     """Read a table. Bad rows are refused all at once, or left out if the task says so.
+
+    Args:
+        path: The table, which may be read.
+        dataset: The columns that are used.
+        task: The targets.
+        roots: The folders in which the pictures may be; None allows what no roots allow.
 
     Raises:
         DataError: The file is missing or not a table, lacks a column, or has bad rows that may not be left out.
     """
+    roots = roots or Roots()
     if not path.is_file():
         raise DataMissing(path, "there is no such file on this worker")
     try:
@@ -88,12 +96,13 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
     except OSError as error:
         raise DataMissing(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
-        raise TableUnreadable(path, str(error)) from error
+        # Python's own words quote the byte, and the file may be any.
+        raise TableUnreadable(path, "it is no UTF-8") from error
     if not rows:
         raise TableUnreadable(path, "it has no rows")
     # Under `skip`, unreadable files are left out when they are decoded, and missing files with them.
     skips = task.on_bad_file == "skip"
-    reader = _Reader(path.parent, dataset, task.targets, rows, skips_files=skips)
+    reader = _Reader(path.parent, dataset, task.targets, rows, roots, skips_files=skips)
     read = {row.line: reader.sample(row) for row in rows}
     samples = [sample for line, sample in read.items() if line not in reader.reasons]
     if reader.reasons and not (skips and samples):
@@ -101,6 +110,7 @@ def scan(path: Path, dataset: CsvDataset, task: Task) -> Table:
     single = task.kind == "classification"
     return Table(
         root=path.parent,
+        roots=roots,
         classes=reader.classes[task.targets[0].column] if single else (),
         listed=tuple(
             (
@@ -141,7 +151,7 @@ def _places(path: Path, dataset: CsvDataset, found: Sequence[str]) -> Mapping[st
     """Return the position of each column that is read."""
     used = dataset.columns
     if missing := [name for name in used if name not in found]:
-        raise MissingColumns(path, missing, found)
+        raise MissingColumns(path, missing, found, is_table=len(missing) < len(used))
     for name in used:
         if found.count(name) > 1:
             raise ColumnTwice(
@@ -169,6 +179,7 @@ class _Reader:
         dataset: CsvDataset,
         targets: Sequence[TargetColumn],
         rows: Sequence[_Row],
+        roots: Roots,
         *,
         skips_files: bool,
     ) -> None:
@@ -180,6 +191,7 @@ class _Reader:
             for target in targets
         }
         self._root = root
+        self._roots = roots
         self._skips_files = skips_files
         self._dataset = dataset
         self._targets = targets
@@ -206,6 +218,9 @@ class _Reader:
         name = _cell(row, self._dataset.image)
         if not name:
             raise ValueError(f"{self._dataset.image!r} is empty")
+        # Before it is asked whether there is such a file: the answer must not tell.
+        if "\0" not in name and not self._roots.allow(f"{self._root / name}"):
+            raise ValueError(f"{_quoted(name)} leads to where this worker does not read")
         if "\0" in name or not (self._skips_files or _is_file(self._root / name)):
             raise ValueError(f"{_quoted(name)} is not a file in {self._root}")
         return Path(name)

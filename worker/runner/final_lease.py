@@ -34,6 +34,7 @@ def run(resources: Resources, order: RunTrial) -> None:
 
 def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, StoredFile]:
     """Evaluate the winner on the test split and export it; return the outcome and the model file."""
+    order = resources.admit(order)
     lease = order.lease
     progress = ProgressReporter(resources.channel, lease.lease_id)
     seal = Seal(lease.kind)
@@ -64,6 +65,7 @@ def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, StoredFil
             cache_dir=resources.cache_dir,
             own=resources.own,
             download=resources.download,
+            roots=resources.roots,
             device=resources.device,
             before_opening=ask,
             export_to=path,

@@ -6,8 +6,11 @@ from pathlib import Path
 import torch
 
 from trimtab.contract.leases import Lease
+from trimtab.contract.teachers import FileTeacher
 from worker import data
 from worker.data import TaskData
+from worker.data.roots import Roots
+from worker.pipe_messages import RunTrial
 from worker.runner.agent_channel import AgentChannel
 from worker.runner.thread_counts import ThreadCounts
 from worker.training.features.feature_cache import FeatureCache
@@ -29,6 +32,7 @@ class Resources:
         own: The users' own backbones that this process knows.
         backbone_cache: The backbones that are kept between trials, with their pretrained weights.
         threads: The numbers of threads that work of this process is computed with.
+        roots: The folders that studies may make this process read.
         download: Whether public data sets that are missing may be fetched from the network.
     """
 
@@ -40,6 +44,7 @@ class Resources:
     own: OwnBackbones
     backbone_cache: BackboneCache
     threads: ThreadCounts
+    roots: Roots
     download: bool = False
 
     def load(self, lease: Lease) -> TaskData:
@@ -54,4 +59,20 @@ class Resources:
             wanted=backbones.input_spec(lease.model, lease.recipe, self.own),
             few=lease.recipe.shots,
             download=self.download,
+            roots=self.roots,
         )
+
+    def admit(self, order: RunTrial) -> RunTrial:
+        """Return an order whose files besides the data are named by their real paths.
+
+        Raises:
+            OutsideRoots: One of them may not be read.
+        """
+        lease, teacher = order.lease, order.teacher
+        if lease.model.weights not in ("default", "none"):
+            weights = str(self.roots.resolve(lease.model.weights))
+            model = lease.model.model_copy(update={"weights": weights})
+            lease = lease.model_copy(update={"model": model})
+        if teacher is not None and isinstance(lease.teacher, FileTeacher):
+            teacher = self.roots.resolve(teacher)
+        return order.model_copy(update={"lease": lease, "teacher": teacher})

@@ -18,6 +18,7 @@ import torch
 from trimtab import cores, lifeline
 from trimtab.contract.leases import Lease
 from worker import devices, grouping
+from worker.data.roots import Roots
 from worker.pipe_messages import Ready, Refused, RunTrial
 from worker.runner import final_lease
 from worker.runner.agent_channel import AgentChannel
@@ -64,6 +65,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         own,
         BackboneCache(own),
         _thread_counts(arguments.threads, arguments.slots),
+        Roots.of(arguments.root),
         download=arguments.download,
     )
     channel.say(_introduction(device, memory_bytes))
@@ -83,6 +85,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--device", required=True)
     parser.add_argument("--cache-dir", type=Path, required=True)
     parser.add_argument("--backbones", type=Path, action="append", default=[])
+    parser.add_argument("--root", type=Path, action="append", default=[])
     parser.add_argument("--feature-cache-bytes", type=int, default=LIMIT_BYTES)
     parser.add_argument("--download", action="store_true")
     parser.add_argument("--slots", type=int, default=1)

@@ -5,9 +5,10 @@ too, each step waits for the thread that was kept from its core: there a step to
 one. Neither can be seen from the number of cores, so that it is tried, and tried again when steps take longer.
 """
 
+import math
 import statistics
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 
 from worker.training.device.threads import Attempt, Work
@@ -15,7 +16,9 @@ from worker.training.device.threads import Attempt, Work
 ROUNDS = 5
 """The number of times that each count is tried, beside the first time, which also allocates memory."""
 HOPELESS = 2.0
-"""A count that took this many times as long as the fastest in the first round is tried no more."""
+"""A count that took this many times as long as the fastest in the first round is tried no more, nor are smaller ones."""
+LONG_S = 1.0
+"""Work that takes longer is tried once with each count."""
 GAIN = 1.1
 """A count that is known gives way to another only if that one is faster by this factor: chance must not change bits."""
 SHARE = 0.01
@@ -135,27 +138,43 @@ class ChoiceOfThreads:
         return changed and self._counts.known(self._keys["steps"], SHARE_IF_CHANGED) is None
 
 
-def fastest(counts: list[int], attempt: Attempt, known: int | None = None) -> int:
+def fastest(counts: Sequence[int], attempt: Attempt, known: int | None = None) -> int:
     """Return the number of threads by which the work took the least time, as the median of several tries.
 
     Args:
-        counts: The numbers to try; they take turns, so that a moment of other work meets all of them.
+        counts: The numbers to try, in rising order.
         attempt: Does one piece of the work and returns its seconds.
         known: The number that was found before, which stays unless another is clearly faster.
     """
-    for count in counts:
-        attempt(count)
-    times = {count: [attempt(count)] for count in counts}
-    least = min(times.values())[0]
-    hopeful = [count for count in counts if times[count][0] < HOPELESS * least]
-    for turn in range(1, ROUNDS):
-        for count in hopeful if turn % 2 else reversed(hopeful):
-            times[count].append(attempt(count))
-    medians = {count: statistics.median(times[count]) for count in hopeful}
+    times = _descended(counts, attempt)
+    if min(map(min, times.values())) < LONG_S:
+        # They take turns, so that a moment of other work meets all of them.
+        for turn in range(1, ROUNDS):
+            for count in times if turn % 2 else reversed(times):
+                times[count].append(attempt(count))
+    medians = {count: statistics.median(each) for count, each in times.items()}
     best = min(medians, key=lambda count: medians[count])
     if known in medians and medians[known] < GAIN * medians[best]:
         return known
     return best
+
+
+def _descended(counts: Sequence[int], attempt: Attempt) -> dict[int, list[float]]:
+    """Try each number once, from the largest down to where fewer are clearly slower; return the hopeful ones' seconds.
+
+    A large network would take minutes for a step on one thread, which is not tried then.
+    """
+    times: dict[int, list[float]] = {}
+    least = math.inf
+    for count in reversed(counts):
+        took = attempt(count)
+        # The first time also allocates memory, which is nothing beside a long step.
+        took = took if took >= LONG_S else attempt(count)
+        times[count] = [took]
+        least = min(least, took)
+        if took > least * (HOPELESS if least < LONG_S else GAIN):
+            break
+    return {count: each for count, each in times.items() if each[0] <= HOPELESS * least}
 
 
 def _counts(most: int) -> list[int]:

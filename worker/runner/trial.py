@@ -56,6 +56,7 @@ def start_training(
     Raises:
         Exception: Data, weights or model cannot be loaded, or the training cannot begin.
     """
+    order = resources.admit(order)
     lease = order.lease
     with progress.busy():
         seen = resources.load(lease) if member is None else member.seen

@@ -3,7 +3,7 @@
 import os
 import time
 
-_wrong_by_s = float(os.environ["TRIMTAB_CLOCK_WRONG_BY_S"])
+_wrong_by_s = float(os.environ["TRIMTAB_WORKER_CLOCK_WRONG_BY_S"])
 _true = time.time
 
 

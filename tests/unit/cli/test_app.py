@@ -11,7 +11,7 @@ import stamina
 
 from tests.unit.cli.played_service import BEST, STUDIES, STUDY, TRIAL, TRIALS, Played
 from tests.unit.cli.test_study_documents import GOOD
-from trimtab.cli import app, terminal
+from trimtab.cli import app, terminal, up
 from trimtab.client import Client
 from trimtab.contract import problems
 from trimtab.contract.message import Message
@@ -89,6 +89,22 @@ def test_wrong_usage_has_exit_code_2_and_says_where_help_is(
 ) -> None:
     assert app.run(arguments) == 2
     assert "--help" in capsys.readouterr().err
+
+
+def test_up_for_others_needs_the_folders_that_workers_may_read(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def start(*_: object) -> None:
+        raise problems.Unavailable("it was let through")
+
+    monkeypatch.setattr(up, "start", start)
+    monkeypatch.delenv("TRIMTAB_WORKER_ROOTS", raising=False)
+    assert app.run(["up", "--host", "0.0.0.0"]) == 2
+    assert "TRIMTAB_WORKER_ROOTS" in capsys.readouterr().err
+    for let_through in (["--workers", "0", "--host", "0.0.0.0"], ["--host", "127.0.0.1"]):
+        assert app.run(["up", *let_through]) != 2
+    monkeypatch.setenv("TRIMTAB_WORKER_ROOTS", "/data")
+    assert app.run(["up", "--host", "0.0.0.0"]) != 2
 
 
 def test_the_version_is_that_of_the_package(capsys: pytest.CaptureFixture[str]) -> None:

@@ -201,7 +201,7 @@ def test_a_column_that_is_not_there_is_told_with_those_that_are(tmp_path: Path) 
 @pytest.mark.parametrize(
     ("content", "why"),
     [
-        (b"image,age\n\xff", "utf-8"),
+        (b"image,age\n\xff", "UTF-8"),
         (b'image,age\n"0.png', "unexpected end"),
         (b"image,age\n", "no rows"),
     ],

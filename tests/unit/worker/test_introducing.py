@@ -10,6 +10,7 @@ import torch
 from tests.support.leases import a_lease
 from tests.support.pictures import folder_task, write_classes
 from trimtab.contract.leases import Failed
+from worker.data.roots import Roots
 from worker.pipe_messages import Ended, Progress, RunTrial
 from worker.runner import runner
 from worker.runner.progress import ProgressReporter
@@ -48,6 +49,7 @@ def lived(
         own,
         BackboneCache(own),
         ThreadCounts(1, 1),
+        Roots(),
     )
     write_classes(folder / "pets", {"cat": 10, "dog": 10})
     lease = a_lease(

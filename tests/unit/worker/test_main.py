@@ -6,8 +6,8 @@ import pytest
 from tests.support.scripted_service import ScriptedService
 from tests.support.workers import REPOSITORY, SCRIPTED
 from trimtab.contract import problems
-from worker import devices
-from worker.__main__ import FAILED, OK, UNREACHABLE, USAGE, main
+from worker import devices, settings
+from worker.__main__ import FAILED, OK, UNREACHABLE, USAGE, _plan, main  # pyright: ignore[reportPrivateUsage] - the plan alone, without its processes
 from worker.agent import supervisor
 
 
@@ -23,7 +23,17 @@ from worker.agent import supervisor
         (["start", "--threads", "0"], USAGE, "threads: Input should be greater than or equal"),
         (["start", "--together", "0"], USAGE, "together: Input should be greater than"),
         (["start", "--together", "65"], USAGE, "together: Input should be less than"),
-        (["start", "--server", "ftp://x"], UNREACHABLE, "is not the address of a service"),
+        (
+            ["start", "--server", "ftp://127.0.0.1"],
+            UNREACHABLE,
+            "is not the address of a service",
+        ),
+        (["start", "--server", "ftp://head"], USAGE, "ftp://head is not on this machine"),
+        (
+            ["start", "--server", "ftp://head"],
+            USAGE,
+            "set TRIMTAB_WORKER_ROOTS to the folders",
+        ),
         (["predict", "--model", "m"], USAGE, "give either pictures or --builtin"),
         (["pretrain", "glyphs", "--out", "out", "--epochs", "0"], USAGE, "--epochs"),
     ],
@@ -67,6 +77,18 @@ def test_every_slot_is_told_the_numbers_that_it_works_by(
     assert told[told.index("--together") + 1] == "5"
     assert told[told.index("--threads") + 1] == "3"
     assert told[told.index("--grace") + 1] == "60.0"
+
+
+def test_a_runner_is_told_its_roots_and_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIMTAB_WORKER_ROOTS", "/data:/weights")
+    monkeypatch.setenv("TRIMTAB_WORKER_ENVIRONMENT", "MINE")
+    monkeypatch.setenv("TRIMTAB_TOKEN", "canary")
+    monkeypatch.setenv("MINE", "given")
+    plan = _plan(settings.load(), 1)
+    assert plan.runner.count("--root=/data") == plan.runner.count("--root=/weights") == 1
+    assert plan.runner_environment is not None
+    assert plan.runner_environment["MINE"] == "given"
+    assert "canary" not in plan.runner_environment.values()
 
 
 def test_an_agent_takes_as_many_as_it_was_told(

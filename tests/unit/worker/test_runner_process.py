@@ -1,7 +1,7 @@
 import os
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager
 from uuid import uuid4
 
@@ -23,9 +23,9 @@ os.read(int(args["--lifeline"]), 1)
 
 @contextmanager
 def a_runner(
-    events: EventQueue, code: str = OBEDIENT, **settings: str
+    events: EventQueue, code: str = OBEDIENT, environment: Mapping[str, str] | None = None
 ) -> Generator[RunnerProcess]:
-    runner = RunnerProcess([sys.executable, "-c", code], events.put, settings)
+    runner = RunnerProcess([sys.executable, "-c", code], events.put, environment)
     try:
         yield runner
     finally:
@@ -104,9 +104,9 @@ def test_a_runner_is_not_shown_the_token(monkeypatch: pytest.MonkeyPatch) -> Non
         assert ready(events).device == "none"
 
 
-def test_a_runner_is_given_the_settings_of_its_agent() -> None:
-    events = EventQueue()
-    with a_runner(events, OBEDIENT.replace("TRIMTAB_TOKEN", "OURS"), OURS="given"):
+def test_a_runner_is_given_the_environment_that_its_agent_has_chosen() -> None:
+    events, code = EventQueue(), OBEDIENT.replace("TRIMTAB_TOKEN", "OURS")
+    with a_runner(events, code, {**os.environ, "OURS": "given"}):
         assert ready(events).device == "given"
 
 

@@ -43,3 +43,34 @@ def test_files_of_own_backbones_are_listed_as_in_path(monkeypatch: pytest.Monkey
 def test_a_device_that_cannot_be_is_refused(device: str) -> None:
     with pytest.raises(ValidationError, match="device"):
         settings.load(device=device)
+
+
+def test_the_roots_are_listed_as_in_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TRIMTAB_WORKER_ROOTS", f"/data{os.pathsep}{os.pathsep}~/weights")
+    assert settings.load().roots == (Path("/data"), Path("~/weights"))
+
+
+@pytest.mark.parametrize(
+    ("server", "lacks"),
+    [
+        ("http://127.0.0.1:8000", False),
+        ("http://localhost:8000", False),
+        ("http://[::1]:8000", False),
+        ("http://head:8000", True),
+        ("https://10.0.0.7", True),
+    ],
+)
+def test_off_loopback_roots_are_needed(
+    monkeypatch: pytest.MonkeyPatch, server: str, lacks: bool
+) -> None:
+    monkeypatch.delenv("TRIMTAB_WORKER_ROOTS", raising=False)
+    assert settings.load(server=server).lacks_roots is lacks
+    monkeypatch.setenv("TRIMTAB_WORKER_ROOTS", "/")
+    assert not settings.load(server=server).lacks_roots
+
+
+def test_further_variables_of_the_training_process_are_listed_by_name(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("TRIMTAB_WORKER_ENVIRONMENT", "MINE, YOURS")
+    assert settings.load().environment == ("MINE", "YOURS")

@@ -37,21 +37,32 @@ def _choice(counts: ThreadCounts, steps: str = "steps") -> ChoiceOfThreads:
 
 
 @pytest.mark.parametrize(
-    ("seconds", "best"),
+    ("seconds", "best", "tried"),
     [
-        ({1: 0.4, 2: 0.25, 4: 0.2, 6: 0.1}, 6),
-        ({1: 0.1, 2: 0.19, 4: 0.5, 6: 2.0}, 1),
-        ({1: 0.3, 2: 0.2, 4: 0.25, 6: 0.35}, 2),
+        ({1: 0.4, 2: 0.25, 4: 0.2, 6: 0.1}, 6, {6, 4, 2}),
+        ({1: 0.1, 2: 0.19, 4: 0.5, 6: 2.0}, 1, {6, 4, 2, 1}),
+        ({1: 0.3, 2: 0.2, 4: 0.25, 6: 0.35}, 2, {6, 4, 2, 1}),
+        # Long steps: once each, and no smaller number than the first that is slower.
+        ({1: 600.0, 2: 300.0, 4: 150.0, 6: 100.0}, 6, {6, 4}),
+        ({1: 0.05, 2: 0.2, 4: 1.5, 6: 9.0}, 1, {6, 4, 2, 1}),
     ],
 )
-def test_the_number_that_is_fastest_is_taken(seconds: dict[int, float], best: int) -> None:
+def test_the_number_that_is_fastest_is_taken(
+    seconds: dict[int, float], best: int, tried: set[int]
+) -> None:
     machine = Machine(seconds.__getitem__)
     assert _choice(machine.counts(6)).choose("steps", machine.attempt) == best
-    assert set(machine.tried) == {1, 2, 4, 6}
+    assert set(machine.tried) == tried
+
+
+def test_long_steps_are_tried_once() -> None:
+    machine = Machine({1: 20.0, 2: 10.0}.__getitem__)
+    assert fastest([1, 2], machine.attempt) == 2
+    assert machine.tried == [2, 1]
 
 
 def test_a_number_that_is_far_slower_is_tried_no_more() -> None:
-    machine = Machine({1: 0.1, 2: 2.0}.__getitem__)
+    machine = Machine({1: 0.1, 2: 0.9}.__getitem__)
     fastest([1, 2], machine.attempt)
     assert machine.tried.count(2) == 2  # the first one allocates
     assert machine.tried.count(1) == 1 + ROUNDS

@@ -15,6 +15,7 @@ from worker.data.groups import group_of
 from worker.data.images import formats, layout, picture_files
 from worker.data.images.picture_files import ImageHeader, ImageUnreadable
 from worker.data.images.tree import Folder, LeftOut, walk
+from worker.data.roots import Roots
 from worker.data.source import NotASample, Part, Sample
 
 _OUTSIDE = "in no class folder"
@@ -40,6 +41,7 @@ class ImageFolder:
     listed: tuple[_Picture, ...]
     left_out: LeftOut = field(default_factory=dict[str, Sequence[str]], kw_only=True)
     pattern: str | None = field(default=None, kw_only=True)
+    roots: Roots = field(default_factory=Roots, kw_only=True)
 
     @property
     def samples(self) -> Sequence[Sample]:
@@ -72,7 +74,7 @@ class ImageFolder:
 
     def digest(self, sample: Sample) -> str:
         """Return the sha256 of the picture's file."""
-        with self.locate(sample).open("rb") as file:
+        with self._file(sample).open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def header(self, sample: Sample) -> ImageHeader:
@@ -83,7 +85,7 @@ class ImageFolder:
             ImageUnreadable: It does, and is none.
             OSError: The system does not let it be read.
         """
-        path = self.locate(sample)
+        path = self._file(sample)
         try:
             return picture_files.header(path)
         except ImageUnreadable as error:
@@ -93,15 +95,19 @@ class ImageFolder:
 
     def read(self, sample: Sample) -> Image.Image:
         """Decode the picture."""
-        return picture_files.read(self.locate(sample))
+        return picture_files.read(self._file(sample))
+
+    def _file(self, sample: Sample) -> Path:
+        return self.roots.check(self.locate(sample), below=self.root)
 
 
-def scan(root: Path, pattern: str | None = None) -> ImageFolder:
+def scan(root: Path, pattern: str | None = None, roots: Roots | None = None) -> ImageFolder:
     """List a folder's files by class and split; which layout it has, its folders tell (`layout`).
 
     Args:
-        root: The folder.
+        root: The folder, which may be read.
         pattern: The regular expression that finds a picture's group in its path below the folder; None: no groups.
+        roots: The folders in which the pictures may be; None allows what no roots allow.
 
     Raises:
         DataError: There is nothing that a classification could be learned from.
@@ -109,7 +115,7 @@ def scan(root: Path, pattern: str | None = None) -> ImageFolder:
     if not root.is_dir():
         raise DataMissing(root)
     try:
-        tree, left_out = walk(root)
+        tree, left_out = walk(root, roots)
     except OSError as error:
         raise DataMissing(root, error.strerror or str(error)) from error
     groups = None if pattern is None else re.compile(pattern)
@@ -129,6 +135,7 @@ def scan(root: Path, pattern: str | None = None) -> ImageFolder:
         classes,
         tuple((*one, groups and group_of(groups, one[0])) for one in listed),
         pattern=pattern,
+        roots=roots or Roots(),
         left_out={**left_out, **({_OUTSIDE: outside} if outside else {})},
     )
 

@@ -21,6 +21,7 @@ from worker.data.groups import group_of
 from worker.data.images import picture_files
 from worker.data.images.picture_files import ImageHeader
 from worker.data.network import patience
+from worker.data.roots import Roots
 from worker.data.source import Part, Sample
 
 _DOWNLOAD_TIMEOUT_S = 30.0
@@ -87,12 +88,16 @@ class VisionSet:
         name: The name of torchvision's class.
         root: The folder that holds its files.
         download: Whether to fetch those that are not there.
+        roots: The folders in which the pictures may be; None allows what no roots allow.
     """
 
-    def __init__(self, name: str, root: Path, *, download: bool) -> None:
+    def __init__(
+        self, name: str, root: Path, *, download: bool, roots: Roots | None = None
+    ) -> None:
         self._name = name
         self._root = root
         self._download = download
+        self._roots = roots or Roots()
         self._known = _KNOWN[name]
 
     @property
@@ -128,23 +133,26 @@ class VisionSet:
     def digest(self, sample: Sample) -> str:
         """Return the sha256 of the picture's file, or of its bytes."""
         if self._has_files:
-            with self.locate(sample).open("rb") as file:
+            with self._file(sample).open("rb") as file:
                 return hashlib.file_digest(file, "sha256").hexdigest()
         return hashlib.sha256(self.read(sample).tobytes()).hexdigest()
 
     def header(self, sample: Sample) -> ImageHeader:
         """Return size and kind."""
         if self._has_files:
-            return picture_files.header(self.locate(sample))
+            return picture_files.header(self._file(sample))
         picture = self.read(sample)
         return ImageHeader(*picture.size, grey=picture.mode == "L")
 
     def read(self, sample: Sample) -> Image.Image:
         """Decode the picture."""
         if self._has_files:
-            return picture_files.read(self.locate(sample))
+            return picture_files.read(self._file(sample))
         picture, _ = self._opened[sample.part][int(sample.path.name)]
         return picture
+
+    def _file(self, sample: Sample) -> Path:
+        return self._roots.check(self.locate(sample), below=self._root)
 
     @cached_property
     def _listing(self) -> tuple[tuple[str, ...], tuple[Sample, ...]]:

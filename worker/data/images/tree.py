@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from worker.data.errors import LinkLoop
+from worker.data.roots import Roots
 
 LeftOut = Mapping[str, Sequence[str]]
 """Paths below the root that are not part of the data set, by the reason."""
@@ -61,10 +62,15 @@ class Folder:
         return f"{self.path}/{name}" if self.path else name
 
 
-def walk(root: Path) -> tuple[Folder, LeftOut]:
+def walk(root: Path, roots: Roots | None = None) -> tuple[Folder, LeftOut]:
     """Return all folders and files below a folder, and what was left out.
 
+    Args:
+        root: The folder, which may be read.
+        roots: The folders that links may lead into; None allows what no roots allow.
+
     Raises:
+        OutsideRoots: A link leads to a folder that may not be read.
         LinkLoop: A link leads to a folder that it is in itself.
         OSError: The root cannot be read, or the disk is in trouble.
     """
@@ -75,6 +81,8 @@ def walk(root: Path) -> tuple[Folder, LeftOut]:
     while waiting:
         folder, above = waiting.pop()
         path = root / folder.path
+        if folder is not tree:
+            (roots or Roots()).check(path, below=root)
         try:
             identity = _identity(path)
             entries = sorted(os.scandir(path), key=lambda entry: entry.name)

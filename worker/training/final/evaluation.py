@@ -13,6 +13,7 @@ from trimtab.contract.tasks import Model, Task
 from trimtab.contract.teachers import Teacher
 from worker import data
 from worker.data import Seal, Split, TaskData
+from worker.data.roots import Roots
 from worker.training.device.micro_batches import MicroBatches
 from worker.training.device.placement import PlacedSplit, precision_of
 from worker.training.features import features
@@ -79,6 +80,7 @@ def final_evaluation(
     seal: Seal,
     cache_dir: Path,
     download: bool = False,
+    roots: Roots | None = None,
     weights_dir: Path | None = None,
     own: OwnBackbones | None = None,
     device: torch.device,
@@ -96,6 +98,7 @@ def final_evaluation(
         seal: The right to open the test split.
         cache_dir: The folder of decoded data sets.
         download: Whether a public data set that is not there may be fetched.
+        roots: The folders that data may be read from; None allows what no roots allow.
         weights_dir: The folder of published weights; None is torch's cache and the working directory.
         own: The backbones that are registered on this worker.
         device: The device that it is measured on.
@@ -111,7 +114,12 @@ def final_evaluation(
     """
     wanted = backbones.input_spec(model, recipe, own)
     seen = data.load(
-        task, cache_dir=cache_dir, wanted=wanted, few=recipe.shots, download=download
+        task,
+        cache_dir=cache_dir,
+        wanted=wanted,
+        few=recipe.shots,
+        download=download,
+        roots=roots,
     )
     make = partial(
         backbones.build,
@@ -126,7 +134,9 @@ def final_evaluation(
     trained = _trained(winner, recipe, state, device)
     # The test split comes last: whatever goes wrong up to here leaves it sealed.
     before_opening(seen)
-    test = data.open_test(task, seal, cache_dir=cache_dir, wanted=wanted, download=download)
+    test = data.open_test(
+        task, seal, cache_dir=cache_dir, wanted=wanted, download=download, roots=roots
+    )
     scores = _compare(trained, before.to(device), seen, test, device)
     if export_to is not None:
         described = _card(trained, seen, state.seed, scores, pretrained=model, teacher=teacher)
