@@ -19,7 +19,7 @@ from typing import Any, Generic, TypeVar
 from numpy.typing import NDArray
 
 from trimtab.contract.tasks import Task
-from worker.data import cache, duplicates, splits, targets
+from worker.data import cache, duplicates, names, splits, targets
 from worker.data.errors import DataMissing, UnreadableImages
 from worker.data.modality import Encoding, Modality
 from worker.data.source import Part, Sample, SampleUnreadable, Source
@@ -53,8 +53,10 @@ def read_facts(
         The modality's facts, with the hash of all that was read, and the rows of each content that comes twice.
 
     Raises:
+        ClassNameUnreadable: A class has a name that is no text.
         DataMissing: The disk or the share that holds the files is in trouble.
     """
+    names.check(source.classes)
     whole = hashlib.sha256()
     headers: list[_Header] = []
     rows: dict[str, list[int]] = {}

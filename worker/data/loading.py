@@ -24,7 +24,7 @@ from trimtab.contract.tasks import (
     Task,
     TorchvisionDataset,
 )
-from worker.data import cache, decoding, names, shots, table, targets
+from worker.data import cache, decoding, shots, table, targets
 from worker.data.cache import Split
 from worker.data.decoding import Encoder
 from worker.data.images import folder
@@ -174,7 +174,6 @@ def open_test(
 
 def _decoded(task: Task, cache_dir: Path, wanted: InputSpec, *, download: bool) -> Path:
     source, modality = _open_source(task, download=download), Images()
-    names.check(source.classes)
     # Two names. The fingerprint is cheap and asked for at every load; it tells whether the facts are still those of the
     # files. The hash of the content then names the decoded data, so that a data set that was moved is found again.
     name = hashlib.sha256(f"{_FORMAT} {source.fingerprint}".encode()).hexdigest()
