@@ -13,6 +13,7 @@ STEPS: Mapping[str, tuple[frozenset[str], str]] = {
     "trial_resumed": (frozenset({"queued"}), "running"),
     "final_started": (frozenset({"absent", "queued"}), "running"),
     "final_test_opened": (frozenset({"running"}), "running"),
+    "probe_passed": (frozenset({"running"}), "running"),
     "reported": (frozenset({"running"}), "running"),
     "checkpointed": (frozenset({"running"}), "running"),
     "trial_completed": (frozenset({"running"}), "completed"),

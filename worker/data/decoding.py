@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from trimtab.contract.records import MOST_LEFT_OUT, LeftOut
 from trimtab.contract.tasks import Task
-from worker.data import cache, duplicates, groups, splits, targets
+from worker.data import cache, duplicates, groups, names, splits, targets
 from worker.data.errors import DataMissing, UnreadableImages
 from worker.data.images.folder import ImageFolder
 from worker.data.modality import Encoding, Modality
@@ -59,8 +59,10 @@ def read_facts(
         dealt by (`splits.draw_of`), which its copies share; null for those that do not count.
 
     Raises:
+        ClassNameUnreadable: A class has a name that is no text.
         DataMissing: The disk or the share that holds the files is in trouble.
     """
+    names.check(source.classes)
 
     def look(sample: Sample) -> tuple[_Header, str]:
         return source.header(sample), source.digest(sample)

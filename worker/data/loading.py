@@ -27,7 +27,7 @@ from trimtab.contract.tasks import (
     Task,
     TorchvisionDataset,
 )
-from worker.data import cache, decoding, names, shots, table, targets
+from worker.data import cache, decoding, shots, table, targets
 from worker.data.cache import Split
 from worker.data.decoding import Encoder
 from worker.data.images import folder
@@ -192,8 +192,6 @@ def _decoded(
     """Return the folder of the decoded splits, how they are stored, and what was left out by reason."""
     roots = Roots(roots.folders)  # Links may have changed since the last look.
     source, modality = _open_source(task, roots, download=download), Images()
-    if isinstance(source, ImageFolder):
-        names.check(source.classes)
     # Two names. The fingerprint is cheap and asked for at every load; it tells whether the facts are still those of the
     # files. The hash of the content then names the decoded data, so that a data set that was moved is found again.
     # With the roots, so that facts about files that may no longer be read are not remembered.

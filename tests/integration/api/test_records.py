@@ -34,9 +34,9 @@ def test_a_record_of_no_lease_of_ours_is_refused(shared: Running) -> None:
     refused(_put(shared, uuid4()), 404, "lease-not-found")
     lease = shared.leased()
     shared.call("POST", f"/v1/leases/{lease['lease_id']}:release", {"reason": "drain"})
-    refused(_put(shared, lease["lease_id"]), 409, "lease-lost")
+    refused(_put(shared, lease["lease_id"], labels_used=5), 409, "lease-lost")
     trial = shared.call("GET", f"/v1/studies/{lease['study']}/trials/0").json()
-    assert trial["record"] is None
+    assert trial["record"]["labels_used"] == a_record().labels_used
 
 
 @pytest.mark.parametrize(

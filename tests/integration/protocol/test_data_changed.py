@@ -189,3 +189,40 @@ def test_of_rebases_at_once_each_key_has_one_effect(replicas: Replicas) -> None:
         "digits.before-1",
     ]
     replicas.assert_intact()
+
+
+def test_of_other_data_and_an_outcome_at_once_one_is_stored(replicas: Replicas) -> None:
+    one, two = replicas.one, replicas.two
+    one.study(budget={"trials": 20})
+    for number in range(6):
+        lease = one.lease()
+        found, settled = at_once(
+            lambda lease=lease: one.begin(lease, **OTHER),
+            lambda lease=lease: two.complete(lease, 0.5),
+        )
+        state, crashes = state_of(one, number)
+        assert crashes == 0
+        if state == "completed":
+            assert (settled, type(found)) == ("completed", LeaseLost)
+        else:
+            assert (state, type(found), type(settled)) == ("queued", DataChanged, LeaseLost)
+            one.complete(one.lease(), 0.5)
+    replicas.assert_intact()
+
+
+def test_of_two_first_records_at_once_one_tells_the_data(replicas: Replicas) -> None:
+    one, two = replicas.one, replicas.two
+    for round_ in range(4):
+        one.study(
+            name := f"study-{round_}", probed=False, budget={"trials": 1}, priority=round_
+        )
+        lease = one.lease()
+        mine, others = at_once(
+            lambda lease=lease: one.begin(lease), lambda lease=lease: two.begin(lease, **OTHER)
+        )
+        data = shown(one, name).data
+        assert data is not None
+        kept, refused = (mine, others) if data.data_sha256 == "d" * 64 else (others, mine)
+        assert kept is None or isinstance(kept, LeaseLost)
+        assert isinstance(refused, DataChanged)
+    replicas.assert_intact()

@@ -123,7 +123,10 @@ def test_a_lost_lease_in_company_does_not_cost_the_others_their_runner(
 
 @pytest.fixture
 def _uploads_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(uploads, "is_due", Mock(return_value=True))
+    def always(*_: object) -> bool:
+        return True
+
+    monkeypatch.setattr(uploads, "is_due", always)
 
 
 def played(
