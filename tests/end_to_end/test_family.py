@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -162,7 +163,7 @@ def test_asked_once_everyone_leaves_in_good_order(stage: Stage, number: signal.S
 def test_asked_twice_nobody_is_waited_for(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(family_module, "WORKER_LEAVES_S", 10_000.0)
+    monkeypatch.setattr(family_module, "leaves_within_s", Mock(return_value=10_000.0))
     stage.play(LISTENS + "\ngone = threading.Event()")  # deaf to its lifeline
     left_at_once: list[bool] = []
 
@@ -194,7 +195,7 @@ def test_asked_twice_nobody_is_waited_for(
 def test_a_worker_deaf_to_its_lifeline_is_killed_in_the_end(
     stage: Stage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(family_module, "WORKER_LEAVES_S", 0.2)
+    monkeypatch.setattr(family_module, "leaves_within_s", Mock(return_value=0.2))
     stage.play(LISTENS + '\nif module == "worker": gone = threading.Event()')
     stage.start()
     stage.family.stop()
