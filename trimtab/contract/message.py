@@ -31,14 +31,12 @@ _NAME = r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$"
 
 
 def _check_name(name: str) -> str:
-    """Refuse what is no name in words, with a name that is near to it; a pattern says neither."""
+    """Refuse what is no name in words, which a pattern is not; a refused value is never repeated."""
     if re.fullmatch(_NAME.strip("^$"), name):
         return name
-    kept = re.sub(r"[^a-z0-9._-]+", "-", name[:200].lower())[:LONGEST_NAME].strip("._-")
-    near = f"; {kept!r} would be one" if kept else ""
     raise ValueError(
         f"a name has 1 to {LONGEST_NAME} lower-case letters (a to z), digits, dots, hyphens and underscores, and "
-        f"begins and ends with a letter or digit{near}"
+        "begins and ends with a letter or digit, such as my-flowers"
     )
 
 

@@ -191,12 +191,9 @@ def test_all_faults_of_a_document_are_named_at_once(shared: Running) -> None:
         space={"weight_dcay": a_float(), "batch_size": a_float()},
         fixed={"epochs": 0, "batch_size": 8},
     )
-    first = refused(shared.call("POST", "/v1/studies", document), 422, "invalid")
-    assert [error["pointer"] for error in first["errors"]] == ["/name"]
-    second = refused(
-        shared.call("POST", "/v1/studies", document | {"name": "a"}), 422, "invalid"
-    )
-    assert [error["pointer"] for error in second["errors"]] == [
+    told = refused(shared.call("POST", "/v1/studies", document), 422, "invalid")
+    assert [error["pointer"] for error in told["errors"]] == [
+        "/name",
         "/space/weight_dcay",
         "/fixed/epochs",
         "/fixed/batch_size",

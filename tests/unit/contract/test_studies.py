@@ -91,8 +91,9 @@ def test_no_other_name_is_taken(name: str) -> None:
         ),
         ({"space": {}}, "/space", "1 to 200"),
         ({"name": "A"}, "/name", "lower-case letters"),
-        ({"name": "My Flowers!"}, "/name", "'my-flowers' would be one"),
-        ({"name": "x" * 64}, "/name", f"'{'x' * 63}' would be one"),
+        ({"name": "My Flowers!"}, "/name", "such as my-flowers"),
+        ({"name": "x" * 64}, "/name", "a name has 1 to 63"),
+        ({"name": "-x"}, "/name", "begins and ends with a letter or digit"),
     ],
 )
 def test_a_fault_is_told_at_its_place(changes: dict[str, Any], pointer: str, said: str) -> None:
