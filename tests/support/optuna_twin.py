@@ -41,6 +41,7 @@ class Twin:
         storage.set_study_system_attr(
             self._study_id, "study:metric_names", [f"validation_{document.task.metric}"]
         )
+        storage.set_study_user_attr(self._study_id, "fixed", dict(document.fixed))
         self._study = optuna.load_study(study_name=name, storage=storage)
 
     def tell(self, kind: str, number: int, body: Mapping[str, Any]) -> None:
@@ -69,6 +70,20 @@ class Twin:
                 pass  # Optuna has no word for it
             case _:
                 raise AssertionError(f"an event of no known kind: {kind}")
+
+    def show_final(self, body: Mapping[str, Any]) -> None:
+        """Say in the Dashboard what the winner scored, if anything was measured."""
+        if "test_value" not in body:
+            return
+        test = f"test_{body['objective']}"
+        shown = {
+            test: body["test_value"],
+            f"{test}_before": body.get("test_value_before"),
+            f"linear_probe_{test}": body.get("linear_probe_test_value"),
+        }
+        for name, value in shown.items():
+            if value is not None:
+                self._storage.set_study_user_attr(self._study_id, name, value)
 
     def delete(self) -> None:
         """Delete the study with all that belongs to it."""
@@ -104,11 +119,19 @@ class Twin:
             "diverged",
             "recipe_unfit",
         ):  # pruned, but its last intermediate value is no value of it
+            self._show(number, error_kind, body)
             assert self._storage.set_trial_state_values(self._id(number), TrialState.PRUNED)
         else:
+            self._show(number, error_kind, body)
             told = {"completed": TrialState.COMPLETE, "pruned": TrialState.PRUNED}
             value = body["value"] if state == "completed" else None
             self._study.tell(number, value, told.get(state, TrialState.FAIL))
+
+    def _show(self, number: int, error_kind: str | None, body: Mapping[str, Any]) -> None:
+        """Say in the Dashboard why a trial failed."""
+        if error_kind is not None:
+            told = ": ".join(filter(None, (error_kind, body.get("error_message"))))
+            self._storage.set_trial_user_attr(self._id(number), "failure", told)
 
     def _tag_error(self, number: int, error_kind: str | None) -> None:
         # Optuna cannot delete an attribute: what no longer holds becomes null.

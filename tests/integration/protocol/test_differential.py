@@ -180,11 +180,14 @@ class Lives(RuleBasedStateMachine):
     def optuna_told_the_same_has_the_same_rows(self) -> None:
         events = self.service.rows(
             """SELECT id, kind, trial_number, body FROM trimtab.events
-               WHERE id > :told AND trial_number IS NOT NULL ORDER BY id""",
+               WHERE id > :told AND (trial_number IS NOT NULL OR kind = 'study_done') ORDER BY id""",
             told=self.told,
         )
         for event in events:
-            self.twin.tell(event.kind, event.trial_number, event.body)
+            if event.kind == "study_done":
+                self.twin.show_final(event.body)
+            else:
+                self.twin.tell(event.kind, event.trial_number, event.body)
             self.told = event.id
             kind = "cancelled" if event.kind == "trial_cancelled" else None
             self.seen.add((event.kind, event.body.get("error_kind", kind)))
