@@ -287,3 +287,15 @@ def test_a_public_data_set_outside_is_neither_read_nor_fetched(
 def test_what_is_missing_inside_is_told_as_missing(inside: Path) -> None:
     with pytest.raises(DataMissing, match="no such folder"):
         load(folder_task(inside / "gone"), cache_dir=inside / "cache", roots=Roots.of([inside]))
+
+
+def test_a_linked_folder_outside_is_not_even_listed(inside: Path, outside: Path) -> None:
+    write_classes(inside / "data", {"a": 5, "b": 5})
+    # Folders in it that no layout has: what lies there would be told in the words on layouts.
+    for name in ("a", "secret"):
+        (outside / name).mkdir()
+    (inside / "data" / "test").symlink_to(outside)
+    with pytest.raises(OutsideRoots) as caught:
+        load(folder_task(inside / "data"), cache_dir=inside / "cache", roots=Roots.of([inside]))
+    assert str(inside / "data" / "test") in str(caught.value)
+    assert "secret" not in str(caught.value)
