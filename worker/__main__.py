@@ -245,7 +245,7 @@ def _by_hand(arguments: argparse.Namespace) -> int:
             pictures = (
                 predict.digit(arguments.index)
                 if arguments.builtin
-                else predict.files(arguments.images)
+                else predict.files(arguments.images, _complain)
             )
             files = worker_settings.load(backbones=arguments.backbones).backbones
             for line in predict.predict(

@@ -11,10 +11,10 @@ DIGITS = 12
 
 def differences(began: StudyData, now: StudyData) -> str:
     """Say in words how a worker's data differ from those that a study began with; to be asked where they do."""
-    found = [*_pictures(began, now), *_classes(began, now)]
+    found = [*_pictures(began, now), *_classes(began, now), *_bad_files(began, now)]
     if not found and began.data_sha256 == now.data_sha256:
         found = ["the same pictures, divided into other splits"]
-    return "; ".join(found) or "as many pictures, with other content, names or labels"
+    return "; ".join(found) or "as many pictures, with other content, names, labels or order"
 
 
 def _pictures(began: StudyData, now: StudyData) -> Iterator[str]:
@@ -33,6 +33,15 @@ def _classes(began: StudyData, now: StudyData) -> Iterator[str]:
     if len(before) == began.classes and len(after) == now.classes:
         yield from _named("gone", sorted(before - after))
         yield from _named("new", sorted(after - before))
+
+
+def _bad_files(began: StudyData, now: StudyData) -> Iterator[str]:
+    if began.skipped == now.skipped:
+        return
+    known = {one.path for one in began.skipped.first}
+    new = [one for one in now.skipped.first if one.path not in known]
+    example = f", such as {new[0].path} ({new[0].reason})" if new else ""
+    yield f"bad files left out: {now.skipped.count} instead of {began.skipped.count}{example}"
 
 
 def _named(how: str, names: list[str]) -> Iterator[str]:

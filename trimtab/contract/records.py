@@ -135,6 +135,7 @@ class StudyData(Message):
     classes: Count = 0
     class_counts: Annotated[tuple[ClassCount, ...], Field(max_length=MOST_CLASSES)] = ()
     """The counts of the first hundred classes."""
+    skipped: Skipped = Skipped()
 
     def is_same(self, other: "StudyData") -> bool:
         """Tell whether these are the same data, divided alike."""
@@ -146,7 +147,6 @@ class TrialRecord(StudyData):
 
     labels_used: Count
     """The number of labelled pictures of train that are learned from: all of them, unless `shots` says fewer."""
-    skipped: Skipped = Skipped()
     left_out: Annotated[tuple[LeftOut, ...], Field(max_length=MOST_REASONS)] = ()
     duplicates: Duplicates = Duplicates()
     weights: LoadedWeights | None = None

@@ -232,7 +232,9 @@ def _let_pass_or_drop(delivery: Delivery, problem: problems.Problem) -> None:
     if problems.row_of(type(problem)).status >= 500:
         raise problems.Unavailable(problem.detail) from problem
     log.warning(
-        "%s: the service refused the outcome, it is dropped: %s", delivery.name, problem
+        "%s: the service does not take the outcome, or has it already: %s",
+        delivery.name,
+        problem,
     )
 
 

@@ -2,8 +2,7 @@
 
 import glob
 import json
-import os
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import cast
@@ -11,6 +10,7 @@ from typing import cast
 from PIL.Image import Image
 
 from worker.data.errors import DataError
+from worker.data.images import picture_files, tree
 from worker.data.images.digits import Digits
 from worker.training.errors import TrainingError
 from worker.training.model.export import (
@@ -38,46 +38,55 @@ class Picture:
 
 
 class NothingThere(DataError):
-    """A folder without files, or a pattern that no file matches."""
+    """A folder without pictures, or a pattern that no file matches."""
 
 
 class SomeUnreadable(DataError):
     """Some of the files could not be predicted; each has been told when it was met."""
 
 
-def files(paths: Sequence[Path]) -> list[Picture]:
+_Told = Callable[[str], object]
+
+
+def files(paths: Sequence[Path], told: _Told = lambda _: None) -> list[Picture]:
     """Return the pictures of these files, of all below these folders, and of all that match these patterns.
 
-    They are opened when they are predicted. What is hidden in a folder stays out.
+    They are opened when they are predicted. Of a folder those files count that would count in a data set's (`tree`,
+    `picture_files.is_one`); whoever names a file, or a pattern that it matches, says that it is a picture.
+
+    Args:
+        paths: The files, folders and patterns.
+        told: A function that is called with a sentence about what is left out of a folder.
 
     Raises:
-        NothingThere: A folder holds no file, or a pattern matches none.
+        NothingThere: A folder holds no picture, or a pattern matches no file.
+        LinkLoop: A link in a folder leads back to where it lies.
     """
-    return [Picture(str(path), path) for given in paths for path in _files_of(given)]
+    return [Picture(str(path), path) for given in paths for path in _files_of(given, told)]
 
 
-def _files_of(given: Path) -> list[Path]:
+def _files_of(given: Path, told: _Told) -> list[Path]:
     if given.is_dir():
-        return _below(given)
+        return _below(given, told)
     if given.exists() or not glob.has_magic(str(given)):
         return [given]
     found = sorted(Path(name) for name in glob.glob(str(given), recursive=True))  # noqa: PTH207 - of a whole path
     if not found:
         raise NothingThere(f"{given}: no file matches this pattern")
-    return [path for one in found for path in (_below(one) if one.is_dir() else [one])]
+    return [path for one in found for path in (_below(one, told) if one.is_dir() else [one])]
 
 
-def _below(folder: Path) -> list[Path]:
-    found = sorted(_walk(folder))
+def _below(folder: Path, told: _Told) -> list[Path]:
+    below, beside = tree.walk(folder)
+    listed = sorted(folder / path for path in below.all_files())
+    found = [path for path in listed if picture_files.is_one(path)]
+    others = {"not a picture": len(listed) - len(found)}
+    others |= {reason: len(paths) for reason, paths in beside.items()}
+    if left_out := ", ".join(f"{count} {reason}" for reason, count in others.items() if count):
+        told(f"{folder}: left out: {left_out}")
     if not found:
-        raise NothingThere(f"{folder}: there is no file in this folder")
+        raise NothingThere(f"{folder}: there is no picture in this folder")
     return found
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = [name for name in folders if name[0] != "."]
-        yield from (Path(parent) / name for name in names if name[0] != ".")
 
 
 def digit(index: int) -> list[Picture]:
@@ -102,7 +111,7 @@ def predict(
     as_json: bool,
     backbones: Sequence[Path] = (),
     skip_bad: bool = False,
-    told: Callable[[str], object] = lambda _: None,
+    told: _Told = lambda _: None,
 ) -> Generator[str]:
     """Yield a line with the model's prediction for each picture that can be read, a batch at a time.
 

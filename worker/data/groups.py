@@ -17,12 +17,12 @@ def group_of(pattern: re.Pattern[str], path: str) -> str | None:
     """Return the group that a path names: what the pattern's parentheses capture, or else its whole match.
 
     Returns:
-        The name, with a slash between the parts where there are several parentheses; None if the pattern finds nothing.
+        The name, with a slash between the parts where there are several parentheses; None if the pattern finds nothing,
+        or an empty text: that names no group, and all such pictures would be one.
     """
     found = pattern.search(path)
-    if found is None:
-        return None
-    return "/".join(found.groups("")) if pattern.groups else found[0]
+    parts = () if found is None else found.groups("") or (found[0],)
+    return "/".join(parts) if any(parts) else None
 
 
 def check(samples: Sequence[Sample], pattern: str | None) -> None:

@@ -208,7 +208,7 @@ def _decoded(
         kinds = [target.kind for target in task.targets]
         key += f" {json.dumps(source.target_classes)} {kinds}"
     if isinstance(source, ImageFolder):
-        key += f" {source.grouping}"
+        key += f" {source.division}"
     if left_out := [*decoding.bad_rows(source), *sorted(facts["bad"])]:
         # Told with what is left: when somebody has removed the bad ones, nothing is to be told of them.
         key += f" {json.dumps(left_out)}"

@@ -65,10 +65,10 @@ class Table(ImageFolder):
         return f"{self.contents} {super().fingerprint}"
 
     @property
-    def grouping(self) -> str:
-        """The hash of the groups in the order of the rows."""
-        names = json.dumps([group for *_, group in self.listed if group is not None])
-        return hashlib.sha256(names.encode()).hexdigest()
+    def division(self) -> str:
+        """The hash of splits and groups in the order of the rows."""
+        named = json.dumps([(part, group) for *_, part, group in self.listed])
+        return hashlib.sha256(named.encode()).hexdigest()
 
     def header(self, sample: Sample) -> ImageHeader:
         """Return size and kind without decoding; a file that is none, the table calls a picture, so that it is bad."""

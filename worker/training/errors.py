@@ -9,6 +9,7 @@ TrainingError
 │   ├── WeightsUnavailable     published weights that can be neither found nor downloaded
 │   ├── WeightsUnreadable      a corrupt file, or one of other things than tensors
 │   ├── WeightsUnfit           nothing in the file fits the backbone
+│   ├── WeightsNotFinite       weights with infinities or without numbers
 │   └── WeightsPartial         too little in the file fits the backbone
 ├── BackboneError
 │   ├── BackbonesUnreadable    a file of own backbones that is missing, raises or offers none
@@ -133,6 +134,16 @@ class WeightsUnfit(WeightsError):
     def __init__(self, source: str, backbone: str) -> None:
         super().__init__(
             f"{source}: none of its tensors has the name and shape of one of {backbone}; is it another network's?"
+        )
+
+
+class WeightsNotFinite(WeightsError):
+    """Weights that hold infinities or no numbers, with which every training diverges at once."""
+
+    def __init__(self, source: str, tensors: Sequence[str]) -> None:
+        super().__init__(
+            f"{source}: {len(tensors)} of its tensors hold values that are not finite, such as {tensors[0]}; the training "
+            "that saved it had diverged, or its numbers did not fit the precision: take an earlier or another file"
         )
 
 

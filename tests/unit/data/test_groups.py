@@ -166,6 +166,8 @@ def test_each_class_with_enough_groups_is_in_each_split(seed: int) -> None:
         (r"(\d+)/(\d+)_\d+\.ppm$", "00003/00012_00029.ppm", "00003/00012"),
         (r"(a)?_(\d)", "x_7", "/7"),
         (TRACK, "cat/frame_3.png", None),
+        (r"(\d*)", "cat/track_17.png", None),
+        (r"\d*", "cat/track_17.png", None),
     ],
 )
 def test_a_group_is_named_by_the_parentheses_or_the_whole_match(

@@ -163,11 +163,11 @@ def test_a_grey_map_of_sixteen_bits_is_scaled_by_its_largest_value(tmp_path: Pat
 
 
 def _tiff(path: Path, values: list[int], **tags: int) -> None:
-    """A TIFF of one row of 16 bits."""
-    signed = tags.get("signed", 0)
-    data = np.array(values, dtype="<i2" if signed else "<u2").tobytes()
+    """A TIFF of one row of 16 bits, or of the `bits` that are asked for."""
+    signed, bits = tags.get("signed", 0), tags.get("bits", 16)
+    data = np.array(values, dtype=f"<{'i' if signed else 'u'}{bits // 8}").tobytes()
     fields = {
-        256: len(values), 257: 1, 258: 16, 259: 1, 262: tags.get("photometric", 1), 273: 0, 277: 1, 278: 1,
+        256: len(values), 257: 1, 258: bits, 259: 1, 262: tags.get("photometric", 1), 273: 0, 277: 1, 278: 1,
         279: len(data), 339: 1 + signed,
     }  # fmt: skip
     if "most" in tags:
@@ -187,6 +187,13 @@ def test_numbers_with_a_sign_keep_their_order(tmp_path: Path) -> None:
     black, white = Images().facts([header])["levels"]
     assert (black, white) == (-1024, 4095)
     assert _shown(tmp_path / "a.tif", (black, white)) == [0, 51, 51, 204]
+
+
+def test_bytes_with_a_sign_keep_their_order_too(tmp_path: Path) -> None:
+    _tiff(tmp_path / "a.tif", [-128, -1, 0, 127], signed=1, bits=8)
+    assert _shown(tmp_path / "a.tif") == [0, 127, 128, 255]
+    _tiff(tmp_path / "a.tif", [0, 127, 128, 255], bits=8)
+    assert _shown(tmp_path / "a.tif") == [0, 127, 128, 255]
 
 
 def test_white_is_zero_where_the_file_says_so_in_sixteen_bits_too(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import torch
 from tests.support.pictures import folder_task, table_task, write_classes, write_table
 from trimtab.contract.metrics import TaskKind
 from trimtab.contract.recipe import Recipe
-from worker.data import Seal, load, open_test
+from worker.data import Seal, TaskData, load, open_test
 from worker.data.errors import (
     BadRows,
     ColumnTwice,
@@ -99,6 +99,27 @@ def test_a_column_of_splits_is_kept(tmp_path: Path) -> None:
     data = load(task, cache_dir=tmp_path / "cache")
     assert data.counts == {"train": 10, "validation": 6, "test": 4}
     assert sorted(data.validation.labels[:, 0]) == list(range(10, 16))
+
+
+def test_a_row_that_changes_its_split_is_there_though_its_picture_and_label_stay(
+    tmp_path: Path,
+) -> None:
+    words = ["train"] * 10 + ["val"] * 6 + ["test"] * 4
+    first = _divided(tmp_path, words)
+    other = _divided(tmp_path, list(reversed(words)))
+    assert first.sha256 == other.sha256
+    assert first.split_sha256 != other.split_sha256
+    assert other.counts == {"train": 10, "validation": 6, "test": 4}
+    assert sorted(other.validation.labels[:, 0]) == list(range(4, 10))
+    own = table_task(tmp_path / "table.csv", "regression", ["age"])
+    assert load(own, cache_dir=tmp_path / "cache").counts["train"] == 12
+
+
+def _divided(folder: Path, words: list[str]) -> TaskData:
+    rows = [f"{n}.png,{n},{word}" for n, word in enumerate(words)]
+    path = _table(folder, rows, "image,age,part")
+    task = table_task(path, "regression", ["age"], split="part")
+    return load(task, cache_dir=folder / "cache")
 
 
 def test_the_split_is_that_of_the_pictures_whatever_their_numbers(tmp_path: Path) -> None:

@@ -25,7 +25,10 @@ def classes(*names: str) -> dict[str, object]:
             of(data_sha256="e" * 64, pictures={"train": 61, "validation": 20, "test": 19}),
             "61 pictures instead of 60 in train; 19 pictures instead of 20 in test",
         ),
-        (of(data_sha256="e" * 64), "as many pictures, with other content, names or labels"),
+        (
+            of(data_sha256="e" * 64),
+            "as many pictures, with other content, names, labels or order",
+        ),
         (of(split_sha256="6" * 64), "the same pictures, divided into other splits"),
         (of(split_sha256=None), "the same pictures, divided into other splits"),
         (
@@ -43,6 +46,15 @@ def classes(*names: str) -> dict[str, object]:
 def test_what_differs_is_told_in_counts_and_names(now: StudyData, told: str) -> None:
     assert not BEGAN.is_same(now)
     assert data.differences(BEGAN, now) == told
+
+
+def test_a_file_that_went_bad_meanwhile_is_named_with_its_reason() -> None:
+    old, new = ({"path": f"{name}.png", "reason": "truncated"} for name in ("old", "new"))
+    before = of(skipped={"count": 1, "first": (old,)})
+    now = of(data_sha256="e" * 64, skipped={"count": 2, "first": (old, new)})
+    told = "bad files left out: 2 instead of 1, such as new.png (truncated)"
+    assert data.differences(before, now) == told
+    assert data.differences(now, before) == "bad files left out: 1 instead of 2"
 
 
 def test_of_more_classes_than_a_record_names_only_their_number_is_compared() -> None:

@@ -21,6 +21,7 @@ from tests.support.tiny import same_tensors
 from worker.training import safetensors_files
 from worker.training.errors import (
     WeightsMissing,
+    WeightsNotFinite,
     WeightsPartial,
     WeightsUnavailable,
     WeightsUnfit,
@@ -297,8 +298,11 @@ def test_a_deeper_or_shallower_network_is_another(theirs: str, ours: str) -> Non
     with pytest.raises(WeightsPartial) as caught:
         _load(network, file, head="fc")
     assert caught.value.share < 0.6
-    own = WeightsFile(network.state_dict() | {"decoder.weight": torch.zeros(9, 9)})
-    assert _load(network, own, head="fc").share == 1
+    state = {
+        name: torch.zeros_like(one, device="cpu") for name, one in network.state_dict().items()
+    }
+    own = WeightsFile(state | {"decoder.weight": torch.zeros(9, 9)})
+    assert _load(network.to_empty(device="cpu"), own, head="fc").share == 1
 
 
 @pytest.mark.parametrize("key", ["state_dict_ema", "model_ema", "ema_state_dict"])
@@ -427,3 +431,17 @@ def test_a_head_is_never_taken_for_its_size_alone() -> None:
     assert not report.head
     assert torch.equal(network.state_dict()["2.weight"], untouched)
     assert torch.equal(network.state_dict()["0.weight"], theirs.state_dict()["0.weight"])
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused_by_name_before_anything_is_changed(
+    value: float,
+) -> None:
+    network, given = _network(), _network().state_dict()
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    given["1.running_var"][0] = float("inf")  # A buffer may hold what it likes.
+    _load(_network(), WeightsFile(given))
+    given["0.weight"][1, 2] = value
+    with pytest.raises(WeightsNotFinite, match=r"1 of its tensors .* such as 0\.weight"):
+        _load(network, WeightsFile(given))
+    assert same_tensors(before, network.state_dict())

@@ -85,9 +85,22 @@ def _touch(root: Path, *names: str) -> None:
         (root / name).touch()
 
 
-def test_a_folder_stands_for_the_files_below_it_that_are_not_hidden(tmp_path: Path) -> None:
+def test_a_folder_stands_for_the_pictures_below_it_and_tells_what_it_leaves_out(
+    tmp_path: Path,
+) -> None:
     _touch(tmp_path, "b.png", "deep/a.jpg", ".hidden.png", ".ipynb_checkpoints/b.png")
-    assert _names([tmp_path]) == [f"{tmp_path}/b.png", f"{tmp_path}/deep/a.jpg"]
+    _touch(tmp_path, "notes.txt", "deep/Makefile")
+    (tmp_path / "scan").write_bytes(b"P5 1 1 255 x")
+    told: list[str] = []
+    names = [picture.name for picture in predict.files([tmp_path], told.append)]
+    assert names == [f"{tmp_path}/b.png", f"{tmp_path}/deep/a.jpg", f"{tmp_path}/scan"]
+    assert told == [f"{tmp_path}: left out: 2 not a picture, 2 hidden"]
+
+
+def test_a_file_that_is_named_is_taken_for_a_picture_whatever_it_is(tmp_path: Path) -> None:
+    _touch(tmp_path, "notes.txt")
+    for given in (tmp_path / "notes.txt", tmp_path / "*.txt"):
+        assert _names([given]) == [f"{tmp_path}/notes.txt"]
 
 
 def test_a_pattern_stands_for_what_matches_it_unless_a_file_has_that_name(
@@ -100,8 +113,9 @@ def test_a_pattern_stands_for_what_matches_it_unless_a_file_has_that_name(
 
 
 def test_a_folder_or_pattern_of_nothing_is_refused(tmp_path: Path) -> None:
-    for nothing in (tmp_path, tmp_path / "*.png"):
-        with pytest.raises(predict.NothingThere, match=r"no file"):
+    _touch(tmp_path, "notes.txt")
+    for nothing, why in ((tmp_path, "no picture"), (tmp_path / "*.png", "no file")):
+        with pytest.raises(predict.NothingThere, match=why):
             predict.files([nothing])
 
 

@@ -55,9 +55,9 @@ class ImageFolder:
         )
 
     @property
-    def grouping(self) -> str:
-        """Text that changes whenever the same pictures may have other groups."""
-        return self.pattern or ""
+    def division(self) -> str:
+        """Text that changes whenever the same pictures may have other groups or be in other splits."""
+        return self.pattern or ""  # Splits are folders, so that the pictures' paths tell them.
 
     @property
     def fingerprint(self) -> str:

@@ -9,7 +9,7 @@ from typing import TypeVar
 import numpy as np
 from PIL import Image
 
-from worker.data.images import pixels
+from worker.data.images import formats, pixels
 from worker.data.images.formats import FORMATS
 from worker.data.images.pixels import Levels
 from worker.data.source import SampleUnreadable
@@ -76,6 +76,19 @@ def header(path: Path) -> ImageHeader:
         return ImageHeader(*image.size, grey=pixels.is_grey(image), levels=levels)
 
     return _opened(path, look)
+
+
+def is_one(path: Path) -> bool:
+    """Tell whether a file that lies among others is meant to be a picture, though perhaps a broken one.
+
+    One that the system does not let be read counts: whoever reads it is told why.
+    """
+    try:
+        return formats.claims_to_be_a_picture(path) or _opened(path, lambda _: True)
+    except ImageUnreadable:
+        return False
+    except OSError:
+        return True
 
 
 def read(path: Path) -> Image.Image:

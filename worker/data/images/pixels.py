@@ -63,7 +63,7 @@ def plain(image: Image.Image) -> Image.Image:
     if image.mode == "F":
         raise ValueError("32 bits a pixel; save it with 8 or 16")
     if image.mode in _GREY_MODES:
-        grey = image.convert("L")
+        grey = _unsigned(image.convert("L"), getattr(image, "tag_v2", {}))
         if "transparency" not in image.info:
             return grey
         values = np.asarray(grey)
@@ -73,6 +73,13 @@ def plain(image: Image.Image) -> Image.Image:
         white = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(white, image.convert("RGBA")).convert("RGB")
     return image.convert("RGB")
+
+
+def _unsigned(grey: Image.Image, tags: Mapping[int, Any]) -> Image.Image:
+    """Return a grey picture whose numbers from -128 to 127, where a TIFF says that it has such, are bytes in that order."""
+    if tags.get(_SAMPLE_FORMAT) != _SIGNED:
+        return grey
+    return Image.fromarray(np.asarray(grey) ^ np.uint8(128))
 
 
 def square(image: Image.Image, form: Form) -> NDArray[np.uint8]:

@@ -9,7 +9,12 @@ from typing import cast
 from torch import Tensor, hub, nn
 
 from worker.data.network import patience
-from worker.training.errors import WeightsPartial, WeightsUnavailable, WeightsUnfit
+from worker.training.errors import (
+    WeightsNotFinite,
+    WeightsPartial,
+    WeightsUnavailable,
+    WeightsUnfit,
+)
 from worker.training.model.weights_files import WeightsFile
 
 _COUNTER = "num_batches_tracked"
@@ -140,6 +145,7 @@ def load_into(
     Raises:
         WeightsUnfit: No tensor fits.
         WeightsPartial: Too few of them do.
+        WeightsNotFinite: A parameter that fits holds values that are not finite.
     """
     own = cast(dict[str, Tensor], network.state_dict())
     shared = [name for name in own if name in file.tensors]
@@ -171,6 +177,10 @@ def load_into(
     )
     if report.share < LEAST_SHARE and not partial:
         raise WeightsPartial(backbone, report.share, report.in_words())
+    # Parameters alone: a buffer may well hold infinities, as a mask does.
+    learned = {name for name, _ in network.named_parameters()}.intersection(matched)
+    if broken := sorted(name for name in learned if not file.tensors[name].isfinite().all()):
+        raise WeightsNotFinite(source, broken)
     network.load_state_dict({name: file.tensors[name] for name in matched}, strict=False)
     return report
 
