@@ -21,9 +21,9 @@ LONG_S = 1.0
 """Work that takes longer is tried once with each count."""
 GAIN = 1.1
 """A count that is known gives way to another only if that one is faster by this factor: chance must not change bits."""
-SHARE = 0.01
+SHARE = 0.005
 """The largest part of the time that goes into trying what is known already."""
-SHARE_IF_CHANGED = 0.04
+SHARE_IF_CHANGED = 0.02
 """The largest part of the time that goes into trying because steps take longer, or shorter, than before."""
 CHANGED = 1.5
 """Epochs that take this many times as long as before, or as short, show that the machine has other work, or less."""
