@@ -290,7 +290,8 @@ attributes AS (
 shown AS (
     -- What a person sees in the Dashboard of a trial that failed.
     INSERT INTO public.trial_user_attributes AS a (trial_id, key, value_json)
-    SELECT t.trial_id, 'failure', to_json(concat_ws(': ', t.error_kind, nullif(t.error_message, '')))::text
+    SELECT t.trial_id, 'failure',
+           to_json(concat_ws(': ', nullif(t.error_kind, 'poison'), nullif(t.error_message, '')))::text
     FROM t WHERE t.kind = 'trial' AND t.error_kind IS NOT NULL AND t.is_over),
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)

@@ -130,7 +130,10 @@ class Twin:
     def _show(self, number: int, error_kind: str | None, body: Mapping[str, Any]) -> None:
         """Say in the Dashboard why a trial failed."""
         if error_kind is not None:
-            told = ": ".join(filter(None, (error_kind, body.get("error_message"))))
+            kind = (
+                None if error_kind == "poison" else error_kind
+            )  # its message names the kind of the last time
+            told = ": ".join(filter(None, (kind, body.get("error_message"))))
             self._storage.set_trial_user_attr(self._id(number), "failure", told)
 
     def _tag_error(self, number: int, error_kind: str | None) -> None:

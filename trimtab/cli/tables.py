@@ -220,8 +220,12 @@ def reached(trial: Trial) -> float | None:
 
 
 def failure(trial: Trial) -> str:
-    """Return why a trial failed: the kind, then the message if there is one."""
-    return printable(": ".join(filter(None, (trial.error_kind, trial.error_message))))
+    """Return why a trial failed: the kind, then the message if there is one.
+
+    Of a trial that was given up, the message says how often it failed, and the kind of the last time.
+    """
+    kind = None if trial.error_kind == "poison" and trial.error_message else trial.error_kind
+    return printable(": ".join(filter(None, (kind, trial.error_message))))
 
 
 def state(name: str) -> Text:

@@ -74,7 +74,7 @@ class StudyDocument(Message):
     budget: Budget
     priority: Annotated[Int, Field(ge=0, le=1000)] = 500
     max_crashes: Annotated[Int, Field(ge=1, le=100)] = 3
-    """A trial whose attempts crashed so often is given up as poison."""
+    """A trial whose attempts crashed so often is given up; its failure tells the last reason."""
     lease_ttl_s: Annotated[Number, Field(ge=1, le=3600)] = 60.0
     """A worker that is silent for so long has lost its trial to the next."""
 

@@ -229,6 +229,24 @@ def test_the_board_and_the_study_tell_what_ended_it() -> None:
         assert "its wall time" in drawn(view)
 
 
+@pytest.mark.parametrize(
+    ("kind", "message", "words"),
+    [
+        ("diverged", "the loss is not finite", "diverged: the loss is not finite"),
+        (
+            "poison",
+            "Failed 3 times; the last: crashed: -9",
+            "Failed 3 times; the last: crashed: -9",
+        ),
+        ("poison", None, "poison"),
+        ("oom", None, "oom"),
+    ],
+)
+def test_a_failure_is_told_by_what_happened(kind: str, message: str | None, words: str) -> None:
+    failed = trial(state="failed", value=None, error_kind=kind, error_message=message)
+    assert tables.failure(failed) == words
+
+
 def test_a_cancelled_trial_is_no_failure() -> None:
     one_epoch = [{"step": 0, "value": 0.5}]
     cancelled = trial(state="cancelled", value=None, error_kind="cancelled", curve=one_epoch)
