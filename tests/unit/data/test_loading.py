@@ -414,11 +414,14 @@ def test_what_an_older_release_left_in_the_cache_is_neither_read_nor_in_the_way(
     tmp_path: Path,
 ) -> None:
     fingerprint = Digits().fingerprint
-    facts = hashlib.sha256(f"3 {fingerprint}".encode()).hexdigest()
+    facts = hashlib.sha256(f"3 () {fingerprint}".encode()).hexdigest()
     (tmp_path / "facts").mkdir()
     (tmp_path / "facts" / f"{facts}.json").write_text("{}")
     new = data.load(DIGITS, cache_dir=tmp_path / "new")
-    old = tmp_path / hashlib.sha256(f"3 {new.sha256} 0.2 0.2 8".encode()).hexdigest()
+    old = (
+        tmp_path
+        / hashlib.sha256(f"3 {new.sha256} 0.2 0.2 image 8 crop (0, 65535)".encode()).hexdigest()
+    )
     old.mkdir()
     assert data.load(DIGITS, cache_dir=tmp_path).key == new.key
     assert list(old.iterdir()) == []

@@ -303,6 +303,7 @@ def test_a_lease_lost_within_an_epoch_is_noticed_by_the_heartbeat(
     service.lost.add(lost.lease_id)
     service.wait_for(lambda: bool(service.of("outcome")))
     assert service.of("outcome")[0].about != str(lost.lease_id)
+    assert set(service.turned_away) <= {"reports", "heartbeat"}, "nothing else is said of it"
 
 
 def test_training_goes_on_while_the_service_is_away_and_catches_up(
