@@ -3,7 +3,6 @@
 import base64
 import binascii
 import hmac
-import ipaddress
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,6 +10,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.problems import respond
 from trimtab.contract.problems import BadHost, CrossOrigin, Problem, Unauthorized
+from trimtab.loopback import is_loopback
 
 PUBLIC = frozenset({"/livez", "/readyz"})
 READING = frozenset({"GET", "HEAD"})
@@ -99,9 +99,4 @@ def _all(scope: Scope, header: bytes) -> list[bytes]:
 def _is_loopback(host: bytes) -> bool:
     name = host.decode("latin-1").lower()
     without_port = name if name.endswith("]") else name.rsplit(":", 1)[0]
-    if without_port == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(without_port.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    return is_loopback(without_port)
