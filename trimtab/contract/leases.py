@@ -10,6 +10,7 @@ from uuid import UUID
 
 from pydantic import BeforeValidator, Field
 
+from trimtab.contract.final_report import FinalReport
 from trimtab.contract.message import Int, Message, Name, Number, Sha256, Text
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.search_space import Scalar
@@ -17,10 +18,12 @@ from trimtab.contract.tasks import Model, Task
 from trimtab.contract.teachers import Teacher
 from trimtab.contract.text import storable
 from trimtab.contract.trials import FailureKind, TrialState
+from trimtab.contract.validation_outputs import ValidationOutputs
 
 Verdict = Literal["continue", "stop", "finish", "pause", "cancel"]
-"""Go on; end as pruned; complete with the best epoch so far; save and give back; end without a value."""
-LeaseKind = Literal["trial", "final"]
+"""Go on; end as pruned; complete with the last epoch so far; save and give back; end without a value."""
+LeaseKind = Literal["trial", "refit", "final"]
+"""The training of a trial; that of one of the best on train and validation together; the final evaluation."""
 Step = Annotated[Int, Field(ge=0, lt=100_000)]
 LONGEST_MESSAGE = 8192
 
@@ -64,6 +67,21 @@ class CheckpointReport(Message):
     """The checkpoint of the best epoch so far; the final lease of a winner starts from it."""
 
 
+class Member(Message):
+    """One of a study's best trials, as its final lease needs it."""
+
+    trial_number: int
+    seed: int
+    hyperparameters: Mapping[str, Scalar]
+    recipe: Recipe
+    value: float
+    """Its objective value."""
+    validated: Checkpoint | None = None
+    """What it came to on train alone: the model that the value was measured of."""
+    refit: Checkpoint | None = None
+    """The same recipe trained on train and validation; null where nothing was refitted, or that failed."""
+
+
 class Lease(Message):
     """Everything a worker needs to run one trial, or the final evaluation of a study."""
 
@@ -81,13 +99,15 @@ class Lease(Message):
     hyperparameters: Mapping[str, Scalar]
     recipe: Recipe
     resume: Checkpoint | None = None
-    """The checkpoint to go on from; in a final lease, the best checkpoint of the winner."""
+    """The checkpoint to go on from; in a final lease, that of the winner."""
     previous: Checkpoint | None = None
     """The checkpoint to go on from if `resume` is missing or damaged; None in a final lease."""
     validation_value: float | None = None
     """The objective value of the winner; None except in a final lease."""
     validation_accuracy: float | None = None
     """The objective value of the winner where the objective is accuracy."""
+    members: tuple[Member, ...] = ()
+    """In a final lease, the trials that the model is made of, the winner first; else none."""
 
 
 class Leases(Message):
@@ -126,7 +146,10 @@ class Release(Message):
 
 
 class Completed(Message):
-    """The trial ran to its end. A final lease carries its scores in `metrics` and the model in `model_sha256`."""
+    """The trial ran to its end. A final lease carries its scores in `metrics` and the model in `model_sha256`.
+
+    A trial's value is what trials are compared by. That of a refit, which nothing is compared with, is its training loss.
+    """
 
     kind: Literal["completed"] = "completed"
     value: Number
@@ -134,6 +157,12 @@ class Completed(Message):
         default_factory=dict[str, float]
     )
     model_sha256: Sha256 | None = None
+    """The model that is handed over; only of a final lease, like the next two."""
+    validated_sha256: Sha256 | None = None
+    """The winner as it was validated, where another model is handed over."""
+    report: FinalReport | None = None
+    validation_outputs: ValidationOutputs | None = None
+    """What a trial answered to each row of the validation split; null where that is too much."""
 
 
 class Pruned(Message):

@@ -16,6 +16,8 @@ from pydantic import (
 
 from trimtab.contract import search_space
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint, refuse
+from trimtab.contract.final_report import FinalReport
+from trimtab.contract.finish import Finish
 from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
 from trimtab.contract.message import Int, Message, Name, Number, Sha256
 from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner, with_parameters_inside
@@ -53,7 +55,10 @@ class Search(Message):
 
 
 class Budget(Message):
-    """What a study may spend. Retries cost nothing; whichever limit is reached first ends the search."""
+    """What a study may spend. Retries cost nothing; whichever limit is reached first ends the search.
+
+    What its finish trains anew is part of it: the search has what the refits leave.
+    """
 
     trials: Annotated[Int, Field(ge=1, le=1_000_000)]
     wall_time_s: Annotated[Number, Field(gt=0)] | None = None
@@ -72,6 +77,11 @@ class StudyDocument(Message):
     fixed: Mapping[str, Scalar] = Field(default_factory=dict[str, Scalar])
     search: Search = Search()
     budget: Budget
+    finish: Finish | None = None
+    """What is made of the best trials; null: the usual for the budget, which the service writes into the document.
+
+    Stored documents without it are of a release that evaluated the winner alone.
+    """
     priority: Annotated[Int, Field(ge=0, le=1000)] = 500
     max_crashes: Annotated[Int, Field(ge=1, le=100)] = 3
     """A trial whose attempts crashed so often is given up; its failure tells the last reason."""
@@ -98,6 +108,17 @@ class StudyDocument(Message):
             raise
         refuse(cls.__name__, _faults(_Readable.of(document)))
         return document
+
+    @property
+    def search_budget(self) -> Budget:
+        """What the search may spend: the budget without what the refits of the finish cost, each as much as a trial."""
+        refits = 0 if self.finish is None else self.finish.refits
+        trials = max(1, self.budget.trials - refits)
+        wall = self.budget.wall_time_s
+        return Budget(
+            trials=trials,
+            wall_time_s=None if wall is None else wall * trials / self.budget.trials,
+        )
 
     def recipe(self, sampled: Mapping[str, Scalar]) -> Recipe:
         """All that a worker needs to train: this study's fixed values and one trial's sampled ones."""
@@ -133,7 +154,7 @@ class BestTrial(Message):
 
 
 class FinalScores(Message):
-    """What the winner scored on the sealed test split, measured once, and the model that did it."""
+    """What the model that is handed over scored on the sealed test split, measured once."""
 
     objective: str
     """The metric of the values below."""
@@ -150,6 +171,11 @@ class FinalScores(Message):
     metrics: Mapping[str, float] = Field(default_factory=dict[str, float])
     """All that was measured, by its name."""
     model_sha256: Sha256
+    """The model that is handed over."""
+    validated_sha256: Sha256 | None = None
+    """The winner as it was validated, where another model is handed over."""
+    report: FinalReport | None = None
+    """Which model is handed over and why, and how far the numbers can be trusted; null of studies of older releases."""
 
 
 class Probe(Message):
@@ -240,12 +266,22 @@ class _Readable:
     sampler: str
     taught: bool
     kind: str
+    trials: int | None = None
+    finish: Finish | None = None
 
     @classmethod
     def of(cls, document: object) -> "_Readable":
         if isinstance(document, StudyDocument):
             taught, kind = document.teacher is not None, document.task.kind
-            return cls(document.space, document.fixed, document.search.sampler, taught, kind)
+            return cls(
+                document.space,
+                document.fixed,
+                document.search.sampler,
+                taught,
+                kind,
+                document.budget.trials,
+                document.finish,
+            )
         fields = _fields(document)
         dimensions = {
             name: _dimension(one) for name, one in _fields(fields.get("space")).items()
@@ -280,6 +316,7 @@ def _faults(readable: _Readable) -> Iterator[Fault]:
     space, fixed = readable.space, readable.fixed
     yield from _unknown(space, fixed, known)
     yield from _illegal_fixed(fixed, known)
+    yield from _unpaid(readable)
     if readable.taught and readable.kind != "classification":
         message = f"only a classification learns from a teacher, and this is a {readable.kind}"
         yield Fault(("teacher",), "untaught_kind", message)
@@ -290,6 +327,19 @@ def _faults(readable: _Readable) -> Iterator[Fault]:
             yield from _illegal_dimension(name, dimension, known[name])
     if readable.sampler == "grid":
         yield from _endless(space)
+
+
+def _unpaid(readable: _Readable) -> Iterator[Fault]:
+    finish, trials = readable.finish, readable.trials
+    if finish is None or trials is None or trials >= finish.fewest_trials:
+        return
+    message = (
+        f"needs a budget of {finish.fewest_trials} trials or more, and this one has {trials}: "
+        f"{finish.ensemble} to choose from, and as many again for the refits"
+        if finish.refit
+        else f"needs {finish.ensemble} trials to average, and the budget has {trials}"
+    )
+    yield Fault(("finish",), "unpaid_finish", message)
 
 
 def _unknown(

@@ -1,0 +1,95 @@
+"""The final report: which model is handed over and why, and how far its numbers can be trusted."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from trimtab.contract.message import Message, Text
+from trimtab.contract.records import Line
+
+CandidateKind = Literal["winner", "refit", "ensemble", "linear_probe", "before"]
+"""The best trial; its recipe trained on train and validation; the average of the best; a linear model on the pretrained
+features; the pretrained model as it was."""
+MOST_CLASSES = 100
+
+
+class Interval(Message):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Candidate(Message):
+    """A model that could be handed over."""
+
+    kind: CandidateKind
+    validation_value: float | None = None
+    """The objective on the validation split, by which it was chosen.
+
+    Of a refit, which was trained on that split, that of the trials which it repeats.
+    """
+    test: Interval | None = None
+    """The objective on the test split, measured after the choice; null where it was not measured."""
+    trials: tuple[int, ...] = ()
+    """The numbers of the trials that it comes from; none of a model that no trial has trained."""
+
+
+class ClassScores(Message):
+    """The test scores of one class of one target."""
+
+    name: Line
+    target: Line = ""
+    """The target; empty where the task is one classification."""
+    count: int
+    """Test pictures of this class."""
+    recall: float | None = None
+    """The share of them that was told so; null where there are none."""
+    precision: float | None = None
+    """The share of the pictures told so that are; null where there are none."""
+
+
+class Confusion(Message):
+    """How often test pictures of one class were taken for another; only pairs that occur, the most frequent first."""
+
+    target: Line = ""
+    is_class: Line
+    told_as: Line
+    count: int
+
+
+class Corrected(Message):
+    """The validation value of the whole choice, corrected for having chosen the best.
+
+    The choice is repeated on bootstrap samples of the validation rows, and its pick measured on the rows left out
+    (Tsamardinos et al., Bootstrapping the out-of-sample predictions for efficient and accurate cross-validation,
+    Machine Learning 107, 2018).
+    """
+
+    value: Interval
+    """The corrected objective value of the winner."""
+    first: float
+    """That of the study's first completed trial, by the same samples."""
+    gain: Interval
+    """How much better the pick is than the first completed trial, in the objective's unit: above 0 is better."""
+    trials: int
+    """The number of trials that the choice was repeated over."""
+    samples: int
+
+
+class FinalReport(Message):
+    """What the final evaluation found beside its scores."""
+
+    handed_over: CandidateKind
+    why: Annotated[Text, Field(max_length=1024)]
+    """The reason of the choice, in words."""
+    candidates: tuple[Candidate, ...]
+    test: Interval
+    """The objective of the model that is handed over, on the test split."""
+    corrected: Corrected | None = None
+    why_not_corrected: Annotated[Text, Field(max_length=512)] | None = None
+    averaged_epochs: int = 1
+    """The number of last epochs whose mean is a trial's value."""
+    classes: Annotated[tuple[ClassScores, ...], Field(max_length=MOST_CLASSES)] = ()
+    confusion: Annotated[tuple[Confusion, ...], Field(max_length=MOST_CLASSES)] = ()

@@ -1,0 +1,43 @@
+"""What a study makes of its best trials at its end, and what that costs of its budget."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from trimtab.contract.message import Flag, Int, Message
+
+FEWEST_TO_REFIT = 4
+"""A study of fewer trials needs all of them for its search, unless its document says otherwise."""
+
+
+class Finish(Message):
+    """How the model that is handed over comes from the best trials."""
+
+    refit: Flag = Field(
+        default=True,
+        description="Train the winner's recipe anew on train and validation together, for as many epochs.",
+    )
+    ensemble: Annotated[Int, Field(ge=1, le=10)] = Field(
+        default=1,
+        description="Average the probabilities of this many of the best trials; 1: the best alone.",
+    )
+
+    @property
+    def refits(self) -> int:
+        """The number of trainings that it takes; each is paid from the study's budget like a trial."""
+        return self.ensemble if self.refit else 0
+
+    @property
+    def fewest_trials(self) -> int:
+        """The least budget that pays for it: every refit, and as many trials as it needs to choose from."""
+        return self.refits + self.ensemble
+
+
+def usual(trials: int, *, grid: bool) -> Finish:
+    """Return what a study does that leaves it open.
+
+    Args:
+        trials: The study's budget.
+        grid: Whether it walks a grid, of which a refit would cost a cell.
+    """
+    return Finish(refit=trials >= FEWEST_TO_REFIT and not grid)
