@@ -107,6 +107,14 @@ class Recipe(Message):
         "takes 30 % of all epochs where it is 0.",
         json_schema_extra=_scope("head"),
     )
+    warmup_share: Number = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Share of all epochs in which the learning rate rises from zero to its peak; the longer of this and "
+        "warmup_epochs counts.",
+        json_schema_extra=_scope("head"),
+    )
     clip_norm: Number = Field(
         default=0.0,
         ge=0,
@@ -144,7 +152,14 @@ class Recipe(Message):
     )
     head_learning_rate: Annotated[Number, Field(gt=0, le=10)] | None = Field(
         default=None,
-        description="The head's own peak learning rate; null: learning_rate.",
+        description="The head's own peak learning rate; null: learning_rate times head_factor.",
+        json_schema_extra=_scope("head"),
+    )
+    head_factor: Number = Field(
+        default=1.0,
+        gt=0,
+        le=1_000,
+        description="Factor on the head's learning rate; where head_learning_rate is given, nothing reads it.",
         json_schema_extra=_scope("head"),
     )
     batch_norm: Literal["train", "frozen"] = Field(
