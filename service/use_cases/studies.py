@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 from service.domain import budget
 from service.domain.lifecycle import STUDY_STEPS
 from service.storage import artifacts, final_scores, idempotency, listing, studies, trials
-from service.use_cases import serving, teachers
+from service.use_cases import serving, settling, teachers
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract.events import EventKind
@@ -69,6 +69,7 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
         if is_ours is not None:
             raise StudyExists(_taken(document.name, is_ours=is_ours))
         document = _seeded(teachers.settled(connection, document))
+        document = settling.with_known_recipes(document)
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:
