@@ -8,8 +8,9 @@ from collections.abc import Callable, Mapping
 
 from trimtab.contract.metrics import Direction
 
+# Exact: Postgres refuses to average floats whose squares it cannot tell from 0 or from infinity.
 _LATE = """(
-    SELECT avg(CAST(p.point ->> 1 AS float8)) FROM jsonb_array_elements(t.curve) WITH ORDINALITY p (point, place)
+    SELECT avg(CAST(p.point ->> 1 AS numeric)) FROM jsonb_array_elements(t.curve) WITH ORDINALITY p (point, place)
     WHERE p.place > jsonb_array_length(t.curve) / 2)"""
 _LOT = "md5(t.study_id || '/' || t.number)"
 
