@@ -25,6 +25,7 @@ def a_document(**changes: Any) -> dict[str, Any]:
         },
         "fixed": {"epochs": 4},
         "budget": {"trials": 4},
+        "finish": {"refit": False},
         **changes,
         "search": PLAIN | search if isinstance(search, dict) else search,
     }
