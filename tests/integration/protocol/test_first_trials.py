@@ -25,18 +25,14 @@ OWN = {"learning_rate": 2e-2}
 
 def begun(service: Service, sampler: str = "tpe", **changes: Any) -> str:
     search = {"known_recipes": True, "initial_trials": 6, "sampler": sampler, "pruner": "none"}
-    return service.study(
-        **(
-            {
-                "space": SPACE,
-                "search": search,
-                "first_trials": [OWN],
-                "budget": {"trials": 12},
-                "finish": {"refit": False},
-            }
-            | changes
-        )
-    )
+    given: dict[str, Any] = {
+        "space": SPACE,
+        "search": search,
+        "first_trials": [OWN],
+        "budget": {"trials": 12},
+        "finish": {"refit": False},
+    }
+    return service.study(**(given | changes))
 
 
 def point(service: Service, number: int) -> dict[str, Scalar]:

@@ -64,14 +64,13 @@ def test_a_bound_may_be_the_centre() -> None:
 
 def test_a_space_that_was_just_small_enough_for_a_release_without_priors_still_is() -> None:
     old = {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True, "step": None}
+    texts = ["x" * 1000 + str(number) for number in range(50)]
     told: dict[str, Any] = {f"d{number}": old for number in range(100)}
-    told["x"] = {"kind": "choices", "choices": ["x" * 1000 + str(n) for n in range(50)]}
-    told["x"]["choices"].append("")
+    told["x"] = {"kind": "choices", "choices": [*texts, ""]}
     rest = LARGEST_SPACE_BYTES - len(json.dumps(told))
     for more, is_legal in ((rest, True), (rest + 1, False)):
-        many = [*told["x"]["choices"][:-1]]
-        pads = ["y" * 1000 + str(n) for n in range(more // 1008)]
-        many += [*pads, "z" * (more - sum(len(pad) + 4 for pad in pads))]
+        pads = ["y" * 1000 + str(number) for number in range(more // 1008)]
+        many = [*texts, *pads, "z" * (more - sum(len(pad) + 4 for pad in pads))]
         grown = told | {"x": told["x"] | {"choices": many}}
         assert len(json.dumps(grown)) == LARGEST_SPACE_BYTES + (more - rest)
         space = {name: DIMENSION.validate_python(one) for name, one in grown.items()}
