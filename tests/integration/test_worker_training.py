@@ -19,10 +19,12 @@ from tests.support.scripted_service import ScriptedService
 from tests.support.workers import a_worker
 from trimtab.contract import problems
 from trimtab.contract.leases import Checkpoint, Lease
+from trimtab.contract.validation_outputs import ValidationOutputs
 from worker.__main__ import FAILED, main
 from worker.training import safetensors_files
 from worker.training.model.export import load_exported
 from worker.training.model.glyphnet import GlyphNet
+from worker.training.objective.validation_outputs import unpack
 
 RUNNER = "worker.runner"
 EPOCHS = 4
@@ -100,6 +102,9 @@ def test_a_completed_trial_is_worth_its_last_epoch(service: ScriptedService) -> 
     # The validation split has 359 rows, so that one validation is enough.
     assert outcome["value"] == curve(service, lease)[EPOCHS - 1] > 0.8
     assert best_of(service, lease).step == EPOCHS - 1
+    hits = unpack(ValidationOutputs.model_validate(outcome["validation_outputs"]))
+    assert hits.shape == (1, 359, 1)
+    assert hits.mean() == pytest.approx(outcome["value"])
     (record,) = about(service, "record", lease)
     assert record["pictures"] == {"train": 1079, "validation": 359, "test": 359}
     assert (record["labels_used"], record["classes"]) == (1079, 10)
