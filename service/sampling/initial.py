@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from service.sampling.asking import draw
 from service.sampling.distributions import Distributions
 from service.sampling.prior import generator, point_at, value_at
+from service.sampling.tpe import RANDOM_TRIALS
 from trimtab.contract.search_space import Scalar, nearest
 from trimtab.contract.starts import FIRST_TRIALS, PRIOR, Start
 from trimtab.contract.studies import StudyDocument
@@ -24,6 +25,8 @@ class InitialDesign:
         """Whether the study has an initial design at all."""
         self.length = document.numbered_trials
         """The number of trials that are made by their number."""
+        self.left_to_tpe = 0 if self.known and document.search.initial_trials else RANDOM_TRIALS
+        """The number of trials that Optuna's TPE still draws at random: none where this stands in their place."""
         own = (Start(values=one, proposed_by=FIRST_TRIALS) for one in document.first_trials)
         self._starts = (*own, *(document.starts or ()))
 

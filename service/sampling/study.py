@@ -152,7 +152,7 @@ class ActiveStudy:
     ) -> tuple[Proposal, Pending | None]:
         seed = seed_of(search.seed, f"trial {next_number}" if claim_id is None else claim_id)
         if search.sampler == "random":
-            return self._drawn(seed), None
+            return self._drawn(seed, "random"), None
         with self._proposing:
             return self._ask_tpe(seed, next_number)
 
@@ -168,9 +168,10 @@ class ActiveStudy:
         self._pending.append(pending)
         return proposal, pending
 
-    def _drawn(self, seed: int) -> Proposal:
-        proposed_by = PRIOR if self._initial.known else None
-        return self._proposal(self._initial.draw(seed), proposed_by=proposed_by)
+    def _drawn(self, seed: int, by: str) -> Proposal:
+        return self._proposal(
+            self._initial.draw(seed), proposed_by=by if self._initial.known else None
+        )
 
     def _cell(self, number: int) -> Proposal | Exhausted:
         values = grid.cell(self._space, number)
@@ -191,7 +192,7 @@ class ActiveStudy:
     def _ask_tpe(self, seed: int, next_number: int) -> tuple[Proposal, Pending]:
         trials, number, too_little_is_known = self._look(next_number)
         if too_little_is_known:
-            proposal = self._drawn(seed)
+            proposal = self._drawn(seed, PRIOR)
         else:
             proposal = self._asked(seed, trials, number)
         pending = Pending(next_number, proposal.values)
@@ -199,13 +200,11 @@ class ActiveStudy:
         return proposal, pending
 
     def _asked(self, seed: int, trials: list[FrozenTrial], number: int) -> Proposal:
-        if not self._initial.known:
-            sampler = JointTPE(self._distributions, seed=seed)
-            return ask(sampler, self._distributions, trials, number, self._direction)
-        # The initial design stands in place of Optuna's own random phase.
-        sampler = JointTPE(self._distributions, seed=seed, startup_trials=0)
+        sampler = JointTPE(
+            self._distributions, seed=seed, startup_trials=self._initial.left_to_tpe
+        )
         proposal = ask(sampler, self._distributions, trials, number, self._direction)
-        return replace(proposal, proposed_by="tpe")
+        return replace(proposal, proposed_by="tpe" if self._initial.known else None)
 
     def _look(self, next_number: int) -> tuple[list[FrozenTrial], int, bool]:
         """Return all that TPE is to know, a number that no trial in it has, and whether that is too little for TPE.

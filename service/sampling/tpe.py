@@ -21,6 +21,10 @@ _STATES: Mapping[Role, TrialState] = {
 }
 
 
+RANDOM_TRIALS = 10
+"""The number of trials that Optuna's TPE draws at random before it learns from them."""
+
+
 class JointTPE(TPESampler):
     """Optuna's TPE, multivariate and with the constant liar, over a space that is known from the start.
 
@@ -29,7 +33,7 @@ class JointTPE(TPESampler):
     """
 
     def __init__(
-        self, distributions: Distributions, *, seed: int, startup_trials: int = 10
+        self, distributions: Distributions, *, seed: int, startup_trials: int = RANDOM_TRIALS
     ) -> None:
         super().__init__(
             multivariate=True, constant_liar=True, seed=seed, n_startup_trials=startup_trials

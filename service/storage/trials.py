@@ -88,21 +88,21 @@ class NewTrial:
         values: the hyperparameters as the contract tells them.
         internal: per name Optuna's `param_value` and `distribution_json`.
         attributes: trial system attributes that the sampler wants kept.
-        proposed_by: what the proposal comes from, as the Dashboard is to show it; None: nothing is kept.
         only_as_number: store only as the trial of this number. Of several at once, each has the number after the one before.
         worker_id: the worker that gets the lease.
         claim_id: names the request.
         ordinal: the position of this lease in its claim.
+        proposed_by: what the proposal comes from, as the Dashboard is to show it; None: nothing is kept.
     """
 
     values: Mapping[str, Scalar]
     internal: Mapping[str, tuple[float, str]]
     attributes: Mapping[str, JsonValue]
-    proposed_by: str | None
     only_as_number: int | None
     worker_id: UUID
     claim_id: UUID
     ordinal: int
+    proposed_by: str | None = None
 
 
 def to_start(study_id: int, new: Sequence[NewTrial]) -> dict[str, Any]:

@@ -163,11 +163,11 @@ def nearest(dimension: FloatRange | IntRange | Choices, value: Scalar) -> Scalar
         return next(equal, dimension.choices[0] if dimension.prior is None else dimension.prior)
     if isinstance(value, bool) or not isinstance(value, int | float):
         value = middle(dimension)
-    step = 1 if isinstance(dimension, IntRange) else dimension.step
-    if step is None:
+    if dimension.step is None:
         return min(max(float(value), dimension.low), dimension.high)
-    last = round((dimension.high - dimension.low) / (dimension.step or 1))
-    return point(dimension, min(max(round((value - dimension.low) / step), 0), last))
+    last = round((dimension.high - dimension.low) / dimension.step)
+    index = round((value - dimension.low) / dimension.step)
+    return point(dimension, min(max(index, 0), last))
 
 
 def middle(dimension: FloatRange | IntRange) -> float:

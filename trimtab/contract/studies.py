@@ -44,7 +44,10 @@ class Search(Message):
     seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = 0
     """The same one gets one worker the same proposals; null: by chance, and then it stands in the study's document."""
     initial_trials: Annotated[Int, Field(ge=0, le=200)] = 10
-    """So many trials are made by their number, from first trials, known recipes and priors, before the sampler proposes."""
+    """So many trials are made by their number, from first trials, known recipes and priors, before the sampler proposes.
+
+    0: the sampler proposes from the first one on, or once these points are tried; TPE draws ten at random then.
+    """
     known_recipes: Flag = True
     """Whether recipes that are known to be good fill in what the document leaves open, and are tried first."""
 
