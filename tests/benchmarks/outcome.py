@@ -5,7 +5,8 @@
 Test accuracy on pictures that no side trains on or chooses by. `plain` is a plain script's one run (mean of three seeds);
 `optuna` a person's script with TPE and the median pruner in a usual wide space; `single` and `ensemble` are studies of
 this product whose document leaves the space to it: the same number of trainings as Optuna's trials, refits included.
-`without_RULE` is `single` without one of its rules. The sides of a study see the same pictures; differences are paired by
+`without_RULE` is `single` without one of its rules; `choice` reads one set
+of trainings by the product's rule and without its parts. The sides of a study see the same pictures; differences are paired by
 study, averaged within each task and then over tasks, with a bootstrap interval over studies.
 
 With `--keep` results gather in a file: an interrupted run goes on, and sides may be run apart. Constants of the product
@@ -24,7 +25,7 @@ from typing import Any
 
 import torch
 
-from tests.benchmarks import outcome_ours, outcome_script
+from tests.benchmarks import outcome_choice, outcome_ours, outcome_script
 from tests.benchmarks.outcome_results import Done, Gain, Kept, coverage, gain
 from tests.benchmarks.outcome_script import Data, Result
 from tests.benchmarks.outcome_tasks import JOBS, Job, lay
@@ -34,7 +35,8 @@ SEEDS = 3
 SCRIPT = ("plain", "optuna")
 OURS = tuple(outcome_ours.documents())
 QUICK = ("digits_8", "mnist_10")
-RULES = tuple(outcome_ours.WITHOUT)
+CHOICE = tuple(outcome_choice.RULES)
+"""Read of one set of trainings, so all of them are run or none."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -47,6 +49,7 @@ def main(arguments: Sequence[str]) -> None:
     with tempfile.TemporaryDirectory() as name:
         _scripts(jobs, options, kept, Path(name))
         _products(jobs, options, kept, Path(name))
+        _choices(jobs, options, kept, Path(name))
     figures = show(kept.of(options.tasks, options.studies))
     if options.json:
         _say(json.dumps(figures))
@@ -54,7 +57,7 @@ def main(arguments: Sequence[str]) -> None:
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="tests.benchmarks.outcome")
-    names, sides = [job.name for job in JOBS], (*SCRIPT, *OURS)
+    names, sides = [job.name for job in JOBS], (*SCRIPT, *OURS, CHOICE[0])
     parser.add_argument("--studies", type=int, default=3)
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--tasks", nargs="+", choices=names, default=names)
@@ -122,6 +125,21 @@ def _products(
                 _say(_line(job.name, study, done.side, done.accuracies, done.epochs))
 
 
+def _choices(
+    jobs: Sequence[Job], options: argparse.Namespace, kept: Kept, folder: Path
+) -> None:
+    for study in range(options.studies):
+        for job in jobs:
+            if not _missing(CHOICE[:1], job, study, options, kept):
+                continue
+            laid = lay(job, folder, study)
+            said = outcome_ours.SINGLE
+            document = outcome_ours.document(job, laid, CHOICE[0], study, options.trials, said)
+            for done in outcome_choice.chosen(job, document, folder):
+                kept.add(done)
+                _say(_line(job.name, study, done.side, done.accuracies, done.epochs))
+
+
 def _missing(
     sides: Sequence[str], job: Job, study: int, options: argparse.Namespace, kept: Kept
 ) -> list[str]:
@@ -143,9 +161,11 @@ def show(results: Sequence[Done]) -> dict[str, Any]:
     ):
         figures[name] = _compared(results, ours, theirs, chosen_on)
     figures["without"] = {}
-    for rule in RULES:
-        compared = _compared(results, f"without_{rule}", "single", chosen_on)
-        figures["without"][rule] = compared
+    for whole, sides in (("single", OURS), ("choice", CHOICE)):
+        for side in sides:
+            _, without, rule = side.partition("without_")
+            if without:
+                figures["without"][rule] = _compared(results, side, whole, chosen_on)
     figures["coverage"] = coverage(results)
     for name, said in figures["coverage"].items():
         _say(f"{name}: " + ", ".join(f"{word} {value:.3g}" for word, value in said.items()))
@@ -154,7 +174,7 @@ def show(results: Sequence[Done]) -> dict[str, Any]:
 
 def _table(results: Sequence[Done]) -> None:
     for job in JOBS:
-        for side in (*SCRIPT, *OURS):
+        for side in (*SCRIPT, *OURS, *CHOICE):
             those = [one for one in results if one.task == job.name and one.side == side]
             if those:
                 values = [one.accuracy for one in those]

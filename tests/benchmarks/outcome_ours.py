@@ -69,7 +69,7 @@ class Product:
         names = {side: f"{job.name}-{study}-{side}" for side in sides}
         for side in sides:
             said = documents()[side]
-            self.client.create_study(_document(job, laid, names[side], study, trials, said))
+            self.client.create_study(document(job, laid, names[side], study, trials, said))
         for name in names.values():
             for _ in self.client.events(name):
                 pass
@@ -98,9 +98,10 @@ class Product:
         return {"handed_over": _accuracy(handed_over, laid.more)}
 
 
-def _document(
+def document(
     job: Job, laid: Laid, name: str, study: int, trials: int, said: Mapping[str, Any]
 ) -> StudyDocument:
+    """Return the document of a study; what it says of the search's space is nothing, unless `said` holds one."""
     dataset = {"kind": "image_folder", "path": str(laid.data)}
     fields: dict[str, Any] = {
         "name": name,
