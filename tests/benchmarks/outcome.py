@@ -42,6 +42,9 @@ CHOICE = tuple(outcome_choice.RULES)
 def main(arguments: Sequence[str]) -> None:
     """Measure what is not kept yet, and print; with --json the last line is one JSON object of the figures."""
     options = _options(arguments)
+    if not (lab.FOLDER / "user_backbones.py").exists():
+        _say(f"skipped: its data and weights are not in {lab.FOLDER} (TRIMTAB_LAB_DATA)")
+        return
     torch.set_num_threads(options.threads)
     jobs = [job for job in JOBS if job.name in options.tasks]
     kept = Kept(options.keep)
@@ -68,8 +71,6 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
-    if not (lab.FOLDER / "user_backbones.py").exists():
-        parser.error(f"the data of this benchmark are not in {lab.FOLDER} (TRIMTAB_LAB_DATA)")
     if options.quick:
         options.studies, options.tasks = 1, list(QUICK)
     return options
@@ -179,7 +180,7 @@ def _table(results: Sequence[Done]) -> None:
             if those:
                 values = [one.accuracy for one in those]
                 epochs = round(statistics.fmean(one.epochs for one in those))
-                _say(_line(job.name, len(those), side, values, epochs))
+                _say(_line(job.name, "all", side, values, epochs))
 
 
 def _compared(
@@ -213,9 +214,11 @@ def _points(found: Gain) -> str:
     return f"{found.points:+.1f} points ({found.interval[0]:+.1f} to {found.interval[1]:+.1f})"
 
 
-def _line(task: str, study: int, side: str, accuracies: Sequence[float], epochs: int) -> str:
+def _line(
+    task: str, study: int | str, side: str, accuracies: Sequence[float], epochs: int
+) -> str:
     told = " ".join(f"{100 * one:.1f}" for one in accuracies)
-    return f"{task:>14} {study} {side:<22} {told} % ({epochs} epochs)"
+    return f"{task:>14} {study:>3} {side:<31} {told} % ({epochs} epochs)"
 
 
 def _say(line: str) -> None:

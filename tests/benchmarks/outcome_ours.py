@@ -94,8 +94,12 @@ class Product:
 
     def _more(self, laid: Laid, name: str) -> dict[str, float]:
         """Measure the study's models on further pictures, through the files that a person takes away."""
-        handed_over = self.client.download_model(name, self.folder / f"{name}.safetensors")
-        return {"handed_over": _accuracy(handed_over, laid.more)}
+        found: dict[str, float] = {}
+        for which in ("handed_over", "validated"):
+            path = self.folder / f"{name}-{which}.safetensors"
+            model = self.client.download_model(name, path, which=which)
+            found[which] = _accuracy(model, laid.more)
+        return found
 
 
 def document(
