@@ -28,8 +28,12 @@ class JointTPE(TPESampler):
     In a study of ours every trial has the study's whole space.
     """
 
-    def __init__(self, distributions: Distributions, *, seed: int) -> None:
-        super().__init__(multivariate=True, constant_liar=True, seed=seed)
+    def __init__(
+        self, distributions: Distributions, *, seed: int, startup_trials: int = 10
+    ) -> None:
+        super().__init__(
+            multivariate=True, constant_liar=True, seed=seed, n_startup_trials=startup_trials
+        )
         self._joint = {
             name: found for name, found in distributions.items() if not found.single()
         }

@@ -5,6 +5,10 @@ from typing import Any
 from trimtab.contract.studies import StudyDocument
 
 
+PLAIN: dict[str, Any] = {"known_recipes": False, "initial_trials": 0}
+"""A search that proposes from the first trial on, and leaves recipes alone: for tests about something else."""
+
+
 def a_document(**changes: Any) -> dict[str, Any]:
     """A small valid study document as JSON would hold it; top-level keys may be replaced."""
     return {
@@ -16,8 +20,9 @@ def a_document(**changes: Any) -> dict[str, Any]:
             "batch_size": {"kind": "choices", "choices": [16, 32, 64]},
         },
         "fixed": {"epochs": 4},
-        "search": {"sampler": "random", "pruner": "none"},
+        "search": {"sampler": "random", "pruner": "none", **PLAIN},
         "budget": {"trials": 4},
+        "finish": {"refit": False},
     } | changes
 
 

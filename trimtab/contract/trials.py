@@ -52,6 +52,8 @@ class Trial(Message):
     number: int
     state: TrialState
     hyperparameters: Mapping[str, Scalar]
+    proposed_by: str | None = None
+    """What its hyperparameters come from: `first_trials`, `known_recipe:NAME`, `prior` or `tpe`; null of a grid's trials."""
     objective: str
     """The metric that the study's trials are compared by."""
     value: Number | None = None
