@@ -61,6 +61,7 @@ def test_the_plain_run_is_a_plain_scripts_on_all_that_is_not_sealed() -> None:
     plain = demo.plain_document("digits-plain")
     assert plain.search_budget.trials == 1
     assert plain.finish == Finish(refit=True)
+    assert not plain.search.known_recipes
     recipe = plain.recipe({"learning_rate": demo.PLAIN_RATE})
     shown = demo.document("digits")
     assert (plain.task, plain.model) == (shown.task, shown.model)
