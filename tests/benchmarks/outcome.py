@@ -16,17 +16,16 @@ were chosen after seeing some of these tasks, so the others stand apart.
 import argparse
 import json
 import os
-import statistics
 import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from tests.benchmarks import outcome_choice, outcome_ours, outcome_script
-from tests.benchmarks.outcome_results import Done, Gain, Kept, coverage, gain
+from tests.benchmarks.outcome_figures import figures, line, lines
+from tests.benchmarks.outcome_results import Done, Kept
 from tests.benchmarks.outcome_script import Data, Result
 from tests.benchmarks.outcome_tasks import JOBS, Job, lay
 from tests.support import lab
@@ -48,14 +47,17 @@ def main(arguments: Sequence[str]) -> None:
     torch.set_num_threads(options.threads)
     jobs = [job for job in JOBS if job.name in options.tasks]
     kept = Kept(options.keep)
-    _say(f"load {' '.join(f'{one:.1f}' for one in os.getloadavg())}, {os.cpu_count()} cores")
+    _say(f"load {_load()}, {os.cpu_count()} cores")
     with tempfile.TemporaryDirectory() as name:
         _scripts(jobs, options, kept, Path(name))
         _products(jobs, options, kept, Path(name))
         _choices(jobs, options, kept, Path(name))
-    figures = show(kept.of(options.tasks, options.studies))
+    results = kept.of(options.tasks, options.studies)
+    for one in lines(results):
+        _say(one)
+    _say(f"load {_load()}")
     if options.json:
-        _say(json.dumps(figures))
+        _say(json.dumps(figures(results)))
 
 
 def _options(arguments: Sequence[str]) -> argparse.Namespace:
@@ -87,7 +89,7 @@ def _scripts(
             for side in wanted:
                 result = _script(side, job, data, options.trials, study)
                 kept.add(_done(job, study, side, result))
-                _say(_line(job.name, study, side, result.accuracies, result.epochs))
+                _say(line(job.name, study, side, result.accuracies, result.epochs))
 
 
 def _script(side: str, job: Job, data: Data, trials: int, study: int) -> Result:
@@ -123,7 +125,7 @@ def _products(
         for job, study, sides in wanted:
             for done in ours.run(job, lay(job, folder, study), study, options.trials, sides):
                 kept.add(done)
-                _say(_line(job.name, study, done.side, done.accuracies, done.epochs))
+                _say(line(job.name, study, done.side, done.accuracies, done.epochs))
 
 
 def _choices(
@@ -138,7 +140,7 @@ def _choices(
             document = outcome_ours.document(job, laid, CHOICE[0], study, options.trials, said)
             for done in outcome_choice.chosen(job, document, folder):
                 kept.add(done)
-                _say(_line(job.name, study, done.side, done.accuracies, done.epochs))
+                _say(line(job.name, study, done.side, done.accuracies, done.epochs))
 
 
 def _missing(
@@ -148,81 +150,12 @@ def _missing(
     return [side for side in wanted if not kept.has(job.name, study, side)]
 
 
-def show(results: Sequence[Done]) -> dict[str, Any]:
-    """Print the accuracies and the differences, losses first, and return the figures."""
-    chosen_on = [job.name for job in JOBS if job.chosen_on]
-    _table(results)
-    figures: dict[str, Any] = {}
-    for name, ours, theirs in (
-        ("to_plain", "single", "plain"),
-        ("to_optuna", "single", "optuna"),
-        ("ensemble", "ensemble", "single"),
-        ("ensemble_to_plain", "ensemble", "plain"),
-        ("optuna_to_plain", "optuna", "plain"),
-    ):
-        figures[name] = _compared(results, ours, theirs, chosen_on)
-    figures["without"] = {}
-    for whole, sides in (("single", OURS), ("choice", CHOICE)):
-        for side in sides:
-            _, without, rule = side.partition("without_")
-            if without:
-                figures["without"][rule] = _compared(results, side, whole, chosen_on)
-    figures["coverage"] = coverage(results)
-    for name, said in figures["coverage"].items():
-        _say(f"{name}: " + ", ".join(f"{word} {value:.3g}" for word, value in said.items()))
-    return {**figures, "tasks_used_for_choosing": chosen_on}
+def _load() -> str:
+    return " ".join(f"{one:.1f}" for one in os.getloadavg())
 
 
-def _table(results: Sequence[Done]) -> None:
-    for job in JOBS:
-        for side in (*SCRIPT, *OURS, *CHOICE):
-            those = [one for one in results if one.task == job.name and one.side == side]
-            if those:
-                values = [one.accuracy for one in those]
-                epochs = round(statistics.fmean(one.epochs for one in those))
-                _say(_line(job.name, "all", side, values, epochs))
-
-
-def _compared(
-    results: Sequence[Done], ours: str, theirs: str, chosen_on: Sequence[str]
-) -> dict[str, Any]:
-    """Return the gain of each task, and of the tasks that nothing was chosen on, those that were, and all."""
-    parts = {
-        "unseen": [one for one in results if one.task not in chosen_on],
-        "used_for_choosing": [one for one in results if one.task in chosen_on],
-        "all": results,
-    }
-    gains = {
-        name: found for name, those in parts.items() if (found := gain(those, ours, theirs))
-    }
-    for name, found in gains.items():
-        _say(f"{ours} less {theirs}, {name} ({found.studies} studies): {_points(found)}")
-    if "all" not in gains:
-        return {}
-    tasks = dict(sorted(gains["all"].tasks.items(), key=lambda pair: pair[1]))
-    _say("    " + ", ".join(f"{task} {points:+.1f}" for task, points in tasks.items()))
-    means = {
-        name: {"points": found.points, "interval": found.interval, "studies": found.studies}
-        for name, found in gains.items()
-    }
-    return {**tasks, "mean": means}
-
-
-def _points(found: Gain) -> str:
-    if found.interval is None:
-        return f"{found.points:+.1f} points"
-    return f"{found.points:+.1f} points ({found.interval[0]:+.1f} to {found.interval[1]:+.1f})"
-
-
-def _line(
-    task: str, study: int | str, side: str, accuracies: Sequence[float], epochs: int
-) -> str:
-    told = " ".join(f"{100 * one:.1f}" for one in accuracies)
-    return f"{task:>14} {study:>3} {side:<31} {told} % ({epochs} epochs)"
-
-
-def _say(line: str) -> None:
-    sys.stdout.write(f"{line}\n")
+def _say(told: str) -> None:
+    sys.stdout.write(f"{told}\n")
     sys.stdout.flush()
 
 

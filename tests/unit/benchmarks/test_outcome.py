@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.benchmarks.outcome_figures import figures, lines
 from tests.benchmarks.outcome_results import Done, Kept, coverage, gain
 from tests.benchmarks.outcome_tasks import JOBS, lay
 
@@ -56,6 +57,30 @@ def test_an_interval_covers_if_it_holds_what_more_pictures_say() -> None:
     assert found["test"] == pytest.approx({"held": 0.5, "optimism": -4.0, "of": 2})
     assert found["corrected"] == pytest.approx({"held": 1.0, "optimism": 2.0, "of": 1})
     assert found["naive"] == pytest.approx({"optimism": 15.0, "of": 2})
+
+
+def test_losses_come_first_and_rules_are_held_against_the_side_that_has_them() -> None:
+    results = [
+        done("shapes", 0, "plain", 0.5),
+        done("shapes", 0, "single", 0.6),
+        done("shapes", 0, "without_refit", 0.55),
+        done("ants_bees", 0, "plain", 0.8),
+        done("ants_bees", 0, "single", 0.7),
+        done("ants_bees", 0, "choice", 0.9),
+        done("ants_bees", 0, "choice_without_last_epoch", 0.7),
+    ]
+    found = figures(results)
+    assert found["to_plain"] == pytest.approx({"shapes": 10.0, "ants_bees": -10.0})
+    assert found["without"] == pytest.approx({"last_epoch": -20.0, "refit": -5.0})
+    assert found["means"]["to_plain"]["unseen"]["points"] == pytest.approx(10.0)
+    assert found["means"]["to_plain"]["used_for_choosing"]["points"] == pytest.approx(-10.0)
+    told = [one.split(", all")[0] for one in lines(results) if ", all" in one]
+    assert told == [
+        "choice_without_last_epoch less choice",
+        "without_refit less single",
+        "single less plain",
+    ]
+    assert "    ants_bees -10.0, shapes +10.0" in lines(results)
 
 
 def test_what_was_kept_is_not_run_again(tmp_path: Path) -> None:
