@@ -120,7 +120,7 @@ def test_a_study_is_created_with_the_document_and_a_key_of_its_own() -> None:
     [
         (
             "median",
-            {"kind": "median", "startup_trials": 5, "warmup_epochs": 0, "min_trials": 1},
+            {"kind": "median", "startup_trials": 5, "warmup_epochs": None, "min_trials": 1},
         ),
         (
             MedianPruner(kind="median", warmup_epochs=2),

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from trimtab.contract.metrics import Direction
+from trimtab.contract.metrics import Direction, plain
 from trimtab.contract.recipe import Recipe
 from worker.data import TaskData
 from worker.data.cache import Labels
@@ -70,6 +70,16 @@ class Columns:
             for name, value in {"loss": own, **measured}.items()
         }
 
+    def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Return which rows are told right, `(N,)`, if trials are compared by a share of those; else None."""
+        if plain(self.metric) not in ("accuracy", "exact_match"):
+            return None
+        own = self.metric.rpartition(".")[0]
+        shares = _shares(self._plain, outputs, labels)
+        named = zip(self._targets, shares, strict=False)
+        part, columns = next(share for target, share in named if own in ("", target.name))
+        return part.hits(*columns)
+
 
 def balanced(labels: Labels, classes: int) -> Tensor:
     """Return the weight of each class `(classes,)` that makes all classes of `labels` `(N,)` count alike.
@@ -96,6 +106,10 @@ class _Part(Protocol):
 
     def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
         """Return the metrics other than the loss, as far as the known labels allow."""
+        ...
+
+    def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Return 1 for each row that is told right, else 0, and NaN where no label is known; None of numbers."""
         ...
 
 
@@ -165,6 +179,9 @@ class _Number:
         predicted = outputs * self._std + self._mean
         return metrics.of_numbers(predicted[known], labels[known])
 
+    def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        return None
+
 
 class _Classes:
     """Classes that exclude each other."""
@@ -196,6 +213,10 @@ class _Classes:
         right = (outputs.argmax(dim=1) == positions).double().mean().item()
         return {"accuracy": right, **metrics.of_classes(outputs, positions)}
 
+    def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        right = (outputs.argmax(dim=1) == labels[:, 0]).double()
+        return right.where(~labels[:, 0].isnan(), torch.nan)
+
 
 class _Binary:
     """Labels that are each 0 or 1, one or several, with a logit each."""
@@ -226,14 +247,17 @@ class _Binary:
                 if (known := ~column.isnan()).any()
             ]
         )
-        known = ~labels.isnan()
-        right = ((outputs > 0) == (labels > 0)) | ~known
-        of_rows = right.all(dim=1)[known.any(dim=1)].double().mean().item()
+        of_rows = self.hits(outputs, labels).nanmean().item()
         if not self._joint:
             return {"accuracy": of_rows, **measured}
         if "f1" in measured:
             measured["f1_macro"] = measured.pop("f1")
         return {"exact_match": of_rows, **measured}
+
+    def hits(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        known = ~labels.isnan()
+        right = (((outputs > 0) == (labels > 0)) | ~known).all(dim=1).double()
+        return right.where(known.any(dim=1), torch.nan)
 
 
 def _means(measured: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -38,6 +38,13 @@ class Objective(Protocol):
         """Return the metrics of a whole split by name: `loss` always, and `metric` if the labels differ."""
         ...
 
+    def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Return 1 for each right answer, 0 for each wrong one, NaN where that is not known, `(N,)` in float64.
+
+        Their mean is `metric`. None where that metric is no share of right answers.
+        """
+        ...
+
 
 def of(data: TaskData, recipe: Recipe) -> Objective:
     """Return the objective of a task under a recipe."""
@@ -95,3 +102,9 @@ class Classification:
         if self.metric in measured:
             return measured
         return {**measured, **metrics.of_classes(outputs, labels)}
+
+    def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
+        """Return which rows are told right, `(N,)`, if trials are compared by the accuracy; else None."""
+        if self.metric != "accuracy":
+            return None
+        return (outputs.argmax(dim=1) == labels).double()
