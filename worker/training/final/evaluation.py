@@ -94,7 +94,7 @@ def final_evaluation(
         task: The task that was learned.
         model: The pretrained model that it began with.
         recipe: The recipe of the winner.
-        state: The state after the winner's best epoch.
+        state: The state that the winner has kept.
         seal: The right to open the test split.
         cache_dir: The folder of decoded data sets.
         download: Whether a public data set that is not there may be fetched.
@@ -147,7 +147,7 @@ def final_evaluation(
 def _trained(
     winner: Backbone, recipe: Recipe, state: FitState, device: torch.device
 ) -> Freezing:
-    """Give the winner, which has its pretrained weights, the weights of its best epoch."""
+    """Give the winner, which has its pretrained weights, the weights that it has kept."""
     # As it was trained: another layout of the weights may round otherwise.
     winner.to(device).to(memory_format=winner.input.memory_format)
     trained = Freezing(winner, recipe)

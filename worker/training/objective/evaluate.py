@@ -1,7 +1,7 @@
 """Evaluation: the metrics of a model on a split."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,19 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The metrics of `count` pictures by name; `loss` is always among them."""
+    """The metrics of `count` pictures by name; `loss` is always among them.
+
+    Attributes:
+        metrics: The metrics.
+        count: The number of pictures.
+        outputs: What the network's last layer gave for each of them, float32 `(count, width)`; None of no network.
+        labels: Their labels, in the same order.
+    """
 
     metrics: Mapping[str, float]
     count: int
+    outputs: Tensor | None = field(default=None, repr=False, compare=False)
+    labels: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def loss(self) -> float:
@@ -61,4 +70,5 @@ def evaluate(
             inputs, batch_labels = split.take(rows)
             outputs += micro_batches.each(inputs, compute)
             labels.append(batch_labels)
-    return Scores(objective.metrics(torch.cat(outputs), torch.cat(labels)), len(split))
+    answers, known = torch.cat(outputs), torch.cat(labels)
+    return Scores(objective.metrics(answers, known), len(split), answers, known)
