@@ -10,6 +10,7 @@ TrainingError
 │   ├── WeightsUnreadable      a corrupt file, or one of other things than tensors
 │   ├── WeightsUnfit           nothing in the file fits the backbone
 │   ├── WeightsNotFinite       weights with infinities or without numbers
+│   ├── WeightsOfSeveral       several models in one file
 │   └── WeightsPartial         too little in the file fits the backbone
 ├── BackboneError
 │   ├── BackbonesUnreadable    a file of own backbones that is missing, raises or offers none
@@ -19,6 +20,7 @@ TrainingError
 │   ├── TeacherMissing         no such file
 │   └── TeacherUnfit           a teacher of other classes
 ├── ModelUnreadable            a file that is no exported model
+├── MembersUnlike              models that cannot be averaged
 └── CheckpointError
     ├── CheckpointUnreadable   a corrupt file
     └── CheckpointIncompatible another model's or optimizer's state
@@ -147,6 +149,16 @@ class WeightsNotFinite(WeightsError):
         )
 
 
+class WeightsOfSeveral(WeightsError):
+    """A file that holds several models, none of which training could begin from rather than another."""
+
+    def __init__(self, path: Path, models: int) -> None:
+        super().__init__(
+            f"{path} holds {models} models whose probabilities are averaged, and a training begins from one: "
+            "name the file of a single model, or let this one teach (`teacher`)"
+        )
+
+
 class WeightsPartial(WeightsError):
     """Weights of which too little fits the backbone to call it pretrained.
 
@@ -224,6 +236,13 @@ class ModelUnreadable(TrainingError):
     def __init__(self, path: Path, reason: str) -> None:
         super().__init__(f"{path}: no model can be read from it ({reason})")
         self.path = path
+
+
+class MembersUnlike(TrainingError):
+    """Models whose probabilities cannot be averaged, since they do not mean the same."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"model {number} cannot be averaged with the first one: {reason}")
 
 
 class CheckpointError(TrainingError):

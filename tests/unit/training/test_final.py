@@ -36,7 +36,8 @@ from worker.training.final.probe import Features, linear_probe
 from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.loop.state import FitState
 from worker.training.model import backbones, heads
-from worker.training.model.export import Chance, Number, Prediction, load_exported, read_card
+from worker.training.model.export import load_exported, read_card
+from worker.training.model.predictor import Chance, Number, Prediction
 from worker.training.objective import objectives
 from worker.training.objective.evaluate import evaluate
 from worker.training.objective.objectives import Classification
@@ -74,7 +75,7 @@ def test_the_digits_winner_is_tested_beside_what_it_began_with(tmp_path: Path) -
 
     exported = load_exported(path)
     sealed = PlacedSplit(data.open_test(DIGITS, Seal("final"), cache_dir=tmp_path), CPU)
-    again = evaluate(exported.model, sealed, Classification("accuracy", "maximize"))
+    again = evaluate(exported.members[0].model, sealed, Classification("accuracy", "maximize"))
     assert again.metrics == scores.test
     assert exported.card.scores.test_accuracy == scores.value
     assert exported.card.scores.test_accuracy_before == scores.before["accuracy"]
