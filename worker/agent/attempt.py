@@ -137,7 +137,7 @@ class Attempt:
         self._draining = False
         self._lost = False
         self._ending: Outcome | Release | None = None
-        self._model: StoredFile | None = None
+        self._models: tuple[StoredFile, ...] = ()
 
     @property
     def name(self) -> str:
@@ -168,7 +168,9 @@ class Attempt:
     def _prepare(self) -> RunTrial:
         """Fetch the files that the runner needs; if one cannot be fetched, the attempt ends."""
         resume = resuming.fetch(self.lease, self._folder, self._client, self._rest)
-        teacher = None
+        members = teacher = None
+        if self._ending is None:
+            members = resuming.fetch_members(self.lease, self._folder, self._client, self._rest)
         if self._ending is None:
             try:
                 teacher = teacher_files.fetch(
@@ -181,6 +183,7 @@ class Attempt:
             lease=self.lease,
             folder=self._folder,
             resume=resume,
+            members=members or (),
             teacher=teacher,
             memory=self._memory.of(self.lease.model.backbone),
         )
@@ -317,7 +320,7 @@ class Attempt:
                 self._ending = Release(reason="paused" if paused else "drain")
             case outcome:
                 self._ending = outcome
-                self._model = ended.model
+                self._models = ended.models
 
     def _on_death(self, failure: Failed) -> None:
         log.warning("%s: %s", self.name, failure.message)
@@ -353,14 +356,13 @@ class Attempt:
 
     def _delivery(self, ending: Outcome | Release) -> Delivery:
         files, checkpoint = self._left_to_store(ending)
-        model = () if self._model is None else (self._model,)
         return Delivery(
             lease_id=self.lease.lease_id,
             name=self.name,
             # That of a final lease says that the test split is opened, which it was not.
             record=self._reporter.record if self.lease.kind == "trial" else None,
             reports=self._reporter.pending,
-            files=(*files, *model),
+            files=(*files, *self._models),
             checkpoint=checkpoint,
             ending=ending,
             folder=self._folder,

@@ -22,6 +22,7 @@ TrainingError
 ├── ModelUnreadable            a file that is no exported model
 ├── MembersUnlike              models that cannot be averaged
 └── CheckpointError
+    ├── CheckpointMissing      one that could not be fetched
     ├── CheckpointUnreadable   a corrupt file
     └── CheckpointIncompatible another model's or optimizer's state
 """
@@ -249,6 +250,13 @@ class CheckpointError(TrainingError):
     """A training state that cannot be resumed from."""
 
     kind: ClassVar[FailureKind] = "checkpoint_corrupt"
+
+
+class CheckpointMissing(CheckpointError):
+    """A checkpoint that the service no longer has, or that could not be fetched."""
+
+    def __init__(self) -> None:
+        super().__init__("it could not be fetched from the service")
 
 
 class CheckpointUnreadable(CheckpointError):
