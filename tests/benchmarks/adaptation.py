@@ -4,7 +4,7 @@
 
 A MobileNet pretrained on ImageNet, registered as a person's own backbone, learns ants and bees from 195 photos; the
 ResNet-20 pretrained on CIFAR-10 learns 156 handwritten characters from 13 pictures each, and CIFAR-10 itself from
-JPEGs so compressed that they are another domain. Each training keeps its best epoch by the validation split and
+JPEGs so compressed that they are another domain. Each training keeps its last epoch and
 meets the test split once, as a study's winner does. Learning rates were chosen by validation accuracy on another seed.
 """
 
@@ -116,7 +116,7 @@ _READ: tuple[Callable[[FinalScores], float], ...] = (
 
 
 def _adapt(job: Job, folder: Path, own: OwnBackbones, seed: int) -> FinalScores:
-    """Train as a trial does, and evaluate the best epoch as a final lease does."""
+    """Train as a trial does, and evaluate what it keeps as a final lease does."""
     dataset = ImageFolderDataset(kind="image_folder", path=str(folder / job.archive))
     task = Task(kind="classification", dataset=dataset)
     model = Model(backbone=job.backbone, weights=str(lab.FOLDER / job.weights))
@@ -124,12 +124,12 @@ def _adapt(job: Job, folder: Path, own: OwnBackbones, seed: int) -> FinalScores:
     seen = data.load(task, cache_dir=folder / "cache", wanted=wanted)
     student = backbones.build(model, classes=seen.outputs, seed=seed, own=own)
     epochs = fit(TrainingRequest(student, seen, job.recipe, seed=seed, device=CPU))
-    *_, best = (epoch.state(whole=False) for epoch in epochs if epoch.best)
+    *_, kept = (epoch.state(whole=False) for epoch in epochs if epoch.kept)
     return final_evaluation(
         task,
         model,
         job.recipe,
-        best,
+        kept,
         seal=data.Seal("final"),
         cache_dir=folder / "cache",
         own=own,

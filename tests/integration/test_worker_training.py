@@ -77,7 +77,7 @@ def best_of(service: ScriptedService, lease: Lease) -> Checkpoint:
 
 
 def weights_of(service: ScriptedService, lease: Lease) -> dict[str, bytes]:
-    """The best epoch's weights, bit by bit; its file also holds moments if it was written to be carried on from."""
+    """The weights to evaluate, bit by bit; its file also holds moments if it was written to be carried on from."""
     content = service.artifacts[best_of(service, lease).sha256]
     stored: list[tuple[str, dict[str, Any]]] = cast(Any, safetensors).deserialize(content)
     return {
@@ -92,14 +92,14 @@ def predict(*argv: str) -> str:
 
 
 @pytest.mark.usefixtures("worker")
-def test_a_completed_trial_is_worth_its_best_epoch(service: ScriptedService) -> None:
+def test_a_completed_trial_is_worth_its_last_epoch(service: ScriptedService) -> None:
     lease = a_lease(epochs=EPOCHS)
     outcome = settle(service, lease)
     assert outcome["kind"] == "completed"
     assert list(curve(service, lease)) == list(range(EPOCHS))
-    assert outcome["value"] == max(curve(service, lease).values()) > 0.8
-    best = best_of(service, lease)
-    assert curve(service, lease)[best.step] == outcome["value"]
+    # The validation split has 359 rows, so that one validation is enough.
+    assert outcome["value"] == curve(service, lease)[EPOCHS - 1] > 0.8
+    assert best_of(service, lease).step == EPOCHS - 1
     (record,) = about(service, "record", lease)
     assert record["pictures"] == {"train": 1079, "validation": 359, "test": 359}
     assert (record["labels_used"], record["classes"]) == (1079, 10)

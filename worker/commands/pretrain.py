@@ -15,7 +15,6 @@ from worker.data.images import glyphs
 from worker.data.images.glyphs import CHARACTERS, Typeface
 from worker.training.loop.epochs import EpochResult
 from worker.training.loop.fit import TrainingRequest, fit
-from worker.training.loop.state import FitState
 from worker.training.loop.training import load_weights
 from worker.training.model import backbones
 from worker.training.model.card import Scores
@@ -56,7 +55,7 @@ def pretrain_glyphs(
     progress: Callable[[EpochResult], None] | None = None,
     glyphs_per_class: int = _GLYPHS_PER_CLASS,
 ) -> Path:
-    """Draw glyphs, train glyphnet to read them, and write the weights of its best epoch with their card.
+    """Draw glyphs, train glyphnet to read them, and write the weights of its last epoch with their card.
 
     The same fonts, seed and number of threads give the same bytes.
 
@@ -79,8 +78,8 @@ def pretrain_glyphs(
     model = backbones.build(
         Model(backbone=GLYPHNET, weights="none"), classes=data.classes, seed=seed
     )
-    best = _train(model, data, recipe, seed, progress)
-    load_weights(Freezing(model, recipe), best)
+    last = _train(model, data, recipe, seed, progress)
+    load_weights(Freezing(model, recipe), last.state())
     out.mkdir(parents=True, exist_ok=True)
     path = out / WEIGHTS_NAME
     described = make_card(
@@ -88,7 +87,7 @@ def pretrain_glyphs(
         data,
         recipe=recipe,
         seed=seed,
-        scores=Scores(validation_accuracy=best.progress.best_value),
+        scores=Scores(validation_accuracy=last.value),
         fonts={face.sha256: face.name for face in faces},
     )
     export(path, model, card=described)
@@ -115,14 +114,12 @@ def _train(
     recipe: Recipe,
     seed: int,
     progress: Callable[[EpochResult], None] | None,
-) -> FitState:
-    best: FitState | None = None
+) -> EpochResult:
+    last: EpochResult | None = None
     request = TrainingRequest(model, data, recipe, seed=seed, device=torch.device("cpu"))
-    for epoch in fit(request):
-        if epoch.best:
-            best = epoch.state()
+    for last in fit(request):
         if progress is not None:
-            progress(epoch)
-    if best is None:
+            progress(last)
+    if last is None:
         raise ValueError("a pretraining needs at least one epoch")
-    return best
+    return last

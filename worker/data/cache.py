@@ -66,8 +66,6 @@ def write_split(
 ) -> None:
     """Write one split, sample by sample.
 
-    A full disk is then an error, where writing to a mapping would kill the process.
-
     Args:
         folder: The folder that the files are written into.
         part: The name of the split.
@@ -75,17 +73,29 @@ def write_split(
         labels: The labels of all samples, `(N,)` or `(N, targets)`.
         encoding: The dtype and the shape of each sample.
     """
-    with (folder / f"{part}.npy").open("wb") as file:
-        header = {
-            "descr": np.dtype(encoding.dtype).str,
-            "fortran_order": False,
-            "shape": (len(labels), *encoding.shape),
-        }
-        # The header of an ordinary .npy file, so that `np.load` maps what was written piece by piece.
-        np.lib.format.write_array_header_1_0(file, header)
-        for sample in samples:
-            file.write(sample.tobytes())
+    shape = (len(labels), *encoding.shape)
+    write_array(folder / f"{part}.npy", samples, np.dtype(encoding.dtype), shape)
     np.save(folder / f"{part}.labels.npy", labels)
+
+
+def write_array(
+    path: Path, pieces: Iterable[NDArray[Any]], dtype: np.dtype[Any], shape: tuple[int, ...]
+) -> None:
+    """Write an ordinary .npy file piece by piece, so that `np.load` maps it.
+
+    A full disk is then an error, where writing to a mapping would kill the process.
+
+    Args:
+        path: The file.
+        pieces: The parts of the array in C order, of its dtype.
+        dtype: The type of its numbers.
+        shape: The shape of the whole.
+    """
+    header = {"descr": dtype.str, "fortran_order": False, "shape": shape}
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for piece in pieces:
+            file.write(piece.tobytes())
 
 
 def json_once(path: Path, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:

@@ -53,7 +53,7 @@ class TaskData:
 
     Attributes:
         train: Samples that are learned from.
-        validation: Samples that trials are compared by.
+        validation: Samples that trials are compared by; empty where they are learned from too (`with_validation`).
         classes: Class names of a single classification; a label is a position here.
         sha256: Hash of every sample's content and name, those of the test split included.
         counts: Samples in `train`, `validation` and `test`.

@@ -39,8 +39,8 @@ class Epoch(Protocol):
     """An epoch that has just ended; its state can be copied until the next epoch begins."""
 
     @property
-    def best(self) -> bool:
-        """Whether it is the best so far."""
+    def kept(self) -> bool:
+        """Whether its state is the one to evaluate, as long as no later epoch's is."""
         ...
 
     @property
@@ -66,6 +66,9 @@ class Epoch(Protocol):
 class CheckpointWriter:
     """Keeps the newest and the best state of one trial on disk; a best state that is not due waits in memory.
 
+    The best one is what is evaluated if the trial ends now: the state of the last epoch, unless early stopping holds
+    another one best. It waits in memory because a trial may have to finish within the next epoch.
+
     A thread writes copies of the states while training goes on. If a write fails, because the disk is full, say, the
     trial goes on without that checkpoint, with one warning.
 
@@ -86,12 +89,12 @@ class CheckpointWriter:
         self._writing: Future[None] | None = None
 
     def offer(self, epoch: Epoch) -> None:
-        """Begin to write the epoch that has just ended if that is due; keep its state in memory if it is the best."""
-        # No training resumes after the last epoch. Of its state, only a best one is kept, and without a copy, since the
-        # model does not change any more.
+        """Begin to write the epoch that has just ended if that is due; keep its state in memory if it is the one to evaluate."""
+        # No training resumes after the last epoch. Its state is wanted for evaluation alone, and without a copy, since
+        # the model does not change any more.
         if not epoch.last and self._is_due(epoch):
             self._begin(epoch)
-        elif epoch.best:
+        elif epoch.kept:
             # The old state is freed first, so that the new copy gets its memory: fresh pages cost more than the copy.
             self._waiting = None
             self._waiting = epoch.state(whole=False, copy=not epoch.last)
@@ -129,9 +132,9 @@ class CheckpointWriter:
 
     def _begin(self, epoch: Epoch) -> None:
         state = epoch.state()
-        if epoch.best:
+        if epoch.kept:
             self._waiting = state
-        self._writing = self._thread.submit(self._write_all, None if epoch.best else state)
+        self._writing = self._thread.submit(self._write_all, None if epoch.kept else state)
 
     def _write_all(self, newest: State | None) -> None:
         began = self._clock()

@@ -140,7 +140,7 @@ def _threads(state: FitState, resources: Resources) -> int:
 
 
 def _winner(resources: Resources, order: RunTrial, progress: ProgressReporter) -> FitState:
-    """Load the winner's best state; if it is lost, train the winner again from the same seed."""
+    """Load the state that the winner has kept; if it is lost, train the winner again from the same seed."""
     for saved in order.resume:
         try:
             return FitState.load(saved.path)
@@ -148,6 +148,6 @@ def _winner(resources: Resources, order: RunTrial, progress: ProgressReporter) -
             log.warning("the checkpoint of step %d cannot be used: %s", saved.step, error)
     log.warning("the winner's checkpoint is lost: the winner is trained again")
     anew = start_training(resources, order.model_copy(update={"resume": ()}), progress)
-    # Unpacking a generator keeps one state at a time; a list would hold every best state in memory.
-    *_, best = (epoch.state() for epoch in epochs_of(anew.training) if epoch.best)
-    return best
+    # Unpacking a generator keeps one state at a time; a list would hold every epoch's in memory.
+    *_, kept = (epoch.state() for epoch in epochs_of(anew.training) if epoch.kept)
+    return kept

@@ -132,7 +132,7 @@ class PartialEpoch:
     """An epoch that is left between two batches, for the writer of checkpoints."""
 
     training: Training
-    best: bool = False
+    kept: bool = False
     last: bool = False
 
     @property
@@ -281,7 +281,7 @@ class TrialRun:
 
     def _complete(self) -> None:
         self._ending.writer.save_best()
-        self._ending.end(Completed(value=self.started.training.progress.best_value))
+        self._ending.end(Completed(value=self.started.training.progress.value))
 
 
 def start_trial(

@@ -4,6 +4,7 @@ Interrupted                    no error: whoever trains asked to leave between t
 TrainingError
 ├── Diverged                   a loss that is not finite
 ├── RecipeUnfit                a recipe that the backbone cannot compute
+├── NothingToChooseBy          a recipe that chooses by a validation split that there is not
 ├── WeightsError
 │   ├── WeightsMissing         no such file
 │   ├── WeightsUnavailable     published weights that can be neither found nor downloaded
@@ -81,6 +82,18 @@ class RecipeUnfit(TrainingError):
         super().__init__(
             f"{backbone} does not take pictures of {side} x {side} pixels, which the recipe asks for ({reason}); leave "
             "such an image_size out, or say `one_size` of a backbone that takes one alone"
+        )
+
+
+class NothingToChooseBy(TrainingError):
+    """The recipe chooses by the validation split, and this training has none."""
+
+    kind: ClassVar[FailureKind] = "recipe_unfit"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "adaptation_grid keeps the point that is best on the validation split, and this training learns from that "
+            "split: give it the point that its trial has kept (`adaptation_weight`)"
         )
 
 

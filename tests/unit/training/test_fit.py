@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from tests.support.pictures import TARGETS, tiny_columns, tiny_data
 from tests.support.tiny import CPU, same_tensors, tiny_backbone
-from trimtab.contract.metrics import Direction, TaskKind
+from trimtab.contract.metrics import TaskKind
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
 from worker import data as data_room
@@ -21,7 +21,7 @@ from worker.data import Split
 from worker.training.errors import CheckpointIncompatible, Diverged
 from worker.training.loop.epochs import EpochResult
 from worker.training.loop.fit import TrainingRequest, fit
-from worker.training.loop.state import FitState, Progress
+from worker.training.loop.state import FitState
 from worker.training.model import backbones, heads
 
 DATA = tiny_data()
@@ -230,18 +230,8 @@ def test_every_kind_of_task_and_head_learns_and_resumes_bit_by_bit(
     again = tiny_backbone(data, head=head)
     state = FitState.load(tmp_path / "state")
     *_, resumed = fit(TrainingRequest(again, data, recipe, seed=3, device=CPU, resume=state))
-    assert (resumed.metrics, resumed.best_value) == (last.metrics, last.best_value)
+    assert (resumed.metrics, resumed.trial_value) == (last.metrics, last.trial_value)
     assert same_tensors(whole.state_dict(), again.state_dict())
-
-
-def test_the_best_epoch_of_an_error_is_the_one_where_it_is_least() -> None:
-    data = tiny_columns("regression")
-    recipe = SHORT.model_copy(update={"epochs": 8, "learning_rate": 0.05})
-    results = list(fit(TrainingRequest(tiny_backbone(data), data, recipe, seed=0, device=CPU)))
-    assert results[-1].best_value == min(result.value for result in results)
-    assert results[-1].value == results[-1].metrics["rmse"]
-    (best,) = {result.epoch for result in results if result.value == results[-1].best_value}
-    assert [result.epoch for result in results if result.best][-1] == best
 
 
 def test_the_digits_resume_bit_by_bit_with_the_real_backbone(tmp_path: Path) -> None:
@@ -397,43 +387,6 @@ def test_a_resumed_training_remembers_its_impatience() -> None:
         TrainingRequest(tiny_backbone(DATA), DATA, IMPATIENT, seed=0, device=CPU, resume=state)
     )
     assert len(list(rest)) == 2
-
-
-def _progress(
-    epochs: list[tuple[float, float]],
-    *,
-    min_gain: float = 0.0,
-    direction: Direction = "maximize",
-) -> Progress:
-    progress = Progress()
-    for value, loss in epochs:
-        progress = progress.after(value, loss, min_gain=min_gain, direction=direction)
-    return progress
-
-
-def test_where_less_is_better_the_best_epoch_is_the_lowest_and_gains_are_falls() -> None:
-    progress = _progress([(2.0, 1.0), (1.0, 1.0), (1.5, 0.9)], direction="minimize")
-    assert (progress.best_epoch, progress.best_value, progress.stale) == (1, 1.0, 1)
-
-
-def test_early_stopping_counts_only_gains_above_the_minimum() -> None:
-    progress = _progress([(0.50, 1.0), (0.55, 0.9), (0.58, 0.8)], min_gain=0.1)
-    assert progress.stale == 2
-    assert progress.best_epoch == 2
-    assert progress.after(0.65, 0.7, min_gain=0.1, direction="maximize").stale == 0
-
-
-def test_the_best_epoch_is_the_most_accurate_and_between_equals_the_one_of_lower_loss() -> None:
-    progress = _progress([(0.5, 1.0), (0.5, 0.9), (0.5, 0.95)])
-    assert (progress.best_epoch, progress.best_value, progress.best_loss) == (1, 0.5, 0.9)
-
-
-def test_a_result_says_whether_it_is_the_best_so_far() -> None:
-    seen: list[tuple[float, float]] = []
-    for result in _start(SHORT.model_copy(update={"epochs": 10})):
-        key = (result.value, -result.metrics["loss"])
-        assert result.best == (not seen or key > max(seen))
-        seen.append(key)
 
 
 @pytest.mark.parametrize("batch_size", [1, 7, 21])

@@ -39,6 +39,15 @@ def test_the_learning_rate_falls_from_stage_to_stage_away_from_the_head() -> Non
     }
 
 
+def test_the_heads_rate_is_its_own_or_a_multiple_of_the_rest() -> None:
+    def of_head(**fields: object) -> float:
+        return _rules(**fields)["fc.weight"].rate
+
+    assert of_head(head_factor=7.0) == 7.0
+    assert of_head(head_factor=7.0, head_learning_rate=0.3) == pytest.approx(3.0)
+    assert _rules(head_factor=7.0)["conv2.weight"].rate == 1.0
+
+
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 def test_l2_sp_takes_the_place_of_the_backbones_decay_and_the_head_keeps_its_own(
     optimizer: str,

@@ -103,6 +103,20 @@ def test_one_cycle_is_that_of_torch_and_ends_at_a_ten_thousandth_of_the_peak(
     assert (rates[0], rates[-1]) == pytest.approx((0.02, 0.00005))
 
 
+@pytest.mark.parametrize("schedule", ["constant", "linear", "cosine", "one_cycle", "step"])
+@pytest.mark.parametrize(
+    ("epochs", "share", "warmup"), [(0.0, 0.25, 2.0), (1.0, 0.25, 2.0), (3.0, 0.25, 3.0)]
+)
+def test_the_longer_warm_up_of_epochs_and_of_a_share_of_all_counts(
+    schedule: str, epochs: float, share: float, warmup: float
+) -> None:
+    recipe = {"epochs": 8, "schedule": schedule, "step_epochs": 2}
+    both = {"warmup_epochs": epochs, "warmup_share": share}
+    rates = _rates(Recipe.model_validate(recipe | both))
+    assert rates == _rates(Recipe.model_validate(recipe | {"warmup_epochs": warmup}))
+    assert rates.index(max(rates)) == warmup * SPE - 1
+
+
 @given(
     st.integers(1, 30),
     st.floats(0, 40),

@@ -17,6 +17,7 @@ from tests.support.tiny import CPU, same_tensors, tiny_backbone
 from trimtab.contract.recipe import Recipe
 from worker.training import safetensors_files
 from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
+from worker.training.loop.choice import EpochRule
 from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.loop.state import FitState
 
@@ -100,6 +101,29 @@ def test_a_state_in_another_format_is_incompatible(tmp_path: Path, state: FitSta
     safetensors_files.write(tmp_path / "a", state.weights, {"trimtab.checkpoint": header})
     with pytest.raises(CheckpointIncompatible, match="format 999"):
         FitState.load(tmp_path / "a")
+
+
+@pytest.mark.parametrize("epochs", [0, 2])
+def test_a_state_of_a_release_that_kept_the_best_epoch_is_still_read(
+    tmp_path: Path, state: FitState, epochs: int
+) -> None:
+    state.save(tmp_path / "a")
+    tensors, metadata = safetensors_files.read(tmp_path / "a")
+    header = json.loads(metadata["trimtab.checkpoint"])
+    best = {"best_epoch": 0, "best_value": 0.75, "best_loss": 0.5} if epochs else {}
+    none = {"best_epoch": -1, "best_value": 0.0, "best_loss": 0.0}
+    header["format"] = 4
+    header["progress"] = {"epochs": epochs, **none, **best, "bar": 0.75, "stale": 1}
+    safetensors_files.write(tmp_path / "a", tensors, {"trimtab.checkpoint": json.dumps(header)})
+    progress = FitState.load(tmp_path / "a").progress
+    assert (progress.epochs, progress.bar, progress.stale) == (epochs, 0.75, 1)
+    assert progress.recent == ()
+    if epochs:
+        # What that release would have told; means begin with the next epoch.
+        assert (progress.kept_epoch, progress.value) == (0, 0.75)
+    rule = EpochRule(epochs=9, averaged=3, direction="maximize")
+    assert rule.after(progress, 0.5).value == 0.5
+    assert rule.after(rule.after(progress, 0.5), 0.25).value == 0.375
 
 
 @pytest.mark.parametrize(

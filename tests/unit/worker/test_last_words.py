@@ -59,9 +59,9 @@ def test_the_kept_backbone_goes_only_where_it_may_be_damaged(
 
 
 def a_run(folder: Path, *, epochs: int) -> tuple[TrialRun, Any]:
-    """A trial of so many epochs, the best of which reached 0.7, and what it works on."""
+    """A trial of so many epochs, which is worth 0.7, and what it works on."""
     resources, training = Mock(), Mock()
-    training.progress.epochs, training.progress.best_value = epochs, 0.7
+    training.progress.epochs, training.progress.value = epochs, 0.7
     ending = TrialEnding(resources, RunTrial(lease=a_lease(), folder=folder))
     ending.writer = Mock(newest=None, best=None)
     started = StartedTraining(training, Mock(), Mock(), Mock())
@@ -79,7 +79,7 @@ def outcome_of(resources: Any) -> object:
     )
 
 
-def test_a_trial_told_to_finish_after_an_epoch_completes_with_its_best_one(
+def test_a_trial_told_to_finish_after_an_epoch_completes_with_it(
     tmp_path: Path,
 ) -> None:
     trial, (resources, writer) = a_run(tmp_path, epochs=3)
@@ -114,11 +114,11 @@ def test_a_word_between_two_batches_ends_the_epoch(word: str, raised: type[Excep
 AN_EPOCH = EpochResult(
     epoch=0,
     value=0.5,
-    best_value=0.5,
+    trial_value=0.5,
     train_loss=1.0,
     metrics={},
     seconds=3.0,
-    best=True,
+    kept=True,
     last=False,
     _training=Mock(),
 )
@@ -167,7 +167,7 @@ def test_a_trial_that_is_paused_within_an_epoch_is_released_with_its_state(
     (saved,) = writer.save.call_args.args
     started: Any = trial.started
     assert saved.state() is started.training.state.return_value
-    assert not saved.best
+    assert not saved.kept
     assert outcome_of(resources) is None
     assert trial.has_ended
 

@@ -27,7 +27,7 @@ class FakeEpoch:
 
     epoch: int
     clock: Clock
-    best: bool
+    kept: bool
     full: list[bool]
     seconds: float = 1.0
     nbytes: int = 0
@@ -48,8 +48,8 @@ class FakeEpoch:
 def offering(
     writer: CheckpointWriter, clock: Clock, full: list[bool] | None = None
 ) -> Callable[..., None]:
-    def offer(epoch: int, *, is_best: bool) -> None:
-        writer.offer(FakeEpoch(epoch, clock, best=is_best, full=full or [False]))
+    def offer(epoch: int, *, is_kept: bool) -> None:
+        writer.offer(FakeEpoch(epoch, clock, kept=is_kept, full=full or [False]))
         writer.finish()
 
     return offer
@@ -61,7 +61,7 @@ def steps(folder: Path) -> list[int]:
 
 def test_the_first_epoch_is_written_at_once(tmp_path: Path) -> None:
     clock = Clock()
-    offering(CheckpointWriter(tmp_path, clock), clock)(0, is_best=True)
+    offering(CheckpointWriter(tmp_path, clock), clock)(0, is_kept=True)
     assert steps(tmp_path) == [0]
 
 
@@ -69,13 +69,13 @@ def test_writing_takes_no_more_than_its_share_of_the_time(tmp_path: Path) -> Non
     clock = Clock()
     writer = CheckpointWriter(tmp_path, clock)
     offer = offering(writer, clock)
-    offer(0, is_best=True)
+    offer(0, is_kept=True)
     clock.now += 48
-    offer(1, is_best=True)
+    offer(1, is_kept=True)
     assert writer.newest is not None
     assert writer.newest.step == 0
     clock.now += 2
-    offer(2, is_best=False)
+    offer(2, is_kept=False)
     assert writer.newest.step == 2
 
 
@@ -83,10 +83,10 @@ def test_a_best_state_that_was_not_due_is_written_with_the_next(tmp_path: Path) 
     clock = Clock()
     writer = CheckpointWriter(tmp_path, clock)
     offer = offering(writer, clock)
-    offer(0, is_best=True)
-    offer(1, is_best=True)
+    offer(0, is_kept=True)
+    offer(1, is_kept=True)
     clock.now += 60
-    offer(2, is_best=False)
+    offer(2, is_kept=False)
     assert writer.best is not None
     assert writer.best.step == 1
     assert writer.newest is not None
@@ -97,9 +97,9 @@ def test_the_best_state_is_on_disk_at_the_end(tmp_path: Path) -> None:
     clock = Clock()
     writer = CheckpointWriter(tmp_path, clock)
     offer = offering(writer, clock)
-    offer(0, is_best=True)
-    offer(1, is_best=True)
-    offer(2, is_best=False)
+    offer(0, is_kept=True)
+    offer(1, is_kept=True)
+    offer(2, is_kept=False)
     writer.save_best()
     assert writer.best is not None
     assert writer.best.step == 1
@@ -109,7 +109,7 @@ def test_the_best_state_is_on_disk_at_the_end(tmp_path: Path) -> None:
 def test_the_last_epoch_is_written_without_a_copy(tmp_path: Path) -> None:
     clock = Clock()
     writer = CheckpointWriter(tmp_path, clock)
-    writer.offer(FakeEpoch(0, clock, best=True, full=[False], last=True))
+    writer.offer(FakeEpoch(0, clock, kept=True, full=[False], last=True))
     assert steps(tmp_path) == []
     writer.save_best()
     assert writer.best is not None
@@ -119,9 +119,9 @@ def test_the_last_epoch_is_written_without_a_copy(tmp_path: Path) -> None:
 def test_a_last_epoch_that_is_not_the_best_is_not_written(tmp_path: Path) -> None:
     clock = Clock()
     writer = CheckpointWriter(tmp_path, clock)
-    offering(writer, clock)(0, is_best=True)
+    offering(writer, clock)(0, is_kept=True)
     clock.now += 600
-    writer.offer(FakeEpoch(1, clock, best=False, full=[False], last=True))
+    writer.offer(FakeEpoch(1, clock, kept=False, full=[False], last=True))
     writer.save_best()
     assert steps(tmp_path) == [0]
 
@@ -138,7 +138,7 @@ def test_a_best_state_makes_room_before_the_next_is_copied(tmp_path: Path) -> No
 
     writer = CheckpointWriter(tmp_path, Clock())
     for epoch in range(3):
-        writer.offer(Large(epoch, Clock(), best=True, full=[False], nbytes=10**12))
+        writer.offer(Large(epoch, Clock(), kept=True, full=[False], nbytes=10**12))
     assert len(copies) == 3
 
 
@@ -150,7 +150,7 @@ def test_a_full_disk_costs_the_checkpoint_and_is_said_once(
     offer = offering(writer, clock, full)
     for epoch in range(3):
         clock.now += 600
-        offer(epoch, is_best=True)
+        offer(epoch, is_kept=True)
     assert writer.newest is None
     assert len(caplog.records) == 1
     full[0] = False
@@ -173,7 +173,7 @@ class SlowEpoch(FakeEpoch):
 def test_training_goes_on_while_a_state_is_written(tmp_path: Path) -> None:
     clock = Clock()
     writer = CheckpointWriter(tmp_path, clock)
-    slow = SlowEpoch(0, clock, best=True, full=[False])
+    slow = SlowEpoch(0, clock, kept=True, full=[False])
     writer.offer(slow)
     assert steps(tmp_path) == []
     slow.go.set()
@@ -184,9 +184,9 @@ def test_training_goes_on_while_a_state_is_written(tmp_path: Path) -> None:
 def test_a_best_state_that_comes_while_another_is_written_is_not_lost(tmp_path: Path) -> None:
     clock = Clock()
     writer = CheckpointWriter(tmp_path, clock)
-    slow = SlowEpoch(0, clock, best=True, full=[False])
+    slow = SlowEpoch(0, clock, kept=True, full=[False])
     writer.offer(slow)
-    writer.offer(FakeEpoch(1, clock, best=True, full=[False]))
+    writer.offer(FakeEpoch(1, clock, kept=True, full=[False]))
     slow.go.set()
     writer.save_best()
     assert writer.best is not None
@@ -196,7 +196,7 @@ def test_a_best_state_that_comes_while_another_is_written_is_not_lost(tmp_path: 
 def test_the_first_write_waits_until_it_is_worth_its_time(tmp_path: Path) -> None:
     clock = Clock()
     writer = CheckpointWriter(tmp_path, clock)
-    large = FakeEpoch(0, clock, best=False, full=[False], nbytes=200_000_000)
+    large = FakeEpoch(0, clock, kept=False, full=[False], nbytes=200_000_000)
     clock.now += 49
     writer.offer(large)
     writer.finish()
@@ -213,13 +213,13 @@ def test_a_state_that_cannot_be_written_for_another_reason_is_an_error(tmp_path:
             raise MemoryError
 
     writer = CheckpointWriter(tmp_path, Clock())
-    writer.offer(Broken(0, Clock(), best=False, full=[False]))
+    writer.offer(Broken(0, Clock(), kept=False, full=[False]))
     with pytest.raises(MemoryError):
         writer.save_best()
 
 
 def test_a_state_within_the_first_epoch_is_one_of_step_0(tmp_path: Path) -> None:
     writer = CheckpointWriter(tmp_path)
-    writer.save(FakeEpoch(-1, Clock(), best=False, full=[False]))
+    writer.save(FakeEpoch(-1, Clock(), kept=False, full=[False]))
     assert writer.newest is not None
     assert (writer.newest.step, writer.best) == (0, None)

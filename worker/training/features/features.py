@@ -34,13 +34,13 @@ class Inputs:
     Attributes:
         forward: The function from a batch of either split to its logits `(N, classes)`.
         train: The samples or features that are learned from.
-        validation: The samples or features that trials are compared by.
+        validation: The samples or features that trials are compared by; None where the task keeps none apart.
         layer: The linear layer that `forward` is, if no more than that is trained, on features in full precision.
     """
 
     forward: Callable[[Tensor], Tensor]
     train: PlacedSplit
-    validation: PlacedSplit
+    validation: PlacedSplit | None
     layer: nn.Linear | None = None
 
     def under(self, head: nn.Module) -> "Inputs":
@@ -62,7 +62,8 @@ def inputs_of(
     The arguments are those of `means_of`.
     """
     forward, place = means_of(freezing, data, device, cache=cache, each_batch=each_batch)
-    train, validation = place("train", data.train), place("validation", data.validation)
+    train = place("train", data.train)
+    validation = place("validation", data.validation) if len(data.validation) else None
     # Asked for again, the cut is the one that `means_of` has just made: the backbone remembers it.
     is_cut = train.full_precision
     halves = frozen_prefix.cut(freezing.model, freezing.still) if is_cut else None

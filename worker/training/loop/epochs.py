@@ -10,7 +10,7 @@ from worker.training.device.threads import computing_on
 from worker.training.errors import Diverged
 from worker.training.loop import grouped_epoch, linear_head
 from worker.training.loop.grouped_epoch import GroupMember
-from worker.training.loop.state import FitState, PartOfEpoch, Progress
+from worker.training.loop.state import FitState, PartOfEpoch
 from worker.training.loop.step import Learner, train_epoch
 from worker.training.loop.training import Training
 from worker.training.objective.evaluate import Scores, evaluate
@@ -23,22 +23,23 @@ class EpochResult:
 
     Attributes:
         epoch: The number of the epoch, counted from 0.
-        value: The objective value that trials are compared by, on the validation split after it.
-        best_value: The best of all epochs so far.
+        value: The objective on the validation split after it; without such a split, `train_loss`.
+        trial_value: The value that trials are compared by, as it would be if the training ended here.
         train_loss: Mean over the epoch, while the weights moved.
-        metrics: Everything measured on the validation split after it, the mean `loss` included.
+        metrics: Everything measured on the validation split after it, the mean `loss` included; without such a split,
+            nothing is.
         seconds: The seconds that training and validation took; in a group, one member's share of the training.
-        best: Whether this is the best epoch so far; then its state is the one to keep for the final evaluation.
+        kept: Whether its state is the one to evaluate, if no later epoch's replaces it.
         last: Whether no other follows it.
     """
 
     epoch: int
     value: float
-    best_value: float
+    trial_value: float
     train_loss: float
     metrics: Mapping[str, float]
     seconds: float
-    best: bool
+    kept: bool
     last: bool
     _training: Training = field(repr=False, compare=False)
 
@@ -147,44 +148,48 @@ def _result(
         return train_loss
     began, epoch = time.perf_counter(), training.progress.epochs
     try:
-        scores = _measure(training.learner, epoch)
-        training.progress, training.part = _progress(training, scores), None
+        scores, weight = _measure(training.learner, epoch)
+        value = _value(training, scores, train_loss)
+        training.progress = training.rule.after(
+            training.progress, value, adaptation_weight=weight
+        )
+        training.part = None
     except Exception as error:  # noqa: BLE001 - as above
         return error
     return EpochResult(
         epoch=epoch,
-        value=scores.metrics[training.learner.objective.metric],
-        best_value=training.progress.best_value,
+        value=value,
+        trial_value=training.progress.value,
         train_loss=train_loss,
-        metrics=scores.metrics,
+        metrics=scores.metrics
+        if weight is None
+        else {**scores.metrics, "adaptation_weight": weight},
         seconds=trained_s + time.perf_counter() - began,
-        best=training.progress.best_epoch == epoch,
+        kept=training.progress.kept_epoch == epoch,
         last=training.ended,
         _training=training,
     )
 
 
-def _progress(training: Training, scores: Scores) -> Progress:
-    """Return the progress after this epoch; raises Diverged where the loss or the objective is not finite."""
-    objective = training.learner.objective
-    value = scores.metrics[objective.metric]
+def _value(training: Training, scores: Scores, train_loss: float) -> float:
+    """Return the epoch's value; raises Diverged where the loss or the objective is not finite."""
+    if training.learner.inputs.validation is None:
+        return train_loss
+    value = scores.metrics[training.learner.objective.metric]
     if not (math.isfinite(scores.loss) and math.isfinite(value)):
         raise Diverged(training.progress.epochs, "validation")
-    return training.progress.after(
-        value,
-        scores.loss,
-        min_gain=training.learner.recipe.early_stopping_min_gain,
-        direction=objective.direction,
-    )
+    return value
 
 
-def _measure(learner: Learner, epoch: int) -> Scores:
-    """Score the weights that this epoch has come to."""
+def _measure(learner: Learner, epoch: int) -> tuple[Scores, float | None]:
+    """Score the weights that this epoch has come to; return the chosen point between pretrained and trained too."""
     inputs = learner.inputs
     # A layer has no modes: setting those of the whole network takes longer than measuring it.
     model = learner.model if learner.plain is None else learner.plain.layer
 
     def scores() -> Scores:
+        if inputs.validation is None:
+            return Scores({}, 0)
         return evaluate(
             model,
             inputs.validation,
@@ -199,7 +204,7 @@ def _measure(learner: Learner, epoch: int) -> Scores:
         value = found.metrics[learner.objective.metric]
         return value if learner.objective.direction == "maximize" else -value
 
-    found, weight = learner.averages.show(
+    return learner.averages.show(
         epoch,
         estimate=lambda: estimate_statistics(
             learner.freezing,
@@ -211,5 +216,3 @@ def _measure(learner: Learner, epoch: int) -> Scores:
         measure=scores,
         goodness=goodness,
     )
-    extra = {} if weight is None else {"adaptation_weight": weight}
-    return Scores({**found.metrics, **extra}, found.count)

@@ -18,11 +18,11 @@ from worker.training.augment import augmentation
 from worker.training.device.micro_batches import MicroBatches
 from worker.training.device.placement import dtype_of, precision_of
 from worker.training.device.threads import AsTorchSays, ThreadChoice, Threads, computing_on
-from worker.training.errors import Interrupted
+from worker.training.errors import Interrupted, NothingToChooseBy
 from worker.training.features import features
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.features.features import Inputs
-from worker.training.loop import distillation, linear_head, trying
+from worker.training.loop import choice, distillation, linear_head, trying
 from worker.training.loop.distillation import Lessons, Teacher
 from worker.training.loop.epochs import EpochResult, epochs_of
 from worker.training.loop.state import FitState
@@ -45,7 +45,8 @@ class TrainingRequest:
 
     Attributes:
         model: The network, fresh from `backbones.build`; it is trained in place.
-        data: The splits that it learns from and is measured by.
+        data: The splits that it learns from and is measured by; with an empty validation split, nothing is measured
+            (`with_validation`).
         recipe: Every hyperparameter.
         seed: The seed of data order, augmentation and dropout.
         device: The device that it is trained on.
@@ -55,6 +56,9 @@ class TrainingRequest:
             nothing is known.
         teacher: A model whose answers are learned beside the labels; None: the labels alone.
         threads: Decides how many threads compute; a training that is resumed keeps its numbers.
+        epochs: The number of epochs after which it ends, in the schedule of all that the recipe has; None: all.
+        adaptation_weight: The point between pretrained and trained weights to take in place of the best one of
+            `adaptation_grid`; None: the best one on the validation split.
         each_batch: Called before every batch; what it raises ends the training. After Interrupted, the training's state
             says how far it is.
     """
@@ -70,6 +74,8 @@ class TrainingRequest:
     micro_batch_size: int | None = None
     teacher: Teacher | None = None
     threads: ThreadChoice = field(default_factory=AsTorchSays)
+    epochs: int | None = None
+    adaptation_weight: float | None = None
     each_batch: Callable[[], object] = lambda: None
 
 
@@ -99,7 +105,11 @@ def begin(request: TrainingRequest, *, beside: Training | None = None) -> Traini
     Raises:
         CheckpointIncompatible: `request.resume` is of another training.
         RecipeUnfit: The backbone does not take what the recipe makes of the data.
+        NothingToChooseBy: The recipe chooses by the validation split, and there is none.
     """
+    rule = choice.rule_of(request.data, request.recipe, request.epochs)
+    if _chooses_by_nothing(request):
+        raise NothingToChooseBy
     freezing = Freezing(request.model, request.recipe)
     freezing.freeze()
     # Channels last, where the input layer says so: convolutions then need not lay out every batch anew.
@@ -119,6 +129,7 @@ def begin(request: TrainingRequest, *, beside: Training | None = None) -> Traini
         frozen_sha256=frozen_sha256,
         moving=freezing.moving(low_rank),
         threads=Threads(count, count),
+        rule=rule,
     )
     if request.resume is not None:
         training.restore(request.resume)
@@ -126,30 +137,35 @@ def begin(request: TrainingRequest, *, beside: Training | None = None) -> Traini
     return training
 
 
+def _chooses_by_nothing(request: TrainingRequest) -> bool:
+    is_open = request.recipe.adaptation_grid and request.adaptation_weight is None
+    return bool(is_open) and not len(request.data.validation)
+
+
 def _feature_threads(
     request: TrainingRequest, freezing: Freezing, beside: Training | None
 ) -> int:
-    choice = request.threads
+    threads = request.threads
     if request.resume is not None:
-        return min(request.resume.threads.features, choice.most)
+        return min(request.resume.threads.features, threads.most)
     if beside is not None:
         return beside.threads.features
-    known = choice.known("features")
+    known = threads.known("features")
     if known is not None:
         return known
     attempt = features.attempt(freezing, request.data, request.device)
-    return choice.most if attempt is None else choice.choose("features", attempt)
+    return threads.most if attempt is None else threads.choose("features", attempt)
 
 
 def _choose_threads(request: TrainingRequest, training: Training) -> None:
     """Give a training the number of threads that its steps are computed with; a small head has one thread anyway."""
-    choice, known = request.threads, request.threads.known("steps")
+    threads, known = request.threads, request.threads.known("steps")
     if request.resume is not None:
         # Another machine may have fewer cores. Threads that wait for a core are worse than other last bits.
-        training.use_threads(min(request.resume.threads.steps, choice.most))
+        training.use_threads(min(request.resume.threads.steps, threads.most))
     elif trying.tells(training):
         if known is None:
-            trying.choose_threads(training, choice)
+            trying.choose_threads(training, threads)
         else:
             training.use_threads(known)
 
@@ -190,7 +206,7 @@ def _learner(
         objective=objective,
         device=request.device,
         inputs=inputs,
-        averages=Averages(freezing),
+        averages=Averages(freezing, request.adaptation_weight),
         micro_batches=_micro_batches(freezing, request.micro_batch_size),
         lessons=lessons,
         each_batch=request.each_batch if plain is None else _patient(request.each_batch),

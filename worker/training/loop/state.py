@@ -4,19 +4,21 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from statistics import fmean
+from typing import Any, Self
 
 from torch import Tensor
 
 from trimtab.contract.message import Message
-from trimtab.contract.metrics import Direction
 from worker.training import safetensors_files
 from worker.training.device import memory_format
 from worker.training.device.threads import Threads
 from worker.training.errors import CheckpointIncompatible, CheckpointUnreadable
 
-_FORMAT = 4
+_FORMAT = 5
 """Stands in every file: a release that reads another format refuses the file in words."""
+_OF_BEST_EPOCHS = 4
+"""The format of releases that kept the best epoch of a training; it is still read."""
 _KEY = "trimtab.checkpoint"
 # A safetensors file has one flat space of names. A prefix keeps a weight apart from its average and its moments.
 _WEIGHTS, _OPTIMIZER, _AVERAGES, _PART = "weights/", "optimizer/", "averages/", "part/"
@@ -25,43 +27,34 @@ _LOSS, _GENERATOR = "loss", "generator/"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a training is, and how good it was at its best.
+    """How far a training is, and what it is worth (`choice.EpochRule`).
 
     Attributes:
         epochs: The number of finished epochs.
-        best_epoch: The epoch of the best value, counted from 0; between equal values, that of the lowest validation
-            loss; -1 before the first epoch is over.
-        best_value: The objective value of that epoch, in the metric that trials are compared by.
-        best_loss: The mean validation loss of that epoch.
+        kept_epoch: The epoch whose state is kept, counted from 0; -1 before the first epoch is over.
+        kept_values: The objective values of the last epochs up to that one, as many as are averaged.
+        recent: The objective values of the last epochs, as many as are averaged.
         bar: The objective value that early stopping compares with.
         stale: The number of epochs since the bar was last raised.
+        adaptation_weight: The point between pretrained and trained weights that the kept state is; None without a grid.
     """
 
     epochs: int = 0
-    best_epoch: int = -1
-    best_value: float = 0.0
-    best_loss: float = 0.0
+    kept_epoch: int = -1
+    kept_values: tuple[float, ...] = ()
+    recent: tuple[float, ...] = ()
     bar: float = 0.0
     stale: int = 0
+    adaptation_weight: float | None = None
 
-    def after(
-        self, value: float, loss: float, *, min_gain: float, direction: Direction
-    ) -> "Progress":
-        """Return the progress after one more epoch."""
-        # The bar is not the best value. A gain below `min_gain` makes an epoch the best one, and still counts as
-        # stale: many small gains in a row must add up to `min_gain` before the patience begins anew.
-        sign = 1 if direction == "maximize" else -1
-        first = self.epochs == 0
-        best = first or (sign * value, -loss) > (sign * self.best_value, -self.best_loss)
-        raised = first or sign * (value - self.bar) > min_gain
-        return Progress(
-            epochs=self.epochs + 1,
-            best_epoch=self.epochs if best else self.best_epoch,
-            best_value=value if best else self.best_value,
-            best_loss=loss if best else self.best_loss,
-            bar=value if raised else self.bar,
-            stale=0 if raised else self.stale + 1,
-        )
+    @property
+    def value(self) -> float:
+        """The objective value that the training is compared by.
+
+        Raises:
+            StatisticsError: No epoch is over.
+        """
+        return fmean(self.kept_values)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +106,7 @@ class FitState:
     Attributes:
         seed: The seed of the training.
         optimizer: The optimizer's name in the recipe.
-        progress: Epochs finished, best so far, early stopping's counters.
+        progress: Epochs finished, what is kept and its worth, early stopping's counters.
         threads: The numbers of threads that the training goes on with.
         frozen_stages: The number of stages, counted from the input, that no epoch trains. Their weights are
             not in here.
@@ -181,12 +174,7 @@ class FitState:
         """
         try:
             tensors, metadata = safetensors_files.read(path)
-            # The format comes first: fields of another format would be reported as a broken file.
-            if (found := json.loads(metadata[_KEY])["format"]) != _FORMAT:
-                raise CheckpointIncompatible(
-                    f"{path}: written in format {found}, this release reads {_FORMAT}"
-                )
-            header = _Header.model_validate_json(metadata[_KEY])
+            header = _header(path, metadata[_KEY])
             for name, order in header.orders.items():
                 tensors[name] = memory_format.from_dimension_order(tensors[name], order)
         except (KeyError, TypeError) as error:
@@ -217,6 +205,35 @@ class FitState:
             )
             for name, tensor in tensors.items()
         }
+
+
+def _header(path: Path, text: str) -> _Header:
+    fields = json.loads(text)
+    # The format comes first: fields of another format would be reported as a broken file.
+    found = fields["format"]
+    if found == _OF_BEST_EPOCHS:
+        progress = _of_best_epoch(fields["progress"])
+        text = json.dumps({**fields, "format": _FORMAT, "progress": progress})
+    elif found != _FORMAT:
+        raise CheckpointIncompatible(
+            f"{path}: written in format {found}, this release reads {_FORMAT}"
+        )
+    return _Header.model_validate_json(text)
+
+
+def _of_best_epoch(told: Mapping[str, Any]) -> dict[str, Any]:
+    """Read the progress of a release that kept the best epoch and did not tell the others' values.
+
+    Until another epoch is over, the training is worth what it was in that release. Means begin with the next value.
+    """
+    begun = told["epochs"] > 0
+    return {
+        "epochs": told["epochs"],
+        "kept_epoch": told["best_epoch"],
+        "kept_values": [told["best_value"]] if begun else [],
+        "bar": told["bar"],
+        "stale": told["stale"],
+    }
 
 
 def _named(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from torch import Tensor
 from worker.training.device.threads import Threads
 from worker.training.errors import CheckpointIncompatible
 from worker.training.features import features
+from worker.training.loop.choice import EpochRule
 from worker.training.loop.state import FitState, PartOfEpoch, Progress
 from worker.training.loop.step import Learner
 from worker.training.model.freezing import Freezing
@@ -25,7 +26,8 @@ class Training:
         frozen_sha256: The sha256 of the pretrained weights that it builds upon (`origin`).
         moving: The tensors of the network that some epoch moves, by name; the tensors themselves.
         threads: The numbers of threads that it computes with.
-        progress: Epochs finished, best so far, early stopping's counters.
+        rule: The rule of how many epochs there are, and which of them is kept.
+        progress: Epochs finished, what is kept and its worth, early stopping's counters.
         part: The part that is done of an epoch that was left between two batches; None between two epochs.
     """
 
@@ -35,16 +37,14 @@ class Training:
     frozen_sha256: str
     moving: Mapping[str, Tensor]
     threads: Threads
+    rule: EpochRule
     progress: Progress = field(default_factory=Progress)
     part: PartOfEpoch | None = None
 
     @property
     def ended(self) -> bool:
-        """Whether the recipe asks for no further epoch."""
-        recipe = self.learner.recipe
-        # A patience of 0 means that early stopping is off.
-        impatient = 0 < recipe.early_stopping_patience <= self.progress.stale
-        return self.progress.epochs >= recipe.epochs or impatient
+        """Whether no further epoch follows."""
+        return self.rule.ends(self.progress)
 
     @property
     def may_group(self) -> bool:

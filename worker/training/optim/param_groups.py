@@ -87,15 +87,20 @@ def _rule(recipe: Recipe, name: str, parameter: nn.Parameter, distance: int) -> 
     Source: the layer-wise learning rate decay of ELECTRA (Clark et al., 2020, https://arxiv.org/abs/2003.10555) and of
     the fine-tuning of BEiT (Bao et al., 2022, https://arxiv.org/abs/2106.08254).
     """
-    head_rate = (recipe.head_learning_rate or recipe.learning_rate) / recipe.learning_rate
     is_matrix = parameter.dim() > 1
     l2_sp = recipe.l2_sp if distance and is_matrix else 0.0
     return Rule(
         update=_update(recipe, is_matrix and name.endswith(_MATRICES) and distance > 0),
-        rate=recipe.layer_decay**distance if distance else head_rate,
+        rate=recipe.layer_decay**distance if distance else _head_rate(recipe),
         weight_decay=recipe.weight_decay if is_matrix and not l2_sp else 0.0,
         l2_sp=l2_sp,
     )
+
+
+def _head_rate(recipe: Recipe) -> float:
+    """Return the factor on the schedule's learning rate that the head learns by."""
+    own = recipe.head_learning_rate
+    return recipe.head_factor if own is None else own / recipe.learning_rate
 
 
 def _update(recipe: Recipe, is_hidden_matrix: bool) -> Update:

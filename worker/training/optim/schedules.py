@@ -27,7 +27,7 @@ def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
     """
     if recipe.schedule == "one_cycle":
         return recipe.learning_rate * _one_cycle(recipe, step, steps_per_epoch)
-    warmup = recipe.warmup_epochs * steps_per_epoch
+    warmup = _warmup_epochs(recipe) * steps_per_epoch
     if step < warmup:
         return recipe.learning_rate * min(1.0, (step + 1) / warmup)
     progress = (step - warmup) / (recipe.epochs * steps_per_epoch - warmup)
@@ -43,13 +43,18 @@ def learning_rate(recipe: Recipe, *, step: int, steps_per_epoch: int) -> float:
             return recipe.learning_rate * recipe.step_factor**falls
 
 
+def _warmup_epochs(recipe: Recipe) -> float:
+    """Return the epochs in which the learning rate rises; 0 where the recipe names no warm-up."""
+    return max(recipe.warmup_epochs, recipe.warmup_share * recipe.epochs)
+
+
 def _one_cycle(recipe: Recipe, step: int, steps_per_epoch: int) -> float:
     """Return the factor of the one-cycle schedule: up to the peak and down again, each along half a cosine.
 
     Source: Smith, 2018, https://arxiv.org/abs/1803.09820, section 4, whose two lines are straight.
     """
     last = recipe.epochs * steps_per_epoch - 1
-    rising = recipe.warmup_epochs or _CYCLE_RISES * recipe.epochs
+    rising = _warmup_epochs(recipe) or _CYCLE_RISES * recipe.epochs
     top = max(0.0, rising * steps_per_epoch - 1)
     if step < top:
         return _along_a_cosine(_CYCLE_BEGINS, 1.0, step / top)

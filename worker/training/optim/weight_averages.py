@@ -43,15 +43,17 @@ class Averages:
 
     Args:
         freezing: The pretrained model before any training, and the recipe, which says which averages are made.
+        adaptation_weight: The `a` to take in place of the best one, from 0 to 1; None: the best one is looked for.
 
     Attributes:
         micro_batches: The number of pictures that the device takes at once when statistics are estimated.
     """
 
-    def __init__(self, freezing: Freezing) -> None:
+    def __init__(self, freezing: Freezing, adaptation_weight: float | None = None) -> None:
         self.micro_batches = MicroBatches(BATCH_SIZE, least=2)
         self._freezing = freezing
         self._recipe = freezing.recipe
+        self._adaptation_weight = adaptation_weight
         self._live: Weights = {}
         self._moving: Weights = {}
         self._sum: Weights = {}
@@ -179,26 +181,34 @@ class Averages:
         measure: Callable[[], Scores],
         goodness: Callable[[Scores], float],
     ) -> tuple[Scores, float | None]:
-        points = self._recipe.adaptation_grid
-        best = measure()
+        points, given = self._recipe.adaptation_grid, self._adaptation_weight
         if not points:
-            return best, None
+            return measure(), None
         trained = _copy(self._own)
-        best_at, best_weights = 1.0, trained
+        if given is not None:
+            self._mix(trained, given, estimate)
+            return measure(), given
+        best, best_at, best_weights = measure(), 1.0, trained
         for point in range(points):
             at = point / points
-            self._load(
-                {
-                    name: torch.lerp(value, trained[name], at)
-                    for name, value in self._pretrained.items()
-                }
-            )
-            estimate()
+            self._mix(trained, at, estimate)
             found = measure()
             if goodness(found) > goodness(best):
                 best, best_at, best_weights = found, at, _copy(self._own)
         self._load(best_weights)
         return best, best_at
+
+    def _mix(self, trained: Weights, at: float, estimate: Callable[[], None]) -> None:
+        """Put pretrained + at (trained - pretrained) into the model, which has the trained weights where `at` is 1."""
+        if at == 1:
+            return
+        self._load(
+            {
+                name: torch.lerp(value, trained[name], at)
+                for name, value in self._pretrained.items()
+            }
+        )
+        estimate()
 
     @torch.no_grad()
     def _load(self, weights: Mapping[str, Tensor]) -> None:
