@@ -3,7 +3,7 @@
 from typing import Annotated, cast
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import TypeAdapter
 
 from service.api.bodies import JsonRoute
@@ -26,6 +26,7 @@ from trimtab.contract.leases import (
     Settled,
 )
 from trimtab.contract.records import TrialRecord
+from trimtab.contract.validation_outputs import TrialOutputsPage
 
 router = APIRouter(prefix="/v1/leases", route_class=JsonRoute, tags=["leases"])
 
@@ -96,6 +97,16 @@ def checkpoint(lease: UUID, message: CheckpointReport, context: ServiceContext) 
 def record(lease: UUID, message: TrialRecord, context: ServiceContext) -> None:
     """Keep what the worker found when it began; the last word of an attempt counts."""
     records.store(context, lease, message)
+
+
+@router.get("/{lease}/validation-outputs")
+def validation_outputs(
+    lease: UUID,
+    context: ServiceContext,
+    start: Annotated[int, Query(alias="from", ge=0, lt=2**31)] = 0,
+) -> TrialOutputsPage:
+    """Read what completed trials answered to the validation split, a page at a time; for the holder of a final lease."""
+    return leases.outputs_page(context, lease, start)
 
 
 @router.post("/{lease}:release", status_code=204)

@@ -15,6 +15,7 @@ from service.api.dependencies import (
 )
 from service.api.downloads import WholeFile
 from service.use_cases import artifacts, rebasing, studies, trials
+from trimtab.contract.finish import WhichModel
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
 
@@ -120,10 +121,13 @@ def get_best(name: StudyName, context: ServiceContext) -> Best:
 
 
 @router.get("/{study}/model", response_class=WholeFile)
-def get_model(name: StudyName, context: ServiceContext) -> WholeFile:
-    """The winner's exported model, one safetensors file with its card inside."""
-    sha256 = studies.model_sha256(context, name)
+def get_model(
+    name: StudyName, context: ServiceContext, which: WhichModel = "handed_over"
+) -> WholeFile:
+    """The exported model, one safetensors file with its card inside; or the winner as it was validated."""
+    sha256 = studies.model_sha256(context, name, which)
     path = artifacts.path(context, sha256)
+    suffix = ".validated" if which == "validated" else ""
     return WholeFile(
-        path, media_type="application/octet-stream", filename=f"{name}.safetensors"
+        path, media_type="application/octet-stream", filename=f"{name}{suffix}.safetensors"
     )

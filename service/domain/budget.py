@@ -21,6 +21,10 @@ class Spending:
     """At least one trial completed."""
     final_failed: bool
     """The final evaluation was given up."""
+    refits_unfinished: bool
+    """Refits are queued or running."""
+    final_queued: bool
+    """The final evaluation has been queued, whatever has become of it."""
 
 
 def may_propose(spending: Spending) -> bool:
@@ -47,6 +51,15 @@ def ended_by(spending: Spending) -> EndedBy:
     if spending.state == "stopping":
         return "stopped"
     return "exhausted" if spending.exhausted else "trials"
+
+
+def final_is_due(spending: Spending) -> bool:
+    """Whether the final evaluation is to be queued: it waits for every refit, and for none that is over."""
+    return (
+        spending.state == "finalising"
+        and not spending.refits_unfinished
+        and not spending.final_queued
+    )
 
 
 def next_state(spending: Spending) -> StudyState:

@@ -1,5 +1,6 @@
 """What a lease holder is told, and what becomes of a trial when its lease ends: decisions as values."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,6 +21,11 @@ AttemptOutcome = Literal[
 ]
 
 LONGEST_BACK_OFF_S = 300.0
+_OF_THE_FINISH: Mapping[LeaseKind, tuple[EventKind, EventKind]] = {
+    "refit": ("refit_queued", "refit_settled"),
+    "final": ("final_queued", "final_settled"),
+}
+"""What happened to a lease that is no trial's: it is to be claimed again, or it is over."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +40,7 @@ class Held:
 
     @property
     def unwanted(self) -> bool:
-        """Nobody waits for this trial any more. A final evaluation is owed even after the wall time."""
+        """Nobody waits for this trial any more. What a study's finish takes is owed even after the wall time."""
         if self.study_state in ("cancelled", "deleting"):
             return True
         return self.kind == "trial" and self.wall_time_over
@@ -76,8 +82,8 @@ class Departure:
 
     def event(self, kind: LeaseKind) -> EventKind:
         """The name of what happened."""
-        if kind == "final":
-            return "final_settled" if self.is_over else "final_queued"
+        if kind != "trial":
+            return _OF_THE_FINISH[kind][self.is_over]
         events: dict[TrialState, EventKind] = {
             "queued": "trial_queued",
             "paused": "trial_paused",

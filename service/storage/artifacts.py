@@ -11,6 +11,8 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
+from service.storage.ranking import BEST_FIRST_OF_ANY
+from service.storage.refits import ENSEMBLE
 from trimtab.contract.problems import Sha256Mismatch, StorageFull
 
 INCOMING = ".incoming-"
@@ -59,12 +61,13 @@ def record_found(connection: Connection, files: Mapping[str, int]) -> None:
 def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[str]:
     """Delete the rows of artifacts that nothing needs, and that nobody has named for so long; returns their names.
 
-    Needed are the newest, the previous and the best state of a trial that is not over, the newest and the best of each
-    study's best trial, and models, those that others learn from included.
+    Needed are the newest, the previous and the best state of a trial that is not over; the newest and the best of each
+    study's best trial, and until the study is over of all that its model is to be made of, refits included; and models,
+    those that others learn from included.
     The caller removes the files before it commits: who records one of them meanwhile waits for that.
     """
     rows = connection.execute(
-        text("""
+        text(f"""
             WITH state AS (
                 SELECT checkpoint, best_checkpoint, previous_checkpoint FROM trimtab.trials
                 WHERE state IN ('queued', 'running', 'paused')
@@ -72,12 +75,18 @@ def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[s
                 SELECT best.checkpoint, best.best_checkpoint, NULL FROM trimtab.studies s CROSS JOIN LATERAL (
                     SELECT t.checkpoint, t.best_checkpoint FROM trimtab.trials t
                     WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
-                    ORDER BY CASE s.direction WHEN 'maximize' THEN -t.value ELSE t.value END, t.number LIMIT 1) best),
+                    ORDER BY {BEST_FIRST_OF_ANY}
+                    LIMIT CASE WHEN s.state IN ('done', 'cancelled') THEN 1 ELSE {ENSEMBLE} END) best
+                UNION ALL
+                SELECT t.checkpoint, t.best_checkpoint, NULL
+                FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
+                WHERE t.kind = 'refit' AND t.state = 'completed' AND s.state = 'finalising'),
             needed AS (
                 SELECT checkpoint ->> 'sha256' AS sha256 FROM state
                 UNION ALL SELECT best_checkpoint ->> 'sha256' FROM state
                 UNION ALL SELECT previous_checkpoint ->> 'sha256' FROM state
                 UNION ALL SELECT final ->> 'model_sha256' FROM trimtab.studies
+                UNION ALL SELECT final ->> 'validated_sha256' FROM trimtab.studies
                 UNION ALL SELECT document -> 'teacher' -> 'model' ->> 'sha256' FROM trimtab.studies
                           WHERE state NOT IN ('done', 'cancelled'))
             DELETE FROM trimtab.artifacts WHERE sha256 IN (
@@ -92,14 +101,15 @@ def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[s
 
 
 def bytes_of_study(connection: Connection, study_id: int) -> int:
-    """What the states that a study's trials name, and its model, take on disk."""
+    """What the states that a study's trials and refits name, and its models, take on disk."""
     return connection.execute(
         text("""
             SELECT CAST(coalesce(sum(bytes), 0) AS bigint) FROM trimtab.artifacts WHERE sha256 IN (
                 SELECT kept ->> 'sha256' FROM trimtab.trials t
                 CROSS JOIN LATERAL (VALUES (checkpoint), (previous_checkpoint), (best_checkpoint)) s (kept)
                 WHERE t.study_id = :study_id
-                UNION ALL SELECT final ->> 'model_sha256' FROM trimtab.studies WHERE study_id = :study_id)"""),
+                UNION ALL SELECT unnest(ARRAY[final ->> 'model_sha256', final ->> 'validated_sha256'])
+                FROM trimtab.studies WHERE study_id = :study_id)"""),
         {"study_id": study_id},
     ).scalar_one()
 

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from service.storage.trials import BEST_FIRST
+from service.storage.ranking import BEST_FIRST
 from trimtab.contract.metrics import Direction
 
 
@@ -13,12 +13,16 @@ def queue(connection: Connection, study_id: int, direction: Direction) -> None:
     """Queue the final lease: the best completed trial, to start from the state of its best epoch."""
     connection.execute(
         text(f"""
-            INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters, checkpoint)
-            SELECT trial_id, 'final', study_id, number, 'queued', hyperparameters,
-                   coalesce(best_checkpoint, checkpoint)
-            FROM trimtab.trials
-            WHERE study_id = :study_id AND kind = 'trial' AND state = 'completed'
-            ORDER BY {BEST_FIRST[direction]} LIMIT 1"""),
+            WITH final AS (
+                INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters, checkpoint)
+                SELECT t.trial_id, 'final', t.study_id, t.number, 'queued', t.hyperparameters,
+                       coalesce(t.best_checkpoint, t.checkpoint)
+                FROM trimtab.trials t
+                WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.state = 'completed'
+                ORDER BY {BEST_FIRST[direction]} LIMIT 1
+                RETURNING study_id, trial_id, number, fence)
+            INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind)
+            SELECT study_id, trial_id, number, fence, 'final_queued' FROM final"""),
         {"study_id": study_id},
     )
 
@@ -34,7 +38,7 @@ def keep(connection: Connection, study_id: int, final: dict[str, Any]) -> None:
                 INSERT INTO public.study_user_attributes (study_id, key, value_json)
                 SELECT study_id, key, value::text FROM study, json_each(CAST(:shown AS json)))
             INSERT INTO trimtab.events (study_id, kind, body)
-            SELECT study_id, 'study_done', CAST(:final AS jsonb) FROM study"""),
+            SELECT study_id, 'study_done', CAST(:final AS jsonb) - 'report' FROM study"""),
         {"study_id": study_id, "final": json.dumps(final), "shown": json.dumps(_shown(final))},
     )
 

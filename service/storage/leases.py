@@ -79,7 +79,7 @@ picked AS (
       AND (t.kind = 'trial' OR NOT :only_trials)
       AND s.state IN ('active', 'stopping', 'finalising') AND EXISTS (SELECT FROM free)
       AND NOT EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = :worker_id)
-      AND (t.kind = 'final' OR NOT {WALL_TIME_OVER})
+      AND (t.kind <> 'trial' OR NOT {WALL_TIME_OVER})
     ORDER BY t.not_before, t.number LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
 t AS (
     UPDATE trimtab.trials t
@@ -104,7 +104,7 @@ attributes AS (
     FROM t WHERE a.trial_id = t.trial_id AND a.key = 'trimtab:state' AND t.kind = 'trial'),
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
-    SELECT study_id, trial_id, number, fence, CASE kind WHEN 'final' THEN 'final_started' ELSE 'trial_resumed' END,
+    SELECT study_id, trial_id, number, fence, CASE kind WHEN 'trial' THEN 'trial_resumed' ELSE kind || '_started' END,
            jsonb_build_object('worker', label) FROM t)
 SELECT {LEASE_COLUMNS} FROM t""")
 
@@ -126,7 +126,7 @@ def claim_queued(
         worker_id: the worker that gets the lease.
         claim_id: names the request.
         ordinal: the position of this lease in its claim.
-        only_trials: leave the evaluation of the study's winner to others.
+        only_trials: leave refits and the evaluation of the study's winner to others.
 
     Raises:
         IntegrityError: the same worker or claim was served at the same moment; read again.
@@ -216,11 +216,12 @@ def checkpoint(
                         WHEN CAST(checkpoint ->> 'step' AS int) < :step THEN checkpoint
                         WHEN CAST(previous_checkpoint ->> 'step' AS int) < :step THEN previous_checkpoint END,
                     best_checkpoint = coalesce(CAST(:best AS jsonb), best_checkpoint)
-                WHERE lease_id = :lease_id AND state = 'running' AND kind = 'trial'
+                WHERE lease_id = :lease_id AND state = 'running' AND kind <> 'final'
                   AND (checkpoint IS NULL OR checkpoint_fence < fence OR CAST(checkpoint ->> 'step' AS int) <= :step)
-                RETURNING study_id, trial_id, number, fence)
+                RETURNING study_id, trial_id, number, fence, kind)
             INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
-            SELECT study_id, trial_id, number, fence, 'checkpointed', jsonb_build_object('step', CAST(:step AS int))
+            SELECT study_id, trial_id, number, fence, CASE kind WHEN 'refit' THEN 'refit_checkpointed' ELSE 'checkpointed' END,
+                   jsonb_build_object('step', CAST(:step AS int))
             FROM t RETURNING 1"""),
         {
             "lease_id": lease_id,
@@ -241,9 +242,10 @@ WITH d AS (
     SELECT * FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:states AS text[]), CAST(:outcomes AS text[]),
                          CAST(:hashes AS text[]), CAST(:crashes AS int[]), CAST(:delays AS float8[]),
                          CAST(:values AS float8[]), CAST(:error_kinds AS text[]), CAST(:error_messages AS text[]),
-                         CAST(:are_over AS bool[]), CAST(:optuna_states AS text[]), CAST(:events AS text[]))
+                         CAST(:are_over AS bool[]), CAST(:optuna_states AS text[]), CAST(:events AS text[]),
+                         CAST(:validation_outputs AS text[]))
         AS d (lease_id, state, outcome, sha256, crashes, delay_s, value, error_kind, error_message, is_over,
-              optuna_state, event)),
+              optuna_state, event, validation_outputs)),
 t AS (
     UPDATE trimtab.trials t
     SET state = d.state, lease_id = NULL, worker_id = NULL, slot = NULL, lease_until = NULL,
@@ -257,7 +259,8 @@ t AS (
     FROM d
     WHERE t.lease_id = d.lease_id AND t.state = 'running' AND (NOT :only_trials OR t.kind = 'trial')
     RETURNING t.trial_id, t.kind, t.study_id, t.number, t.state, t.hyperparameters, t.fence, t.value, t.error_kind,
-              t.error_message, t.curve, d.lease_id AS ended, d.outcome, d.sha256, d.is_over, d.optuna_state, d.event),
+              t.error_message, t.curve, d.lease_id AS ended, d.outcome, d.sha256, d.is_over, d.optuna_state, d.event,
+              d.validation_outputs),
 attempt AS (
     UPDATE trimtab.attempts a
     SET ended_at = trimtab.now(), outcome = t.outcome, became = t.state, outcome_sha256 = t.sha256,
@@ -293,6 +296,10 @@ shown AS (
     SELECT t.trial_id, 'failure',
            to_json(concat_ws(': ', nullif(t.error_kind, 'poison'), nullif(t.error_message, '')))::text
     FROM t WHERE t.kind = 'trial' AND t.error_kind IS NOT NULL AND t.is_over),
+validation AS (
+    INSERT INTO trimtab.validation_outputs (trial_id, outputs)
+    SELECT t.trial_id, CAST(t.validation_outputs AS json) FROM t
+    WHERE t.kind = 'trial' AND t.state = 'completed' AND t.validation_outputs IS NOT NULL),
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, t.event, jsonb_strip_nulls(jsonb_build_object(
@@ -302,12 +309,14 @@ SELECT ended FROM t""")
 
 @dataclass(frozen=True, slots=True)
 class Leaving:
-    """A lease that ends, as decided; `outcome_sha256` is of the message that settles it."""
+    """A lease that ends, as decided; the rest is of the message that settles it."""
 
     lease_id: UUID
     departure: Departure
     kind: LeaseKind
     outcome_sha256: str | None = None
+    validation_outputs: str | None = None
+    """What a completed trial answered to the validation split, as JSON."""
 
 
 def to_leave(leaving: Sequence[Leaving], *, only_trials: bool) -> dict[str, Any]:
@@ -317,6 +326,7 @@ def to_leave(leaving: Sequence[Leaving], *, only_trials: bool) -> dict[str, Any]
         "only_trials": only_trials,
         "lease_ids": array([one.lease_id for one in leaving]),
         "hashes": [one.outcome_sha256 for one in leaving],
+        "validation_outputs": [one.validation_outputs for one in leaving],
         "events": [one.departure.event(one.kind) for one in leaving],
         "states": [one.state for one in departures],
         "outcomes": [one.outcome for one in departures],
@@ -337,9 +347,10 @@ def leave(
     kind: LeaseKind,
     *,
     outcome_sha256: str | None = None,
+    validation_outputs: str | None = None,
 ) -> bool:
     """End the lease as decided: settle, release or expire. False: the lease was gone already."""
-    leaving = Leaving(lease_id, departure, kind, outcome_sha256)
+    leaving = Leaving(lease_id, departure, kind, outcome_sha256, validation_outputs)
     row = LEAVE.row(connection, first=HOLD, **to_leave([leaving], only_trials=False))
     return row is not None
 

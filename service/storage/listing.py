@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from service.storage.refits import PLANNED
 from service.storage.set_aside import BLOCKED
 from trimtab.contract.studies import StudyState
 
@@ -19,6 +20,7 @@ class SummaryRow:
     created_at: datetime
     trials_limit: int
     trials_created: int
+    refits: int
     objective: str
     best: float | None
     blocked: bool
@@ -28,7 +30,8 @@ def page(connection: Connection, *, before: int | None, size: int) -> list[Summa
     """Studies, newest first, beginning below id `before`."""
     rows = connection.execute(
         text(f"""
-            SELECT s.study_id, s.name, s.state, s.created_at, s.trials_limit, s.trials_created, s.objective,
+            SELECT s.study_id, s.name, s.state, s.created_at, s.trials_limit, s.trials_created, {PLANNED} AS refits,
+                   s.objective,
                    (SELECT CASE s.direction WHEN 'maximize' THEN max(value) ELSE min(value) END
                     FROM trimtab.trials t
                     WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'),

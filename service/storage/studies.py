@@ -10,6 +10,7 @@ from sqlalchemy import Connection, text
 
 from service.domain.budget import Spending
 from service.storage.leases import WALL_TIME_OVER
+from service.storage.refits import PLANNED
 from service.storage.statements import Statement
 from trimtab.contract.events import EventKind
 from trimtab.contract.metrics import Direction
@@ -78,8 +79,8 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
             "direction": document.task.direction,
             "document": document.model_dump_json(),
             "priority": document.priority,
-            "trials_limit": document.budget.trials,
-            "wall_time_s": document.budget.wall_time_s,
+            "trials_limit": document.search_budget.trials,
+            "wall_time_s": document.search_budget.wall_time_s,
             "max_crashes": document.max_crashes,
             "lease_ttl_s": document.lease_ttl_s,
         },
@@ -139,6 +140,8 @@ class LockedStudy:
     spending: Spending
     running: bool
     direction: Direction
+    refits: int
+    """The number of trials that its finish trains anew."""
 
 
 def lock(connection: Connection, name: str) -> LockedStudy | None:
@@ -158,18 +161,25 @@ def lock(connection: Connection, name: str) -> LockedStudy | None:
                            AND t.state = 'completed') AS completed,
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
                            AND t.state IN ('failed', 'cancelled')) AS final_failed,
+                   {_REFITS_UNFINISHED} AS refits_unfinished,
+                   {_FINAL_QUEUED} AS final_queued,
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
                            AND t.state = 'running') AS running,
-                   s.direction
+                   s.direction, {PLANNED} AS refits
             FROM trimtab.studies s WHERE s.study_id = :study_id"""),
         {"study_id": study_id},
     ).one()
-    return LockedStudy(study_id, Spending(*row[:8]), row.running, row.direction)
+    return LockedStudy(study_id, Spending(*row[:10]), row.running, row.direction, row.refits)
 
 
 _UNFINISHED = """
     EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'trial'
             AND t.state IN ('queued', 'running', 'paused'))"""
+_REFITS_UNFINISHED = """
+    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'refit'
+            AND t.state IN ('queued', 'running'))"""
+_FINAL_QUEUED = """
+    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final')"""
 
 
 MUST_FOLLOW = f"""(
@@ -179,10 +189,12 @@ MUST_FOLLOW = f"""(
         AND (t.state = 'paused' OR t.state = 'queued' AND s.state = 'cancelled'))
     OR (s.state = 'stopping' OR s.state = 'active'
         AND (s.exhausted OR s.trials_created >= s.trials_limit)) AND NOT {_UNFINISHED}
-    OR s.state = 'finalising' AND EXISTS (
-        SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
-        AND t.state IN ('failed', 'cancelled')))"""
-"""Whether a study looks as if its state had to follow from what was spent."""
+    OR s.state = 'finalising' AND (
+        NOT {_REFITS_UNFINISHED} AND NOT {_FINAL_QUEUED}
+        OR EXISTS (
+            SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
+            AND t.state IN ('failed', 'cancelled'))))"""
+"""Whether a study looks as if its state, or its final lease, had to follow from what was spent."""
 
 _TO_FOLLOW = Statement(f"""
 SELECT s.name FROM trimtab.studies s
@@ -264,7 +276,7 @@ _MOVE_UNLEASED = """
         WHERE t.kind = 'trial' AND pair.value_json IS NOT NULL
         ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json)
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind)
-    SELECT study_id, trial_id, number, fence, CASE kind WHEN 'final' THEN 'final_settled' ELSE :event END FROM t"""
+    SELECT study_id, trial_id, number, fence, CASE kind WHEN 'trial' THEN :event ELSE kind || '_settled' END FROM t"""
 
 
 def cancel_unleased(connection: Connection, study_id: int) -> None:
@@ -312,6 +324,8 @@ def exhaust(connection: Connection, study_id: int, at_number: int) -> None:
 _DELETE = (
     "DELETE FROM trimtab.events WHERE study_id = :study_id",
     "DELETE FROM trimtab.reports USING trimtab.trials t WHERE reports.trial_id = t.trial_id AND t.study_id = :study_id",
+    """DELETE FROM trimtab.validation_outputs o USING trimtab.trials t
+       WHERE o.trial_id = t.trial_id AND t.study_id = :study_id""",
     "DELETE FROM trimtab.attempts USING trimtab.trials t WHERE attempts.trial_id = t.trial_id AND t.study_id = :study_id",
     "DELETE FROM trimtab.set_aside WHERE study_id = :study_id",
     # A trial that a claim has just taken stays, and then the foreign key refuses to let its study go.

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from sqlalchemy import Connection, text
 
 from service.storage.leases import HOLD_WORKER, WALL_TIME_OVER, LeaseRow
+from service.storage.ranking import BEST_FIRST
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import LeaseKind
 from trimtab.contract.metrics import Direction
@@ -261,15 +262,8 @@ def last_failure(connection: Connection, study_id: int, kind: LeaseKind) -> Fail
     return None if row is None else Failure(*row)
 
 
-BEST_FIRST: Mapping[Direction, str] = {
-    "maximize": "value DESC, number",
-    "minimize": "value, number",
-}
-"""Both orders read `trials_completed` from one of its ends, and sort none but equals."""
-
-
 def best(connection: Connection, study_id: int, direction: Direction) -> TrialRow | None:
-    """The completed trial of the best objective value; of equals the first."""
+    """The completed trial that is the best in the order of `ranking`."""
     row = connection.execute(
         text(f"""
             SELECT {_TRIAL_COLUMNS} FROM trimtab.trials t

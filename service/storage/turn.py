@@ -35,7 +35,7 @@ def studies_with_work(*, counted: str = "true", open_to: str = "true") -> str:
     return f"""(
     SELECT s.*,
            EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
-                   AND q.not_before <= trimtab.now() AND (q.kind = 'final' OR NOT {WALL_TIME_OVER})) AS has_queued,
+                   AND q.not_before <= trimtab.now() AND (q.kind <> 'trial' OR NOT {WALL_TIME_OVER})) AS has_queued,
            s.state = 'active' AND s.trials_created < s.trials_limit AND NOT s.exhausted
                AND NOT {WALL_TIME_OVER} AS may_propose,
            (SELECT count(*) FROM trimtab.trials r

@@ -1,18 +1,20 @@
 """Claims: a worker asks for work. A queued trial first; else the sampler proposes and one statement stores."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
+
+from sqlalchemy import Connection
 
 from service.domain import serving
 from service.domain.facts import epochs_of
 from service.sampling import Exhausted, Proposal, SamplingFailed
-from service.storage import leases, trials, turn, workers
+from service.storage import leases, refits, trials, turn, workers
 from service.storage.engine import Locked
 from service.use_cases import reconciling, studies
 from service.use_cases.context import Context, DocumentUnreadable, Holder
 from service.use_cases.races import again
-from trimtab.contract.leases import Checkpoint, Lease, LeaseRequest, Leases
+from trimtab.contract.leases import Checkpoint, Lease, LeaseRequest, Leases, Member
 from trimtab.contract.problems import (
     LeaseLost,
     StudyDeleted,
@@ -35,11 +37,15 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
     rows = again(lambda: _claim(context, request))
     with context.database.statements() as connection:
         documents = [studies.document(context, row.study_id, connection) for row in rows]
+        members = [
+            _members(connection, row.study_id, document) if row.kind == "final" else ()
+            for row, document in zip(rows, documents, strict=True)
+        ]
     for row in rows:
         if row.kind == "trial":
             epochs = epochs_of(row.hyperparameters)
             context.holders.note(row.lease_id, Holder(row.study_id, epochs=epochs))
-    return Leases(leases=tuple(map(shape, rows, documents)))
+    return Leases(leases=tuple(map(shape, rows, documents, members)))
 
 
 def _claim(context: Context, request: LeaseRequest) -> list[leases.LeaseRow]:
@@ -223,8 +229,10 @@ def new_trial(proposal: Proposal, request: LeaseRequest, ordinal: int) -> trials
     )
 
 
-def shape(row: leases.LeaseRow, document: StudyDocument) -> Lease:
-    """Everything that the lease's holder needs."""
+def shape(
+    row: leases.LeaseRow, document: StudyDocument, members: Sequence[Member] = ()
+) -> Lease:
+    """Everything that the lease's holder needs; a final lease has members."""
     reached = row.trial_value if row.kind == "final" else None
     return Lease(
         lease_id=row.lease_id,
@@ -243,7 +251,27 @@ def shape(row: leases.LeaseRow, document: StudyDocument) -> Lease:
         previous=_state(row.previous_checkpoint),
         validation_value=reached,
         validation_accuracy=reached if document.task.metric == "accuracy" else None,
+        members=tuple(members),
     )
+
+
+def _members(
+    connection: Connection, study_id: int, document: StudyDocument
+) -> Sequence[Member]:
+    count = 1 if document.finish is None else document.finish.ensemble
+    rows = refits.members(connection, study_id, document.task.direction, count)
+    return [
+        Member(
+            trial_number=row.number,
+            seed=_seed(document, row.number),
+            hyperparameters=row.hyperparameters,
+            recipe=document.recipe(row.hyperparameters),
+            value=row.value,
+            validated=_state(row.validated),
+            refit=_state(row.refit),
+        )
+        for row in rows
+    ]
 
 
 def _state(stored: Mapping[str, Any] | None) -> Checkpoint | None:

@@ -6,7 +6,7 @@ from service.domain import leasing
 from service.domain import tidying as rules
 from service.storage import leases, tidying
 from service.storage import studies as study_rows
-from service.use_cases import quarantine, studies
+from service.use_cases import ending, quarantine
 from service.use_cases.context import Context
 
 BATCH = 100
@@ -52,7 +52,7 @@ def revoke(context: Context) -> int:
     with context.database.statements() as connection:
         names = study_rows.to_follow(connection)
     for name in names:
-        studies.follow(context, name)
+        ending.follow(context, name)
     return count
 
 

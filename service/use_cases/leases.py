@@ -9,9 +9,11 @@ from uuid import UUID
 
 from service.domain import leasing
 from service.storage import artifacts, final_scores, leases, set_aside, workers
-from service.use_cases import quarantine, reports, studies
+from service.storage import validation_outputs as outputs
+from service.use_cases import ending, quarantine, reports, studies
 from service.use_cases.context import Context
 from service.use_cases.holding import live, refuse
+from trimtab.contract.final_report import FinalScores
 from trimtab.contract.leases import (
     Answer,
     CheckpointReport,
@@ -33,7 +35,10 @@ from trimtab.contract.problems import (
     ResultConflict,
     WorkerQuarantined,
 )
-from trimtab.contract.studies import FinalScores
+from trimtab.contract.validation_outputs import TrialOutputsPage
+
+MOST_OUTPUT_BYTES = 4 * 2**20
+"""The most that one page of trials' answers takes, unless the first trial's alone take more."""
 
 
 def report(context: Context, lease_id: UUID, batch: Reports) -> Answer:
@@ -86,6 +91,22 @@ def checkpoint(context: Context, lease_id: UUID, message: CheckpointReport) -> N
     raise CheckpointGoesBack
 
 
+def outputs_page(context: Context, lease_id: UUID, start: int) -> TrialOutputsPage:
+    """What completed trials answered to the validation split, from number `start` on; only for a final lease's holder.
+
+    Raises:
+        LeaseNotFound, LeaseLost: the caller does not hold this lease.
+        Conflict: it is not a final lease.
+    """
+    with context.database.statements() as connection:
+        facts = live(leases.read(connection, lease_id))
+        if facts.held.kind != "final":
+            raise Conflict("Only a final lease is told what trials answered.")
+        page = outputs.page(connection, facts.study_id, start, MOST_OUTPUT_BYTES)
+    following = page.trials[-1].trial_number + 1 if page.more else None
+    return TrialOutputsPage(trials=page.trials, next=following)
+
+
 def release(context: Context, lease_id: UUID, message: Release) -> None:
     """Give the trial back unfinished; no crash is counted.
 
@@ -100,7 +121,7 @@ def release(context: Context, lease_id: UUID, message: Release) -> None:
         departure = leasing.released(facts.held, message.reason)
         if not leases.leave(connection, lease_id, departure, facts.held.kind):
             raise _lost(context, lease_id)
-    studies.follow(context, facts.study_name)
+    ending.follow(context, facts.study_name)
 
 
 def _released(message: Release) -> leasing.AttemptOutcome:
@@ -124,10 +145,15 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
         departure = leasing.settled(facts.held, outcome)
         metric = studies.document(context, facts.study_id, connection).task.metric
         final = _final_scores(facts, outcome, metric)
-        if final is not None and artifacts.missing(connection, [final.model_sha256]):
+        if final is not None and artifacts.missing(connection, _models(final)):
             raise ArtifactNotFound("Upload the model first.")
         if not leases.leave(
-            connection, lease_id, departure, facts.held.kind, outcome_sha256=digest
+            connection,
+            lease_id,
+            departure,
+            facts.held.kind,
+            outcome_sha256=digest,
+            validation_outputs=validation_outputs(outcome),
         ):
             # Someone ended the lease between our reading and our writing.
             return _first_answer(leases.read(connection, lease_id), digest) or refuse(
@@ -139,13 +165,24 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
             final_scores.keep(connection, facts.study_id, final.model_dump(mode="json"))
     if departure.crash:
         quarantine.judge(context, lease_id)
-    studies.follow(context, facts.study_name)
+    ending.follow(context, facts.study_name)
     return Settled(state=departure.state)
 
 
 def outcome_sha256(outcome: Outcome) -> str:
     """By which a repeated outcome is known."""
     return hashlib.sha256(outcome.model_dump_json().encode()).hexdigest()
+
+
+def validation_outputs(outcome: Outcome) -> str | None:
+    """What a completed trial answered to the validation split, as it is stored; None where it is not told."""
+    if not isinstance(outcome, Completed) or outcome.validation_outputs is None:
+        return None
+    return outcome.validation_outputs.model_dump_json()
+
+
+def _models(final: FinalScores) -> list[str]:
+    return [sha256 for sha256 in (final.model_sha256, final.validated_sha256) if sha256]
 
 
 def _first_answer(facts: leases.LeaseFacts | None, digest: str) -> Settled | None:
@@ -163,8 +200,8 @@ def _final_scores(
     if facts.held.kind == "trial":
         return None
     if isinstance(outcome, Pruned):
-        raise Invalid("A final lease cannot be pruned.")
-    if not isinstance(outcome, Completed):
+        raise Invalid(f"A {facts.held.kind} lease cannot be pruned.")
+    if facts.held.kind == "refit" or not isinstance(outcome, Completed):
         return None
     if outcome.model_sha256 is None:
         raise Invalid("A final lease's outcome needs `model_sha256`.")
@@ -180,6 +217,8 @@ def _final_scores(
         test_count=int(measured.get("test_count", 0)),
         metrics=measured,
         model_sha256=outcome.model_sha256,
+        validated_sha256=outcome.validated_sha256,
+        report=outcome.report,
     )
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from service.domain import data, leasing
 from service.storage import leases, records, set_aside
-from service.use_cases import studies
+from service.use_cases import ending
 from service.use_cases.context import Context
 from service.use_cases.holding import live
 from trimtab.contract.problems import DataChanged
@@ -46,5 +46,5 @@ def _settle_data(context: Context, lease_id: UUID, found: StudyData) -> str | No
             live(leases.read(connection, lease_id))
         set_aside.add(connection, lease_id, problem)
     context.holders.forget(lease_id)
-    studies.follow(context, facts.study_name)
+    ending.follow(context, facts.study_name)
     return problem

@@ -19,7 +19,7 @@ from service.use_cases import studies
 from service.use_cases.context import Context, Holder
 from service.use_cases.holding import live
 from service.use_cases.races import TRIES
-from trimtab.contract.leases import Answer, Report, Reports, Verdict
+from trimtab.contract.leases import Answer, LeaseKind, Report, Reports, Verdict
 from trimtab.contract.problems import (
     Conflict,
     LeaseLost,
@@ -31,6 +31,10 @@ from trimtab.contract.studies import StudyDocument
 
 Said = tuple[UUID, Reports]
 """A lease, and what its holder reports."""
+_WITHOUT_REPORTS: Mapping[LeaseKind, str] = {
+    "refit": "A refit lease takes no reports: nothing is left to validate it on. Its heartbeats renew it.",
+    "final": "A final lease takes no reports: it is settled with its scores.",
+}
 
 
 def report_all(context: Context, said: Sequence[Said]) -> list[Answer | Problem]:
@@ -178,6 +182,6 @@ def _fresh(batch: Sequence[Report], stored: Stored) -> tuple[Report, ...]:
 
 def _reporting(facts: LeaseFacts | None) -> LeaseFacts:
     held = live(facts)
-    if held.held.kind == "final":
-        raise Conflict("A final lease takes no reports: it is settled with its scores.")
+    if held.held.kind != "trial":
+        raise Conflict(_WITHOUT_REPORTS[held.held.kind])
     return held

@@ -6,14 +6,16 @@ import secrets
 import structlog
 from sqlalchemy import Connection
 
-from service.domain import budget
 from service.domain.lifecycle import STUDY_STEPS
-from service.storage import artifacts, final_scores, idempotency, listing, studies, trials
-from service.use_cases import serving, teachers
+from service.storage import artifacts, idempotency, listing, refits, studies, trials
+from service.use_cases import ending, serving, teachers
 from service.use_cases.context import Context
 from service.use_cases.races import again
+from trimtab.contract import finish
 from trimtab.contract.events import EventKind
 from trimtab.contract.faults import pointer_to
+from trimtab.contract.final_report import FinalScores
+from trimtab.contract.finish import WhichModel
 from trimtab.contract.problems import (
     FieldError,
     IdempotencyKeyReused,
@@ -31,7 +33,6 @@ from trimtab.contract.search_space import is_too_narrow
 from trimtab.contract.studies import (
     Best,
     BestTrial,
-    FinalScores,
     Progress,
     Study,
     StudyDocument,
@@ -68,7 +69,7 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
             return Study.model_validate(kept.body)
         if is_ours is not None:
             raise StudyExists(_taken(document.name, is_ours=is_ours))
-        document = _seeded(teachers.settled(connection, document))
+        document = _finished(_seeded(teachers.settled(connection, document)))
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:
@@ -108,6 +109,14 @@ def _seeded(document: StudyDocument) -> StudyDocument:
     return document.model_copy(update={"search": search})
 
 
+def _finished(document: StudyDocument) -> StudyDocument:
+    """The document with the usual finish for its budget, if it leaves that open."""
+    if document.finish is not None:
+        return document
+    usual = finish.usual(document.budget.trials, grid=document.search.sampler == "grid")
+    return document.model_copy(update={"finish": usual})
+
+
 def read(context: Context, name: str) -> Study:
     """One study with its progress and its best trial.
 
@@ -123,8 +132,10 @@ def read(context: Context, name: str) -> Study:
         stored = artifacts.bytes_of_study(connection, row.study_id)
         served = serving.of_study(connection, row)
         probe = serving.probe_of(connection, row.study_id)
+        refitted = refits.progress(connection, row.study_id)
     study = _shape(row, document, Progress.model_validate(counts), best)
-    return study.model_copy(update={"artifact_bytes": stored, "probe": probe, **served})
+    found = {"artifact_bytes": stored, "probe": probe, "refits": refitted, **served}
+    return study.model_copy(update=found)
 
 
 def page(context: Context, *, before: int | None, size: int) -> tuple[StudyPage, int | None]:
@@ -138,6 +149,7 @@ def page(context: Context, *, before: int | None, size: int) -> tuple[StudyPage,
             blocked=row.blocked,
             created_at=row.created_at,
             trials=row.trials_limit,
+            refits=row.refits,
             trials_created=row.trials_created,
             objective=row.objective,
             best_value=row.best,
@@ -172,19 +184,25 @@ def best(context: Context, name: str) -> Best:
     )
 
 
-def model_sha256(context: Context, name: str) -> str:
+def model_sha256(context: Context, name: str, which: WhichModel = "handed_over") -> str:
     """The artifact that holds the study's exported model.
 
     Raises:
         StudyNotFound: there is no study of this name.
-        NoModel: it is not done, or nothing completed.
+        NoModel: it is not done, nothing completed, or the model that was asked for is not kept.
     """
     with context.database.statements() as connection:
         row = _found(studies.by_name(connection, name))
     final = _final(row)
     if final is None:
         raise NoModel(row.problem)
-    return final.model_sha256
+    if which == "handed_over" or final.report is None or final.report.handed_over == "winner":
+        return final.model_sha256
+    if final.validated_sha256 is None:
+        raise NoModel(
+            "The study hands another model over, and its winner as it was validated was not kept."
+        )
+    return final.validated_sha256
 
 
 def study_id(context: Context, name: str) -> int:
@@ -241,7 +259,7 @@ def _change(context: Context, name: str, state: StudyState, event: EventKind) ->
                 studies.cancel_unleased(connection, locked.study_id)
             if state in ("active", "stopping"):
                 studies.queue_paused(connection, locked.study_id)
-    follow(context, name)
+    ending.follow(context, name)
     return read(context, name)
 
 
@@ -284,55 +302,7 @@ def exhaust(context: Context, name: str, study_id: int, at_number: int) -> None:
     """The sampler has no further point: the study ends with the trials that it has."""
     with context.database.statements() as connection:
         studies.exhaust(connection, study_id, at_number)
-    follow(context, name)
-
-
-def follow(context: Context, name: str) -> None:
-    """Bring the study to the state that follows from what was spent; nothing happens when none does."""
-    with context.database.statements() as connection:
-        if not studies.to_follow(connection, name):
-            return
-    with context.database.transaction() as connection:
-        locked = studies.lock(connection, name)
-        if locked is not None and budget.begun_trials_are_unwanted(locked.spending):
-            studies.cancel_unleased(connection, locked.study_id)
-            locked = studies.lock(connection, name)
-        elif locked is not None and locked.spending.state in ("active", "stopping"):
-            # Given back by a holder that was told to pause, just when the study was taken up again.
-            studies.queue_paused(connection, locked.study_id)
-        if locked is not None:
-            _follow(connection, locked)
-
-
-def _follow(connection: Connection, locked: studies.LockedStudy) -> None:
-    state = budget.next_state(locked.spending)
-    if state == locked.spending.state:
-        return
-    if state == "finalising":
-        final_scores.queue(connection, locked.study_id, locked.direction)
-        ended_by = budget.ended_by(locked.spending)
-        studies.set_state(
-            connection, locked.study_id, state, "study_finalising", ended_by=ended_by
-        )
-        return
-    problem = _why_no_model(connection, locked)
-    # Of one that was finalising it is told already.
-    ended_by = None if locked.spending.final_failed else budget.ended_by(locked.spending)
-    studies.set_state(
-        connection, locked.study_id, state, "study_done", problem=problem, ended_by=ended_by
-    )
-
-
-def _why_no_model(connection: Connection, locked: studies.LockedStudy) -> str:
-    """What a person is told of a study that ends without a model, with the error that is to blame."""
-    if locked.spending.final_failed:
-        failure = trials.last_failure(connection, locked.study_id, "final")
-        if failure is None:
-            return "The final evaluation was cancelled, so there is no model."
-        return f"The final evaluation failed, so there is no model: {failure.in_words}"
-    failure = trials.last_failure(connection, locked.study_id, "trial")
-    told = "" if failure is None else f" Trial {failure.number}: {failure.in_words}"
-    return f"No trial completed, so there is no model.{told}"
+    ending.follow(context, name)
 
 
 def document(context: Context, study_id: int, connection: Connection) -> StudyDocument:

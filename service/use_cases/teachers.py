@@ -3,8 +3,9 @@
 from sqlalchemy import Connection
 
 from service.storage import artifacts, studies
+from trimtab.contract.final_report import FinalScores
 from trimtab.contract.problems import StudyNotFound, TeacherNotReady
-from trimtab.contract.studies import FinalScores, StudyDocument
+from trimtab.contract.studies import StudyDocument
 from trimtab.contract.teachers import Artifact, StudyTeacher
 
 

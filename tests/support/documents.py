@@ -18,6 +18,7 @@ def a_document(**changes: Any) -> dict[str, Any]:
         "fixed": {"epochs": 4},
         "search": {"sampler": "random", "pruner": "none"},
         "budget": {"trials": 4},
+        "finish": {"refit": False},
     } | changes
 
 

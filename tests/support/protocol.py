@@ -213,7 +213,10 @@ _DELETE_ALL = "; ".join(
             f"trimtab.{name}"
             for name in ("events", "reports", "attempts", "trials", "set_aside", "studies")
         ),
-        *(f"trimtab.{name}" for name in ("workers", "artifacts", "idempotency")),
+        *(
+            f"trimtab.{name}"
+            for name in ("workers", "artifacts", "idempotency", "validation_outputs")
+        ),
         *(table.name for table in optuna_tables() if table.name != "version_info"),
     )
 )

@@ -33,12 +33,13 @@ INVARIANTS: Mapping[str, str] = {
         SELECT e.id FROM trimtab.events e
         JOIN LATERAL (SELECT max(o.fence) AS fence FROM trimtab.events o
                       WHERE o.trial_id = e.trial_id AND o.id < e.id
-                        AND (o.kind LIKE 'final%') = (e.kind LIKE 'final%')) before ON true
+                        AND (o.kind LIKE 'final%') = (e.kind LIKE 'final%')
+                        AND (o.kind LIKE 'refit%') = (e.kind LIKE 'refit%')) before ON true
         WHERE e.fence < before.fence""",
     "I5 nothing is accepted after a trial's end": """
         SELECT e.id FROM trimtab.events e JOIN trimtab.events o ON o.trial_id = e.trial_id AND o.id < e.id
         WHERE o.kind IN ('trial_completed', 'trial_pruned', 'trial_failed', 'trial_cancelled')
-          AND e.kind NOT LIKE 'final%'""",
+          AND e.kind NOT LIKE 'final%' AND e.kind NOT LIKE 'refit%'""",
     "I7 Optuna's intermediate value is that of the newest attempt": """
         SELECT * FROM (
             SELECT DISTINCT ON (trial_id, step) trial_id, step, value FROM trimtab.reports
@@ -101,13 +102,30 @@ INVARIANTS: Mapping[str, str] = {
                  BETWEEN (dimension ->> 'low')::float8 AND (dimension ->> 'high')::float8 END""",
     "I16 a checkpoint to carry on from belongs to this attempt or an earlier one": """
         SELECT trial_id FROM trimtab.trials WHERE checkpoint_fence > fence""",
-    "I18 the best value is the best of the completed events; the final lease is its trial's": """
+    "I18 the final lease is of a trial that no completed one is better than, and so is a refit but for those before it": """
         SELECT f.trial_id FROM trimtab.trials f JOIN trimtab.studies s USING (study_id)
-        WHERE f.kind = 'final' AND f.trial_id IS DISTINCT FROM (
-            SELECT e.trial_id FROM trimtab.events e
+        JOIN trimtab.trials mine ON mine.trial_id = f.trial_id AND mine.kind = 'trial'
+        WHERE f.kind <> 'trial' AND (
+            SELECT count(*) FROM trimtab.events e
             WHERE e.study_id = f.study_id AND e.kind = 'trial_completed'
-            ORDER BY (e.body ->> 'value')::float8 * CASE s.direction WHEN 'maximize' THEN -1 ELSE 1 END,
-                     e.trial_number LIMIT 1)""",
+              AND CASE s.direction WHEN 'maximize' THEN (e.body ->> 'value')::float8 > mine.value
+                                   ELSE (e.body ->> 'value')::float8 < mine.value END
+            ) >= CASE f.kind WHEN 'final' THEN 1 ELSE (s.document::jsonb #>> '{finish,ensemble}')::int END""",
+    "I23 a study has no more refits than its finish takes, and they begin when its search is over": """
+        SELECT s.name FROM trimtab.studies s JOIN trimtab.trials r ON r.study_id = s.study_id AND r.kind = 'refit'
+        GROUP BY s.study_id
+        HAVING count(*) > (s.document::jsonb #>> '{finish,ensemble}')::int
+            OR s.document::jsonb #>> '{finish,refit}' <> 'true' OR s.state IN ('active', 'paused', 'stopping')""",
+    "I23 the final evaluation waits for the refits": """
+        SELECT s.name FROM trimtab.studies s WHERE EXISTS (
+            SELECT FROM trimtab.trials f WHERE f.study_id = s.study_id AND f.kind = 'final')
+        AND EXISTS (
+            SELECT FROM trimtab.trials r WHERE r.study_id = s.study_id AND r.kind = 'refit'
+            AND r.state IN ('queued', 'running'))""",
+    "I24 only completed trials have validation outputs": """
+        SELECT o.trial_id FROM trimtab.validation_outputs o
+        LEFT JOIN trimtab.trials t ON t.trial_id = o.trial_id AND t.kind = 'trial'
+        WHERE t.state IS DISTINCT FROM 'completed'""",
     "I19 no row speaks of a study or trial that is gone": """
         SELECT e.id FROM trimtab.events e LEFT JOIN trimtab.trials t USING (trial_id)
         WHERE e.trial_id IS NOT NULL AND t.trial_id IS NULL
@@ -121,11 +139,13 @@ INVARIANTS: Mapping[str, str] = {
     "only a paused study has paused trials": """
         SELECT t.trial_id FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
         WHERE t.state = 'paused' AND s.state <> 'paused'""",
-    "a study has a final lease once it is finalising, and scores only when it is done": """
+    "a study that is finalising waits for refits or its final lease, and has scores only when it is done": """
         SELECT s.name FROM trimtab.studies s
         LEFT JOIN trimtab.trials f ON f.study_id = s.study_id AND f.kind = 'final'
         WHERE s.state = 'finalising' AND f.state NOT IN ('queued', 'running')
-           OR s.state = 'finalising' AND f.trial_id IS NULL
+           OR s.state = 'finalising' AND f.trial_id IS NULL AND NOT EXISTS (
+               SELECT FROM trimtab.trials r WHERE r.study_id = s.study_id AND r.kind = 'refit'
+               AND r.state IN ('queued', 'running'))
            OR s.state IN ('active', 'paused', 'stopping') AND f.trial_id IS NOT NULL
            OR s.state = 'done' AND (s.final IS NULL) = (s.problem IS NULL)""",
 }

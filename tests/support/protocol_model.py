@@ -3,8 +3,10 @@
 Written from the specification, not from the service: one process, no database, nothing concurrent.
 """
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import mean
 from uuid import UUID
 
 TERMINAL = ("completed", "pruned", "failed", "cancelled")
@@ -16,26 +18,37 @@ class Refused(Exception):
 
 @dataclass(eq=False)
 class StudyModel:
-    """One study, its trials and its final lease."""
+    """One study, its trials, its refits and its final lease; the budget is that of the search alone."""
 
+    study_id: int
     name: str
     limit: int
     wall_time_s: float | None
     max_crashes: int
+    refits_wanted: int
     age: int
     active_since: float | None = None
     state: str = "active"
     active_s: float = 0.0
     has_problem: bool = False
     trials: "list[TrialModel]" = field(default_factory=list["TrialModel"])
+    refits: "list[TrialModel]" = field(default_factory=list["TrialModel"])
     final: "TrialModel | None" = None
 
     def everything(self) -> "list[TrialModel]":
-        return [*self.trials, *([self.final] if self.final else [])]
+        return [*self.trials, *self.refits, *([self.final] if self.final else [])]
+
+    def best_first(self) -> "list[TrialModel]":
+        completed = [trial for trial in self.trials if trial.value is not None]
+        return sorted(completed, key=TrialModel.rank)
 
     @property
     def final_failed(self) -> bool:
         return self.final is not None and self.final.state in ("failed", "cancelled")
+
+    @property
+    def refits_over(self) -> bool:
+        return all(refit.state in TERMINAL for refit in self.refits)
 
     def wall_time_over(self, now: float) -> bool:
         running = 0.0 if self.active_since is None else now - self.active_since
@@ -57,7 +70,7 @@ class StudyModel:
 
 @dataclass(eq=False)
 class TrialModel:
-    """One trial, or a final lease, with all of its attempts."""
+    """One trial, a refit, or a final lease, with all of its attempts."""
 
     study: StudyModel
     number: int
@@ -76,6 +89,16 @@ class TrialModel:
 
     def resume(self) -> int | None:
         return None if self.checkpoint is None else self.checkpoint[1]
+
+    def validated(self) -> int | None:
+        return self.resume() if self.best_checkpoint is None else self.best_checkpoint
+
+    def rank(self) -> tuple[float, float, str]:
+        """The lowest is the best: by value, then by the mean of the later half of the curve, then by lot."""
+        points = [value for _, value in sorted(self.curve.items())]
+        late = [value for value in points[len(points) // 2 :] if value is not None]
+        lot = hashlib.md5(f"{self.study.study_id}/{self.number}".encode()).hexdigest()
+        return -(self.value or 0.0), -mean(late) if late else 1.0, lot
 
 
 @dataclass(eq=False)
@@ -116,8 +139,18 @@ class Model:
     studies: dict[str, StudyModel] = field(default_factory=dict[str, StudyModel])
     created: int = 0
 
-    def create(self, name: str, limit: int, wall_time_s: float | None, crashes: int) -> None:
-        self.studies[name] = StudyModel(name, limit, wall_time_s, crashes, self.created)
+    def create(
+        self,
+        study_id: int,
+        name: str,
+        limit: int,
+        wall_time_s: float | None,
+        crashes: int,
+        refits: int = 0,
+    ) -> None:
+        self.studies[name] = StudyModel(
+            study_id, name, limit, wall_time_s, crashes, refits, self.created
+        )
         self.created += 1
 
     def running_of(self, worker: WorkerModel) -> int:
@@ -174,7 +207,7 @@ class Model:
             trial.state == "queued"
             and trial.not_before <= self.now
             and study.state in ("active", "stopping", "finalising")
-            and (trial.kind == "final" or not study.wall_time_over(self.now))
+            and (trial.kind != "trial" or not study.wall_time_over(self.now))
         )
 
     def _lease(self, trial: TrialModel, worker: WorkerModel) -> LeaseModel:
@@ -186,7 +219,7 @@ class Model:
 
     def report(self, lease: LeaseModel, step: int, values: Sequence[float | None]) -> str:
         self._check(lease)
-        if lease.trial.kind == "final":
+        if lease.trial.kind != "trial":
             raise Refused("Conflict")
         batch = dict(enumerate(values, step))
         if any(lease.reports.get(one, (value,))[0] != value for one, value in batch.items()):
@@ -238,7 +271,7 @@ class Model:
             return lease.settled[1]
         self._check(lease)
         kind, what, retryable = outcome
-        if kind == "pruned" and lease.trial.kind == "final":
+        if kind == "pruned" and lease.trial.kind != "trial":
             raise Refused("Invalid")
         if kind == "failed" and what == "cancelled":
             self._leave(lease, "cancelled", "cancelled", error="cancelled")
@@ -346,7 +379,7 @@ class Model:
                 trial.state, trial.not_before = "queued", self.now
 
     def follow(self, study: StudyModel) -> None:
-        """What becomes of a study whose budget is spent, or whose final lease was given up."""
+        """What becomes of a study whose budget is spent, whose refits are over, or whose final lease was given up."""
         if study.state in ("active", "stopping"):
             if study.wall_time_over(self.now):
                 self._cancel_waiting(study)
@@ -356,13 +389,22 @@ class Model:
         elif study.state == "finalising" and study.final_failed:
             study.become("done", self.now)
             study.has_problem = True
+        elif study.state == "finalising" and study.final is None and study.refits_over:
+            self._queue_final(study)
 
     def _finalise(self, study: StudyModel) -> None:
-        completed = [trial for trial in study.trials if trial.value is not None]
+        completed = study.best_first()
         study.become("finalising" if completed else "done", self.now)
         study.has_problem = not completed
-        if completed:
-            best = max(completed, key=lambda trial: (trial.value or 0.0, -trial.number))
-            study.final = TrialModel(study, best.number, "final", self.now)
-            resume = best.resume() if best.best_checkpoint is None else best.best_checkpoint
-            study.final.checkpoint = None if resume is None else (0, resume)
+        study.refits = [
+            TrialModel(study, trial.number, "refit", self.now)
+            for trial in completed[: study.refits_wanted]
+        ]
+        if completed and not study.refits:
+            self._queue_final(study)
+
+    def _queue_final(self, study: StudyModel) -> None:
+        best = study.best_first()[0]
+        study.final = TrialModel(study, best.number, "final", self.now)
+        resume = best.validated()
+        study.final.checkpoint = None if resume is None else (0, resume)

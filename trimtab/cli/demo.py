@@ -19,7 +19,8 @@ from trimtab.cli.family import Address, Asked, Family
 from trimtab.cli.handover import environment
 from trimtab.client import Client
 from trimtab.contract import problems
-from trimtab.contract.studies import BestTrial, FinalScores, Study, StudyDocument
+from trimtab.contract.final_report import FinalScores
+from trimtab.contract.studies import BestTrial, Study, StudyDocument
 
 TRIALS = 16
 EPOCHS = 10

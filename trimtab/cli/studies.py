@@ -69,15 +69,26 @@ def best(
     name: Name,
     model: Annotated[
         Path | None,
-        typer.Option(help="Also save the winner's model (.safetensors).", show_default=False),
+        typer.Option(
+            help="Also save the model that the study hands over (.safetensors).",
+            show_default=False,
+        ),
     ] = None,
+    validated: Annotated[
+        bool,
+        typer.Option(
+            "--validated", help="With --model: save the winner as it was validated instead."
+        ),
+    ] = False,
 ) -> None:
     """Show the best trial and, if the study is done, its scores on the sealed test split."""
     here = terminal.of(context)
     with here.client() as client:
         answer = client.best(name)
         if model is not None:
-            client.download_model(name, model)
+            client.download_model(
+                name, model, which="validated" if validated else "handed_over"
+            )
             here.err.print(f"saved {model}")
         here.show(answer, tables.best)
     if answer.state in ENDED and answer.final is None:

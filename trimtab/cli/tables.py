@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab.cli.failures import printable
+from trimtab.contract.final_report import FinalScores
 from trimtab.contract.metrics import SHARES, direction_of, plain
 from trimtab.contract.records import Environment, LeftOut, LoadedWeights, TrialRecord
 from trimtab.contract.search_space import Scalar
@@ -15,7 +16,6 @@ from trimtab.contract.studies import (
     Best,
     BestTrial,
     EndedBy,
-    FinalScores,
     Probe,
     Study,
     StudyPage,

@@ -17,6 +17,7 @@ from trimtab.client import files
 from trimtab.client.wire import Wire
 from trimtab.contract import problems
 from trimtab.contract.events import Event
+from trimtab.contract.finish import WhichModel
 from trimtab.contract.info import Info
 from trimtab.contract.leases import (
     Answer,
@@ -33,6 +34,7 @@ from trimtab.contract.message import Name
 from trimtab.contract.records import TrialRecord
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
+from trimtab.contract.validation_outputs import TrialOutputsPage
 from trimtab.contract.workers import Registration, Worker, Workers
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
@@ -168,9 +170,12 @@ class Client:
         """Return the best completed trial, and the winner's test scores once the study is done."""
         return self._wire.parse(Best, self._wire.send("GET", f"{_study(name)}/best"))
 
-    def download_model(self, name: str, path: str | Path) -> Path:
-        """Save the winner's exported model (.safetensors) as `path`."""
-        return files.download(self._wire, f"{_study(name)}/model", Path(path))
+    def download_model(
+        self, name: str, path: str | Path, *, which: WhichModel = "handed_over"
+    ) -> Path:
+        """Save the model that the study hands over (.safetensors) as `path`, or the winner as it was validated."""
+        asked = "" if which == "handed_over" else f"?which={which}"
+        return files.download(self._wire, f"{_study(name)}/model{asked}", Path(path))
 
     def events(self, name: str, *, after: str | None = None) -> Iterator[Event]:
         """Follow a study live until it is done or cancelled, from its beginning or after a cursor.
@@ -238,6 +243,13 @@ class Client:
     def record(self, lease_id: UUID, record: TrialRecord) -> None:
         """Store what the worker found when the attempt began; a later record of the attempt replaces it."""
         self._wire.send("PUT", f"/v1/leases/{lease_id}/record", record)
+
+    def validation_outputs(self, lease_id: UUID, *, start: int = 0) -> TrialOutputsPage:
+        """Return what completed trials answered to the validation split, from a trial number on; for a final lease."""
+        response = self._wire.send(
+            "GET", f"/v1/leases/{lease_id}/validation-outputs", params={"from": start}
+        )
+        return self._wire.parse(TrialOutputsPage, response)
 
     def release(self, lease_id: UUID, release: Release) -> None:
         """Give the trial back unfinished."""

@@ -1,10 +1,11 @@
 """The final report: which model is handed over and why, and how far its numbers can be trusted."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from trimtab.contract.message import Message, Text
+from trimtab.contract.message import Message, Sha256, Text
 from trimtab.contract.records import Line
 
 CandidateKind = Literal["winner", "refit", "ensemble", "linear_probe", "before"]
@@ -93,3 +94,28 @@ class FinalReport(Message):
     """The number of last epochs whose mean is a trial's value."""
     classes: Annotated[tuple[ClassScores, ...], Field(max_length=MOST_CLASSES)] = ()
     confusion: Annotated[tuple[Confusion, ...], Field(max_length=MOST_CLASSES)] = ()
+
+
+class FinalScores(Message):
+    """What the model that is handed over scored on the sealed test split, measured once."""
+
+    objective: str
+    """The metric of the values below."""
+    test_value: float
+    test_value_before: float | None = None
+    """The value of the pretrained model before any training on this task."""
+    linear_probe_test_value: float | None = None
+    """The value of a linear model on the frozen backbone's features."""
+    test_accuracy: float | None = None
+    """Null where the task knows no accuracy; so are the next two."""
+    test_accuracy_before: float | None = None
+    linear_probe_test_accuracy: float | None = None
+    test_count: int
+    metrics: Mapping[str, float] = Field(default_factory=dict[str, float])
+    """All that was measured, by its name."""
+    model_sha256: Sha256
+    """The model that is handed over."""
+    validated_sha256: Sha256 | None = None
+    """The winner as it was validated, where another model is handed over."""
+    report: FinalReport | None = None
+    """Which model is handed over and why, and how far the numbers can be trusted; null of studies of older releases."""

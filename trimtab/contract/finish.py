@@ -1,6 +1,6 @@
 """What a study makes of its best trials at its end, and what that costs of its budget."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -8,6 +8,9 @@ from trimtab.contract.message import Flag, Int, Message
 
 FEWEST_TO_REFIT = 4
 """A study of fewer trials needs all of them for its search, unless its document says otherwise."""
+
+WhichModel = Literal["handed_over", "validated"]
+"""The model that a study hands over, or its winner as it was validated."""
 
 
 class Finish(Message):
@@ -41,3 +44,14 @@ def usual(trials: int, *, grid: bool) -> Finish:
         grid: Whether it walks a grid, of which a refit would cost a cell.
     """
     return Finish(refit=trials >= FEWEST_TO_REFIT and not grid)
+
+
+class Refits(Message):
+    """How far the trainings on train and validation together are that a study's finish takes."""
+
+    total: int = 0
+    """The budget pays each of them like a trial."""
+    running: int = 0
+    completed: int = 0
+    failed: int = 0
+    """Those that were given up or cancelled: the study goes on without them."""

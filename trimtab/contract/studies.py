@@ -16,10 +16,10 @@ from pydantic import (
 
 from trimtab.contract import search_space
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint, refuse
-from trimtab.contract.final_report import FinalReport
-from trimtab.contract.finish import Finish
+from trimtab.contract.final_report import FinalScores
+from trimtab.contract.finish import Finish, Refits
 from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
-from trimtab.contract.message import Int, Message, Name, Number, Sha256
+from trimtab.contract.message import Int, Message, Name, Number
 from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner, with_parameters_inside
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import StudyData
@@ -153,31 +153,6 @@ class BestTrial(Message):
     hyperparameters: Mapping[str, Scalar]
 
 
-class FinalScores(Message):
-    """What the model that is handed over scored on the sealed test split, measured once."""
-
-    objective: str
-    """The metric of the values below."""
-    test_value: float
-    test_value_before: float | None = None
-    """The value of the pretrained model before any training on this task."""
-    linear_probe_test_value: float | None = None
-    """The value of a linear model on the frozen backbone's features."""
-    test_accuracy: float | None = None
-    """Null where the task knows no accuracy; so are the next two."""
-    test_accuracy_before: float | None = None
-    linear_probe_test_accuracy: float | None = None
-    test_count: int
-    metrics: Mapping[str, float] = Field(default_factory=dict[str, float])
-    """All that was measured, by its name."""
-    model_sha256: Sha256
-    """The model that is handed over."""
-    validated_sha256: Sha256 | None = None
-    """The winner as it was validated, where another model is handed over."""
-    report: FinalReport | None = None
-    """Which model is handed over and why, and how far the numbers can be trusted; null of studies of older releases."""
-
-
 class Probe(Message):
     """What the first epoch of a study took, for an estimate of the rest."""
 
@@ -204,6 +179,8 @@ class Study(Message):
     created_at: datetime
     trials_created: int
     progress: Progress
+    """The trials of the search alone."""
+    refits: Refits = Refits()
     best: BestTrial | None = None
     final: FinalScores | None = None
     blocked: bool = False
@@ -230,7 +207,10 @@ class StudySummary(Message):
     blocked: bool = False
     created_at: datetime
     trials: int
+    """How many trials the search may have."""
     trials_created: int
+    refits: int = 0
+    """How many trainings on train and validation the budget pays beside them."""
     objective: str
     best_value: float | None = None
     best_validation_accuracy: float | None = None

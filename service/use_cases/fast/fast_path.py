@@ -9,7 +9,7 @@ from uuid import UUID
 
 from service.batching import Batcher
 from service.storage.async_connection import AsyncConnection
-from service.use_cases import claims, leases, reports, studies
+from service.use_cases import claims, ending, leases, reports
 from service.use_cases.context import Context
 from service.use_cases.fast.claims import FastClaims, NothingToDo, Served, TakeFullPath
 from service.use_cases.fast.outcomes import FastOutcomes
@@ -57,7 +57,7 @@ class FastPath:
         if answered is None:
             return await self._aside(leases.settle, self._context, lease_id, outcome)
         if answered.to_follow is not None:
-            await self._aside(studies.follow, self._context, answered.to_follow)
+            await self._aside(ending.follow, self._context, answered.to_follow)
         return answered.settled
 
     async def claim(self, request: LeaseRequest) -> Leases:

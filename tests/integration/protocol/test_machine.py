@@ -21,8 +21,8 @@ from service.domain.lifecycle import STUDY_STEPS, TRIAL_STEPS
 from service.use_cases import studies
 from tests.support.protocol import TTL_S, Service, empty
 from tests.support.protocol_invariants import broken
-from tests.support.protocol_model import LeaseModel, Model, Refused, WorkerModel
-from trimtab.contract.leases import Completed, Failed, Lease, Outcome, Pruned
+from tests.support.protocol_model import LeaseModel, Model, Refused, StudyModel, WorkerModel
+from trimtab.contract.leases import Checkpoint, Completed, Failed, Lease, Outcome, Pruned
 from trimtab.contract.problems import Problem
 
 NAMES = ("one", "two")
@@ -87,14 +87,28 @@ class Protocol(RuleBasedStateMachine):
         trials=st.integers(1, 3),
         wall_time_s=st.sampled_from([None, None, 150.0]),
         max_crashes=st.integers(1, 3),
+        refits=st.integers(0, 2),
     )
     def create_limited(
-        self, name: str, trials: int, wall_time_s: float | None, max_crashes: int
+        self,
+        name: str,
+        trials: int,
+        wall_time_s: float | None,
+        max_crashes: int,
+        refits: int = 0,
     ) -> None:
         if name not in self.model.studies:
-            budget = {"trials": trials, "wall_time_s": wall_time_s}
-            self.service.study(name, budget=budget, max_crashes=max_crashes)
-            self.model.create(name, trials, wall_time_s, max_crashes)
+            refits = min(refits, trials)
+            paid = trials + refits
+            wall = wall_time_s and wall_time_s * paid / trials
+            self.service.study(
+                name,
+                budget={"trials": paid, "wall_time_s": wall},
+                max_crashes=max_crashes,
+                finish={"refit": refits > 0, "ensemble": max(1, refits)},
+            )
+            study_id = studies.study_id(self.service.context, name)
+            self.model.create(study_id, name, trials, wall_time_s, max_crashes, refits)
 
     @rule(
         which=st.integers(0, 1),
@@ -135,8 +149,25 @@ class Protocol(RuleBasedStateMachine):
                 *(trial.study.name, trial.number, trial.kind, model.fence),
                 trial.resume(),
             )
+            if trial.kind == "final":
+                self.check_members(lease, trial.study)
             if model not in [known for _, known in self.leases]:
                 self.leases.append((lease, model))
+
+    def check_members(self, lease: Lease, study: StudyModel) -> None:
+        best = study.best_first()[: max(1, study.refits_wanted)]
+        refitted = {
+            refit.number: refit.validated()
+            for refit in study.refits
+            if refit.state == "completed"
+        }
+        assert [
+            (one.trial_number, one.value, step(one.validated), step(one.refit))
+            for one in lease.members
+        ] == [
+            (trial.number, trial.value, trial.validated(), refitted.get(trial.number))
+            for trial in best
+        ]
 
     def spoken(self, which: int) -> tuple[Lease, LeaseModel] | None:
         """A lease that speaks: a recent one, live or not; a new one if there is none."""
@@ -324,6 +355,10 @@ class Protocol(RuleBasedStateMachine):
         self.states = {(*key[:2], key[2] + 1000 * age): s for key, (age, s) in now.items()}
 
 
+def step(state: Checkpoint | None) -> int | None:
+    return None if state is None else state.step
+
+
 def test_the_protocol_behaves_as_its_model_whatever_is_said_in_whatever_order(
     either: Service,
 ) -> None:
@@ -357,9 +392,9 @@ def say_anything(world: Protocol, dice: Random) -> None:
     """One verb, each as likely as the next: hypothesis favours a few in each of its examples."""
     which, flag, step = dice.randrange(6), dice.random() < 0.5, dice.randrange(4)
     state, values = dice.choice([*CHANGES]), dice.choices([0.25, 0.5, None], k=1 + step % 2)
-    timeouts = (1 + which % 3, dice.choice([None, 150.0]), 1 + step % 2)
+    limits = (1 + which % 3, dice.choice([None, 150.0]), 1 + step % 2, dice.randrange(3))
     verbs: Sequence[Callable[[], object]] = (
-        lambda: world.create_limited(NAMES[which % 2], *timeouts),
+        lambda: world.create_limited(NAMES[which % 2], *limits),
         lambda: world.claim(which % 2, 1 + flag),
         lambda: world.repeat_a_claim(which),
         lambda: world.report(which, step, values),
@@ -387,8 +422,10 @@ def assert_every_step_was_taken(steps: Iterable[tuple[str, str, str]]) -> None:
     taken = {(kind, a, b) for kind, a, b in steps if a and a != b}
     # A paused study that is stopped with nothing left to do takes two steps in one verb.
     two_at_once = {("study", "paused", end) for end in ("finalising", "done")}
-    assert {step for step in taken if step[0] != "final"} - legal - two_at_once == set()
+    searched = {step for step in taken if step[0] in ("trial", "study")}
+    assert searched - legal - two_at_once == set()
     assert legal - taken == set()
-    assert {b for kind, _, b in steps if kind == "final"} >= {
-        *("queued", "running", "completed", "failed", "cancelled"),
-    }
+    for of_the_finish in ("refit", "final"):
+        assert {b for kind, _, b in steps if kind == of_the_finish} == {
+            *("queued", "running", "completed", "failed", "cancelled"),
+        }

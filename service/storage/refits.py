@@ -1,0 +1,79 @@
+"""Refits in SQL: the best trials trained anew on train and validation, and what the final lease gets of both."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+from service.storage.ranking import BEST_FIRST
+from trimtab.contract.finish import Refits
+from trimtab.contract.metrics import Direction
+
+ENSEMBLE = "coalesce(CAST(s.document #>> '{finish,ensemble}' AS int), 1)"
+"""Of how many of its best trials the model of a study `s` is made."""
+PLANNED = "CASE s.document #>> '{finish,refit}' WHEN 'true' THEN CAST(s.document #>> '{finish,ensemble}' AS int) ELSE 0 END"
+"""The number of refits that the finish of a study `s` takes."""
+
+
+def queue(connection: Connection, study_id: int, direction: Direction, count: int) -> None:
+    """Queue a refit of each of the best completed trials; of as many as there are, where fewer completed."""
+    connection.execute(
+        text(f"""
+            WITH refit AS (
+                INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters)
+                SELECT t.trial_id, 'refit', t.study_id, t.number, 'queued', t.hyperparameters FROM trimtab.trials t
+                WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.state = 'completed'
+                ORDER BY {BEST_FIRST[direction]} LIMIT :count
+                RETURNING study_id, trial_id, number, fence)
+            INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind)
+            SELECT study_id, trial_id, number, fence, 'refit_queued' FROM refit"""),
+        {"study_id": study_id, "count": count},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class MemberRow:
+    """One of a study's best trials, with the states of it and of its refit."""
+
+    number: int
+    hyperparameters: dict[str, Any]
+    value: float
+    validated: dict[str, Any] | None
+    refit: dict[str, Any] | None
+
+
+def members(
+    connection: Connection, study_id: int, direction: Direction, count: int
+) -> Sequence[MemberRow]:
+    """The study's best completed trials, the winner first, and what came of their refits."""
+    rows = connection.execute(
+        text(f"""
+            SELECT t.number, t.hyperparameters, t.value, coalesce(t.best_checkpoint, t.checkpoint),
+                   coalesce(r.best_checkpoint, r.checkpoint)
+            FROM trimtab.trials t
+            LEFT JOIN trimtab.trials r ON r.trial_id = t.trial_id AND r.kind = 'refit' AND r.state = 'completed'
+            WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.state = 'completed'
+            ORDER BY {BEST_FIRST[direction]} LIMIT :count"""),
+        {"study_id": study_id, "count": count},
+    )
+    return [MemberRow(*row) for row in rows]
+
+
+def progress(connection: Connection, study_id: int) -> Refits:
+    """How far the study's refits are; before they are queued, how many the finish takes."""
+    row = connection.execute(
+        text(f"""
+            SELECT CASE WHEN s.ended_by IS NULL THEN {PLANNED} ELSE CAST(count(r.trial_id) AS int) END AS total,
+                   count(*) FILTER (WHERE r.state = 'running') AS running,
+                   count(*) FILTER (WHERE r.state = 'completed') AS completed,
+                   count(*) FILTER (WHERE r.state IN ('failed', 'cancelled')) AS failed
+            FROM trimtab.studies s LEFT JOIN trimtab.trials r ON r.study_id = s.study_id AND r.kind = 'refit'
+            WHERE s.study_id = :study_id GROUP BY s.study_id"""),
+        {"study_id": study_id},
+    ).one_or_none()
+    if row is None:
+        return Refits()
+    return Refits(
+        total=row.total, running=row.running, completed=row.completed, failed=row.failed
+    )
