@@ -142,8 +142,8 @@ class Attempt:
     @property
     def name(self) -> str:
         """Study and trial number, as people read them."""
-        final = " (final)" if self.lease.kind == "final" else ""
-        return f"{self.lease.study}/{self.lease.trial_number}{final}"
+        kind = "" if self.lease.kind == "trial" else f" ({self.lease.kind})"
+        return f"{self.lease.study}/{self.lease.trial_number}{kind}"
 
     def moves(self) -> bool:
         """Tell whether the attempt makes progress; what the agent itself does for it counts as progress."""
@@ -250,7 +250,7 @@ class Attempt:
     def _on_epoch(self, epoch: EpochDone) -> None:
         self._stall_detector.epoch_done()
         self._note(epoch.newest, epoch.best)
-        self._verdict = _graver(self._report(epoch.report), self._verdict)
+        self._verdict = _graver(self._tell(epoch.report), self._verdict)
         self._send(self._verdict, epoch.report.step)
         if epoch.finding is not None:
             self._memory.tell(self.lease.lease_id, epoch.finding)
@@ -261,8 +261,12 @@ class Attempt:
         if self._pair is not None and self._verdict == "continue" and is_recorded:
             self._uploads.offer(self._pair)
 
-    def _report(self, report: Report) -> Verdict:
+    def _tell(self, report: Report) -> Verdict:
         try:
+            if self.lease.kind == "refit":
+                # Nothing is compared by its epochs: they are not reported, and heartbeats bring its verdicts.
+                self._reporter.remind()
+                return "continue"
             return self._reporter.report(report)
         except LOST as problem:
             self._lose(problem)
@@ -360,7 +364,7 @@ class Attempt:
             lease_id=self.lease.lease_id,
             name=self.name,
             # That of a final lease says that the test split is opened, which it was not.
-            record=self._reporter.record if self.lease.kind == "trial" else None,
+            record=None if self.lease.kind == "final" else self._reporter.record,
             reports=self._reporter.pending,
             files=(*files, *self._models),
             checkpoint=checkpoint,

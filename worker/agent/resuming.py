@@ -51,7 +51,10 @@ def fetch(
 def fetch_members(
     lease: Lease, folder: Path, client: ServiceCalls, rest: Callable[[float], bool]
 ) -> tuple[MemberStates, ...]:
-    """Return the states of a final lease's members, in their order; the arguments are those of `fetch`."""
+    """Return the states of a lease's members, in their order; the arguments are those of `fetch`."""
+    if lease.kind == "refit" and not lease.recipe.adaptation_grid:
+        # All that it takes over from its trial is in the lease.
+        return ()
     has_given_up = False
 
     def go_on(seconds: float) -> bool:

@@ -163,7 +163,7 @@ def _chosen(members: Sequence[Member], validation: Answered, *, may_choose: bool
         lead = Lead(found.interval.value, found.standard_error)
     if may_choose:
         outputs = validation.outputs
-        known = [kind for kind in _UNTRAINED if outputs.get(kind) is not None]
+        known: list[CandidateKind] = [kind for kind in _UNTRAINED if kind in outputs]
         others = [Measured(kind, validation.value(kind)) for kind in known]
     objective = validation.objective
     return choose(
