@@ -1,9 +1,15 @@
 """Grid search: the trial number says which cell."""
 
 from collections.abc import Mapping
-from decimal import Decimal
 
-from trimtab.contract.search_space import Choices, Dimension, FloatRange, IntRange, Scalar
+from trimtab.contract.search_space import (
+    Choices,
+    Dimension,
+    FloatRange,
+    IntRange,
+    Scalar,
+    point,
+)
 
 
 def cell(space: Mapping[str, Dimension], number: int) -> dict[str, Scalar] | None:
@@ -43,12 +49,6 @@ def _real_size(dimension: FloatRange) -> int:
 
 
 def _point(dimension: Dimension, index: int) -> Scalar:
-    match dimension:
-        case Choices():
-            return dimension.choices[index]
-        case IntRange():
-            return dimension.low + index * dimension.step
-        case FloatRange():
-            # As decimals: 0.1 + 2 * 0.1 is 0.3 to whoever wrote the space.
-            offset = index * Decimal(str(dimension.step or 0))
-            return min(float(Decimal(str(dimension.low)) + offset), dimension.high)
+    if isinstance(dimension, Choices):
+        return dimension.choices[index]
+    return point(dimension, index)

@@ -86,6 +86,11 @@ class History:
         return bisect_left(self._ranks, (1,))
 
     @property
+    def finished(self) -> int:
+        """How many trials have taught what they can: completed, pruned, paused and infeasible ones."""
+        return len(self._finished)
+
+    @property
     def has_only_infeasible(self) -> bool:
         """Whether some trials have ended, and every one of them was infeasible."""
         return bool(self._ranks) and self._ranks[0] >= (2,)

@@ -27,6 +27,8 @@ class Proposal:
     """For each name Optuna's `param_value` (an index, for choices) and `distribution_json`."""
     attributes: Mapping[str, JsonValue]
     """Trial system attributes that the sampler wants kept."""
+    proposed_by: str | None = None
+    """What it comes from, as `Start.proposed_by`, or the sampler's name; None where releases before kept nothing."""
     only_as_number: int | None = None
     """When set, the proposal is void unless it is stored as the trial of this number."""
 

@@ -13,14 +13,16 @@ from optuna.trial import FrozenTrial
 from service.domain import pruning
 from service.domain.facts import Changes, Cursor, Curve
 from service.sampling import grid
-from service.sampling.asking import ask, draw
+from service.sampling.asking import ask
 from service.sampling.distributions import distributions, internal
 from service.sampling.history import History
+from service.sampling.initial import InitialDesign
 from service.sampling.proposals import Exhausted, Proposal
 from service.sampling.tpe import JointTPE, Shown
 from trimtab.contract.metrics import Direction
 from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner
 from trimtab.contract.search_space import Scalar
+from trimtab.contract.starts import PRIOR
 from trimtab.contract.studies import Search, StudyDocument
 
 REREAD_AFTER_S = 1.0
@@ -59,6 +61,8 @@ class ActiveStudy:
         self._jsons = {
             name: distribution_to_json(found) for name, found in self._distributions.items()
         }
+        self._initial = InitialDesign(document, self._distributions)
+        self._epochs = document.recipe({}).epochs
         self._read = read
         self._monotonic = monotonic
         self._largest_shown = largest_shown
@@ -81,6 +85,8 @@ class ActiveStudy:
         """Return a proposal, and the note of it that `settle` or `drop` must be handed in the end."""
         if search.sampler == "grid":
             return self._cell(next_number), None
+        if next_number < self._initial.length:
+            return self._first(search, next_number)
         proposal, pending = self._by_chance(search, claim_id, next_number)
         if claim_id is None:
             proposal = replace(proposal, only_as_number=next_number)
@@ -129,6 +135,7 @@ class ActiveStudy:
 
     def _by_median(self, pruner: MedianPruner, epochs: int | None, curve: Curve) -> bool:
         peers = self._history.values_at(curve[-1][0], epochs)
+        half = (self._epochs if epochs is None else epochs) // 2
         return pruning.median(
             curve,
             peers,
@@ -136,7 +143,7 @@ class ActiveStudy:
             self._history.completed if epochs is None else len(peers),
             direction=self._direction,
             startup_trials=pruner.startup_trials,
-            warmup_epochs=pruner.warmup_epochs,
+            warmup_epochs=half if pruner.warmup_epochs is None else pruner.warmup_epochs,
             min_trials=pruner.min_trials,
         )
 
@@ -145,9 +152,26 @@ class ActiveStudy:
     ) -> tuple[Proposal, Pending | None]:
         seed = seed_of(search.seed, f"trial {next_number}" if claim_id is None else claim_id)
         if search.sampler == "random":
-            return self._proposal(draw(self._distributions, seed)), None
+            return self._drawn(seed, "random"), None
         with self._proposing:
             return self._ask_tpe(seed, next_number)
+
+    def _first(self, search: Search, number: int) -> tuple[Proposal, Pending | None]:
+        """The proposal of a trial that is made by its number; TPE must know of it before it is in the history."""
+        start = self._initial.at(number)
+        proposal = self._proposal(
+            start.values, proposed_by=start.proposed_by, only_as_number=number
+        )
+        if search.sampler == "random":
+            return proposal, None
+        pending = Pending(number, proposal.values)
+        self._pending.append(pending)
+        return proposal, pending
+
+    def _drawn(self, seed: int, by: str) -> Proposal:
+        return self._proposal(
+            self._initial.draw(seed), proposed_by=by if self._initial.known else None
+        )
 
     def _cell(self, number: int) -> Proposal | Exhausted:
         values = grid.cell(self._space, number)
@@ -156,25 +180,38 @@ class ActiveStudy:
         return self._proposal(values, only_as_number=number)
 
     def _proposal(
-        self, values: Mapping[str, Scalar], *, only_as_number: int | None = None
+        self,
+        values: Mapping[str, Scalar],
+        *,
+        proposed_by: str | None = None,
+        only_as_number: int | None = None,
     ) -> Proposal:
         stored = internal(self._distributions, values, self._jsons)
-        return Proposal(values, stored, {}, only_as_number)
+        return Proposal(values, stored, {}, proposed_by, only_as_number)
 
     def _ask_tpe(self, seed: int, next_number: int) -> tuple[Proposal, Pending]:
-        trials, number, nothing_trains = self._look(next_number)
-        if nothing_trains:
-            # One of them would pass for a good one: TPE would stay where nothing can be trained.
-            proposal = self._proposal(draw(self._distributions, seed))
+        trials, number, too_little_is_known = self._look(next_number)
+        if too_little_is_known:
+            proposal = self._drawn(seed, PRIOR)
         else:
-            sampler = JointTPE(self._distributions, seed=seed)
-            proposal = ask(sampler, self._distributions, trials, number, self._direction)
+            proposal = self._asked(seed, trials, number)
         pending = Pending(next_number, proposal.values)
         self._pending.append(pending)
         return proposal, pending
 
+    def _asked(self, seed: int, trials: list[FrozenTrial], number: int) -> Proposal:
+        sampler = JointTPE(
+            self._distributions, seed=seed, startup_trials=self._initial.left_to_tpe
+        )
+        proposal = ask(sampler, self._distributions, trials, number, self._direction)
+        return replace(proposal, proposed_by="tpe" if self._initial.known else None)
+
     def _look(self, next_number: int) -> tuple[list[FrozenTrial], int, bool]:
-        """Return all that TPE is to know, a number that no trial in it has, and whether nothing has trained as yet."""
+        """Return all that TPE is to know, a number that no trial in it has, and whether that is too little for TPE.
+
+        Of infeasible trials alone one would pass for a good one: TPE would stay where nothing can be trained. While others
+        train or have crashed, so that fewer than the initial design have taught anything, the prior knows more than TPE.
+        """
         # Taken before the history is read: what is committed in between is then known twice, not missed.
         in_flight = self._pending.copy()
         with self._reading:
@@ -182,12 +219,13 @@ class ActiveStudy:
             unseen = [pending for pending in in_flight if self._unseen(pending)]
             history = self._history.capped(self._largest_shown)
             number = max(self._history.next_number, next_number)
-            nothing_trains = self._history.has_only_infeasible
+            few = self._history.finished < self._initial.length
+            too_little = few or self._history.has_only_infeasible
         trials = self._shown.show(history)
         for pending in unseen:
             trials.append(self._shown.running(number, pending.values))
             number += 1
-        return trials, number, nothing_trains
+        return trials, number, too_little
 
     def _unseen(self, pending: Pending) -> bool:
         """Tell whether the history lacks the proposal but may yet show it."""

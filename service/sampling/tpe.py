@@ -21,6 +21,10 @@ _STATES: Mapping[Role, TrialState] = {
 }
 
 
+RANDOM_TRIALS = 10
+"""The number of trials that Optuna's TPE draws at random before it learns from them."""
+
+
 class JointTPE(TPESampler):
     """Optuna's TPE, multivariate and with the constant liar, over a space that is known from the start.
 
@@ -28,8 +32,12 @@ class JointTPE(TPESampler):
     In a study of ours every trial has the study's whole space.
     """
 
-    def __init__(self, distributions: Distributions, *, seed: int) -> None:
-        super().__init__(multivariate=True, constant_liar=True, seed=seed)
+    def __init__(
+        self, distributions: Distributions, *, seed: int, startup_trials: int = RANDOM_TRIALS
+    ) -> None:
+        super().__init__(
+            multivariate=True, constant_liar=True, seed=seed, n_startup_trials=startup_trials
+        )
         self._joint = {
             name: found for name, found in distributions.items() if not found.single()
         }

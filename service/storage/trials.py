@@ -21,8 +21,8 @@ from trimtab.contract.trials import FailureKind, TrialState
 START = Statement(f"""
 WITH asked AS (
     SELECT * FROM unnest(CAST(:worker_ids AS uuid[]), CAST(:claim_ids AS uuid[]), CAST(:ordinals AS int[]),
-                         CAST(:hyperparameters AS text[]))
-        WITH ORDINALITY AS a (worker_id, claim_id, ordinal, hyperparameters, place)),
+                         CAST(:hyperparameters AS text[]), CAST(:proposed_by AS text[]))
+        WITH ORDINALITY AS a (worker_id, claim_id, ordinal, hyperparameters, proposed_by, place)),
 free AS (
     SELECT a.*, w.label, s.slot, row_number() OVER (ORDER BY a.place) AS nth, count(*) OVER () AS wanted
     FROM (SELECT *, row_number() OVER (PARTITION BY worker_id ORDER BY place) AS of_worker FROM asked) a
@@ -59,6 +59,9 @@ attributes AS (
     SELECT trial_id, a.key, a.value
     FROM unnest(CAST(:key_places AS int[]), CAST(:keys AS text[]), CAST(:attributes AS text[]))
         AS a (place, key, value) JOIN started USING (place)),
+shown AS (
+    INSERT INTO public.trial_user_attributes (trial_id, key, value_json)
+    SELECT trial_id, 'proposed_by', to_json(proposed_by)::text FROM started WHERE proposed_by IS NOT NULL),
 t AS (
     INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters, fence,
                                 lease_id, worker_id, slot, lease_until, started_at, probe)
@@ -71,7 +74,8 @@ attempt AS (
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT t.study_id, trial_id, t.number, fence, 'trial_started',
-           jsonb_build_object('worker', label, 'hyperparameters', t.hyperparameters)
+           jsonb_strip_nulls(jsonb_build_object('worker', label, 'proposed_by', proposed_by))
+           || jsonb_build_object('hyperparameters', t.hyperparameters)
     FROM t JOIN started USING (trial_id))
 SELECT place, t.lease_id, t.study_id, trial_id, t.number, t.fence, t.hyperparameters FROM t JOIN started USING (trial_id)""")
 
@@ -88,6 +92,7 @@ class NewTrial:
         worker_id: the worker that gets the lease.
         claim_id: names the request.
         ordinal: the position of this lease in its claim.
+        proposed_by: what the proposal comes from, as the Dashboard is to show it; None: nothing is kept.
     """
 
     values: Mapping[str, Scalar]
@@ -97,6 +102,7 @@ class NewTrial:
     worker_id: UUID
     claim_id: UUID
     ordinal: int
+    proposed_by: str | None = None
 
 
 def to_start(study_id: int, new: Sequence[NewTrial]) -> dict[str, Any]:
@@ -118,6 +124,7 @@ def to_start(study_id: int, new: Sequence[NewTrial]) -> dict[str, Any]:
         "claim_ids": array([one.claim_id for one in new]),
         "ordinals": array([one.ordinal for one in new]),
         "hyperparameters": [json.dumps(dict(one.values)) for one in new],
+        "proposed_by": [one.proposed_by for one in new],
         "name_places": array([row[0] for row in names]),
         "names": [row[1] for row in names],
         "internals": array([row[2] for row in names]),
@@ -165,6 +172,7 @@ class TrialRow:
     created_at: datetime
     started_at: datetime | None
     ended_at: datetime | None
+    proposed_by: str | None
 
 
 _TRIAL_COLUMNS = """
@@ -172,7 +180,9 @@ _TRIAL_COLUMNS = """
     coalesce(t.curve, (
         SELECT jsonb_agg(jsonb_build_array(v.step, v.intermediate_value) ORDER BY v.step)
         FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id), '[]') AS curve,
-    t.crashes, t.error_kind, t.error_message, t.created_at, t.started_at, t.ended_at"""
+    t.crashes, t.error_kind, t.error_message, t.created_at, t.started_at, t.ended_at,
+    (SELECT u.value_json::json #>> '{}' FROM public.trial_user_attributes u
+     WHERE u.trial_id = t.trial_id AND u.key = 'proposed_by') AS proposed_by"""
 
 
 def page(

@@ -222,6 +222,7 @@ def new_trial(proposal: Proposal, request: LeaseRequest, ordinal: int) -> trials
         values=proposal.values,
         internal=proposal.internal,
         attributes=proposal.attributes,
+        proposed_by=proposal.proposed_by,
         only_as_number=proposal.only_as_number,
         worker_id=request.worker_id,
         claim_id=request.claim_id,

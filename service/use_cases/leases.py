@@ -71,7 +71,7 @@ def heartbeat(context: Context, lease_id: UUID) -> Answer:
 
 
 def checkpoint(context: Context, lease_id: UUID, message: CheckpointReport) -> None:
-    """Record uploaded training states: where to carry on, and the best epoch's.
+    """Record uploaded training states: where to carry on, and what to evaluate.
 
     Raises:
         LeaseNotFound, LeaseLost: the caller does not hold this lease.

@@ -64,6 +64,7 @@ def _shape(
         number=row.number,
         state=row.state,
         hyperparameters=row.hyperparameters,
+        proposed_by=row.proposed_by,
         objective=study.objective,
         value=row.value,
         curve=tuple(IntermediateValue(step=step, value=value) for step, value in row.curve),

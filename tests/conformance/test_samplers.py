@@ -1,9 +1,13 @@
 """What every sampler of ours promises, and that TPE is Optuna's to the last bit."""
 
+import math
 import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
+from statistics import fmean, pstdev
+from typing import Any, ClassVar
 
 import optuna
 import pytest
@@ -17,6 +21,7 @@ from sqlalchemy import text
 from service.domain.facts import TrialFacts
 from service.sampling import Proposal, Sampling
 from service.sampling.distributions import distributions
+from service.sampling.prior import point_at
 from service.sampling.study import seed_of
 from service.sampling.tpe import JointTPE
 from tests.unit.sampling.ledger import (
@@ -29,6 +34,7 @@ from tests.unit.sampling.ledger import (
     spaces,
 )
 from trimtab.contract.search_space import Dimension, contains
+from trimtab.contract.starts import Start
 from trimtab.contract.studies import StudyDocument
 from trimtab.contract.trials import FailureKind
 
@@ -185,6 +191,142 @@ def test_any_space_is_sampled_inside_its_bounds(
     proposal = _propose(study, trials, str(rng.random()), len(trials))
     assert set(proposal.values) == set(space)
     assert all(contains(space[name], value) for name, value in proposal.values.items())
+
+
+class TestInitialDesign:
+    """What a study proposes first: a person's points, the known recipes', the prior's, and then the sampler."""
+
+    OWN: ClassVar = [
+        {"learning_rate": 1e-2},
+        any_values(DOCUMENTS["tpe"].space, random.Random(3)),
+    ]
+    RECIPE: ClassVar = Start(
+        values=any_values(DOCUMENTS["tpe"].space, random.Random(4)),
+        proposed_by="known_recipe:plain",
+    )
+
+    def _study(self, sampler: str, **search: Any) -> StudyDocument:
+        plain = document(GRID if sampler == "grid" else SPACE, sampler=sampler, **search)
+        if sampler == "grid":
+            return plain.model_copy(update={"starts": ()})
+        return plain.model_copy(update={"first_trials": self.OWN, "starts": (self.RECIPE,)})
+
+    def _all(self, study: StudyDocument, count: int, claim: str = "claim") -> list[Proposal]:
+        """What trial after trial is proposed, by a room that has been restarted before each, as each completes."""
+        found: list[Proposal] = []
+        trials: list[TrialFacts] = []
+        for number in range(count):
+            found.append(_propose(study, trials, f"{claim}-{number}", number))
+            trials.append(completed(number, found[-1].values, number / count))
+        return found
+
+    @by_chance
+    def test_the_order_is_a_persons_then_the_recipes_then_the_priors_then_the_samplers(
+        self, sampler: str
+    ):
+        study = self._study(sampler, initial_trials=5)
+        found = self._all(study, 7)
+        assert [one.proposed_by for one in found] == [
+            *("first_trials", "first_trials", "known_recipe:plain"),
+            *("prior", "prior", sampler, sampler),
+        ]
+        assert [one.only_as_number for one in found] == [0, 1, 2, 3, 4, None, None]
+        assert found[0].values["learning_rate"] == 1e-2
+        assert found[0].values | {"learning_rate": 0} == point_at(study.space, 0, 0) | {
+            "learning_rate": 0
+        }
+        assert found[1].values == self.OWN[1]
+        assert found[2].values == self.RECIPE.values
+        assert found[3].values == point_at(study.space, 0, 3)
+        for one in found:
+            _check(study, one)
+
+    def test_a_grid_ignores_all_of_it(self):
+        study = self._study("grid", initial_trials=5)
+        plain = document(GRID, sampler="grid")
+        for number in range(7):
+            ours = _propose(study, [], "claim", number)
+            assert ours == _propose(plain, [], "claim", number)
+
+    @by_chance
+    def test_it_is_the_trial_numbers_own_whoever_claims(self, sampler: str):
+        study = self._study(sampler, initial_trials=5)
+        one, other = self._all(study, 5), self._all(study, 5, claim="other")
+        assert one == other
+        again = self._all(self._study(sampler, initial_trials=5, seed=1), 5)
+        assert one[1:3] == again[1:3]
+        assert one[3].values != again[3].values
+
+    @by_chance
+    def test_a_room_that_has_seen_it_all_proposes_the_same_as_one_that_has_just_begun(
+        self, sampler: str
+    ):
+        study, ledger = self._study(sampler, initial_trials=5), Ledger()
+        sampling = Sampling(ledger.read, Clock())
+        for number, alone in enumerate(self._all(study, 8)):
+            with sampling.proposal(
+                1, study, claim_id=f"claim-{number}", next_number=number
+            ) as proposal:
+                assert proposal == alone
+            sampling.touch(1)
+            ledger.commit(completed(number, alone.values, number / 8))
+
+    @by_chance
+    def test_claims_that_come_at_once_get_different_ones_and_a_late_one_its_numbers_own(
+        self, sampler: str
+    ):
+        study = self._study(sampler, initial_trials=8)
+        sampling = Sampling(Ledger().read, Clock())
+        with ExitStack() as stack:
+            found = [
+                stack.enter_context(
+                    sampling.proposal(1, study, claim_id=f"c{number}", next_number=number)
+                )
+                for number in (*range(8), 3)
+            ]
+        assert found[8] == found[3]
+        values = [str(one.values) for one in found if isinstance(one, Proposal)]
+        assert len(set(values)) == 8
+
+    def test_tpe_waits_until_as_many_have_taught_something(self):
+        study = self._study("tpe", initial_trials=5)
+        values = [one.values for one in self._all(study, 5)]
+        trials = [completed(number, one, 0.5) for number, one in enumerate(values)]
+        crashed = TrialFacts(4, "failed", values[4], error_kind="crashed")
+        running = TrialFacts(4, "running", values[4])
+        for last in (crashed, running):
+            found = _propose(study, [*trials[:4], last], "claim", 5)
+            assert (found.proposed_by, found.only_as_number) == ("prior", None)
+        assert _propose(study, trials, "claim", 5).proposed_by == "tpe"
+
+    def test_random_draws_from_the_prior_for_ever(self):
+        space = SPACE | {
+            "learning_rate": SPACE["learning_rate"] | {"prior": 1e-3, "prior_spread": 0.1},
+            "optimizer": SPACE["optimizer"] | {"prior": "adam"},
+        }
+        study = document(space, sampler="random").model_copy(update={"starts": ()})
+        found = [_propose(study, [], str(number), 50).values for number in range(200)]
+        rates = [math.log10(float(one["learning_rate"] or 0)) for one in found]
+        assert abs(fmean(rates) + 3) < 0.05
+        assert 0.05 < pstdev(rates) < 0.15
+        assert sum(one["optimizer"] == "adam" for one in found) in range(80, 121)
+
+    @by_chance
+    def test_a_stored_study_of_before_proposes_what_it_always_did(self, sampler: str):
+        study = document(sampler=sampler)
+        assert study.starts is None
+        for number in (0, 3, 12):
+            ours = _propose(study, _trials(study, number), "claim", number)
+            assert (ours.proposed_by, ours.only_as_number) == (None, None)
+
+    def test_without_initial_trials_tpe_draws_its_own_ten(self):
+        bare = document(sampler="tpe", initial_trials=0)
+        study = bare.model_copy(update={"starts": ()})
+        for number in (0, 5, 50):
+            trials = _trials(study, number)
+            ours = _propose(study, trials, "claim", number)
+            assert ours.values == _propose(bare, trials, "claim", number).values
+            assert ours.proposed_by == "tpe"
 
 
 class TestTPE:

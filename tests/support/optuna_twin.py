@@ -48,7 +48,7 @@ class Twin:
         """Do what Optuna's user would do on this event of a trial."""
         match kind:
             case "trial_started":
-                self._start(number, body["hyperparameters"])
+                self._start(number, body["hyperparameters"], body.get("proposed_by"))
             case "trial_resumed":
                 self._resume(number)
             case "reported":
@@ -89,12 +89,16 @@ class Twin:
         """Delete the study with all that belongs to it."""
         self._storage.delete_study(self._study_id)
 
-    def _start(self, number: int, values: Mapping[str, Scalar]) -> None:
+    def _start(
+        self, number: int, values: Mapping[str, Scalar], proposed_by: str | None
+    ) -> None:
         trial_id = self._storage.create_new_trial(self._study_id)
         assert self._storage.get_trial(trial_id).number == number
         for name, distribution in distributions(self._space).items():
             internal = distribution.to_internal_repr(values[name])
             self._storage.set_trial_param(trial_id, name, internal, distribution)
+        if proposed_by is not None:
+            self._storage.set_trial_user_attr(trial_id, "proposed_by", proposed_by)
 
     def _resume(self, number: int) -> None:
         self._tag(number, "trimtab:state", "running")

@@ -20,8 +20,9 @@ class MedianPruner(Message):
     startup_trials: Annotated[Int, Field(ge=1, le=1000)] = Field(
         default=5, description="It stops nobody until this many trials have completed."
     )
-    warmup_epochs: Annotated[Int, Field(ge=0, le=100_000)] = Field(
-        default=0, description="It stops nobody at an epoch before this one, counted from 0."
+    warmup_epochs: Annotated[Int, Field(ge=0, le=100_000)] | None = Field(
+        default=None,
+        description="It stops nobody at an epoch before this one, counted from 0; null: half of the trial's own epochs.",
     )
     min_trials: Annotated[Int, Field(ge=1, le=1000)] = Field(
         default=1,

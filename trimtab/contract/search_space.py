@@ -4,10 +4,11 @@ import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, Strict, model_validator
 
+from trimtab.contract.faults import Fault, refuse
 from trimtab.contract.message import Flag, Int, Message, Number
 
 LARGEST_INT = 2**53
@@ -26,6 +27,15 @@ Scalar = (
 """One choice: a value of JSON that is not an array or object."""
 
 
+Spread = Annotated[Number, Field(gt=0)]
+
+_PRIOR = (
+    "Centre of the first trials, which are drawn from a normal distribution around it (of the logarithm, with log), cut "
+    "off at the bounds; null: all of the range alike."
+)
+_PRIOR_SPREAD = "Standard deviation around `prior`: in decades with log, else in the range's own unit; null: a sixth of the range."
+
+
 class FloatRange(Message):
     """Real numbers from `low` to `high`, both included; `log` searches the exponents."""
 
@@ -34,12 +44,15 @@ class FloatRange(Message):
     high: Number
     log: Flag = False
     step: Number | None = None
+    prior: Number | None = Field(default=None, description=_PRIOR)
+    prior_spread: Spread | None = Field(default=None, description=_PRIOR_SPREAD)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         _check_bounds(self.low, self.high, log=self.log, step=self.step)
         if self.log and self.low <= 0:
             raise ValueError("a log range needs low > 0")
+        _check_prior(self)
         return self
 
 
@@ -51,6 +64,8 @@ class IntRange(Message):
     high: Annotated[Int, Field(ge=-LARGEST_INT, le=LARGEST_INT)]
     log: Flag = False
     step: Annotated[Int, Field(ge=1)] = 1
+    prior: Number | None = Field(default=None, description=_PRIOR)
+    prior_spread: Spread | None = Field(default=None, description=_PRIOR_SPREAD)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -58,6 +73,7 @@ class IntRange(Message):
         _check_bounds(self.low, self.high, log=self.log, step=step)
         if self.log and self.low < 1:
             raise ValueError("a log range of whole numbers needs low >= 1")
+        _check_prior(self)
         return self
 
 
@@ -66,12 +82,18 @@ class Choices(Message):
 
     kind: Literal["choices"]
     choices: Annotated[tuple[Scalar, ...], Field(min_length=1, max_length=1000)]
+    prior: Scalar = Field(
+        default=None,
+        description="The favoured choice: it is drawn half of the time, the others share the rest; null: none is favoured.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:
         # In Python 1 == 1.0 == True, and Optuna, which stores an index, would return another of the equal values.
         if len(set(self.choices)) != len(self.choices):
             raise ValueError("choices must differ (1, 1.0 and true count as equal)")
+        if self.prior is not None and not contains(self, self.prior):
+            _refuse_prior(self, "prior", "prior_no_choice", "must be one of the choices")
         return self
 
 
@@ -97,13 +119,73 @@ def _check_bounds(low: float, high: float, *, log: bool, step: float | None) -> 
         raise ValueError("step must divide high - low")
 
 
+def _check_prior(found: FloatRange | IntRange) -> None:
+    if found.prior is None and found.prior_spread is not None:
+        _refuse_prior(
+            found, "prior_spread", "spread_without_prior", "stands only beside a `prior`"
+        )
+    if found.prior is not None and not found.low <= found.prior <= found.high:
+        message = f"lies outside the range, which goes from {found.low} to {found.high}"
+        _refuse_prior(found, "prior", "prior_outside_range", message)
+
+
+def _refuse_prior(found: Message, field: str, code: str, message: str) -> None:
+    refuse(type(found).__name__, [Fault((field,), code, message)])
+
+
 def check_size(space: Space) -> None:
     """Raise ValueError when the space is empty, has over 200 names or more than 64 KiB of JSON."""
     if not 1 <= len(space) <= 200:
-        raise ValueError("the space needs 1 to 200 hyperparameters")
-    text = json.dumps({name: dimension.model_dump() for name, dimension in space.items()})
+        raise ValueError(
+            "the space needs 1 to 200 hyperparameters; `auto` searches none that stands in `fixed`"
+        )
+    text = json.dumps({name: _told(dimension) for name, dimension in space.items()})
     if len(text.encode()) > LARGEST_SPACE_BYTES:
         raise ValueError("the space is larger than 64 KiB of JSON")
+
+
+def _told(dimension: "Dimension") -> dict[str, Any]:
+    """The dimension without the fields that releases before did not have: what they stored must not be too large now."""
+    unset = {
+        field for field in ("prior", "prior_spread") if getattr(dimension, field, 0) is None
+    }
+    return dimension.model_dump(exclude=unset)
+
+
+def nearest(dimension: FloatRange | IntRange | Choices, value: Scalar) -> Scalar:
+    """Return the member that comes nearest to a value that may lie outside.
+
+    A range takes its nearest point, and for what is no number its prior, or else its middle; choices take the one that
+    equals the value, or else their favoured one, or else the first.
+    """
+    if isinstance(dimension, Choices):
+        equal = (choice for choice in dimension.choices if choice == value)
+        return next(equal, dimension.choices[0] if dimension.prior is None else dimension.prior)
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        value = middle(dimension)
+    if dimension.step is None:
+        return min(max(float(value), dimension.low), dimension.high)
+    last = round((dimension.high - dimension.low) / dimension.step)
+    index = round((value - dimension.low) / dimension.step)
+    return point(dimension, min(max(index, 0), last))
+
+
+def middle(dimension: FloatRange | IntRange) -> float:
+    """Return the prior of a range, or else the middle in its own scale; with a step it may lie between two points."""
+    if dimension.prior is not None:
+        return dimension.prior
+    if dimension.log:
+        return math.exp((math.log(dimension.low) + math.log(dimension.high)) / 2)
+    return dimension.low + (dimension.high - dimension.low) / 2
+
+
+def point(dimension: FloatRange | IntRange, index: int) -> int | float:
+    """Return the point of a range with steps that stands at `index`, counted from 0."""
+    if isinstance(dimension, IntRange):
+        return dimension.low + index * dimension.step
+    # As decimals: 0.1 + 2 * 0.1 is 0.3 to whoever wrote the space.
+    offset = index * Decimal(str(dimension.step or 0))
+    return min(float(Decimal(str(dimension.low)) + offset), dimension.high)
 
 
 def is_too_narrow(dimension: FloatRange | IntRange | Choices) -> bool:

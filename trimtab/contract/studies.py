@@ -1,11 +1,11 @@
 """Studies: the document that a person writes, and what the service answers about it."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self, cast
 
 from pydantic import (
+    BeforeValidator,
     Field,
     ModelWrapValidatorHandler,
     TypeAdapter,
@@ -14,16 +14,17 @@ from pydantic import (
     model_validator,
 )
 
-from trimtab.contract import search_space
-from trimtab.contract.faults import MOST_FAULTS, Fault, hint, refuse
+from trimtab.contract import auto_space, search_space
+from trimtab.contract.faults import refuse
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Finish, Refits
-from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
-from trimtab.contract.message import Int, Message, Name, Number
+from trimtab.contract.message import Flag, Int, Message, Name, Number
 from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner, with_parameters_inside
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import StudyData
-from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, Space
+from trimtab.contract.search_space import Dimension, Scalar, Space
+from trimtab.contract.starts import Start
+from trimtab.contract.study_rules import Place, Readable, faults
 from trimtab.contract.tasks import Model, Task
 from trimtab.contract.teachers import Teacher
 
@@ -42,6 +43,13 @@ class Search(Message):
     pruner: Pruner = MedianPruner(kind="median")
     seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = 0
     """The same one gets one worker the same proposals; null: by chance, and then it stands in the study's document."""
+    initial_trials: Annotated[Int, Field(ge=0, le=200)] = 10
+    """So many trials are made by their number, from first trials, known recipes and priors, before the sampler proposes.
+
+    0: the sampler proposes from the first one on, or once these points are tried; TPE draws ten at random then.
+    """
+    known_recipes: Flag = True
+    """Whether recipes that are known to be good fill in what the document leaves open, and are tried first."""
 
     @model_validator(mode="before")
     @classmethod
@@ -65,6 +73,13 @@ class Budget(Message):
     """Seconds from the first lease on in which the study is active; pauses do not count."""
 
 
+GivenSpace = Annotated[
+    Space,
+    BeforeValidator(lambda given: given, json_schema_input_type=Space | Literal["auto"]),
+]
+"""A space as people write it; the word is resolved before the fields of a document are read."""
+
+
 class StudyDocument(Message):
     """What to learn, from which model, over which space, for how long."""
 
@@ -73,8 +88,20 @@ class StudyDocument(Message):
     model: Model
     teacher: Teacher | None = None
     """The model whose answers the trials learn beside the labels (knowledge distillation)."""
-    space: Space
+    space: GivenSpace = Field(default_factory=dict[str, Dimension])
+    """The hyperparameters to search; `auto`, or nothing: those that matter for the kind of model, with priors."""
+    auto_space: Flag = False
+    """Whether `space` was made from `auto`."""
     fixed: Mapping[str, Scalar] = Field(default_factory=dict[str, Scalar])
+    completed: tuple[str, ...] = ()
+    """The names in `fixed` that the service filled in, from the best recipe that is known for the kind of model."""
+    first_trials: Annotated[tuple[Mapping[str, Scalar], ...], Field(max_length=100)] = ()
+    """Points of the space to try first, in this order; names that one lacks get values of the prior."""
+    starts: Annotated[tuple[Start, ...], Field(max_length=100)] | None = None
+    """The known recipes' points of the space, to be tried next; null: the service writes them when the study is created.
+
+    Stored documents without them are of a release whose samplers proposed from the first trial on.
+    """
     search: Search = Search()
     budget: Budget
     finish: Finish | None = None
@@ -101,12 +128,13 @@ class StudyDocument(Message):
 
         A person who mends one fault should not meet the next one afterwards.
         """
+        given = _with_space(given)
         try:
             document = handler(given)
         except ValidationError as error:
-            refuse(cls.__name__, _faults(_Readable.of(given)), beside=error)
+            refuse(cls.__name__, faults(_readable(given)), beside=error)
             raise
-        refuse(cls.__name__, _faults(_Readable.of(document)))
+        refuse(cls.__name__, faults(_readable(document)))
         return document
 
     @property
@@ -119,6 +147,13 @@ class StudyDocument(Message):
             trials=trials,
             wall_time_s=None if wall is None else wall * trials / self.budget.trials,
         )
+
+    @property
+    def numbered_trials(self) -> int:
+        """The number of first trials that are made by their number, whoever claims them; the sampler proposes the others."""
+        if self.starts is None or self.search.sampler == "grid":
+            return 0
+        return max(len(self.first_trials) + len(self.starts), self.search.initial_trials)
 
     def recipe(self, sampled: Mapping[str, Scalar]) -> Recipe:
         """All that a worker needs to train: this study's fixed values and one trial's sampled ones."""
@@ -236,43 +271,54 @@ class Best(Message):
     """Why the study has no scores and no model, where it is done without them or is blocked."""
 
 
-@dataclass(frozen=True)
-class _Readable:
-    """What can be read of a document, whether or not the rest of it is right."""
-
-    space: Mapping[str, Dimension | None]
-    """A dimension that is wrong by itself is None."""
-    fixed: Mapping[str, Scalar]
-    sampler: str
-    taught: bool
-    kind: str
-    trials: int | None = None
-    finish: Finish | None = None
-
-    @classmethod
-    def of(cls, document: object) -> "_Readable":
-        if isinstance(document, StudyDocument):
-            taught, kind = document.teacher is not None, document.task.kind
-            return cls(
-                document.space,
-                document.fixed,
-                document.search.sampler,
-                taught,
-                kind,
-                document.budget.trials,
-                document.finish,
-            )
-        fields = _fields(document)
-        dimensions = {
-            name: _dimension(one) for name, one in _fields(fields.get("space")).items()
-        }
-        return cls(
-            dimensions,
-            _fields(fields.get("fixed")),
-            str(_fields(fields.get("search")).get("sampler")),
-            fields.get("teacher") is not None,
-            str(_fields(fields.get("task")).get("kind", "classification")),
+def _readable(document: object) -> Readable:
+    """Read what can be read of a document, whether or not the rest of it is right."""
+    if isinstance(document, StudyDocument):
+        taught, kind = document.teacher is not None, document.task.kind
+        return Readable(
+            document.space,
+            document.fixed,
+            document.search.sampler,
+            taught,
+            kind,
+            document.budget.trials,
+            document.finish,
+            document.auto_space,
+            document.completed,
+            tuple(_points(document)),
         )
+    fields = _fields(document)
+    dimensions = {name: _dimension(one) for name, one in _fields(fields.get("space")).items()}
+    return Readable(
+        dimensions,
+        _fields(fields.get("fixed")),
+        str(_fields(fields.get("search")).get("sampler")),
+        fields.get("teacher") is not None,
+        str(_fields(fields.get("task")).get("kind", "classification")),
+        is_auto=fields.get("auto_space") is True,
+    )
+
+
+def _points(document: StudyDocument) -> Iterator[tuple[Place, Mapping[str, Scalar]]]:
+    for number, values in enumerate(document.first_trials):
+        yield ("first_trials", number), values
+    for number, start in enumerate(document.starts or ()):
+        yield ("starts", number, "values"), start.values
+
+
+def _with_space(given: object) -> object:
+    """Put a space in the place of `auto`, or of none at all."""
+    if not isinstance(given, Mapping):
+        return given
+    fields = _fields(cast("object", given))
+    if fields.get("space", "auto") != "auto":
+        return fields
+    setting = auto_space.Setting.of(fields)
+    space = auto_space.space(setting)
+    fixed: object = fields.get("fixed", {})
+    if isinstance(fixed, Mapping):
+        fixed = {**auto_space.beside(setting), **_fields(cast("object", fixed))}
+    return {**fields, "space": space, "auto_space": True, "fixed": fixed}
 
 
 def _fields(given: object) -> Mapping[str, Any]:
@@ -288,89 +334,3 @@ def _dimension(given: object) -> Dimension | None:
         return TypeAdapter[Dimension](Dimension).validate_python(given)
     except ValidationError:
         return None
-
-
-def _faults(readable: _Readable) -> Iterator[Fault]:
-    """Yield what is wrong between the fields of a document."""
-    known = hyperparameters()
-    space, fixed = readable.space, readable.fixed
-    yield from _unknown(space, fixed, known)
-    yield from _illegal_fixed(fixed, known)
-    yield from _unpaid(readable)
-    if readable.taught and readable.kind != "classification":
-        message = f"only a classification learns from a teacher, and this is a {readable.kind}"
-        yield Fault(("teacher",), "untaught_kind", message)
-    for name, dimension in space.items():
-        if name in fixed:
-            yield Fault(("fixed", name), "fixed_and_sampled", "stands in `space` as well")
-        if name in known and dimension is not None:
-            yield from _illegal_dimension(name, dimension, known[name])
-    if readable.sampler == "grid":
-        yield from _endless(space)
-
-
-def _unpaid(readable: _Readable) -> Iterator[Fault]:
-    finish, trials = readable.finish, readable.trials
-    if finish is None or trials is None or trials >= finish.fewest_trials:
-        return
-    message = (
-        f"needs a budget of {finish.fewest_trials} trials or more, and this one has {trials}: "
-        f"{finish.ensemble} to choose from, and as many again for the refits"
-        if finish.refit
-        else f"needs {finish.ensemble} trials to average, and the budget has {trials}"
-    )
-    yield Fault(("finish",), "unpaid_finish", message)
-
-
-def _unknown(
-    space: Mapping[str, object],
-    fixed: Mapping[str, Scalar],
-    known: Mapping[str, Hyperparameter],
-) -> Iterator[Fault]:
-    named = [("space", name) for name in space] + [("fixed", name) for name in fixed]
-    strange = [place for place in named if place[1] not in known]
-    for place in strange[:MOST_FAULTS]:
-        message = f"no worker understands this hyperparameter; {hint(place[1], known)}"
-        yield Fault(place, "unknown_hyperparameter", message)
-
-
-def _illegal_fixed(
-    fixed: Mapping[str, Scalar], known: Mapping[str, Hyperparameter]
-) -> Iterator[Fault]:
-    try:
-        Recipe.model_validate({name: fixed[name] for name in fixed if name in known})
-    except ValidationError as error:
-        for detail in error.errors(include_input=False, include_url=False):
-            yield Fault(("fixed", *detail["loc"]), detail["type"], detail["msg"])
-
-
-def _illegal_dimension(
-    name: str, dimension: Dimension, known: Hyperparameter
-) -> Iterator[Fault]:
-    values = (
-        dimension.choices if isinstance(dimension, Choices) else (dimension.low, dimension.high)
-    )
-    if isinstance(dimension, FloatRange) and known.kind != "float":
-        message = f"a worker takes no real number here, but {_legal(known)}"
-        yield Fault(("space", name), "illegal_range", message)
-    elif not all(known.allows(value) for value in values):
-        message = f"holds values outside what is legal: {_legal(known)}"
-        yield Fault(("space", name), "illegal_range", message)
-
-
-def _legal(known: Hyperparameter) -> str:
-    if known.choices:
-        return "one of " + ", ".join(known.choices)
-    above = ">" if known.low_exclusive else ">="
-    below = "<" if known.high_exclusive else "<="
-    return f"{known.kind} {above} {known.low} and {below} {known.high}"
-
-
-def _endless(space: Mapping[str, Dimension | None]) -> Iterator[Fault]:
-    for name, dimension in space.items():
-        if (
-            isinstance(dimension, FloatRange)
-            and dimension.step is None
-            and dimension.low < dimension.high
-        ):
-            yield Fault(("space", name), "endless_grid", "a grid needs a step or choices here")

@@ -377,7 +377,7 @@ class Attempt:
     ) -> tuple[tuple[SavedState, ...], CheckpointReport | None]:
         match ending:
             case Completed() if self._pair is not None and self._pair.best is not None:
-                # No attempt resumes a completed trial, but the final evaluation starts from its best epoch.
+                # No attempt resumes a completed trial, but the final evaluation starts from its best state.
                 pair = Pair(self._pair.best, self._pair.best)
             case Release() | Failed(retryable=True) if self._pair is not None:
                 pair = self._pair

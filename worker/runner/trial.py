@@ -292,7 +292,12 @@ class TrialRun:
 
     def _complete(self) -> None:
         self._ending.writer.save_best()
-        self._ending.end(Completed(value=self.started.training.progress.value))
+        training = self.started.training
+        self._ending.end(
+            Completed(
+                value=training.progress.value, validation_outputs=training.validation_outputs
+            )
+        )
 
 
 def start_trial(

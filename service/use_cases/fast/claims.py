@@ -155,11 +155,12 @@ class FastClaims:
         self, key: str | None, study: Work, document: StudyDocument
     ) -> AsyncGenerator[Proposal | Exhausted]:
         """Do as `Sampling.proposal`, in a thread where it reads or computes; each study occupies one thread at most."""
+        is_by_claim = key is not None and study.trials_created >= document.numbered_trials
         proposing = self._context.sampling.proposal(
             study.study_id,
             document,
             claim_id=key,
-            next_number=study.trials_created if key else self._own_number(study),
+            next_number=study.trials_created if is_by_claim else self._own_number(study),
         )
         if document.search.sampler == "random":
             proposal = proposing.__enter__()

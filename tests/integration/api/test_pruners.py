@@ -9,10 +9,10 @@ from sqlalchemy import text
 
 from service.storage.engine import Database
 from tests.support.app import Running, a_service
-from tests.support.documents import a_document
+from tests.support.documents import PLAIN, a_document
 from tests.support.until import until
 
-EAGER = {"kind": "median", "startup_trials": 1}
+EAGER = {"kind": "median", "startup_trials": 1, "warmup_epochs": 0}
 
 
 @pytest.fixture
@@ -42,6 +42,7 @@ def is_seen(database: Database) -> bool:
         ("median", ["continue"] * 3),
         ({"kind": "none"}, ["continue"] * 3),
         (EAGER, ["stop"] * 3),
+        (EAGER | {"warmup_epochs": None}, ["continue", "continue", "stop"]),
         (EAGER | {"startup_trials": 2}, ["continue"] * 3),
         (EAGER | {"warmup_epochs": 2}, ["continue", "continue", "stop"]),
     ],
@@ -62,9 +63,9 @@ def test_the_pruners_parameters_decide_what_a_bad_trial_is_told(
 @pytest.mark.parametrize("pruner", ["median", {"kind": "median"}], ids=str)
 def test_a_study_is_told_with_its_pruner_in_the_long_form(shared: Running, pruner: Any) -> None:
     name = shared.create(search={"pruner": pruner})
-    long = {"kind": "median", "startup_trials": 5, "warmup_epochs": 0, "min_trials": 1}
+    long = {"kind": "median", "startup_trials": 5, "warmup_epochs": None, "min_trials": 1}
     told = shared.call("GET", f"/v1/studies/{name}").json()["document"]["search"]
-    assert told == {"sampler": "tpe", "pruner": long, "seed": 0}
+    assert told == {"sampler": "tpe", "pruner": long, "seed": 0, **PLAIN}
 
 
 def test_the_same_pruner_in_its_other_form_is_the_same_request(shared: Running) -> None:

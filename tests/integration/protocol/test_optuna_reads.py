@@ -64,7 +64,7 @@ def test_optuna_is_not_told_of_a_crash_that_the_trial_got_over(
     assert told.state.name == "PRUNED"
     assert told.system_attrs["trimtab:error_kind"] is None
     assert told.system_attrs["trimtab:state"] == "pruned"
-    assert told.user_attrs == {}
+    assert told.user_attrs == {"proposed_by": "random"}
 
 
 def test_the_dashboards_user_attributes_tell_fixed_values_failures_and_test_scores(
@@ -83,8 +83,8 @@ def test_the_dashboards_user_attributes_tell_fixed_values_failures_and_test_scor
         "test_accuracy_before": 0.1,
     }
     assert [one.user_attrs for one in study.get_trials()] == [
-        {"failure": "diverged: It fell."},
-        {},
+        {"proposed_by": "random", "failure": "diverged: It fell."},
+        {"proposed_by": "random"},
     ]
 
 

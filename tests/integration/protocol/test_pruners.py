@@ -14,7 +14,7 @@ from tests.support.protocol import Service
 from trimtab.contract.leases import Verdict
 from trimtab.contract.pruners import MedianPruner
 
-EAGER = {"kind": "median", "startup_trials": 1}
+EAGER = {"kind": "median", "startup_trials": 1, "warmup_epochs": 0}
 
 
 def touch(service: Service) -> None:
@@ -37,6 +37,7 @@ def verdicts(service: Service, pruner: Any) -> list[Verdict]:
     [
         (EAGER, 0),
         (EAGER | {"warmup_epochs": 3}, 3),
+        (EAGER | {"warmup_epochs": None}, 2),
         (EAGER | {"startup_trials": 2}, 4),
         ("median", 4),
         ({"kind": "none"}, 4),

@@ -12,7 +12,7 @@ from trimtab.contract.pruners import AnyPruner, MedianPruner, NoPruner, Pruner, 
 from trimtab.contract.studies import Search, StudyDocument
 
 KINDS: tuple[type[Any], ...] = get_args(get_args(AnyPruner)[0])
-DEFAULT = MedianPruner(kind="median", startup_trials=5, warmup_epochs=0, min_trials=1)
+DEFAULT = MedianPruner(kind="median", startup_trials=5, warmup_epochs=None, min_trials=1)
 
 
 def pruner_of(**search: Any) -> Pruner:
@@ -33,8 +33,8 @@ def refused(**search: Any) -> tuple[type[Problem], tuple[FieldError, ...]]:
         {},
         {"pruner": "median"},
         {"pruner": {"kind": "median"}},
-        {"pruner": {"kind": "median", "startup_trials": 5, "warmup_epochs": 0}},
-        {"pruner": "median", "startup_trials": 5, "warmup_epochs": 0},
+        {"pruner": {"kind": "median", "startup_trials": 5, "warmup_epochs": None}},
+        {"pruner": "median", "startup_trials": 5},
     ],
 )
 def test_the_bare_word_means_the_long_form_with_its_defaults(search: dict[str, Any]) -> None:
@@ -69,8 +69,12 @@ def test_the_parameters_of_a_pruner_are_its_own() -> None:
 
 def test_a_document_is_told_in_the_long_form() -> None:
     search = Search.model_validate({"pruner": "median"})
-    told = {"kind": "median", "startup_trials": 5, "warmup_epochs": 0, "min_trials": 1}
-    assert search.model_dump() == {"sampler": "tpe", "pruner": told, "seed": 0}
+    told = {"kind": "median", "startup_trials": 5, "warmup_epochs": None, "min_trials": 1}
+    assert search.model_dump(include={"sampler", "pruner", "seed"}) == {
+        "sampler": "tpe",
+        "pruner": told,
+        "seed": 0,
+    }
     assert Search.model_validate_json(search.model_dump_json()) == search
 
 
@@ -80,6 +84,10 @@ def test_a_document_is_told_in_the_long_form() -> None:
         (
             '{"sampler":"tpe","pruner":"median","seed":3,"startup_trials":4,"warmup_epochs":2}',
             MedianPruner(kind="median", startup_trials=4, warmup_epochs=2),
+        ),
+        (
+            '{"sampler":"tpe","pruner":{"kind":"median","startup_trials":5,"warmup_epochs":0,"min_trials":1},"seed":3}',
+            MedianPruner(kind="median", startup_trials=5, warmup_epochs=0, min_trials=1),
         ),
         (
             '{"sampler":"grid","pruner":"none","seed":3,"startup_trials":4,"warmup_epochs":2}',

@@ -21,7 +21,7 @@ from trimtab.contract.search_space import Scalar
 DEADLINE_S = 10
 TPE = document()
 SMALL = document({"frozen_stages": {"kind": "int", "low": 0, "high": 2}}, sampler="grid")
-MEDIAN = document(pruner={"kind": "median", "startup_trials": 2})
+MEDIAN = document(pruner={"kind": "median", "startup_trials": 2, "warmup_epochs": 0})
 
 
 def _twenty() -> list[TrialFacts]:
@@ -106,7 +106,7 @@ class TestHistory:
 
     def test_the_median_is_that_of_the_studys_direction(self):
         trials = [TrialFacts(n, "completed", {}, ((0, 0.5),), 0.5) for n in range(2)]
-        pruner = {"kind": "median", "startup_trials": 2}
+        pruner = {"kind": "median", "startup_trials": 2, "warmup_epochs": 0}
         lower = document(objective="loss", pruner=pruner)
         for study, worse, better in ((MEDIAN, 0.4, 0.6), (lower, 0.6, 0.4)):
             sampling = Sampling(Ledger(*trials).read, Clock())
@@ -316,7 +316,8 @@ class TestPruning:
                 assert sampling.should_prune_at_once(1, study, low) is pruned
 
     def test_where_epochs_are_searched_one_long_trial_stops_nobody(self):
-        study = document({"epochs": {"kind": "int", "low": 2, "high": 100}})
+        pruner = {"kind": "median", "warmup_epochs": 0}
+        study = document({"epochs": {"kind": "int", "low": 2, "high": 100}}, pruner=pruner)
         short = tuple((step, 0.1 * (step + 1)) for step in range(5))
         long = tuple((step, 0.5 + 0.005 * step) for step in range(100))
         trials = [TrialFacts(n, "completed", {"epochs": 5}, short, 0.5) for n in range(5)]
@@ -333,19 +334,27 @@ class TestPruning:
     def test_a_trial_is_compared_with_as_many_as_the_document_says(self):
         low = ((0, 0.5),)
         for least, pruned in ((5, True), (6, False)):
-            pruner = {"kind": "median", "min_trials": least}
+            pruner = {"kind": "median", "warmup_epochs": 0, "min_trials": least}
             assert _after(5).should_prune(1, document(pruner=pruner), low) is pruned
 
     @pytest.mark.parametrize("pruner", ["median", {"kind": "median"}])
-    def test_the_bare_word_waits_for_five_trials_and_no_epoch(self, pruner: Any):
-        study = document(pruner=pruner)
-        assert not _after(4).should_prune(1, study, ((0, 0.5),))
-        assert _after(5).should_prune(1, study, ((0, 0.5),))
+    def test_the_bare_word_waits_for_five_trials_and_half_of_the_epochs(self, pruner: Any):
+        study, low = document(pruner=pruner), tuple((step, 0.5) for step in range(6))
+        assert not _after(4).should_prune(1, study, low)
+        assert _after(5).should_prune(1, study, low)
+        assert not _after(5).should_prune(1, study, low[:5])
+
+    def test_half_of_the_epochs_are_the_trials_own_where_they_are_searched(self):
+        study = document({"epochs": {"kind": "int", "low": 2, "high": 100}})
+        judge = _after(5, {"epochs": 6}).should_prune
+        assert not judge(1, study, ((0, 0.5), (1, 0.5), (2, 0.5)), 6)
+        assert judge(1, study, ((0, 0.5), (1, 0.5), (2, 0.5), (3, 0.5)), 6)
 
 
-def _after(count: int) -> Sampling:
+def _after(count: int, values: Mapping[str, Scalar] | None = None) -> Sampling:
     """The room where so many trials have completed at 0.9."""
-    good = [TrialFacts(n, "completed", {}, ((0, 0.9), (1, 0.9)), 0.9) for n in range(count)]
+    curve = tuple((step, 0.9) for step in range(6))
+    good = [TrialFacts(n, "completed", values or {}, curve, 0.9) for n in range(count)]
     return Sampling(Ledger(*good).read, Clock())
 
 

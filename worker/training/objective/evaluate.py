@@ -1,7 +1,7 @@
 """Evaluation: the metrics of a model on a split."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,10 +15,19 @@ BATCH_SIZE = 256
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """The metrics of `count` pictures by name; `loss` is always among them."""
+    """The metrics of `count` pictures by name; `loss` is always among them.
+
+    Attributes:
+        metrics: The metrics.
+        count: The number of pictures.
+        outputs: What the network's last layer gave for each of them, float32 `(count, width)`; None of no network.
+        labels: Their labels, in the same order.
+    """
 
     metrics: Mapping[str, float]
     count: int
+    outputs: Tensor | None = field(default=None, repr=False, compare=False)
+    labels: Tensor | None = field(default=None, repr=False, compare=False)
 
     @property
     def loss(self) -> float:
@@ -28,10 +37,10 @@ class Scores:
 
 @dataclass(frozen=True, slots=True)
 class Answers:
-    """What a model's last layer gives for the rows of a split.
+    """What a network's last layer gives for the rows of a split.
 
     Attributes:
-        outputs: The outputs, `(N, width)`.
+        outputs: The outputs, float32 `(N, width)`.
         labels: The labels of the same rows, `(N,)` or `(N, targets)`.
     """
 
@@ -58,7 +67,8 @@ def evaluate(
         precision=precision,
         each_batch=each_batch,
     )
-    return Scores(objective.metrics(answers.outputs, answers.labels), len(split))
+    measured = objective.metrics(answers.outputs, answers.labels)
+    return Scores(measured, len(split), answers.outputs, answers.labels)
 
 
 def answers_of(

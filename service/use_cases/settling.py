@@ -1,0 +1,68 @@
+"""What a new study's document leaves open and the service writes into it: recipes that are known to be good."""
+
+from collections.abc import Iterator, Mapping
+
+from trimtab.contract.priors import SHADOWED, KnownRecipe, family_of, known_recipes
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.search_space import Scalar, Space, nearest
+from trimtab.contract.starts import KNOWN_RECIPE, Start
+from trimtab.contract.studies import StudyDocument
+
+
+def with_known_recipes(document: StudyDocument) -> StudyDocument:
+    """Fill in the known recipes: the best of them in `fixed`, all of them as points to begin with.
+
+    What a document already has stays, so that one that was read from a study can be submitted again. A stored document
+    is never filled in: its trials keep the defaults that they began with.
+
+    Args:
+        document: The document; its finish is settled, since that decides how many trials the search has.
+    """
+    recipes = _recipes(document) if document.search.known_recipes else ()
+    added = _open_values(document, recipes[0]) if recipes else {}
+    starts = document.starts
+    if starts is None:
+        starts = () if document.search.sampler == "grid" else tuple(_starts(document, recipes))
+    return document.model_copy(
+        update={
+            "fixed": {**document.fixed, **added},
+            "completed": (*document.completed, *added),
+            "starts": starts,
+        }
+    )
+
+
+def _recipes(document: StudyDocument) -> tuple[KnownRecipe, ...]:
+    model = document.model
+    return known_recipes(
+        family_of(model.backbone, model.weights),
+        str(document.fixed.get("optimizer", "adamw")),
+        document.task.kind,
+    )
+
+
+def _open_values(document: StudyDocument, best: KnownRecipe) -> dict[str, Scalar]:
+    given = {*document.fixed, *document.space}
+    return {
+        name: value
+        for name, value in best.values.items()
+        if name not in given and SHADOWED.get(name) not in given
+    }
+
+
+def _starts(document: StudyDocument, recipes: tuple[KnownRecipe, ...]) -> Iterator[Start]:
+    """Yield the recipes as points of the space, each once; they take a third of the search's trials at most."""
+    most = max(1, document.search_budget.trials // 3)
+    seen: list[Mapping[str, Scalar]] = list(document.first_trials)
+    for recipe in recipes:
+        values = projected(document.space, recipe.values)
+        if values not in seen and most > 0:
+            most -= 1
+            seen.append(values)
+            yield Start(values=values, proposed_by=f"{KNOWN_RECIPE}{recipe.name}")
+
+
+def projected(space: Space, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
+    """Return the point of a space that comes nearest to a recipe, whose other values are the defaults."""
+    recipe = Recipe.model_validate(values).model_dump()
+    return {name: nearest(dimension, recipe[name]) for name, dimension in space.items()}

@@ -1,0 +1,123 @@
+"""The space that `auto` stands for: the few hyperparameters that matter for a kind of model, task and data."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, cast
+
+from trimtab.contract.message import Message
+from trimtab.contract.priors import SHADOWED, Family, family_of, rates_of
+from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar
+
+FEW_EPOCHS = 20
+"""Below so many, changed pictures cost more than they bring: they hurt at 8 epochs on drawings (our experiment)."""
+
+_NOT_TO_BE_MIRRORED = ("digits", "MNIST", "KMNIST", "SVHN", "GTSRB")
+"""Digits, letters and signs: mirrored ones are other ones, and changes hurt at a few epochs (our experiment)."""
+
+_PHOTOS = (
+    *("CIFAR10", "CIFAR100", "DTD", "EuroSAT", "FGVCAircraft"),
+    *("FashionMNIST", "Flowers102", "Food101", "OxfordIIITPet"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """What of a document a space is made for.
+
+    Attributes:
+        family: The kind of model.
+        optimizer: The optimizer.
+        kind: The kind of task.
+        dataset: The name of a public or builtin data set, else None.
+        epochs: The number of epochs of a trial.
+        fixed: The names of the hyperparameters that the document fixes.
+    """
+
+    family: Family
+    optimizer: str
+    kind: str
+    dataset: str | None
+    epochs: int
+    fixed: frozenset[str]
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> "Setting":
+        """Read a document as it was given; what is wrong in it, and told elsewhere, counts as not given."""
+        task, model, fixed = (
+            _fields(document.get(name)) for name in ("task", "model", "fixed")
+        )
+        epochs, dataset = fixed.get("epochs"), _fields(task.get("dataset")).get("name")
+        return cls(
+            family=family_of(str(model.get("backbone")), str(model.get("weights", "default"))),
+            optimizer=str(fixed.get("optimizer", "adamw")),
+            kind=str(task.get("kind", "classification")),
+            dataset=None if dataset is None else str(dataset),
+            epochs=epochs if isinstance(epochs, int) else 10,
+            fixed=frozenset(fixed),
+        )
+
+
+def space(setting: Setting) -> dict[str, Dimension]:
+    """Return the space for a setting, without what the document fixes.
+
+    The size of the data is not known before a worker has opened them; for a few dozen pictures smaller batches than these
+    may be better.
+    """
+    found: dict[str, Dimension] = {
+        "learning_rate": _learning_rate(setting),
+        "schedule": _choices("constant", "cosine"),
+        "batch_size": _choices(16, 32),
+        "augmentation": _augmentation(setting),
+    }
+    if setting.family != "from_scratch":
+        found["frozen_stages"] = _choices(0, 1, 2, prior=0)
+        found["head_factor"] = FloatRange(kind="float", low=1.0, high=30.0, log=True)
+    if setting.family == "transformer":
+        # BEiT (https://arxiv.org/abs/2106.08254) and MAE (https://arxiv.org/abs/2111.06377) fine-tune with 0.65 to 0.75.
+        found["layer_decay"] = _choices(1.0, 0.75)
+    if setting.kind == "classification":
+        found["label_smoothing"] = _choices(0.0, 0.1)
+    return {
+        name: dimension
+        for name, dimension in found.items()
+        if not _is_settled(name, setting) and len(getattr(dimension, "choices", "..")) > 1
+    }
+
+
+def beside(setting: Setting) -> Mapping[str, Scalar]:
+    """Return what is fixed where such a space is searched."""
+    return {} if _is_settled("warmup_share", setting) else {"warmup_share": 0.1}
+
+
+def _is_settled(name: str, setting: Setting) -> bool:
+    return name in setting.fixed or SHADOWED.get(name) in setting.fixed
+
+
+def _learning_rate(setting: Setting) -> FloatRange:
+    rates = rates_of(setting.family, setting.optimizer)
+    return FloatRange(
+        kind="float",
+        low=rates.low,
+        high=rates.high,
+        log=True,
+        prior=rates.centre,
+        prior_spread=rates.decades,
+    )
+
+
+def _augmentation(setting: Setting) -> Choices:
+    if setting.dataset in _NOT_TO_BE_MIRRORED:
+        return _choices("none")
+    helps = setting.dataset in _PHOTOS and setting.epochs >= FEW_EPOCHS
+    favoured = "flip_crop" if helps else "none"
+    return _choices("none", "flip", "flip_crop", "trivial", prior=favoured)
+
+
+def _choices(*choices: Scalar, prior: Scalar = None) -> Choices:
+    return Choices(kind="choices", choices=choices, prior=prior)
+
+
+def _fields(given: object) -> Mapping[str, Any]:
+    if isinstance(given, Message):
+        return given.model_dump()
+    return cast("Mapping[str, Any]", given) if isinstance(given, Mapping) else {}

@@ -1,0 +1,146 @@
+"""What the fields of a study's document must say of one another."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from pydantic import ValidationError
+
+from trimtab.contract.faults import MOST_FAULTS, Fault, hint
+from trimtab.contract.finish import Finish
+from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
+from trimtab.contract.recipe import Recipe
+from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, contains
+
+Place = tuple[str | int, ...]
+
+
+@dataclass(frozen=True)
+class Readable:
+    """What can be read of a document, whether or not the rest of it is right."""
+
+    space: Mapping[str, Dimension | None]
+    """A dimension that is wrong by itself is None."""
+    fixed: Mapping[str, Scalar]
+    sampler: str
+    taught: bool
+    kind: str
+    trials: int | None = None
+    finish: Finish | None = None
+    is_auto: bool = False
+    completed: Sequence[str] = ()
+    points: Sequence[tuple[Place, Mapping[str, Scalar]]] = ()
+    """The points to begin with, each with its place in the document."""
+
+
+def faults(readable: Readable) -> Iterator[Fault]:
+    """Yield what is wrong between the fields of a document."""
+    known = hyperparameters()
+    space, fixed = readable.space, readable.fixed
+    yield from _unknown(space, fixed, known)
+    yield from _illegal_fixed(fixed, known)
+    yield from _unpaid(readable)
+    if readable.taught and readable.kind != "classification":
+        message = f"only a classification learns from a teacher, and this is a {readable.kind}"
+        yield Fault(("teacher",), "untaught_kind", message)
+    for name, dimension in space.items():
+        if name in fixed:
+            yield Fault(("fixed", name), "fixed_and_sampled", "stands in `space` as well")
+        if name in known and dimension is not None:
+            yield from _illegal_dimension(name, dimension, known[name])
+    yield from _strange_points(readable)
+    for number, name in enumerate(readable.completed):
+        if name not in fixed:
+            yield Fault(("completed", number), "not_fixed", "does not stand in `fixed`")
+    if readable.sampler == "grid":
+        yield from _no_grid(readable)
+
+
+def _strange_points(readable: Readable) -> Iterator[Fault]:
+    """Yield what is wrong with points to begin with: names that are not searched, values outside their dimension."""
+    for place, point in readable.points:
+        for name, value in point.items():
+            if name not in readable.space:
+                message = f"is not searched; {hint(name, readable.space)}"
+                yield Fault((*place, name), "not_searched", message)
+            elif (found := readable.space[name]) and not contains(found, value):
+                message = "lies outside its dimension in `space`"
+                yield Fault((*place, name), "outside_its_dimension", message)
+
+
+def _no_grid(readable: Readable) -> Iterator[Fault]:
+    """Yield what a grid has no use for."""
+    if any(place[0] == "first_trials" for place, _ in readable.points):
+        message = "a grid goes through its space in its own order"
+        yield Fault(("first_trials",), "first_trials_of_a_grid", message)
+    if readable.is_auto:
+        message = "a grid needs a space of your own, of choices, whole numbers and steps"
+        yield Fault(("space",), "auto_grid", message)
+    else:
+        yield from _endless(readable.space)
+
+
+def _unpaid(readable: Readable) -> Iterator[Fault]:
+    finish, trials = readable.finish, readable.trials
+    if finish is None or trials is None or trials >= finish.fewest_trials:
+        return
+    message = (
+        f"needs a budget of {finish.fewest_trials} trials or more, and this one has {trials}: "
+        f"{finish.ensemble} to choose from, and as many again for the refits"
+        if finish.refit
+        else f"needs {finish.ensemble} trials to average, and the budget has {trials}"
+    )
+    yield Fault(("finish",), "unpaid_finish", message)
+
+
+def _unknown(
+    space: Mapping[str, object],
+    fixed: Mapping[str, Scalar],
+    known: Mapping[str, Hyperparameter],
+) -> Iterator[Fault]:
+    named = [("space", name) for name in space] + [("fixed", name) for name in fixed]
+    strange = [place for place in named if place[1] not in known]
+    for place in strange[:MOST_FAULTS]:
+        message = f"no worker understands this hyperparameter; {hint(place[1], known)}"
+        yield Fault(place, "unknown_hyperparameter", message)
+
+
+def _illegal_fixed(
+    fixed: Mapping[str, Scalar], known: Mapping[str, Hyperparameter]
+) -> Iterator[Fault]:
+    try:
+        Recipe.model_validate({name: fixed[name] for name in fixed if name in known})
+    except ValidationError as error:
+        for detail in error.errors(include_input=False, include_url=False):
+            yield Fault(("fixed", *detail["loc"]), detail["type"], detail["msg"])
+
+
+def _illegal_dimension(
+    name: str, dimension: Dimension, known: Hyperparameter
+) -> Iterator[Fault]:
+    values = (
+        dimension.choices if isinstance(dimension, Choices) else (dimension.low, dimension.high)
+    )
+    if isinstance(dimension, FloatRange) and known.kind != "float":
+        message = f"a worker takes no real number here, but {_legal(known)}"
+        yield Fault(("space", name), "illegal_range", message)
+    elif not all(known.allows(value) for value in values):
+        message = f"holds values outside what is legal: {_legal(known)}"
+        yield Fault(("space", name), "illegal_range", message)
+
+
+def _legal(known: Hyperparameter) -> str:
+    if known.choices:
+        return "one of " + ", ".join(known.choices)
+    above = ">" if known.low_exclusive else ">="
+    below = "<" if known.high_exclusive else "<="
+    return f"{known.kind} {above} {known.low} and {below} {known.high}"
+
+
+def _endless(space: Mapping[str, Dimension | None]) -> Iterator[Fault]:
+    for name, dimension in space.items():
+        if (
+            isinstance(dimension, FloatRange)
+            and dimension.step is None
+            and dimension.low < dimension.high
+        ):
+            yield Fault(("space", name), "endless_grid", "a grid needs a step or choices here")
