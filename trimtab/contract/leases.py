@@ -71,7 +71,7 @@ class CheckpointReport(Message):
 
 
 class Member(Message):
-    """One of a study's best trials, as its final lease needs it."""
+    """One of a study's best trials, as a refit and the final lease need it."""
 
     trial_number: int
     seed: int
@@ -110,7 +110,7 @@ class Lease(Message):
     validation_accuracy: float | None = None
     """The objective value of the winner where the objective is accuracy."""
     members: tuple[Member, ...] = ()
-    """In a final lease, the trials that the model is made of, the winner first; else none."""
+    """In a final lease, the trials that the model is made of, the winner first; in a refit, the one that it repeats."""
 
 
 class Leases(Message):

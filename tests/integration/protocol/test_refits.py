@@ -92,7 +92,9 @@ def test_the_best_trials_are_refitted_and_the_final_lease_has_both_of_each(
         assert lease.trial_number in BEST_TWO
         assert (lease.seed, lease.recipe) == (trial.seed, trial.recipe)
         assert (lease.hyperparameters, lease.fence) == (trial.hyperparameters, 1)
-        assert (lease.resume, lease.previous, lease.members) == (None, None, ())
+        assert (lease.resume, lease.previous) == (None, None)
+        value = VALUES[trial.trial_number]
+        assert members(lease) == [(trial.trial_number, value, trial.trial_number, None)]
         assert lease.validation_value is None
     trained(either, leases[1], 20)
     assert either.claim(either.worker()) == ()

@@ -26,7 +26,8 @@ def finalising(service: Service, *bodies: str | None, **changes: Any) -> Lease:
     """The final lease of a study whose trials have answered so."""
     service.study(budget={"trials": len(bodies)}, **changes)
     for number, body in enumerate(bodies):
-        complete(service, 0.5 + number / 100, body and outputs(body))
+        told = None if body is None else outputs(body)
+        complete(service, 0.5 + number / 100, told)
     return service.lease()
 
 
