@@ -35,6 +35,19 @@ class Scores:
         return self.metrics["loss"]
 
 
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """What a network's last layer gives for the rows of a split.
+
+    Attributes:
+        outputs: The outputs, float32 `(N, width)`.
+        labels: The labels of the same rows, `(N,)` or `(N, targets)`.
+    """
+
+    outputs: Tensor
+    labels: Tensor
+
+
 def evaluate(
     model: nn.Module,
     split: PlacedSplit,
@@ -45,12 +58,33 @@ def evaluate(
     precision: str = "auto",
     each_batch: Callable[[], object] = lambda: None,
 ) -> Scores:
-    """Score a model on a split. The model is put into evaluation mode and stays in it.
+    """Score a model on a split; the arguments are those of `answers_of`, and `objective`, whose metrics are computed."""
+    answers = answers_of(
+        model,
+        split,
+        forward,
+        micro_batches=micro_batches,
+        precision=precision,
+        each_batch=each_batch,
+    )
+    measured = objective.metrics(answers.outputs, answers.labels)
+    return Scores(measured, len(split), answers.outputs, answers.labels)
+
+
+def answers_of(
+    model: nn.Module,
+    split: PlacedSplit,
+    forward: Callable[[Tensor], Tensor] | None = None,
+    *,
+    micro_batches: MicroBatches | None = None,
+    precision: str = "auto",
+    each_batch: Callable[[], object] = lambda: None,
+) -> Answers:
+    """Ask a model about a split. The model is put into evaluation mode and stays in it.
 
     Args:
-        model: The model that is scored.
-        split: The split that it is scored on.
-        objective: The objective whose metrics are computed.
+        model: The model that is asked.
+        split: The split that it is asked about.
         forward: The part of the model that takes the inputs in `split`; None is the whole model.
         micro_batches: The number of pictures that the device takes at once; None tries whole batches first.
         precision: The precision to compute in, by its name in a recipe.
@@ -70,5 +104,4 @@ def evaluate(
             inputs, batch_labels = split.take(rows)
             outputs += micro_batches.each(inputs, compute)
             labels.append(batch_labels)
-    answers, known = torch.cat(outputs), torch.cat(labels)
-    return Scores(objective.metrics(answers, known), len(split), answers, known)
+    return Answers(torch.cat(outputs), torch.cat(labels))
