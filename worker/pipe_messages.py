@@ -44,6 +44,13 @@ class SavedState(StoredFile):
 # From the agent
 
 
+class MemberStates(Message):
+    """The states of one of a final lease's members that could be had; None: there is none, or it is lost."""
+
+    validated: SavedState | None = None
+    refit: SavedState | None = None
+
+
 class RunTrial(Message):
     """Run this lease, from the first of `resume` that can be used, else from the beginning."""
 
@@ -52,6 +59,10 @@ class RunTrial(Message):
     folder: Path
     """The folder for the checkpoints and the exported model of this lease."""
     resume: tuple[SavedState, ...] = ()
+    members: tuple[MemberStates, ...] = ()
+    """The states of the lease's members, in their order."""
+    outputs: Path | None = None
+    """What the study's trials answered to the validation split (`worker/trial_outputs.py`); None where it is not known."""
     memory: tuple[MemoryFinding, ...] = ()
     """The earlier findings about the backbone's memory."""
     teacher: Path | None = None
@@ -131,8 +142,8 @@ class Ended(Message):
     """None if the trial was released on a verdict of the agent, to be resumed from `newest`."""
     newest: SavedState | None = None
     best: SavedState | None = None
-    model: StoredFile | None = None
-    """The exported model of a final lease."""
+    models: tuple[StoredFile, ...] = ()
+    """The exported models of a final lease."""
 
 
 News = Annotated[

@@ -17,7 +17,7 @@ def downgrade() -> None:
     """Forget the refits; a study that was at them goes on with its final evaluation when it is next looked at."""
     op.get_bind().exec_driver_sql("""
         DELETE FROM trimtab.attempts WHERE kind = 'refit';
-        DELETE FROM trimtab.events WHERE kind LIKE 'refit%';
+        DELETE FROM trimtab.events WHERE starts_with(kind, 'refit');
         DELETE FROM trimtab.trials WHERE kind = 'refit';
         DROP TABLE trimtab.validation_outputs;
         ALTER DOMAIN trimtab.lease_kind DROP CONSTRAINT lease_kind_check;

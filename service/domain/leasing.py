@@ -98,7 +98,7 @@ class Departure:
 def verdict(held: Held, *, prune: bool) -> Verdict:
     """Answer a report or a heartbeat; the study's state and its wall time outrank the pruner.
 
-    At the end of the wall time a trial completes with what it has: nobody wants more of it, but its best epoch counts.
+    At the end of the wall time a trial completes with what it has: nobody wants more of it, but its last epoch counts.
     """
     if held.study_state in ("cancelled", "deleting"):
         return "cancel"

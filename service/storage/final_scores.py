@@ -10,7 +10,7 @@ from trimtab.contract.metrics import Direction
 
 
 def queue(connection: Connection, study_id: int, direction: Direction) -> None:
-    """Queue the final lease: the best completed trial, to start from the state of its best epoch."""
+    """Queue the final lease: the best completed trial, to start from its best checkpoint."""
     connection.execute(
         text(f"""
             WITH final AS (

@@ -38,7 +38,7 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
     with context.database.statements() as connection:
         documents = [studies.document(context, row.study_id, connection) for row in rows]
         members = [
-            _members(connection, row.study_id, document) if row.kind == "final" else ()
+            _members(connection, row, document)
             for row, document in zip(rows, documents, strict=True)
         ]
     for row in rows:
@@ -233,7 +233,7 @@ def new_trial(proposal: Proposal, request: LeaseRequest, ordinal: int) -> trials
 def shape(
     row: leases.LeaseRow, document: StudyDocument, members: Sequence[Member] = ()
 ) -> Lease:
-    """Everything that the lease's holder needs; a final lease has members."""
+    """Everything that the lease's holder needs; that of a refit and a final one has members."""
     reached = row.trial_value if row.kind == "final" else None
     return Lease(
         lease_id=row.lease_id,
@@ -257,10 +257,13 @@ def shape(
 
 
 def _members(
-    connection: Connection, study_id: int, document: StudyDocument
+    connection: Connection, lease: leases.LeaseRow, document: StudyDocument
 ) -> Sequence[Member]:
+    """The trials that the study's model is made of; for a refit, the one that it repeats."""
+    if lease.kind == "trial":
+        return ()
     count = 1 if document.finish is None else document.finish.ensemble
-    rows = refits.members(connection, study_id, document.task.direction, count)
+    rows = refits.members(connection, lease.study_id, document.task.direction, count)
     return [
         Member(
             trial_number=row.number,
@@ -272,6 +275,7 @@ def _members(
             refit=_state(row.refit),
         )
         for row in rows
+        if lease.kind == "final" or row.number == lease.number
     ]
 
 

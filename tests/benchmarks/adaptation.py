@@ -24,7 +24,8 @@ from tests.support import lab
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import ImageFolderDataset, Model, Task
 from worker import data
-from worker.training.final.evaluation import FinalScores, final_evaluation
+from worker.training.final.evaluation import final_evaluation
+from worker.training.final.scores import FinalScores
 from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones
 from worker.training.model.user_backbones import OwnBackbones

@@ -117,8 +117,11 @@ def test_the_demo_ends_by_itself_with_a_tested_model(finished: Demo) -> None:
     figures = json.loads((finished.folder / "out").read_text())
     assert set(figures) == {
         "trials",
+        "handed_over",
         "validation_accuracy",
         "test_accuracy_before",
+        "test_accuracy_plain",
+        "test_accuracy_validated",
         "test_accuracy",
         "seconds",
         "model",
@@ -126,6 +129,8 @@ def test_the_demo_ends_by_itself_with_a_tested_model(finished: Demo) -> None:
     assert 0 < figures["trials"] <= 16
     assert figures["test_accuracy"] > figures["test_accuracy_before"]
     assert figures["test_accuracy"] > 0.9
+    assert figures["test_accuracy_plain"] > 0.9
+    assert figures["test_accuracy_validated"] > 0.9
     assert (finished.folder / figures["model"]).stat().st_size > 0
     assert finished.everyone() == {}
 

@@ -13,6 +13,7 @@ AFTERMATH_S = 10.0
 NOT_FOUND = 404
 CONFLICT = 409
 NO_ANSWER = 503
+CHECKPOINTED = {"checkpointed": "trial", "refit_checkpointed": "refit"}
 OUTAGES = frozenset({"stop_postgres", "restart_postgres", "kill_every_replica"})
 HARMLESS = frozenset(
     {"replay_late", "pause_study", "stop_study", "cancel_study", "delete_study"}
@@ -55,14 +56,15 @@ def no_acknowledged_word_is_lost(facts: Facts) -> Iterator[Violation]:
 
 def _checkpoints(facts: Facts) -> Iterator[Violation]:
     stored = {
-        (row["trial_id"], row["fence"], row["body"]["step"])
+        (row["trial_id"], CHECKPOINTED[row["kind"]], row["fence"], row["body"]["step"])
         for row in facts.ours["events"]
-        if row["kind"] == "checkpointed"
+        if row["kind"] in CHECKPOINTED
     }
     for op in facts.accepted("checkpoints"):
         attempt = facts.attempt_of.get(op.lease or "")
         step = op.body["checkpoint"]["step"]
-        if attempt is None or (attempt["trial_id"], attempt["fence"], step) not in stored:
+        saved = attempt and (attempt["trial_id"], attempt["kind"], attempt["fence"], step)
+        if saved not in stored:
             yield Violation("I11", "an acknowledged checkpoint is not stored", (op, attempt))
 
 
@@ -173,7 +175,12 @@ def a_resumed_trial_has_its_checkpoint(facts: Facts) -> Iterator[Violation]:
         if lease["resume"] is None or mine is None:
             continue
         sha256 = lease["resume"]["sha256"]
-        makers = [row for row in known.get(sha256, []) if row["trial_id"] == mine["trial_id"]]
+        maker = "refit" if lease["kind"] == "refit" else "trial"
+        makers = [
+            row
+            for row in known.get(sha256, [])
+            if (row["trial_id"], row["kind"]) == (mine["trial_id"], maker)
+        ]
         # A repeated claim may be told of a checkpoint that this very attempt has recorded meanwhile.
         if not any(lease["kind"] == "final" or row["fence"] <= mine["fence"] for row in makers):
             yield Violation(

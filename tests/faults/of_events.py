@@ -11,6 +11,10 @@ from trimtab.contract.trials import TrialState
 STEPS: Mapping[str, tuple[frozenset[str], str]] = {
     "trial_started": (frozenset({"absent"}), "running"),
     "trial_resumed": (frozenset({"queued"}), "running"),
+    "refit_started": (frozenset({"absent", "queued"}), "running"),
+    "refit_checkpointed": (frozenset({"running"}), "running"),
+    "refit_queued": (frozenset({"absent", "running"}), "queued"),
+    "refit_settled": (frozenset({"running", "queued"}), "settled"),
     "final_started": (frozenset({"absent", "queued"}), "running"),
     "final_test_opened": (frozenset({"running"}), "running"),
     "probe_passed": (frozenset({"running"}), "running"),
@@ -22,11 +26,11 @@ STEPS: Mapping[str, tuple[frozenset[str], str]] = {
     "trial_cancelled": (frozenset({"absent", "running", "queued", "paused"}), "cancelled"),
     "trial_queued": (frozenset({"running", "paused"}), "queued"),
     "trial_paused": (frozenset({"running"}), "paused"),
-    "final_queued": (frozenset({"running"}), "queued"),
+    "final_queued": (frozenset({"absent", "running"}), "queued"),
     "final_settled": (frozenset({"absent", "running", "queued"}), "settled"),
 }
 """From which states an event may come, and to which it leads."""
-BEGINNINGS = ("trial_started", "trial_resumed", "final_started")
+BEGINNINGS = ("trial_started", "trial_resumed", "refit_started", "final_started")
 REMARKS = ("crash_refunded", "trial_repaired")
 """Events that move nothing."""
 
@@ -71,11 +75,13 @@ class Life:
 def events_follow_the_lifecycle(facts: Facts) -> Iterator[Violation]:
     """I3, I4, I5: fences rise, only the holder's words are stored, and nothing is after the end."""
     for trial_id, events in facts.events.items():
-        trial, final = Life(), Life()
+        lives = {kind: Life() for kind in ("trial", "refit", "final")}
         for event in events:
             if event["kind"] not in REMARKS:
-                yield from (final if event["kind"].startswith("final_") else trial).take(event)
-        for kind, life in (("trial", trial), ("final", final)):
+                yield from lives.get(event["kind"].partition("_")[0], lives["trial"]).take(
+                    event
+                )
+        for kind, life in lives.items():
             row = facts.trials.get((trial_id, kind))
             if row is not None and not _agree(life.state, row["state"]):
                 yield Violation(

@@ -1,5 +1,6 @@
 """Invariants of what is stored at the end."""
 
+import hashlib
 import math
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -17,7 +18,7 @@ def budget_is_exact(facts: Facts) -> Iterator[Violation]:
     """I1: never more trials than the budget; in a study that ran to its end, exactly so many."""
     events = grouped(facts.ours["events"], lambda row: row["study_id"])
     for study_id, study in facts.studies.items():
-        limit = study["document"]["budget"]["trials"]
+        limit = study["document"]["budget"]["trials"] - _refits(study)
         mine = [
             row
             for row in facts.ours["trials"]
@@ -43,6 +44,12 @@ def budget_is_exact(facts: Facts) -> Iterator[Violation]:
             yield Violation(
                 "I1", f"{study['name']}: done before its budget was reached", (counts,)
             )
+
+
+def _refits(study: Row) -> int:
+    """How many of its trials the study's finish trains anew; its budget pays them."""
+    finish = study["document"].get("finish") or {"refit": False}
+    return finish["ensemble"] if finish["refit"] else 0
 
 
 def one_live_lease_per_trial(facts: Facts) -> Iterator[Violation]:
@@ -128,7 +135,7 @@ def optuna_states_are_the_mapping(facts: Facts) -> Iterator[Violation]:
         for row in facts.optunas["trial_system_attributes"]
     }
     for (trial_id, kind), trial in facts.trials.items():
-        if kind == "final":
+        if kind != "trial":
             continue
         shown = optunas.pop(trial_id, None)
         wanted = optuna_state(trial["state"], trial["error_kind"])
@@ -235,25 +242,51 @@ def _inside(value: Any, dimension: Mapping[str, Any]) -> bool:
     return dimension["low"] <= value <= dimension["high"] and math.isfinite(value)
 
 
+def best_first(facts: Facts, study_id: int) -> list[Row]:
+    """The completed trials: by value, then by the mean of the later half of the curve, then by lot."""
+    completed = [
+        row
+        for row in facts.ours["trials"]
+        if (row["study_id"], row["kind"], row["state"]) == (study_id, "trial", "completed")
+    ]
+    return sorted(completed, key=_rank)
+
+
+def _rank(row: Row) -> tuple[float, float, str]:
+    curve = row["curve"]
+    late = [value for _, value in curve[len(curve) // 2 :] if value is not None]
+    lot = hashlib.md5(f"{row['study_id']}/{row['number']}".encode()).hexdigest()
+    return -row["value"], -math.fsum(late) / len(late) if late else math.inf, lot
+
+
 def the_winner_is_the_best(facts: Facts) -> Iterator[Violation]:
-    """I18: the final evaluation is of the highest value among the completed; of equals, of the first."""
-    for (trial_id, kind), final in facts.trials.items():
-        rivals = [
-            row
-            for row in facts.ours["trials"]
-            if row["study_id"] == final["study_id"]
-            and row["kind"] == "trial"
-            and row["state"] == "completed"
-        ]
-        if (
-            kind == "final"
-            and max(rivals, key=lambda row: (row["value"], -row["number"]))["trial_id"]
-            != trial_id
-        ):
+    """I18: the final evaluation is of the best completed trial. I23: refits are of the best, and end before it begins."""
+    for study_id, study in facts.studies.items():
+        ranked = [row["trial_id"] for row in best_first(facts, study_id)]
+        mine = [row for row in facts.ours["trials"] if row["study_id"] == study_id]
+        finals = [row for row in mine if row["kind"] == "final"]
+        refits = [row for row in mine if row["kind"] == "refit"]
+        if any(row["trial_id"] != ranked[0] for row in finals):
             yield Violation(
                 "I18",
-                f"study {final['study_id']}: its final evaluation is of another trial",
-                (final, *rivals),
+                f"{study['name']}: its final evaluation is of another trial",
+                (*finals, ranked),
+            )
+        wanted = set(ranked[: _refits(study)]) if refits or finals else set[int]()
+        if {row["trial_id"] for row in refits} != wanted:
+            yield Violation(
+                "I23",
+                f"{study['name']}: its refits are not of its best trials",
+                (*refits, ranked),
+            )
+        if finals and any(
+            row["ended_at"] is None or row["ended_at"] > finals[0]["created_at"]
+            for row in refits
+        ):
+            yield Violation(
+                "I23",
+                f"{study['name']}: its final evaluation did not wait for a refit",
+                (*finals, *refits),
             )
 
 
@@ -287,22 +320,18 @@ def what_is_needed_is_kept(facts: Facts) -> Iterator[Violation]:
         if row["sha256"] not in files:
             yield Violation("I16", "an artifact has a row and no file", (row,))
     for study_id, study in facts.studies.items():
-        rivals = [
-            row
-            for row in facts.ours["trials"]
-            if row["study_id"] == study_id
-            and row["kind"] == "trial"
-            and row["state"] == "completed"
-        ]
-        best = max(rivals, key=lambda row: (row["value"], -row["number"]), default=None)
+        best = next(iter(best_first(facts, study_id)), None)
         states = (
             [best[name] for name in ("checkpoint", "best_checkpoint") if best[name]]
             if best
             else []
         )
-        named = [state["sha256"] for state in states] + (
-            [study["final"]["model_sha256"]] if study["final"] else []
+        models = (
+            [study["final"][f"{which}_sha256"] for which in ("model", "validated")]
+            if study["final"]
+            else []
         )
+        named = [state["sha256"] for state in states] + [model for model in models if model]
         if gone := set(named) - files:
             yield Violation(
                 "I16", f"study {study['name']}: what it needs was collected", (gone, best)

@@ -220,6 +220,32 @@ def test_one_thing_that_is_wrong_with_what_is_stored_is_found(
     assert invariant in broken(facts)
 
 
+@pytest.mark.parametrize(
+    ("refit_of", "final_of", "refit_ended", "found"),
+    [
+        (8, 8, 5, set[str]()),
+        (8, 7, 5, {"I18"}),
+        (7, 8, 5, {"I23"}),
+        (8, 8, 7, {"I23"}),
+        (8, 8, None, {"I23"}),
+        (None, 8, 5, {"I23"}),
+    ],
+)
+def test_a_finish_with_another_trial_or_before_its_time_is_found(
+    refit_of: int | None, final_of: int, refit_ended: int | None, found: set[str]
+) -> None:
+    facts = copy.deepcopy(history())
+    facts.ours["studies"][0]["document"]["finish"] = {"refit": True, "ensemble": 1}
+    trial = facts.ours["trials"][0]
+    # As good as the first, and better in the later half of its epochs.
+    better = trial | {"trial_id": 8, "number": 1, "curve": [[0, 0.1], [1, 0.8]]}
+    ended = None if refit_ended is None else at(refit_ended)
+    refit = better | {"trial_id": refit_of, "kind": "refit", "ended_at": ended}
+    final = better | {"trial_id": final_of, "kind": "final", "created_at": at(6)}
+    facts.ours["trials"] += [better, final, *([refit] if refit_of else [])]
+    assert {one.invariant for one in of_tables.the_winner_is_the_best(facts)} == found
+
+
 @pytest.mark.parametrize(("more", "found"), [(1, set[str]()), (2, {"I13"})])
 def test_more_leases_at_a_time_than_the_worker_registered_for_are_found(
     more: int, found: set[str]

@@ -123,6 +123,46 @@ def test_the_model_of_a_study_stays_until_the_study_is_deleted(service: Service)
     assert collect(service) == 1
 
 
+def test_until_the_study_is_over_all_that_its_model_is_made_of_is_kept_and_no_state_else(
+    service: Service,
+) -> None:
+    studies.cancel(service.context, "digits")
+    service.study("many", budget={"trials": 5}, finish={"refit": True, "ensemble": 2})
+    for number, value in enumerate((0.5, 0.9, 0.7)):
+        lease = service.lease()
+        record(
+            service,
+            lease,
+            state(service, f"newest {number}", 1),
+            state(service, f"best {number}"),
+        )
+        service.complete(lease, value)
+    needed = {"newest 1", "best 1", "newest 2", "best 2"}
+    collect(service)
+    assert left(service) == needed
+    for _ in range(2):
+        refit = service.lease()
+        newest = state(service, f"refit {refit.trial_number}", 1)
+        record(service, refit, state(service, "before", 0))
+        record(service, refit, newest, newest)
+        collect(service)
+        assert left(service) == needed | {"before", newest_of(refit)}
+        service.complete(refit, 0.1)
+        needed |= {newest_of(refit)}
+    collect(service)
+    assert left(service) == needed
+    handed_over, validated = service.upload("handed over"), service.upload("validated")
+    outcome = Completed(value=0.5, model_sha256=handed_over, validated_sha256=validated)
+    service.settle(service.lease(), outcome)
+    collect(service)
+    assert left(service) == {"newest 1", "best 1", "handed over", "validated"}
+    assert studies.read(service.context, "many").artifact_bytes == sum(map(len, left(service)))
+
+
+def newest_of(refit: Lease) -> str:
+    return f"refit {refit.trial_number}"
+
+
 def test_a_teacher_stays_as_long_as_anyone_learns_from_it(service: Service) -> None:
     studies.cancel(service.context, "digits")
     service.study("teacher", budget={"trials": 1})

@@ -19,10 +19,12 @@ from tests.support.scripted_service import ScriptedService
 from tests.support.workers import a_worker
 from trimtab.contract import problems
 from trimtab.contract.leases import Checkpoint, Lease
+from trimtab.contract.validation_outputs import ValidationOutputs
 from worker.__main__ import FAILED, main
 from worker.training import safetensors_files
 from worker.training.model.export import load_exported
 from worker.training.model.glyphnet import GlyphNet
+from worker.training.objective.validation_outputs import unpack
 
 RUNNER = "worker.runner"
 EPOCHS = 4
@@ -100,6 +102,9 @@ def test_a_completed_trial_is_worth_its_last_epoch(service: ScriptedService) -> 
     # The validation split has 359 rows, so that one validation is enough.
     assert outcome["value"] == curve(service, lease)[EPOCHS - 1] > 0.8
     assert best_of(service, lease).step == EPOCHS - 1
+    hits = unpack(ValidationOutputs.model_validate(outcome["validation_outputs"]))
+    assert hits.shape == (1, 359, 1)
+    assert hits.mean() == pytest.approx(outcome["value"])
     (record,) = about(service, "record", lease)
     assert record["pictures"] == {"train": 1079, "validation": 359, "test": 359}
     assert (record["labels_used"], record["classes"]) == (1079, 10)
@@ -307,6 +312,6 @@ def test_a_disk_that_takes_no_checkpoint_does_not_cost_the_trial(
     with a_worker(own_service.address, tmp_path, runner=RUNNER, prefix=a_quarter_mebibyte):
         outcome = settle(own_service, lease)
     assert outcome["kind"] == "completed"
-    assert outcome["value"] == max(curve(own_service, lease).values())
+    assert outcome["value"] == curve(own_service, lease)[EPOCHS - 1]
     assert not own_service.of("upload")
     assert capfd.readouterr().err.count("training goes on without checkpoints") == 1

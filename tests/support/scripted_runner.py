@@ -64,7 +64,7 @@ class Script:
 
 
 class TrialOnCue(ScriptedTrial):
-    """Does what a script says; its values rise and fall again: the best epoch is the fourth."""
+    """Does what a script says; its values rise and fall again: early stopping keeps the fourth epoch."""
 
     def __init__(self, line: AgentChannel, order: RunTrial, script: Script, news: int) -> None:
         super().__init__(line, order, may_group=script.may_group)

@@ -131,7 +131,7 @@ class ScriptedTrial(ABC):
         outcome = Completed(
             value=0.95, metrics={"test_accuracy": 0.95}, model_sha256=stored.sha256
         )
-        return Ended(lease_id=self.lease.lease_id, outcome=outcome, model=stored)
+        return Ended(lease_id=self.lease.lease_id, outcome=outcome, models=(stored,))
 
 
 def _writes(text: str) -> Callable[[Path], None]:

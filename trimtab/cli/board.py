@@ -61,6 +61,8 @@ def _summary(snapshot: Snapshot) -> RenderableType:
     grid.add_column()
     grid.add_row("trials", _bar(study))
     grid.add_row("", tables.counts(study))
+    if study.refits.total:
+        grid.add_row("refits", tables.refits(study.refits))
     grid.add_row("best so far", _best(study))
     grid.add_row("epochs", tables.epochs(study.progress.epochs, study.progress.epochs_saved))
     grid.add_row("time left", time_left(snapshot))
@@ -84,7 +86,7 @@ def _has_failed(trial: Trial) -> bool:
 
 
 def _bar(study: Study) -> RenderableType:
-    total = study.document.budget.trials
+    total = study.document.search_budget.trials
     settled = count_settled(study)
     grid = Table.grid(padding=(0, 1))
     grid.add_row(ProgressBar(total, settled, width=BAR_WIDTH), f"{settled} of {total}")
@@ -105,6 +107,8 @@ def time_left(snapshot: Snapshot) -> str:
     study = snapshot.study
     if study.state in ("done", "cancelled"):
         return "none: the study is " + study.state
+    if study.state == "finalising" and not study.refits.are_over:
+        return "the best trials are trained anew on train and validation"
     if study.state == "finalising":
         return "the winner is evaluated on the sealed test split"
     if snapshot.seconds_left is None:
@@ -149,6 +153,9 @@ def _line(snapshot: Snapshot, event: Event) -> str:
     if event.kind == "worker_set_aside":
         worker, why = event.body.get("worker"), event.body.get("problem")
         return f"{stamp}  worker {printable(str(worker))} set aside: {printable(str(why))}"
+    if event.kind == "refit_settled":
+        outcome = event.body.get("outcome", "cancelled")
+        return f"{stamp}  refit of trial {event.trial_number} {printable(str(outcome))}"
     if event.kind in SETTLED and event.trial_number is not None:
         what = f"{stamp}  trial {event.trial_number} {event.kind.removeprefix('trial_')}"
         trial = snapshot.trials.get(event.trial_number)

@@ -1,6 +1,5 @@
 """`trimtab demo`: a search on real data, from the start of the service to a tested model."""
 
-import itertools
 import json
 import shlex
 import time
@@ -15,17 +14,13 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab.cli import board, tables, terminal, up, watch
+from trimtab.cli.demo_studies import PLAIN_RATE, create, document, plain_document, tested
 from trimtab.cli.family import Address, Asked, Family
 from trimtab.cli.handover import environment
 from trimtab.client import Client
 from trimtab.contract import problems
-from trimtab.contract.final_report import FinalScores
-from trimtab.contract.studies import BestTrial, Study, StudyDocument
-
-TRIALS = 16
-EPOCHS = 10
-SEARCH_S = 120.0
-"""Seconds after which the search ends, for slow machines."""
+from trimtab.contract.final_report import CandidateKind, FinalScores, Interval
+from trimtab.contract.studies import BestTrial, Study
 
 THREADS = 1
 """In a network this small, threads mostly wait for each other: on two busy cores, one took half the time of two."""
@@ -35,38 +30,20 @@ PREDICTED_INDEX = 7
 
 @dataclass(frozen=True)
 class Figures:
-    """The figures that `--json` prints: accuracies in [0, 1], and the path of the saved model."""
+    """The figures that `--json` prints: accuracies in [0, 1], and the path of the saved model.
+
+    `test_accuracy` is of the model that is handed over, `test_accuracy_plain` of one plain run.
+    """
 
     trials: int
+    handed_over: CandidateKind | None
     validation_accuracy: float
     test_accuracy_before: float | None
+    test_accuracy_plain: float | None
+    test_accuracy_validated: float | None
     test_accuracy: float
     seconds: float
     model: str
-
-
-def document(name: str) -> StudyDocument:
-    """Return the demo's study: it adapts glyphnet, which has seen printed glyphs only, to handwritten digits."""
-    return StudyDocument.model_validate(
-        {
-            "name": name,
-            "task": {
-                "kind": "classification",
-                "dataset": {"kind": "builtin", "name": "digits"},
-            },
-            "model": {"backbone": "glyphnet", "weights": "default"},
-            "space": {
-                "learning_rate": {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True},
-                "weight_decay": {"kind": "float", "low": 1e-5, "high": 1e-1, "log": True},
-                "batch_size": {"kind": "choices", "choices": [16, 32, 64, 128]},
-                "frozen_stages": {"kind": "int", "low": 0, "high": 3},
-            },
-            "fixed": {"epochs": EPOCHS},
-            "search": {"sampler": "tpe", "pruner": {"kind": "median", "startup_trials": 4}},
-            "budget": {"trials": TRIALS, "wall_time_s": SEARCH_S},
-            "lease_ttl_s": 20.0,
-        }
-    )
 
 
 def demo(
@@ -95,8 +72,9 @@ def demo(
                 Client(address.url, here.token, retry_for_s=terminal.FOLLOWS_S) as client,
                 family.explaining(),
             ):
+                plain = _run_plainly(family, client, screen)
                 study = _search(family, client, screen)
-                winner = find_winner(client, study, data_dir)
+                winner = find_winner(client, study, data_dir, plain)
             figures = winner.figures(time.monotonic() - begun)
             screen.print(result(winner, figures))
             terminal.print_facts(screen, what_next(winner.model, address, data_dir, keep=keep))
@@ -111,46 +89,54 @@ def demo(
 
 @dataclass(frozen=True)
 class Winner:
-    """The result of the study, and the path of its saved model."""
+    """The result of the study, the path of its saved model, and the study of the plain run."""
 
     study: Study
     best: BestTrial
     final: FinalScores
     model: Path
+    plain: Study
 
     def figures(self, seconds: float) -> Figures:
         """Return the figures of a demo that took this many seconds."""
+        plain, validated = self.test_of_plain, tested(self.study, "winner")
         return Figures(
             trials=self.study.trials_created,
+            handed_over=None if self.final.report is None else self.final.report.handed_over,
             validation_accuracy=self.best.value,
             test_accuracy_before=self.final.test_value_before,
+            test_accuracy_plain=None if plain is None else plain.value,
+            test_accuracy_validated=None if validated is None else validated.value,
             test_accuracy=self.final.test_value,
             seconds=round(seconds, 1),
             model=str(self.model),
         )
 
+    @property
+    def test_of_plain(self) -> Interval | None:
+        """What the plain run scored on the test split: its recipe trained on train and validation, as a script does."""
+        return tested(self.plain, "refit")
+
+
+def _run_plainly(family: Family, client: Client, screen: Console) -> Study:
+    """Train once as a plain script does, so that the search has something to be better than."""
+    study = create(client, "digits-plain", plain_document)
+    what = f"one plain run to compare with: AdamW at {PLAIN_RATE}, no search"
+    screen.print(f"Study {study.name}: {what}.", soft_wrap=True)
+    for _ in watch.follow(client, study.name, check=family.check):
+        pass
+    return client.study(study.name)
+
 
 def _search(family: Family, client: Client, screen: Console) -> Study:
-    study = submit(client)
+    study = create(client, "digits", document)
     what = "glyphnet, pretrained on printed glyphs, is fine-tuned on 1,797 handwritten digits"
     screen.print(f"Study {study.name}: {what}.", soft_wrap=True)
     board.follow(screen, watch.follow(client, study.name, check=family.check))
     return client.study(study.name)
 
 
-def submit(client: Client) -> Study:
-    """Create the study under the first free name: digits, digits-2, ..."""
-    for number in itertools.count(1):
-        try:
-            return client.create_study(
-                document("digits" if number == 1 else f"digits-{number}")
-            )
-        except problems.StudyExists:
-            continue
-    raise AssertionError("there is always a next number")
-
-
-def find_winner(client: Client, study: Study, data_dir: Path) -> Winner:
+def find_winner(client: Client, study: Study, data_dir: Path, plain: Study) -> Winner:
     """Save the model of a study that is done, and return its winner.
 
     Raises:
@@ -158,8 +144,8 @@ def find_winner(client: Client, study: Study, data_dir: Path) -> Winner:
     """
     if study.best is None or study.final is None:
         raise problems.NoModel(_why_without_model(client, study))
-    model = data_dir / "models" / f"{study.name}.safetensors"
-    return Winner(study, study.best, study.final, client.download_model(study.name, model))
+    model = client.download_model(study.name, data_dir / "models" / f"{study.name}.safetensors")
+    return Winner(study, study.best, study.final, model, plain)
 
 
 def _why_without_model(client: Client, study: Study) -> str:
@@ -178,16 +164,37 @@ def result(winner: Winner, figures: Figures) -> RenderableType:
     for name, value in tables.in_order(winner.best.hyperparameters):
         grid.add_row(f"  {name}", tables.scalar(value))
     grid.add_row("epochs", tables.epochs(progress.epochs, progress.epochs_saved))
+    grid.add_row("validation accuracy", _accuracy(figures.validation_accuracy))
+    grid.add_row("on the sealed test split")
     for what, value, style in (
-        ("validation accuracy", figures.validation_accuracy, ""),
-        ("test accuracy", figures.test_accuracy, "bold green"),
-        ("  before fine-tuning", figures.test_accuracy_before, ""),
-        ("  linear probe", winner.final.linear_probe_test_value, ""),
+        ("before fine-tuning", figures.test_accuracy_before, ""),
+        ("linear probe", winner.final.linear_probe_test_value, ""),
+        ("one plain run", winner.test_of_plain, ""),
+        ("best validated", tested(winner.study, "winner"), ""),
+        (_handed_over(figures), _handed_over_test(winner), "bold green"),
     ):
-        grid.add_row(what, Text(tables.figure("accuracy", value), style=style))
+        grid.add_row(f"  {what}", Text(_accuracy(value), style=style))
     grid.add_row("time", f"{figures.seconds:.0f} s")
     title = "the best fine-tune"
     return Panel(grid, title=title, title_align="left", expand=False, padding=(1, 2))
+
+
+def _handed_over(figures: Figures) -> str:
+    kind = figures.handed_over
+    return "handed over" if kind is None else f"handed over: {kind.replace('_', ' ')}"
+
+
+def _handed_over_test(winner: Winner) -> Interval | float:
+    report = winner.final.report
+    return winner.final.test_value if report is None else report.test
+
+
+def _accuracy(value: Interval | float | None) -> str:
+    """Return an accuracy in words, with its 95 % interval where it is known."""
+    if not isinstance(value, Interval):
+        return tables.figure("accuracy", value)
+    low, high = (f"{100 * one:.1f}" for one in (value.low, value.high))
+    return f"{tables.figure('accuracy', value.value)} ({low} to {high})"
 
 
 def what_next(

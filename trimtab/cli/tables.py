@@ -9,6 +9,7 @@ from rich.text import Text
 
 from trimtab.cli.failures import printable
 from trimtab.contract.final_report import FinalScores
+from trimtab.contract.finish import Refits
 from trimtab.contract.metrics import SHARES, direction_of, plain
 from trimtab.contract.records import Environment, LeftOut, LoadedWeights, TrialRecord
 from trimtab.contract.search_space import Scalar
@@ -59,7 +60,7 @@ def studies(page: StudyPage) -> RenderableType:
         rows.add_row(
             study.name,
             standing(study),
-            f"{study.trials_created}/{study.trials}",
+            f"{study.trials_created}/{study.trials}{f' +{study.refits}' if study.refits else ''}",
             measured(study.objective, study.best_value),
             f"{study.created_at:%Y-%m-%d %H:%M}",
         )
@@ -71,8 +72,12 @@ def study(answer: Study) -> RenderableType:
     progress = answer.progress
     rows = [
         ("state", standing(answer)),
-        ("trials", Text(f"{answer.trials_created} of {answer.document.budget.trials} started")),
+        (
+            "trials",
+            Text(f"{answer.trials_created} of {answer.document.search_budget.trials} started"),
+        ),
         ("", Text(counts(answer))),
+        *([("refits", Text(refits(answer.refits)))] if answer.refits.total else []),
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
         *_recipe_rows(answer.document),
         *_probe_rows(answer.probe),
@@ -294,6 +299,14 @@ def counts(study: Study) -> str:
     names = ("running", "queued", "paused", "completed", "pruned", "failed", "cancelled")
     found = [(getattr(study.progress, name), name) for name in names]
     return ", ".join(f"{count} {name}" for count, name in found if count) or "none yet"
+
+
+def refits(progress: Refits) -> str:
+    """Return how far the trainings on train and validation together are, in words."""
+    rest = [(progress.running, "running"), (progress.failed, "failed")]
+    told = ", ".join(f"{count} {name}" for count, name in rest if count)
+    done = f"{progress.completed} of {progress.total} trained on train and validation"
+    return f"{done}, {told}" if told else done
 
 
 def epochs(trained: int, saved: int) -> str:

@@ -85,14 +85,14 @@ class Reckoning:
         `spent_s` is the number of seconds since its first trial began: its wall time may run out before its trials do.
         """
         settled = count_settled(study)
-        rest = study.document.budget.trials - settled
+        rest = study.document.search_budget.trials - settled
         if study.state not in ("active", "stopping") or settled <= self._settled or rest <= 0:
             return None
         left = (now - self._since) / (settled - self._settled) * rest
         if not self._is_warm:
             # The time before the first trial was start-up, and says nothing about the pace.
             self._settled, self._since, self._is_warm = settled, now, True
-        wall_s = study.document.budget.wall_time_s
+        wall_s = study.document.search_budget.wall_time_s
         return left if wall_s is None else min(left, max(0.0, wall_s - spent_s))
 
 

@@ -55,3 +55,8 @@ class Refits(Message):
     completed: int = 0
     failed: int = 0
     """Those that were given up or cancelled: the study goes on without them."""
+
+    @property
+    def are_over(self) -> bool:
+        """Whether none is left to train."""
+        return self.completed + self.failed >= self.total

@@ -21,7 +21,7 @@ from trimtab.contract.trials import FailureKind, TrialState
 from trimtab.contract.validation_outputs import ValidationOutputs
 
 Verdict = Literal["continue", "stop", "finish", "pause", "cancel"]
-"""Go on; end as pruned; complete with the last epoch so far; save and give back; end without a value."""
+"""Go on; end as pruned; complete with the last epoch that is over; save and give back; end without a value."""
 LeaseKind = Literal["trial", "refit", "final"]
 """The training of a trial; that of one of the best on train and validation together; the final evaluation."""
 Step = Annotated[Int, Field(ge=0, lt=100_000)]
@@ -60,15 +60,18 @@ class Checkpoint(Message):
 
 
 class CheckpointReport(Message):
-    """The newest checkpoint, and the checkpoint of the best epoch so far."""
+    """The newest checkpoint, and the best one, which is the one to evaluate if no later one is."""
 
     checkpoint: Checkpoint
     best: Checkpoint | None = None
-    """The checkpoint of the best epoch so far; the final lease of a winner starts from it."""
+    """The checkpoint of the epoch that is kept so far: the last, or with early stopping the one that it holds best.
+
+    The final lease of a winner starts from it.
+    """
 
 
 class Member(Message):
-    """One of a study's best trials, as its final lease needs it."""
+    """One of a study's best trials, as a refit and the final lease need it."""
 
     trial_number: int
     seed: int
@@ -107,7 +110,7 @@ class Lease(Message):
     validation_accuracy: float | None = None
     """The objective value of the winner where the objective is accuracy."""
     members: tuple[Member, ...] = ()
-    """In a final lease, the trials that the model is made of, the winner first; else none."""
+    """In a final lease, the trials that the model is made of, the winner first; in a refit, the one that it repeats."""
 
 
 class Leases(Message):

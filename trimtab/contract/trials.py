@@ -57,7 +57,11 @@ class Trial(Message):
     objective: str
     """The metric that the study's trials are compared by."""
     value: Number | None = None
-    """The objective value: the best intermediate value of a completed trial, null for any other trial."""
+    """The objective value of a completed trial, null for any other trial.
+
+    It is the mean of the last three intermediate values up to the epoch that is kept, or that epoch's value where the
+    validation split has 250 rows or more.
+    """
     curve: tuple[IntermediateValue, ...] = ()
     metrics: Mapping[int, Mapping[str, float]] = Field(
         default_factory=dict[int, Mapping[str, float]]

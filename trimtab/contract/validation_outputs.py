@@ -13,7 +13,8 @@ MOST_CHARACTERS = 256 * 1024
 class ValidationOutputs(Message):
     """The answers of the epochs whose mean is the trial's value, the last epoch last, packed.
 
-    - `hits`: one bit for each row, whether the answer is right: where the objective is the accuracy of one target.
+    - `hits`: one bit for each row, whether the answer is right: where the objective is the accuracy of one target. The
+      first row's is the highest bit of the first byte, and no byte begins anew with an epoch.
     - `outputs`: what the network's last layer gave for each row, in float16.
 
     The order of the rows is that of the validation split, the same for all trials of a study.

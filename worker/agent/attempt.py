@@ -19,7 +19,7 @@ from trimtab.contract.leases import (
 )
 from trimtab.contract.records import TrialRecord
 from worker import checkpoints
-from worker.agent import reporter, resuming, teacher_files, uploads
+from worker.agent import reporter, resuming, teacher_files, trial_outputs, uploads
 from worker.agent.backoff import Backoff
 from worker.agent.events import (
     DrainRequested,
@@ -59,6 +59,7 @@ class ServiceCalls(
     reporter.ServiceCalls,
     resuming.ServiceCalls,
     teacher_files.ServiceCalls,
+    trial_outputs.ServiceCalls,
     uploads.ServiceCalls,
     Protocol,
 ):
@@ -137,13 +138,13 @@ class Attempt:
         self._draining = False
         self._lost = False
         self._ending: Outcome | Release | None = None
-        self._model: StoredFile | None = None
+        self._models: tuple[StoredFile, ...] = ()
 
     @property
     def name(self) -> str:
         """Study and trial number, as people read them."""
-        final = " (final)" if self.lease.kind == "final" else ""
-        return f"{self.lease.study}/{self.lease.trial_number}{final}"
+        kind = "" if self.lease.kind == "trial" else f" ({self.lease.kind})"
+        return f"{self.lease.study}/{self.lease.trial_number}{kind}"
 
     def moves(self) -> bool:
         """Tell whether the attempt makes progress; what the agent itself does for it counts as progress."""
@@ -168,7 +169,11 @@ class Attempt:
     def _prepare(self) -> RunTrial:
         """Fetch the files that the runner needs; if one cannot be fetched, the attempt ends."""
         resume = resuming.fetch(self.lease, self._folder, self._client, self._rest)
-        teacher = None
+        members = outputs = teacher = None
+        if self._ending is None:
+            members = resuming.fetch_members(self.lease, self._folder, self._client, self._rest)
+        if self._ending is None:
+            outputs = trial_outputs.fetch(self.lease, self._folder, self._client, self._rest)
         if self._ending is None:
             try:
                 teacher = teacher_files.fetch(
@@ -181,7 +186,9 @@ class Attempt:
             lease=self.lease,
             folder=self._folder,
             resume=resume,
+            members=members or (),
             teacher=teacher,
+            outputs=outputs,
             memory=self._memory.of(self.lease.model.backbone),
         )
 
@@ -247,7 +254,7 @@ class Attempt:
     def _on_epoch(self, epoch: EpochDone) -> None:
         self._stall_detector.epoch_done()
         self._note(epoch.newest, epoch.best)
-        self._verdict = _graver(self._report(epoch.report), self._verdict)
+        self._verdict = _graver(self._tell(epoch.report), self._verdict)
         self._send(self._verdict, epoch.report.step)
         if epoch.finding is not None:
             self._memory.tell(self.lease.lease_id, epoch.finding)
@@ -258,8 +265,12 @@ class Attempt:
         if self._pair is not None and self._verdict == "continue" and is_recorded:
             self._uploads.offer(self._pair)
 
-    def _report(self, report: Report) -> Verdict:
+    def _tell(self, report: Report) -> Verdict:
         try:
+            if self.lease.kind == "refit":
+                # Nothing is compared by its epochs: they are not reported, and heartbeats bring its verdicts.
+                self._reporter.remind()
+                return "continue"
             return self._reporter.report(report)
         except LOST as problem:
             self._lose(problem)
@@ -317,7 +328,7 @@ class Attempt:
                 self._ending = Release(reason="paused" if paused else "drain")
             case outcome:
                 self._ending = outcome
-                self._model = ended.model
+                self._models = ended.models
 
     def _on_death(self, failure: Failed) -> None:
         log.warning("%s: %s", self.name, failure.message)
@@ -353,14 +364,13 @@ class Attempt:
 
     def _delivery(self, ending: Outcome | Release) -> Delivery:
         files, checkpoint = self._left_to_store(ending)
-        model = () if self._model is None else (self._model,)
         return Delivery(
             lease_id=self.lease.lease_id,
             name=self.name,
             # That of a final lease says that the test split is opened, which it was not.
-            record=self._reporter.record if self.lease.kind == "trial" else None,
+            record=None if self.lease.kind == "final" else self._reporter.record,
             reports=self._reporter.pending,
-            files=(*files, *model),
+            files=(*files, *self._models),
             checkpoint=checkpoint,
             ending=ending,
             folder=self._folder,
@@ -371,7 +381,7 @@ class Attempt:
     ) -> tuple[tuple[SavedState, ...], CheckpointReport | None]:
         match ending:
             case Completed() if self._pair is not None and self._pair.best is not None:
-                # No attempt resumes a completed trial, but the final evaluation starts from its best epoch.
+                # No attempt resumes a completed trial, but the final evaluation starts from its best state.
                 pair = Pair(self._pair.best, self._pair.best)
             case Release() | Failed(retryable=True) if self._pair is not None:
                 pair = self._pair

@@ -77,6 +77,15 @@ class Reporter:
         self._record = record
         return self._send_record()
 
+    def remind(self) -> None:
+        """Send the record again if the service has not acknowledged it, unless it is away.
+
+        Raises:
+            problems.Problem: the lease is lost; the problem is one of `LOST`.
+        """
+        if self._clock() >= self._quiet_until:
+            self._send_record()
+
     def report(self, report: Report) -> Verdict:
         """Send this report and those that wait; return the verdict, or `continue` while the service is away.
 

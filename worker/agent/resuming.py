@@ -1,4 +1,4 @@
-"""Fetches the checkpoint that a trial resumes from, and an earlier one to fall back on."""
+"""Fetches the checkpoints that a lease begins with: a trial's, and an earlier one to fall back on; a final lease's members'."""
 
 import logging
 from collections.abc import Callable
@@ -9,7 +9,7 @@ from trimtab.contract import problems
 from trimtab.contract.leases import Checkpoint, Lease
 from worker import checkpoints
 from worker.agent.backoff import Backoff
-from worker.pipe_messages import SavedState
+from worker.pipe_messages import MemberStates, SavedState
 
 log = logging.getLogger(__name__)
 
@@ -46,6 +46,31 @@ def fetch(
         earlier = _fetch_one(lease.previous, folder, client, rest)
     found = (newest, earlier)
     return tuple(state for state in found if state is not None)
+
+
+def fetch_members(
+    lease: Lease, folder: Path, client: ServiceCalls, rest: Callable[[float], bool]
+) -> tuple[MemberStates, ...]:
+    """Return the states of a lease's members, in their order; the arguments are those of `fetch`."""
+    if lease.kind == "refit" and not lease.recipe.adaptation_grid:
+        # All that it takes over from its trial is in the lease.
+        return ()
+    has_given_up = False
+
+    def go_on(seconds: float) -> bool:
+        nonlocal has_given_up
+        has_given_up = not rest(seconds)
+        return not has_given_up
+
+    def fetched(wanted: Checkpoint | None) -> SavedState | None:
+        if wanted is None or has_given_up:
+            return None
+        return _fetch_one(wanted, folder, client, go_on)
+
+    return tuple(
+        MemberStates(validated=fetched(member.validated), refit=fetched(member.refit))
+        for member in lease.members
+    )
 
 
 def _fetch_one(

@@ -35,7 +35,7 @@ class ServiceCalls(Protocol):
 
 @dataclass(frozen=True)
 class Pair:
-    """The newest state and that of the best epoch."""
+    """The newest state and the best, which is the one to evaluate."""
 
     newest: SavedState
     best: SavedState | None

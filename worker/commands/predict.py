@@ -13,14 +13,14 @@ from worker.data.errors import DataError
 from worker.data.images import picture_files, tree
 from worker.data.images.digits import Digits
 from worker.training.errors import TrainingError
-from worker.training.model.export import (
+from worker.training.model.export import load_exported
+from worker.training.model.predictor import (
     BATCH_SIZE,
     Chance,
     Number,
     Prediction,
     Predictions,
     Unreadable,
-    load_exported,
 )
 from worker.training.model.user_backbones import OwnBackbones
 

@@ -55,7 +55,7 @@ class TrialEnding:
             log.info("%s/%d: %s", self._lease.study, self._lease.trial_number, failure.message)
             self.end(failure)
 
-    def end(self, outcome: Outcome | None, model: StoredFile | None = None) -> None:
+    def end(self, outcome: Outcome | None, models: tuple[StoredFile, ...] = ()) -> None:
         """End the trial; without an outcome it is released, to be resumed from its checkpoint."""
         self.has_ended = True
         # Only after the writer has finished is it known which checkpoints the agent may upload.
@@ -65,6 +65,6 @@ class TrialEnding:
             outcome=outcome,
             newest=self.writer.newest,
             best=self.writer.best,
-            model=model,
+            models=models,
         )
         self._resources.channel.say(ended)

@@ -30,7 +30,7 @@ class Cancelled(Exception):
 
 
 class Finished(Exception):
-    """The study's time is over: the trial is to complete with the best epoch that it has."""
+    """The study's time is over: the trial is to complete with the last epoch that is over."""
 
 
 class Paused(Interrupted):

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from trimtab.contract.leases import Completed, Lease, Pruned, Report
 from trimtab.contract.memory import MemoryFinding
-from worker.data import TaskData
+from worker.data import TaskData, with_validation
 from worker.pipe_messages import Began, EpochDone, RunTrial
-from worker.runner import trial_record
+from worker.runner import refit_lease, trial_record
 from worker.runner.ending import TrialEnding
 from worker.runner.memory_watch import MemoryWatch
 from worker.runner.progress import Cancelled, Finished, Paused, ProgressReporter
@@ -58,8 +58,9 @@ def start_training(
     """
     order = resources.admit(order)
     lease = order.lease
+    plan = refit_lease.plan_of(order)
     with progress.busy():
-        seen = resources.load(lease) if member is None else member.seen
+        seen = _seen(resources, lease) if member is None else member.seen
         watch = MemoryWatch(
             lease,
             seen,
@@ -95,12 +96,20 @@ def start_training(
                 micro_batch_size=watch.first_micro_batch_size,
                 teacher=teacher,
                 threads=threads,
+                epochs=plan.epochs,
+                adaptation_weight=plan.adaptation_weight,
                 each_batch=progress.batch,
             )
             return begin(request, beside=None if member is None else member.training)
 
         training = _from_the_first_that_fits(order, start)
         return StartedTraining(training, seen, watch, threads)
+
+
+def _seen(resources: Resources, lease: Lease) -> TaskData:
+    """Open the data that a lease trains on: a refit's are train and validation together."""
+    seen = resources.load(lease)
+    return with_validation(seen, resources.cache_dir) if lease.kind == "refit" else seen
 
 
 def _choice_of_threads(resources: Resources, lease: Lease, seen: TaskData) -> ChoiceOfThreads:
@@ -170,8 +179,10 @@ class TrialRun:
         lease = order.lease
         self.started = started
         self.place = place
-        self.may_group = started.training.may_group and resources.backbone_cache.has_places(
-            lease.model
+        self.may_group = (
+            lease.kind == "trial"
+            and started.training.may_group
+            and resources.backbone_cache.has_places(lease.model)
         )
         self._resources = resources
         self._lease = lease
@@ -281,7 +292,12 @@ class TrialRun:
 
     def _complete(self) -> None:
         self._ending.writer.save_best()
-        self._ending.end(Completed(value=self.started.training.progress.value))
+        training = self.started.training
+        self._ending.end(
+            Completed(
+                value=training.progress.value, validation_outputs=training.validation_outputs
+            )
+        )
 
 
 def start_trial(

@@ -18,6 +18,7 @@ from trimtab.contract.records import (
 )
 from worker.data import TaskData
 from worker.training.device.placement import precision_of
+from worker.training.loop.choice import MANY_ROWS, averaged_epochs
 from worker.training.model.freezing import Freezing
 from worker.training.model.published_weights import LEAST_SHARE, WeightsReport
 
@@ -44,7 +45,11 @@ def record_of(
         threads: The number of threads that compute its steps; None where a GPU does, and in a final evaluation.
     """
     weights = None if freezing is None else freezing.model.report
-    notes = () if freezing is None else tuple(_notes(freezing, first_micro_batch_size))
+    notes = (
+        ()
+        if freezing is None
+        else (*_notes(freezing, first_micro_batch_size), *_of_value(data))
+    )
     return TrialRecord(
         data_sha256=data.sha256,
         split_sha256=data.split_sha256 or None,
@@ -98,6 +103,16 @@ def _notes(freezing: Freezing, first_micro_batch_size: int | None) -> Iterator[s
     if report is not None and report.share < LEAST_SHARE:
         yield (
             f"the weights are those of {int(100 * report.share)} % of {freezing.model.name}: the rest began at random"
+        )
+
+
+def _of_value(data: TaskData) -> Iterator[str]:
+    rows = len(data.validation)
+    averaged = averaged_epochs(rows)
+    if rows and averaged > 1:
+        yield (
+            f"the value is the mean of the last {averaged} validations up to the epoch that is kept: "
+            f"the validation split has {rows} rows, fewer than {MANY_ROWS}"
         )
 
 

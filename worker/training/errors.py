@@ -11,6 +11,7 @@ TrainingError
 │   ├── WeightsUnreadable      a corrupt file, or one of other things than tensors
 │   ├── WeightsUnfit           nothing in the file fits the backbone
 │   ├── WeightsNotFinite       weights with infinities or without numbers
+│   ├── WeightsOfSeveral       several models in one file
 │   └── WeightsPartial         too little in the file fits the backbone
 ├── BackboneError
 │   ├── BackbonesUnreadable    a file of own backbones that is missing, raises or offers none
@@ -20,7 +21,9 @@ TrainingError
 │   ├── TeacherMissing         no such file
 │   └── TeacherUnfit           a teacher of other classes
 ├── ModelUnreadable            a file that is no exported model
+├── MembersUnlike              models that cannot be averaged
 └── CheckpointError
+    ├── CheckpointMissing      one that could not be fetched
     ├── CheckpointUnreadable   a corrupt file
     └── CheckpointIncompatible another model's or optimizer's state
 """
@@ -160,6 +163,16 @@ class WeightsNotFinite(WeightsError):
         )
 
 
+class WeightsOfSeveral(WeightsError):
+    """A file that holds several models, none of which training could begin from rather than another."""
+
+    def __init__(self, path: Path, models: int) -> None:
+        super().__init__(
+            f"{path} holds {models} models whose probabilities are averaged, and a training begins from one: "
+            "name the file of a single model, or let this one teach (`teacher`)"
+        )
+
+
 class WeightsPartial(WeightsError):
     """Weights of which too little fits the backbone to call it pretrained.
 
@@ -239,10 +252,24 @@ class ModelUnreadable(TrainingError):
         self.path = path
 
 
+class MembersUnlike(TrainingError):
+    """Models whose probabilities cannot be averaged, since they do not mean the same."""
+
+    def __init__(self, number: int, reason: str) -> None:
+        super().__init__(f"model {number} cannot be averaged with the first one: {reason}")
+
+
 class CheckpointError(TrainingError):
     """A training state that cannot be resumed from."""
 
     kind: ClassVar[FailureKind] = "checkpoint_corrupt"
+
+
+class CheckpointMissing(CheckpointError):
+    """A checkpoint that the service no longer has, or that could not be fetched."""
+
+    def __init__(self) -> None:
+        super().__init__("it could not be fetched from the service")
 
 
 class CheckpointUnreadable(CheckpointError):

@@ -278,6 +278,10 @@ STUDIES = [
         for trials, slug in [(0, "invalid"), (-1, "invalid"), (10**6 + 1, "invalid"), (1.0, "wrong-type"), (1.5, "wrong-type"), ("5", "wrong-type"), (True, "wrong-type")]
     ),
     *(of_study(31, f"{seconds!r} s of wall time", "/budget/wall_time_s", budget={"trials": 1, "wall_time_s": seconds}) for seconds in (0, -1.5)),
+    of_study(31, "a refit that the budget does not pay", "/finish", says="needs a budget of 2 trials", budget={"trials": 1}, finish={"refit": True}),
+    of_study(31, "an ensemble of more trials than the budget has", "/finish", says="needs 3 trials to average", budget={"trials": 2}, finish={"refit": False, "ensemble": 3}),
+    *(of_study(31, f"an ensemble of {size}", "/finish/ensemble", finish={"ensemble": size}) for size in (0, 11)),
+    of_study(11, "unknown field of the finish", "/finish/refits", "unknown-field", "did you mean 'refit'?", finish={"refits": True}),
     of_study(32, "unknown sampler", "/search/sampler", says="'tpe', 'random' or 'grid'", search={"sampler": "tpee"}),
     of_study(32, "unknown pruner", "/search/pruner", says="did you mean 'median'?", search={"pruner": "medain"}),
     of_study(32, "unknown kind of pruner", "/search/pruner/kind", says="did you mean 'median'?", search={"pruner": {"kind": "medain"}}),

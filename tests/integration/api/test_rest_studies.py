@@ -210,3 +210,119 @@ def test_a_study_runs_over_rest_to_its_model(service: Running) -> None:
     assert download.content == model
     assert f'filename="{name}.safetensors"' in download.headers["content-disposition"]
     assert service.claim(worker) == []
+
+
+REPORT = {
+    "handed_over": "refit",
+    "why": "It has seen more.",
+    "candidates": [{"kind": "refit", "trials": [0]}],
+    "test": {"value": 0.7, "low": 0.6, "high": 0.8},
+}
+
+
+@pytest.mark.parametrize("handed_over", ["refit", "winner"])
+@pytest.mark.parametrize("validated_is_kept", [True, False])
+def test_the_model_that_is_handed_over_and_the_validated_winner_are_told_apart(
+    service: Running, handed_over: str, validated_is_kept: bool
+) -> None:
+    worker, name = refitted(service)
+    (final,) = service.claim(worker)
+    models = {sha256_of(content): content for content in (b"handed over", b"validated")}
+    for sha256, content in models.items():
+        service.call("PUT", f"/v1/artifacts/{sha256}", content)
+    given, validated = models
+    settle(
+        service,
+        final,
+        value=0.7,
+        model_sha256=given,
+        validated_sha256=validated if validated_is_kept else None,
+        report=REPORT | {"handed_over": handed_over},
+    )
+    told = read(service, name)["final"]
+    assert told["report"]["handed_over"] == handed_over
+    assert told["validated_sha256"] == (validated if validated_is_kept else None)
+    assert service.call("GET", f"/v1/studies/{name}/model").content == b"handed over"
+    asked = service.call("GET", f"/v1/studies/{name}/model?which=validated")
+    if handed_over == "winner":
+        assert asked.content == b"handed over"
+    elif validated_is_kept:
+        assert asked.content == b"validated"
+        assert (
+            f'filename="{name}.validated.safetensors"' in asked.headers["content-disposition"]
+        )
+    else:
+        refused(asked, 404, "no-model")
+    refused(service.call("GET", f"/v1/studies/{name}/model?which=best"), 422, "invalid")
+    done = [
+        event
+        for event in service.call("GET", f"/v1/studies/{name}/events").text.split("\n")
+        if "study_done" in event
+    ]
+    assert done
+    assert "It has seen more." not in "".join(done)
+
+
+def test_a_validated_model_that_was_never_uploaded_is_asked_for(service: Running) -> None:
+    worker, _ = refitted(service)
+    (final,) = service.claim(worker)
+    sha256 = sha256_of(b"handed over")
+    service.call("PUT", f"/v1/artifacts/{sha256}", b"handed over")
+    answer = service.call(
+        "PUT",
+        f"/v1/leases/{final['lease_id']}/outcome",
+        {
+            "kind": "completed",
+            "value": 0.7,
+            "model_sha256": sha256,
+            "validated_sha256": "0" * 64,
+        },
+    )
+    refused(answer, 404, "artifact-not-found")
+
+
+def test_a_refit_goes_over_rest_like_a_trial_but_for_its_reports(service: Running) -> None:
+    name = service.create(budget={"trials": 4}, finish=None)
+    worker = service.register()
+    large = {"form": "outputs", "epochs": 1, "rows": 9, "columns": 9, "body": "A" * 200_000}
+    for value in (0.5, 0.75, 0.6):
+        (lease,) = service.claim(worker)
+        settle(service, lease, value=value, validation_outputs=large)
+    (refit,) = service.claim(worker)
+    assert (refit["kind"], refit["trial_number"]) == ("refit", 1)
+    path = f"/v1/leases/{refit['lease_id']}"
+    refused(
+        service.call("POST", f"{path}/reports", {"reports": [{"step": 0, "value": 0.5}]}),
+        409,
+        "conflict",
+    )
+    assert service.call("POST", f"{path}:heartbeat").json()["verdict"] == "continue"
+    refused(service.call("GET", f"{path}/validation-outputs"), 409, "conflict")
+    settle(service, refit, value=0.1)
+    assert read(service, name)["refits"] == {
+        "total": 1,
+        "running": 0,
+        "completed": 1,
+        "failed": 0,
+    }
+    (final,) = service.claim(worker)
+    assert [member["trial_number"] for member in final["members"]] == [1]
+    path = f"/v1/leases/{final['lease_id']}/validation-outputs"
+    page = service.call("GET", f"{path}?from=1").json()
+    assert [one["trial_number"] for one in page["trials"]] == [1, 2]
+    assert (page["trials"][0]["outputs"], page["next"]) == (large, None)
+    refused(service.call("GET", f"{path}?from=-1"), 422, "invalid")
+
+
+def refitted(service: Running) -> tuple[str, str]:
+    """A worker, and a study that waits for its final evaluation."""
+    name = service.create(budget={"trials": 2}, finish={"refit": True})
+    worker = service.register()
+    for _ in range(2):
+        (lease,) = service.claim(worker)
+        settle(service, lease, value=0.5)
+    return worker, name
+
+
+def sha256_of(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()

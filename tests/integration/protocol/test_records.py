@@ -55,11 +55,12 @@ def test_the_log_says_once_an_attempt_that_the_test_split_was_opened(service: Se
         "SELECT kind, fence, body FROM trimtab.events WHERE kind LIKE 'final%' ORDER BY id"
     )
     assert [(event.kind, event.fence) for event in events] == [
+        ("final_queued", 0),
         ("final_started", 1),
         ("final_test_opened", 1),
         ("final_queued", 1),
         ("final_started", 2),
         ("final_test_opened", 2),
     ]
-    assert events[1].body == {"data_sha256": "d" * 64, "split_sha256": "5" * 64, "pictures": 20}
+    assert events[2].body == {"data_sha256": "d" * 64, "split_sha256": "5" * 64, "pictures": 20}
     assert _kept(service) == 1

@@ -193,7 +193,7 @@ def test_a_study_whose_grid_is_used_up_ends_before_its_budget(service: Service) 
 def finalising(service: Service, **changes: Any) -> None:
     """A study whose winner is trial 1, with a best checkpoint before its last one."""
     service.study(budget={"trials": 3}, **changes)
-    for value in (0.5, 0.8, 0.8):
+    for value in (0.5, 0.8, 0.7):
         lease = service.lease()
         service.checkpoint(lease, 3, best=lease.trial_number)
         service.complete(lease, value)
@@ -217,7 +217,7 @@ def test_the_winner_alone_gets_a_final_lease_from_its_best_checkpoint(service: S
 def test_where_less_is_better_the_lowest_trial_wins_everywhere(service: Service) -> None:
     task = {**a_document()["task"], "objective": "loss"}
     service.study(task=task, budget={"trials": 3})
-    for value in (0.5, 0.2, 0.2):
+    for value in (0.5, 0.2, 0.3):
         service.complete(service.lease(), value)
     final = service.lease()
     assert (final.trial_number, final.validation_value) == (1, 0.2)

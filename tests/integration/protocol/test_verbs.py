@@ -336,4 +336,5 @@ def test_each_step_of_a_trials_life_is_an_event(service: Service) -> None:
         ("trial_queued", 1),
         ("trial_resumed", 2),
         ("trial_completed", 2),
+        ("final_queued", 0),
     ]

@@ -87,6 +87,8 @@ class Played:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.asked: list[str] = []
+        """The query of each request."""
         self.patience_s: list[float] = []
         """Of each client, where a test notes it: the seconds for which it repeats what is not answered."""
         self._answers: dict[str, httpx2.Response] = {}
@@ -117,6 +119,7 @@ class Played:
     def handle(self, request: httpx2.Request) -> httpx2.Response:
         line = f"{request.method} {request.url.path}"
         self.seen.append(line)
+        self.asked.append(str(request.url.params))
         answer = self._answers[line]
         return httpx2.Response(
             answer.status_code, headers=answer.headers, content=answer.content

@@ -197,6 +197,9 @@ def test_a_best_model_is_saved(
     assert app.run(["study", "best", "digits", "--model", str(target)]) == 0
     assert target.read_bytes() == b"weights"
     assert "96.25 %" in capsys.readouterr().out
+    assert service.asked == ["", ""]
+    assert app.run(["study", "best", "digits", "--model", str(target), "--validated"]) == 0
+    assert service.asked[2:] == ["", "which=validated"]
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,19 @@ def test_time_left_names_what_comes_when_the_search_is_over(state: str, said: st
     assert said in board.time_left(snapshot(study(state=state)))
 
 
+def test_search_trials_and_refits_are_told_apart() -> None:
+    document = STUDY["document"] | {"finish": {"refit": True, "ensemble": 2}}
+    refits = {"total": 2, "running": 1, "completed": 1}
+    seen = snapshot(study(document=document, refits=refits, state="finalising"))
+    text = drawn(board.board(seen))
+    assert "4 of 14" in text
+    assert "1 of 2 trained on train and validation, 1 running" in text
+    assert "trained anew" in board.time_left(seen)
+    over = study(document=document, refits={"total": 2, "completed": 1, "failed": 1})
+    finalising = over.model_copy(update={"state": "finalising"})
+    assert "sealed test split" in board.time_left(snapshot(finalising))
+
+
 def test_a_line_is_written_for_each_settled_trial_and_each_change_of_the_study() -> None:
     seen = snapshot(
         study(),

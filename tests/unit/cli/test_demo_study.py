@@ -9,11 +9,13 @@ import pytest
 from rich.console import Console
 
 from tests.unit.cli.played_service import STUDY, TRIAL, Played
-from trimtab.cli import board, demo
+from trimtab.cli import board, demo, demo_studies
 from trimtab.cli.family import Address
 from trimtab.cli.watch import Snapshot
 from trimtab.client import Client
 from trimtab.contract import problems
+from trimtab.contract.finish import Finish
+from trimtab.contract.recipe import Recipe
 from trimtab.contract.studies import Study, StudyDocument
 from trimtab.contract.trials import Trial
 
@@ -36,7 +38,10 @@ def test_the_study_takes_the_first_free_name() -> None:
             return httpx2.Response(409, content=refusal.model_dump_json(), headers=headers)
         return httpx2.Response(201, json={**STUDY, "name": name})
 
-    assert demo.submit(client(httpx2.MockTransport(handle))).name == "digits-3"
+    created = demo_studies.create(
+        client(httpx2.MockTransport(handle)), "digits", demo_studies.document
+    )
+    assert created.name == "digits-3"
     assert asked == ["digits", "digits-2", "digits-3"]
 
 
@@ -44,7 +49,7 @@ def test_the_demo_and_the_example_are_the_same_search() -> None:
     from trimtab.cli import documents
 
     example = documents.read(Path(__file__).parents[3] / "examples/digits.yaml")
-    shown = demo.document("digits")
+    shown = demo_studies.document("digits")
     assert (example.space, example.task, example.model) == (
         shown.space,
         shown.task,
@@ -54,19 +59,69 @@ def test_the_demo_and_the_example_are_the_same_search() -> None:
     assert example.fixed["epochs"] == shown.fixed["epochs"]
 
 
+def test_the_plain_run_is_a_plain_scripts_on_all_that_is_not_sealed() -> None:
+    plain = demo_studies.plain_document("digits-plain")
+    assert plain.search_budget.trials == 1
+    assert plain.finish == Finish(refit=True)
+    assert not plain.search.known_recipes
+    recipe = plain.recipe({"learning_rate": demo_studies.PLAIN_RATE})
+    shown = demo_studies.document("digits")
+    assert (plain.task, plain.model) == (shown.task, shown.model)
+    assert recipe == Recipe(
+        epochs=demo_studies.EPOCHS, optimizer="adamw", learning_rate=1e-3, schedule="constant"
+    )
+
+
+def interval(value: float) -> dict[str, float]:
+    return {"value": value, "low": value - 0.02, "high": value + 0.01}
+
+
+def reported(handed_over: str, **tests: float) -> Study:
+    candidates = [{"kind": kind, "test": interval(value)} for kind, value in tests.items()]
+    report = {
+        "handed_over": handed_over,
+        "why": "it was better",
+        "candidates": candidates,
+        "test": interval(0.97),
+    }
+    return Study.model_validate({**STUDY, "final": {**STUDY["final"], "report": report}})
+
+
 def test_the_winner_is_saved_and_its_figures_are_json(tmp_path: Path) -> None:
     service = Played()
     service.answer("GET /v1/studies/digits/model", b"weights")
-    winner = demo.find_winner(client(service), Study.model_validate(STUDY), tmp_path)
+    study = reported("ensemble", winner=0.95, ensemble=0.97)
+    plain = reported("linear_probe", winner=0.91, refit=0.93, linear_probe=0.94)
+    winner = demo.find_winner(client(service), study, tmp_path, plain)
     assert (tmp_path / "models" / "digits.safetensors").read_bytes() == b"weights"
     assert json.loads(json.dumps(asdict(winner.figures(12.34)))) == {
         "trials": 4,
+        "handed_over": "ensemble",
         "validation_accuracy": 0.9625,
         "test_accuracy_before": 0.11,
+        "test_accuracy_plain": 0.93,
+        "test_accuracy_validated": 0.95,
         "test_accuracy": 0.97,
         "seconds": 12.3,
         "model": str(tmp_path / "models" / "digits.safetensors"),
     }
+
+
+@pytest.mark.parametrize("study", [Study.model_validate(STUDY), reported("refit", refit=0.97)])
+def test_the_result_tells_the_tests_with_their_intervals_as_far_as_they_are_known(
+    study: Study, tmp_path: Path
+) -> None:
+    service = Played()
+    service.answer("GET /v1/studies/digits/model", b"weights")
+    winner = demo.find_winner(client(service), study, tmp_path, study)
+    console = Console(width=100)
+    with console.capture() as captured:
+        console.print(demo.result(winner, winner.figures(12.34)))
+    lines = [line.strip(" │") for line in captured.get().splitlines()]
+    (handed_over,) = [line for line in lines if line.startswith("handed over")]
+    is_told = study.final is not None and study.final.report is not None
+    assert ("97.00 % (95.0 to 98.0)" in handed_over) == is_told
+    assert "97.00 %" in handed_over
 
 
 def test_a_study_without_a_model_says_why_and_what_its_trials_say(tmp_path: Path) -> None:
@@ -79,8 +134,9 @@ def test_a_study_without_a_model_says_why_and_what_its_trials_say(tmp_path: Path
     service = Played()
     service.answer("GET /v1/studies/digits/trials", {"trials": [failed]})
     ended = {**STUDY, "best": None, "final": None, "problem": "No trial completed."}
+    study = Study.model_validate(ended)
     with pytest.raises(problems.NoModel) as refusal:
-        demo.find_winner(client(service), Study.model_validate(ended), tmp_path)
+        demo.find_winner(client(service), study, tmp_path, study)
     assert "No trial completed." in refusal.value.detail
     assert "trial 3: data_missing: no disk" in refusal.value.detail
 

@@ -339,6 +339,24 @@ def test_a_model_replaces_the_file_of_that_name(tmp_path: Path) -> None:
     assert seen[0].url.path == "/v1/studies/digits/model"
 
 
+def test_the_validated_winner_is_asked_for_by_its_name(tmp_path: Path) -> None:
+    handle, seen = answers(httpx2.Response(200, content=b"validated"))
+    client(handle).download_model("digits", tmp_path / "model", which="validated")
+    assert seen[0].url.path == "/v1/studies/digits/model"
+    assert seen[0].url.params["which"] == "validated"
+
+
+def test_the_answers_of_trials_are_read_from_a_number_on() -> None:
+    lease_id = uuid4()
+    outputs = {"form": "hits", "epochs": 1, "rows": 8, "columns": 1, "body": "eA=="}
+    told = {"trials": [{"trial_number": 7, "value": 0.5, "outputs": outputs}], "next": 8}
+    handle, seen = answers(httpx2.Response(200, json=told))
+    page = client(handle).validation_outputs(lease_id, start=7)
+    assert (page.trials[0].trial_number, page.next) == (7, 8)
+    assert seen[0].url.path == f"/v1/leases/{lease_id}/validation-outputs"
+    assert seen[0].url.params["from"] == "7"
+
+
 def test_an_upload_sends_the_whole_file_again_after_a_cut(tmp_path: Path) -> None:
     file = tmp_path / "checkpoint"
     file.write_bytes(b"\x00\xff\n" * 700_000)

@@ -23,6 +23,8 @@ spendings = builds(
     unfinished=booleans(),
     completed=booleans(),
     final_failed=booleans(),
+    refits_unfinished=booleans(),
+    final_queued=booleans(),
 )
 FRESH = Spending(
     state="active",
@@ -33,6 +35,8 @@ FRESH = Spending(
     unfinished=False,
     completed=True,
     final_failed=False,
+    refits_unfinished=False,
+    final_queued=False,
 )
 
 
@@ -81,6 +85,22 @@ def test_a_failed_final_evaluation_ends_the_study(spending: Spending) -> None:
     finalising = replace(spending, state="finalising")
     expected = "done" if spending.final_failed else "finalising"
     assert budget.next_state(finalising) == expected
+
+
+@given(spendings)
+def test_the_final_evaluation_is_due_once_when_the_last_refit_is_over(
+    spending: Spending,
+) -> None:
+    waits = spending.refits_unfinished or spending.final_queued
+    due = budget.final_is_due(replace(spending, state="finalising"))
+    assert due == (not waits)
+
+
+@given(spendings, sampled_from([state for state in STATES if state != "finalising"]))
+def test_the_final_evaluation_is_due_in_no_other_state(
+    spending: Spending, state: StudyState
+) -> None:
+    assert not budget.final_is_due(replace(spending, state=state))
 
 
 @given(spendings, sampled_from(["paused", "done", "cancelled", "deleting"]))

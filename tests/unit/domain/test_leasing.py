@@ -24,7 +24,7 @@ WANTED: tuple[StudyState, ...] = tuple(s for s in STUDY_STATES if s not in UNWAN
 
 helds = builds(
     Held,
-    kind=sampled_from(["trial", "final"]),
+    kind=sampled_from(["trial", "refit", "final"]),
     study_state=sampled_from(STUDY_STATES),
     wall_time_over=booleans(),
     crashes=integers(0, 5),
@@ -98,15 +98,15 @@ def test_the_studys_state_outranks_the_pruner(state: StudyState, prune: bool) ->
 
 @pytest.mark.parametrize("state", STUDY_STATES)
 @pytest.mark.parametrize("prune", [False, True])
-def test_when_the_wall_time_is_over_a_trial_is_to_finish_and_a_final_evaluation_goes_on(
+def test_when_the_wall_time_is_over_a_trial_is_to_finish_and_what_the_finish_takes_goes_on(
     state: StudyState, prune: bool
 ) -> None:
     told = leasing.verdict(a_held(state, wall_time_over=True), prune=prune)
     assert told == ("cancel" if state in UNWANTED else "finish")
-    final = a_held(state, wall_time_over=True, kind="final")
-    assert leasing.verdict(final, prune=False) == leasing.verdict(
-        a_held(state, kind="final"), prune=False
-    )
+    for kind in ("refit", "final"):
+        late = a_held(state, wall_time_over=True, kind=kind)
+        in_time = a_held(state, kind=kind)
+        assert leasing.verdict(late, prune=False) == leasing.verdict(in_time, prune=False)
 
 
 @given(helds, floats(allow_nan=False, allow_infinity=False))
@@ -164,7 +164,7 @@ def test_a_retryable_failure_is_a_crash_as_silence_is(held: Held, kind: FailureK
 
 @pytest.mark.parametrize("crashes", range(6))
 @pytest.mark.parametrize("max_crashes", range(1, 6))
-@pytest.mark.parametrize("kind", ["trial", "final"])
+@pytest.mark.parametrize("kind", ["trial", "refit", "final"])
 def test_a_crash_is_retried_until_they_are_too_many(
     kind: str, crashes: int, max_crashes: int
 ) -> None:
@@ -197,11 +197,10 @@ def test_nobody_retries_what_nobody_wants(state: StudyState) -> None:
 
 RELEASES: list[tuple[str, StudyState, str, TrialState]] = [
     *(("trial", state, "drain", "queued") for state in WANTED),
-    *(("final", state, "drain", "queued") for state in WANTED),
-    *(("final", state, "paused", "queued") for state in WANTED),
+    *((kind, state, reason, "queued") for kind in ("refit", "final") for reason in ("drain", "paused") for state in WANTED),
     *(("trial", state, "paused", "queued") for state in WANTED if state != "paused"),
     ("trial", "paused", "paused", "paused"),
-    *((kind, state, reason, "cancelled") for kind in ("trial", "final") for state in UNWANTED for reason in ("drain", "paused")),
+    *((kind, state, reason, "cancelled") for kind in ("trial", "refit", "final") for state in UNWANTED for reason in ("drain", "paused")),
 ]  # fmt: skip
 
 
@@ -254,6 +253,6 @@ def test_an_event_is_named_by_what_became_of_it() -> None:
     }
     for name, departure in ends.items():
         assert departure.event("trial") == name
-        assert departure.event("final") == (
-            "final_settled" if departure.is_over else "final_queued"
-        )
+        became = "settled" if departure.is_over else "queued"
+        assert departure.event("refit") == f"refit_{became}"
+        assert departure.event("final") == f"final_{became}"

@@ -138,14 +138,14 @@ def test_answers_are_in_the_students_order_of_classes(tmp_path: Path) -> None:
     pictures = torch.from_numpy(DATA.train.inputs)
     answers = Teacher(path, ("a", "b", "c")).at_work(CPU, "auto")(pictures)
     with torch.no_grad(), autocast(CPU):
-        theirs = load_exported(path).model(pictures)
+        theirs = load_exported(path).members[0].model(pictures)
     assert torch.allclose(answers, theirs[:, [1, 2, 0]].float(), atol=1e-5)
 
 
 def test_a_teacher_sees_the_students_pictures_in_its_own_size(teacher: Teacher) -> None:
     large = tiny_data(side=16)
     answers = teacher.at_work(CPU, "auto")(torch.from_numpy(large.train.inputs))
-    model = load_exported(teacher.path).model
+    model = load_exported(teacher.path).members[0].model
     small = functional.interpolate(
         model.input(torch.from_numpy(large.train.inputs)),
         (8, 8),

@@ -20,7 +20,8 @@ from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.model import backbones
 from worker.training.model.backbones import Backbone
 from worker.training.model.card import CARD_KEY, Scores
-from worker.training.model.export import Prediction, export, load_exported, make_card
+from worker.training.model.export import export, load_exported, make_card
+from worker.training.model.predictor import Prediction
 
 DATA = tiny_data()
 RECIPE = Recipe(epochs=2, batch_size=8)
@@ -47,7 +48,7 @@ def _export(path: Path, model: Backbone, data: TaskData = DATA) -> None:
 def test_an_exported_model_has_the_logits_of_the_trained_one(tmp_path: Path) -> None:
     model = _trained()
     _export(tmp_path / "m.safetensors", model)
-    loaded = load_exported(tmp_path / "m.safetensors").model
+    loaded = load_exported(tmp_path / "m.safetensors").members[0].model
     images = torch.from_numpy(DATA.validation.inputs)
     with torch.inference_mode():
         assert torch.equal(model.eval()(images), loaded(images))

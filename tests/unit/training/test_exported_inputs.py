@@ -110,7 +110,9 @@ def test_the_weights_that_come_with_trimtab_are_read_in_the_form_that_they_have(
     assert card.shape == (8, 8, 1)
     assert isinstance(card.input, ImageStatistics)
     built = backbones.build(Model(backbone="glyphnet"), classes=("0", "1"), seed=0).input
-    assert load_exported(backbones.GLYPHNET_WEIGHTS).model.input.card() == built.card()
+    assert (
+        load_exported(backbones.GLYPHNET_WEIGHTS).members[0].model.input.card() == built.card()
+    )
 
 
 @pytest.mark.parametrize(

@@ -32,14 +32,15 @@ from worker.training.device.placement import PlacedSplit
 from worker.training.errors import CheckpointIncompatible
 from worker.training.final import probe
 from worker.training.final.evaluation import final_evaluation
-from worker.training.final.probe import Features, linear_probe
+from worker.training.final.probe import Features, chosen_probe
 from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.loop.state import FitState
 from worker.training.model import backbones, heads
-from worker.training.model.export import Chance, Number, Prediction, load_exported, read_card
+from worker.training.model.export import load_exported, read_card
+from worker.training.model.predictor import Chance, Number, Prediction
 from worker.training.objective import objectives
 from worker.training.objective.evaluate import evaluate
-from worker.training.objective.objectives import Classification
+from worker.training.objective.objectives import Classification, Objective
 
 DIGITS = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))
 RECIPE = Recipe(epochs=2, batch_size=64, learning_rate=3e-3)
@@ -74,7 +75,7 @@ def test_the_digits_winner_is_tested_beside_what_it_began_with(tmp_path: Path) -
 
     exported = load_exported(path)
     sealed = PlacedSplit(data.open_test(DIGITS, Seal("final"), cache_dir=tmp_path), CPU)
-    again = evaluate(exported.model, sealed, Classification("accuracy", "maximize"))
+    again = evaluate(exported.members[0].model, sealed, Classification("accuracy", "maximize"))
     assert again.metrics == scores.test
     assert exported.card.scores.test_accuracy == scores.value
     assert exported.card.scores.test_accuracy_before == scores.before["accuracy"]
@@ -238,9 +239,16 @@ def test_a_checkpoint_of_another_task_is_refused(tmp_path: Path) -> None:
         )
 
 
-def _probe(*parts: Features, outputs: int = 2) -> float:
+def _measured(
+    train: Features, validation: Features, test: Features, objective: Objective, outputs: int
+) -> Mapping[str, float]:
+    found = chosen_probe(train, validation, objective=objective, outputs=outputs)
+    return objective.metrics(found.outputs(test), test.labels)
+
+
+def _probe(train: Features, validation: Features, test: Features, outputs: int = 2) -> float:
     objective = Classification("accuracy", "maximize")
-    return linear_probe(*parts, objective=objective, outputs=outputs)["accuracy"]
+    return _measured(train, validation, test, objective, outputs)["accuracy"]
 
 
 def test_a_linear_probe_separates_what_a_line_separates() -> None:
@@ -271,9 +279,7 @@ def test_a_linear_probe_of_numbers_is_ridge_regression(monkeypatch: pytest.Monke
     data = tiny_columns("regression")
     train = Split(data.train.inputs, part.labels[: len(data.train)].numpy())
     data = replace(data, train=train, targets=(target,))
-    measured = linear_probe(
-        part, part, part, objective=objectives.of(data, Recipe()), outputs=1
-    )
+    measured = _measured(part, part, part, objectives.of(data, Recipe()), 1)
     # Half the squared weights times the penalty beside the mean squared error: n / 2 times as much beside the sum.
     ridge = cast(Any, linear_model).Ridge(alpha=0.1 * len(sizes) / 2)
     ridge.fit(values.numpy(), ((sizes - target.mean) / target.std).numpy())
@@ -285,9 +291,7 @@ def test_a_linear_probe_of_numbers_chooses_the_penalty_of_the_least_error() -> N
     data = tiny_columns("regression")
     labels = torch.from_numpy(np.nan_to_num(data.train.labels, nan=200.0))
     part = Features(((labels - 200) / 10).float(), labels)
-    measured = linear_probe(
-        part, part, part, objective=objectives.of(data, Recipe()), outputs=1
-    )
+    measured = _measured(part, part, part, objectives.of(data, Recipe()), 1)
     assert measured["rmse"] < 0.1
 
 

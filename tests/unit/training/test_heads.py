@@ -172,7 +172,7 @@ def test_an_exported_model_has_its_head_again(tmp_path: Path, head: str) -> None
     list(fit(TrainingRequest(model, DATA, recipe, seed=0, device=CPU)))
     card = make_card(model, DATA, recipe=recipe, seed=0, scores=Scores())
     export(tmp_path / "m.safetensors", model, card=card)
-    loaded = load_exported(tmp_path / "m.safetensors").model
+    loaded = load_exported(tmp_path / "m.safetensors").members[0].model
     images = torch.from_numpy(DATA.validation.inputs)
     with torch.inference_mode():
         assert torch.equal(model.eval()(images), loaded(images))

@@ -5,6 +5,7 @@ from dataclasses import replace
 from tests.support.pictures import tiny_data
 from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.recipe import Recipe
+from worker.data import TaskData, with_validation
 from worker.runner import trial_record
 from worker.training.model.freezing import Freezing
 from worker.training.model.published_weights import WeightsReport
@@ -14,6 +15,11 @@ DATA = replace(
     class_counts={"train": (8, 7, 7), "validation": (3, 3, 3), "test": (0, 0, 0)},
     split_sha256="5" * 64,
     notes=("a note",),
+)
+
+OF_THREE = (
+    "the value is the mean of the last 3 validations up to the epoch that is kept: "
+    "the validation split has 9 rows, fewer than 250"
 )
 
 
@@ -40,7 +46,7 @@ def test_a_record_names_data_classes_weights_and_machine() -> None:
     assert record.weights.left_out.first == ("fc",)
     assert record.weights.quantised.first == ("fc1",)
     assert record.weights.unused.first == ("fc2",)
-    assert record.notes == ("a note",)
+    assert record.notes == (OF_THREE, "a note")
     assert (record.environment.device, record.environment.precision) == ("cpu", "float32")
 
 
@@ -50,7 +56,16 @@ def test_weights_of_a_part_of_the_backbone_are_no_secret() -> None:
     freezing = Freezing(model, recipe)
     record = trial_record.record_of(DATA, recipe, CPU, freezing=freezing)
     told = f"the weights are those of 41 % of {model.name}: the rest began at random"
-    assert record.notes == (told, "a note")
+    assert record.notes == (told, OF_THREE, "a note")
+
+
+def test_that_a_value_is_a_mean_is_told_where_it_is_one() -> None:
+    def notes(data: TaskData) -> tuple[str, ...]:
+        freezing = Freezing(tiny_backbone(data), Recipe())
+        return trial_record.record_of(data, Recipe(), CPU, freezing=freezing).notes
+
+    assert notes(tiny_data()) == (OF_THREE,)
+    assert notes(tiny_data(validation=250)) == notes(with_validation(tiny_data())) == ()
 
 
 def test_portions_with_batch_statistics_of_their_own_are_no_secret() -> None:
@@ -71,5 +86,5 @@ def test_portions_with_batch_statistics_of_their_own_are_no_secret() -> None:
         "computed 2 pictures at a time"
         in notes(first_micro_batch_size=2, micro_batch_size=4)[0]
     )
-    assert notes() == notes(micro_batch_size=8) == ("a note",)
-    assert notes(micro_batch_size=4, batch_norm="frozen") == ("a note",)
+    assert notes() == notes(micro_batch_size=8) == (OF_THREE, "a note")
+    assert notes(micro_batch_size=4, batch_norm="frozen") == (OF_THREE, "a note")

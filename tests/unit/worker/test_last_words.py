@@ -9,6 +9,7 @@ import pytest
 
 from tests.support.leases import a_lease
 from trimtab.contract.leases import Completed, Failed
+from trimtab.contract.validation_outputs import ValidationOutputs
 from worker.pipe_messages import Ended, RunTrial
 from worker.runner.ending import TrialEnding
 from worker.runner.progress import Cancelled, Finished, Paused, ProgressReporter
@@ -16,6 +17,8 @@ from worker.runner.trial import StartedTraining, TrialRun
 from worker.training.errors import Diverged
 from worker.training.loop import trying
 from worker.training.loop.epochs import EpochResult
+
+HITS = ValidationOutputs(form="hits", epochs=1, rows=8, columns=1, body="eJwTAAAACgAK")
 
 
 def words_after(error: Exception, folder: Path) -> tuple[Ended, Any]:
@@ -62,6 +65,7 @@ def a_run(folder: Path, *, epochs: int) -> tuple[TrialRun, Any]:
     """A trial of so many epochs, which is worth 0.7, and what it works on."""
     resources, training = Mock(), Mock()
     training.progress.epochs, training.progress.value = epochs, 0.7
+    training.validation_outputs = HITS
     ending = TrialEnding(resources, RunTrial(lease=a_lease(), folder=folder))
     ending.writer = Mock(newest=None, best=None)
     started = StartedTraining(training, Mock(), Mock(), Mock())
@@ -86,12 +90,14 @@ def test_a_trial_told_to_finish_after_an_epoch_completes_with_it(
     trial._epoch = Mock(epoch=2, last=False)  # pyright: ignore[reportPrivateUsage] - what `report` leaves
     resources.channel.verdict.return_value = "finish"
     trial.obey_verdict()
-    assert outcome_of(resources) == Completed(value=0.7)
+    assert outcome_of(resources) == Completed(value=0.7, validation_outputs=HITS)
     assert writer.save_best.called
 
 
 @pytest.mark.parametrize(
-    ("epochs", "outcome"), [(3, Completed(value=0.7)), (0, Failed(error="cancelled"))], ids=str
+    ("epochs", "outcome"),
+    [(3, Completed(value=0.7, validation_outputs=HITS)), (0, Failed(error="cancelled"))],
+    ids=str,
 )
 def test_a_trial_told_to_finish_within_an_epoch_completes_if_it_has_another(
     tmp_path: Path, epochs: int, outcome: object

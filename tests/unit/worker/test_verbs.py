@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from worker.commands import predict
-from worker.training.model.export import (
+from worker.training.model.predictor import (
     BATCH_SIZE,
     Chance,
     Number,

@@ -1,6 +1,5 @@
 """The linear probe: what a linear model makes of features that no training on the task has touched."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -53,34 +52,71 @@ def features_of(model: Backbone, split: PlacedSplit) -> Features:
     return Features(torch.cat(values), torch.cat(labels))
 
 
-def linear_probe(
-    train: Features, validation: Features, test: Features, *, objective: Objective, outputs: int
-) -> Mapping[str, float]:
-    """Return the test metrics of a linear model on standardised features.
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """A linear model on standardised features.
 
-    Logistic regression for classes and for yes and no, ridge regression for numbers: convex and without chance. The
-    penalty is chosen on the validation split (the protocol of Kornblith et al., 2019,
-    https://arxiv.org/abs/1805.08974, section 3).
+    Attributes:
+        layer: The linear model.
+        mean: The mean of each feature in what it learned from, `(F,)`.
+        std: Its standard deviation, `(F,)`.
+        strength: The penalty on its squared weights.
+    """
+
+    layer: nn.Linear
+    mean: Tensor
+    std: Tensor
+    strength: float
+
+    def outputs(self, part: Features) -> Tensor:
+        """Return the outputs for a split, `(N, width)`."""
+        with torch.no_grad():
+            return self.layer((part.values - self.mean) / self.std)
+
+    def put_into(self, head: nn.Linear) -> None:
+        """Give a network's head the weights that make the same of features that nobody has standardised."""
+        with torch.no_grad():
+            weight = self.layer.weight / self.std
+            head.weight.copy_(weight)
+            head.bias.copy_(self.layer.bias - weight @ self.mean)
+
+
+def chosen_probe(
+    train: Features, validation: Features, *, objective: Objective, outputs: int
+) -> Probe:
+    """Fit a linear model on standardised features, with the penalty that is best on the validation split.
+
+    Logistic regression for classes and for yes and no, ridge regression for numbers: convex and without chance (the
+    protocol of Kornblith et al., 2019, https://arxiv.org/abs/1805.08974, section 3).
 
     Args:
         train: The features that it learns from.
         validation: The features that choose the penalty.
-        test: The features that it is measured on.
         objective: The loss and the metrics of the task.
         outputs: The number of outputs of the linear model.
     """
-    # The training split alone gives mean and deviation: the others must not reach what is learned.
-    std, mean = torch.std_mean(train.values, dim=0, correction=0)
-    scaled = [
-        Features((part.values - mean) / (std + 1e-6), part.labels)
-        for part in (train, validation, test)
+    candidates = [
+        fitted_probe(train, objective=objective, outputs=outputs, strength=strength)
+        for strength in _STRENGTHS
     ]
-    candidates = [_fitted(scaled[0], objective, outputs, strength) for strength in _STRENGTHS]
     best = max if objective.direction == "maximize" else min
-    chosen = best(
-        candidates, key=lambda model: _measured(model, scaled[1], objective)[objective.metric]
-    )
-    return _measured(chosen, scaled[2], objective)
+
+    def value(probe: Probe) -> float:
+        measured = objective.metrics(probe.outputs(validation), validation.labels)
+        return measured[objective.metric]
+
+    return best(candidates, key=value)
+
+
+def fitted_probe(
+    train: Features, *, objective: Objective, outputs: int, strength: float
+) -> Probe:
+    """Fit a linear model with this penalty; the arguments are those of `chosen_probe`."""
+    # What it learns from alone gives mean and deviation: other splits must not reach what is learned.
+    std, mean = torch.std_mean(train.values, dim=0, correction=0)
+    std = std + 1e-6
+    scaled = Features((train.values - mean) / std, train.labels)
+    return Probe(_fitted(scaled, objective, outputs, strength), mean, std, strength)
 
 
 def _fitted(train: Features, objective: Objective, outputs: int, strength: float) -> nn.Linear:
@@ -101,8 +137,3 @@ def _fitted(train: Features, objective: Objective, outputs: int, strength: float
         objective.loss(model(train.values), train.labels).backward()
         optimizer.step(learning_rate(recipe, step=step, steps_per_epoch=1))
     return model
-
-
-def _measured(model: nn.Linear, part: Features, objective: Objective) -> Mapping[str, float]:
-    with torch.no_grad():
-        return objective.metrics(model(part.values), part.labels)

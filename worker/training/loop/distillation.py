@@ -83,13 +83,17 @@ class Teacher:
             After the device has run out of memory, it computes fewer samples at once.
         """
         predictor = export.load_exported(self.path, own=self._own)
-        model = predictor.model
-        model.input = model.input.resized_to(predictor.card.shape)
-        model.to(device)
+        models = [member.model for member in predictor.members]
+        for model, member in zip(models, predictor.members, strict=True):
+            model.input = model.input.resized_to(member.card.shape)
+            model.to(device)
         micro_batches = MicroBatches()
 
         def compute(stored: Tensor) -> Tensor:
-            return model(stored.to(device))[:, self._order].float()
+            placed = stored.to(device)
+            # Of several, the logarithms of the mean probabilities are logits like any others.
+            logits = predictor.combine([model(placed) for model in models])
+            return logits[:, self._order].float()
 
         def answer(stored: Tensor) -> Tensor:
             with torch.no_grad(), autocast(device, precision):

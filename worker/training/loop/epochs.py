@@ -13,6 +13,7 @@ from worker.training.loop.grouped_epoch import GroupMember
 from worker.training.loop.state import FitState, PartOfEpoch
 from worker.training.loop.step import Learner, train_epoch
 from worker.training.loop.training import Training
+from worker.training.objective import validation_outputs
 from worker.training.objective.evaluate import Scores, evaluate
 from worker.training.optim.weight_averages import estimate_statistics
 
@@ -150,10 +151,8 @@ def _result(
     try:
         scores, weight = _measure(training.learner, epoch)
         value = _value(training, scores, train_loss)
-        training.progress = training.rule.after(
-            training.progress, value, adaptation_weight=weight
-        )
-        training.part = None
+        answers = validation_outputs.answers_of(scores, training.learner.objective)
+        training.end_epoch(value, answers, weight)
     except Exception as error:  # noqa: BLE001 - as above
         return error
     return EpochResult(

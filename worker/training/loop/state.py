@@ -21,7 +21,13 @@ _OF_BEST_EPOCHS = 4
 """The format of releases that kept the best epoch of a training; it is still read."""
 _KEY = "trimtab.checkpoint"
 # A safetensors file has one flat space of names. A prefix keeps a weight apart from its average and its moments.
-_WEIGHTS, _OPTIMIZER, _AVERAGES, _PART = "weights/", "optimizer/", "averages/", "part/"
+_WEIGHTS, _OPTIMIZER, _AVERAGES, _PART, _VALIDATION = (
+    "weights/",
+    "optimizer/",
+    "averages/",
+    "part/",
+    "validation/",
+)
 _LOSS, _GENERATOR = "loss", "generator/"
 
 
@@ -46,6 +52,16 @@ class Progress:
     bar: float = 0.0
     stale: int = 0
     adaptation_weight: float | None = None
+
+    @property
+    def averaged(self) -> range:
+        """The epochs whose values `kept_values` are."""
+        return range(self.kept_epoch + 1 - len(self.kept_values), self.kept_epoch + 1)
+
+    @property
+    def valued(self) -> frozenset[int]:
+        """The epochs that this has values of."""
+        return frozenset(range(self.epochs - len(self.recent), self.epochs)) | {*self.averaged}
 
     @property
     def value(self) -> float:
@@ -117,6 +133,8 @@ class FitState:
             moment belongs to, where a position would mean another one as soon as a group has another member.
         averages: Tensors that the averages of the weights carry from epoch to epoch (`Averages.tensors`).
         part: The part that is done of an epoch that was left; None between two epochs.
+        answers: What was answered to the validation rows after the epochs that `progress` has values of, by the number
+            of the epoch (`validation_outputs.answers_of`).
     """
 
     seed: int
@@ -129,6 +147,7 @@ class FitState:
     moments: Mapping[str, Tensor]
     averages: Mapping[str, Tensor] = field(default_factory=dict[str, Tensor])
     part: PartOfEpoch | None = None
+    answers: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
 
     @property
     def epoch(self) -> int:
@@ -192,6 +211,9 @@ class FitState:
             moments=_named(tensors, _OPTIMIZER),
             averages=_named(tensors, _AVERAGES),
             part=None if header.part is None else _part(header.part, _named(tensors, _PART)),
+            answers={
+                int(epoch): tensor for epoch, tensor in _named(tensors, _VALIDATION).items()
+            },
         )
 
     def _tensors(self) -> dict[str, Tensor]:
@@ -202,6 +224,7 @@ class FitState:
                 (_OPTIMIZER, self.moments),
                 (_AVERAGES, self.averages),
                 (_PART, {} if self.part is None else _tensors_of(self.part)),
+                (_VALIDATION, {str(epoch): tensor for epoch, tensor in self.answers.items()}),
             )
             for name, tensor in tensors.items()
         }

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from torch import Tensor
 
+from trimtab.contract.validation_outputs import ValidationOutputs
 from worker.training.device.threads import Threads
 from worker.training.errors import CheckpointIncompatible
 from worker.training.features import features
@@ -13,6 +14,7 @@ from worker.training.loop.state import FitState, PartOfEpoch, Progress
 from worker.training.loop.step import Learner
 from worker.training.model.freezing import Freezing
 from worker.training.model.lora import LowRank
+from worker.training.objective import validation_outputs
 
 
 @dataclass(slots=True)
@@ -29,6 +31,7 @@ class Training:
         rule: The rule of how many epochs there are, and which of them is kept.
         progress: Epochs finished, what is kept and its worth, early stopping's counters.
         part: The part that is done of an epoch that was left between two batches; None between two epochs.
+        answers: What it answered to the validation rows, by the epoch, as far as `progress` has values.
     """
 
     learner: Learner
@@ -40,11 +43,40 @@ class Training:
     rule: EpochRule
     progress: Progress = field(default_factory=Progress)
     part: PartOfEpoch | None = None
+    answers: Mapping[int, Tensor] = field(default_factory=dict[int, Tensor])
 
     @property
     def ended(self) -> bool:
         """Whether no further epoch follows."""
         return self.rule.ends(self.progress)
+
+    def end_epoch(
+        self, value: float, answers: Tensor | None, adaptation_weight: float | None
+    ) -> None:
+        """Count an epoch as finished.
+
+        Args:
+            value: Its objective value.
+            answers: What was answered to the validation rows; None where that is not kept.
+            adaptation_weight: The point between pretrained and trained weights that was chosen, if one was.
+        """
+        known = {} if answers is None else {self.progress.epochs: answers}
+        self.progress = self.rule.after(
+            self.progress, value, adaptation_weight=adaptation_weight
+        )
+        self.part = None
+        valued = self.progress.valued
+        self.answers = {
+            epoch: each for epoch, each in {**self.answers, **known}.items() if epoch in valued
+        }
+
+    @property
+    def validation_outputs(self) -> ValidationOutputs | None:
+        """The answers to the validation rows of the epochs whose mean it is worth; None where some are not kept."""
+        epochs = self.progress.averaged
+        if not epochs or not self.answers.keys() >= {*epochs}:
+            return None
+        return validation_outputs.pack([self.answers[epoch] for epoch in epochs])
 
     @property
     def may_group(self) -> bool:
@@ -82,6 +114,7 @@ class Training:
             moments=learner.optimizer.tensors() if whole else {},
             averages=learner.averages.tensors() if whole else {},
             part=self.part,
+            answers=self.answers,
         )
 
     def restore(self, state: FitState) -> None:
@@ -127,6 +160,7 @@ class Training:
         self.learner.averages.restore(state.averages)
         self.progress = state.progress
         self.part = state.part
+        self.answers = state.answers
 
 
 def load_weights(freezing: Freezing, state: FitState) -> None:

@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from trimtab.contract.backbones import CIFAR_RESNETS, GLYPHNET, OWN_PREFIX
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data.modality import ImageSpec, InputSpec
-from worker.training.errors import RecipeUnfit, is_out_of_memory
+from worker.training.errors import RecipeUnfit, WeightsOfSeveral, is_out_of_memory
 from worker.training.model import (
     cifar_resnets,
     glyphnet,
@@ -188,7 +188,10 @@ def build(
         backbone.draw_head(seed)
         return backbone
     path = _weights_path(model, architecture, weights_dir)
-    file = published_weights.named_for(backbone.network, weights_files.read(path))
+    read = weights_files.read(path)
+    if models := len(_card(read).get("members", ())):
+        raise WeightsOfSeveral(path, models)
+    file = published_weights.named_for(backbone.network, read)
     # Without a card, a head of as many outputs as the published one is taken to know its classes.
     known = _classes_on_card(file) or architecture.weights_classes
     backbone.known_head = _known_head(backbone, file, known)
@@ -283,7 +286,11 @@ def _known_head(
 
 
 def _classes_on_card(file: WeightsFile) -> list[str]:
-    return json.loads(file.metadata.get(CARD_KEY, "{}")).get("classes", [])
+    return _card(file).get("classes", [])
+
+
+def _card(file: WeightsFile) -> dict[str, Any]:
+    return json.loads(file.metadata.get(CARD_KEY, "{}"))
 
 
 def is_within(name: str, modules: Collection[str]) -> bool:

@@ -1,6 +1,6 @@
 """The model card: what a model file says of itself, and all that is needed to use it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, model_validator
@@ -11,6 +11,7 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from trimtab.contract.teachers import Teacher
 from worker.data.images.pixels import SIXTEEN_BITS
+from worker.training.errors import MembersUnlike
 
 CARD_KEY = "trimtab.model"
 """The name in the metadata of a safetensors file under which the card stands, as JSON."""
@@ -72,6 +73,19 @@ InputCard = ImageCard
 """The description of an input layer, whatever its modality; told apart by `kind`."""
 
 
+class CardMember(Message):
+    """One of several models in a file; each field is the field of `ModelCard` that has its name."""
+
+    targets: tuple[CardTarget, ...] = ()
+    shape: Annotated[tuple[_Size, ...], Field(min_length=3, max_length=3)]
+    levels: tuple[int, int] = SIXTEEN_BITS
+    input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
+    recipe: Recipe
+    precision: Precision = "float32"
+    head_precision: Precision = "float32"
+    seed: int
+
+
 class ModelCard(Message):
     """Written into the metadata of a model's file, which needs nothing else to predict."""
 
@@ -103,6 +117,11 @@ class ModelCard(Message):
     scores: Scores
     fonts: Mapping[str, str] = Field(default_factory=dict[str, str])
     """The sha256 and the name of every font, for a model that was pretrained on glyphs."""
+    members: tuple[CardMember, ...] = ()
+    """The models whose probabilities are averaged; empty where the file holds one.
+
+    The fields of the same names above are the first member's.
+    """
 
     @model_validator(mode="before")
     @classmethod
@@ -116,3 +135,49 @@ class ModelCard(Message):
         told["shape"] = (side, side, channels)
         told["input"] = {"kind": "image_statistics", **statistics}
         return told
+
+    def each(self) -> tuple[CardMember, ...]:
+        """Return what the card says of each model in the file."""
+        return self.members or (self._member(),)
+
+    def _member(self) -> CardMember:
+        own = {name: getattr(self, name) for name in CardMember.model_fields}
+        return CardMember.model_validate(own)
+
+
+def together(cards: Sequence[ModelCard], *, scores: Scores) -> ModelCard:
+    """Describe a file of several models whose probabilities are averaged.
+
+    Args:
+        cards: The cards of the models, the one whose fields the file's card has first.
+        scores: The scores of the average.
+
+    Raises:
+        MembersUnlike: They do not tell the same classes or targets apart, or are built on different backbones.
+    """
+    first, *others = cards
+    for number, other in enumerate(others, 2):
+        if (reason := _difference(first, other)) is not None:
+            raise MembersUnlike(number, reason)
+    members = tuple(card.each()[0] for card in cards)
+    teacher = next((card.teacher for card in cards if card.teacher is not None), None)
+    return first.model_copy(update={"members": members, "scores": scores, "teacher": teacher})
+
+
+def _difference(one: ModelCard, other: ModelCard) -> str | None:
+    if one.backbone != other.backbone:
+        return f"its backbone is {other.backbone}, not {one.backbone}"
+    if one.kind != other.kind:
+        return f"it is a {other.kind}, not a {one.kind}"
+    if one.classes != other.classes or not same_targets(one.targets, other.targets):
+        return "its classes or targets are others, or in another order"
+    return None
+
+
+def same_targets(one: Sequence[CardTarget], other: Sequence[CardTarget]) -> bool:
+    """Tell whether outputs stand for the same; mean and deviation of a number may differ."""
+    return [_meaning(target) for target in one] == [_meaning(target) for target in other]
+
+
+def _meaning(target: CardTarget) -> tuple[str, TargetKind, tuple[str, ...]]:
+    return target.name, target.kind, target.classes

@@ -1,0 +1,216 @@
+"""The models that a study could hand over, and what each answers to a split."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from trimtab.contract.final_report import CandidateKind
+from trimtab.contract.recipe import Recipe
+from worker.data import Split, TaskData
+from worker.training.device.placement import PlacedSplit
+from worker.training.errors import CheckpointError
+from worker.training.final.evaluator import Evaluator, Told
+from worker.training.final.probe import (
+    Features,
+    Probe,
+    chosen_probe,
+    features_of,
+    fitted_probe,
+)
+from worker.training.loop.state import FitState
+from worker.training.model.freezing import Freezing
+from worker.training.objective import objectives
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Finalist:
+    """One of a study's best trials.
+
+    Attributes:
+        number: The number of the trial.
+        recipe: The recipe that it was trained by.
+        validated: Reads the state that its objective value was measured of; may raise CheckpointError.
+        refit: Reads the state of the same recipe trained on train and validation; None where there is none.
+    """
+
+    number: int
+    recipe: Recipe
+    validated: Callable[[], FitState]
+    refit: Callable[[], FitState] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedState:
+    """A trained state, which is read anew whenever it is asked: one network at a time is in memory.
+
+    Attributes:
+        recipe: The recipe that it was trained by.
+        seen: The data that its trial saw.
+        read: Reads the state.
+    """
+
+    recipe: Recipe
+    seen: TaskData
+    read: Callable[[], FitState]
+
+    def open(self, evaluator: Evaluator) -> Freezing:
+        """Build its network on the device; raises CheckpointError where the state is of no use."""
+        return evaluator.trained(self.recipe, self.read(), self.seen)
+
+    def told(self, evaluator: Evaluator, part: str, split: Split) -> Told:
+        """Ask it about a split, in the form that its trial saw."""
+        return evaluator.told(self.open(evaluator), self.seen, part, split)
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A finalist that can be used.
+
+    Attributes:
+        number: The number of the trial.
+        validated: The state that was validated.
+        refit: The state of its refit; None where there is none.
+        validation: What the validated state answered to the validation split.
+    """
+
+    number: int
+    validated: TrainedState
+    refit: TrainedState | None
+    validation: Told
+
+    @property
+    def seen(self) -> TaskData:
+        """The data that its trial saw."""
+        return self.validated.seen
+
+    @property
+    def handed(self) -> TrainedState:
+        """The state that is handed over of it."""
+        return self.refit or self.validated
+
+
+def members_of(
+    evaluator: Evaluator, finalists: Sequence[Finalist]
+) -> tuple[list[Member], list[str]]:
+    """Ask each finalist about the validation split; return those that can be used, and what a person should know of the rest.
+
+    Args:
+        evaluator: The task and the machine.
+        finalists: The best trials, the winner first.
+
+    Raises:
+        CheckpointError: The winner's state is of no use; without another trial's, the study goes on.
+    """
+    members: list[Member] = []
+    notes: list[str] = []
+    for finalist in finalists:
+        seen = evaluator.load(finalist.recipe)
+        validated = TrainedState(finalist.recipe, seen, finalist.validated)
+        try:
+            told = validated.told(evaluator, "validation", seen.validation)
+        except CheckpointError as error:
+            if not members:
+                raise
+            notes.append(_left_out(f"Trial {finalist.number}", error))
+            continue
+        refit, note = _refit_of(evaluator, finalist, seen)
+        notes += note
+        members.append(Member(finalist.number, validated, refit, told))
+    return members, notes
+
+
+def _refit_of(
+    evaluator: Evaluator, finalist: Finalist, seen: TaskData
+) -> tuple[TrainedState | None, list[str]]:
+    if finalist.refit is None:
+        return None, []
+    refit = TrainedState(finalist.recipe, seen, finalist.refit)
+    try:
+        # Before the choice: what cannot be opened cannot be handed over.
+        refit.open(evaluator)
+    except CheckpointError as error:
+        return None, [_left_out(f"The refit of trial {finalist.number}", error)]
+    return refit, []
+
+
+def _left_out(name: str, error: CheckpointError) -> str:
+    log.warning("%s is left out: %s", name, error)
+    return f"{name} is left out: its checkpoint is lost or cannot be used."
+
+
+class Untrained:
+    """The pretrained model that no trial has trained: as it was, and with a linear probe in place of its head.
+
+    Args:
+        evaluator: The task and the machine.
+        winner: The winner, whose data and precision it has.
+    """
+
+    def __init__(self, evaluator: Evaluator, winner: Member) -> None:
+        seen = winner.seen
+        self.recipe = winner.validated.recipe
+        self.seed = winner.validated.read().seed
+        self.before = evaluator.before(seen, self.seed)
+        self._evaluator = evaluator
+        self._placed = [
+            PlacedSplit(split, evaluator.device) for split in (seen.train, seen.validation)
+        ]
+        self._known = [features_of(self.before, placed) for placed in self._placed]
+        self._objective = objectives.of(seen, Recipe())
+        self._width = len(seen.outputs)
+        self._chosen = chosen_probe(
+            *self._known, objective=self._objective, outputs=self._width
+        )
+
+    @property
+    def knew_the_classes(self) -> bool:
+        """Whether the pretrained model has a head for the classes of the task."""
+        return self.before.own_head is not None
+
+    @property
+    def takes_a_probe(self) -> bool:
+        """Whether a probe can stand in the network itself: not where its head is a convolution."""
+        return isinstance(self.before.head, nn.Linear)
+
+    def probe(self, *, with_validation: bool) -> Probe:
+        """Return the probe of the training split, or of train and validation together, with the same penalty."""
+        if not with_validation:
+            return self._chosen
+        both = Features(
+            torch.cat([part.values for part in self._known]),
+            torch.cat([part.labels for part in self._known]),
+        )
+        return fitted_probe(
+            both,
+            objective=self._objective,
+            outputs=self._width,
+            strength=self._chosen.strength,
+        )
+
+    def on_validation(self) -> dict[CandidateKind, Tensor]:
+        """Return what can be handed over of it answers to the validation split; the probe is that of train."""
+        outputs: dict[CandidateKind, Tensor] = {}
+        if self.takes_a_probe:
+            outputs["linear_probe"] = self._chosen.outputs(self._known[1])
+        if self.knew_the_classes:
+            told = self._evaluator.told_before(self.before, self.recipe, self._placed[1])
+            outputs["before"] = told.outputs
+        return outputs
+
+    def on_test(self, split: Split, probe: Probe) -> dict[CandidateKind, Tensor]:
+        """Return what a probe and the pretrained model answer to the test split.
+
+        Args:
+            split: The test split.
+            probe: The probe.
+        """
+        placed = PlacedSplit(split, self._evaluator.device)
+        return {
+            "linear_probe": probe.outputs(features_of(self.before, placed)),
+            "before": self._evaluator.told_before(self.before, self.recipe, placed).outputs,
+        }

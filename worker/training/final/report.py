@@ -1,0 +1,111 @@
+"""What a final report says of the choice, in words and in numbers."""
+
+from collections.abc import Iterator, Sequence
+from typing import get_args
+
+from trimtab.contract.final_report import Candidate, CandidateKind, Corrected, FinalReport
+from worker.training.final import classes
+from worker.training.final.answers import Answered
+from worker.training.final.candidates import Member
+from worker.training.final.choice import Choice
+from worker.training.final.correction import Answers, NotCorrectable, corrected
+from worker.training.loop.choice import averaged_epochs
+
+LONGEST_WHY = 1024
+_KINDS: tuple[CandidateKind, ...] = get_args(CandidateKind)
+
+
+def report_of(
+    choice: Choice,
+    handed: CandidateKind,
+    members: Sequence[Member],
+    notes: Sequence[str],
+    validation: Answered,
+    test: Answered,
+    trials: Sequence[Answers] = (),
+) -> FinalReport:
+    """Make the report of a choice.
+
+    Args:
+        choice: The choice, which was made on the validation split.
+        handed: The model that is handed over.
+        members: The best trials, the winner first.
+        notes: Sentences about trials that were left out.
+        validation: What the candidates answered to the validation split.
+        test: What they answered to the test split.
+        trials: What the study's completed trials answered to the validation split; none where nobody knows.
+    """
+    seen = members[0].seen
+    value, why_not = _correct(members[0].number, trials, validation)
+    reasons = (choice.why, *_how(handed, members), *notes, *_surprises(handed, test))
+    return FinalReport(
+        handed_over=handed,
+        why=" ".join(reasons)[:LONGEST_WHY],
+        candidates=tuple(_candidates(members, validation, test)),
+        test=test.interval(handed),
+        corrected=value,
+        why_not_corrected=why_not,
+        averaged_epochs=averaged_epochs(len(validation.labels)),
+        classes=classes.scores_of(seen, test.outputs[handed], test.labels),
+        confusion=classes.confusion_of(seen, test.outputs[handed], test.labels),
+    )
+
+
+def _correct(
+    winner: int, trials: Sequence[Answers], validation: Answered
+) -> tuple[Corrected | None, str | None]:
+    """Correct the winner's value for the choice; return why not, if that cannot be done."""
+    if trials and winner not in {trial.number for trial in trials}:
+        return (
+            None,
+            f"what trial {winner}, the winner, answered to the validation split was too long to be told",
+        )
+    try:
+        return corrected(trials, validation.labels.cpu(), validation.objective), None
+    except NotCorrectable as error:
+        return None, str(error)
+
+
+def _how(handed: CandidateKind, members: Sequence[Member]) -> Iterator[str]:
+    """Say how the model that is handed over was trained."""
+    match handed:
+        case "refit":
+            yield "Its recipe was trained anew on train and validation, which is handed over."
+        case "ensemble" if anew := [str(one.number) for one in members if one.refit]:
+            yield f"Trained anew on train and validation: the recipes of trials {', '.join(anew)}."
+        case "linear_probe":
+            yield "It was fitted anew to train and validation."
+        case _:
+            pass
+
+
+def _surprises(handed: CandidateKind, test: Answered) -> Iterator[str]:
+    """Say where a linear probe is better on the test split than what is handed over: no reason to choose it now."""
+    if handed == "linear_probe":
+        return
+    gain = test.gain("linear_probe", over=handed).interval
+    if gain.value > 0:
+        yield (
+            "On the test split, after the choice, a linear model on the pretrained features is better by "
+            f"{gain.value:.3g} (95 % interval {gain.low:.3g} to {gain.high:.3g})."
+        )
+
+
+def _candidates(
+    members: Sequence[Member], validation: Answered, test: Answered
+) -> Iterator[Candidate]:
+    numbers = tuple(member.number for member in members)
+    trials: dict[CandidateKind, tuple[int, ...]] = {
+        "winner": numbers[:1],
+        "refit": numbers[:1],
+        "ensemble": numbers,
+    }
+    for kind in _KINDS:
+        validated: CandidateKind = "winner" if kind == "refit" else kind
+        if kind in test.outputs and validated in validation.outputs:
+            yield Candidate(
+                kind=kind,
+                validation_value=validation.value(validated),
+                test=test.interval(kind),
+                trials=trials.get(kind, ()),
+            )
