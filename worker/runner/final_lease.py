@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from trimtab.contract.leases import Checkpoint, Completed, Lease, Outcome
-from worker import atomic_files
+from worker import atomic_files, trial_outputs
 from worker.data import Seal, TaskData
 from worker.pipe_messages import OPENING, Began, RunTrial, SavedState, StoredFile
 from worker.runner import trial_record
@@ -17,10 +17,12 @@ from worker.runner.trial import start_training
 from worker.training.device.threads import computing_on
 from worker.training.errors import CheckpointError, CheckpointMissing
 from worker.training.final.candidates import Finalist
+from worker.training.final.correction import Answers
 from worker.training.final.evaluator import Evaluator
 from worker.training.final.handover import Files, HandedOver, hand_over
 from worker.training.loop.epochs import epochs_of
 from worker.training.loop.state import FitState
+from worker.training.objective.validation_outputs import unpack
 
 log = logging.getLogger(__name__)
 
@@ -58,6 +60,7 @@ def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, tuple[Sto
             teacher=lease.teacher,
             # A service of before knows of no choice, and of no report.
             may_choose=bool(lease.members),
+            trials=_answers(order),
         )
     return _outcome(handed_over, files)
 
@@ -101,6 +104,22 @@ def _finalists(order: RunTrial, winner: FitState) -> Iterator[Finalist]:
     for member, saved, refit in others:
         validated = partial(_read, saved.validated)
         yield Finalist(member.trial_number, member.recipe, validated, refit)
+
+
+def _answers(order: RunTrial) -> list[Answers]:
+    """Return what trials answered to the validation split, as far as it is known and legible."""
+    if order.outputs is None:
+        return []
+    try:
+        return [
+            Answers(
+                one.trial_number, one.value, unpack(one.outputs), one.outputs.form == "hits"
+            )
+            for one in trial_outputs.read(order.outputs)
+        ]
+    except (OSError, ValueError) as error:
+        log.warning("what trials answered to the validation split is of no use: %s", error)
+        return []
 
 
 def _reader(told: Checkpoint | None, saved: SavedState | None) -> Callable[[], FitState] | None:

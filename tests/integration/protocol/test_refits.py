@@ -223,6 +223,7 @@ def test_a_refit_that_fails_for_good_is_done_without(service: Service, end: str)
     searched(service, max_crashes=2)
     good, bad = refits(service)
     trained(service, good, 20)
+    service.checkpoint(bad, 30, best=30)
     match end:
         case "oom" | "diverged":
             assert service.fail(bad, end) == "failed"

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, text
 import migrations
 from service.storage import engine, memory, schema
 from service.storage.engine import Database
+from tests.support.protocol import Service
 from trimtab.contract.memory import MemoryFinding
 
 
@@ -104,3 +105,20 @@ def schema_config(connection: Connection) -> Config:
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     config.attributes["connection"] = connection
     return config
+
+
+def test_a_study_at_its_refits_is_evaluated_without_them_by_a_release_that_knows_none(
+    service: Service,
+) -> None:
+    service.study(budget={"trials": 2}, finish={"refit": True})
+    service.complete(service.lease(), 0.5)
+    service.checkpoint(service.lease(), 3)
+    database = service.context.database
+    with database.transaction() as connection:
+        command.downgrade(schema_config(connection), "0005")
+        kinds = connection.execute(text("SELECT kind FROM trimtab.trials")).scalars().all()
+    assert kinds == ["trial"]
+    schema.migrate(database)
+    service.sweep()
+    final = service.lease()
+    assert (final.kind, final.trial_number) == ("final", 0)

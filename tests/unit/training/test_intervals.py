@@ -114,5 +114,6 @@ def test_the_difference_of_a_loss_is_above_0_where_the_first_is_less() -> None:
 
 def test_a_metric_that_takes_long_has_fewer_samples() -> None:
     few, many = torch.zeros(300, 10), torch.zeros(10_000, 100)
-    assert intervals.samples_for(intervals.work(few)) == 1000
-    assert intervals.samples_for(intervals.work(many)) == 100
+    assert intervals.samples_for(intervals.work("auroc", few)) == 1000
+    assert intervals.samples_for(intervals.work("auroc", many)) == 100
+    assert intervals.samples_for(intervals.work("loss", many[:5000])) == 396

@@ -337,3 +337,37 @@ def test_f1_leaves_out_a_class_that_is_neither_there_nor_guessed() -> None:
     labels = torch.tensor([0, 1, 1, 1, 0])
     expected = scikit.f1_score(labels, logits.argmax(1), average="macro")
     assert metrics.of_classes(logits, labels)["f1_macro"] == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("kind", list(METRICS))
+def test_one_metric_alone_is_what_it_is_among_all(kind: TaskKind) -> None:
+    names = list(METRICS[kind])
+    if kind == "multi_task":
+        names += [
+            f"{target.name}.{name}"
+            for target in TARGETS[kind]
+            for name in TARGET_METRICS[target.kind]
+        ]
+    for name in names:
+        data = (
+            replace(tiny_data(), metric=name)
+            if kind == "classification"
+            else tiny_columns(kind, metric=name)
+        )
+        objective, outputs = _objective(data), _outputs(22, len(data.outputs))
+        measured = objective.metrics(outputs, _labels(data))
+        assert objective.value(outputs, _labels(data)) == measured[name]
+
+
+def test_hits_are_the_rows_of_which_the_metric_is_the_share() -> None:
+    for data in (
+        tiny_data(),
+        tiny_columns("multi_label", metric="exact_match"),
+        tiny_columns("multi_task", metric="species.accuracy"),
+        tiny_columns("multi_task", metric="large.accuracy"),
+    ):
+        objective, outputs = _objective(data), _outputs(22, len(data.outputs))
+        hits = objective.hits(outputs, _labels(data))
+        assert hits is not None
+        assert hits.nanmean().item() == objective.value(outputs, _labels(data))
+    assert _objective(tiny_columns("regression")).hits(_outputs(22, 1), _outputs(22, 1)) is None

@@ -20,6 +20,7 @@ from worker.training.final.candidates import (
     members_of,
 )
 from worker.training.final.choice import Choice, Lead, Measured, choose
+from worker.training.final.correction import Answers
 from worker.training.final.evaluator import Evaluator, Told, averaged
 from worker.training.final.probe import Probe
 from worker.training.final.report import report_of
@@ -68,6 +69,7 @@ def hand_over(
     files: Files | None = None,
     teacher: Teacher | None = None,
     may_choose: bool = True,
+    trials: Sequence[Answers] = (),
 ) -> HandedOver:
     """Choose the model that a study hands over, measure all candidates on the test split, and export it.
 
@@ -80,6 +82,7 @@ def hand_over(
         files: The files to write; None writes none.
         teacher: The model whose answers the trials may have learned; None: nobody taught them.
         may_choose: False hands over the winner, whatever else is better, and measures the probe of train alone.
+        trials: What the study's completed trials answered to the validation split; none where nobody knows.
 
     Raises:
         DataError: The data are missing or broken.
@@ -101,7 +104,7 @@ def hand_over(
     made = HandedOver(
         scores=_scores(choice.measured.kind, handed, validation, test),
         kind=handed,
-        report=report_of(choice, handed, members, notes, validation, test)
+        report=report_of(choice, handed, members, notes, validation, test, trials)
         if may_choose
         else None,
     )

@@ -1,4 +1,7 @@
-"""How far a measured metric can be trusted: its interval over the rows that it was measured on."""
+"""How far a measured metric can be trusted: its interval over the rows that it was measured on.
+
+One thread computes: a metric of some hundred rows is so little work that two would only wait for one another.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,14 +13,18 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from trimtab.contract.final_report import Interval
+from trimtab.contract.metrics import plain
+from worker.training.device.threads import computing_on
 from worker.training.objective.objectives import Objective
 
 _Z = 1.959964
 """The 97.5 % point of the normal distribution."""
 _SAMPLES = 1000
-_FEWEST_SAMPLES = 100
-_MOST_WORK = 40_000_000
-"""The work of all samples together, in the unit of `work`: about ten seconds of one core."""
+FEWEST_SAMPLES = 100
+_MOST_WORK = 20_000_000
+"""The work of all samples together, in the unit of `work`: about five seconds of one core."""
+_RANKED = frozenset({"auroc", "average_precision", "f1", "f1_macro"})
+"""Metrics that rank the rows, and those that are computed together with such."""
 _TRIES = 3
 """The draws for each sample, at most, until one has the labels that the metric needs."""
 
@@ -35,6 +42,7 @@ class Difference:
     standard_error: float
 
 
+@computing_on(1)
 def interval_of(
     objective: Objective, outputs: Tensor, labels: Tensor, *, seed: int = 0
 ) -> Interval:
@@ -59,16 +67,19 @@ def interval_of(
     hits = objective.hits(outputs, labels)
     if hits is not None:
         return wilson(hits.numpy())
-    value = objective.metrics(outputs, labels)[objective.metric]
+    value = objective.value(outputs, labels)
+    if value is None:
+        raise KeyError(objective.metric)
     found = _resampled(
-        lambda rows: objective.metrics(outputs[rows], labels[rows]).get(objective.metric),
+        lambda rows: objective.value(outputs[rows], labels[rows]),
         len(labels),
-        samples_for(work(outputs)),
+        samples_for(work(objective.metric, outputs)),
         seed,
     )
     return percentiles(value, found)
 
 
+@computing_on(1)
 def paired_difference(
     objective: Objective, ours: Tensor, theirs: Tensor, labels: Tensor, *, seed: int = 0
 ) -> Difference:
@@ -88,10 +99,7 @@ def paired_difference(
     sign = 1.0 if objective.direction == "maximize" else -1.0
 
     def gain(rows: Tensor) -> float | None:
-        both = [
-            objective.metrics(outputs[rows], labels[rows]).get(objective.metric)
-            for outputs in (ours, theirs)
-        ]
+        both = [objective.value(outputs[rows], labels[rows]) for outputs in (ours, theirs)]
         return None if both[0] is None or both[1] is None else sign * (both[0] - both[1])
 
     hits = (objective.hits(ours, labels), objective.hits(theirs, labels))
@@ -100,7 +108,7 @@ def paired_difference(
     value = gain(torch.arange(len(labels)))
     if value is None:
         raise KeyError(objective.metric)
-    found = _resampled(gain, len(labels), samples_for(2 * work(ours)), seed)
+    found = _resampled(gain, len(labels), samples_for(2 * work(objective.metric, ours)), seed)
     return Difference(percentiles(value, found), _deviation(found))
 
 
@@ -118,7 +126,7 @@ def wilson(hits: NDArray[np.float64]) -> Interval:
     return _around(share, (middle - half) / scale, (middle + half) / scale)
 
 
-def percentiles(value: float, found: Sequence[float]) -> Interval:
+def percentiles(value: float, found: Sequence[float] | NDArray[np.float64]) -> Interval:
     """Return a value with the 2.5 and 97.5 percentiles of what samples found; with itself where none did."""
     low, high = np.quantile(found, (0.025, 0.975)) if len(found) else (value, value)
     return _around(value, float(low), float(high))
@@ -129,18 +137,20 @@ def _around(value: float, low: float, high: float) -> Interval:
     return Interval(value=value, low=min(low, value), high=max(high, value))
 
 
-def work(outputs: Tensor) -> int:
-    """Return about how long a metric takes to compute, in quarters of a microsecond.
+def work(metric: str, outputs: Tensor) -> int:
+    """Return about how long a metric takes to compute, in quarters of a microsecond of one core.
 
-    The slow ones look at each column by itself, for a time that the rows hardly change.
+    Some rank the rows anew for each column, which takes long even where the rows are few.
     """
     rows, columns = outputs.shape
-    return columns * (1000 + rows)
+    if plain(metric) in _RANKED:
+        return columns * (1000 + rows)
+    return 400 + rows * columns // 10
 
 
-def samples_for(work_of_one: int, *, most: int = _SAMPLES) -> int:
-    """Return the number of bootstrap samples that the time is enough for; never fewer than a hundred."""
-    return max(_FEWEST_SAMPLES, min(most, _MOST_WORK // work_of_one))
+def samples_for(work_of_one: int, *, most: int = _SAMPLES, fewest: int = FEWEST_SAMPLES) -> int:
+    """Return the number of bootstrap samples that the time is enough for, between these two."""
+    return max(fewest, min(most, _MOST_WORK // work_of_one))
 
 
 def _difference_of_hits(gains: NDArray[np.float64], seed: int) -> Difference:

@@ -55,9 +55,8 @@ class Columns:
     def metrics(self, outputs: Tensor, labels: Tensor) -> Mapping[str, float]:
         """Return the metrics of a split by name; with several targets of their own kinds, `<column>.<metric>`."""
         outputs = outputs.double()
-        known = (~labels.isnan()).sum(dim=0)
-        losses = _sums(self._plain, outputs, labels) / known.clamp(min=1)
-        loss = {"loss": (losses * self._weights.to(losses)).sum().item()}
+        losses = self._losses(outputs, labels)
+        loss = {"loss": self._joint(losses)}
         of_parts = [
             part.metrics(*columns) for part, columns in _shares(self._plain, outputs, labels)
         ]
@@ -70,15 +69,35 @@ class Columns:
             for name, value in {"loss": own, **measured}.items()
         }
 
+    def value(self, outputs: Tensor, labels: Tensor) -> float | None:
+        """Return the metric that trials are compared by; None where the labels are too alike for it."""
+        outputs, name = outputs.double(), plain(self.metric)
+        if self.metric == "loss":
+            return self._joint(self._losses(outputs, labels))
+        if name == "loss":
+            return self._losses(outputs, labels)[self._position()].item()
+        part, columns = _shares(self._plain, outputs, labels)[self._position()]
+        return part.metrics(*columns).get(name)
+
     def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
         """Return which rows are told right, `(N,)`, if trials are compared by a share of those; else None."""
         if plain(self.metric) not in ("accuracy", "exact_match"):
             return None
-        own = self.metric.rpartition(".")[0]
-        shares = _shares(self._plain, outputs, labels)
-        named = zip(self._targets, shares, strict=False)
-        part, columns = next(share for target, share in named if own in ("", target.name))
+        part, columns = _shares(self._plain, outputs, labels)[self._position()]
         return part.hits(*columns)
+
+    def _losses(self, outputs: Tensor, labels: Tensor) -> Tensor:
+        """Return each target's mean loss over its known labels, `(targets,)`."""
+        known = (~labels.isnan()).sum(dim=0)
+        return _sums(self._plain, outputs, labels) / known.clamp(min=1)
+
+    def _joint(self, losses: Tensor) -> float:
+        return (losses * self._weights.to(losses)).sum().item()
+
+    def _position(self) -> int:
+        """Return the position of the metric's own target; 0 where all targets have one metric."""
+        own = self.metric.rpartition(".")[0]
+        return next((n for n, target in enumerate(self._targets) if target.name == own), 0)
 
 
 def balanced(labels: Labels, classes: int) -> Tensor:

@@ -3,37 +3,69 @@
 The library is imported when the first metric is computed, because the import takes seconds.
 """
 
+from collections.abc import Callable, Mapping
 from typing import cast
 
 import torch
 from torch import Tensor
 
 
-def of_classes(logits: Tensor, labels: Tensor) -> dict[str, float]:
+def of_classes(logits: Tensor, labels: Tensor, *, only: str | None = None) -> dict[str, float]:
     """Return macro metrics of logits `(N, classes)` against class positions `(N,)`: each class counts alike.
 
     A class without a picture in the split counts in neither recall nor AUROC, and in F1 only where it was guessed.
     `auroc` is the mean over the classes of one class against the rest, and is absent where only one class occurs.
+
+    Args:
+        logits: The outputs for each class.
+        labels: The classes.
+        only: The name of the one metric that is computed; None computes all.
     """
+    computed = _OF_CLASSES if only is None else {only: _OF_CLASSES[only]}
+    measured = {name: compute(logits, labels) for name, compute in computed.items()}
+    return {name: value for name, value in measured.items() if value is not None}
+
+
+def _balanced_accuracy(logits: Tensor, labels: Tensor) -> float:
     from torchmetrics.functional import classification
 
-    classes = logits.shape[1]
-    guessed, present = logits.argmax(dim=1), cast(Tensor, labels.unique())
     recall = classification.multiclass_recall(
-        guessed, labels, num_classes=classes, average=None
+        logits.argmax(dim=1), labels, num_classes=logits.shape[1], average=None
     )
-    f1 = classification.multiclass_f1_score(
-        guessed, labels, num_classes=classes, average="macro"
-    )
-    measured = {"balanced_accuracy": recall[present].mean().item(), "f1_macro": f1.item()}
-    if len(present) > 1:
-        scores = _against_the_rest(logits.double())
-        of_each = [
-            classification.binary_auroc(_ranked(scores[:, one]), (labels == one).long())
-            for one in present
-        ]
-        measured["auroc"] = torch.stack(of_each).mean().item()
-    return measured
+    return recall[_present(labels)].mean().item()
+
+
+def _f1_macro(logits: Tensor, labels: Tensor) -> float:
+    from torchmetrics.functional import classification
+
+    return classification.multiclass_f1_score(
+        logits.argmax(dim=1), labels, num_classes=logits.shape[1], average="macro"
+    ).item()
+
+
+def _auroc(logits: Tensor, labels: Tensor) -> float | None:
+    from torchmetrics.functional import classification
+
+    present = _present(labels)
+    if len(present) < 2:
+        return None
+    scores = _against_the_rest(logits.double())
+    of_each = [
+        classification.binary_auroc(_ranked(scores[:, one]), (labels == one).long())
+        for one in present
+    ]
+    return torch.stack(of_each).mean().item()
+
+
+_OF_CLASSES: Mapping[str, Callable[[Tensor, Tensor], float | None]] = {
+    "balanced_accuracy": _balanced_accuracy,
+    "f1_macro": _f1_macro,
+    "auroc": _auroc,
+}
+
+
+def _present(labels: Tensor) -> Tensor:
+    return cast(Tensor, labels.unique())
 
 
 def of_numbers(predicted: Tensor, labels: Tensor) -> dict[str, float]:
