@@ -113,6 +113,7 @@ def test_the_dashboards_user_attributes_tell_what_is_handed_over_and_how_far_to_
     study = optuna.load_study(study_name="digits", storage=storage)
     storage.engine.dispose()
     assert study.user_attrs == {
+        "fixed": {"epochs": 4},
         "test_accuracy": 0.75,
         "test_accuracy_before": 0.1,
         "handed_over": "winner",
