@@ -15,7 +15,7 @@ from trimtab.contract import finish
 from trimtab.contract.events import EventKind
 from trimtab.contract.faults import pointer_to
 from trimtab.contract.final_report import FinalScores
-from trimtab.contract.finish import WhichModel
+from trimtab.contract.finish import Refits, WhichModel
 from trimtab.contract.problems import (
     FieldError,
     IdempotencyKeyReused,
@@ -360,6 +360,7 @@ def _shape(
         created_at=row.created_at,
         trials_created=row.trials_created,
         progress=progress,
+        refits=Refits(total=document.finish.refits) if document.finish else Refits(),
         best=None if best is None else _best_trial(row, best),
         final=_final(row),
         problem=row.problem,

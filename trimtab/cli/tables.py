@@ -19,6 +19,7 @@ from trimtab.contract.studies import (
     EndedBy,
     Probe,
     Study,
+    StudyDocument,
     StudyPage,
     StudySummary,
 )
@@ -78,6 +79,7 @@ def study(answer: Study) -> RenderableType:
         ("", Text(counts(answer))),
         *([("refits", Text(refits(answer.refits)))] if answer.refits.total else []),
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
+        *_recipe_rows(answer.document),
         *_probe_rows(answer.probe),
         *_best_rows(answer.best),
         *report.brief(answer.final),
@@ -96,6 +98,20 @@ def study(answer: Study) -> RenderableType:
         for one in answer.set_aside
     ]
     return _facts(answer.name, rows)
+
+
+def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
+    """Return what is searched, and what the document fixes: by its person, and by the service."""
+    searched = ", ".join(document.space)
+    own = {name: one for name, one in document.fixed.items() if name not in document.completed}
+    filled_in = {name: document.fixed[name] for name in document.completed}
+    rows = [("searched", f"{searched} (auto)" if document.auto_space else searched)]
+    rows += [
+        (label, hyperparameters(values))
+        for label, values in (("fixed", own), ("known recipe", filled_in))
+        if values
+    ]
+    return [(label, Text(printable(told))) for label, told in rows]
 
 
 def best(answer: Best) -> RenderableType:
@@ -121,6 +137,7 @@ def trial(answer: Trial) -> RenderableType:
         ("curve", Text(curve(answer.curve))),
         *((f"  epoch {point.step}", Text(epoch(answer, point))) for point in answer.curve),
         *((name, Text(scalar(value))) for name, value in in_order(answer.hyperparameters)),
+        *([("proposed by", Text(answer.proposed_by))] if answer.proposed_by else []),
         ("crashes", Text(str(answer.crashes))),
     ]
     if answer.error_kind:

@@ -62,7 +62,7 @@ def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, tuple[Sto
             may_choose=bool(lease.members),
             trials=answers(order),
         )
-    return _outcome(handed_over, files, tells_why=bool(lease.members))
+    return _outcome(handed_over, files)
 
 
 def _ask(resources: Resources, lease: Lease, seen: TaskData) -> None:
@@ -133,18 +133,16 @@ def _read(saved: SavedState | None) -> FitState:
     return FitState.load(saved.path)
 
 
-def _outcome(
-    handed_over: HandedOver, files: Files, *, tells_why: bool
-) -> tuple[Outcome, tuple[StoredFile, ...]]:
+def _outcome(handed_over: HandedOver, files: Files) -> tuple[Outcome, tuple[StoredFile, ...]]:
     models = [_stored(files.handed_over)]
-    if files.validated is not None and handed_over.report.handed_over != "winner":
+    if files.validated is not None and handed_over.kind != "winner":
         models.append(_stored(files.validated))
     outcome = Completed(
         value=handed_over.scores.value,
         metrics=handed_over.scores.by_name(),
         model_sha256=models[0].sha256,
         validated_sha256=models[1].sha256 if len(models) > 1 else None,
-        report=handed_over.report if tells_why else None,
+        report=handed_over.report,
     )
     return outcome, tuple(models)
 

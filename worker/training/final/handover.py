@@ -51,11 +51,13 @@ class HandedOver:
 
     Attributes:
         scores: The scores of the model.
-        report: The reasons, and the candidates.
+        kind: The kind of the model.
+        report: The reasons, and the candidates; None where there was nothing to choose from.
     """
 
     scores: FinalScores
-    report: FinalReport
+    kind: CandidateKind
+    report: FinalReport | None
 
 
 def hand_over(
@@ -101,7 +103,10 @@ def hand_over(
     handed = _handed(choice, winner)
     made = HandedOver(
         scores=_scores(choice.measured.kind, handed, validation, test),
-        report=report_of(choice, handed, members, notes, validation, test, trials),
+        kind=handed,
+        report=report_of(choice, handed, members, notes, validation, test, trials)
+        if may_choose
+        else None,
     )
     if files is not None:
         parts = _Parts(evaluator, tester, members, untrained, probe, teacher)
