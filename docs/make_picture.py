@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from trimtab.cli import board, demo, handover, terminal, up, watch
+from trimtab.cli import board, demo, demo_studies, handover, terminal, up, watch
 from trimtab.cli.family import Family
 from trimtab.cli.watch import Snapshot, count_settled
 from trimtab.client import Client
@@ -46,10 +46,10 @@ def _run(family: Family, folder: Path, console: Console) -> None:
     address = up.start(family, here, "127.0.0.1", 0)
     up.start_workers(family, address, None, threads=demo.THREADS)
     with Client(address.url) as client:
-        plain = demo.create(client, "digits-plain", demo.plain_document)
+        plain = demo_studies.create(client, "digits-plain", demo_studies.plain_document)
         for _ in watch.follow(client, plain.name, check=family.check):
             pass
-        study = demo.create(client, "digits", demo.document)
+        study = demo_studies.create(client, "digits", demo_studies.document)
         snapshots = list(watch.follow(client, study.name, check=family.check))
         winner = demo.find_winner(
             client, client.study(study.name), folder, client.study(plain.name)

@@ -19,7 +19,8 @@ from trimtab import lifeline
 from trimtab.client import Client
 from trimtab.contract.studies import StudyDocument
 from worker.commands import predict
-from worker.training.model.export import Prediction, load_exported
+from worker.training.model.export import load_exported
+from worker.training.model.predictor import Prediction
 
 READY_S = 90.0
 WIDE: Mapping[str, Any] = {

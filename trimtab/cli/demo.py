@@ -1,13 +1,11 @@
 """`trimtab demo`: a search on real data, from the start of the service to a tested model."""
 
-import itertools
 import json
 import shlex
 import time
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.console import Console, RenderableType
@@ -16,23 +14,16 @@ from rich.table import Table
 from rich.text import Text
 
 from trimtab.cli import board, tables, terminal, up, watch
+from trimtab.cli.demo_studies import PLAIN_RATE, create, document, plain_document, tested
 from trimtab.cli.family import Address, Asked, Family
 from trimtab.cli.handover import environment
 from trimtab.client import Client
 from trimtab.contract import problems
 from trimtab.contract.final_report import CandidateKind, FinalScores, Interval
-from trimtab.contract.studies import BestTrial, Study, StudyDocument
-
-TRIALS = 16
-EPOCHS = 10
-SEARCH_S = 120.0
-"""Seconds after which the search ends, for slow machines."""
+from trimtab.contract.studies import BestTrial, Study
 
 THREADS = 1
 """In a network this small, threads mostly wait for each other: on two busy cores, one took half the time of two."""
-
-PLAIN_RATE = 1e-3
-"""The learning rate of the plain run: what AdamW has where nobody says anything."""
 
 PREDICTED_INDEX = 7
 
@@ -53,42 +44,6 @@ class Figures:
     test_accuracy: float
     seconds: float
     model: str
-
-
-def document(name: str) -> StudyDocument:
-    """Return the demo's study: it adapts glyphnet, which has seen printed glyphs only, to handwritten digits."""
-    return StudyDocument.model_validate(
-        {
-            **_digits(name),
-            "space": "auto",
-            "search": {"sampler": "tpe", "pruner": {"kind": "median", "startup_trials": 4}},
-            "budget": {"trials": TRIALS, "wall_time_s": SEARCH_S},
-        }
-    )
-
-
-def plain_document(name: str) -> StudyDocument:
-    """Return what a plain script does, as a study: one recipe, trained on all that is not the test split."""
-    return StudyDocument.model_validate(
-        {
-            **_digits(name),
-            "space": {"learning_rate": {"kind": "choices", "choices": [PLAIN_RATE]}},
-            "fixed": {"epochs": EPOCHS, "optimizer": "adamw", "schedule": "constant"},
-            "search": {"sampler": "grid", "pruner": "none", "known_recipes": False},
-            "budget": {"trials": 2},
-            "finish": {"refit": True},
-        }
-    )
-
-
-def _digits(name: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "task": {"kind": "classification", "dataset": {"kind": "builtin", "name": "digits"}},
-        "model": {"backbone": "glyphnet", "weights": "default"},
-        "fixed": {"epochs": EPOCHS},
-        "lease_ttl_s": 20.0,
-    }
 
 
 def demo(
@@ -163,13 +118,6 @@ class Winner:
         return tested(self.plain, "refit")
 
 
-def tested(study: Study, kind: CandidateKind) -> Interval | None:
-    """Return what one of a study's candidates scored on the test split; None where it was not measured."""
-    report = None if study.final is None else study.final.report
-    candidates = () if report is None else report.candidates
-    return next((one.test for one in candidates if one.kind == kind), None)
-
-
 def _run_plainly(family: Family, client: Client, screen: Console) -> Study:
     """Train once as a plain script does, so that the search has something to be better than."""
     study = create(client, "digits-plain", plain_document)
@@ -186,16 +134,6 @@ def _search(family: Family, client: Client, screen: Console) -> Study:
     screen.print(f"Study {study.name}: {what}.", soft_wrap=True)
     board.follow(screen, watch.follow(client, study.name, check=family.check))
     return client.study(study.name)
-
-
-def create(client: Client, base: str, document: Callable[[str], StudyDocument]) -> Study:
-    """Create a study under the first free name: digits, digits-2, ..."""
-    for number in itertools.count(1):
-        try:
-            return client.create_study(document(base if number == 1 else f"{base}-{number}"))
-        except problems.StudyExists:
-            continue
-    raise AssertionError("there is always a next number")
 
 
 def find_winner(client: Client, study: Study, data_dir: Path, plain: Study) -> Winner:

@@ -60,7 +60,7 @@ def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, tuple[Sto
             teacher=lease.teacher,
             # A service of before knows of no choice, and of no report.
             may_choose=bool(lease.members),
-            trials=_answers(order),
+            trials=answers(order),
         )
     return _outcome(handed_over, files)
 
@@ -106,7 +106,7 @@ def _finalists(order: RunTrial, winner: FitState) -> Iterator[Finalist]:
         yield Finalist(member.trial_number, member.recipe, validated, refit)
 
 
-def _answers(order: RunTrial) -> list[Answers]:
+def answers(order: RunTrial) -> list[Answers]:
     """Return what trials answered to the validation split, as far as it is known and legible."""
     if order.outputs is None:
         return []

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from tests.unit.cli.played_service import STUDY, TRIAL, Played
-from trimtab.cli import board, demo
+from trimtab.cli import board, demo, demo_studies
 from trimtab.cli.family import Address
 from trimtab.cli.watch import Snapshot
 from trimtab.client import Client
@@ -38,7 +38,9 @@ def test_the_study_takes_the_first_free_name() -> None:
             return httpx2.Response(409, content=refusal.model_dump_json(), headers=headers)
         return httpx2.Response(201, json={**STUDY, "name": name})
 
-    created = demo.create(client(httpx2.MockTransport(handle)), "digits", demo.document)
+    created = demo_studies.create(
+        client(httpx2.MockTransport(handle)), "digits", demo_studies.document
+    )
     assert created.name == "digits-3"
     assert asked == ["digits", "digits-2", "digits-3"]
 
@@ -47,7 +49,7 @@ def test_the_demo_and_the_example_are_the_same_search() -> None:
     from trimtab.cli import documents
 
     example = documents.read(Path(__file__).parents[3] / "examples/digits.yaml")
-    shown = demo.document("digits")
+    shown = demo_studies.document("digits")
     assert (example.space, example.task, example.model) == (
         shown.space,
         shown.task,
@@ -58,15 +60,15 @@ def test_the_demo_and_the_example_are_the_same_search() -> None:
 
 
 def test_the_plain_run_is_a_plain_scripts_on_all_that_is_not_sealed() -> None:
-    plain = demo.plain_document("digits-plain")
+    plain = demo_studies.plain_document("digits-plain")
     assert plain.search_budget.trials == 1
     assert plain.finish == Finish(refit=True)
     assert not plain.search.known_recipes
-    recipe = plain.recipe({"learning_rate": demo.PLAIN_RATE})
-    shown = demo.document("digits")
+    recipe = plain.recipe({"learning_rate": demo_studies.PLAIN_RATE})
+    shown = demo_studies.document("digits")
     assert (plain.task, plain.model) == (shown.task, shown.model)
     assert recipe == Recipe(
-        epochs=demo.EPOCHS, optimizer="adamw", learning_rate=1e-3, schedule="constant"
+        epochs=demo_studies.EPOCHS, optimizer="adamw", learning_rate=1e-3, schedule="constant"
     )
 
 
