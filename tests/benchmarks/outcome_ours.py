@@ -115,7 +115,8 @@ def document(
         "fixed": {"epochs": job.epochs},
         "budget": {"trials": trials},
     }
-    search = {"seed": study, **said.get("search", {})}
+    # A study must not learn from others that saw the same pictures.
+    search = {"seed": study, "transfer": "none", **said.get("search", {})}
     return StudyDocument.model_validate({**fields, **said, "search": search})
 
 
