@@ -61,6 +61,8 @@ class RunTrial(Message):
     resume: tuple[SavedState, ...] = ()
     members: tuple[MemberStates, ...] = ()
     """The states of the lease's members, in their order."""
+    outputs: Path | None = None
+    """What the study's trials answered to the validation split (`worker/trial_outputs.py`); None where it is not known."""
     memory: tuple[MemoryFinding, ...] = ()
     """The earlier findings about the backbone's memory."""
     teacher: Path | None = None

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from service.storage.ranking import BEST_FIRST
+from trimtab.contract.final_report import FinalReport
 from trimtab.contract.metrics import Direction
 
 
@@ -46,9 +47,18 @@ def keep(connection: Connection, study_id: int, final: dict[str, Any]) -> None:
 def _shown(final: dict[str, Any]) -> dict[str, Any]:
     """What a person sees of it in the Dashboard, as user attributes of the study."""
     test = f"test_{final['objective']}"
-    found = {
+    found: dict[str, Any] = {
         test: final["test_value"],
         f"{test}_before": final["test_value_before"],
         f"linear_probe_{test}": final["linear_probe_test_value"],
     }
+    if final["report"] is not None:
+        report = FinalReport.model_validate(final["report"], strict=False)
+        corrected = report.corrected
+        found |= {
+            "handed_over": report.handed_over,
+            "test_low": report.test.low,
+            "test_high": report.test.high,
+            "validation_corrected": None if corrected is None else corrected.value.value,
+        }
     return {key: value for key, value in found.items() if value is not None}

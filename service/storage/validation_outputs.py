@@ -15,18 +15,21 @@ class Page:
     more: bool
 
 
-def page(connection: Connection, study_id: int, start: int, most_bytes: int) -> Page:
+def page(
+    connection: Connection, study_id: int, *, start: int, most: int, most_bytes: int
+) -> Page:
     """Completed trials that told their answers, from number `start` on: one, and more as long as they are small."""
     rows = connection.execute(
         text("""
-            SELECT number, value, CAST(outputs AS text) AS outputs, remaining FROM (
-                SELECT t.number, t.value, o.outputs, count(*) OVER () AS remaining,
-                       sum(pg_column_size(o.outputs)) OVER (ORDER BY t.number) AS bytes,
-                       row_number() OVER (ORDER BY t.number) AS place
-                FROM trimtab.validation_outputs o JOIN trimtab.trials t USING (trial_id)
-                WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.number >= :start) sized
-            WHERE place = 1 OR bytes <= :most_bytes ORDER BY number"""),
-        {"study_id": study_id, "start": start, "most_bytes": most_bytes},
+            SELECT number, value, outputs, found FROM (
+                SELECT *, count(*) OVER () AS found, row_number() OVER (ORDER BY number) AS place,
+                       sum(octet_length(outputs)) OVER (ORDER BY number) AS bytes
+                FROM (SELECT t.number, t.value, CAST(o.outputs AS text) AS outputs
+                      FROM trimtab.validation_outputs o JOIN trimtab.trials t USING (trial_id)
+                      WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.number >= :start
+                      ORDER BY t.number LIMIT :most + 1) read) sized
+            WHERE place <= :most AND (place = 1 OR bytes <= :most_bytes) ORDER BY number"""),
+        {"study_id": study_id, "start": start, "most": most, "most_bytes": most_bytes},
     ).all()
     told = tuple(
         TrialOutputs(
@@ -36,4 +39,4 @@ def page(connection: Connection, study_id: int, start: int, most_bytes: int) -> 
         )
         for row in rows
     )
-    return Page(told, more=bool(rows) and len(rows) < rows[0].remaining)
+    return Page(told, more=bool(rows) and len(rows) < rows[0].found)

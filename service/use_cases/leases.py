@@ -37,7 +37,9 @@ from trimtab.contract.problems import (
 )
 from trimtab.contract.validation_outputs import TrialOutputsPage
 
-MOST_OUTPUT_BYTES = 4 * 2**20
+MOST_ON_A_PAGE = 64
+"""The most trials whose answers are told at once."""
+LARGEST_PAGE_BYTES = 4 * 2**20
 """The most that one page of trials' answers takes, unless the first trial's alone take more."""
 
 
@@ -102,7 +104,13 @@ def outputs_page(context: Context, lease_id: UUID, start: int) -> TrialOutputsPa
         facts = live(leases.read(connection, lease_id))
         if facts.held.kind != "final":
             raise Conflict("Only a final lease is told what trials answered.")
-        page = outputs.page(connection, facts.study_id, start, MOST_OUTPUT_BYTES)
+        page = outputs.page(
+            connection,
+            facts.study_id,
+            start=start,
+            most=MOST_ON_A_PAGE,
+            most_bytes=LARGEST_PAGE_BYTES,
+        )
     following = page.trials[-1].trial_number + 1 if page.more else None
     return TrialOutputsPage(trials=page.trials, next=following)
 

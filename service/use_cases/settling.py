@@ -1,15 +1,25 @@
 """What a new study's document leaves open and the service writes into it: recipes that are known to be good."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
-from trimtab.contract.priors import SHADOWED, KnownRecipe, family_of, known_recipes
+from service.domain import experience
+from service.domain.experience import Won
+from trimtab.contract.priors import (
+    RATES,
+    SGD_FACTOR,
+    SHADOWED,
+    KnownRecipe,
+    family_of,
+    known_recipes,
+    rounded,
+)
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.search_space import Scalar, Space, nearest
 from trimtab.contract.starts import KNOWN_RECIPE, Start
 from trimtab.contract.studies import StudyDocument
 
 
-def with_known_recipes(document: StudyDocument) -> StudyDocument:
+def with_known_recipes(document: StudyDocument, won: Sequence[Won] = ()) -> StudyDocument:
     """Fill in the known recipes: the best of them in `fixed`, all of them as points to begin with.
 
     What a document already has stays, so that one that was read from a study can be submitted again. A stored document
@@ -17,14 +27,16 @@ def with_known_recipes(document: StudyDocument) -> StudyDocument:
 
     Args:
         document: The document; its finish is settled, since that decides how many trials the search has.
+        won: The outcomes of studies of its kind.
     """
-    recipes = _recipes(document) if document.search.known_recipes else ()
+    recipes = _recipes(document, won) if document.search.known_recipes else ()
     added = _open_values(document, recipes[0]) if recipes else {}
     starts = document.starts
     if starts is None:
         starts = () if document.search.sampler == "grid" else tuple(_starts(document, recipes))
     return document.model_copy(
         update={
+            "space": _moved(document, won),
             "fixed": {**document.fixed, **added},
             "completed": (*document.completed, *added),
             "starts": starts,
@@ -32,13 +44,22 @@ def with_known_recipes(document: StudyDocument) -> StudyDocument:
     )
 
 
-def _recipes(document: StudyDocument) -> tuple[KnownRecipe, ...]:
-    model = document.model
-    return known_recipes(
-        family_of(model.backbone, model.weights),
-        str(document.fixed.get("optimizer", "adamw")),
-        document.task.kind,
-    )
+def _recipes(document: StudyDocument, won: Sequence[Won]) -> tuple[KnownRecipe, ...]:
+    model, optimizer = document.model, str(document.fixed.get("optimizer", "adamw"))
+    family = family_of(model.backbone, model.weights)
+    return experience.order(known_recipes(family, optimizer, document.task.kind), won)
+
+
+def _moved(document: StudyDocument, won: Sequence[Won]) -> Space:
+    """Move the learning rate's centre in a space that was made from `auto`, unless that has been settled before."""
+    usual = RATES[family_of(document.model.backbone, document.model.weights)]
+    factor = SGD_FACTOR if document.fixed.get("optimizer") == "sgd" else 1.0
+    rate = document.space.get("learning_rate")
+    is_usual = rate is not None and rate.prior == rounded(factor * usual.centre)
+    if rate is None or not (is_usual and document.auto_space and document.starts is None):
+        return document.space
+    moved = {"prior": rounded(factor * experience.centre(usual, won))}
+    return {**document.space, "learning_rate": rate.model_copy(update=moved)}
 
 
 def _open_values(document: StudyDocument, best: KnownRecipe) -> dict[str, Scalar]:

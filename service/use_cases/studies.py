@@ -8,14 +8,14 @@ from sqlalchemy import Connection
 
 from service.domain.lifecycle import STUDY_STEPS
 from service.storage import artifacts, idempotency, listing, refits, studies, trials
-from service.use_cases import ending, serving, settling, teachers
+from service.use_cases import ending, experience, serving, settling, teachers
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract import finish
 from trimtab.contract.events import EventKind
 from trimtab.contract.faults import pointer_to
 from trimtab.contract.final_report import FinalScores
-from trimtab.contract.finish import WhichModel
+from trimtab.contract.finish import Refits, WhichModel
 from trimtab.contract.problems import (
     FieldError,
     IdempotencyKeyReused,
@@ -71,7 +71,9 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
             raise StudyExists(_taken(document.name, is_ours=is_ours))
         document = _finished(_seeded(teachers.settled(connection, document)))
         # After the finish is known, whose refits are no trials of the search.
-        document = settling.with_known_recipes(document)
+        document = settling.with_known_recipes(
+            document, experience.taught(connection, document)
+        )
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:
@@ -360,6 +362,7 @@ def _shape(
         created_at=row.created_at,
         trials_created=row.trials_created,
         progress=progress,
+        refits=Refits(total=document.finish.refits) if document.finish else Refits(),
         best=None if best is None else _best_trial(row, best),
         final=_final(row),
         problem=row.problem,

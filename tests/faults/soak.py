@@ -40,6 +40,11 @@ SEARCHED_BESIDES: Sequence[dict[str, Any]] = (
     {"label_smoothing": {"kind": "float", "low": 0.0, "high": 0.2}},
 )
 """Nobody claims beside a trial of a study that searches more than how a head learns."""
+FINISHES: Sequence[dict[str, Any]] = (
+    {"refit": False},
+    {"refit": True},
+    {"refit": True, "ensemble": 2},
+)
 STALLS_AFTER_S = 120.0
 """Without any new event for so long, what is unfinished will not end."""
 UNFINISHED = """
@@ -167,6 +172,7 @@ def _a_study(name: str, chance: random.Random) -> Any:
             "startup_trials": 3,
         },
         budget={"trials": chance.randint(4, 14)},
+        finish=chance.choice(FINISHES),
         priority=chance.randint(0, 1000),
         max_crashes=4,
         lease_ttl_s=LEASE_TTL_S,

@@ -13,7 +13,8 @@ from tests.support.leases import a_lease
 from tests.support.scripted_service import ScriptedService
 from tests.support.workers import a_worker
 from trimtab.contract.final_report import FinalReport
-from trimtab.contract.leases import Checkpoint, Lease
+from trimtab.contract.leases import Checkpoint, Completed, Lease
+from trimtab.contract.validation_outputs import TrialOutputs
 from worker.training.model.export import load_exported
 
 RUNNER = "worker.runner"
@@ -139,15 +140,20 @@ def test_the_final_lease_hands_over_the_ensemble_of_the_refits(
     service: ScriptedService, tmp_path: Path
 ) -> None:
     states: list[tuple[dict[str, Any], dict[str, Any]]] = []
+    told: list[TrialOutputs] = []
     for number in (1, 2):
         trial, refit = a_trial(number), a_trial(number, kind="refit")
-        settle(service, trial)
+        ended = Completed.model_validate(settle(service, trial), strict=False)
+        assert ended.validation_outputs is not None
+        outputs = ended.validation_outputs
+        told.append(TrialOutputs(trial_number=number, value=ended.value, outputs=outputs))
         settle(service, refit)
         states.append((kept(service, trial), kept(service, refit)))
     members = [member(number, *both) for number, both in zip((1, 2), states, strict=True)]
     final = a_trial(
         1, kind="final", resume=Checkpoint.model_validate(states[0][0]), members=members
     )
+    service.trial_outputs = tuple(told)
     outcome = settle(service, final)
     assert outcome["kind"] == "completed", outcome
     report = FinalReport.model_validate(outcome["report"], strict=False)
@@ -170,3 +176,13 @@ def test_the_final_lease_hands_over_the_ensemble_of_the_refits(
     assert winner.test is not None
     assert validated.card.scores.test_accuracy == winner.test.value
     assert winner.trials == (1,)
+    corrected = report.corrected
+    assert corrected is not None, report.why_not_corrected
+    assert (corrected.trials, corrected.samples) == (2, 500)
+    assert winner.validation_value is not None
+    assert corrected.value.low < winner.validation_value < corrected.value.high + 0.01
+    assert corrected.gain.low <= 0
+    assert [one.name for one in report.classes] == [str(digit) for digit in range(10)]
+    assert sum(one.count for one in report.classes) == 359
+    wrong = sum(one.count for one in report.confusion)
+    assert wrong == round(359 * (1 - report.test.value))

@@ -16,6 +16,7 @@ from tests.support.contexts import a_context, a_worker
 from tests.support.documents import a_study_document
 from tests.support.optuna_twin import optuna_tables
 from tests.support.records import a_record
+from trimtab.contract.final_report import FinalReport
 from trimtab.contract.leases import (
     Checkpoint,
     CheckpointReport,
@@ -157,11 +158,14 @@ class Service:
         """Complete a trial."""
         return self.settle(lease, Completed(value=value))
 
-    def complete_final(self, lease: Lease, value: float = 0.9) -> TrialState:
+    def complete_final(
+        self, lease: Lease, value: float = 0.9, report: FinalReport | None = None
+    ) -> TrialState:
         """Complete a final lease with its scores and a model."""
         self.upload("a model")
         metrics = {"test_accuracy_before": 0.1, "test_count": 360.0}
-        return self.settle(lease, Completed(value=value, metrics=metrics, model_sha256=A_MODEL))
+        outcome = Completed(value=value, metrics=metrics, model_sha256=A_MODEL, report=report)
+        return self.settle(lease, outcome)
 
     def prune(self, lease: Lease) -> TrialState:
         """Prune a trial."""

@@ -18,6 +18,7 @@ from trimtab.contract import problems
 from trimtab.contract.leases import Answer, Lease, Leases, Verdict
 from trimtab.contract.memory import MemoryFinding, MemoryFindings
 from trimtab.contract.message import Message
+from trimtab.contract.validation_outputs import TrialOutputs, TrialOutputsPage
 from trimtab.contract.workers import Worker
 
 NAMES = {
@@ -30,6 +31,7 @@ NAMES = {
     "upload": re.compile(r"PUT /v1/artifacts/([0-9a-f]{64})"),
     "download": re.compile(r"GET /v1/artifacts/([0-9a-f]{64})"),
     "remember": re.compile(r"POST /v1/leases/([^/:]+)/memory"),
+    "outputs": re.compile(r"GET /v1/leases/([^/:]+)/validation-outputs\?from=\d+"),
     "memory": re.compile(r"GET /v1/memory\?backbone=([^&]+)"),
     "register": re.compile(r"POST /v1/workers()"),
     "claim": re.compile(r"POST /v1/leases()"),
@@ -58,6 +60,8 @@ class ScriptedService:
     """By step, for reports."""
     verdict_on: dict[UUID, Verdict] = field(default_factory=dict[UUID, Verdict])
     """By lease, for reports and heartbeats."""
+    trial_outputs: tuple[TrialOutputs, ...] = ()
+    """What a final lease is told."""
     heartbeat_verdict: Verdict = "continue"
     ttl_s: float = 0.4
     """Short, so that heartbeats come often."""
@@ -131,8 +135,8 @@ class ScriptedService:
                 )
             case "claim" | "beside":
                 return self._claim(body)
-            case "memory":
-                return MemoryFindings(findings=tuple(self.findings))
+            case "memory" | "outputs":
+                return self._told(verb)
             case "download":
                 if about not in self.artifacts:
                     raise problems.ArtifactNotFound
@@ -151,6 +155,11 @@ class ScriptedService:
                 return AnySettled(state="completed") if verb == "outcome" else None
             case _:
                 return None
+
+    def _told(self, verb: str) -> Message:
+        if verb == "outputs":
+            return TrialOutputsPage(trials=self.trial_outputs)
+        return MemoryFindings(findings=tuple(self.findings))
 
     def _claim(self, body: Any) -> Leases:
         claimed = self._claims.get(body["claim_id"])

@@ -9,7 +9,7 @@ from typing import Annotated, TextIO
 import stamina.instrumentation
 import typer
 
-from trimtab.cli import demo, failures, handover, studies, terminal, trials, up
+from trimtab.cli import demo, failures, handover, priors, studies, terminal, trials, up
 from trimtab.contract import problems
 
 GLOBAL_OPTIONS = ("--server", "--token", "--output", "-o")
@@ -52,6 +52,7 @@ def build() -> typer.Typer:
     app.command()(handover.server)
     app.add_typer(studies.app, name="study")
     app.add_typer(trials.app, name="trial")
+    app.command()(priors.priors)
     app.add_typer(handover.worker, name="worker")
     app.command()(handover.predict)
     app.command()(handover.pretrain)

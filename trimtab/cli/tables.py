@@ -2,15 +2,15 @@
 
 from collections.abc import Iterator, Mapping
 
-from rich import box
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from trimtab.cli import report
 from trimtab.cli.failures import printable
-from trimtab.contract.final_report import FinalScores
+from trimtab.cli.figures import figure, measured, table, words
 from trimtab.contract.finish import Refits
-from trimtab.contract.metrics import SHARES, direction_of, plain
+from trimtab.contract.metrics import direction_of
 from trimtab.contract.records import Environment, LeftOut, LoadedWeights, TrialRecord
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import (
@@ -19,6 +19,7 @@ from trimtab.contract.studies import (
     EndedBy,
     Probe,
     Study,
+    StudyDocument,
     StudyPage,
     StudySummary,
 )
@@ -78,9 +79,10 @@ def study(answer: Study) -> RenderableType:
         ("", Text(counts(answer))),
         *([("refits", Text(refits(answer.refits)))] if answer.refits.total else []),
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
+        *_recipe_rows(answer.document),
         *_probe_rows(answer.probe),
         *_best_rows(answer.best),
-        *_final_rows(answer.final),
+        *report.brief(answer.final),
     ]
     if answer.artifact_bytes:
         rows.append(
@@ -98,12 +100,25 @@ def study(answer: Study) -> RenderableType:
     return _facts(answer.name, rows)
 
 
+def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
+    """Return what is searched, and what the document fixes: by its person, and by the service."""
+    searched = ", ".join(document.space)
+    own = {name: one for name, one in document.fixed.items() if name not in document.completed}
+    filled_in = {name: document.fixed[name] for name in document.completed}
+    rows = [("searched", f"{searched} (auto)" if document.auto_space else searched)]
+    rows += [
+        (label, hyperparameters(values))
+        for label, values in (("fixed", own), ("known recipe", filled_in))
+        if values
+    ]
+    return [(label, Text(printable(told))) for label, told in rows]
+
+
 def best(answer: Best) -> RenderableType:
-    """Return the winner and its scores."""
+    """Return the winner and its scores, what is handed over, and how far the numbers can be trusted."""
     rows = [("state", state(answer.state)), *_best_rows(answer.trial)]
-    return _facts(
-        answer.study, [*rows, *_final_rows(answer.final), *_problem_rows(answer.problem)]
-    )
+    told = [*rows, *report.full(answer.final), *_problem_rows(answer.problem)]
+    return Group(_facts(answer.study, told), *report.tables_of(answer.final))
 
 
 def trials(page: TrialPage) -> RenderableType:
@@ -122,6 +137,7 @@ def trial(answer: Trial) -> RenderableType:
         ("curve", Text(curve(answer.curve))),
         *((f"  epoch {point.step}", Text(epoch(answer, point))) for point in answer.curve),
         *((name, Text(scalar(value))) for name, value in in_order(answer.hyperparameters)),
+        *([("proposed by", Text(answer.proposed_by))] if answer.proposed_by else []),
         ("crashes", Text(str(answer.crashes))),
     ]
     if answer.error_kind:
@@ -244,24 +260,6 @@ def standing(study: Study | StudySummary) -> Text:
     return told.append(", blocked", style="red") if study.blocked else told
 
 
-def words(metric: str) -> str:
-    """Return the name of a metric in words."""
-    column, dot, name = metric.rpartition(".")
-    return column + dot + name.replace("_", " ")
-
-
-def figure(metric: str, value: float | None) -> str:
-    """Return a value of a metric as text: shares in per cent, other metrics as a number."""
-    if value is None:
-        return "-"
-    return f"{100 * value:.2f} %" if plain(metric) in SHARES else f"{value:.5g}"
-
-
-def measured(metric: str, value: float | None) -> str:
-    """Return a value of a metric as text, with the metric's name."""
-    return "-" if value is None else f"{figure(metric, value)} {words(metric)}"
-
-
 def scalar(value: Scalar) -> str:
     """Return the value of a hyperparameter as text, with three digits."""
     return f"{value:.3g}" if isinstance(value, float) else str(value)
@@ -343,21 +341,6 @@ def _problem_rows(problem: str | None) -> list[tuple[str, Text]]:
     return [("problem", Text(printable(problem), style="red"))] if problem else []
 
 
-def _final_rows(final: FinalScores | None) -> list[tuple[str, Text]]:
-    if final is None:
-        return []
-    return [
-        (
-            f"test {words(final.objective)}",
-            Text(figure(final.objective, final.test_value), style="bold green"),
-        ),
-        ("  before fine-tuning", Text(figure(final.objective, final.test_value_before))),
-        ("  linear probe", Text(figure(final.objective, final.linear_probe_test_value))),
-        ("  test images", Text(str(final.test_count))),
-        ("model sha256", Text(final.model_sha256)),
-    ]
-
-
 def _facts(title: str, rows: list[tuple[str, Text]]) -> RenderableType:
     """Return a line for each fact; the terminal wraps long lines, so that a hash can be copied whole."""
     width = max(len(name) for name, _ in rows) + 2
@@ -367,14 +350,6 @@ def _facts(title: str, rows: list[tuple[str, Text]]) -> RenderableType:
         for name, value in rows
     ]
     return Group(Text(title, style="bold"), *lines)
-
-
-def table(*columns: str) -> Table:
-    """Return an empty table with these columns."""
-    empty = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        empty.add_column(column, overflow="fold")
-    return empty
 
 
 def _more(table: Table, token: str | None) -> RenderableType:

@@ -17,6 +17,7 @@ from trimtab.client import files
 from trimtab.client.wire import Wire
 from trimtab.contract import problems
 from trimtab.contract.events import Event
+from trimtab.contract.experience import Priors
 from trimtab.contract.finish import WhichModel
 from trimtab.contract.info import Info
 from trimtab.contract.leases import (
@@ -269,6 +270,10 @@ class Client:
         return files.download(self._wire, f"/v1/artifacts/{sha256}", Path(path), sha256)
 
     # The service itself
+
+    def priors(self) -> Priors:
+        """Return what is known before a study begins, and what the service's studies have moved."""
+        return self._wire.parse(Priors, self._wire.send("GET", "/v1/priors"))
 
     def info(self) -> Info:
         """Return the service's version and its dashboard's path."""

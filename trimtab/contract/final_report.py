@@ -15,7 +15,10 @@ MOST_CLASSES = 100
 
 
 class Interval(Message):
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval.
+
+    `low` and `high` are `value` where nothing can be told: the rows are too few, or too alike.
+    """
 
     value: float
     low: float
@@ -77,6 +80,7 @@ class Corrected(Message):
     trials: int
     """The number of trials that the choice was repeated over."""
     samples: int
+    """The number of bootstrap samples; 0 where there was one trial, and so nothing to choose."""
 
 
 class FinalReport(Message):

@@ -55,8 +55,8 @@ class Rates:
     def times(self, factor: float) -> "Rates":
         """Return the same prior for rates that are so much higher."""
         return Rates(
-            *(_rounded(self.centre * factor), self.decades, _rounded(self.low * factor)),
-            *(_rounded(self.high * factor), _rounded(self.plain * factor), self.source),
+            *(rounded(self.centre * factor), self.decades, rounded(self.low * factor)),
+            *(rounded(self.high * factor), rounded(self.plain * factor), self.source),
         )
 
 
@@ -131,7 +131,7 @@ def known_recipes(family: Family, optimizer: str, kind: str) -> tuple[KnownRecip
 
 def _warm_cosine(rates: Rates, optimizer: str, kind: str) -> KnownRecipe:
     values: dict[str, Scalar] = {
-        "learning_rate": _rounded(1.5 * rates.centre),
+        "learning_rate": rounded(1.5 * rates.centre),
         "optimizer": optimizer,
         "schedule": "cosine",
         "warmup_share": 0.1,
@@ -148,7 +148,7 @@ def _warm_cosine(rates: Rates, optimizer: str, kind: str) -> KnownRecipe:
 
 def _fast_head(rates: Rates, optimizer: str) -> KnownRecipe:
     values: dict[str, Scalar] = {
-        "learning_rate": _rounded(0.5 * rates.centre),
+        "learning_rate": rounded(0.5 * rates.centre),
         "optimizer": optimizer,
         "schedule": "constant",
         "warmup_share": 0.0,
@@ -174,6 +174,6 @@ def _plain(rates: Rates, optimizer: str) -> KnownRecipe:
     )
 
 
-def _rounded(rate: float) -> float:
+def rounded(rate: float) -> float:
     """Without the noise of a float's product: three digits."""
     return float(f"{rate:.3g}")

@@ -146,7 +146,10 @@ class TrialRecord(StudyData):
     """What the worker found when it began this attempt."""
 
     labels_used: Count
-    """The number of labelled pictures of train that are learned from: all of them, unless `shots` says fewer."""
+    """The number of labelled pictures that are learned from: all of train, unless `shots` says fewer.
+
+    A refit learns from those of validation too.
+    """
     left_out: Annotated[tuple[LeftOut, ...], Field(max_length=MOST_REASONS)] = ()
     duplicates: Duplicates = Duplicates()
     weights: LoadedWeights | None = None

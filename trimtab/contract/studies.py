@@ -50,6 +50,8 @@ class Search(Message):
     """
     known_recipes: Flag = True
     """Whether recipes that are known to be good fill in what the document leaves open, and are tried first."""
+    transfer: Literal["done_studies", "none"] = "done_studies"
+    """Whether the studies of the same kind that are done move the priors of `auto`, and the order of the known recipes."""
 
     @model_validator(mode="before")
     @classmethod

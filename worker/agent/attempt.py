@@ -19,7 +19,7 @@ from trimtab.contract.leases import (
 )
 from trimtab.contract.records import TrialRecord
 from worker import checkpoints
-from worker.agent import reporter, resuming, teacher_files, uploads
+from worker.agent import reporter, resuming, teacher_files, trial_outputs, uploads
 from worker.agent.backoff import Backoff
 from worker.agent.events import (
     DrainRequested,
@@ -59,6 +59,7 @@ class ServiceCalls(
     reporter.ServiceCalls,
     resuming.ServiceCalls,
     teacher_files.ServiceCalls,
+    trial_outputs.ServiceCalls,
     uploads.ServiceCalls,
     Protocol,
 ):
@@ -168,9 +169,11 @@ class Attempt:
     def _prepare(self) -> RunTrial:
         """Fetch the files that the runner needs; if one cannot be fetched, the attempt ends."""
         resume = resuming.fetch(self.lease, self._folder, self._client, self._rest)
-        members = teacher = None
+        members = outputs = teacher = None
         if self._ending is None:
             members = resuming.fetch_members(self.lease, self._folder, self._client, self._rest)
+        if self._ending is None:
+            outputs = trial_outputs.fetch(self.lease, self._folder, self._client, self._rest)
         if self._ending is None:
             try:
                 teacher = teacher_files.fetch(
@@ -185,6 +188,7 @@ class Attempt:
             resume=resume,
             members=members or (),
             teacher=teacher,
+            outputs=outputs,
             memory=self._memory.of(self.lease.model.backbone),
         )
 

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from trimtab.contract.leases import Checkpoint, Completed, Lease, Outcome
-from worker import atomic_files
+from worker import atomic_files, trial_outputs
 from worker.data import Seal, TaskData
 from worker.pipe_messages import OPENING, Began, RunTrial, SavedState, StoredFile
 from worker.runner import trial_record
@@ -17,10 +17,12 @@ from worker.runner.trial import start_training
 from worker.training.device.threads import computing_on
 from worker.training.errors import CheckpointError, CheckpointMissing
 from worker.training.final.candidates import Finalist
+from worker.training.final.correction import Answers
 from worker.training.final.evaluator import Evaluator
 from worker.training.final.handover import Files, HandedOver, hand_over
 from worker.training.loop.epochs import epochs_of
 from worker.training.loop.state import FitState
+from worker.training.objective.validation_outputs import unpack
 
 log = logging.getLogger(__name__)
 
@@ -58,8 +60,9 @@ def _evaluate(resources: Resources, order: RunTrial) -> tuple[Outcome, tuple[Sto
             teacher=lease.teacher,
             # A service of before knows of no choice, and of no report.
             may_choose=bool(lease.members),
+            trials=answers(order),
         )
-    return _outcome(handed_over, files, tells_why=bool(lease.members))
+    return _outcome(handed_over, files)
 
 
 def _ask(resources: Resources, lease: Lease, seen: TaskData) -> None:
@@ -103,6 +106,22 @@ def _finalists(order: RunTrial, winner: FitState) -> Iterator[Finalist]:
         yield Finalist(member.trial_number, member.recipe, validated, refit)
 
 
+def answers(order: RunTrial) -> list[Answers]:
+    """Return what trials answered to the validation split, as far as it is known and legible."""
+    if order.outputs is None:
+        return []
+    try:
+        return [
+            Answers(
+                one.trial_number, one.value, unpack(one.outputs), one.outputs.form == "hits"
+            )
+            for one in trial_outputs.read(order.outputs)
+        ]
+    except (OSError, ValueError) as error:
+        log.warning("what trials answered to the validation split is of no use: %s", error)
+        return []
+
+
 def _reader(told: Checkpoint | None, saved: SavedState | None) -> Callable[[], FitState] | None:
     # One that was told of and could not be fetched is to be missed in words.
     return None if told is None else partial(_read, saved)
@@ -114,18 +133,16 @@ def _read(saved: SavedState | None) -> FitState:
     return FitState.load(saved.path)
 
 
-def _outcome(
-    handed_over: HandedOver, files: Files, *, tells_why: bool
-) -> tuple[Outcome, tuple[StoredFile, ...]]:
+def _outcome(handed_over: HandedOver, files: Files) -> tuple[Outcome, tuple[StoredFile, ...]]:
     models = [_stored(files.handed_over)]
-    if files.validated is not None and handed_over.report.handed_over != "winner":
+    if files.validated is not None and handed_over.kind != "winner":
         models.append(_stored(files.validated))
     outcome = Completed(
         value=handed_over.scores.value,
         metrics=handed_over.scores.by_name(),
         model_sha256=models[0].sha256,
         validated_sha256=models[1].sha256 if len(models) > 1 else None,
-        report=handed_over.report if tells_why else None,
+        report=handed_over.report,
     )
     return outcome, tuple(models)
 

@@ -25,18 +25,14 @@ OWN = {"learning_rate": 2e-2}
 
 def begun(service: Service, sampler: str = "tpe", **changes: Any) -> str:
     search = {"known_recipes": True, "initial_trials": 6, "sampler": sampler, "pruner": "none"}
-    return service.study(
-        **(
-            {
-                "space": SPACE,
-                "search": search,
-                "first_trials": [OWN],
-                "budget": {"trials": 12},
-                "finish": {"refit": False},
-            }
-            | changes
-        )
-    )
+    given: dict[str, Any] = {
+        "space": SPACE,
+        "search": search,
+        "first_trials": [OWN],
+        "budget": {"trials": 12},
+        "finish": {"refit": False},
+    }
+    return service.study(**(given | changes))
 
 
 def point(service: Service, number: int) -> dict[str, Scalar]:
@@ -97,9 +93,26 @@ def test_claims_at_the_same_moment_are_given_different_ones(fast: FastService) -
     workers = [fast.worker() for _ in range(5)]
     found = fast.together(*(fast.fast_path.claim(a_claim(worker)) for worker in workers))
     leases += [lease for one in found if isinstance(one, Leases) for lease in one.leases]
-    leases += [fast.lease() for _ in range(6 - len(leases))]
     assert sorted(one.trial_number for one in leases) == list(range(6))
     assert are_their_own(fast, leases)
+
+
+def test_claims_at_the_same_moment_are_stored_together(fast: FastService) -> None:
+    search = {
+        "known_recipes": True,
+        "initial_trials": 20,
+        "sampler": "random",
+        "pruner": "none",
+    }
+    begun(fast, search=search, budget={"trials": 20})
+    fast.lease()
+    found = fast.together(*(fast.fast_path.claim(a_claim(fast.worker())) for _ in range(8)))
+    leases = [lease for one in found if isinstance(one, Leases) for lease in one.leases]
+    assert sorted(one.trial_number for one in leases) == list(range(1, 9))
+    started = (
+        "SELECT count(DISTINCT xid::text) FROM trimtab.events WHERE kind = 'trial_started'"
+    )
+    assert fast.value(started) <= 1 + 3
 
 
 def test_two_replicas_give_each_number_once(replicas: Replicas) -> None:

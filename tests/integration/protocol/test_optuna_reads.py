@@ -9,6 +9,7 @@ from service.use_cases import studies
 from tests.support.documents import a_document
 from tests.support.optuna_twin import storage_on
 from tests.support.protocol import Service
+from trimtab.contract.final_report import Corrected, FinalReport, Interval
 from trimtab.contract.leases import Lease
 
 
@@ -86,6 +87,40 @@ def test_the_dashboards_user_attributes_tell_fixed_values_failures_and_test_scor
         {"proposed_by": "random", "failure": "diverged: It fell."},
         {"proposed_by": "random"},
     ]
+
+
+def test_the_dashboards_user_attributes_tell_what_is_handed_over_and_how_far_to_trust_it(
+    service: Service, database_url: str
+) -> None:
+    service.study(budget={"trials": 1})
+    service.complete(service.lease(), 0.8)
+    corrected = Corrected(
+        value=Interval(value=0.77, low=0.7, high=0.83),
+        first=0.77,
+        gain=Interval(value=0, low=0, high=0),
+        trials=1,
+        samples=0,
+    )
+    report = FinalReport(
+        handed_over="winner",
+        why="It is the best.",
+        candidates=(),
+        test=Interval(value=0.75, low=0.7, high=0.79),
+        corrected=corrected,
+    )
+    service.complete_final(service.lease(), 0.75, report)
+    storage = storage_on(database_url)
+    study = optuna.load_study(study_name="digits", storage=storage)
+    storage.engine.dispose()
+    assert study.user_attrs == {
+        "fixed": {"epochs": 4},
+        "test_accuracy": 0.75,
+        "test_accuracy_before": 0.1,
+        "handed_over": "winner",
+        "test_low": 0.7,
+        "test_high": 0.79,
+        "validation_corrected": 0.77,
+    }
 
 
 def test_optuna_reads_the_objective_and_that_less_of_it_is_better(

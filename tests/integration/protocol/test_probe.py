@@ -1,7 +1,6 @@
 """The first lease of a study is its probe: nothing is spent until a worker has begun a trial, and what hinders it is told."""
 
-from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 from uuid import UUID
 
@@ -10,6 +9,7 @@ from sqlalchemy import Connection
 
 from service.storage import turn
 from service.use_cases import leases, studies
+from tests.support.bell import listening
 from tests.support.fast_path import FastService
 from tests.support.protocol import Service, a_claim
 from tests.support.protocol_invariants import broken
@@ -126,27 +126,6 @@ def test_whoever_waits_is_woken_by_a_probe_that_has_passed_and_by_a_worker_set_a
         assert rings() == 1
         service.begin(probe)
         assert rings() == 0
-
-
-@contextmanager
-def listening(service: Service) -> Generator[Callable[[], int]]:
-    """How often the bell has rung since it was last asked."""
-    pooled = service.context.database.engine.raw_connection()
-    raw: Any = pooled.dbapi_connection
-    raw.autocommit = True
-    with raw.cursor() as cursor:
-        cursor.execute("LISTEN trimtab")
-
-        def rings() -> int:
-            # What was committed before this statement has arrived with its answer.
-            cursor.execute("SELECT 1")
-            count = len(raw.notifies)
-            raw.notifies.clear()
-            return count
-
-        yield rings
-    pooled.invalidate()
-    pooled.close()
 
 
 @pytest.mark.parametrize("error", ["data_missing", "user_error"])

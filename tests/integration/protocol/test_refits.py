@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 
 from service.use_cases import ending, studies
+from tests.support.bell import listening
+from tests.support.documents import a_study_document
 from tests.support.protocol import Service
 from tests.support.protocol_invariants import broken
 from tests.support.races import Replicas, at_once
@@ -146,12 +148,12 @@ def test_what_a_document_leaves_open_is_settled_when_the_study_is_created(
     service: Service, budget: int, sampler: str, usual: Finish
 ) -> None:
     space = {"batch_size": {"kind": "choices", "choices": [16, 32]}}
-    service.study(
+    document = a_study_document(
         finish=None, budget={"trials": budget}, search={"sampler": sampler}, space=space
     )
-    study = study_of(service)
-    assert study.document.finish == usual
-    assert study.refits == Refits(total=usual.refits)
+    for study in (studies.create(service.context, document, None), study_of(service)):
+        assert study.document.finish == usual
+        assert study.refits == Refits(total=usual.refits)
 
 
 def test_refits_are_paid_from_the_budget_and_told_apart_from_trials(either: Service) -> None:
@@ -358,6 +360,21 @@ def test_the_steps_of_a_refit_are_events_of_its_own(service: Service) -> None:
         ("refit_settled", 2),
         ("final_queued", 0),
     ]
+
+
+def test_whoever_waits_is_woken_by_refits_and_by_the_final_lease_after_them(
+    service: Service,
+) -> None:
+    with listening(service) as rings:
+        searched(service, ensemble=1)
+        rings()
+        (lease,) = refits(service, 1)
+        assert rings() == 0
+        service.drain(lease)
+        assert rings() == 1
+        (lease,) = refits(service, 1)
+        service.complete(lease, 0.1)
+        assert rings() == 1
 
 
 def test_a_study_is_deleted_with_its_refits(service: Service) -> None:

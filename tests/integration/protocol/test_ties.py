@@ -59,6 +59,12 @@ def test_of_equals_the_one_with_the_better_later_half_wins(
     assert winner(service) == best
 
 
+def test_values_of_any_size_are_compared(service: Service) -> None:
+    service.study(budget={"trials": 2})
+    ended(service, (0.0, 0.0, 1e285, 1e-165), (0.0, 0.0, 2e285, -3e284))
+    assert winner(service) == 1
+
+
 def test_between_equals_in_everything_a_lot_decides_that_is_not_the_number(
     service: Service,
 ) -> None:

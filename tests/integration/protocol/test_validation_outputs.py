@@ -73,12 +73,13 @@ def test_pages_are_cut_by_their_bytes_and_have_one_trial_at_least(
 ) -> None:
     large, small = "A" * 4000, "eA=="
     final = finalising(service, large, small, small, large, small)
-    one_small = service.value(
-        "SELECT pg_column_size(outputs) FROM trimtab.validation_outputs ORDER BY 1 LIMIT 1"
-    )
+    one_small = len(outputs(small).model_dump_json())
     assert pages(service, final) == [[0, 1, 2, 3, 4]]
-    monkeypatch.setattr(leases, "MOST_OUTPUT_BYTES", 2 * one_small)
+    monkeypatch.setattr(leases, "LARGEST_PAGE_BYTES", 2 * one_small)
     assert pages(service, final) == [[0], [1, 2], [3], [4]]
+    monkeypatch.setattr(leases, "LARGEST_PAGE_BYTES", 2**20)
+    monkeypatch.setattr(leases, "MOST_ON_A_PAGE", 2)
+    assert pages(service, final) == [[0, 1], [2, 3], [4]]
 
 
 def test_only_the_holder_of_a_final_lease_is_told(either: Service) -> None:

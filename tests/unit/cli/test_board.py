@@ -172,6 +172,26 @@ def test_a_study_tells_what_it_takes_of_the_services_disk() -> None:
     assert "12.3 MB of checkpoints and model" in text
 
 
+def test_a_study_tells_what_is_searched_and_what_is_fixed_by_whom() -> None:
+    document = STUDY["document"] | {
+        "fixed": {"epochs": 8, "schedule": "cosine", "warmup_share": 0.1},
+        "completed": ["schedule", "warmup_share"],
+    }
+    lines = drawn(tables.study(study(document=document))).splitlines()
+    told = [" ".join(line.split()) for line in lines]
+    assert "searched learning_rate" in told
+    assert "fixed epochs=8" in told
+    assert "known recipe schedule=cosine warmup_share=0.1" in told
+    auto = drawn(tables.study(study(document=document | {"auto_space": True})))
+    assert "learning_rate (auto)" in auto
+
+
+def test_a_trial_tells_what_proposed_it() -> None:
+    assert "proposed by" not in drawn(tables.trial(trial()))
+    known = drawn(tables.trial(trial(proposed_by="known_recipe:fast_head")))
+    assert "known_recipe:fast_head" in known
+
+
 def test_an_epoch_is_told_with_its_losses_and_where_the_average_was_taken() -> None:
     point = IntermediateValue(step=4, value=0.9)
     measured = {"train_loss": 0.25, "validation_f1": 0.5, "validation_adaptation_weight": 0.75}

@@ -1,14 +1,18 @@
 """Priors and points to begin with in a document: what is legal, and what is refused at its place."""
 
+import json
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from pydantic import ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from tests.support.documents import a_document, a_study_document
 from trimtab.contract.faults import refusal
 from trimtab.contract.search_space import (
+    LARGEST_SPACE_BYTES,
     Choices,
+    Dimension,
     FloatRange,
     IntRange,
     Scalar,
@@ -19,6 +23,7 @@ from trimtab.contract.studies import StudyDocument
 
 RATE = {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True}
 BATCH = {"kind": "choices", "choices": [16, 32]}
+DIMENSION = TypeAdapter[Any](Dimension)
 STAGES = {"kind": "int", "low": 0, "high": 4}
 
 
@@ -58,18 +63,19 @@ def test_a_bound_may_be_the_centre() -> None:
 
 
 def test_a_space_that_was_just_small_enough_for_a_release_without_priors_still_is() -> None:
-    def space(length: int) -> dict[str, Any]:
-        long = Choices(
-            kind="choices", choices=tuple("x" * 1000 + str(n) for n in range(length))
-        )
-        return {"a": long, "b": FloatRange.model_validate(RATE)}
-
-    check_size(space(64))
-    with pytest.raises(ValueError, match="64 KiB"):
-        check_size(space(66))
-    many = {f"d{number}": FloatRange.model_validate(RATE) for number in range(2)}
-    told = {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True, "step": None}
-    assert many["d0"].model_dump(exclude={"prior", "prior_spread"}) == told
+    old = {"kind": "float", "low": 1e-4, "high": 1e-1, "log": True, "step": None}
+    texts = ["x" * 1000 + str(number) for number in range(50)]
+    told: dict[str, Any] = {f"d{number}": old for number in range(100)}
+    told["x"] = {"kind": "choices", "choices": [*texts, ""]}
+    rest = LARGEST_SPACE_BYTES - len(json.dumps(told))
+    for more, is_legal in ((rest, True), (rest + 1, False)):
+        pads = ["y" * 1000 + str(number) for number in range(more // 1008)]
+        many = [*texts, *pads, "z" * (more - sum(len(pad) + 4 for pad in pads))]
+        grown = told | {"x": told["x"] | {"choices": many}}
+        assert len(json.dumps(grown)) == LARGEST_SPACE_BYTES + (more - rest)
+        space = {name: DIMENSION.validate_python(one) for name, one in grown.items()}
+        with nullcontext() if is_legal else pytest.raises(ValueError, match="64 KiB"):
+            check_size(space)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +154,14 @@ def test_what_was_filled_in_is_fixed() -> None:
         ({}, 0),
         ({"starts": []}, 3),
         ({"starts": [], "first_trials": [{"batch_size": 16}] * 5}, 5),
-        ({"starts": [], "search": {"sampler": "grid"}, "space": {"batch_size": BATCH}}, 0),
+        (
+            {
+                "starts": [],
+                "search": {"sampler": "grid", "initial_trials": 3},
+                "space": {"batch_size": BATCH},
+            },
+            0,
+        ),
     ],
 )
 def test_the_number_of_trials_that_are_made_by_their_number(

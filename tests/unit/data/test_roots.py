@@ -20,6 +20,7 @@ from worker.runner.progress import Cancelled
 from worker.runner.resources import Resources
 from worker.training.device.threads import Threads
 from worker.training.final.evaluation import final_evaluation
+from worker.training.final.evaluator import Evaluator
 
 
 @pytest.fixture
@@ -243,20 +244,20 @@ def test_a_teacher_that_the_agent_has_fetched_needs_no_root(
 def test_a_final_evaluation_reads_below_the_roots(
     monkeypatch: pytest.MonkeyPatch, inside: Path
 ) -> None:
-    given: dict[str, Any] = {}
+    given: list[Evaluator] = []
 
-    def evaluate(*_: object, **named: object) -> None:
-        given.update(named)
+    def hand_over(evaluator: Evaluator, *_: object, **__: object) -> None:
+        given.append(evaluator)
         raise Cancelled
 
-    monkeypatch.setattr(final_lease, "final_evaluation", evaluate)
+    monkeypatch.setattr(final_lease, "hand_over", hand_over)
     monkeypatch.setattr(final_lease, "_winner", Mock(return_value=Mock(threads=Threads(1, 1))))
     order = RunTrial(lease=a_lease(kind="final"), folder=inside)
     resources = Mock(roots=Roots.of([inside]), admit=Mock(return_value=order))
     resources.threads.most = 1
     final_lease.run(resources, order)
     resources.admit.assert_called_once_with(order)
-    assert given["roots"] is resources.roots
+    assert [evaluator.roots for evaluator in given] == [resources.roots]
     with pytest.raises(OutsideRoots):
         final_evaluation(
             folder_task(inside.parent),

@@ -156,7 +156,7 @@ def test_a_metric_that_takes_long_is_measured_of_the_best_trials_and_the_first()
 @pytest.mark.parametrize(
     ("trials", "rows", "why"),
     [
-        ([], 20, "no completed trial"),
+        ([], 20, "told no trial's answers"),
         (_hits([[1, 0] * 10], [[1] * 20]), 21, "trial 0 answered to 20 rows .* has 21"),
         (_hits([[1]], [[0]]), 1, "with 1 labelled rows is too small"),
     ],

@@ -113,6 +113,18 @@ def assert_same(found: Curve | Exception, expected: Curve, *, stacked: bool = Fa
         assert same_tensors(one, other)
 
 
+def test_members_keep_the_epochs_and_tell_the_answers_that_they_do_alone() -> None:
+    patient = {"early_stopping_patience": 1, "epochs": 6}
+    recipes = [recipe(**options) for options in ({}, patient, {"learning_rate": 0.3})]
+    together, apart = in_company(recipes), [begun(own) for own in recipes]
+    all_epochs(together)
+    for training in apart:
+        all_epochs([training])
+    told = [(one.progress, one.validation_outputs) for one in together]
+    assert told == [(one.progress, one.validation_outputs) for one in apart]
+    assert all(outputs is not None for _, outputs in told)
+
+
 def all_stacks_keep_bits() -> bool:
     """Whether those of these tests do on this CPU."""
     width, classes = begun(PROBE).learner.model.head.get_parameter("weight").shape[::-1]

@@ -31,8 +31,11 @@ def rates(document: StudyDocument) -> list[tuple[str, Any]]:
 def test_the_best_known_recipe_fills_in_what_the_document_leaves_open() -> None:
     document = settled()
     added = {
-        "optimizer": "adamw", "schedule": "cosine", "warmup_share": 0.1,
-        "head_factor": 1.0, "label_smoothing": 0.1,
+        "optimizer": "adamw",
+        "schedule": "cosine",
+        "warmup_share": 0.1,
+        "head_factor": 1.0,
+        "label_smoothing": 0.1,
     }
     assert document.fixed == {"epochs": 4, **added}
     assert set(document.completed) == set(added)
@@ -112,7 +115,10 @@ def test_a_recipe_comes_to_the_nearest_point_of_the_space() -> None:
         "weight_decay": FloatRange(kind="float", low=0.0, high=1.0),
     }
     assert projected(space, {"learning_rate": 3e-3, "schedule": "cosine"}) == {
-        "learning_rate": 1e-3, "schedule": "step", "batch_size": 64, "weight_decay": 1e-4
+        "learning_rate": 1e-3,
+        "schedule": "step",
+        "batch_size": 64,
+        "weight_decay": 1e-4,
     }
 
 

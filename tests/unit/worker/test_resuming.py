@@ -92,3 +92,64 @@ def test_waiting_ends_when_it_is_told_to(tmp_path: Path) -> None:
     service = Artifacts({wanted.sha256: content}, absent_for=3)
     lease = a_lease(resume=wanted)
     assert resuming.fetch(lease, tmp_path / "t" / "1", service, lambda _: False) == ()
+
+
+def a_member(validated: Checkpoint | None, refit: Checkpoint | None) -> dict[str, object]:
+    return {
+        "trial_number": 1,
+        "seed": 1,
+        "hyperparameters": {},
+        "recipe": {},
+        "value": 0.5,
+        "validated": None if validated is None else validated.model_dump(),
+        "refit": None if refit is None else refit.model_dump(),
+    }
+
+
+def test_the_states_of_a_final_leases_members_are_brought_in_their_order(
+    tmp_path: Path,
+) -> None:
+    (one, first), (two, second), (three, _) = (a_checkpoint(step) for step in (3, 5, 7))
+    service = Artifacts({one.sha256: first, two.sha256: second})
+    lease = a_lease(
+        kind="final", members=[a_member(one, two), a_member(three, one), a_member(two, None)]
+    )
+    found = resuming.fetch_members(lease, tmp_path / "t" / "1", service, lambda _: True)
+    read = [
+        [
+            None if state is None else state.path.read_bytes()
+            for state in (each.validated, each.refit)
+        ]
+        for each in found
+    ]
+    # The second member's own state is lost: the final evaluation goes on without it.
+    assert read == [[first, second], [None, first], [second, None]]
+    # A state that several need is brought once.
+    assert service.downloads == 2
+
+
+def test_who_has_to_leave_waits_for_no_further_member(tmp_path: Path) -> None:
+    waits: list[float] = []
+
+    def leave(seconds: float) -> bool:
+        waits.append(seconds)
+        return False
+
+    wanted, _ = a_checkpoint(3)
+    lease = a_lease(kind="final", members=[a_member(wanted, wanted)] * 3)
+    service = Artifacts(absent_for=9)
+    assert resuming.fetch_members(lease, tmp_path / "t" / "1", service, leave)
+    assert len(waits) == 1
+
+
+def test_a_refit_needs_its_trials_state_only_for_the_point_that_it_kept(tmp_path: Path) -> None:
+    wanted, content = a_checkpoint(3)
+    service = Artifacts({wanted.sha256: content})
+    for grid, downloads in ((0, 0), (5, 1)):
+        lease = a_lease(
+            kind="refit",
+            recipe={"adaptation_grid": grid},
+            members=[a_member(wanted, None)],
+        )
+        resuming.fetch_members(lease, tmp_path / "t" / "1", service, lambda _: True)
+        assert service.downloads == downloads

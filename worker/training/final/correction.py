@@ -96,7 +96,9 @@ def corrected(
 
 def _check(trials: Sequence[Answers], rows: int) -> None:
     if not trials:
-        raise NotCorrectable("no completed trial told what it answered to the validation split")
+        raise NotCorrectable(
+            "the service told no trial's answers to the validation split: it is of an older release, or they were too long"
+        )
     for trial in trials:
         if trial.outputs.shape[1] != rows:
             raise NotCorrectable(

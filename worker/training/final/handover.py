@@ -20,6 +20,7 @@ from worker.training.final.candidates import (
     members_of,
 )
 from worker.training.final.choice import Choice, Lead, Measured, choose
+from worker.training.final.correction import Answers
 from worker.training.final.evaluator import Evaluator, Told, averaged
 from worker.training.final.probe import Probe
 from worker.training.final.report import report_of
@@ -50,11 +51,13 @@ class HandedOver:
 
     Attributes:
         scores: The scores of the model.
-        report: The reasons, and the candidates.
+        kind: The kind of the model.
+        report: The reasons, and the candidates; None where there was nothing to choose from.
     """
 
     scores: FinalScores
-    report: FinalReport
+    kind: CandidateKind
+    report: FinalReport | None
 
 
 def hand_over(
@@ -66,6 +69,7 @@ def hand_over(
     files: Files | None = None,
     teacher: Teacher | None = None,
     may_choose: bool = True,
+    trials: Sequence[Answers] = (),
 ) -> HandedOver:
     """Choose the model that a study hands over, measure all candidates on the test split, and export it.
 
@@ -78,6 +82,7 @@ def hand_over(
         files: The files to write; None writes none.
         teacher: The model whose answers the trials may have learned; None: nobody taught them.
         may_choose: False hands over the winner, whatever else is better, and measures the probe of train alone.
+        trials: What the study's completed trials answered to the validation split; none where nobody knows.
 
     Raises:
         DataError: The data are missing or broken.
@@ -98,7 +103,10 @@ def hand_over(
     handed = _handed(choice, winner)
     made = HandedOver(
         scores=_scores(choice.measured.kind, handed, validation, test),
-        report=report_of(choice, handed, members, notes, validation, test),
+        kind=handed,
+        report=report_of(choice, handed, members, notes, validation, test, trials)
+        if may_choose
+        else None,
     )
     if files is not None:
         parts = _Parts(evaluator, tester, members, untrained, probe, teacher)

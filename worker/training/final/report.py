@@ -3,10 +3,13 @@
 from collections.abc import Iterator, Sequence
 from typing import get_args
 
-from trimtab.contract.final_report import Candidate, CandidateKind, FinalReport
+from trimtab.contract.final_report import Candidate, CandidateKind, Corrected, FinalReport
+from worker.training.final import classes
 from worker.training.final.answers import Answered
 from worker.training.final.candidates import Member
 from worker.training.final.choice import Choice
+from worker.training.final.correction import Answers, NotCorrectable, corrected
+from worker.training.loop.choice import averaged_epochs
 
 LONGEST_WHY = 1024
 _KINDS: tuple[CandidateKind, ...] = get_args(CandidateKind)
@@ -19,6 +22,7 @@ def report_of(
     notes: Sequence[str],
     validation: Answered,
     test: Answered,
+    trials: Sequence[Answers] = (),
 ) -> FinalReport:
     """Make the report of a choice.
 
@@ -29,14 +33,37 @@ def report_of(
         notes: Sentences about trials that were left out.
         validation: What the candidates answered to the validation split.
         test: What they answered to the test split.
+        trials: What the study's completed trials answered to the validation split; none where nobody knows.
     """
+    seen = members[0].seen
+    value, why_not = _correct(members[0].number, trials, validation)
     reasons = (choice.why, *_how(handed, members), *notes, *_surprises(handed, test))
     return FinalReport(
         handed_over=handed,
         why=" ".join(reasons)[:LONGEST_WHY],
         candidates=tuple(_candidates(members, validation, test)),
         test=test.interval(handed),
+        corrected=value,
+        why_not_corrected=why_not,
+        averaged_epochs=averaged_epochs(len(validation.labels)),
+        classes=classes.scores_of(seen, test.outputs[handed], test.labels),
+        confusion=classes.confusion_of(seen, test.outputs[handed], test.labels),
     )
+
+
+def _correct(
+    winner: int, trials: Sequence[Answers], validation: Answered
+) -> tuple[Corrected | None, str | None]:
+    """Correct the winner's value for the choice; return why not, if that cannot be done."""
+    if trials and winner not in {trial.number for trial in trials}:
+        return (
+            None,
+            f"what trial {winner}, the winner, answered to the validation split was too long to be told",
+        )
+    try:
+        return corrected(trials, validation.labels.cpu(), validation.objective), None
+    except NotCorrectable as error:
+        return None, str(error)
 
 
 def _how(handed: CandidateKind, members: Sequence[Member]) -> Iterator[str]:

@@ -133,8 +133,8 @@ class FitState:
             moment belongs to, where a position would mean another one as soon as a group has another member.
         averages: Tensors that the averages of the weights carry from epoch to epoch (`Averages.tensors`).
         part: The part that is done of an epoch that was left; None between two epochs.
-        answers: What was answered to the validation rows after the epochs that `progress` has values of, by the number
-            of the epoch (`validation_outputs.answers_of`).
+        answers: The answers to the validation rows (`validation_outputs.answers_of`) after the epochs that `progress` has
+            values of, by the number of the epoch.
     """
 
     seed: int

@@ -31,7 +31,7 @@ class Training:
         rule: The rule of how many epochs there are, and which of them is kept.
         progress: Epochs finished, what is kept and its worth, early stopping's counters.
         part: The part that is done of an epoch that was left between two batches; None between two epochs.
-        answers: What it answered to the validation rows, by the epoch, as far as `progress` has values.
+        answers: Its answers to the validation rows after the epochs that `progress` has values of, by their numbers.
     """
 
     learner: Learner
@@ -57,7 +57,7 @@ class Training:
 
         Args:
             value: Its objective value.
-            answers: What was answered to the validation rows; None where that is not kept.
+            answers: The answers to the validation rows; None where these are not kept.
             adaptation_weight: The point between pretrained and trained weights that was chosen, if one was.
         """
         known = {} if answers is None else {self.progress.epochs: answers}

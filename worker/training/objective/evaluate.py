@@ -20,7 +20,8 @@ class Scores:
     Attributes:
         metrics: The metrics.
         count: The number of pictures.
-        outputs: What the network's last layer gave for each of them, float32 `(count, width)`; None of no network.
+        outputs: The outputs of the network's last layer for each of them, float32 `(count, width)`; None where nothing was
+            asked.
         labels: Their labels, in the same order.
     """
 

@@ -44,7 +44,7 @@ def pack(answers: Sequence[Tensor]) -> ValidationOutputs | None:
     """Pack the answers of the epochs whose mean is a trial's value; None where that is longer than a message may be.
 
     Args:
-        answers: What `answers_of` returned after each of these epochs, the last one last.
+        answers: The result of `answers_of` after each of these epochs, the last one last.
     """
     array = torch.stack(list(answers)).numpy()
     hits = array.dtype == np.bool_

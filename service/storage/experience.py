@@ -1,0 +1,47 @@
+"""What won in the studies that are done."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, text
+
+MOST_STUDIES = 1000
+"""The newest ones: reading documents takes time, and older ones teach the less."""
+
+
+@dataclass(frozen=True, slots=True)
+class DoneStudy:
+    """A study that is done, with its winner's hyperparameters and the best known recipe that it tried."""
+
+    kind: str
+    model: Mapping[str, Any]
+    fixed: Mapping[str, Any]
+    hyperparameters: Mapping[str, Any]
+    proposed_by: str | None
+
+
+_BEST = "CASE s.direction WHEN 'maximize' THEN -t.value ELSE t.value END, t.number LIMIT 1"
+
+
+def done(connection: Connection) -> list[DoneStudy]:
+    """Return the studies that are done and have a winner, the newest first."""
+    rows = connection.execute(
+        text(f"""
+            SELECT s.document #>> '{{task,kind}}', s.document -> 'model', s.document -> 'fixed',
+                   winner.hyperparameters, known.proposed_by
+            FROM trimtab.studies s
+            JOIN LATERAL (
+                SELECT t.hyperparameters FROM trimtab.trials t
+                WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
+                ORDER BY {_BEST}) winner ON true
+            LEFT JOIN LATERAL (
+                SELECT u.value_json::json #>> '{{}}' AS proposed_by FROM trimtab.trials t
+                JOIN public.trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = 'proposed_by'
+                WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
+                  AND u.value_json LIKE '"known_recipe:%'
+                ORDER BY {_BEST}) known ON true
+            WHERE s.state = 'done' ORDER BY s.study_id DESC LIMIT :most"""),
+        {"most": MOST_STUDIES},
+    ).all()
+    return [DoneStudy(*row) for row in rows]

@@ -1,0 +1,84 @@
+"""What the studies of this database teach the next one, and what people are told of it."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import get_args
+
+from sqlalchemy import Connection
+
+from service.domain import experience as rules
+from service.domain.experience import Won
+from service.storage import experience
+from service.storage.experience import DoneStudy
+from service.use_cases.context import Context
+from trimtab.contract.experience import KindPriors, Priors, RecipePrior
+from trimtab.contract.priors import (
+    RATES,
+    SGD_FACTOR,
+    Family,
+    family_of,
+    known_recipes,
+)
+from trimtab.contract.starts import KNOWN_RECIPE
+from trimtab.contract.studies import StudyDocument
+
+Kind = tuple[Family, str]
+"""The kind of a model and of its task."""
+
+
+def priors(context: Context) -> Priors:
+    """All kinds of models, for classification and for the tasks of the studies that are done."""
+    with context.database.statements() as connection:
+        won = _won(connection)
+    plain: list[Kind] = [(family, "classification") for family in get_args(Family)]
+    kinds = [*plain, *sorted(set(won) - set(plain))]
+    return Priors(kinds=tuple(_told(kind, won[kind]) for kind in kinds))
+
+
+def taught(connection: Connection, document: StudyDocument) -> Sequence[Won]:
+    """What won in the studies of the document's kind, unless it wants to know of none."""
+    if document.search.transfer == "none":
+        return ()
+    model = document.model
+    return _won(connection)[family_of(model.backbone, model.weights), document.task.kind]
+
+
+def _won(connection: Connection) -> Mapping[Kind, list[Won]]:
+    found: defaultdict[Kind, list[Won]] = defaultdict(list)
+    for study in experience.done(connection):
+        recipe = {**study.fixed, **study.hyperparameters}
+        rate = recipe.get("learning_rate")
+        if isinstance(rate, int | float) and rate > 0:
+            factor = SGD_FACTOR if recipe.get("optimizer") == "sgd" else 1.0
+            known = study.proposed_by and study.proposed_by.removeprefix(KNOWN_RECIPE)
+            found[_kind(study)].append(Won(rate / factor, known))
+    return found
+
+
+def _kind(study: DoneStudy) -> Kind:
+    model = study.model
+    return family_of(str(model["backbone"]), str(model["weights"])), study.kind
+
+
+def _told(kind: Kind, won: Sequence[Won]) -> KindPriors:
+    family, task = kind
+    rates = RATES[family]
+    recipes = rules.order(known_recipes(family, "adamw", task), won)
+    return KindPriors(
+        family=family,
+        task=task,
+        studies=len(won),
+        centre=rules.centre(rates, won),
+        usual_centre=rates.centre,
+        decades=rates.decades,
+        source=rates.source,
+        recipes=tuple(
+            RecipePrior(
+                name=one.name,
+                values=one.values,
+                source=one.source,
+                wins=sum(each.recipe == one.name for each in won),
+            )
+            for one in recipes
+        ),
+    )
