@@ -92,7 +92,7 @@ class NewTrial:
         worker_id: the worker that gets the lease.
         claim_id: names the request.
         ordinal: the position of this lease in its claim.
-        proposed_by: what the proposal comes from, as the Dashboard is to show it; None: nothing is kept.
+        proposed_by: the origin of the proposal, as the Dashboard is to show it; None: nothing is kept.
     """
 
     values: Mapping[str, Scalar]

@@ -3,11 +3,11 @@
     ./run bench outcome [--studies 3] [--trials 10] [--tasks TASK ...] [--sides SIDE ...] [--keep FILE] [--quick] [--json]
 
 Test accuracy on pictures that no side trains on or chooses by. `plain` is a plain script's one run (mean of three seeds);
-`optuna` a person's script with TPE and the median pruner in a usual wide space; `single` and `ensemble` are studies of
-this product whose document leaves the space to it: the same number of trainings as Optuna's trials, refits included.
-`without_RULE` is `single` without one of its rules; `choice` reads one set
-of trainings by the product's rule and without its parts. The sides of a study see the same pictures; differences are paired by
-study, averaged within each task and then over tasks, with a bootstrap interval over studies.
+`optuna` a person's script with TPE and the median pruner in a usual wide space, which goes on until it has trained for as
+many epochs as ten whole runs take; `single` and `ensemble` are studies of this product whose document leaves the space to
+it, with a budget of ten trainings, refits included. `without_RULE` is `single` without one of its rules; `choice` reads one
+set of trainings by the product's rule and without its parts. The sides of a study see the same pictures; differences are
+paired by study, averaged within each task and then over tasks, with a bootstrap interval over studies.
 
 With `--keep` results gather in a file: an interrupted run goes on, and sides may be run apart. Constants of the product
 were chosen after seeing some of these tasks, so the others stand apart.

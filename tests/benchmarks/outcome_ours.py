@@ -61,8 +61,8 @@ class Product:
 
     def run(
         self, job: Job, laid: Laid, study: int, trials: int, sides: Sequence[str]
-    ) -> list[Done]:
-        """Run one study a side, all at a time, and return what they came to.
+    ) -> Generator[Done]:
+        """Run one study a side, all at a time, and yield what they came to.
 
         Raises:
             RuntimeError: a study ended without a model.
@@ -74,7 +74,8 @@ class Product:
         for name in names.values():
             for _ in self.client.events(name):
                 pass
-        return [self._done(job, laid, study, side, name) for side, name in names.items()]
+        for side, name in names.items():
+            yield self._done(job, laid, study, side, name)
 
     def _done(self, job: Job, laid: Laid, study: int, side: str, name: str) -> Done:
         told = self.client.study(name)
@@ -115,7 +116,8 @@ def document(
         "fixed": {"epochs": job.epochs},
         "budget": {"trials": trials},
     }
-    search = {"seed": study, **said.get("search", {})}
+    # A study must not learn from others that saw the same pictures.
+    search = {"seed": study, "transfer": "none", **said.get("search", {})}
     return StudyDocument.model_validate({**fields, **said, "search": search})
 
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from trimtab.contract.studies import StudyDocument
 
-PLAIN: dict[str, Any] = {"known_recipes": False, "initial_trials": 0}
+PLAIN: dict[str, Any] = {"known_recipes": False, "initial_trials": 0, "transfer": "none"}
 """A search whose sampler proposes from the first trial on, in recipes as they are written: most tests are about something
 else than what a study begins with."""
 

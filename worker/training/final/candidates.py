@@ -75,7 +75,7 @@ class Member:
         number: The number of the trial.
         validated: The state that was validated.
         refit: The state of its refit; None where there is none.
-        validation: What the validated state answered to the validation split.
+        validation: The validated state's answers to the validation split.
     """
 
     number: int

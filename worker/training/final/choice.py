@@ -68,7 +68,7 @@ def choose(
         direction: Whether more or less of it is better.
         winner: The best trial.
         ensemble: The average of the best trials, if it was asked for.
-        lead: How much better the winner is than the ensemble; given with it.
+        lead: The winner's lead over the ensemble; given with it.
         others: The candidates that no trial has trained.
     """
     choice = Choice(

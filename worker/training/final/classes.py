@@ -38,7 +38,7 @@ def scores_of(seen: TaskData, outputs: Tensor, labels: Tensor) -> tuple[ClassSco
 
     Args:
         seen: The data of the task, which name the classes.
-        outputs: What the last layer gave, `(N, width)`.
+        outputs: The outputs of the last layer, `(N, width)`.
         labels: The labels, `(N,)` or `(N, targets)`; NaN is a label that is not known, and counts in nothing.
     """
     found = [one for table in _tables(seen, outputs, labels) for one in _scores(table)]
@@ -51,7 +51,7 @@ def confusion_of(seen: TaskData, outputs: Tensor, labels: Tensor) -> tuple[Confu
 
     Args:
         seen: The data of the task, which name the classes.
-        outputs: What the last layer gave, `(N, width)`.
+        outputs: The outputs of the last layer, `(N, width)`.
         labels: The labels, `(N,)` or `(N, targets)`; NaN is a label that is not known.
     """
     found = [one for table in _tables(seen, outputs, labels) for one in _confused(table)]

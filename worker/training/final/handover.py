@@ -82,7 +82,7 @@ def hand_over(
         files: The files to write; None writes none.
         teacher: The model whose answers the trials may have learned; None: nobody taught them.
         may_choose: False hands over the winner, whatever else is better, and measures the probe of train alone.
-        trials: What the study's completed trials answered to the validation split; none where nobody knows.
+        trials: The answers of the study's completed trials to the validation split; none where nobody knows.
 
     Raises:
         DataError: The data are missing or broken.

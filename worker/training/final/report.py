@@ -31,9 +31,9 @@ def report_of(
         handed: The model that is handed over.
         members: The best trials, the winner first.
         notes: Sentences about trials that were left out.
-        validation: What the candidates answered to the validation split.
-        test: What they answered to the test split.
-        trials: What the study's completed trials answered to the validation split; none where nobody knows.
+        validation: The candidates' answers to the validation split.
+        test: Their answers to the test split.
+        trials: The answers of the study's completed trials to the validation split; none where nobody knows.
     """
     seen = members[0].seen
     value, why_not = _correct(members[0].number, trials, validation)
