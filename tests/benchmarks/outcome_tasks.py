@@ -120,6 +120,12 @@ def _few(
     return {name: rng.sample(list(those), count) for name, those in pool.items()}
 
 
+def _shuffled(pool: Mapping[str, Sequence[Picture]]) -> dict[str, list[Picture]]:
+    """Mix pictures that lie in the order of their writers, so that those of a test are like the others."""
+    rng = random.Random(0)
+    return {name: rng.sample(list(those), len(those)) for name, those in pool.items()}
+
+
 def _split(
     pool: Mapping[str, Sequence[Picture]], count: int
 ) -> tuple[dict[str, list[Picture]], dict[str, list[Picture]]]:
@@ -185,7 +191,7 @@ def _grey(pictures: NDArray[Any], labels: NDArray[Any]) -> dict[str, list[Image.
 def _mnist(_: Path, study: int) -> Pictures:
     with np.load(lab.FOLDER / "mnist_t10k.npz") as arrays:
         pool = _grey(arrays["x_train"], arrays["y_train"])
-        test, more = _split(_grey(arrays["x_test"], arrays["y_test"]), 40)
+        test, more = _split(_shuffled(_grey(arrays["x_test"], arrays["y_test"])), 40)
     return Pictures(_few(pool, 10, study), test, more)
 
 
@@ -194,7 +200,7 @@ def _digits(_: Path, study: int) -> Pictures:
     pool: dict[str, list[Picture]] = {}
     for sample in digits.samples:
         pool.setdefault(digits.classes[int(str(sample.label))], []).append(digits.read(sample))
-    held, pool = _split(pool, 120)
+    held, pool = _split(_shuffled(pool), 120)
     test, more = _split(held, 40)
     return Pictures(_few(pool, 8, study), test, more)
 
