@@ -8,6 +8,8 @@ from trimtab.contract.message import Flag, Int, Message
 
 FEWEST_TO_REFIT = 4
 """A study of fewer trials needs all of them for its search, unless its document says otherwise."""
+FEWEST_TO_AVERAGE = 8
+"""From this budget on, the three best make one model where a document leaves that open (`./run bench outcome`)."""
 
 WhichModel = Literal["handed_over", "validated"]
 """The model that a study hands over, or its winner as it was validated."""
@@ -43,7 +45,11 @@ def usual(trials: int, *, grid: bool) -> Finish:
         trials: The study's budget.
         grid: Whether it walks a grid, of which a refit would cost a cell.
     """
-    return Finish(refit=trials >= FEWEST_TO_REFIT and not grid)
+    if grid:
+        return Finish(refit=False)
+    return Finish(
+        refit=trials >= FEWEST_TO_REFIT, ensemble=3 if trials >= FEWEST_TO_AVERAGE else 1
+    )
 
 
 class Refits(Message):

@@ -7,7 +7,7 @@ from tests.support.protocol import Service
 from trimtab.contract.experience import KindPriors
 from trimtab.contract.studies import StudyDocument
 
-KNOWN = {"known_recipes": True, "pruner": "none"}
+KNOWN = {"known_recipes": True, "transfer": "done_studies", "pruner": "none"}
 
 
 def created(service: Service, name: str, **changes: Any) -> StudyDocument:

@@ -140,6 +140,8 @@ def test_a_study_of_an_older_release_evaluates_its_winner_alone(either: Service)
     ("budget", "sampler", "usual"),
     [
         (4, "random", Finish(refit=True, ensemble=1)),
+        (7, "random", Finish(refit=True, ensemble=1)),
+        (8, "random", Finish(refit=True, ensemble=3)),
         (3, "random", Finish(refit=False, ensemble=1)),
         (9, "grid", Finish(refit=False, ensemble=1)),
     ],
