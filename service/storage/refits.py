@@ -11,7 +11,7 @@ from trimtab.contract.finish import Refits
 from trimtab.contract.metrics import Direction
 
 ENSEMBLE = "coalesce(CAST(s.document #>> '{finish,ensemble}' AS int), 1)"
-"""Of how many of its best trials the model of a study `s` is made."""
+"""The number of best trials that the model of a study `s` is made of."""
 PLANNED = "CASE s.document #>> '{finish,refit}' WHEN 'true' THEN CAST(s.document #>> '{finish,ensemble}' AS int) ELSE 0 END"
 """The number of refits that the finish of a study `s` takes."""
 

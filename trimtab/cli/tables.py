@@ -79,8 +79,8 @@ def study(answer: Study) -> RenderableType:
         ("", Text(counts(answer))),
         *([("refits", Text(refits(answer.refits)))] if answer.refits.total else []),
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
-        *_recipe_rows(answer.document),
         *_probe_rows(answer.probe),
+        *_recipe_rows(answer.document),
         *_best_rows(answer.best),
         *report.brief(answer.final),
     ]

@@ -13,6 +13,7 @@ from pydantic import (
     field_validator,
     model_validator,
 )
+from pydantic_core import PydanticCustomError
 
 from trimtab.contract import auto_space, search_space
 from trimtab.contract.faults import refuse
@@ -75,9 +76,18 @@ class Budget(Message):
     """Seconds from the first lease on in which the study is active; pauses do not count."""
 
 
+def _refuse_other_words(given: object) -> object:
+    if isinstance(given, str):
+        message = (
+            "is `auto`, or an object: the name of each hyperparameter, and its range or choices"
+        )
+        raise PydanticCustomError("space_type", message)
+    return given
+
+
 GivenSpace = Annotated[
     Space,
-    BeforeValidator(lambda given: given, json_schema_input_type=Space | Literal["auto"]),
+    BeforeValidator(_refuse_other_words, json_schema_input_type=Space | Literal["auto"]),
 ]
 """A space as people write it; the word is resolved before the fields of a document are read."""
 

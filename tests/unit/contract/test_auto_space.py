@@ -177,4 +177,6 @@ def test_the_faults_of_the_rest_are_told_and_none_of_the_space() -> None:
 
 @pytest.mark.parametrize("space", [None, "Auto", ["auto"], 1])
 def test_no_other_word_is_a_space(space: Any) -> None:
-    assert [pointer for pointer, _, _ in refused(space=space)] == ["/space"]
+    ((pointer, _, message),) = refused(space=space)
+    assert pointer == "/space"
+    assert ("`auto`" in message) == isinstance(space, str)

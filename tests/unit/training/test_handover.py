@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from tests.support.pictures import folder_task, write_classes
-from tests.support.tiny import CPU
+from tests.support.tiny import CPU, memory_for
 from trimtab.contract.final_report import CandidateKind, FinalReport
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import BuiltinDataset, Model, Task
@@ -259,6 +259,17 @@ def test_a_trial_whose_refit_is_lost_stays_as_it_was_validated(
     assert all(
         torch.equal(held[name], value) for name, value in second.validated().weights.items()
     )
+
+
+def test_short_of_memory_fewer_pictures_are_measured_at_once(study: Study) -> None:
+    plain = handed_over(study.evaluator, *study.finalists)
+    with memory_for(3):
+        short = handed_over(study.evaluator, *study.finalists)
+    for one, other in zip(told(plain).candidates, told(short).candidates, strict=True):
+        assert (one.kind, one.validation_value) == (other.kind, other.validation_value)
+        assert one.test is not None
+        assert other.test is not None
+        assert one.test.value == other.test.value
 
 
 def test_without_the_winners_checkpoint_nothing_is_handed_over(study: Study) -> None:

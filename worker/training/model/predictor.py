@@ -60,7 +60,7 @@ class Member:
     """One model of a file, which computes what was measured: in the precision of its evaluation.
 
     Attributes:
-        card: What the file's card says of it.
+        card: The file's card, as far as it is about this model.
         model: The network with its input layer, in evaluation mode.
         form: The form of the pictures that it takes.
     """
