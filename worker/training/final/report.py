@@ -58,7 +58,7 @@ def _correct(
     if trials and winner not in {trial.number for trial in trials}:
         return (
             None,
-            f"what trial {winner}, the winner, answered to the validation split was too long to be told",
+            f"what trial {winner}, the winner, answered to the validation split is not known: too long to be told, or of a release before",
         )
     try:
         return corrected(trials, validation.labels.cpu(), validation.objective), None
