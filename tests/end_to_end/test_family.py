@@ -174,9 +174,15 @@ def test_a_service_that_is_killed_is_started_again_at_its_address_and_the_worker
 
 
 def test_a_service_that_keeps_ending_ends_the_wait(stage: Stage) -> None:
-    stage.play(LISTENS + '\nif module == "service": sys.exit("trimtab: the disk is gone")')
+    stage.play(f"""{LISTENS}
+if module == "service":
+    while not (folder / "was_ready").exists():
+        time.sleep(0.01)
+    sys.exit("trimtab: the disk is gone")""")
     stage.family.start_service("127.0.0.1", 0)
     stage.be_ready()
+    # One that ends before it was ready is another matter.
+    (stage.folder / "was_ready").touch()
     with pytest.raises(problems.Unavailable, match=r"(?s)3 times in a row.*the disk is gone"):
         stage.family.wait()
     assert len(stage.begun("service")) == family_module.HOPELESS
