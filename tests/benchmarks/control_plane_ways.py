@@ -64,7 +64,8 @@ def written(name: str, sampler: Sampler, **more: Any) -> dict[str, Any]:
         },
         "model": {"backbone": "glyphnet"},
         "space": ranges,
-        "search": {"sampler": sampler, "pruner": "median"},
+        # It judges from the first epoch on, as Optuna's does; in a form that older builds read too.
+        "search": {"sampler": sampler, "pruner": "median", "warmup_epochs": 0},
         "budget": {"trials": MANY},
     } | more
 

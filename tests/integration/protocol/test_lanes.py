@@ -42,7 +42,7 @@ from trimtab.contract.problems import (
 )
 
 RANDOM = {"sampler": "random", "pruner": "none"}
-MEDIAN = {"sampler": "random", "pruner": "median", "startup_trials": 3}
+MEDIAN = {"sampler": "random", "pruner": "median", "startup_trials": 3, "warmup_epochs": 0}
 
 
 @pytest.fixture
