@@ -76,7 +76,8 @@ def member(number: int, trial: dict[str, Any], refit: dict[str, Any] | None) -> 
 
 
 def a_trial(number: int, **changes: Any) -> Lease:
-    return a_lease(trial_number=number, seed=number, **({"recipe": RECIPE} | changes))
+    fields: dict[str, Any] = {"trial_number": number, "seed": number, "recipe": RECIPE}
+    return a_lease(**(fields | changes))
 
 
 @pytest.mark.usefixtures("worker")
