@@ -6,6 +6,8 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
+from service.storage.ranking import BEST_FIRST_OF_ANY
+
 MOST_STUDIES = 1000
 """The newest ones: reading documents takes time, and older ones teach the less."""
 
@@ -21,9 +23,6 @@ class DoneStudy:
     proposed_by: str | None
 
 
-_BEST = "CASE s.direction WHEN 'maximize' THEN -t.value ELSE t.value END, t.number LIMIT 1"
-
-
 def done(connection: Connection) -> list[DoneStudy]:
     """Return the studies that are done and have a winner, the newest first."""
     rows = connection.execute(
@@ -34,13 +33,13 @@ def done(connection: Connection) -> list[DoneStudy]:
             JOIN LATERAL (
                 SELECT t.hyperparameters FROM trimtab.trials t
                 WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
-                ORDER BY {_BEST}) winner ON true
+                ORDER BY {BEST_FIRST_OF_ANY} LIMIT 1) winner ON true
             LEFT JOIN LATERAL (
                 SELECT u.value_json::json #>> '{{}}' AS proposed_by FROM trimtab.trials t
                 JOIN public.trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = 'proposed_by'
                 WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
                   AND u.value_json LIKE '"known_recipe:%'
-                ORDER BY {_BEST}) known ON true
+                ORDER BY {BEST_FIRST_OF_ANY} LIMIT 1) known ON true
             WHERE s.state = 'done' ORDER BY s.study_id DESC LIMIT :most"""),
         {"most": MOST_STUDIES},
     ).all()

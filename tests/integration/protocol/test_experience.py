@@ -67,3 +67,17 @@ def test_rates_of_sgd_count_as_a_tenth(service: Service) -> None:
     assert small(service).centre == 1.26e-3
     sgd = created(service, "sgd", priority=1, fixed={"epochs": 4, "optimizer": "sgd"})
     assert centre(sgd) == 1.26e-2
+
+
+def test_what_won_among_equals_is_what_the_study_says(service: Service) -> None:
+    created(service, "equals")
+    for curve in ((0.9, 0.9, 0.3, 0.35), (0.1, 0.2, 0.3, 0.4)):
+        lease = service.lease()
+        service.report(lease, *curve)
+        service.complete(lease, 0.9)
+    for _ in range(7):
+        service.complete(service.lease(), 0.5)
+    service.complete_final(service.lease(), 0.9)
+    assert studies.best(service.context, "equals").trial.number == 1
+    wins = {one.name: one.wins for one in small(service).recipes}
+    assert (wins["warm_cosine"], wins["fast_head"]) == (0, 1)
