@@ -17,7 +17,7 @@ from worker.runner.trial import start_training
 from worker.training.device.threads import computing_on
 from worker.training.errors import CheckpointError, CheckpointMissing
 from worker.training.final.candidates import Finalist
-from worker.training.final.correction import Answers
+from worker.training.final.correction import TrialAnswers
 from worker.training.final.evaluator import Evaluator
 from worker.training.final.handover import Files, HandedOver, hand_over
 from worker.training.loop.epochs import epochs_of
@@ -106,13 +106,13 @@ def _finalists(order: RunTrial, winner: FitState) -> Iterator[Finalist]:
         yield Finalist(member.trial_number, member.recipe, validated, refit)
 
 
-def answers(order: RunTrial) -> list[Answers]:
+def answers(order: RunTrial) -> list[TrialAnswers]:
     """Return what trials answered to the validation split, as far as it is known and legible."""
     if order.outputs is None:
         return []
     try:
         return [
-            Answers(
+            TrialAnswers(
                 one.trial_number, one.value, unpack(one.outputs), one.outputs.form == "hits"
             )
             for one in trial_outputs.read(order.outputs)

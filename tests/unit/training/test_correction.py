@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from tests.support.pictures import tiny_columns
 from trimtab.contract.recipe import Recipe
-from worker.training.final.correction import Answers, NotCorrectable, corrected
+from worker.training.final.correction import NotCorrectable, TrialAnswers, corrected
 from worker.training.final.intervals import interval_of, wilson
 from worker.training.objective import objectives
 from worker.training.objective.objectives import Classification
@@ -22,10 +22,12 @@ LOSS = Classification("loss", "minimize")
 NORMAL = NormalDist()
 
 
-def _hits(*trials: list[list[int]]) -> list[Answers]:
+def _hits(*trials: list[list[int]]) -> list[TrialAnswers]:
     """Return trials that are told right in these rows, each a list of epochs."""
     return [
-        Answers(number, mean(map(mean, epochs)), np.array(epochs)[..., None], are_hits=True)
+        TrialAnswers(
+            number, mean(map(mean, epochs)), np.array(epochs)[..., None], are_hits=True
+        )
         for number, epochs in enumerate(trials)
     ]
 
@@ -59,7 +61,9 @@ def test_the_corrected_interval_covers_the_truth_where_that_of_the_best_value_do
         values = hits.mean(axis=1)
         winner = int(chance.choice(np.flatnonzero(values == values.max())))
         own = wilson(hits[winner].astype(np.float64))
-        trials = [Answers(n, values[n], one[None, :, None], True) for n, one in enumerate(hits)]
+        trials = [
+            TrialAnswers(n, values[n], one[None, :, None], True) for n, one in enumerate(hits)
+        ]
         found = corrected(trials, _labels(rows), ACCURACY, seed=number)
         naive += own.low <= truth[winner] <= own.high
         right += found.value.low <= truth[winner] <= found.value.high
@@ -106,8 +110,8 @@ def test_outputs_that_are_told_right_or_wrong_are_corrected_as_hits() -> None:
     labels = torch.arange(50) % 3
     outputs = _outputs(4, 50, 3)
     hits = [(one.argmax(dim=2) == labels).numpy()[..., None] for one in outputs]
-    told = [Answers(n, 0.0, one.half().numpy()) for n, one in enumerate(outputs)]
-    same = [Answers(n, 0.0, one, True) for n, one in enumerate(hits)]
+    told = [TrialAnswers(n, 0.0, one.half().numpy()) for n, one in enumerate(outputs)]
+    same = [TrialAnswers(n, 0.0, one, True) for n, one in enumerate(hits)]
     assert corrected(told, labels, ACCURACY) == corrected(same, labels, ACCURACY)
 
 
@@ -116,7 +120,8 @@ def test_rows_without_labels_count_in_no_sample() -> None:
     labels = torch.tensor([[1, 0]] * 20 + [[torch.nan] * 2] * 60).double()
     right, wrong = torch.tensor([[[1.0, -1]]]), torch.tensor([[[-1.0, 1]]])
     told = [
-        Answers(n, 0.0, one.repeat(1, 80, 1).numpy()) for n, one in enumerate((wrong, right))
+        TrialAnswers(n, 0.0, one.repeat(1, 80, 1).numpy())
+        for n, one in enumerate((wrong, right))
     ]
     found = corrected(told, labels, objective)
     assert (found.value.low, found.value.value, found.first) == (1, 1, 0)
@@ -126,7 +131,7 @@ def test_less_of_a_loss_is_better() -> None:
     labels = torch.arange(60) % 3
     guesses, noise = functional.one_hot(labels, 3).float(), _outputs(2, 60, 3)[0]
     first, best = noise, 2 * guesses + noise
-    told = [Answers(n, 0.0, one.numpy()) for n, one in enumerate((first, best))]
+    told = [TrialAnswers(n, 0.0, one.numpy()) for n, one in enumerate((first, best))]
     found = corrected(told, labels, LOSS)
     of_best = interval_of(LOSS, best[0], labels)
     assert found.value.value == pytest.approx(of_best.value, abs=0.1)
@@ -144,7 +149,7 @@ class _Slow(Classification):
 def test_a_metric_that_takes_long_is_measured_of_the_best_trials_and_the_first() -> None:
     chance = np.random.default_rng(0)
     told = [
-        Answers(n, worth, worth + chance.normal(size=(1, 100, 1000)))
+        TrialAnswers(n, worth, worth + chance.normal(size=(1, 100, 1000)))
         for n, worth in enumerate((0.2, 0.9, 0.1, 0.8, 0.7, 0.0, 0.6, 0.5))
     ]
     found = corrected(told, _labels(100), _Slow("auroc", "maximize"))
@@ -162,7 +167,7 @@ def test_a_metric_that_takes_long_is_measured_of_the_best_trials_and_the_first()
     ],
 )
 def test_what_cannot_be_repeated_is_refused_in_words(
-    trials: list[Answers], rows: int, why: str
+    trials: list[TrialAnswers], rows: int, why: str
 ) -> None:
     with pytest.raises(NotCorrectable, match=why):
         corrected(trials, _labels(rows), ACCURACY)

@@ -18,7 +18,7 @@ from worker.runner import final_lease
 from worker.training.final.answers import Answered
 from worker.training.final.candidates import Member, TrainedState
 from worker.training.final.choice import Choice, Measured
-from worker.training.final.correction import Answers
+from worker.training.final.correction import TrialAnswers
 from worker.training.final.evaluator import Told
 from worker.training.final.report import report_of
 from worker.training.loop.state import FitState
@@ -30,7 +30,7 @@ OUTPUTS = functional.one_hot(LABELS.roll(1).where(LABELS == 0, LABELS), 3).float
 """The rows of two classes are told right, and those of the first class taken for the last."""
 
 
-def _report(*trials: Answers) -> FinalReport:
+def _report(*trials: TrialAnswers) -> FinalReport:
     seen = tiny_data()
 
     def read() -> FitState:
@@ -44,9 +44,9 @@ def _report(*trials: Answers) -> FinalReport:
     return report_of(choice, "winner", [winner], (), answered, test, trials)
 
 
-def _trial(number: int, right: float) -> Answers:
+def _trial(number: int, right: float) -> TrialAnswers:
     hits = np.random.default_rng(number).random((1, 60, 1)) < right
-    return Answers(number, float(hits.mean()), hits, are_hits=True)
+    return TrialAnswers(number, float(hits.mean()), hits, are_hits=True)
 
 
 def test_the_report_has_the_corrected_value_and_how_many_epochs_a_value_averages() -> None:

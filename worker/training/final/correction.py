@@ -41,7 +41,7 @@ class NotCorrectable(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class TrialAnswers:
     """What a trial answered to the validation rows.
 
     Attributes:
@@ -59,7 +59,7 @@ class Answers:
 
 @computing_on(1)
 def corrected(
-    trials: Sequence[Answers], labels: Tensor, objective: Objective, *, seed: int = 0
+    trials: Sequence[TrialAnswers], labels: Tensor, objective: Objective, *, seed: int = 0
 ) -> Corrected:
     """Return the value of the winner, corrected for the choice, and what it gained over the first trial.
 
@@ -94,7 +94,7 @@ def corrected(
     )
 
 
-def _check(trials: Sequence[Answers], rows: int) -> None:
+def _check(trials: Sequence[TrialAnswers], rows: int) -> None:
     if not trials:
         raise NotCorrectable(
             "the service told no trial's answers to the validation split: it is of an older release, or they were too long"
@@ -131,7 +131,7 @@ class _Table(Protocol):
         ...
 
 
-def _table(trials: Sequence[Answers], labels: Tensor, objective: Objective) -> _Table:
+def _table(trials: Sequence[TrialAnswers], labels: Tensor, objective: Objective) -> _Table:
     if all(trial.are_hits for trial in trials):
         return _Hits([trial.outputs[..., 0].astype(np.float64) for trial in trials])
     if any(trial.are_hits for trial in trials):

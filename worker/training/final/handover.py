@@ -20,7 +20,7 @@ from worker.training.final.candidates import (
     members_of,
 )
 from worker.training.final.choice import Choice, Lead, Measured, choose
-from worker.training.final.correction import Answers
+from worker.training.final.correction import TrialAnswers
 from worker.training.final.evaluator import Evaluator, Told, averaged
 from worker.training.final.probe import Probe
 from worker.training.final.report import report_of
@@ -69,7 +69,7 @@ def hand_over(
     files: Files | None = None,
     teacher: Teacher | None = None,
     may_choose: bool = True,
-    trials: Sequence[Answers] = (),
+    trials: Sequence[TrialAnswers] = (),
 ) -> HandedOver:
     """Choose the model that a study hands over, measure all candidates on the test split, and export it.
 

@@ -8,7 +8,7 @@ from worker.training.final import classes
 from worker.training.final.answers import Answered
 from worker.training.final.candidates import Member
 from worker.training.final.choice import Choice
-from worker.training.final.correction import Answers, NotCorrectable, corrected
+from worker.training.final.correction import NotCorrectable, TrialAnswers, corrected
 from worker.training.loop.choice import averaged_epochs
 
 LONGEST_WHY = 1024
@@ -22,7 +22,7 @@ def report_of(
     notes: Sequence[str],
     validation: Answered,
     test: Answered,
-    trials: Sequence[Answers] = (),
+    trials: Sequence[TrialAnswers] = (),
 ) -> FinalReport:
     """Make the report of a choice.
 
@@ -52,7 +52,7 @@ def report_of(
 
 
 def _correct(
-    winner: int, trials: Sequence[Answers], validation: Answered
+    winner: int, trials: Sequence[TrialAnswers], validation: Answered
 ) -> tuple[Corrected | None, str | None]:
     """Correct the winner's value for the choice; return why not, if that cannot be done."""
     if trials and winner not in {trial.number for trial in trials}:
