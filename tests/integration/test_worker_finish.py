@@ -3,12 +3,12 @@
 import signal
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-import safetensors
 
 from tests.support import scripted_service
+from tests.support.heard import about, kept, settle, weights_of
 from tests.support.leases import a_lease
 from tests.support.scripted_service import ScriptedService
 from tests.support.workers import a_worker
@@ -37,30 +37,6 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def worker(service: ScriptedService, cache: Path) -> Generator[None]:
     with a_worker(service.address, cache, runner=RUNNER):
         yield
-
-
-def settle(service: ScriptedService, lease: Lease) -> Any:
-    """Hand out a lease and wait for its outcome."""
-    service.give(lease)
-    service.wait_for(lambda: bool(about(service, "outcome", lease)), 120)
-    return about(service, "outcome", lease)[0]
-
-
-def about(service: ScriptedService, verb: str, lease: Lease) -> list[Any]:
-    return [call.body for call in service.of(verb) if call.about == str(lease.lease_id)]
-
-
-def kept(service: ScriptedService, lease: Lease) -> dict[str, Any]:
-    """The state to evaluate that a lease has left."""
-    return about(service, "checkpoint", lease)[-1]["best"]
-
-
-def weights(service: ScriptedService, lease: Lease) -> dict[str, bytes]:
-    content = service.artifacts[kept(service, lease)["sha256"]]
-    stored: list[tuple[str, dict[str, Any]]] = cast(Any, safetensors).deserialize(content)
-    return {
-        name: bytes(tensor["data"]) for name, tensor in stored if name.startswith("weights/")
-    }
 
 
 def member(number: int, trial: dict[str, Any], refit: dict[str, Any] | None) -> dict[str, Any]:
@@ -98,7 +74,7 @@ def test_a_refit_learns_from_train_and_validation_and_reports_no_epoch(
     data = ("data_sha256", "split_sha256", "pictures", "classes", "class_counts")
     assert {name: record[name] for name in data} == {name: of_trial[name] for name in data}
     assert kept(service, refit)["step"] == validated["step"] == 2
-    assert weights(service, refit) != weights(service, trial)
+    assert weights_of(service, refit) != weights_of(service, trial)
 
 
 @pytest.mark.usefixtures("worker")
@@ -133,7 +109,7 @@ def test_a_refit_put_aside_ends_with_the_weights_of_the_uninterrupted_one(
     whole = a_trial(3, kind="refit", recipe=long)
     settle(service, second)
     settle(service, whole)
-    assert weights(service, second) == weights(service, whole)
+    assert weights_of(service, second) == weights_of(service, whole)
 
 
 @pytest.mark.usefixtures("worker")

@@ -7,13 +7,12 @@ import subprocess
 import sys
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any, cast
 
 import pytest
-import safetensors
 import torch
 
 from tests.support import scripted_service
+from tests.support.heard import about, kept, settle, weights_of
 from tests.support.leases import a_lease
 from tests.support.scripted_service import ScriptedService
 from tests.support.workers import a_worker
@@ -57,34 +56,13 @@ def worker(service: ScriptedService, cache: Path) -> Generator[None]:
         yield
 
 
-def settle(service: ScriptedService, lease: Lease) -> Any:
-    """Hand out a lease and wait for its outcome."""
-    service.give(lease)
-    service.wait_for(lambda: bool(about(service, "outcome", lease)), 120)
-    return about(service, "outcome", lease)[0]
-
-
-def about(service: ScriptedService, verb: str, *leases: Lease) -> list[Any]:
-    ids = {str(lease.lease_id) for lease in leases}
-    return [call.body for call in service.of(verb) if call.about in ids]
-
-
 def curve(service: ScriptedService, *leases: Lease) -> dict[int, float]:
     reports = [one for body in about(service, "reports", *leases) for one in body["reports"]]
     return {report["step"]: report["value"] for report in reports}
 
 
 def best_of(service: ScriptedService, lease: Lease) -> Checkpoint:
-    return Checkpoint.model_validate(about(service, "checkpoint", lease)[-1]["best"])
-
-
-def weights_of(service: ScriptedService, lease: Lease) -> dict[str, bytes]:
-    """The weights to evaluate, bit by bit; its file also holds moments if it was written to be carried on from."""
-    content = service.artifacts[best_of(service, lease).sha256]
-    stored: list[tuple[str, dict[str, Any]]] = cast(Any, safetensors).deserialize(content)
-    return {
-        name: bytes(tensor["data"]) for name, tensor in stored if name.startswith("weights/")
-    }
+    return Checkpoint.model_validate(kept(service, lease))
 
 
 def predict(*argv: str) -> str:
