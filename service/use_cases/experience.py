@@ -36,8 +36,10 @@ def priors(context: Context) -> Priors:
 
 
 def taught(connection: Connection, document: StudyDocument) -> Sequence[Won]:
-    """What won in the studies of the document's kind, unless it wants to know of none."""
-    if document.search.transfer == "none":
+    """What won in the studies of the document's kind, unless it wants to know of none, or has no use for it."""
+    search = document.search
+    # Recipes are put into an order by it, and the centre of a space of ours is moved: others need not be read for it.
+    if search.transfer == "none" or not (search.known_recipes or document.auto_space):
         return ()
     model = document.model
     return _won(connection)[family_of(model.backbone, model.weights), document.task.kind]
