@@ -20,6 +20,10 @@ class TrialFacts:
     curve: Curve = ()
     value: float | None = None
     error_kind: FailureKind | None = None
+    runs_until: int | None = None
+    """The number of epochs at which the search decides on it again; None: it runs to its end."""
+    paused_by_search: bool = False
+    """Whether it is paused, or about to, by the search; a claim may take it up again."""
 
     @property
     def epochs(self) -> int | None:

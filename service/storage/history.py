@@ -17,7 +17,7 @@ SELECT CAST(CAST(f.floor AS text) AS bigint), t.number, t.state, CAST(t.hyperpar
        coalesce(CAST(t.curve AS text), (
            SELECT CAST(jsonb_agg(jsonb_build_array(v.step, v.intermediate_value) ORDER BY v.step) AS text)
            FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id), '[]'),
-       t.value, t.error_kind
+       t.value, t.error_kind, t.runs_until, t.paused_by_search
 FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS floor) f
 LEFT JOIN trimtab.trials t ON t.study_id = :study_id AND t.kind = 'trial'"""
 
@@ -58,6 +58,4 @@ def _some_facts(rows: list[tuple[Any, ...]]) -> Iterable[TrialFacts]:
     values = json.loads(f"[{','.join(row[3] for row in rows)}]")
     curves = json.loads(f"[{','.join(row[4] for row in rows)}]")
     for row, hyperparameters, curve in zip(rows, values, curves, strict=True):
-        yield TrialFacts(
-            row[1], row[2], hyperparameters, tuple(map(tuple, curve)), row[5], row[6]
-        )
+        yield TrialFacts(row[1], row[2], hyperparameters, tuple(map(tuple, curve)), *row[5:9])

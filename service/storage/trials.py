@@ -173,6 +173,9 @@ class TrialRow:
     started_at: datetime | None
     ended_at: datetime | None
     proposed_by: str | None
+    runs_until: int | None
+    paused_by_search: bool
+    reason: dict[str, Any] | None
 
 
 _TRIAL_COLUMNS = """
@@ -182,7 +185,8 @@ _TRIAL_COLUMNS = """
         FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id), '[]') AS curve,
     t.crashes, t.error_kind, t.error_message, t.created_at, t.started_at, t.ended_at,
     (SELECT u.value_json::json #>> '{}' FROM public.trial_user_attributes u
-     WHERE u.trial_id = t.trial_id AND u.key = 'proposed_by') AS proposed_by"""
+     WHERE u.trial_id = t.trial_id AND u.key = 'proposed_by') AS proposed_by,
+    t.runs_until, t.paused_by_search, t.reason"""
 
 
 def page(

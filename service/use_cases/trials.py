@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from service.storage import records, studies, trials
 from service.use_cases.context import Context
 from trimtab.contract.problems import StudyNotFound, TrialNotFound
+from trimtab.contract.reasons import Reason
 from trimtab.contract.records import TrialRecord
 from trimtab.contract.trials import Attempt, IntermediateValue, Trial, TrialPage, TrialState
 
@@ -69,6 +70,9 @@ def _shape(
         value=row.value,
         curve=tuple(IntermediateValue(step=step, value=value) for step, value in row.curve),
         metrics=metrics,
+        runs_until=row.runs_until,
+        paused_by_search=row.paused_by_search,
+        reason=None if row.reason is None else Reason.model_validate(row.reason),
         crashes=row.crashes,
         error_kind=row.error_kind,
         error_message=row.error_message,

@@ -101,6 +101,11 @@ class Lease(Message):
     teacher: Teacher | None = None
     hyperparameters: Mapping[str, Scalar]
     recipe: Recipe
+    runs_until: int | None = None
+    """The number of epochs, of all attempts, at which the search decides whether the trial goes on; null: it runs to its end.
+
+    The verdict on the report that reaches it is that decision.
+    """
     resume: Checkpoint | None = None
     """The checkpoint to go on from; in a final lease, that of the winner."""
     previous: Checkpoint | None = None

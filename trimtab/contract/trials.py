@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from trimtab.contract.message import Message, Number
+from trimtab.contract.reasons import Reason
 from trimtab.contract.records import TrialRecord
 from trimtab.contract.search_space import Scalar
 
@@ -67,6 +68,12 @@ class Trial(Message):
         default_factory=dict[int, Mapping[str, float]]
     )
     """All metrics after each epoch, by step and name; filled for a single trial, empty in lists."""
+    runs_until: int | None = None
+    """The number of epochs at which the search decides on the trial again; null: nothing pauses it before its end."""
+    paused_by_search: bool = False
+    """Whether the trial is paused, or about to, because others promise more; the search may take it up again."""
+    reason: Reason | None = None
+    """Why the search paused, stopped or went on with the trial when it last decided on it."""
     crashes: int = 0
     error_kind: FailureKind | None = None
     error_message: str | None = None

@@ -1,0 +1,30 @@
+"""Trials that the search pauses and takes up again, and why."""
+
+from pathlib import Path
+
+from alembic import op
+
+revision = "0007"
+down_revision = "0006"
+
+
+def upgrade() -> None:
+    """Run the DDL that ARCHITECTURE.md shows."""
+    op.get_bind().exec_driver_sql(Path(__file__).with_suffix(".sql").read_text())
+
+
+def downgrade() -> None:
+    """Queue what the search had paused: a release without schedulers trains it to its end."""
+    op.get_bind().exec_driver_sql("""
+        UPDATE trimtab.trials SET state = 'queued' WHERE state = 'paused' AND paused_by_search;
+        DROP INDEX trimtab.trials_paused_by_search;
+        ALTER TABLE trimtab.trials DROP COLUMN runs_until, DROP COLUMN paused_by_search, DROP COLUMN reason;
+        CREATE OR REPLACE FUNCTION trimtab.ring() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            IF NEW.kind IN ('study_created', 'study_resumed', 'study_finalising', 'probe_passed', 'trial_queued', 'refit_queued',
+                            'final_queued', 'crash_refunded') THEN
+                PERFORM pg_notify('trimtab', '');
+            END IF;
+            RETURN NULL;
+        END $$
+        """)

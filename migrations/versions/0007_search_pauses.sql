@@ -1,0 +1,14 @@
+-- A trial that the search pauses while others promise more, and takes up again. Only of rows of kind trial.
+ALTER TABLE trimtab.trials ADD COLUMN runs_until trimtab.counted;                      -- epochs at which it is decided on again
+ALTER TABLE trimtab.trials ADD COLUMN paused_by_search boolean NOT NULL DEFAULT false; -- decided while it runs, and kept while paused
+ALTER TABLE trimtab.trials ADD COLUMN reason jsonb;                                    -- of the last decision
+CREATE INDEX trials_paused_by_search ON trimtab.trials (study_id) WHERE state = 'paused' AND paused_by_search;
+
+CREATE OR REPLACE FUNCTION trimtab.ring() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN
+    IF NEW.kind IN ('study_created', 'study_resumed', 'study_finalising', 'probe_passed', 'trial_queued', 'trial_paused',
+                    'refit_queued', 'final_queued', 'crash_refunded') THEN
+        PERFORM pg_notify('trimtab', '');
+    END IF;
+    RETURN NULL;
+END $$;
