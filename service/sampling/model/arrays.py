@@ -67,3 +67,12 @@ def minimised(
         options={"maxiter": steps},
     )
     return found.x if np.isfinite(found.fun) else start
+
+
+def grown(array: NDArray[Any], index: int) -> NDArray[Any]:
+    """Return an array whose first axis has a place for `index`: the same one, or one of twice the length, filled with zeros."""
+    if index < len(array):
+        return array
+    longer = np.zeros((max(2 * len(array), index + 1, 64), *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
+    return longer
