@@ -43,6 +43,7 @@ GRID = {
 }
 DOCUMENTS = {
     "tpe": document(sampler="tpe"),
+    "gp": document(sampler="gp"),
     "random": document(sampler="random"),
     "grid": document(GRID, sampler="grid"),
 }
@@ -52,8 +53,8 @@ NARROW = {
     "frozen_stages": {"kind": "int", "low": 2, "high": 2},
     "optimizer": {"kind": "choices", "choices": ["adam"]},
 }
-every_sampler = pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
-by_chance = pytest.mark.parametrize("sampler", ["tpe", "random"])
+every_sampler = pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "grid"])
+by_chance = pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -310,7 +311,7 @@ class TestInitialDesign:
         assert 0.05 < pstdev(rates) < 0.15
         assert sum(one["optimizer"] == "adam" for one in found) in range(80, 121)
 
-    @by_chance
+    @pytest.mark.parametrize("sampler", ["tpe", "random"])
     def test_a_stored_study_of_before_proposes_what_it_always_did(self, sampler: str):
         study = document(sampler=sampler)
         assert study.starts is None
@@ -402,9 +403,12 @@ def _as_optuna(
 class TestOutOfMemory:
     """Whoever reports 0.9 at momentum 0.5 or above is best, but every such trial runs out of memory."""
 
-    def _proposals_in_the_region(self, kind: FailureKind, claims: int = 40) -> int:
+    def _proposals_in_the_region(
+        self, sampler: str, kind: FailureKind, claims: int = 40
+    ) -> int:
         study = document(
-            {"momentum": SPACE["momentum"], "frozen_stages": SPACE["frozen_stages"]}
+            {"momentum": SPACE["momentum"], "frozen_stages": SPACE["frozen_stages"]},
+            sampler=sampler,
         )
         rng, trials = random.Random(1), list[TrialFacts]()
         for number in range(24):
@@ -417,10 +421,11 @@ class TestOutOfMemory:
         found = [_propose(study, trials, str(n), 24).values["momentum"] for n in range(claims)]
         return sum(float(momentum or 0) >= 0.45 for momentum in found)
 
-    def test_proposals_avoid_where_it_happened_and_a_crash_teaches_nothing(self):
+    @pytest.mark.parametrize("sampler", ["tpe", "gp"])
+    def test_proposals_avoid_where_it_happened_and_a_crash_teaches_nothing(self, sampler: str):
         oom, crashed = (
-            self._proposals_in_the_region("oom"),
-            self._proposals_in_the_region("crashed"),
+            self._proposals_in_the_region(sampler, "oom"),
+            self._proposals_in_the_region(sampler, "crashed"),
         )
         assert oom < crashed / 2
 

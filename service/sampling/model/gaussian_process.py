@@ -18,7 +18,7 @@ from service.sampling.model.arrays import (
 )
 
 STEPS = 15
-"""The number of steps that a fit takes, as a rule; the next one begins where it ended."""
+"""The number of steps that a fit takes at most; the next one begins where it ended."""
 GREW_BY = 1.2
 """Hyperparameters are fitted anew when there are so many times as many observations."""
 JITTER = 1e-6
@@ -94,16 +94,13 @@ class GaussianProcess:
         lengths, (signal, nugget) = self._theta[: self._size], self._theta[self._size :]
         return Hyperparameters(np.exp(lengths), exp(signal), exp(nugget))
 
-    def fit(
-        self, features: Floats, observed: Floats, variance: Floats, steps: int = STEPS
-    ) -> None:
+    def fit(self, features: Floats, observed: Floats, variance: Floats) -> None:
         """Move the hyperparameters to the maximum of their posterior, from where the last fit left them.
 
         Args:
             features: the points, shape (n, width).
             observed: the observations, shape (n,).
             variance: the variance of each, shape (n,).
-            steps: the number of steps that the optimiser takes at most.
         """
         squares = squared_differences(features, self._groups)
         bounds = [
@@ -115,7 +112,7 @@ class GaussianProcess:
             lambda theta: negative_log_posterior(theta, squares, observed, variance),
             self._theta,
             bounds,
-            steps,
+            STEPS,
         )
 
     def condition(

@@ -8,6 +8,7 @@ import pytest
 from service.sampling.model.arrays import Floats, cholesky, inverse
 from service.sampling.model.gaussian_process import (
     GaussianProcess,
+    fitted_at,
     matern,
     negative_log_posterior,
     squared_differences,
@@ -149,3 +150,9 @@ def test_a_matrix_that_rounding_made_indefinite_is_factored_with_a_raised_diagon
 def test_a_matrix_that_is_not_finite_is_told():
     with pytest.raises(ValueError, match="not finite"):
         cholesky(np.array([[np.nan]]))
+
+
+def test_fits_are_due_when_a_fifth_more_is_known():
+    due = [n for n in range(1, 40) if fitted_at(n) == n]
+    assert due == [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33]
+    assert fitted_at(32) == 27
