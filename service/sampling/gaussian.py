@@ -156,16 +156,12 @@ class GaussianSampler:
         """Show the model what is known and what is assumed."""
         numbers = _best_and_newest(finished, *self._finals.predicted(finished, fit.unit))
         seen = self._seen(numbers, fit.unit)
-        means, _ = fit.process.condition(seen.features, seen.mean, seen.variance)
-        points, assumed = seen.points, self._assumed(fit, flying)
-        best = max(self._best(fit.unit), assumed.mean.max(initial=WORST))
-        if len(assumed.points):
-            points = np.concatenate([points, assumed.points])
-            means, _ = fit.process.condition(
-                np.concatenate([seen.features, assumed.features]),
-                np.concatenate([seen.mean, assumed.mean]),
-                np.concatenate([seen.variance, assumed.variance]),
-            )
+        means = fit.process.observe(seen.features, seen.mean, seen.variance)
+        running = self._observations.of(RUNNING)[-MOST:]
+        flying = np.concatenate([self._observations.points[running], flying])
+        assumed = fit.process.assume(self._cube.features(flying), np.full(len(flying), ASSUMED))
+        points, means = np.concatenate([seen.points, flying]), np.concatenate([means, assumed])
+        best = max(self._best(fit.unit), assumed.max(initial=WORST))
         return _Outlook(points[np.argsort(-means, kind="stable")[:BEST]], float(best))
 
     def _seen(self, numbers: Indices, unit: Unit) -> _Seen:
@@ -174,13 +170,6 @@ class GaussianSampler:
         return _Seen(
             seen.points[numbers], seen.features[numbers], np.maximum(mean, WORST), variance
         )
-
-    def _assumed(self, fit: _Fit, flying: Floats) -> _Seen:
-        running = self._observations.of(RUNNING)[-MOST:]
-        points = np.concatenate([self._observations.points[running], flying])
-        features = self._cube.features(points)
-        mean = fit.process.predict(features)[0]
-        return _Seen(points, features, mean, np.full(len(points), ASSUMED))
 
     def _candidates(
         self, around: Floats, flying: Floats, chance: np.random.Generator
