@@ -288,8 +288,9 @@ class TestInitialDesign:
         values = [str(one.values) for one in found if isinstance(one, Proposal)]
         assert len(set(values)) == 8
 
-    def test_tpe_waits_until_as_many_have_taught_something(self):
-        study = self._study("tpe", initial_trials=5)
+    @pytest.mark.parametrize("sampler", ["tpe", "gp"])
+    def test_a_model_waits_until_as_many_have_taught_something(self, sampler: str):
+        study = self._study(sampler, initial_trials=5)
         values = [one.values for one in self._all(study, 5)]
         trials = [completed(number, one, 0.5) for number, one in enumerate(values)]
         crashed = TrialFacts(4, "failed", values[4], error_kind="crashed")
@@ -297,7 +298,7 @@ class TestInitialDesign:
         for last in (crashed, running):
             found = _propose(study, [*trials[:4], last], "claim", 5)
             assert (found.proposed_by, found.only_as_number) == ("prior", None)
-        assert _propose(study, trials, "claim", 5).proposed_by == "tpe"
+        assert _propose(study, trials, "claim", 5).proposed_by == sampler
 
     def test_random_draws_from_the_prior_for_ever(self):
         space = SPACE | {

@@ -154,6 +154,22 @@ def test_how_bad_the_bad_ones_are_says_nothing():
     assert _proposed(mild) == _proposed(wild)
 
 
+def test_the_best_of_a_long_history_are_not_forgotten():
+    sampler = _told(30)
+    poor = [{"x": 0.6 + 0.4 * share["x"]} for share in _even(LINE, 270)]
+    sampler.hear([_completed(30 + n, point, _peak(point)) for n, point in enumerate(poor)])
+    found = [_number(_proposed(sampler, seed)["x"]) for seed in range(10)]
+    assert all(abs(x - 0.3) < 0.1 for x in found)
+
+
+def test_the_newest_of_a_long_history_are_not_forgotten_for_the_best():
+    sampler = _told(300, lambda point: -abs(_number(point["x"]) - 0.3))
+    flat = [{"x": 0.29 + n / 1000} for n in range(20)]
+    sampler.hear([_completed(300 + n, point, -1.0) for n, point in enumerate(flat)])
+    found = [_number(_proposed(sampler, seed)["x"]) for seed in range(10)]
+    assert all(abs(x - 0.3) > 0.002 for x in found)
+
+
 class TestInFlight:
     """Proposals that are not stored yet, and trials that run, are assumed to end with what is predicted of them."""
 
