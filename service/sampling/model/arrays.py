@@ -39,11 +39,11 @@ def inverse(factor: Floats) -> Floats:
     return half + np.tril(half, -1).T
 
 
-def solved(factor: Floats, right: Floats) -> Floats:
-    """Return x of `factor @ x = right` for a lower factor; `right` has the shape (n, m)."""
+def solved(factor: Floats, right: Floats, *, transposed: bool = False) -> Floats:
+    """Return x of `factor @ x = right` for a lower factor, or of its transpose; `right` has the shape (n, m)."""
     if not right.size:
         return right
-    found, _ = _LAPACK.dtrtrs(factor, right, lower=1)
+    found, _ = _LAPACK.dtrtrs(factor, right, lower=1, trans=int(transposed))
     return found
 
 
@@ -67,3 +67,12 @@ def minimised(
         options={"maxiter": steps},
     )
     return found.x if np.isfinite(found.fun) else start
+
+
+def grown(array: NDArray[Any], index: int) -> NDArray[Any]:
+    """Return an array whose first axis has a place for `index`: the same one, or one of twice the length, filled with zeros."""
+    if index < len(array):
+        return array
+    longer = np.zeros((max(2 * len(array), index + 1, 64), *array.shape[1:]), array.dtype)
+    longer[: len(array)] = array
+    return longer

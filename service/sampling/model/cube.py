@@ -2,7 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from math import exp, log
+from itertools import product
+from math import exp, log, prod
 
 import numpy as np
 
@@ -61,6 +62,21 @@ class Axis:
     def snaps_in_logarithm(self) -> bool:
         """Whether it is of whole numbers in a log range, whose cells differ in width."""
         return not self.cells and isinstance(self.dimension, IntRange)
+
+    @property
+    def members(self) -> int:
+        """The number of values that it has; 0 for real numbers."""
+        if self.snaps_in_logarithm:
+            return round(exp(self.high)) - round(exp(self.low)) + 1
+        return self.cells
+
+    @property
+    def centres(self) -> list[float]:
+        """The coordinates of all its values; none for real numbers."""
+        if self.snaps_in_logarithm:
+            low, high = round(exp(self.low)), round(exp(self.high))
+            return [self.at(value) for value in range(low, high + 1)]
+        return [(cell + 0.5) / self.cells for cell in range(self.cells)]
 
     def at(self, value: Scalar) -> float:
         """Return the coordinate of a value; what lies outside the range gets its nearest end's.
@@ -125,6 +141,7 @@ class Cube:
         size: the number of coordinates.
         width: the number of features of a point.
         groups: the coordinate of each feature, shape (width,).
+        cells: the number of configurations; 0 where there are real numbers among the dimensions.
     """
 
     def __init__(self, space: Space) -> None:
@@ -138,6 +155,7 @@ class Cube:
         columns = [max(count, 1) for count in levels]
         self.groups: Indices = np.repeat(np.arange(self.size), columns)
         self.width = len(self.groups)
+        self.cells = prod(one.members for one in self.axes)
         self._cells = np.array([one.cells for one in self.axes], dtype=float)
         self._stepped = np.flatnonzero(self._cells)
         self._logarithmic = [n for n, one in enumerate(self.axes) if one.snaps_in_logarithm]
@@ -167,6 +185,11 @@ class Cube:
         """Return the configuration at a point: members of the dimensions, and the only values of the others."""
         found = zip(self.axes, coordinates, strict=True)
         return self._constants | {one.name: one.value(float(x)) for one, x in found}
+
+    def every_point(self) -> Floats:
+        """Return the points of all configurations, shape (cells, size)."""
+        found = product(*(one.centres for one in self.axes))
+        return np.array(list(found)).reshape(-1, self.size)
 
     def snapped(self, points: Floats) -> Floats:
         """Return the points, shape (n, size), moved to the centres of their cells; real numbers stay as they are."""

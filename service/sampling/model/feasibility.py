@@ -4,12 +4,10 @@ import numpy as np
 from scipy.special import log_ndtr
 
 from service.sampling.model.arrays import Floats, Indices
-from service.sampling.model.gaussian_process import GaussianProcess
+from service.sampling.model.gaussian_process import GaussianProcess, fitted_at
 
 CERTAINTY = 0.01
 """The variance of a label, which is 1 or -1."""
-GREW_BY = 1.2
-"""The kernel is fitted anew when there are so many times as many labels."""
 MOST = 100
 """How many trials of each kind are looked at, the newest."""
 
@@ -24,29 +22,26 @@ class Feasibility:
     """
 
     def __init__(self, groups: Indices) -> None:
+        self._groups = groups
         self._process = GaussianProcess(groups)
-        self._fitted = 0
+        self._fitted_to = b""
         self._any = False
 
-    def learn(self, trained: Floats, failed: Floats) -> None:
-        """Take over what is known now.
+    def learn(self, features: Floats, failed: Indices) -> None:
+        """Take over what is known now, in place of what was.
 
         Args:
-            trained: the features of configurations that trained, oldest first, shape (n, width).
-            failed: those of configurations that could not be trained, shape (m, width).
+            features: the features of all configurations that trained or could not be trained, oldest first, shape (n, width).
+            failed: the rows of those that could not be trained.
         """
         self._any = bool(len(failed))
         if not self._any:
             return
-        known = len(trained) + len(failed)
-        trained, failed = trained[-MOST:], failed[-MOST:]
-        features = np.concatenate([trained, failed])
-        labels = np.repeat([1.0, -1.0], [len(trained), len(failed)])
-        variance = np.full(len(labels), CERTAINTY)
-        if known >= GREW_BY * self._fitted:
-            self._process.fit(features, labels, variance)
-            self._fitted = known
-        self._process.condition(features, labels, variance)
+        labels = np.ones(len(features))
+        labels[failed] = -1.0
+        self._fit(features, labels)
+        rows = _newest(labels)
+        self._process.observe(features[rows], labels[rows], np.full(len(rows), CERTAINTY))
 
     def log_probability(self, features: Floats) -> Floats:
         """Return the logarithm of the probability that each can be trained, shape (n,), given the shape (n, width)."""
@@ -54,3 +49,19 @@ class Feasibility:
             return np.zeros(len(features))
         mean, variance = self._process.predict(features)
         return log_ndtr(mean / np.sqrt(variance))
+
+    def _fit(self, features: Floats, labels: Floats) -> None:
+        first = fitted_at(len(labels))
+        features, labels = features[:first], labels[:first]
+        fitted_to = features.tobytes() + labels.tobytes()
+        if fitted_to != self._fitted_to:
+            rows = _newest(labels)
+            self._process = GaussianProcess(self._groups)
+            self._process.fit(features[rows], labels[rows], np.full(len(rows), CERTAINTY))
+            self._fitted_to = fitted_to
+
+
+def _newest(labels: Floats) -> Indices:
+    """Return the rows of the last ones of each kind."""
+    kinds = (np.flatnonzero(labels > 0)[-MOST:], np.flatnonzero(labels < 0)[-MOST:])
+    return np.concatenate(kinds)
