@@ -1,7 +1,16 @@
 """The Optuna room: each active study's history in memory, samplers and pruners over it. It stores nothing."""
 
 from service.sampling.distributions import stored
+from service.sampling.judging import GO_ON, Judgement
 from service.sampling.proposals import Exhausted, Proposal, SamplingFailed
 from service.sampling.sampling import Sampling
 
-__all__ = ["Exhausted", "Proposal", "Sampling", "SamplingFailed", "stored"]
+__all__ = [
+    "GO_ON",
+    "Exhausted",
+    "Judgement",
+    "Proposal",
+    "Sampling",
+    "SamplingFailed",
+    "stored",
+]

@@ -6,6 +6,7 @@ from functools import partial
 from threading import Lock
 
 from service.domain.facts import Changes, Cursor, Curve
+from service.sampling.judging import Judgement
 from service.sampling.proposals import Exhausted, Proposal, SamplingFailed
 from service.sampling.study import ActiveStudy
 from trimtab.contract.problems import Problem
@@ -74,20 +75,22 @@ class Sampling:
         if pending is not None:
             study.settle(pending)
 
-    def should_prune(
+    def judge(
         self,
         study_id: int,
         document: StudyDocument,
+        number: int,
         curve: Curve,
         epochs: int | None = None,
-    ) -> bool:
-        """Tell whether the study's pruner gives up on a running trial with this curve.
+    ) -> Judgement:
+        """Tell whether the study's pruner gives up on a running trial with this curve, and why.
 
         The completed trials that it is held against may be a second old, unless `touch` said otherwise.
 
         Args:
             study_id: the study.
             document: its document.
+            number: the trial's number.
             curve: the values that the trial reported, in the order of the steps.
             epochs: the number of epochs that the trial is to have; None where all have the same.
 
@@ -96,19 +99,20 @@ class Sampling:
         """
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.should_prune(document.search, curve, epochs)
+            return study.judge(document.search, number, curve, epochs)
 
-    def should_prune_at_once(
+    def judge_at_once(
         self,
         study_id: int,
         document: StudyDocument,
+        number: int,
         curve: Curve,
         epochs: int | None = None,
-    ) -> bool | None:
+    ) -> Judgement | None:
         """The same without reading or waiting; None when it takes that."""
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.should_prune_at_once(document.search, curve, epochs)
+            return study.judge_at_once(document.search, number, curve, epochs)
 
     def touch(self, study_id: int) -> None:
         """Note that a trial of the study changed: its history is read again before its next use."""

@@ -44,7 +44,7 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
     for row in rows:
         if row.kind == "trial":
             epochs = epochs_of(row.hyperparameters)
-            context.holders.note(row.lease_id, Holder(row.study_id, epochs=epochs))
+            context.holders.note(row.lease_id, Holder(row.study_id, row.number, epochs=epochs))
     return Leases(leases=tuple(map(shape, rows, documents, members)))
 
 

@@ -11,7 +11,7 @@ from uuid import UUID
 import psycopg2
 
 from service.domain import leasing
-from service.sampling import SamplingFailed
+from service.sampling import GO_ON, Judgement, SamplingFailed
 from service.storage import leases, reports
 from service.storage.leases import LeaseFacts
 from service.storage.reports import NewReports, Stored
@@ -19,7 +19,7 @@ from service.use_cases import studies
 from service.use_cases.context import Context, Holder
 from service.use_cases.holding import live
 from service.use_cases.races import TRIES
-from trimtab.contract.leases import Answer, LeaseKind, Report, Reports, Verdict
+from trimtab.contract.leases import Answer, LeaseKind, Report, Reports
 from trimtab.contract.problems import (
     Conflict,
     LeaseLost,
@@ -144,26 +144,38 @@ def _decide(
     last = batch.reports[-1]
     curve = dict(stored.curve) | {one.step: one.value for one in fresh}
     known = stored.by_step.get(last.step)
-    verdict = known[1] if known else _verdict(context, document, facts, curve)
+    judgement = GO_ON if known else _judge(context, document, facts, curve)
+    verdict = known[1] if known else leasing.verdict(facts.held, prune=judgement.stop)
     # What another replica stores meanwhile is not in this count: then the next report looks again.
-    then = Holder(facts.study_id, last.step, facts.reported + len(fresh), curve, facts.epochs)
-    return _Decided(NewReports(lease, fresh, verdict), then, facts.ttl_s)
+    then = Holder(
+        facts.study_id,
+        facts.number,
+        last.step,
+        facts.reported + len(fresh),
+        curve,
+        facts.epochs,
+    )
+    # A trial that stops for another reason than the pruner's has not been stopped by it.
+    why = judgement.reason if judgement.stop == (verdict == "stop") else None
+    new = NewReports(lease, fresh, verdict, reason=why)
+    return _Decided(new, then, facts.ttl_s)
 
 
-def _verdict(
+def _judge(
     context: Context,
     document: StudyDocument,
     facts: LeaseFacts,
     curve: Mapping[int, float | None],
-) -> Verdict:
+) -> Judgement:
     points = tuple(sorted(curve.items()))
     try:
-        prune = context.sampling.should_prune(facts.study_id, document, points, facts.epochs)
+        return context.sampling.judge(
+            facts.study_id, document, facts.number, points, facts.epochs
+        )
     except SamplingFailed as error:
         # What was trained is kept, whatever became of the judge.
         studies.set_aside(context, facts.study_name, facts.study_id, str(error))
-        prune = False
-    return leasing.verdict(facts.held, prune=prune)
+        return GO_ON
 
 
 def _fresh(batch: Sequence[Report], stored: Stored) -> tuple[Report, ...]:
