@@ -11,7 +11,11 @@ from worker.agent import kept_copies
 def put_aside(root: Path, number: int, *, at: int, size: int = 1) -> Path:
     """Put a trial aside with one state; `at` is the time in seconds."""
     folder = checkpoints.folder_of(root, a_lease(trial_number=number))
-    checkpoints.save(folder, 0, lambda path: path.write_bytes(bytes(size)) and None)
+
+    def fill(path: Path) -> None:
+        path.write_bytes(bytes(size))
+
+    checkpoints.save(folder, 0, fill)
     kept_copies.put_aside(folder)
     os.utime(folder.parent / kept_copies.MARK, (at, at))
     return folder
