@@ -7,6 +7,7 @@ from threading import Lock
 
 from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
+from service.sampling.judging import Judgement
 from service.sampling.proposals import Exhausted, Next, Proposal, SamplingFailed
 from service.sampling.study import ActiveStudy, Pending
 from trimtab.contract.problems import Problem
@@ -108,7 +109,7 @@ class Sampling:
         with self._study(study_id, document).deciding:
             yield
 
-    def judge(
+    def decide(
         self,
         study_id: int,
         document: StudyDocument,
@@ -134,24 +135,26 @@ class Sampling:
         """
         with _told("search"):
             study = self._study(study_id, document)
-            return study.judge(
+            return study.decide(
                 document.search, number, curve, may_begin=may_begin, next_number=next_number
             )
 
-    def should_prune(
+    def judge(
         self,
         study_id: int,
         document: StudyDocument,
+        number: int,
         curve: Curve,
         epochs: int | None = None,
-    ) -> bool:
-        """Tell whether the study's pruner gives up on a running trial with this curve.
+    ) -> Judgement:
+        """Tell whether the study's pruner gives up on a running trial with this curve, and why.
 
         The completed trials that it is held against may be a second old, unless `touch` said otherwise.
 
         Args:
             study_id: the study.
             document: its document.
+            number: the trial's number.
             curve: the values that the trial reported, in the order of the steps.
             epochs: the number of epochs that the trial is to have; None where all have the same.
 
@@ -160,19 +163,20 @@ class Sampling:
         """
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.should_prune(document.search, curve, epochs)
+            return study.judge(document.search, number, curve, epochs)
 
-    def should_prune_at_once(
+    def judge_at_once(
         self,
         study_id: int,
         document: StudyDocument,
+        number: int,
         curve: Curve,
         epochs: int | None = None,
-    ) -> bool | None:
+    ) -> Judgement | None:
         """The same without reading or waiting; None when it takes that."""
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.should_prune_at_once(document.search, curve, epochs)
+            return study.judge_at_once(document.search, number, curve, epochs)
 
     def touch(self, study_id: int) -> None:
         """Note that a trial of the study changed: its history is read again before its next use."""

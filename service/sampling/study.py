@@ -1,16 +1,12 @@
 """What a process remembers of one active study."""
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from threading import Lock
-from typing import assert_never
 
 from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial
 
-from service.domain import pruning
 from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
 from service.sampling import grid
@@ -20,13 +16,13 @@ from service.sampling.distributions import distributions, internal
 from service.sampling.gaussian import GaussianSampler
 from service.sampling.history import History
 from service.sampling.initial import InitialDesign
+from service.sampling.judging import GO_ON, Judge, Judgement, judged
 from service.sampling.proposals import Exhausted, Next, Proposal, Resumption, Waiting
 from service.sampling.scheduling.choosing import scheduler_for
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wait
+from service.sampling.seeds import seed_of
 from service.sampling.tpe import JointTPE, Shown
 from trimtab.contract.metrics import Direction
-from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner
-from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.starts import PRIOR
 from trimtab.contract.studies import Search, StudyDocument
@@ -68,13 +64,13 @@ class ActiveStudy:
             name: distribution_to_json(found) for name, found in self._distributions.items()
         }
         self._initial = InitialDesign(document, self._distributions)
-        self._epochs = document.recipe({}).epochs
         self._read = read
         self._monotonic = monotonic
         self._largest_shown = largest_shown
         self._proposing = Lock()
         self._reading = Lock()
         self._history = History(self._direction)
+        self._judge = Judge(self._history, self._direction, document.recipe({}).epochs)
         self._read_at: float | None = None
         self._changed = True
         self._shown = Shown(self._distributions)
@@ -122,7 +118,7 @@ class ActiveStudy:
             case _:
                 return Exhausted(), None
 
-    def judge(
+    def decide(
         self, search: Search, number: int, curve: Curve, *, may_begin: bool, next_number: int
     ) -> Decision:
         """Return what becomes of a trial that has come to the end of what it was given, with this curve.
@@ -135,7 +131,7 @@ class ActiveStudy:
         seed = seed_of(search.seed, f"report {number} {curve[-1][0]}")
         with self._proposing:
             asked = self._as_known(Asked(number, may_begin, next_number, (), seed))
-            return self._decisions.judge(asked, number, curve)
+            return self._decisions.decide(asked, number, curve)
 
     def _choose(self, decisions: Decisions, asked: Asked) -> Choice:
         with self._proposing:
@@ -173,54 +169,30 @@ class ActiveStudy:
         """Forget a proposal that was not stored."""
         self._pending.remove(pending)
 
-    def should_prune(self, search: Search, curve: Curve, epochs: int | None) -> bool:
-        """Tell whether the study's pruner gives up on a running trial with this curve, which is to have `epochs`."""
-        judge = self._judge(search.pruner, epochs)
-        if judge is None or not curve:
-            return False
+    def judge(self, search: Search, number: int, curve: Curve, epochs: int | None) -> Judgement:
+        """Judge the running trial of this number and curve, which is to have `epochs`, by the study's pruner."""
+        rule = self._judge.rule(search.pruner, epochs)
+        if rule is None or not curve:
+            return GO_ON
         with self._reading:
             self._refresh(REREAD_AFTER_S)
-            return judge(curve)
+            return judged(rule(curve), search, number)
 
-    def should_prune_at_once(
-        self, search: Search, curve: Curve, epochs: int | None
-    ) -> bool | None:
-        """Tell the same without waiting for anything; None when the history must be read first, or is being read."""
-        judge = self._judge(search.pruner, epochs)
-        if judge is None or not curve:
-            return False
+    def judge_at_once(
+        self, search: Search, number: int, curve: Curve, epochs: int | None
+    ) -> Judgement | None:
+        """Do the same without waiting for anything; None when the history must be read first, or is being read."""
+        rule = self._judge.rule(search.pruner, epochs)
+        if rule is None or not curve:
+            return GO_ON
         if not self._reading.acquire(blocking=False):
             return None
         try:
-            return judge(curve) if self._is_fresh(REREAD_AFTER_S) else None
+            if not self._is_fresh(REREAD_AFTER_S):
+                return None
+            return judged(rule(curve), search, number)
         finally:
             self._reading.release()
-
-    def _judge(self, pruner: Pruner, epochs: int | None) -> Callable[[Curve], bool] | None:
-        """Return the rule over the history as it stands; None where nothing is judged, and no history read."""
-        match pruner:
-            case AshaScheduler() | HyperbandScheduler():
-                return None  # these judge at their rungs alone, by `judge`
-            case NoPruner():
-                return None
-            case MedianPruner():
-                return partial(self._by_median, pruner, epochs)
-            case _:  # a kind without a case must not pass for another one
-                assert_never(pruner)
-
-    def _by_median(self, pruner: MedianPruner, epochs: int | None, curve: Curve) -> bool:
-        peers = self._history.values_at(curve[-1][0], epochs)
-        half = (self._epochs if epochs is None else epochs) // 2
-        return pruning.median(
-            curve,
-            peers,
-            # Few long trials must not judge all others in the epochs that only they have come to.
-            self._history.completed if epochs is None else len(peers),
-            direction=self._direction,
-            startup_trials=pruner.startup_trials,
-            warmup_epochs=half if pruner.warmup_epochs is None else pruner.warmup_epochs,
-            min_trials=pruner.min_trials,
-        )
 
     def _by_chance(
         self, search: Search, claim_id: str | None, next_number: int
@@ -364,9 +336,3 @@ def _gaussian(document: StudyDocument) -> GaussianSampler | None:
         return None
     strength = document.search.prior_strength
     return GaussianSampler(document.space, document.task.direction, strength)
-
-
-def seed_of(study_seed: int | None, of: str) -> int:
-    """Return 32 bits that depend on both alone: one seed for all proposals would make them twins."""
-    digest = hashlib.blake2s(f"{study_seed}:{of}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big")

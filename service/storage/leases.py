@@ -268,13 +268,15 @@ t AS (
         value = d.value, error_kind = d.error_kind, error_message = d.error_message,
         paused_by_search = t.paused_by_search AND d.state = 'paused',
         ended_at = CASE WHEN d.is_over THEN trimtab.now() END,
+        -- The next attempt is judged anew; an audited trial stays one.
+        reason = CASE WHEN d.state <> 'queued' OR t.reason ->> 'rule' = 'audit' THEN t.reason END,
         curve = CASE t.kind WHEN 'trial' THEN
             (SELECT coalesce(jsonb_agg(jsonb_build_array(v.step, v.intermediate_value) ORDER BY v.step), '[]')
              FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id) END
     FROM d
     WHERE t.lease_id = d.lease_id AND t.state = 'running' AND (NOT :only_trials OR t.kind = 'trial')
     RETURNING t.trial_id, t.kind, t.study_id, t.number, t.state, t.hyperparameters, t.fence, t.value, t.error_kind,
-              t.error_message, t.curve, d.lease_id AS ended, d.outcome, d.sha256, d.is_over, d.optuna_state, d.event,
+              t.error_message, t.curve, t.reason, d.lease_id AS ended, d.outcome, d.sha256, d.is_over, d.optuna_state, d.event,
               d.validation_outputs),
 attempt AS (
     UPDATE trimtab.attempts a
@@ -306,11 +308,14 @@ attributes AS (
         SELECT FROM public.trial_system_attributes o WHERE o.trial_id = t.trial_id AND o.key = pair.key))
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json),
 shown AS (
-    -- What a person sees in the Dashboard of a trial that failed.
+    -- What a person sees in the Dashboard of a trial that failed, or that the search stopped.
     INSERT INTO public.trial_user_attributes AS a (trial_id, key, value_json)
     SELECT t.trial_id, 'failure',
            to_json(concat_ws(': ', nullif(t.error_kind, 'poison'), nullif(t.error_message, '')))::text
-    FROM t WHERE t.kind = 'trial' AND t.error_kind IS NOT NULL AND t.is_over),
+    FROM t WHERE t.kind = 'trial' AND t.error_kind IS NOT NULL AND t.is_over
+    UNION ALL
+    SELECT t.trial_id, 'reason', CAST(t.reason -> 'text' AS text)
+    FROM t WHERE t.kind = 'trial' AND t.state = 'pruned' AND t.reason IS NOT NULL),
 validation AS (
     INSERT INTO trimtab.validation_outputs (trial_id, outputs)
     SELECT t.trial_id, CAST(t.validation_outputs AS json) FROM t
@@ -318,7 +323,8 @@ validation AS (
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, t.event, jsonb_strip_nulls(jsonb_build_object(
-        'outcome', t.outcome, 'value', t.value, 'error_kind', t.error_kind, 'error_message', t.error_message)) FROM t)
+        'outcome', t.outcome, 'value', t.value, 'error_kind', t.error_kind, 'error_message', t.error_message,
+        'reason', CASE t.state WHEN 'pruned' THEN t.reason END)) FROM t)
 SELECT ended, CASE WHEN is_over AND EXISTS (
     -- Those who wait for what this trial comes to may go on now.
     SELECT FROM trimtab.trials p WHERE p.study_id = t.study_id AND p.state = 'paused' AND p.paused_by_search)

@@ -44,7 +44,7 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
     for row in rows:
         if row.kind == "trial":
             epochs = epochs_of(row.hyperparameters)
-            holder = Holder(row.study_id, epochs=epochs, runs_until=row.runs_until)
+            holder = Holder(row.study_id, row.number, epochs=epochs, runs_until=row.runs_until)
             context.holders.note(row.lease_id, holder)
     return Leases(leases=tuple(map(shape, rows, documents, members)))
 

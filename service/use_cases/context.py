@@ -69,6 +69,7 @@ class Holder:
 
     Attributes:
         study_id: the study.
+        number: the trial's number.
         last_step: the last step that this attempt has reported; -1: none yet.
         reported: the number of reports that the trial has, all attempts counted.
         curve: the trial's values by step; needed only where the study has a pruner.
@@ -77,6 +78,7 @@ class Holder:
     """
 
     study_id: int
+    number: int
     last_step: int = -1
     reported: int = 0
     curve: Mapping[int, float | None] = field(default_factory=dict[int, float | None])

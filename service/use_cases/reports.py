@@ -12,7 +12,7 @@ import psycopg2
 
 from service.domain import decisions, leasing
 from service.domain.decisions import Decision
-from service.sampling import SamplingFailed
+from service.sampling import GO_ON, Judgement, SamplingFailed
 from service.storage import leases, reports
 from service.storage.leases import LeaseFacts
 from service.storage.reports import NewReports, Stored
@@ -198,23 +198,28 @@ def _decide(
     last = batch.reports[-1]
     curve = dict(stored.curve) | {one.step: one.value for one in fresh}
     known = stored.by_step.get(last.step)
-    decision = None
+    decision, judgement = None, GO_ON
     if known:
         verdict = known[1]
     elif document.search.schedules:
         verdict, decision = _decision(context, document, facts, curve, by)
     else:
-        verdict = _verdict(context, document, facts, curve)
+        judgement = _judge(context, document, facts, curve)
+        verdict = leasing.verdict(facts.held, prune=judgement.stop)
     # What another replica stores meanwhile is not in this count: then the next report looks again.
     then = Holder(
         facts.study_id,
+        facts.number,
         last.step,
         facts.reported + len(fresh),
         curve,
         facts.epochs,
         facts.runs_until if decision is None else decision.runs_until,
     )
-    return _Decided(NewReports(lease, fresh, verdict), then, facts.ttl_s, decision)
+    # A trial that stops for another reason than the pruner's has not been stopped by it.
+    why = judgement.reason if judgement.stop == (verdict == "stop") else None
+    new = NewReports(lease, fresh, verdict, reason=why)
+    return _Decided(new, then, facts.ttl_s, decision)
 
 
 def _decision(
@@ -228,7 +233,7 @@ def _decision(
     verdict = leasing.verdict(facts.held, prune=False)
     if verdict != "continue" or by is None:
         return verdict, None
-    decision = context.sampling.judge(
+    decision = context.sampling.decide(
         facts.study_id,
         document,
         facts.number,
@@ -241,20 +246,21 @@ def _decision(
     return decision.verdict, decision
 
 
-def _verdict(
+def _judge(
     context: Context,
     document: StudyDocument,
     facts: LeaseFacts,
     curve: Mapping[int, float | None],
-) -> Verdict:
+) -> Judgement:
     points = tuple(sorted(curve.items()))
     try:
-        prune = context.sampling.should_prune(facts.study_id, document, points, facts.epochs)
+        return context.sampling.judge(
+            facts.study_id, document, facts.number, points, facts.epochs
+        )
     except SamplingFailed as error:
         # What was trained is kept, whatever became of the judge.
         studies.set_aside(context, facts.study_name, facts.study_id, str(error))
-        prune = False
-    return leasing.verdict(facts.held, prune=prune)
+        return GO_ON
 
 
 def _fresh(batch: Sequence[Report], stored: Stored) -> tuple[Report, ...]:

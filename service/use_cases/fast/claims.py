@@ -109,7 +109,9 @@ class FastClaims:
         if row is None:
             return TakeFullPath()
         epochs = epochs_of(row.hyperparameters)
-        self._context.holders.note(row.lease_id, Holder(row.study_id, epochs=epochs))
+        self._context.holders.note(
+            row.lease_id, Holder(row.study_id, row.number, epochs=epochs)
+        )
         return Served(Leases(leases=(shape(row, document),)))
 
     async def _look(
