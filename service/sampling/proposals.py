@@ -36,3 +36,7 @@ class Proposal:
 @dataclass(frozen=True, slots=True)
 class Exhausted:
     """The search space has no point left to try."""
+
+    at_number: int | None = None
+    """The number of trials that have tried all of it, some of which may be on their way to the database; None: those
+    that the caller knows of."""

@@ -6,8 +6,10 @@ from functools import partial
 from threading import Lock
 
 from service.domain.facts import Changes, Cursor, Curve
+from service.sampling.joint import Kernels
 from service.sampling.proposals import Exhausted, Proposal, SamplingFailed
 from service.sampling.study import ActiveStudy
+from service.sampling.untried import Untried
 from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
 
@@ -25,6 +27,7 @@ class Sampling:
             commit order. It is called from whatever thread proposes or reports.
         monotonic: a clock that only goes forward, in seconds.
         largest_shown: the number of finished trials that TPE is shown at most (None: all), since its time grows with them.
+        kernels: whose kernels TPE is computed with; `optuna` is for tests and benchmarks alone, to compare with.
     """
 
     def __init__(
@@ -33,10 +36,12 @@ class Sampling:
         monotonic: Callable[[], float],
         *,
         largest_shown: int | None = LARGEST_SHOWN,
+        kernels: Kernels = "arrays",
     ) -> None:
         self._read = read
         self._monotonic = monotonic
         self._largest_shown = largest_shown
+        self._kernels: Kernels = kernels
         self._lock = Lock()
         self._studies: dict[int, ActiveStudy] = {}
 
@@ -73,6 +78,11 @@ class Sampling:
             raise
         if pending is not None:
             study.settle(pending)
+
+    @staticmethod
+    def is_immediate(document: StudyDocument) -> bool:
+        """Tell whether proposals of the study take no reading and no mathematics."""
+        return document.search.sampler == "random" and not Untried(document.space).is_counted
 
     def should_prune(
         self,
@@ -125,7 +135,11 @@ class Sampling:
             if study is None:
                 read = partial(self._read, study_id)
                 study = ActiveStudy(
-                    document, read, self._monotonic, largest_shown=self._largest_shown
+                    document,
+                    read,
+                    self._monotonic,
+                    largest_shown=self._largest_shown,
+                    kernels=self._kernels,
                 )
                 self._studies[study_id] = study
             return study

@@ -1,6 +1,6 @@
 """The dimensions of a space as columns of numbers, in the scale in which TPE has its kernels."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import cast
 
 import numpy as np
@@ -113,17 +113,25 @@ class Axes:
         self.ranges = Ranges(list(self._ranges.values()))
         self.choices = tuple(len(one.choices) for one in self._categories.values())
 
-    def encoded(self, trials: Iterable[Mapping[str, Scalar]]) -> tuple[Numbers, Indices]:
-        """Return the values of trials, a row for each: of the ranges as they are, of the choices their indices."""
-        rows = list(trials)
-        numbers = [[_number(row[name]) for name in self._ranges] for row in rows]
+    def fits(self, values: Mapping[str, Scalar]) -> bool:
+        """Tell whether a trial has a value of each dimension; it may have been made for another space."""
+        return all(
+            name in values and _is_number(values[name]) for name in self._ranges
+        ) and all(
+            name in values and values[name] in one.choices
+            for name, one in self._categories.items()
+        )
+
+    def encoded(self, trials: Sequence[Mapping[str, Scalar]]) -> tuple[Numbers, Indices]:
+        """Return the values of trials that fit, a row for each: of ranges as they are, of choices their indices."""
+        numbers = [[cast("float", row[name]) for name in self._ranges] for row in trials]
         picks = [
             [int(one.to_internal_repr(row[name])) for name, one in self._categories.items()]
-            for row in rows
+            for row in trials
         ]
         return (
-            np.array(numbers, float).reshape(len(rows), len(self._ranges)),
-            np.array(picks, np.int64).reshape(len(rows), len(self._categories)),
+            np.array(numbers, float).reshape(len(trials), len(self._ranges)),
+            np.array(picks, np.int64).reshape(len(trials), len(self._categories)),
         )
 
     def decoded(self, numbers: Numbers, picks: Indices) -> dict[str, Scalar]:
@@ -144,10 +152,8 @@ class Axes:
         }
 
 
-def _number(value: Scalar) -> float:
-    if isinstance(value, str) or value is None:
-        raise ValueError(f"{value!r} is no number, which a range needs")
-    return float(value)
+def _is_number(value: Scalar) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _only_value(distribution: BaseDistribution) -> float:

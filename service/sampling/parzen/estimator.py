@@ -60,19 +60,15 @@ class TPE:
             values_of: returns the hyperparameters of a trial; asked once for each number, since those do not change.
             in_flight: The values of proposals that no trial shows yet: like a trial that runs, each is one of the others.
         """
-        good = np.array(split.good, np.int64)
-        others = np.array(split.others, np.int64)
-        self._columns.fill(good, values_of)
-        self._columns.fill(others, values_of)
-        self._good.show(good, *self._columns.at(good))
-        shares, picks = self._columns.at(others)
+        self._good.show(*self._columns.of(split.good, values_of))
+        numbers, shares, picks = self._columns.of(split.others, values_of)
         if in_flight:
-            numbers, more = self.axes.encoded(in_flight)
+            values, more = self.axes.encoded(in_flight)
             following = 1 + max(split.others, default=-1)
-            others = np.append(others, np.arange(following, following + len(in_flight)))
-            shares = np.concatenate([shares, self.axes.ranges.shares(numbers).T], axis=1)
+            numbers = np.append(numbers, np.arange(following, following + len(in_flight)))
+            shares = np.concatenate([shares, self.axes.ranges.shares(values).T], axis=1)
             picks = np.concatenate([picks, more.T], axis=1)
-        self._others.show(others, shares, picks)
+        self._others.show(numbers, shares, picks)
 
     def candidates(self, seed: int, count: int = CANDIDATES) -> Iterator[dict[str, Scalar]]:
         """Yield points drawn from the good trials' density, those first that are least likely among the others."""
@@ -93,26 +89,37 @@ class Columns:
     def __init__(self, axes: Axes) -> None:
         self._axes = axes
         self._is_filled = np.zeros(0, bool)
+        self._fits = np.zeros(0, bool)
         self._shares = np.empty((axes.ranges.count, 0))
         self._picks: Indices = np.empty((len(axes.choices), 0), np.int64)
 
-    def fill(self, numbers: Indices, values_of: Callable[[int], Values]) -> None:
-        """See that the columns of these numbers hold values."""
+    def of(
+        self, trials: Sequence[int], values_of: Callable[[int], Values]
+    ) -> tuple[Indices, Numbers, Indices]:
+        """Return the numbers of those trials that fit the space, and their columns: shares of ranges, indices of choices."""
+        numbers = np.array(trials, np.int64)
+        self._fill(numbers, values_of)
+        numbers = numbers[self._fits[numbers]]
+        return numbers, self._shares[:, numbers], self._picks[:, numbers]
+
+    def _fill(self, numbers: Indices, values_of: Callable[[int], Values]) -> None:
         if numbers.size and numbers.max() >= len(self._is_filled):
             self._grow(int(numbers.max()) + 1)
         missing = numbers[~self._is_filled[numbers]]
-        if missing.size:
-            values, picks = self._axes.encoded(values_of(number) for number in missing.tolist())
-            self._shares[:, missing] = self._axes.ranges.shares(values).T
-            self._picks[:, missing] = picks.T
-            self._is_filled[missing] = True
-
-    def at(self, numbers: Indices) -> tuple[Numbers, Indices]:
-        """Return the shares of the ranges and the indices of the choices, a column for each number."""
-        return self._shares[:, numbers], self._picks[:, numbers]
+        if not missing.size:
+            return
+        self._is_filled[missing] = True
+        found = {number: values_of(number) for number in missing.tolist()}
+        fitting = {number: one for number, one in found.items() if self._axes.fits(one)}
+        values, picks = self._axes.encoded(list(fitting.values()))
+        filled = list(fitting)
+        self._fits[filled] = True
+        self._shares[:, filled] = self._axes.ranges.shares(values).T
+        self._picks[:, filled] = picks.T
 
     def _grow(self, size: int) -> None:
         more = max(size, 2 * len(self._is_filled)) - len(self._is_filled)
         self._is_filled = np.pad(self._is_filled, (0, more))
+        self._fits = np.pad(self._fits, (0, more))
         self._shares = np.pad(self._shares, ((0, 0), (0, more)))
         self._picks = np.pad(self._picks, ((0, 0), (0, more)))
