@@ -4,12 +4,13 @@ import math
 from bisect import bisect_left, insort
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from typing import Any, Literal
 
 from service.domain.facts import Changes, Cursor, Curve, TrialFacts
 from service.domain.lifecycle import INFEASIBLE
 from service.domain.pruning import step_at_same_share
+from service.sampling.parzen import Split
 from trimtab.contract.metrics import Direction
 
 Role = Literal["completed", "pruned", "infeasible", "running"]
@@ -114,12 +115,24 @@ class History:
         Those that TPE takes as good are always among them, so its good density is that of the whole
         history; the other places go to the newest, which TPE weighs most in any case.
         """
-        finished = self._finished
-        if limit is not None and len(finished) > limit:
-            good = {rank[-1] for rank in self._ranks[: good_share(limit)]}
-            others = (number for number in reversed(finished) if number not in good)
-            finished = sorted((*good, *islice(others, limit - len(good))))
-        return [self._trials[number] for number in (*finished, *self._running)]
+        good, others = self._good_and_others(limit)
+        return [self._trials[number] for number in (*sorted((*good, *others)), *self._running)]
+
+    def split(self, limit: int | None) -> Split:
+        """Return the same by numbers, ascending: those that TPE takes as good, and all others.
+
+        Completed trials are better than pruned ones, and those are better than infeasible ones; of equals, older ones.
+        """
+        good, others = self._good_and_others(limit)
+        return Split(sorted(good), sorted((*others, *self._running)))
+
+    def _good_and_others(self, limit: int | None) -> tuple[set[int], list[int]]:
+        count = len(self._finished) if limit is None else min(limit, len(self._finished))
+        good = {rank[-1] for rank in self._ranks[: good_share(count)]}
+        newest = self._finished[len(self._finished) - count :]
+        others = [number for number in newest if number not in good]
+        # As many of the good ones as are older than those take the places of the oldest others.
+        return good, others[len(good) + len(others) - count :]
 
     def _replace(self, trial: TrialFacts) -> None:
         if old := self._trials.get(trial.number):

@@ -7,9 +7,11 @@ from threading import Lock
 
 from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
+from service.sampling.joint import Kernels
 from service.sampling.judging import Judgement
 from service.sampling.proposals import Exhausted, Next, Proposal, SamplingFailed
 from service.sampling.study import ActiveStudy, Pending
+from service.sampling.untried import Untried
 from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
 
@@ -27,6 +29,7 @@ class Sampling:
             commit order. It is called from whatever thread proposes or reports.
         monotonic: a clock that only goes forward, in seconds.
         largest_shown: the number of finished trials that TPE is shown at most (None: all), since its time grows with them.
+        kernels: whose kernels TPE is computed with; `optuna` is for tests and benchmarks alone, to compare with.
     """
 
     def __init__(
@@ -35,10 +38,12 @@ class Sampling:
         monotonic: Callable[[], float],
         *,
         largest_shown: int | None = LARGEST_SHOWN,
+        kernels: Kernels = "arrays",
     ) -> None:
         self._read = read
         self._monotonic = monotonic
         self._largest_shown = largest_shown
+        self._kernels: Kernels = kernels
         self._lock = Lock()
         self._studies: dict[int, ActiveStudy] = {}
 
@@ -69,6 +74,11 @@ class Sampling:
             proposal, pending = study.propose(document.search, claim_id, next_number)
         with _kept(study, pending):
             yield proposal
+
+    @staticmethod
+    def is_immediate(document: StudyDocument) -> bool:
+        """Tell whether proposals of the study take no reading and no mathematics."""
+        return document.search.sampler == "random" and not Untried(document.space).is_counted
 
     @contextmanager
     def next(
@@ -193,7 +203,11 @@ class Sampling:
             if study is None:
                 read = partial(self._read, study_id)
                 study = ActiveStudy(
-                    document, read, self._monotonic, largest_shown=self._largest_shown
+                    document,
+                    read,
+                    self._monotonic,
+                    largest_shown=self._largest_shown,
+                    kernels=self._kernels,
                 )
                 self._studies[study_id] = study
             return study

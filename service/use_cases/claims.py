@@ -271,7 +271,8 @@ def _start(
                 new = new_trial(proposal, request, ordinal)
                 row = trials.start(connection, candidate.study_id, new)
             return row, row is None and proposal.only_as_number is not None
-    studies.exhaust(context, document.name, candidate.study_id, candidate.trials_created)
+    number = candidate.trials_created if proposal.at_number is None else proposal.at_number
+    studies.exhaust(context, document.name, candidate.study_id, number)
     return None, False
 
 

@@ -166,7 +166,7 @@ class FastClaims:
             claim_id=key,
             next_number=study.trials_created if is_by_claim else self._own_number(study),
         )
-        if document.search.sampler == "random":
+        if self._context.sampling.is_immediate(document):
             proposal = proposing.__enter__()
         else:
             async with self._proposing[study.study_id]:
