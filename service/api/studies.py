@@ -14,7 +14,8 @@ from service.api.dependencies import (
     token_of,
 )
 from service.api.downloads import WholeFile
-from service.use_cases import artifacts, rebasing, studies, trials
+from service.use_cases import artifacts, editing, rebasing, studies, trials
+from trimtab.contract.edits import StudyEdit
 from trimtab.contract.finish import WhichModel
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
@@ -53,6 +54,12 @@ def list_studies(
 def get_study(name: StudyName, context: ServiceContext) -> Study:
     """One study with its progress."""
     return studies.read(context, name)
+
+
+@router.patch("/{study}")
+def edit_study(name: StudyName, changes: StudyEdit, context: ServiceContext) -> Study:
+    """Change the budget or the priority of a study that has begun; more budget takes one that is done up again."""
+    return editing.edit(context, name, changes)
 
 
 @router.delete("/{study}", status_code=204)

@@ -28,6 +28,9 @@ STUDY_STEPS: Mapping[StudyState, frozenset[StudyState]] = {
     "deleting": frozenset(),
 }
 
+STUDY_STEPS_BACK: Mapping[StudyState, frozenset[StudyState]] = {"done": frozenset({"active"})}
+"""The steps out of an end, which a person alone can take: by more budget."""
+
 _OPTUNA: Mapping[TrialState, OptunaState] = {
     "queued": "WAITING",
     "running": "RUNNING",

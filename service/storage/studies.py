@@ -34,10 +34,12 @@ class StudyRow:
     direction: Direction
     ended_by: EndedBy | None
     data: dict[str, Any] | None
+    earlier_finals: list[dict[str, Any]]
 
 
 _COLUMNS = """
-    study_id, name, state, document, created_at, trials_created, final, problem, objective, direction, ended_by, data"""
+    study_id, name, state, document, created_at, trials_created, final, problem, objective, direction, ended_by, data,
+    earlier_finals"""
 
 
 def insert(connection: Connection, document: StudyDocument) -> StudyRow:
@@ -160,7 +162,7 @@ def lock(connection: Connection, name: str) -> LockedStudy | None:
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'trial'
                            AND t.state = 'completed') AS completed,
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
-                           AND t.state IN ('failed', 'cancelled')) AS final_failed,
+                           AND NOT t.past AND t.state IN ('failed', 'cancelled')) AS final_failed,
                    {_REFITS_UNFINISHED} AS refits_unfinished,
                    {_FINAL_QUEUED} AS final_queued,
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
@@ -182,7 +184,7 @@ _REFITS_UNFINISHED = """
     EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'refit'
             AND t.state IN ('queued', 'running'))"""
 _FINAL_QUEUED = """
-    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final')"""
+    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final' AND NOT t.past)"""
 
 
 MUST_FOLLOW = f"""(
@@ -197,7 +199,7 @@ MUST_FOLLOW = f"""(
         NOT {_REFITS_UNFINISHED} AND NOT {_FINAL_QUEUED}
         OR EXISTS (
             SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
-            AND t.state IN ('failed', 'cancelled'))))"""
+            AND NOT t.past AND t.state IN ('failed', 'cancelled'))))"""
 """Whether a study looks as if its state, or its final lease, had to follow from what was spent."""
 
 _TO_FOLLOW = Statement(f"""

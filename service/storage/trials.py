@@ -290,7 +290,7 @@ def last_failure(connection: Connection, study_id: int, kind: LeaseKind) -> Fail
     row = connection.execute(
         text("""
             SELECT number, error_kind, error_message FROM trimtab.trials
-            WHERE study_id = :study_id AND kind = :kind AND state = 'failed' ORDER BY ended_at DESC, number LIMIT 1"""),
+            WHERE study_id = :study_id AND kind = :kind AND NOT past AND state = 'failed' ORDER BY ended_at DESC, number LIMIT 1"""),
         {"study_id": study_id, "kind": kind},
     ).one_or_none()
     return None if row is None else Failure(*row)

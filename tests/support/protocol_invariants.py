@@ -105,7 +105,7 @@ INVARIANTS: Mapping[str, str] = {
     "I18 the final lease is of a trial that no completed one is better than, and so is a refit but for those before it": """
         SELECT f.trial_id FROM trimtab.trials f JOIN trimtab.studies s USING (study_id)
         JOIN trimtab.trials mine ON mine.trial_id = f.trial_id AND mine.kind = 'trial'
-        WHERE f.kind <> 'trial' AND (
+        WHERE f.kind <> 'trial' AND NOT f.past AND (
             SELECT count(*) FROM trimtab.events e
             WHERE e.study_id = f.study_id AND e.kind = 'trial_completed'
               AND CASE s.direction WHEN 'maximize' THEN (e.body ->> 'value')::float8 > mine.value
@@ -113,6 +113,7 @@ INVARIANTS: Mapping[str, str] = {
             ) >= CASE f.kind WHEN 'final' THEN 1 ELSE (s.document::jsonb #>> '{finish,ensemble}')::int END""",
     "I23 a study has no more refits than its finish takes, and they begin when its search is over": """
         SELECT s.name FROM trimtab.studies s JOIN trimtab.trials r ON r.study_id = s.study_id AND r.kind = 'refit'
+            AND NOT r.past
         GROUP BY s.study_id
         HAVING count(*) > (s.document::jsonb #>> '{finish,ensemble}')::int
             OR s.document::jsonb #>> '{finish,refit}' <> 'true' OR s.state IN ('active', 'paused', 'stopping')""",
@@ -141,7 +142,7 @@ INVARIANTS: Mapping[str, str] = {
         WHERE t.state = 'paused' AND s.state <> 'paused'""",
     "a study that is finalising waits for refits or its final lease, and has scores only when it is done": """
         SELECT s.name FROM trimtab.studies s
-        LEFT JOIN trimtab.trials f ON f.study_id = s.study_id AND f.kind = 'final'
+        LEFT JOIN trimtab.trials f ON f.study_id = s.study_id AND f.kind = 'final' AND NOT f.past
         WHERE s.state = 'finalising' AND f.state NOT IN ('queued', 'running')
            OR s.state = 'finalising' AND f.trial_id IS NULL AND NOT EXISTS (
                SELECT FROM trimtab.trials r WHERE r.study_id = s.study_id AND r.kind = 'refit'

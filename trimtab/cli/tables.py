@@ -83,6 +83,7 @@ def study(answer: Study) -> RenderableType:
         *_recipe_rows(answer.document),
         *_best_rows(answer.best),
         *report.brief(answer.final),
+        *report.earlier(answer.earlier_finals),
     ]
     if answer.artifact_bytes:
         rows.append(
@@ -117,7 +118,8 @@ def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
 def best(answer: Best) -> RenderableType:
     """Return the winner and its scores, what is handed over, and how far the numbers can be trusted."""
     rows = [("state", state(answer.state)), *_best_rows(answer.trial)]
-    told = [*rows, *report.full(answer.final), *_problem_rows(answer.problem)]
+    finals = [*report.full(answer.final), *report.earlier(answer.earlier_finals)]
+    told = [*rows, *finals, *_problem_rows(answer.problem)]
     return Group(_facts(answer.study, told), *report.tables_of(answer.final))
 
 

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import quote
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from trimtab.client import files
 from trimtab.client.wire import Wire
 from trimtab.contract import problems
+from trimtab.contract.edits import BudgetEdit, StudyEdit
 from trimtab.contract.events import Event
 from trimtab.contract.experience import Priors
 from trimtab.contract.finish import WhichModel
@@ -117,6 +118,32 @@ class Client:
         """Return one study as it is now."""
         return self._wire.parse(Study, self._wire.send("GET", _study(name)))
 
+    def edit_study(
+        self,
+        name: str,
+        *,
+        trials: int | None = None,
+        wall_time_s: float | Literal["none"] | None = None,
+        priority: int | None = None,
+    ) -> Study:
+        """Change a study that has begun; more budget takes one that is done up again.
+
+        Args:
+            name: The study's name.
+            trials: The whole number of trials, those that have begun and the refits included; None: as it is.
+            wall_time_s: The whole wall time in seconds; `none`: no limit; None: as it is.
+            priority: The priority; None: as it is.
+
+        Raises:
+            problems.StudyNotActive: the study's state takes no such change.
+            problems.Invalid: the budget is less than what was spent.
+        """
+        budget = BudgetEdit(trials=trials, wall_time_s=wall_time_s)
+        response = self._wire.send(
+            "PATCH", _study(name), StudyEdit(budget=budget, priority=priority)
+        )
+        return self._wire.parse(Study, response)
+
     def pause(self, name: str) -> Study:
         """Start no more trials, and let the workers put the running ones aside."""
         return self._change(name, "pause")
@@ -181,20 +208,24 @@ class Client:
     def events(self, name: str, *, after: str | None = None) -> Iterator[Event]:
         """Follow a study live until it is done or cancelled, from its beginning or after a cursor.
 
-        A connection that breaks is taken up again after the last event, so that none is missed or repeated.
+        A connection that breaks is taken up again after the last event, so that none is missed or repeated. A study that
+        was done and got more budget is followed through that end to the next one.
         """
         cursor = after
         while True:
             before = cursor
-            whole = True
+            whole, has_ended = True, False
             try:
                 for event in self._one_stream(name, cursor):
                     cursor = event.cursor
                     yield event
-                    if event.kind in LAST_EVENTS:
-                        return
+                    has_ended |= event.kind in LAST_EVENTS
+                    has_ended &= event.kind != "study_reopened"
             except problems.Unavailable:
                 whole = False
+            # Only the service knows which end is the last one: it closes the stream there.
+            if whole and has_ended:
+                return
             # The stream ended early. This request is retried, and raises when the retries are used up.
             state = self.study(name).state
             if whole and cursor == before and state in ENDED:

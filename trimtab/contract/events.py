@@ -12,6 +12,8 @@ EventKind = Literal[
     "study_created",
     "study_paused",
     "study_resumed",
+    "study_edited",
+    "study_reopened",
     "study_stopping",
     "study_finalising",
     "study_done",

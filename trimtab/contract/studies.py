@@ -252,6 +252,8 @@ class Study(Message):
     refits: Refits = Refits()
     best: BestTrial | None = None
     final: FinalScores | None = None
+    earlier_finals: tuple[FinalScores, ...] = ()
+    """The scores of its earlier ends, the first one first: it was done, and got more budget."""
     blocked: bool = False
     """Whether the study waits because each live worker that could serve it has been set aside; `resume` tries again."""
     problem: str | None = None
@@ -301,6 +303,8 @@ class Best(Message):
     trial: BestTrial
     recipe: Recipe
     final: FinalScores | None = None
+    earlier_finals: tuple[FinalScores, ...] = ()
+    """The scores of its earlier ends, the first one first: it was done, and got more budget."""
     problem: str | None = None
     """Why the study has no scores and no model, where it is done without them or is blocked."""
 

@@ -372,8 +372,30 @@ def test_events_end_with_the_study() -> None:
     handle, seen = answers(
         stream(event("1", "study_created"), event("2", "study_done"), event("3", "reported"))
     )
-    assert [e.cursor for e in client(handle).events("digits")] == ["1", "2"]
+    assert [e.cursor for e in client(handle).events("digits")] == ["1", "2", "3"]
     assert "last-event-id" not in seen[0].headers
+
+
+def test_events_go_on_behind_an_end_after_which_the_study_got_more_budget() -> None:
+    handle, seen = answers(
+        stream(event("1", "study_done"), event("2", "study_reopened")),
+        httpx2.Response(200, json=STUDY),
+        stream(event("3", "study_done")),
+    )
+    assert [e.cursor for e in client(handle).events("digits")] == ["1", "2", "3"]
+    assert seen[2].headers["last-event-id"] == "2"
+
+
+def test_an_edit_says_what_changes_and_nothing_else() -> None:
+    handle, seen = answers(*(httpx2.Response(200, json=STUDY) for _ in range(2)))
+    with client(handle) as service:
+        assert service.edit_study("digits", trials=9, wall_time_s="none").name == "digits"
+        service.edit_study("digits", priority=3)
+    assert [(one.method, one.url.path) for one in seen] == [("PATCH", "/v1/studies/digits")] * 2
+    assert [json.loads(one.content) for one in seen] == [
+        {"budget": {"trials": 9, "wall_time_s": "none"}, "priority": None},
+        {"budget": {"trials": None, "wall_time_s": None}, "priority": 3},
+    ]
 
 
 def test_events_go_on_after_the_last_one_when_the_connection_ends() -> None:
