@@ -1,4 +1,4 @@
-"""Trials that the search pauses and takes up again, and why."""
+"""Trials that the search pauses and takes up again, and why; limits of a search."""
 
 from pathlib import Path
 
@@ -19,6 +19,13 @@ def downgrade() -> None:
         UPDATE trimtab.trials SET state = 'queued' WHERE state = 'paused' AND paused_by_search;
         DROP INDEX trimtab.trials_paused_by_search;
         ALTER TABLE trimtab.trials DROP COLUMN runs_until, DROP COLUMN paused_by_search, DROP COLUMN reason;
+        DROP FUNCTION trimtab.reached_limit, trimtab.no_progress, trimtab.epochs_left, trimtab.device_seconds;
+        UPDATE trimtab.studies SET ended_by = 'stopped'
+        WHERE ended_by IN ('device_seconds', 'epochs', 'target_value', 'no_progress');
+        ALTER TABLE trimtab.studies DROP CONSTRAINT studies_ended_by_check;
+        ALTER TABLE trimtab.studies ADD CONSTRAINT studies_ended_by_check CHECK (ended_by IN
+            ('trials', 'wall_time', 'exhausted', 'stopped', 'cancelled'));
+        ALTER TABLE trimtab.studies DROP COLUMN limits;
         CREATE OR REPLACE FUNCTION trimtab.ring() RETURNS trigger LANGUAGE plpgsql AS $$
         BEGIN
             IF NEW.kind IN ('study_created', 'study_resumed', 'study_finalising', 'probe_passed', 'trial_queued', 'refit_queued',

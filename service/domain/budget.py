@@ -25,6 +25,10 @@ class Spending:
     """Refits are queued or running."""
     final_queued: bool
     """The final evaluation has been queued, whatever has become of it."""
+    reached_limit: EndedBy | None = None
+    """The limit beside the wall time that ended the search; `wall_time_over` is true then as well."""
+    no_progress: bool = False
+    """So many trials have ended without a better value that no further one is to begin."""
 
 
 def may_propose(spending: Spending) -> bool:
@@ -34,6 +38,7 @@ def may_propose(spending: Spending) -> bool:
         and spending.trials_created < spending.trials_limit
         and not spending.exhausted
         and not spending.wall_time_over
+        and not spending.no_progress
     )
 
 
@@ -47,9 +52,11 @@ def begun_trials_are_unwanted(spending: Spending) -> bool:
 def ended_by(spending: Spending) -> EndedBy:
     """What ended the search of a study that proposes nothing more."""
     if spending.wall_time_over:
-        return "wall_time"
+        return spending.reached_limit or "wall_time"
     if spending.state == "stopping":
         return "stopped"
+    if spending.trials_created < spending.trials_limit and spending.no_progress:
+        return "no_progress"
     return "exhausted" if spending.exhausted else "trials"
 
 

@@ -13,6 +13,7 @@ import psycopg2
 from service.domain import leasing
 from service.sampling import SamplingFailed
 from service.storage import leases, reports
+from service.storage import studies as studies_in_sql
 from service.storage.leases import LeaseFacts
 from service.storage.reports import NewReports, Stored
 from service.use_cases import studies
@@ -55,7 +56,7 @@ def _round(context: Context, said: Mapping[int, Said]) -> dict[int, Answer | Pro
     if len(said) > 1:
         try:
             return _together(context, said, look=False)
-        except (psycopg2.IntegrityError, Problem):
+        except (psycopg2.IntegrityError, Problem, _OneByOne):
             answers: dict[int, Answer | Problem] = {}
             for number, one in said.items():
                 answers |= _round(context, {number: one})
@@ -78,21 +79,42 @@ class _Decided:
     ttl_s: float
 
 
+class _OneByOne(Exception):
+    """Each of these reports takes from what the one before it leaves."""
+
+
 def _together(
-    context: Context, said: Mapping[int, Said], *, look: bool
+    context: Context, said: Mapping[int, Said], *, look: bool, is_held: bool = False
 ) -> dict[int, Answer | Problem]:
-    """Read once, decide each, store once. `look` reads what is stored already even where no pruner needs it."""
+    """Read once, decide each, store once.
+
+    Args:
+        context: the rooms below.
+        said: the reports by their places.
+        look: read what is stored already even where no pruner needs it.
+        is_held: nobody else reports or begins a trial in this report's study, whose epochs are counted.
+
+    Raises:
+        _OneByOne: the epochs of a study among several are counted.
+    """
     with context.database.statements() as connection:
         facts = leases.read_all(connection, [lease for lease, _ in said.values()])
         documents = {
             one.study_id: studies.document(context, one.study_id, connection)
             for one in facts.values()
         }
-        to_read = {
-            lease: one
-            for lease, one in facts.items()
-            if look or documents[one.study_id].search.prunes
-        }
+    counted = [study for study, one in documents.items() if one.budget.epochs]
+    if counted and not is_held:
+        if len(said) > 1:
+            raise _OneByOne
+        with studies_in_sql.held(context.database, counted[0]):
+            return _together(context, said, look=look, is_held=True)
+    to_read = {
+        lease: one
+        for lease, one in facts.items()
+        if look or documents[one.study_id].search.prunes
+    }
+    with context.database.statements() as connection:
         stored = reports.read_all(connection, to_read)
     decided: dict[int, _Decided | Problem] = {}
     for number, (lease, batch) in said.items():
@@ -144,7 +166,8 @@ def _decide(
     last = batch.reports[-1]
     curve = dict(stored.curve) | {one.step: one.value for one in fresh}
     known = stored.by_step.get(last.step)
-    verdict = known[1] if known else _verdict(context, document, facts, curve)
+    spent = facts.epochs_left is not None and facts.epochs_left < len(fresh)
+    verdict = known[1] if known else _verdict(context, document, facts, curve, spent=spent)
     # What another replica stores meanwhile is not in this count: then the next report looks again.
     then = Holder(facts.study_id, last.step, facts.reported + len(fresh), curve, facts.epochs)
     return _Decided(NewReports(lease, fresh, verdict), then, facts.ttl_s)
@@ -155,6 +178,8 @@ def _verdict(
     document: StudyDocument,
     facts: LeaseFacts,
     curve: Mapping[int, float | None],
+    *,
+    spent: bool,
 ) -> Verdict:
     points = tuple(sorted(curve.items()))
     try:
@@ -163,7 +188,7 @@ def _verdict(
         # What was trained is kept, whatever became of the judge.
         studies.set_aside(context, facts.study_name, facts.study_id, str(error))
         prune = False
-    return leasing.verdict(facts.held, prune=prune)
+    return leasing.verdict(facts.held, prune=prune, spent=spent)
 
 
 def _fresh(batch: Sequence[Report], stored: Stored) -> tuple[Report, ...]:

@@ -47,6 +47,8 @@ class FastReports:
         document = before and self._context.documents.known(before.study_id)
         if before is None or document is None or not _are_new(before, batch.reports):
             return None
+        if document.budget.limits:
+            return None  # which depend on what others report at this moment
         then = _after(before, batch.reports)
         try:
             prune = await self._should_prune(document, then)
