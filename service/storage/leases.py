@@ -16,8 +16,14 @@ from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState
 
-WALL_TIME_OVER = """
-    coalesce(s.active_s + coalesce(extract(epoch FROM trimtab.now() - s.active_since), 0) >= s.wall_time_s, false)"""
+WALL_TIME_OVER = """(
+    coalesce(s.active_s + coalesce(extract(epoch FROM trimtab.now() - s.active_since), 0) >= s.wall_time_s, false)
+    OR s.limits IS NOT NULL AND trimtab.reached_limit(s.study_id) IS NOT NULL)"""
+"""Whether the time of a search is over: its wall time, or another limit that ends it at once."""
+HAS_ROOM = """(
+    s.limits IS NULL OR coalesce(trimtab.epochs_left(s.study_id) > 0, true))"""
+"""Whether the budget of epochs leaves one for a trial that does not run."""
+NO_PROGRESS = """(s.limits IS NOT NULL AND trimtab.no_progress(s.study_id))"""
 
 # Claims of one worker at once: each sees which slot the one before it took.
 HOLD_WORKER = Statement(
@@ -102,7 +108,7 @@ picked AS (
       AND (t.kind = 'trial' OR NOT :only_trials)
       AND s.state IN ('active', 'stopping', 'finalising') AND EXISTS (SELECT FROM free)
       AND NOT EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = :worker_id)
-      AND (t.kind <> 'trial' OR NOT {WALL_TIME_OVER})
+      AND (t.kind <> 'trial' OR NOT {WALL_TIME_OVER} AND {HAS_ROOM})
     ORDER BY t.not_before, t.number LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
 t AS (
     UPDATE trimtab.trials t
@@ -151,7 +157,10 @@ def claim_queued(
 
 @dataclass(frozen=True, slots=True)
 class LeaseFacts:
-    """A lease by its id: live or long gone; `epochs` and `runs_until` are its trial's, where they are set."""
+    """A lease by its id: live or long gone; `epochs` and `runs_until` are its trial's, where they are set.
+
+    `epochs_left` are those that the study's budget has for trials that do not run; None: it does not count epochs.
+    """
 
     held: Held
     is_live: bool
@@ -167,6 +176,7 @@ class LeaseFacts:
     outcome_sha256: str | None
     epochs: int | None
     runs_until: int | None
+    epochs_left: int | None
 
 
 _IS_SAVED = """
@@ -180,7 +190,8 @@ _READ = Statement(f"""
 SELECT a.lease_id, a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
        coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence, t.reported,
        CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256,
-       CAST(t.hyperparameters ->> 'epochs' AS int), t.runs_until, t.paused_by_search, {_IS_SAVED}
+       CAST(t.hyperparameters ->> 'epochs' AS int), t.runs_until,
+       CASE WHEN s.limits IS NOT NULL THEN trimtab.epochs_left(s.study_id) END, t.paused_by_search, {_IS_SAVED}
 FROM trimtab.attempts a
 JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
 JOIN trimtab.studies s ON s.study_id = t.study_id

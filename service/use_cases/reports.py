@@ -102,12 +102,14 @@ def _together(
     for number, (lease, batch) in said.items():
         try:
             held = _reporting(facts.get(lease))
-            if _is_due(documents[held.study_id], held, batch.reports[-1]):
+            document = documents[held.study_id]
+            # Where epochs are counted, each report takes from what the one before it leaves.
+            if document.budget.epochs or _is_due(document, held, batch.reports[-1]):
                 due[number] = held
                 continue
             decided[number] = _decide(
                 context,
-                documents[held.study_id],
+                document,
                 held,
                 stored.get(lease, Stored({}, ())),
                 batch,
@@ -199,13 +201,14 @@ def _decide(
     curve = dict(stored.curve) | {one.step: one.value for one in fresh}
     known = stored.by_step.get(last.step)
     decision, judgement = None, GO_ON
+    spent = facts.epochs_left is not None and facts.epochs_left < len(fresh)
     if known:
         verdict = known[1]
-    elif document.search.schedules:
-        verdict, decision = _decision(context, document, facts, curve, by)
+    elif by is not None and _is_due(document, facts, last):
+        verdict, decision = _decision(context, document, facts, curve, by, spent=spent)
     else:
         judgement = _judge(context, document, facts, curve)
-        verdict = leasing.verdict(facts.held, prune=judgement.stop)
+        verdict = leasing.verdict(facts.held, prune=judgement.stop, spent=spent)
     # What another replica stores meanwhile is not in this count: then the next report looks again.
     then = Holder(
         facts.study_id,
@@ -227,11 +230,13 @@ def _decision(
     document: StudyDocument,
     facts: LeaseFacts,
     curve: Mapping[int, float | None],
-    by: Deciding | None,
+    by: Deciding,
+    *,
+    spent: bool,
 ) -> tuple[Verdict, Decision | None]:
     """Ask the search, where nothing outranks it and the trial has come to the end of what it was given."""
-    verdict = leasing.verdict(facts.held, prune=False)
-    if verdict != "continue" or by is None:
+    verdict = leasing.verdict(facts.held, prune=False, spent=spent)
+    if verdict != "continue":
         return verdict, None
     decision = context.sampling.decide(
         facts.study_id,

@@ -36,6 +36,10 @@ ENDS: Mapping[EndedBy, str] = {
     "exhausted": "the last point of its space",
     "stopped": "being stopped",
     "cancelled": "being cancelled",
+    "device_seconds": "its seconds of devices",
+    "epochs": "its budget of epochs",
+    "target_value": "a trial that reached its target value",
+    "no_progress": "trials that brought nothing better",
 }
 STYLES: Mapping[str, str] = {
     "active": "green",

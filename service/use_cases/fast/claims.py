@@ -102,6 +102,8 @@ class FastClaims:
             return TakeFullPath()
         if document.search.schedules:
             return TakeFullPath()  # which alone takes up what the search has paused
+        if document.budget.limits:
+            return TakeFullPath()  # one by one: each takes its part of what is left
         try:
             row = await self._start(request, chosen, chosen.study, document)
         except SamplingFailed:

@@ -49,6 +49,8 @@ class FastReports:
             return None
         if _is_due(document, before, batch.reports[-1]):
             return None  # it is decided on all trials of the study
+        if document.budget.limits:
+            return None  # which depend on what others report at this moment
         then = _after(before, batch.reports)
         try:
             judgement = await self._judge(document, then)
