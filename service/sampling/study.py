@@ -15,6 +15,7 @@ from service.domain.facts import Changes, Cursor, Curve
 from service.sampling import grid
 from service.sampling.asking import ask
 from service.sampling.distributions import distributions, internal
+from service.sampling.gaussian import GaussianSampler
 from service.sampling.history import History
 from service.sampling.initial import InitialDesign
 from service.sampling.proposals import Exhausted, Proposal
@@ -72,6 +73,7 @@ class ActiveStudy:
         self._read_at: float | None = None
         self._changed = True
         self._shown = Shown(self._distributions)
+        self._gaussian = _gaussian(document)
         # Only single appends and removals, which Python makes atomic: whoever leaves must not wait for a lock.
         self._pending: list[Pending] = []
 
@@ -154,6 +156,8 @@ class ActiveStudy:
         if search.sampler == "random":
             return self._drawn(seed, "random"), None
         with self._proposing:
+            if self._gaussian is not None:
+                return self._ask_gaussian(self._gaussian, seed, next_number)
             return self._ask_tpe(seed, next_number)
 
     def _first(self, search: Search, number: int) -> tuple[Proposal, Pending | None]:
@@ -195,6 +199,23 @@ class ActiveStudy:
             proposal = self._drawn(seed, PRIOR)
         else:
             proposal = self._asked(seed, trials, number)
+        pending = Pending(next_number, proposal.values)
+        self._pending.append(pending)
+        return proposal, pending
+
+    def _ask_gaussian(
+        self, sampler: GaussianSampler, seed: int, next_number: int
+    ) -> tuple[Proposal, Pending]:
+        in_flight = self._pending.copy()
+        with self._reading:
+            self._refresh(0.0)
+            unseen = [pending.values for pending in in_flight if self._unseen(pending)]
+            too_few = self._history.finished < self._initial.length
+        values = None if too_few else sampler.propose(unseen, seed)
+        if values is None:
+            proposal = self._drawn(seed, PRIOR)
+        else:
+            proposal = self._proposal(values, proposed_by="gp")
         pending = Pending(next_number, proposal.values)
         self._pending.append(pending)
         return proposal, pending
@@ -253,11 +274,22 @@ class ActiveStudy:
         now = self._monotonic()
         self._changed = False
         try:
-            self._history.apply(self._read(self._history.cursor))
+            changes = self._read(self._history.cursor)
+            self._history.apply(changes)
+            if self._gaussian is not None:
+                self._gaussian.hear(changes.trials)
         except BaseException:
             self._changed = True
             raise
         self._read_at = now
+
+
+def _gaussian(document: StudyDocument) -> GaussianSampler | None:
+    """The model of a study that is searched by one."""
+    if document.search.sampler != "gp":
+        return None
+    strength = document.search.prior_strength
+    return GaussianSampler(document.space, document.task.direction, strength)
 
 
 def seed_of(study_seed: int | None, of: str) -> int:

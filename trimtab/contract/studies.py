@@ -34,7 +34,8 @@ StudyState = Literal[
 ]
 EndedBy = Literal["trials", "wall_time", "exhausted", "stopped", "cancelled"]
 """What ended a study's search: its budget of trials or of time, the sampler's last point, or a person."""
-SamplerName = Literal["tpe", "random", "grid"]
+SamplerName = Literal["tpe", "gp", "random", "grid"]
+"""Tree-structured Parzen estimator; Gaussian process with expected improvement; at random; every point of a grid."""
 
 
 class Search(Message):
@@ -51,6 +52,11 @@ class Search(Message):
     """
     known_recipes: Flag = True
     """Whether recipes that are known to be good fill in what the document leaves open, and are tried first."""
+    prior_strength: Annotated[Number, Field(ge=0, le=1000)] = 1.0
+    """How much the priors of the space weigh what `gp` proposes, after the first trials: this much by the number of trials.
+
+    0: not at all. The sampler `tpe` knows the priors by the first trials alone.
+    """
     transfer: Literal["done_studies", "none"] = "done_studies"
     """Whether the studies of the same kind that are done move the priors of `auto`, and the order of the known recipes."""
 

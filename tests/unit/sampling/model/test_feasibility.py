@@ -1,0 +1,44 @@
+import numpy as np
+import pytest
+
+from service.sampling.model.feasibility import Feasibility
+
+LINE = np.linspace(0, 1, 21)[:, None]
+
+
+def _learned(limit: float) -> Feasibility:
+    feasibility = Feasibility(np.array([0]))
+    feasibility.learn(LINE[LINE[:, 0] <= limit], LINE[LINE[:, 0] > limit])
+    return feasibility
+
+
+def test_it_is_sure_on_both_sides_of_a_limit():
+    found = np.exp(_learned(0.72).log_probability(np.array([[0.1], [0.5], [0.9], [1.0]])))
+    assert (found[:2] > 0.99).all()
+    assert (found[2:] < 0.01).all()
+
+
+def test_it_falls_towards_the_limit_and_is_one_half_there():
+    found = np.exp(_learned(0.72).log_probability(np.array([[0.6], [0.725], [0.85]])))
+    assert found[0] > found[1] > found[2]
+    assert found[1] == pytest.approx(0.5, abs=0.2)
+
+
+def test_it_says_nothing_where_nothing_has_failed():
+    feasibility = Feasibility(np.array([0]))
+    feasibility.learn(LINE, LINE[:0])
+    assert feasibility.log_probability(LINE).tolist() == [0] * 21
+
+
+def test_what_all_have_failed_near_is_not_quite_impossible_far_away():
+    feasibility = Feasibility(np.array([0]))
+    feasibility.learn(LINE[:0], LINE[:3])
+    near, far = np.exp(feasibility.log_probability(np.array([[0.05], [1.0]])))
+    assert near < 0.01
+    assert far > 5 * near
+
+
+def test_it_learns_from_trials_beyond_the_first():
+    feasibility = _learned(0.72)
+    feasibility.learn(LINE[:4], LINE[4:])
+    assert np.exp(feasibility.log_probability(np.array([[0.5]])))[0] < 0.05
