@@ -141,18 +141,22 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         PeerMissing: what reads them cannot be installed here.
     """
     kept, wanted = Kept(options.keep), list(runs(options))
+    missing = [run for run in wanted if run not in kept.done]
+    if missing:
+        _make(missing, kept, options)
+    return _told({run: kept.done[run] for run in wanted}, options.candidate)
+
+
+def _make(missing: Sequence[Run], kept: Kept, options: argparse.Namespace) -> None:
     with ExitStack() as stack:
         folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
         curves = stack.enter_context(desk(folder))
         tasks = {name: task_of(curves, name) for name in options.tasks}
-        through_service = options.through == "service" and any(
-            run.side in SEARCHES and run not in kept.done for run in wanted
-        )
+        is_ours = any(run.side in SEARCHES for run in missing)
+        through_service = is_ours and options.through == "service"
         where = stack.enter_context(cluster()) if through_service else None
-        for run in wanted:
-            task = tasks[run.setting.task]
-            kept.of(run, lambda run=run, task=task: replayed(run, task, curves, where))
-    return _told({run: kept.done[run] for run in wanted}, options.candidate)
+        for run in missing:
+            kept.add(run, replayed(run, tasks[run.setting.task], curves, where))
 
 
 def _told(done: dict[Run, Replayed], candidate: str | None) -> dict[str, Any]:

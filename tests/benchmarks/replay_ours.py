@@ -31,6 +31,7 @@ SEARCHES: Mapping[str, Mapping[str, Any]] = {
     "ours random": {"sampler": "random", "pruner": "none"},
     "ours tpe": {"sampler": "tpe", "pruner": "none"},
     "ours tpe+median": {"sampler": "tpe", "pruner": "median"},
+    "ours gp": {"sampler": "gp", "pruner": "none"},
 }
 """What the documents of the sides say of their search; the rest is the default of a new study."""
 

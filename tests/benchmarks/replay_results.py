@@ -1,7 +1,6 @@
 """What searches of the replay came to, kept in a file."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -48,14 +47,12 @@ class Kept:
         lines = path.read_text().splitlines() if path is not None and path.exists() else []
         self.done = dict(map(_read, lines))
 
-    def of(self, run: Run, make: Callable[[], Replayed]) -> Replayed:
-        """Return the result of a run, which is made unless it is kept."""
-        if run not in self.done:
-            self.done[run] = made = make()
-            if self._path is not None:
-                with self._path.open("a") as file:
-                    file.write(json.dumps({**asdict(run), "result": asdict(made)}) + "\n")
-        return self.done[run]
+    def add(self, run: Run, result: Replayed) -> None:
+        """Keep the result of a run."""
+        self.done[run] = result
+        if self._path is not None:
+            with self._path.open("a") as file:
+                file.write(json.dumps({**asdict(run), "result": asdict(result)}) + "\n")
 
 
 def _read(line: str) -> tuple[Run, Replayed]:

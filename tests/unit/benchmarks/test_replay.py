@@ -255,7 +255,7 @@ class TestRuns:
         found = list(runs(options_of(["--quick", "--sides", "optuna tpe"])))
         assert [run.seed for run in found] == [0, 1, 2]
 
-    def test_what_is_kept_is_not_run_again(self, tmp_path: Path):
+    def test_what_is_kept_is_read_again(self, tmp_path: Path):
         run = Run(Setting("7593", 4, 10.0), "optuna tpe", 3)
-        made = Kept(tmp_path / "kept").of(run, lambda: a_run((1.0, 2.0)))
-        assert Kept(tmp_path / "kept").of(run, pytest.fail) == made
+        Kept(tmp_path / "kept").add(run, a_run((1.0, 2.0)))
+        assert Kept(tmp_path / "kept").done == {run: a_run((1.0, 2.0))}
