@@ -155,6 +155,9 @@ class OfService:
         self._service.checkpoint(lease, self._epochs[number] - 1)
         self._service.give_back_paused(lease)
 
+    def fail(self, number: int) -> None:
+        self._service.fail(self._leases[number], "diverged")
+
 
 class OfRoom:
     """A study of the sampling room alone.
@@ -207,6 +210,11 @@ class OfRoom:
 
     def pause(self, number: int) -> None:
         raise NotImplementedError("no rule of the room pauses")
+
+    def fail(self, number: int) -> None:
+        diverged = replace(self._trials[number], state="failed", error_kind="diverged")
+        self._change(diverged)
+        del self._holders[number]
 
     def _change(self, trial: TrialFacts) -> None:
         self._trials[trial.number] = trial

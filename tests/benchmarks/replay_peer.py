@@ -112,6 +112,10 @@ class Scheduler:
             return {"verdict": "continue"}
         return {"verdict": "continue" if told == "CONTINUE" else "stop"}
 
+    def fail(self, number):
+        self._scheduler.on_trial_error(self._trials[number])
+        return {}
+
 
 def _domain(dimension):
     from syne_tune import config_space

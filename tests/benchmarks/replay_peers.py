@@ -76,6 +76,9 @@ class OfOptuna:
     def pause(self, number: int) -> None:
         raise NotImplementedError("Optuna pauses nothing")
 
+    def fail(self, number: int) -> None:
+        self._study.tell(number, state=TrialState.FAIL)
+
 
 class OfSyneTune:
     """One of Syne Tune's schedulers in the process that knows it."""
@@ -106,3 +109,6 @@ class OfSyneTune:
 
     def pause(self, number: int) -> None:
         raise NotImplementedError("none of those here pauses")
+
+    def fail(self, number: int) -> None:
+        self._desk.ask("fail", number=number)

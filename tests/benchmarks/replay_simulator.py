@@ -5,6 +5,7 @@ Time is that of an epoch; the trials' mathematics takes none of it.
 
 import heapq
 import itertools
+import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -44,6 +45,10 @@ class Searcher(Protocol):
 
     def pause(self, number: int) -> None:
         """Take over that the trial is given back because its verdict was `pause`."""
+        ...
+
+    def fail(self, number: int) -> None:
+        """Take over that the trial diverged, as it would anywhere; the epoch in which it did is not reported."""
         ...
 
 
@@ -178,6 +183,9 @@ class Simulation:
         trial.epochs += 1
         self._epochs += 1
         value = trial.curve.told[trial.epochs - 1]
+        if math.isnan(value):
+            self.searcher.fail(number)
+            return False
         if self._beats(value, trial.best):
             trial.best = value
         self._remember(now, value, trial)

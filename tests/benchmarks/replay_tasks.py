@@ -22,6 +22,8 @@ Point = Mapping[str, Scalar]
 TASKS = ("3945", "7593", "189906", "167185")
 """The tasks of OpenML that constants may be chosen on; all others are kept for judging."""
 GRIDS = ("hpobench__vehicle", "nasbench201__cifar100")
+LOSSES = ("loss", "diverging")
+VARIANTS = ("seconds", "noise", "scrambled", *LOSSES)
 NOISE = 0.007
 MANY = 100_000
 """The size of a validation split whose noise can be neglected."""
@@ -32,9 +34,9 @@ class Curve:
     """What a training of one configuration comes to.
 
     Attributes:
-        told: the objective value after each epoch, as a worker measures it.
-        scores: what the model is truly worth then, in points; more is better.
-        epoch_cost: the time of an epoch, in those of the task's mean epoch.
+        told: The objective value after each epoch, as a worker measures it; the last one is NaN where the training diverges.
+        scores: What the model is truly worth then, in points; more is better.
+        epoch_cost: The time of an epoch, in those of the task's mean epoch.
     """
 
     told: Sequence[float]
@@ -50,7 +52,7 @@ class Task:
         name: The name in the tables.
         space: The hyperparameters.
         epochs: The epochs of a full run.
-        curve: returns the curve of a configuration, from the seed of its trial.
+        curve: A function that returns the curve of a configuration, from the seed of its trial.
         objective: The metric that is told.
         validation: The size of the validation split, by which a sampler may judge the noise.
     """
@@ -86,7 +88,7 @@ class LCBench:
     """The curves of one of LCBench's tasks, and how they are changed.
 
     Attributes:
-        desk: knows the curves.
+        desk: The process that knows the curves.
         task: The number of the task at OpenML.
         seconds: Whether epochs cost what they took, or all the same.
         noise: The standard deviation of what is measured, as a share.
@@ -126,10 +128,11 @@ def scrambled(
 
 
 def lcbench(desk: Desk, task: str, variant: str = "") -> Task:
-    """Return a task of LCBench, plain or in a variant: `seconds`, `noise`, `scrambled` or `loss`."""
+    """Return a task of LCBench, plain or in one of `VARIANTS`."""
     name = f"{task} {variant}".strip()
-    if variant == "loss":
-        return Task(name, LCBENCH, LCBENCH_EPOCHS, _Loss(desk, task), "loss")
+    if variant in LOSSES:
+        losses = Loss(desk, task, diverges=variant == "diverging")
+        return Task(name, LCBENCH, LCBENCH_EPOCHS, losses, "loss")
     curves = LCBench(
         desk,
         task,
@@ -144,15 +147,39 @@ def lcbench(desk: Desk, task: str, variant: str = "") -> Task:
 
 
 @dataclass(frozen=True)
-class _Loss:
-    """The curves of one of LCBench's tasks by its cross entropy; a point is a hundredth of a nat."""
+class Loss:
+    """The curves of one of LCBench's tasks by its cross entropy; a point is a hundredth of a nat.
+
+    Attributes:
+        desk: The process that knows the curves.
+        task: The number of the task at OpenML.
+        diverges: Whether trainings with large steps diverge, which are two in five.
+    """
 
     desk: Desk
     task: str
+    diverges: bool = False
 
     def __call__(self, point: Point, _seed: int) -> Curve:
-        found = self.desk.ask("curve", task=self.task, row=[point[name] for name in LCBENCH])
-        return Curve(found["loss"], [-100 * loss for loss in found["loss"]])
+        """Return the curve of a configuration by its cross entropy."""
+        told = self.desk.ask("curve", task=self.task, row=[point[name] for name in LCBENCH])[
+            "loss"
+        ]
+        if self.diverges and (end := diverges_at(point)) is not None:
+            told = [*told[: end - 1], math.nan]
+        return Curve(told, [-100 * loss for loss in told])
+
+
+LARGEST_STEP = 10**-1.742
+"""The learning rate over one minus the momentum that three in five configurations drawn at random stay below."""
+
+
+def diverges_at(point: Point) -> int | None:
+    """Return the epoch at which a training with too large steps diverges, the larger the earlier; None: it does not."""
+    step = float(point["learning_rate"] or 0) / (1 - float(point["momentum"] or 0))
+    if step <= LARGEST_STEP:
+        return None
+    return max(1, 13 - round(6 * math.log10(step / LARGEST_STEP)))
 
 
 _OF_GRIDS = (
@@ -236,9 +263,9 @@ def task_of(desk: Desk, name: str) -> Task:
     number, _, variant = name.partition(" ")
     if name in GRIDS:
         return grid(name)
-    if number not in TASKS or variant not in ("", "seconds", "noise", "scrambled", "loss"):
+    if number not in TASKS or variant not in ("", *VARIANTS):
         raise ValueError(
             f"{name!r} is none of {', '.join((*TASKS, *GRIDS))}; behind a number may stand "
-            "seconds, noise, scrambled or loss"
+            f"one of {', '.join(VARIANTS)}"
         )
     return lcbench(desk, number, variant)

@@ -25,7 +25,15 @@ from tests.benchmarks.replay_figures import (
 )
 from tests.benchmarks.replay_results import Kept, Run, Setting
 from tests.benchmarks.replay_simulator import Better, Job, Replayed, Verdict, replay
-from tests.benchmarks.replay_tasks import Curve, Grid, Task, rising, scrambled, task_of
+from tests.benchmarks.replay_tasks import (
+    Curve,
+    Grid,
+    Task,
+    diverges_at,
+    rising,
+    scrambled,
+    task_of,
+)
 from trimtab.contract.search_space import FloatRange
 
 
@@ -56,6 +64,9 @@ class Scripted:
 
     def pause(self, number: int) -> None:
         self.told.append(("pause", number))
+
+    def fail(self, number: int) -> None:
+        self.told.append(("fail", number))
 
 
 def a_task(
@@ -140,6 +151,13 @@ class TestSimulation:
     def test_less_is_better_where_a_loss_is_told(self):
         found = simulated(Scripted([0]), a_task((0.3, 0.4, 0.1), objective="loss"))
         assert [3 * one.at for one in found.better] == pytest.approx([1.0, 3.0])
+
+    def test_a_trial_that_diverges_has_cost_its_epochs_and_is_told_as_failed(self):
+        side = Scripted([0])
+        found = simulated(side, a_task((0.1, math.nan, 0.3)))
+        assert side.told[1:3] == [("report", 0, 1, 0.1), ("fail", 0)]
+        assert (found.epochs, found.completed) == (2, 0)
+        assert [one.score for one in found.better] == [10.0]
 
 
 class TestFigures:
@@ -237,6 +255,16 @@ class TestTasks:
         curve = found({"frozen_stages": 2, "unfreeze_every": 3}, 7)
         assert curve == found({"frozen_stages": 2, "unfreeze_every": 3}, 7)
         assert curve.scores[-1] == pytest.approx(100 * float(found.means[2, 3]))
+
+    def test_two_in_five_configurations_take_steps_that_diverge_the_largest_first(self):
+        rng = np.random.default_rng(0)
+        ends = [
+            diverges_at({"learning_rate": 1e-4 * 1e3 ** rng.random(), "momentum": m})
+            for m in rng.uniform(0.1, 0.99, 20_000)
+        ]
+        assert sum(end is not None for end in ends) / len(ends) == pytest.approx(0.4, abs=0.01)
+        assert diverges_at({"learning_rate": 0.1, "momentum": 0.9}) == 3
+        assert diverges_at({"learning_rate": 0.02, "momentum": 0.1}) == 12
 
     def test_tasks_that_are_kept_for_judging_are_refused(self):
         with pytest.raises(ValueError, match="'167181' is none of 3945, "):
