@@ -14,7 +14,6 @@ fast and proposes the same.
 
 import argparse
 import json
-import os
 import tempfile
 import warnings
 from collections.abc import Generator, Iterator, Sequence
@@ -201,7 +200,6 @@ def part(seeds: int) -> dict[str, Any]:
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """Do as `measure`; where something is missing, say so and return nothing."""
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
     try:

@@ -160,7 +160,7 @@ class Simulation:
         """Let idle workers claim; those that get nothing ask again when something has changed."""
         waiting, self._idle = self._idle, []
         for worker in reversed(waiting):  # who has just come to an end asks first
-            began = time.thread_time()
+            began = time.process_time()
             job = self.searcher.claim(worker)
             _note(self._claims, began)
             if job is None:
@@ -189,7 +189,7 @@ class Simulation:
         if self._beats(value, trial.best):
             trial.best = value
         self._remember(now, value, trial)
-        began = time.thread_time()
+        began = time.process_time()
         verdict = self.searcher.report(number, trial.epochs, value)
         _note(self._reports, began)
         if verdict == "continue" and trial.epochs < self.task.epochs:
@@ -223,7 +223,7 @@ class Simulation:
 
 def _note(spent: _Spent, began: float) -> None:
     spent.calls += 1
-    spent.seconds += time.thread_time() - began
+    spent.seconds += time.process_time() - began
 
 
 def replay(
