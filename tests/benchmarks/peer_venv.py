@@ -25,8 +25,9 @@ def install(
     Raises:
         PeerMissing: there is no uv, no network, or no wheel for this Python; or it does not load.
     """
-    uv, python = _uv(), folder / "bin" / "python"
+    python = folder / "bin" / "python"
     if not _loads(python, probe):
+        uv = _uv()
         _run([uv, "venv", "--quiet", "--clear", "--python", sys.executable, str(folder)])
         into = [uv, "pip", "install", "--quiet", "--python", str(python)]
         _run([*into, *requirements])
