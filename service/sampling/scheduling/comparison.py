@@ -9,7 +9,7 @@ from service.sampling.model.arrays import Floats, Indices
 from service.sampling.model.candidates import candidates
 from service.sampling.scheduling import guard
 from service.sampling.scheduling.board import Board, Flags, Standing
-from service.sampling.scheduling.forecast import Forecast, Posterior
+from service.sampling.scheduling.forecast import Forecast, Posterior, unclipped
 from service.sampling.scheduling.options import LEAST_CHANCE, Options
 from service.sampling.scheduling.scheduler import Asked
 
@@ -50,7 +50,7 @@ def options(board: Board, forecast: Forecast, question: Question, way: Way) -> O
 
     Where no trial may begin, only paused ones that are worth their epochs are among it.
     """
-    if not np.isfinite(board.best_of_all()):
+    if not (board.reached[_known(board, way)] >= 0).any():
         return None
     found = _all(board, forecast, question, way)
     return found if question.asked.may_begin else found.only(_worth(board, found, question))
@@ -63,12 +63,16 @@ def _all(board: Board, forecast: Forecast, question: Question, way: Way) -> Opti
     points = _new(board, posterior, question)
     mean, variance = forecast.predict(board.cube.features(points))
     kept = _takes(board, posterior.rows, question, way)
+    rows, expected = posterior.rows[kept], posterior.mean[kept]
+    told = unclipped(ends, rows, expected)
     return Options(
-        rows=posterior.rows[kept],
+        rows=rows,
         points=points,
-        mean=np.concatenate([posterior.mean[kept], mean]),
+        mean=np.concatenate([expected, mean]),
         deviation=np.sqrt(np.concatenate([posterior.variance[kept], variance])),
-        left=_left(board, posterior.rows[kept], len(points), question.last),
+        told=np.concatenate([told, mean]),
+        spread=np.sqrt(np.concatenate([ends.variance[rows], variance])),
+        left=_left(board, rows, len(points), question.last),
         best=forecast.best,
     )
 

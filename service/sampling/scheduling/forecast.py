@@ -208,3 +208,14 @@ def _fitted(ends: Ends, rows: Indices, chance: np.random.Generator) -> Indices:
     best = rows[np.argsort(-np.maximum(ends.mean[rows], LOWEST_END))[:MOST_BEST_FITTED]]
     others = chance.choice(rows, MOST_FITTED - MOST_BEST_FITTED, replace=False)
     return np.unique(np.concatenate([best, others]))
+
+
+def unclipped(ends: Ends, rows: Indices, mean: Floats) -> Floats:
+    """Return the expected values of trials, shape (rows,), with those of bad ones as low as their curves say.
+
+    Args:
+        ends: The answer of `Forecast.ends`.
+        rows: The rows of the trials.
+        mean: The expected values that are no lower than what the process is shown, shape (rows,).
+    """
+    return np.where(ends.mean[rows] < LOWEST_END, ends.mean[rows], mean)

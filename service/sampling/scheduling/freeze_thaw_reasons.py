@@ -126,7 +126,7 @@ class Reasons:
         return Reason(rule=RULE, text=text, epoch=epoch, expected=expected)
 
     def _expected(self, found: Options, place: int) -> Expected | None:
-        return self._forecast.told(float(found.mean[place]), float(found.deviation[place]))
+        return self._forecast.told(float(found.told[place]), float(found.spread[place]))
 
     def _by_its_curve(self, row: int) -> Expected | None:
         ends = self._forecast.as_it_stands()

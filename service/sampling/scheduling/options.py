@@ -22,6 +22,9 @@ class Options(NamedTuple):
         points: The configurations not tried, in the cube, shape (m, size).
         mean: The expected values at the end, shape (k + m,).
         deviation: The standard deviations around these, shape (k + m,).
+        told: The expected values as a person is told of these: also those that the model takes for no worse than others.
+        spread: The standard deviations that a person is told: for paused trials what their curves alone leave open, since
+            the model is surer of these than it should be.
         left: The epochs that each has to its end, shape (k + m,).
         best: The best value so far.
     """
@@ -30,6 +33,8 @@ class Options(NamedTuple):
     points: Floats
     mean: Floats
     deviation: Floats
+    told: Floats
+    spread: Floats
     left: Floats
     best: float
 
@@ -53,6 +58,8 @@ class Options(NamedTuple):
             self.points[kept[split:] - len(self.rows)],
             self.mean[kept],
             self.deviation[kept],
+            self.told[kept],
+            self.spread[kept],
             self.left[kept],
             self.best,
         )

@@ -53,7 +53,7 @@ class Replay:
         budget: The number of trials that may begin.
         decided: What was decided each time: the trial that asked, the epochs it had, and the choice.
         trials: The trials as they stand.
-        reasons: Why trials were paused.
+        reasons: The trials that were paused, and why.
     """
 
     scheduler: Scheduler
@@ -65,7 +65,7 @@ class Replay:
         default_factory=list[tuple[int | None, int, Choice]]
     )
     trials: dict[int, TrialFacts] = field(default_factory=dict[int, TrialFacts])
-    reasons: list[Reason] = field(default_factory=list[Reason])
+    reasons: list[tuple[int, Reason]] = field(default_factory=list[tuple[int, Reason]])
 
     def run(self, workers: int, epochs: int) -> "Replay":
         """Train this many epochs in all; end earlier where nothing is left to do."""
@@ -81,6 +81,15 @@ class Replay:
     def of(self, state: str) -> list[TrialFacts]:
         """Return the trials in this state."""
         return [trial for trial in self.trials.values() if trial.state == state]
+
+    def done(self) -> list[Begin | GoOn]:
+        """Return the decisions that were carried out: what gave epochs to a trial, in turn."""
+        return [
+            choice
+            for last, _, choice in self.decided
+            if (isinstance(choice, Begin) and last is None)
+            or (isinstance(choice, GoOn) and last in (None, choice.number))
+        ]
 
     def spent(self, trials: Sequence[TrialFacts] | None = None) -> int:
         """Return the number of epochs trained."""
@@ -115,7 +124,8 @@ class Replay:
             case Stop():
                 self._know(replace(trial, state="pruned"))
             case _:
-                self.reasons.append(self.scheduler.reason_to_pause(trial.number))
+                why = self.scheduler.reason_to_pause(trial.number)
+                self.reasons.append((trial.number, why))
                 self._know(replace(trial, state="paused", paused_by_search=True))
         return self._claim()
 
