@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 from uuid import UUID
 
+from service.domain import decisions
 from service.domain.facts import Changes, Cursor, TrialFacts
-from service.sampling import Proposal, Sampling
+from service.sampling import Proposal, Resumption, Sampling
+from service.sampling.proposals import Next
 from service.storage import history
 from service.storage.artifacts import Folder
 from service.storage.engine import Database
@@ -32,6 +34,8 @@ SEARCHES: Mapping[str, Mapping[str, Any]] = {
     "ours tpe": {"sampler": "tpe", "pruner": "none"},
     "ours tpe+median": {"sampler": "tpe", "pruner": "median"},
     "ours gp": {"sampler": "gp", "pruner": "none"},
+    "ours tpe+asha": {"sampler": "tpe", "pruner": "asha"},
+    "ours tpe+hyperband": {"sampler": "tpe", "pruner": "hyperband"},
 }
 """What the documents of the sides say of their search; the rest is the default of a new study."""
 
@@ -133,6 +137,7 @@ class OfService:
         begun = 0 if lease.resume is None else lease.resume.step + 1
         assert begun == self._epochs.get(number, 0), "an epoch would be trained twice"
         if number not in self._leases:
+            # A worker says this before its first epoch: a study whose data nobody knows has one trial at a time.
             pictures = {"train": 4 * self._validation, "validation": self._validation}
             self._service.begin(lease, pictures={**pictures, "test": self._validation})
         self._leases[number] = lease
@@ -184,37 +189,75 @@ class OfRoom:
     def claim(self, worker: int) -> Job | None:
         number, claim = len(self._trials), self._claims.next()
         alone = all(holder == worker for holder in self._holders.values())
-        with self._sampling.proposal(
-            1, self._document, claim_id=None if alone else f"{claim}/0", next_number=number
-        ) as proposal:
-            assert isinstance(proposal, Proposal)
-            self._trials.append(TrialFacts(number, "running", proposal.values))
-            self._ledger.commit(self._trials[number])
-        self._holders[number] = worker
-        return Job(number, proposal.values)
+        with self._sampling.next(
+            1,
+            self._document,
+            claim_id=None if alone else f"{claim}/0",
+            next_number=number,
+            may_begin=True,
+        ) as chosen:
+            trial = self._taken(chosen, number)
+        if trial is None:
+            return None
+        self._holders[trial.number] = worker
+        return Job(trial.number, trial.hyperparameters)
+
+    def _taken(self, chosen: Next, number: int) -> TrialFacts | None:
+        match chosen:
+            case Proposal(values=values, runs_until=runs_until):
+                trial = TrialFacts(number, "running", values, runs_until=runs_until)
+                self._trials.append(trial)
+            case Resumption(number=paused, runs_until=runs_until):
+                trial = replace(
+                    self._trials[paused],
+                    state="running",
+                    runs_until=runs_until,
+                    paused_by_search=False,
+                )
+            case _:
+                return None
+        self._change(trial)
+        return trial
 
     def report(self, number: int, epoch: int, value: float) -> Verdict:
         trial = self._trials[number]
-        curve = (*trial.curve, (epoch - 1, value))
-        prune = self._sampling.should_prune(1, self._document, curve)
-        self._change(replace(trial, curve=curve))
-        return "stop" if prune else "continue"
+        trial = replace(trial, curve=(*trial.curve, (epoch - 1, value)))
+        if self._is_due(trial, epoch, value):
+            decision = self._sampling.decide(
+                1,
+                self._document,
+                number,
+                trial.curve,
+                may_begin=True,
+                next_number=len(self._trials),
+            )
+            self._change(replace(trial, runs_until=decision.runs_until))
+            return decision.verdict
+        judgement = self._sampling.judge(1, self._document, number, trial.curve)
+        self._change(trial)
+        return "stop" if judgement.stop else "continue"
+
+    def _is_due(self, trial: TrialFacts, epoch: int, value: float) -> bool:
+        return decisions.is_due(
+            epoch - 1, value, trial.runs_until, schedules=self._document.search.schedules
+        )
 
     def complete(self, number: int, value: float) -> None:
-        self._change(replace(self._trials[number], state="completed", value=value))
-        del self._holders[number]
+        self._leave(replace(self._trials[number], state="completed", value=value))
 
     def stop(self, number: int) -> None:
-        self._change(replace(self._trials[number], state="pruned"))
-        del self._holders[number]
+        self._leave(replace(self._trials[number], state="pruned"))
 
     def pause(self, number: int) -> None:
-        raise NotImplementedError("no rule of the room pauses")
+        self._leave(replace(self._trials[number], state="paused", paused_by_search=True))
 
     def fail(self, number: int) -> None:
         diverged = replace(self._trials[number], state="failed", error_kind="diverged")
-        self._change(diverged)
-        del self._holders[number]
+        self._leave(diverged)
+
+    def _leave(self, trial: TrialFacts) -> None:
+        self._change(trial)
+        del self._holders[trial.number]
 
     def _change(self, trial: TrialFacts) -> None:
         self._trials[trial.number] = trial
