@@ -31,7 +31,7 @@ class InitialDesign:
         """Whether the study has an initial design at all."""
         self.length = document.numbered_trials
         """The number of trials that are made by their number."""
-        given = document.search.startup_trials
+        given = document.search.tpe_startup_trials
         self.before_model = self.length if given is None else given
         """How many trials must have ended before a model proposes; until then trials are drawn from the prior.
 

@@ -74,7 +74,7 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
         document = settling.with_known_recipes(
             document, experience.taught(connection, document)
         )
-        document = settling.with_startup_trials(document)
+        document = settling.with_tpe_startup_trials(document)
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:
