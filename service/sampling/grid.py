@@ -57,8 +57,9 @@ def _size(dimension: Dimension) -> int:
 
 
 def _is_continuous(dimension: Dimension) -> bool:
-    is_real = isinstance(dimension, FloatRange) and dimension.step is None
-    return is_real and dimension.low < dimension.high
+    if not isinstance(dimension, FloatRange):
+        return False
+    return dimension.step is None and dimension.low < dimension.high
 
 
 def _real_size(dimension: FloatRange) -> int:

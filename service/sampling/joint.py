@@ -40,26 +40,20 @@ class ArrayTPE:
     def __init__(self, distributions: Distributions, largest_shown: int | None) -> None:
         self._tpe = TPE(distributions)
         self._largest_shown = largest_shown
-        self._history: History | None = None
-        self._split = Split((), ())
-        self._in_flight: Sequence[Values] = ()
+        self._looked: tuple[History, Split, Sequence[Values]] | None = None
 
     def look(self, history: History, in_flight: Sequence[Values], next_number: int) -> None:
         """Note which trials are good and which are not, and what is in flight."""
-        self._history, self._in_flight = history, in_flight
-        self._split = history.split(self._largest_shown)
+        self._looked = history, history.split(self._largest_shown), in_flight
 
     def candidates(self, seed: int) -> Iterator[Values]:
         """Yield points to propose, the best first."""
-        self._tpe.show(self._split, self._values_of, self._in_flight)
+        if self._looked is None:
+            raise RuntimeError("nothing was looked at")
+        history, split, in_flight = self._looked
+        # The history may have moved on since; it drops no trial, and a trial's values never change.
+        self._tpe.show(split, lambda number: history[number].hyperparameters, in_flight)
         return self._tpe.candidates(seed)
-
-    def _values_of(self, number: int) -> Values:
-        # Of a trial that the split has; its values never change, so that the history may have moved on.
-        trial = None if self._history is None else self._history.get(number)
-        if trial is None:
-            raise ValueError(f"trial {number} is in no history")
-        return trial.hyperparameters
 
 
 class OptunaTPE:

@@ -1,6 +1,7 @@
 """The dimensions of a space as columns of numbers, in the scale in which TPE has its kernels."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 import numpy as np
@@ -37,29 +38,35 @@ class Ranges:
         self._high = np.array([one.high for one in found], float)
         self._step = np.array([one.step or 0.0 for one in found], float)
         self._log = np.array([one.log for one in found], bool)
+        self._is_log = bool(self._log.any())
         self._stepped = np.flatnonzero(self._step)
         self.continuous = np.flatnonzero(self._step == 0)
         self._bottom = self._scaled(self._low - self._step / 2)
         self._width = self._scaled(self._high + self._step / 2) - self._bottom
-        self._last = np.zeros(self.count)
-        some = self._stepped
-        self._last[some] = np.round((self._high[some] - self._low[some]) / self._step[some])
-        self.levels = {int(place): int(self._last[place]) + 1 for place in some}
+        steps = (self._high - self._low)[self._stepped] / self._step[self._stepped]
+        self._last = np.round(steps)
+        self.levels = {
+            int(place): int(last) + 1
+            for place, last in zip(self._stepped, self._last, strict=True)
+        }
 
     def shares(self, values: Numbers) -> Numbers:
         """Map values, a column for each range, to shares of their ranges."""
-        return np.clip((self._scaled(values) - self._bottom) / self._width, 0.0, 1.0)
+        found = (self._scaled(values) - self._bottom) / self._width
+        return found.clip(0.0, 1.0, out=found)
 
     def values(self, shares: Numbers) -> Numbers:
         """Return the members of the ranges that come nearest to shares: the inverse of `shares`, with steps."""
         found = self._bottom + shares * self._width
-        found[:, self._log] = np.exp(found[:, self._log])
-        some = self._stepped
-        found[:, some] = self._low[some] + self._indices(found)[:, some] * self._step[some]
-        return np.clip(found, self._low, self._high)
+        if self._is_log:
+            found[:, self._log] = np.exp(found[:, self._log])
+        if self.levels:
+            some = self._stepped
+            found[:, some] = self._low[some] + self._indices(found) * self._step[some]
+        return found.clip(self._low, self._high, out=found)
 
     def indices(self, values: Numbers) -> Indices:
-        """Return the index of each value among the points of its range, from 0; 0 where the range has no steps."""
+        """Return the index of each value of a range with steps among its points, from 0; a column for each such range."""
         return self._indices(values).astype(np.int64)
 
     def edges(self, place: int, indices: Indices) -> tuple[Numbers, Numbers]:
@@ -73,14 +80,33 @@ class Ranges:
         return (begin - bottom) / width, (end - bottom) / width
 
     def _indices(self, values: Numbers) -> Numbers:
-        some, found = self._stepped, np.zeros(values.shape)
-        found[:, some] = np.round((values[:, some] - self._low[some]) / self._step[some])
-        return np.clip(found, 0.0, self._last)
+        some = self._stepped
+        found = np.round((values[:, some] - self._low[some]) / self._step[some])
+        return found.clip(0.0, self._last, out=found)
 
     def _scaled(self, values: Numbers) -> Numbers:
-        found = np.array(values, float)
+        if not self._is_log:
+            return values
+        found = values.copy()
         found[..., self._log] = np.log(found[..., self._log])
         return found
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Points of a space, a row for each.
+
+    Attributes:
+        values: The values of the ranges, as the document gives them.
+        picks: The index of each choice.
+        shares: The places of the values within their ranges, from 0 to 1.
+        indices: The index of each value of a range with steps, a column for each such range.
+    """
+
+    values: Numbers
+    picks: Indices
+    shares: Numbers
+    indices: Indices
 
 
 class Axes:
@@ -133,6 +159,11 @@ class Axes:
             np.array(numbers, float).reshape(len(trials), len(self._ranges)),
             np.array(picks, np.int64).reshape(len(trials), len(self._categories)),
         )
+
+    def points(self, values: Numbers, picks: Indices) -> Points:
+        """Return points with what densities ask of them."""
+        ranges = self.ranges
+        return Points(values, picks, ranges.shares(values), ranges.indices(values))
 
     def decoded(self, numbers: Numbers, picks: Indices) -> dict[str, Scalar]:
         """Return the values of one trial, from its row of the ranges and its row of the choices."""

@@ -7,14 +7,16 @@ import numpy as np
 from numpy.random import RandomState
 
 from service.sampling.distributions import Distributions
-from service.sampling.parzen.axes import Axes, Indices, Numbers
-from service.sampling.parzen.mixture import Mixture, Points
+from service.sampling.parzen.axes import Axes, Indices, Numbers, Points
+from service.sampling.parzen.mixture import Mixture
 from trimtab.contract.search_space import Scalar
 
 CANDIDATES = 24
 """The number of points that are drawn from the good ones' density, of which the best is proposed."""
 
 Values = Mapping[str, Scalar]
+_NEW, _FITS, _UNFIT = 0, 1, 2
+"""What is known of a trial's values: nothing; that the space has them; that they were made for another space."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,8 +28,8 @@ class Split:
         others: The rest, and all that run.
     """
 
-    good: Sequence[int]
-    others: Sequence[int]
+    good: Indices
+    others: Indices
 
 
 class TPE:
@@ -64,7 +66,7 @@ class TPE:
         numbers, shares, picks = self._columns.of(split.others, values_of)
         if in_flight:
             values, more = self.axes.encoded(in_flight)
-            following = 1 + max(split.others, default=-1)
+            following = 1 + int(split.others.max(initial=-1))
             numbers = np.append(numbers, np.arange(following, following + len(in_flight)))
             shares = np.concatenate([shares, self.axes.ranges.shares(values).T], axis=1)
             picks = np.concatenate([picks, more.T], axis=1)
@@ -88,38 +90,38 @@ class Columns:
 
     def __init__(self, axes: Axes) -> None:
         self._axes = axes
-        self._is_filled = np.zeros(0, bool)
-        self._fits = np.zeros(0, bool)
+        self._states = np.zeros(0, np.int8)
         self._shares = np.empty((axes.ranges.count, 0))
         self._picks: Indices = np.empty((len(axes.choices), 0), np.int64)
 
     def of(
-        self, trials: Sequence[int], values_of: Callable[[int], Values]
+        self, numbers: Indices, values_of: Callable[[int], Values]
     ) -> tuple[Indices, Numbers, Indices]:
         """Return the numbers of those trials that fit the space, and their columns: shares of ranges, indices of choices."""
-        numbers = np.array(trials, np.int64)
-        self._fill(numbers, values_of)
-        numbers = numbers[self._fits[numbers]]
+        if numbers.size:
+            self._grow(int(numbers.max()) + 1)
+            states = self._states[numbers]
+            if not states.all():
+                self._fill(numbers[states == _NEW], values_of)
+                states = self._states[numbers]
+            if states.max() == _UNFIT:
+                numbers = numbers[states == _FITS]
         return numbers, self._shares[:, numbers], self._picks[:, numbers]
 
     def _fill(self, numbers: Indices, values_of: Callable[[int], Values]) -> None:
-        if numbers.size and numbers.max() >= len(self._is_filled):
-            self._grow(int(numbers.max()) + 1)
-        missing = numbers[~self._is_filled[numbers]]
-        if not missing.size:
-            return
-        self._is_filled[missing] = True
-        found = {number: values_of(number) for number in missing.tolist()}
+        found = {number: values_of(number) for number in numbers.tolist()}
         fitting = {number: one for number, one in found.items() if self._axes.fits(one)}
         values, picks = self._axes.encoded(list(fitting.values()))
         filled = list(fitting)
-        self._fits[filled] = True
+        self._states[numbers] = _UNFIT
+        self._states[filled] = _FITS
         self._shares[:, filled] = self._axes.ranges.shares(values).T
         self._picks[:, filled] = picks.T
 
     def _grow(self, size: int) -> None:
-        more = max(size, 2 * len(self._is_filled)) - len(self._is_filled)
-        self._is_filled = np.pad(self._is_filled, (0, more))
-        self._fits = np.pad(self._fits, (0, more))
+        if size <= len(self._states):
+            return
+        more = max(size, 2 * len(self._states)) - len(self._states)
+        self._states = np.pad(self._states, (0, more))
         self._shares = np.pad(self._shares, ((0, 0), (0, more)))
         self._picks = np.pad(self._picks, ((0, 0), (0, more)))

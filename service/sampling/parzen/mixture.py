@@ -1,13 +1,12 @@
 """A Parzen estimator: a mixture with one kernel for each trial, and one as wide as the space."""
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from service.sampling.parzen.axes import Axes, Indices, Numbers
+from service.sampling.parzen.axes import Axes, Indices, Numbers, Points
 from service.sampling.parzen.truncated import log_mass, log_mass_of_cells, quantiles
 
 FLAT = 25
@@ -20,27 +19,18 @@ LARGEST_TABLE = 256
 _LOG_ROOT_2_PI = 0.5 * math.log(2 * math.pi)
 
 
-@dataclass(frozen=True, slots=True)
-class Points:
-    """Points of a space, a row for each.
-
-    Attributes:
-        values: The values of the ranges, as the document gives them.
-        picks: The index of each choice.
-    """
-
-    values: Numbers
-    picks: Indices
-
-
 def weights_of(count: int) -> Numbers:
     """Return the weights of trials, oldest first, and last that of the kernel as wide as the space; their sum is 1.
 
     As in Bergstra et al., Making a science of model search (2013): the newest 25 and the wide kernel weigh alike, and the
     weights rise to that in a line.
     """
-    ramp = np.linspace(1.0 / count, 1.0, num=count - FLAT) if count > FLAT else np.empty(0)
-    found = np.concatenate([ramp, np.ones(min(count, FLAT) + 1)])
+    found = np.ones(count + 1)
+    rising = count - FLAT
+    if rising > 0:
+        found[:rising] = (
+            np.arange(rising) * ((1.0 - 1.0 / count) / max(rising - 1, 1)) + 1.0 / count
+        )
     return found / found.sum()
 
 
@@ -53,7 +43,7 @@ class Mixture:
 
     def __init__(self, axes: Axes) -> None:
         ranges = axes.ranges
-        self._ranges, self._choices = ranges, axes.choices
+        self._axes, self._ranges, self._choices = axes, ranges, axes.choices
         self._numbers: Indices = np.empty(0, np.int64)
         # A column for each kernel; the last one is the one as wide as the space.
         self._centres = np.full((ranges.count, 1), 0.5)
@@ -86,12 +76,13 @@ class Mixture:
     def log_density(self, points: Points) -> Numbers:
         """Return the logarithm of the density at each point, with the ranges mapped to the interval from 0 to 1."""
         found = self._of_continuous(points) + self._log_weights
-        for place in self._ranges.levels:
-            found += self._of_stepped(place, points)
+        for column, place in enumerate(self._ranges.levels):
+            found += self._of_stepped(place, points.indices[:, column])
         for place, choices in enumerate(self._choices):
             found += self._of_choices(place, choices, points.picks[:, place])
         highest = found.max(axis=1)
-        return highest + np.log(np.exp(found - highest[:, None]).sum(axis=1))
+        found -= highest[:, None]
+        return highest + np.log(np.exp(found, out=found).sum(axis=1))
 
     def sample(self, rng: RandomState, count: int) -> Points:
         """Draw points; the random numbers are used in the order in which Optuna uses them."""
@@ -102,11 +93,12 @@ class Mixture:
             cumulated[:, -1] = 1.0
             picks[:, place] = (cumulated < rng.random_sample(count)[:, None]).sum(axis=1)
         if not self._ranges.count:
-            return Points(np.empty((count, 0)), picks)
+            return self._axes.points(np.empty((count, 0)), picks)
         centres, widths = self._centres[:, kernels], self._widths[:, kernels]
         shares = rng.random_sample(centres.shape)
-        drawn = quantiles(shares, -centres / widths, (1.0 - centres) / widths)
-        return Points(self._ranges.values((drawn * widths + centres).T), picks)
+        ends = -centres / widths, (1.0 - centres) / widths
+        drawn = quantiles(shares, *ends, self._masses[:, kernels])
+        return self._axes.points(self._ranges.values((drawn * widths + centres).T), picks)
 
     def _renew(self, numbers: Indices, shares: Numbers) -> None:
         places = np.searchsorted(self._numbers, numbers)
@@ -125,7 +117,7 @@ class Mixture:
             self._tables[place] = self._renewed(place, table[places], changed[place])
 
     def _renewed(self, place: int, table: Numbers, changed: NDArray[np.bool_]) -> Numbers:
-        every = np.arange(table.shape[1])
+        every: Indices = np.arange(table.shape[1])
         of_place = slice(place, place + 1)
         centres, widths = self._centres[of_place, changed], self._widths[of_place, changed]
         table[changed] = self._cells_of(place, every, centres, widths)
@@ -151,11 +143,12 @@ class Mixture:
     def _of_continuous(self, points: Points) -> Numbers:
         # The square of a difference, multiplied out, is a product of matrices; shares lie between 0 and 1 and no kernel is
         # narrower than a hundredth, so that it loses 12 of 16 digits at no point that counts.
-        shares = self._ranges.shares(points.values)[:, self._ranges.continuous]
+        shares = points.shares
+        if self._ranges.levels:
+            shares = shares[:, self._ranges.continuous]
         return np.concatenate([shares**2, shares], axis=1) @ self._polynomials
 
-    def _of_stepped(self, place: int, points: Points) -> Numbers:
-        indices = self._ranges.indices(points.values)[:, place]
+    def _of_stepped(self, place: int, indices: Indices) -> Numbers:
         table = self._tables.get(place)
         if table is not None:
             return table[:, indices].T
@@ -206,7 +199,7 @@ def _widths(shares: Numbers) -> Numbers:
     if not count or not ranges:
         return np.empty(shares.shape)
     # Of equal values one gets the gap to the left and one that to the right: which ones, is up to the sort, as in Optuna.
-    order = np.argsort(shares, axis=1) + (np.arange(ranges) * count)[:, None]
+    order: Indices = np.argsort(shares, axis=1) + (np.arange(ranges) * count)[:, None]
     padded = np.empty((ranges, count + 2))
     padded[:, 0], padded[:, 1:-1], padded[:, -1] = 0.0, shares.ravel()[order], 1.0
     gaps = np.diff(padded, axis=1)

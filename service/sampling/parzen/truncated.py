@@ -26,8 +26,14 @@ def log_mass_of_cells(begin: Numbers, end: Numbers) -> Numbers:
     return np.log(np.maximum(ndtr(high) - ndtr(low), SMALLEST))
 
 
-def quantiles(shares: Numbers, a: Numbers, b: Numbers) -> Numbers:
-    """Return the points, in standard deviations from the centre, below which shares of the mass lie."""
-    with np.errstate(divide="ignore"):  # a share of 0 lies at `a`
-        below = np.logaddexp(log_ndtr(a), np.log(shares) + log_mass(a, b))
-    return np.clip(ndtri_exp(np.minimum(below, 0.0)), a, b)
+def quantiles(shares: Numbers, a: Numbers, b: Numbers, log_masses: Numbers) -> Numbers:
+    """Return the points, in standard deviations from the centre, below which shares of the mass lie.
+
+    Args:
+        shares: The shares, from 0 to 1.
+        a: The lower ends.
+        b: The upper ends.
+        log_masses: The logarithms of the masses between the ends.
+    """
+    below = np.logaddexp(log_ndtr(a), np.log(np.maximum(shares, SMALLEST)) + log_masses)
+    return np.minimum(np.maximum(ndtri_exp(np.minimum(below, 0.0)), a), b)

@@ -18,8 +18,8 @@ from optuna.samplers._tpe.parzen_estimator import (
 from optuna.samplers._tpe.sampler import default_weights
 
 from service.sampling.distributions import distributions
-from service.sampling.parzen.axes import Axes
-from service.sampling.parzen.mixture import Mixture, Points, weights_of
+from service.sampling.parzen.axes import Axes, Points
+from service.sampling.parzen.mixture import Mixture, weights_of
 from tests.unit.sampling.ledger import any_values, spaces
 from trimtab.contract.search_space import (
     Choices,
@@ -84,7 +84,7 @@ def _drawn(space: Mapping[str, Dimension], rng: random.Random, count: int) -> li
 
 
 def _points(axes: Axes, values: Sequence[Values]) -> Points:
-    return Points(*axes.encoded(values))
+    return axes.points(*axes.encoded(values))
 
 
 def _mixture(axes: Axes, trials: Sequence[Values]) -> Mixture:
