@@ -204,11 +204,18 @@ class Grid:
     """
 
     def __init__(self, name: str, values: NDArray[np.float64]) -> None:
-        mean = np.nan_to_num(values.mean(-1))
-        low, high = np.quantile(mean, 0.02), mean.max()
+        is_there: NDArray[np.bool_] = np.isfinite(values)
+        counts: NDArray[np.int_] = is_there.sum(-1)
+        sums: NDArray[np.float64] = np.where(is_there, values, 0.0).sum(-1)
+        mean: NDArray[np.float64] = sums / np.maximum(1, counts)
+        known: NDArray[np.float64] = mean[counts > 0]
+        low, high = float(np.quantile(known, 0.02)), float(known.max())
+        # A seed that the table lacks is as good as the others of its cell; a cell that it lacks is worth nothing.
+        mean = np.where(counts > 0, mean, low)
+        every = np.where(is_there, values, mean[..., None])
         self.name = name
-        self.values = np.clip((np.nan_to_num(values) - low) / (high - low), 0.0, 1.0)
-        self.means = np.clip((mean - low) / (high - low), 0.0, 1.0)
+        self.values: NDArray[np.float64] = np.clip((every - low) / (high - low), 0.0, 1.0)
+        self.means: NDArray[np.float64] = np.clip((mean - low) / (high - low), 0.0, 1.0)
         self._slopes: NDArray[np.float64] = np.random.default_rng(5).normal(size=mean.ndim)
 
     @property

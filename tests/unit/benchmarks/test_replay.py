@@ -256,6 +256,17 @@ class TestTasks:
         assert curve == found({"frozen_stages": 2, "unfreeze_every": 3}, 7)
         assert curve.scores[-1] == pytest.approx(100 * float(found.means[2, 3]))
 
+    def test_a_grids_missing_seed_is_as_good_as_the_others_and_a_missing_cell_worth_nothing(
+        self,
+    ):
+        values = np.linspace(1.0, 2.0, 60).reshape(3, 4, 5)
+        values[2, 3, 1:] = math.nan
+        values[1, 1] = math.nan
+        found = Grid("hpobench__a", values)
+        assert found.values[2, 3] == pytest.approx([float(found.values[2, 3, 0])] * 5)
+        assert found.means[2, 3] == 1.0
+        assert found.means[1, 1] == 0.0
+
     def test_two_in_five_configurations_take_steps_that_diverge_the_largest_first(self):
         rng = np.random.default_rng(0)
         ends = [
