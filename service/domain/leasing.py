@@ -41,13 +41,15 @@ class Held:
     """It was told to pause because others promise more, and is given back for that."""
     is_saved: bool = False
     """Where the search has paused it: whether a checkpoint has all that it reported."""
+    stop_asked: bool = False
+    """A person wants the trial to end with what it has."""
 
     @property
     def unwanted(self) -> bool:
         """Nobody waits for this trial any more. What a study's finish takes is owed even after the wall time."""
         if self.study_state in ("cancelled", "deleting"):
             return True
-        return self.kind == "trial" and self.wall_time_over
+        return self.kind == "trial" and (self.wall_time_over or self.stop_asked)
 
     @property
     def is_last_try(self) -> bool:
@@ -102,7 +104,8 @@ class Departure:
 def verdict(held: Held, *, prune: bool, spent: bool = False) -> Verdict:
     """Answer a report or a heartbeat; the study's state and its wall time outrank the pruner.
 
-    At the end of the wall time a trial completes with what it has: nobody wants more of it, but its last epoch counts.
+    At the end of the wall time a trial completes with what it has: nobody wants more of it, but its last epoch counts. One
+    that a person stops is pruned, whatever the pruner says.
 
     Args:
         held: the lease.
@@ -111,6 +114,8 @@ def verdict(held: Held, *, prune: bool, spent: bool = False) -> Verdict:
     """
     if held.study_state in ("cancelled", "deleting"):
         return "cancel"
+    if held.stop_asked:
+        return "stop"
     if held.unwanted:
         return "finish"
     if held.study_state == "paused":

@@ -191,7 +191,7 @@ SELECT a.lease_id, a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
        coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence, t.reported,
        CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256,
        CAST(t.hyperparameters ->> 'epochs' AS int), t.runs_until,
-       CASE WHEN s.limits IS NOT NULL THEN trimtab.epochs_left(s.study_id) END, t.paused_by_search, {_IS_SAVED}
+       CASE WHEN s.limits IS NOT NULL THEN trimtab.epochs_left(s.study_id) END, t.paused_by_search, {_IS_SAVED}, t.stop_asked
 FROM trimtab.attempts a
 JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
 JOIN trimtab.studies s ON s.study_id = t.study_id
@@ -201,7 +201,7 @@ WHERE a.lease_id = ANY(CAST(:lease_ids AS uuid[]))""")
 def read_all(connection: Connection, lease_ids: Sequence[UUID]) -> dict[UUID, LeaseFacts]:
     """Everything that the rules need to answer the leases' holders; an unknown lease is left out."""
     rows = _READ.rows(connection, lease_ids=array(lease_ids))
-    return {row[0]: LeaseFacts(Held(*row[1:6], *row[-2:]), *row[6:-2]) for row in rows}
+    return {row[0]: LeaseFacts(Held(*row[1:6], *row[-3:]), *row[6:-3]) for row in rows}
 
 
 def read(connection: Connection, lease_id: UUID) -> LeaseFacts | None:
@@ -405,10 +405,13 @@ def lock_expired(connection: Connection, limit: int = 100) -> list[Expired]:
     rows = connection.execute(
         text(f"""
             SELECT t.lease_id, t.study_id, t.kind, s.state, {WALL_TIME_OVER} AS over, t.crashes, s.max_crashes,
-                   t.paused_by_search, {_IS_SAVED}
+                   t.paused_by_search, {_IS_SAVED}, t.stop_asked
             FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
             WHERE t.state = 'running' AND t.lease_until < trimtab.now()
             ORDER BY t.lease_until LIMIT :limit FOR UPDATE OF t SKIP LOCKED"""),
         {"limit": limit},
     ).all()
-    return [Expired(row.lease_id, row.study_id, Held(*row[2:])) for row in rows]
+    return [
+        Expired(row.lease_id, row.study_id, Held(*row[2:-1], stop_asked=row[-1]))
+        for row in rows
+    ]

@@ -64,7 +64,8 @@ WITH t AS (
          trimtab.studies s
     WHERE t.lease_id = said.lease_id AND t.state = 'running' AND s.study_id = t.study_id
       AND (said.known IS NULL
-           OR said.known = t.reported AND t.kind = 'trial' AND s.state = 'active' AND NOT {WALL_TIME_OVER})
+           OR said.known = t.reported AND t.kind = 'trial' AND NOT t.stop_asked
+               AND s.state = 'active' AND NOT {WALL_TIME_OVER})
     RETURNING t.lease_id, t.trial_id, t.study_id, t.number, t.fence),
 batch AS (
     SELECT t.*, step, value, verdict, metrics

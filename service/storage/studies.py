@@ -280,10 +280,13 @@ _MOVE_UNLEASED = """
             error_message = CASE :state WHEN 'cancelled' THEN NULL ELSE error_message END,
             ended_at = CASE :state WHEN 'cancelled' THEN trimtab.now() END
         WHERE study_id = :study_id AND state = ANY(:from_states) AND (:state = 'cancelled' OR NOT paused_by_search)
+          AND trial_id = coalesce(CAST(:trial_id AS int), trial_id)
         RETURNING trial_id, kind, study_id, number, fence, state, error_kind),
     optuna AS (
         UPDATE public.trials p
         SET state = CAST(:optuna_state AS public.trialstate),
+            datetime_start = CASE :state WHEN 'cancelled'
+                THEN coalesce(p.datetime_start, trimtab.now() AT TIME ZONE 'UTC') ELSE p.datetime_start END,
             datetime_complete = CASE :state WHEN 'cancelled' THEN trimtab.now() AT TIME ZONE 'UTC' END
         FROM t WHERE p.trial_id = t.trial_id AND t.kind = 'trial'),
     attributes AS (
@@ -297,10 +300,16 @@ _MOVE_UNLEASED = """
     SELECT study_id, trial_id, number, fence, CASE kind WHEN 'trial' THEN :event ELSE kind || '_settled' END FROM t"""
 
 
-def cancel_unleased(connection: Connection, study_id: int) -> None:
-    """Cancel the study's queued and paused trials; those that run are told by their next verdict."""
+def cancel_unleased(connection: Connection, study_id: int, trial_id: int | None = None) -> None:
+    """Cancel the study's queued and paused trials, or one of them; those that run are told by their next verdict."""
     _move_unleased(
-        connection, study_id, ["queued", "paused"], "cancelled", "FAIL", "trial_cancelled"
+        connection,
+        study_id,
+        ["queued", "paused"],
+        "cancelled",
+        "FAIL",
+        "trial_cancelled",
+        trial_id,
     )
 
 
@@ -316,11 +325,13 @@ def _move_unleased(
     state: str,
     optuna_state: str,
     event: EventKind,
+    trial_id: int | None = None,
 ) -> None:
     connection.execute(
         text(_MOVE_UNLEASED),
         {
             "study_id": study_id,
+            "trial_id": trial_id,
             "from_states": from_states,
             "state": state,
             "optuna_state": optuna_state,

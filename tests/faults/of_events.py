@@ -9,6 +9,7 @@ from tests.faults.violation import Violation
 from trimtab.contract.trials import TrialState
 
 STEPS: Mapping[str, tuple[frozenset[str], str]] = {
+    "trial_enqueued": (frozenset({"absent"}), "queued"),
     "trial_started": (frozenset({"absent"}), "running"),
     "trial_resumed": (frozenset({"queued"}), "running"),
     "refit_started": (frozenset({"absent", "queued"}), "running"),
@@ -17,6 +18,7 @@ STEPS: Mapping[str, tuple[frozenset[str], str]] = {
     "refit_settled": (frozenset({"running", "queued"}), "settled"),
     "final_started": (frozenset({"absent", "queued"}), "running"),
     "final_test_opened": (frozenset({"running"}), "running"),
+    "trial_retried": (frozenset({"failed"}), "queued"),
     "probe_passed": (frozenset({"running"}), "running"),
     "reported": (frozenset({"running"}), "running"),
     "checkpointed": (frozenset({"running"}), "running"),
@@ -31,7 +33,7 @@ STEPS: Mapping[str, tuple[frozenset[str], str]] = {
 }
 """From which states an event may come, and to which it leads."""
 BEGINNINGS = ("trial_started", "trial_resumed", "refit_started", "final_started")
-REMARKS = ("crash_refunded", "trial_repaired")
+REMARKS = ("crash_refunded", "trial_repaired", "trial_stop_asked")
 """Events that move nothing."""
 
 
@@ -48,7 +50,9 @@ class Life:
         kind, fence = event["kind"], event["fence"]
         legal, after = STEPS[kind]
         name = f"trial {event['trial_id']}"
-        if self.state in ("completed", "pruned", "failed", "cancelled", "settled"):
+        if (kind, self.state) == ("trial_retried", "failed"):
+            pass  # a person has it tried again
+        elif self.state in ("completed", "pruned", "failed", "cancelled", "settled"):
             yield Violation(
                 "I5", f"{name}: {kind} after it was {self.state}", (event, *self.seen[-2:])
             )

@@ -39,7 +39,11 @@ INVARIANTS: Mapping[str, str] = {
     "I5 nothing is accepted after a trial's end": """
         SELECT e.id FROM trimtab.events e JOIN trimtab.events o ON o.trial_id = e.trial_id AND o.id < e.id
         WHERE o.kind IN ('trial_completed', 'trial_pruned', 'trial_failed', 'trial_cancelled')
-          AND e.kind NOT LIKE 'final%' AND e.kind NOT LIKE 'refit%'""",
+          AND e.kind NOT LIKE 'final%' AND e.kind NOT LIKE 'refit%'
+          -- But a person has a failed trial tried again.
+          AND NOT (o.kind = 'trial_failed' AND EXISTS (
+              SELECT FROM trimtab.events r WHERE r.trial_id = e.trial_id AND r.kind = 'trial_retried'
+              AND r.id > o.id AND r.id <= e.id))""",
     "I7 Optuna's intermediate value is that of the newest attempt": """
         SELECT * FROM (
             SELECT DISTINCT ON (trial_id, step) trial_id, step, value FROM trimtab.reports
@@ -66,7 +70,7 @@ INVARIANTS: Mapping[str, str] = {
                                     WHEN t.state = 'completed' THEN 'COMPLETE'
                                     WHEN t.state = 'pruned' OR t.state = 'failed' AND t.error_kind IN ('oom', 'diverged', 'recipe_unfit') THEN 'PRUNED'
                                     ELSE 'FAIL' END
-           OR p.datetime_start IS NULL
+           OR (p.datetime_start IS NULL) <> (t.started_at IS NULL AND t.state <> 'cancelled')
            OR (p.datetime_complete IS NULL) <> (t.ended_at IS NULL)""",
     "I9 trial numbers are dense": """
         SELECT study_id FROM public.trials GROUP BY study_id
@@ -86,10 +90,15 @@ INVARIANTS: Mapping[str, str] = {
         LEFT JOIN trimtab.attempts a ON (a.trial_id, a.kind) = (t.trial_id, t.kind) AND (
             a.outcome = 'expired' OR a.outcome = 'failed' AND (a.became IN ('queued', 'paused') OR a.error_kind = 'poison'
             OR a.became = 'cancelled'))
+            -- A person who has a trial tried again, or a study taken up again, forgives its crashes so far.
+            AND a.ended_at > coalesce((
+                SELECT max(e.at) FROM trimtab.events e WHERE e.study_id = t.study_id
+                AND (e.kind = 'trial_retried' AND e.trial_id = t.trial_id OR e.kind = 'study_reopened' AND t.kind <> 'trial')),
+                '-infinity')
         GROUP BY t.trial_id, t.kind HAVING t.crashes <> count(a)""",
     "I15 the hyperparameters are those that the trial started with, in Optuna's table too": """
         SELECT t.trial_id FROM trimtab.trials t JOIN trimtab.events e USING (trial_id)
-        WHERE e.kind = 'trial_started' AND (
+        WHERE e.kind IN ('trial_started', 'trial_enqueued') AND (
             e.body -> 'hyperparameters' <> t.hyperparameters
             OR (SELECT count(*) FROM public.trial_params p WHERE p.trial_id = t.trial_id)
                <> (SELECT count(*) FROM jsonb_object_keys(t.hyperparameters)))""",

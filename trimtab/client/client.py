@@ -3,7 +3,7 @@
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
@@ -16,7 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from trimtab.client import files
 from trimtab.client.wire import Wire
 from trimtab.contract import problems
-from trimtab.contract.edits import BudgetEdit, StudyEdit
+from trimtab.contract.edits import BudgetEdit, StudyEdit, TrialRequest
 from trimtab.contract.events import Event
 from trimtab.contract.experience import Priors
 from trimtab.contract.finish import WhichModel
@@ -34,6 +34,7 @@ from trimtab.contract.leases import (
 from trimtab.contract.memory import MemoryFinding, MemoryFindings
 from trimtab.contract.message import Name
 from trimtab.contract.records import TrialRecord
+from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
 from trimtab.contract.validation_outputs import TrialOutputsPage
@@ -192,6 +193,37 @@ class Client:
     def trial(self, name: str, number: int) -> Trial:
         """Return one trial with its attempts."""
         response = self._wire.send("GET", f"{_study(name)}/trials/{number}")
+        return self._wire.parse(Trial, response)
+
+    def enqueue_trial(
+        self, name: str, values: Mapping[str, Scalar], *, idempotency_key: str | None = None
+    ) -> Trial:
+        """Have a configuration tried next; it takes one trial of the budget.
+
+        Args:
+            name: The study's name.
+            values: The values by the names of searched hyperparameters; names that are missing get the prior's.
+            idempotency_key: The name of this request: a repeated call with the same key adds no second trial; None makes
+                a new one.
+
+        Raises:
+            problems.BudgetSpent: nothing is left for another trial.
+            problems.Invalid: a name is not searched, or a value lies outside its dimension.
+        """
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        response = self._wire.send(
+            "POST", f"{_study(name)}/trials", TrialRequest(values=values), headers=headers
+        )
+        return self._wire.parse(Trial, response)
+
+    def stop_trial(self, name: str, number: int) -> Trial:
+        """End one trial: one that runs is pruned after its epoch, with its curve; one that waits is cancelled."""
+        response = self._wire.send("POST", f"{_study(name)}/trials/{number}:stop")
+        return self._wire.parse(Trial, response)
+
+    def retry_trial(self, name: str, number: int) -> Trial:
+        """Queue a trial that has failed again, with no crash counted."""
+        response = self._wire.send("POST", f"{_study(name)}/trials/{number}:retry")
         return self._wire.parse(Trial, response)
 
     def best(self, name: str) -> Best:

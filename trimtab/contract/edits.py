@@ -1,10 +1,12 @@
 """What a person changes of a study that has begun."""
 
+from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from trimtab.contract.message import Int, Message, Number
+from trimtab.contract.search_space import Scalar
 
 NO_LIMIT: Literal["none"] = "none"
 
@@ -35,3 +37,10 @@ class StudyEdit(Message):
                 "changes nothing: give budget.trials, budget.wall_time_s or priority"
             )
         return self
+
+
+class TrialRequest(Message):
+    """A configuration that a person wants tried next."""
+
+    values: Mapping[str, Scalar] = Field(default_factory=dict[str, Scalar])
+    """The values by the names of searched hyperparameters; names that are missing get the prior's."""

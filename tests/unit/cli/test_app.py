@@ -77,6 +77,12 @@ def test_without_a_service_the_exit_code_is_3(capsys: pytest.CaptureFixture[str]
         ["trial", "list", "digits", "--state", "lost"],
         ["study", "list", "--page-size", "0"],
         ["study", "edit", "digits"],
+        ["trial", "add", "digits", "--set", "learning_rate"],
+        ["trial", "add", "digits", "--set", "=1e-3"],
+        ["trial", "add", "digits", "--set", "a=1", "--set", "a=2"],
+        ["trial", "add", "digits", "--set", "a=[1]"],
+        ["trial", "add", "digits", "--set", "a=NaN"],
+        ["trial", "stop", "digits", "-1"],
         ["study", "edit", "digits", "--trials", "0"],
         ["study", "edit", "digits", "--wall-time-s", "soon"],
         ["study", "edit", "digits", "--wall-time-s", "inf"],
@@ -163,6 +169,19 @@ def test_an_existing_name_is_refused_with_a_hint(
         (["study", "rebase", "digits"], "POST /v1/studies/digits:rebase", Study, STUDY),
         (["study", "cancel", "digits"], "POST /v1/studies/digits:cancel", Study, STUDY),
         (["trial", "list", "digits"], "GET /v1/studies/digits/trials", TrialPage, TRIALS),
+        (["trial", "add", "digits"], "POST /v1/studies/digits/trials", Trial, TRIAL),
+        (
+            ["trial", "stop", "digits", "3"],
+            "POST /v1/studies/digits/trials/3:stop",
+            Trial,
+            TRIAL,
+        ),
+        (
+            ["trial", "retry", "digits", "3"],
+            "POST /v1/studies/digits/trials/3:retry",
+            Trial,
+            TRIAL,
+        ),
         (["trial", "show", "digits", "3"], "GET /v1/studies/digits/trials/3", Trial, TRIAL),
     ],
 )
@@ -223,6 +242,30 @@ def test_an_edit_sends_the_wall_time_as_seconds_or_as_no_limit(
     service.answer("PATCH /v1/studies/digits", STUDY)
     assert app.run(["study", "edit", "digits", *arguments]) == 0
     assert json.loads(service.bodies[-1])["budget"] == sent
+
+
+def test_values_to_try_are_read_as_json_or_else_as_words(service: Played) -> None:
+    service.answer("POST /v1/studies/digits/trials", TRIAL)
+    pairs = [
+        "learning_rate=1e-3",
+        "batch_size=32",
+        "optimizer=sgd",
+        "flip=true",
+        "a=null",
+        "b=x=y",
+    ]
+    sets = [word for pair in pairs for word in ("--set", pair)]
+    assert app.run(["trial", "add", "digits", *sets]) == 0
+    assert json.loads(service.bodies[-1]) == {
+        "values": {
+            "learning_rate": 1e-3,
+            "batch_size": 32,
+            "optimizer": "sgd",
+            "flip": True,
+            "a": None,
+            "b": "x=y",
+        }
+    }
 
 
 def test_a_running_study_is_not_removed_and_the_hint_says_how(

@@ -469,6 +469,30 @@ def test_a_rebase_that_is_repeated_carries_the_same_key_and_another_one_its_own(
     }
 
 
+def test_a_trial_that_is_added_again_after_a_failure_carries_the_same_key() -> None:
+    away = problem(problems.Unavailable())
+    trial: dict[str, object] = {
+        "number": 1,
+        "state": "queued",
+        "hyperparameters": {},
+        "objective": "accuracy",
+        "created_at": STUDY["created_at"],
+    }
+    handle, seen = answers(away, *(httpx2.Response(201, json=trial) for _ in range(4)))
+    with client(handle) as service:
+        assert service.enqueue_trial("digits", {"learning_rate": 1e-3}).number == 1
+        service.enqueue_trial("digits", {})
+        assert service.stop_trial("digits", 1).state == "queued"
+        assert service.retry_trial("digits", 1).state == "queued"
+    first, repeat, another = (one.headers["idempotency-key"] for one in seen[:3])
+    assert first == repeat != another
+    assert json.loads(seen[1].content) == {"values": {"learning_rate": 1e-3}}
+    assert [(one.method, one.url.path) for one in seen[3:]] == [
+        ("POST", "/v1/studies/digits/trials/1:stop"),
+        ("POST", "/v1/studies/digits/trials/1:retry"),
+    ]
+
+
 def test_other_data_than_the_studys_are_a_lease_that_is_lost() -> None:
     handle, _ = answers(problem(problems.DataChanged("61 pictures instead of 60")))
     with client(handle) as service, pytest.raises(problems.DataChanged) as refused:
