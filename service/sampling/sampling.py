@@ -75,7 +75,7 @@ class Sampling:
         if pending is not None:
             study.settle(pending)
 
-    def judge(
+    def prune(
         self,
         study_id: int,
         document: StudyDocument,
@@ -99,9 +99,9 @@ class Sampling:
         """
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.judge(document.search, number, curve, epochs)
+            return study.prune(document.search, number, curve, epochs)
 
-    def judge_at_once(
+    def prune_at_once(
         self,
         study_id: int,
         document: StudyDocument,
@@ -112,7 +112,7 @@ class Sampling:
         """The same without reading or waiting; None when it takes that."""
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.judge_at_once(document.search, number, curve, epochs)
+            return study.prune_at_once(document.search, number, curve, epochs)
 
     def touch(self, study_id: int) -> None:
         """Note that a trial of the study changed: its history is read again before its next use."""
