@@ -149,7 +149,7 @@ class Sampling:
                 document.search, number, curve, may_begin=may_begin, next_number=next_number
             )
 
-    def judge(
+    def prune(
         self,
         study_id: int,
         document: StudyDocument,
@@ -173,9 +173,9 @@ class Sampling:
         """
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.judge(document.search, number, curve, epochs)
+            return study.prune(document.search, number, curve, epochs)
 
-    def judge_at_once(
+    def prune_at_once(
         self,
         study_id: int,
         document: StudyDocument,
@@ -186,7 +186,7 @@ class Sampling:
         """The same without reading or waiting; None when it takes that."""
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.judge_at_once(document.search, number, curve, epochs)
+            return study.prune_at_once(document.search, number, curve, epochs)
 
     def touch(self, study_id: int) -> None:
         """Note that a trial of the study changed: its history is read again before its next use."""

@@ -188,7 +188,7 @@ class ActiveStudy:
         """Forget a proposal that was not stored."""
         self._pending.remove(pending)
 
-    def judge(self, search: Search, number: int, curve: Curve, epochs: int | None) -> Judgement:
+    def prune(self, search: Search, number: int, curve: Curve, epochs: int | None) -> Judgement:
         """Judge the running trial of this number and curve, which is to have `epochs`, by the study's pruner."""
         rule = self._judge.rule(search.pruner, epochs)
         if rule is None or not curve:
@@ -197,7 +197,7 @@ class ActiveStudy:
             self._refresh(REREAD_AFTER_S)
             return judged(rule(curve), search, number)
 
-    def judge_at_once(
+    def prune_at_once(
         self, search: Search, number: int, curve: Curve, epochs: int | None
     ) -> Judgement | None:
         """Do the same without waiting for anything; None when the history must be read first, or is being read."""

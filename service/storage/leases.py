@@ -287,8 +287,8 @@ t AS (
     FROM d
     WHERE t.lease_id = d.lease_id AND t.state = 'running' AND (NOT :only_trials OR t.kind = 'trial')
     RETURNING t.trial_id, t.kind, t.study_id, t.number, t.state, t.hyperparameters, t.fence, t.value, t.error_kind,
-              t.error_message, t.curve, t.reason, d.lease_id AS ended, d.outcome, d.sha256, d.is_over, d.optuna_state, d.event,
-              d.validation_outputs),
+              t.error_message, t.curve, t.reason, t.paused_by_search, d.lease_id AS ended, d.outcome, d.sha256, d.is_over,
+              d.optuna_state, d.event, d.validation_outputs),
 attempt AS (
     UPDATE trimtab.attempts a
     SET ended_at = trimtab.now(), outcome = t.outcome, became = t.state, outcome_sha256 = t.sha256,
@@ -335,7 +335,7 @@ event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, t.event, jsonb_strip_nulls(jsonb_build_object(
         'outcome', t.outcome, 'value', t.value, 'error_kind', t.error_kind, 'error_message', t.error_message,
-        'reason', CASE t.state WHEN 'pruned' THEN t.reason END)) FROM t)
+        'reason', CASE WHEN t.state = 'pruned' OR t.paused_by_search THEN t.reason END)) FROM t)
 SELECT ended, CASE WHEN is_over AND EXISTS (
     -- Those who wait for what this trial comes to may go on now.
     SELECT FROM trimtab.trials p WHERE p.study_id = t.study_id AND p.state = 'paused' AND p.paused_by_search)

@@ -259,7 +259,7 @@ def _judge(
 ) -> Judgement:
     points = tuple(sorted(curve.items()))
     try:
-        return context.sampling.judge(
+        return context.sampling.prune(
             facts.study_id, document, facts.number, points, facts.epochs
         )
     except SamplingFailed as error:

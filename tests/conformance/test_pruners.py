@@ -69,8 +69,8 @@ def test_the_verdict_at_once_is_the_verdict_of_a_reader(
     pruner: dict[str, Any], curve: Curve, peers: list[Curve]
 ) -> None:
     room, study = _room(peers), _study(pruner)
-    judged = room.judge(1, study, 9, curve).stop
-    assert stopped(room.judge_at_once(1, study, 9, curve)) == judged
+    judged = room.prune(1, study, 9, curve).stop
+    assert stopped(room.prune_at_once(1, study, 9, curve)) == judged
 
 
 @every_pruner
@@ -78,8 +78,8 @@ def test_the_verdict_at_once_is_the_verdict_of_a_reader(
 def test_what_is_better_upside_down_is_judged_alike(
     pruner: dict[str, Any], curve: Curve, peers: list[Curve]
 ) -> None:
-    up = _room(peers).judge(1, _study(pruner), 9, curve).stop
-    down = _room(peers, -1.0).judge(1, _study(pruner, "loss"), 9, _times(curve, -1.0)).stop
+    up = _room(peers).prune(1, _study(pruner), 9, curve).stop
+    down = _room(peers, -1.0).prune(1, _study(pruner, "loss"), 9, _times(curve, -1.0)).stop
     assert up == down
 
 
@@ -89,7 +89,7 @@ def test_nobody_is_stopped_before_it_has_reported_or_for_being_the_best(
 ) -> None:
     peers: list[Curve] = [((0, 0.1), (1, 0.2), (2, 0.3))] * 9
     for curve in ((), ((0, 0.9),), ((0, 0.9), (1, 0.9), (2, 0.9))):
-        assert not _room(peers).judge(1, _study(pruner), 9, curve).stop
+        assert not _room(peers).prune(1, _study(pruner), 9, curve).stop
 
 
 def test_a_study_without_a_pruner_stops_nobody() -> None:
@@ -98,8 +98,8 @@ def test_a_study_without_a_pruner_stops_nobody() -> None:
         assert not _study(pruner).search.prunes
         for value in (0.0, None):
             room, curve = _room(peers), ((0, value),)
-            assert not stopped(room.judge_at_once(1, _study(pruner), 9, curve))
-            assert not room.judge(1, _study(pruner), 9, curve).stop
+            assert not stopped(room.prune_at_once(1, _study(pruner), 9, curve))
+            assert not room.prune(1, _study(pruner), 9, curve).stop
     assert _study("median").search.prunes
 
 
@@ -114,6 +114,6 @@ def test_a_kind_without_a_case_passes_for_no_other() -> None:
     search = study.search.model_copy(update={"pruner": cast("Pruner", _Unknown())})
     unknown = study.model_copy(update={"search": search})
     peers: list[Curve] = [((0, 0.9),)] * 9
-    for judge in (_room(peers).judge, _room(peers).judge_at_once):
+    for judge in (_room(peers).prune, _room(peers).prune_at_once):
         with pytest.raises(SamplingFailed, match="unreachable"):
             judge(1, unknown, 9, ((0, 0.1),))

@@ -75,8 +75,8 @@ class FastReports:
             return GO_ON
         sampling, curve = self._context.sampling, tuple(sorted(holder.curve.items()))
         asked = (holder.study_id, document, holder.number, curve, holder.epochs)
-        judged = sampling.judge_at_once(*asked)
-        return await self._aside(sampling.judge, *asked) if judged is None else judged
+        judged = sampling.prune_at_once(*asked)
+        return await self._aside(sampling.prune, *asked) if judged is None else judged
 
     async def _store(self, new: Sequence[NewReports]) -> list[bool]:
         """Tell of each whether it was stored; of two batches of one lease only the earlier one is."""
