@@ -71,7 +71,7 @@ class Search(Message):
     """
     known_recipes: Flag = True
     """Whether recipes that are known to be good fill in what the document leaves open, and are tried first."""
-    prior_strength: Annotated[Number, Field(ge=0, le=1000)] = 1.0
+    prior_strength: Annotated[Number, Field(ge=0, le=1000)] = 3.0
     """How much the priors of the space weigh what `gp` proposes, after the first trials: this much by the number of trials.
 
     0: not at all. The sampler `tpe` knows the priors by the first trials alone.

@@ -283,6 +283,7 @@ STUDIES = [
     *(of_study(31, f"an ensemble of {size}", "/finish/ensemble", finish={"ensemble": size}) for size in (0, 11)),
     of_study(11, "unknown field of the finish", "/finish/refits", "unknown-field", "did you mean 'refit'?", finish={"refits": True}),
     of_study(32, "unknown sampler", "/search/sampler", says="'tpe', 'gp', 'random' or 'grid'", search={"sampler": "tpee"}),
+    *(of_study(32, f"priors of strength {strength}", "/search/prior_strength", says=says, search={"prior_strength": strength}) for strength, says in ((-1, "greater than or equal to 0"), (1001, "less than or equal to 1000"))),
     of_study(32, "unknown pruner", "/search/pruner", says="did you mean 'median'?", search={"pruner": "medain"}),
     of_study(32, "unknown kind of pruner", "/search/pruner/kind", says="did you mean 'median'?", search={"pruner": {"kind": "medain"}}),
     of_study(32, "a pruner without its kind", "/search/pruner/kind", says="required", search={"pruner": {"startup_trials": 3}}),
