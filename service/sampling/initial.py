@@ -31,7 +31,7 @@ class InitialDesign:
         """Whether the study has an initial design at all."""
         self.length = document.numbered_trials
         """The number of trials that are made by their number."""
-        given = document.search.startup_trials
+        given = document.search.sampler_startup_trials
         self.before_model = self.length if given is None else given
         """How many trials must have ended before a model proposes; until then trials are drawn from the prior.
 
@@ -66,7 +66,7 @@ class InitialDesign:
         start = self._start(number)
         if start.proposed_by == FIRST_TRIALS:
             return start
-        before = [one.values for one in self._design]
+        before = self._untried.tried(one.values for one in self._design)
         further = (point_at(self._space, self._seed, number + n) for n in range(POINTS_TRIED))
         found = self._untried.first(chain([start.values], further), before, number)
         if found is None or found is start.values:

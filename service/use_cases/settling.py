@@ -56,11 +56,11 @@ def with_startup_trials(document: StudyDocument) -> StudyDocument:
     A stored document is never filled in: it goes on as it began.
     """
     search = document.search
-    if search.sampler != "tpe" or search.startup_trials is not None:
+    if search.sampler != "tpe" or search.sampler_startup_trials is not None:
         return document
     number = STARTUP_TRIALS if document.numbered_trials else STARTUP_TRIALS_ALONE
     return document.model_copy(
-        update={"search": search.model_copy(update={"startup_trials": number})}
+        update={"search": search.model_copy(update={"sampler_startup_trials": number})}
     )
 
 

@@ -51,12 +51,12 @@ class Search(Message):
     0: the sampler proposes from the first one on, or once these points are tried. In a space of finitely many points the
     known recipes and the priors repeat no point.
     """
-    startup_trials: Annotated[Int, Field(ge=1, le=1000)] | None = None
+    sampler_startup_trials: Annotated[Int, Field(ge=1, le=1000)] | None = None
     """TPE learns from trials once this many have ended; until then it draws from the priors, or at random.
 
     null: the service writes 5 beside an initial design, 10 where `initial_trials` is 0. Trials that failed for their
     configuration count, other failures do not. Stored documents without it are of a release that waited for as many as
-    `initial_trials`.
+    `initial_trials`. (`startup_trials` beside a pruner's bare word is an older form of the pruner's own.)
     """
     known_recipes: Flag = True
     """Whether recipes that are known to be good fill in what the document leaves open, and are tried first."""

@@ -47,7 +47,7 @@ def test_the_first_candidate_that_is_untried_else_any_untried_cell(
 ):
     untried = Untried(SPACE)
     untried.learn([completed(n, ALL[cell], 0.5) for n, cell in enumerate(tried)])
-    found = untried.first([ALL[n] for n in wanted], [ALL[n] for n in flying], 1)
+    found = untried.first([ALL[n] for n in wanted], untried.tried(ALL[n] for n in flying), 1)
     left = set(range(6)) - tried - flying
     if not left:
         assert found is None
@@ -64,7 +64,8 @@ def test_untried_cells_are_drawn_alike():
     untried = Untried(SPACE)
     untried.learn([completed(n, ALL[n], 0.5) for n in (0, 3)])
     drawn = Counter(
-        grid.index(SPACE, untried.first([ALL[0]], [], seed) or {}) for seed in range(4000)
+        grid.index(SPACE, untried.first([ALL[0]], untried.tried(), seed) or {})
+        for seed in range(4000)
     )
     assert drawn.keys() == {1, 2, 4, 5}
     assert all(900 < count < 1100 for count in drawn.values())
@@ -89,14 +90,14 @@ def test_a_cell_is_tried_as_long_as_a_trial_may_teach_something(
     untried = Untried(SPACE)
     untried.learn([TrialFacts(0, "running", ALL[0])])
     untried.learn([TrialFacts(0, state, ALL[0], error_kind=kind)])
-    assert (untried.first([ALL[0]], [], 0) != ALL[0]) is counts
+    assert (untried.first([ALL[0]], untried.tried(), 0) != ALL[0]) is counts
 
 
 def test_trials_of_another_space_have_tried_nothing():
     untried = Untried(SPACE)
     untried.learn([completed(0, {"optimizer": "sgd"}, 0.5)])
     untried.learn([completed(1, {**ALL[0], "frozen_stages": 9}, 0.5)])
-    assert untried.first([ALL[0]], [], 0) == ALL[0]
+    assert untried.first([ALL[0]], untried.tried(), 0) == ALL[0]
 
 
 def _search(

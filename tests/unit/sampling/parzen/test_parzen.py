@@ -22,6 +22,7 @@ from service.sampling.parzen import TPE, Split
 from service.sampling.parzen.axes import Axes, Points
 from service.sampling.parzen.estimator import CANDIDATES
 from service.sampling.parzen.mixture import Mixture, weights_of
+from service.sampling.parzen.truncated import log_mass_of_cells
 from tests.unit.sampling.ledger import any_values, spaces
 from trimtab.contract.search_space import (
     Choices,
@@ -200,6 +201,16 @@ def test_a_range_of_more_points_than_a_table_holds_is_computed_alike():
     axes = Axes(distributions(space))
     found = _mixture(axes, trials).log_density(_points(axes, points))
     np.testing.assert_allclose(found, Optunas(space, trials).log_density(points), atol=1e-9)
+
+
+def test_far_out_in_the_right_tail_cells_have_the_mass_of_the_left_one():
+    begin = np.array([3.0, 9.0, 20.0, 37.0])
+    right = log_mass_of_cells(begin, begin + 0.5)
+    left = log_mass_of_cells(-begin - 0.5, -begin)
+    np.testing.assert_array_equal(right, left)
+    # R: pnorm(-3) - pnorm(-3.5); log of pnorm(-20) for the third, whose end weighs nothing.
+    assert math.exp(right[0]) == pytest.approx(0.0011172689, rel=1e-6)
+    assert right[2] == pytest.approx(-203.9172, abs=1e-3)
 
 
 class TestTPE:
