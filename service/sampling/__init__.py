@@ -1,7 +1,26 @@
 """The Optuna room: each active study's history in memory, samplers and pruners over it. It stores nothing."""
 
 from service.sampling.distributions import stored
-from service.sampling.proposals import Exhausted, Proposal, SamplingFailed
+from service.sampling.judging import GO_ON, Judgement
+from service.sampling.proposals import (
+    Exhausted,
+    Next,
+    Proposal,
+    Resumption,
+    SamplingFailed,
+    Waiting,
+)
 from service.sampling.sampling import Sampling
 
-__all__ = ["Exhausted", "Proposal", "Sampling", "SamplingFailed", "stored"]
+__all__ = [
+    "GO_ON",
+    "Exhausted",
+    "Judgement",
+    "Next",
+    "Proposal",
+    "Resumption",
+    "Sampling",
+    "SamplingFailed",
+    "Waiting",
+    "stored",
+]

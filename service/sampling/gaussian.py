@@ -60,6 +60,19 @@ class _Seen:
     variance: Floats
 
 
+@dataclass(frozen=True, slots=True)
+class _Outlook:
+    """What there is to improve on.
+
+    Attributes:
+        around: the points of the best posterior means, shape (m, size).
+        best: the best value that is known or assumed, in the unit of the fit.
+    """
+
+    around: Floats
+    best: float
+
+
 class GaussianSampler:
     """Expected improvement under a Gaussian process, over all trials of one study.
 
@@ -110,9 +123,9 @@ class GaussianSampler:
         flying = self._points(in_flight)
         chance = np.random.default_rng(seed)
         fit = self._fit(finished)
-        around = self._condition(fit, finished, flying)
-        found = self._candidates(around, flying, chance)
-        return self._cube.values(found[np.argmax(self._scores(fit, found))])
+        outlook = self._condition(fit, finished, flying)
+        found = self._candidates(outlook.around, flying, chance)
+        return self._cube.values(found[np.argmax(self._scores(fit, found, outlook.best))])
 
     def _take_over(self) -> None:
         while self._heard:
@@ -139,20 +152,17 @@ class GaussianSampler:
             self._fitted = _Fit(made_from, unit, process)
         return self._fitted
 
-    def _condition(self, fit: _Fit, finished: Indices, flying: Floats) -> Floats:
-        """Show the model what is known and what is assumed; return the points of the best posterior means."""
+    def _condition(self, fit: _Fit, finished: Indices, flying: Floats) -> _Outlook:
+        """Show the model what is known and what is assumed."""
         numbers = _best_and_newest(finished, *self._finals.predicted(finished, fit.unit))
         seen = self._seen(numbers, fit.unit)
-        means, _ = fit.process.condition(seen.features, seen.mean, seen.variance)
-        points, assumed = seen.points, self._assumed(fit, flying)
-        if len(assumed.points):
-            points = np.concatenate([points, assumed.points])
-            means, _ = fit.process.condition(
-                np.concatenate([seen.features, assumed.features]),
-                np.concatenate([seen.mean, assumed.mean]),
-                np.concatenate([seen.variance, assumed.variance]),
-            )
-        return points[np.argsort(-means, kind="stable")[:BEST]]
+        means = fit.process.observe(seen.features, seen.mean, seen.variance)
+        running = self._observations.of(RUNNING)[-MOST:]
+        flying = np.concatenate([self._observations.points[running], flying])
+        assumed = fit.process.assume(self._cube.features(flying), np.full(len(flying), ASSUMED))
+        points, means = np.concatenate([seen.points, flying]), np.concatenate([means, assumed])
+        best = max(self._best(fit.unit), assumed.max(initial=WORST))
+        return _Outlook(points[np.argsort(-means, kind="stable")[:BEST]], float(best))
 
     def _seen(self, numbers: Indices, unit: Unit) -> _Seen:
         mean, variance = self._finals.predicted(numbers, unit)
@@ -160,13 +170,6 @@ class GaussianSampler:
         return _Seen(
             seen.points[numbers], seen.features[numbers], np.maximum(mean, WORST), variance
         )
-
-    def _assumed(self, fit: _Fit, flying: Floats) -> _Seen:
-        running = self._observations.of(RUNNING)[-MOST:]
-        points = np.concatenate([self._observations.points[running], flying])
-        features = self._cube.features(points)
-        mean = fit.process.predict(features)[0]
-        return _Seen(points, features, mean, np.full(len(points), ASSUMED))
 
     def _candidates(
         self, around: Floats, flying: Floats, chance: np.random.Generator
@@ -181,10 +184,10 @@ class GaussianSampler:
         new = ~self._observations.was_tried(found, beside=flying)
         return found[new] if new.any() else found
 
-    def _scores(self, fit: _Fit, points: Floats) -> Floats:
+    def _scores(self, fit: _Fit, points: Floats, best: float) -> Floats:
         features = self._cube.features(points)
         mean, variance = fit.process.predict(features)
-        improvement = log_expected_improvement(mean, np.sqrt(variance), self._best(fit.unit))
+        improvement = log_expected_improvement(mean, np.sqrt(variance), best)
         return improvement + self._log_feasible(features) + self._log_prior(points)
 
     def _best(self, unit: Unit) -> float:
@@ -203,7 +206,7 @@ class GaussianSampler:
 
     def _log_prior(self, points: Floats) -> Floats:
         ended = len(self._observations.of(COMPLETED, PRUNED, INFEASIBLE))
-        return self._prior_strength / ended * self._priors.log_density(points)
+        return self._priors.weigh(points, self._prior_strength, ended)
 
 
 def _best_and_newest(numbers: Indices, mean: Floats, variance: Floats) -> Indices:

@@ -31,7 +31,7 @@ class InitialDesign:
         """Whether the study has an initial design at all."""
         self.length = document.numbered_trials
         """The number of trials that are made by their number."""
-        given = document.search.sampler_startup_trials
+        given = document.search.tpe_startup_trials
         self.before_model = self.length if given is None else given
         """How many trials must have ended before a model proposes; until then trials are drawn from the prior.
 
@@ -45,6 +45,15 @@ class InitialDesign:
         self._untried = Untried(document.space)
         self._design: list[Start] = []
         self._designing = Lock()
+
+    @property
+    def listed(self) -> int:
+        """The number of trials whose points are listed in the document, rather than drawn from the prior."""
+        return len(self._starts)
+
+    def prior(self, number: int) -> Mapping[str, Scalar]:
+        """Return the point of the prior that belongs to trial `number`."""
+        return point_at(self._space, self._seed, number)
 
     def at(self, number: int) -> Start | None:
         """Return the values of trial `number`, whoever claims it, and what they come from.
@@ -74,7 +83,7 @@ class InitialDesign:
         return Start(values=found, proposed_by=PRIOR)
 
     def _start(self, number: int) -> Start:
-        found = point_at(self._space, self._seed, number)
+        found = dict(self.prior(number))
         if number >= len(self._starts):
             return Start(values=found, proposed_by=PRIOR)
         start = self._starts[number]

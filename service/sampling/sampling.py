@@ -5,10 +5,12 @@ from contextlib import contextmanager
 from functools import partial
 from threading import Lock
 
+from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
 from service.sampling.joint import Kernels
-from service.sampling.proposals import Exhausted, Proposal, SamplingFailed
-from service.sampling.study import ActiveStudy
+from service.sampling.judging import Judgement
+from service.sampling.proposals import Exhausted, Next, Proposal, SamplingFailed
+from service.sampling.study import ActiveStudy, Pending
 from service.sampling.untried import Untried
 from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
@@ -70,34 +72,99 @@ class Sampling:
         with _told("sampler"):
             study = self._study(study_id, document)
             proposal, pending = study.propose(document.search, claim_id, next_number)
-        try:
+        with _kept(study, pending):
             yield proposal
-        except BaseException:
-            if pending is not None:
-                study.drop(pending)
-            raise
-        if pending is not None:
-            study.settle(pending)
 
     @staticmethod
     def is_immediate(document: StudyDocument) -> bool:
         """Tell whether proposals of the study take no reading and no mathematics."""
         return document.search.sampler == "random" and not Untried(document.space).is_counted
 
-    def should_prune(
+    @contextmanager
+    def next(
         self,
         study_id: int,
         document: StudyDocument,
+        *,
+        claim_id: str | None,
+        next_number: int,
+        may_begin: bool,
+    ) -> Generator[Next]:
+        """Choose what a worker that is free does for a study: begin a trial, take one up again, wait, or nothing more.
+
+        As `proposal`, for studies whose search pauses trials; to be called within `deciding`.
+
+        Args:
+            study_id: the study.
+            document: the study's document.
+            claim_id: as in `proposal`.
+            next_number: as in `proposal`.
+            may_begin: whether the budget has a trial left to begin.
+
+        Raises:
+            SamplingFailed: the sampler or the scheduler failed at this study; the others go on.
+            Problem: the history cannot be read at the moment.
+        """
+        with _told("search"):
+            study = self._study(study_id, document)
+            chosen, pending = study.next(
+                document.search, claim_id, next_number, may_begin=may_begin
+            )
+        with _kept(study, pending):
+            yield chosen
+
+    @contextmanager
+    def deciding(self, study_id: int, document: StudyDocument) -> Generator[None]:
+        """Let nobody else of this process decide on the study's trials, until the decision is stored or given up."""
+        with self._study(study_id, document).deciding:
+            yield
+
+    def decide(
+        self,
+        study_id: int,
+        document: StudyDocument,
+        number: int,
+        curve: Curve,
+        *,
+        may_begin: bool,
+        next_number: int,
+    ) -> Decision:
+        """Decide on a trial that has come to the end of what it was given; to be called within `deciding`.
+
+        Args:
+            study_id: the study, whose search pauses trials.
+            document: its document.
+            number: the trial's number.
+            curve: the values that the trial reported, those of this report among them.
+            may_begin: whether the budget has a trial left to begin.
+            next_number: the number that a new trial would get.
+
+        Raises:
+            SamplingFailed: the scheduler failed at this study; the others go on.
+            Problem: the history cannot be read at the moment.
+        """
+        with _told("search"):
+            study = self._study(study_id, document)
+            return study.decide(
+                document.search, number, curve, may_begin=may_begin, next_number=next_number
+            )
+
+    def prune(
+        self,
+        study_id: int,
+        document: StudyDocument,
+        number: int,
         curve: Curve,
         epochs: int | None = None,
-    ) -> bool:
-        """Tell whether the study's pruner gives up on a running trial with this curve.
+    ) -> Judgement:
+        """Tell whether the study's pruner gives up on a running trial with this curve, and why.
 
         The completed trials that it is held against may be a second old, unless `touch` said otherwise.
 
         Args:
             study_id: the study.
             document: its document.
+            number: the trial's number.
             curve: the values that the trial reported, in the order of the steps.
             epochs: the number of epochs that the trial is to have; None where all have the same.
 
@@ -106,19 +173,20 @@ class Sampling:
         """
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.should_prune(document.search, curve, epochs)
+            return study.prune(document.search, number, curve, epochs)
 
-    def should_prune_at_once(
+    def prune_at_once(
         self,
         study_id: int,
         document: StudyDocument,
+        number: int,
         curve: Curve,
         epochs: int | None = None,
-    ) -> bool | None:
+    ) -> Judgement | None:
         """The same without reading or waiting; None when it takes that."""
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.should_prune_at_once(document.search, curve, epochs)
+            return study.prune_at_once(document.search, number, curve, epochs)
 
     def touch(self, study_id: int) -> None:
         """Note that a trial of the study changed: its history is read again before its next use."""
@@ -143,6 +211,19 @@ class Sampling:
                 )
                 self._studies[study_id] = study
             return study
+
+
+@contextmanager
+def _kept(study: ActiveStudy, pending: Pending | None) -> Generator[None]:
+    """Count a proposal as running once the block has stored it; forget it where that failed."""
+    try:
+        yield
+    except BaseException:
+        if pending is not None:
+            study.drop(pending)
+        raise
+    if pending is not None:
+        study.settle(pending)
 
 
 @contextmanager

@@ -1,27 +1,28 @@
 """What a process remembers of one active study."""
 
-import hashlib
 from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
-from functools import partial
 from threading import Lock
-from typing import assert_never
 
 from optuna.distributions import distribution_to_json
 
-from service.domain import pruning
+from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
 from service.sampling import grid
 from service.sampling.asking import draw
+from service.sampling.decisions import Decisions
 from service.sampling.distributions import distributions, internal
 from service.sampling.gaussian import GaussianSampler
 from service.sampling.history import History
 from service.sampling.initial import InitialDesign
 from service.sampling.joint import Kernels, attributes, joint_tpe
-from service.sampling.proposals import Exhausted, Proposal
+from service.sampling.judging import GO_ON, Judge, Judgement, judged
+from service.sampling.proposals import Exhausted, Next, Proposal, Resumption, Waiting
+from service.sampling.scheduling.choosing import scheduler_for
+from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wait
+from service.sampling.seeds import seed_of
 from service.sampling.untried import Untried
 from trimtab.contract.metrics import Direction
-from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.starts import PRIOR, Start
 from trimtab.contract.studies import Search, StudyDocument
@@ -83,12 +84,12 @@ class ActiveStudy:
             name: distribution_to_json(found) for name, found in self._distributions.items()
         }
         self._initial = InitialDesign(document, self._distributions)
-        self._epochs = document.recipe({}).epochs
         self._read = read
         self._monotonic = monotonic
         self._proposing = Lock()
         self._reading = Lock()
         self._history = History(self._direction)
+        self._judge = Judge(self._history, self._direction, document.recipe({}).epochs)
         self._read_at: float | None = None
         self._changed = True
         self._untried = Untried(document.space)
@@ -96,6 +97,10 @@ class ActiveStudy:
         self._gaussian = _gaussian(document)
         # Only single appends and removals, which Python makes atomic: whoever leaves must not wait for a lock.
         self._pending: list[Pending] = []
+        self.deciding = Lock()
+        """Held by the caller from a decision of the scheduler until that is stored."""
+        scheduler = scheduler_for(document)
+        self._decisions = Decisions(scheduler, self._history.get) if scheduler else None
 
     def touch(self) -> None:
         """Note that the history is out of date."""
@@ -115,6 +120,68 @@ class ActiveStudy:
             proposal = replace(proposal, only_as_number=next_number)
         return proposal, pending
 
+    def next(
+        self, search: Search, claim_id: str | None, next_number: int, *, may_begin: bool
+    ) -> tuple[Next, Pending | None]:
+        """Return what a free worker is to do; the rest is as in `propose`."""
+        if self._decisions is None:
+            if not may_begin:
+                return Exhausted(), None
+            return self.propose(search, claim_id, next_number)
+        seed = seed_of(search.seed, f"next {next_number if claim_id is None else claim_id}")
+        match self._choose(self._decisions, Asked(None, may_begin, next_number, (), seed)):
+            case Begin() as begin:
+                return self._begun(search, claim_id, next_number, begin)
+            case GoOn(number=number, runs_until=runs_until, reason=reason):
+                return Resumption(number, runs_until, reason), None
+            case Wait():
+                return Waiting(), None
+            case _:
+                return Exhausted(), None
+
+    def decide(
+        self, search: Search, number: int, curve: Curve, *, may_begin: bool, next_number: int
+    ) -> Decision:
+        """Return what becomes of a trial that has come to the end of what it was given, with this curve.
+
+        Raises:
+            LookupError: the study has no scheduler, or its history no such trial.
+        """
+        if self._decisions is None:
+            raise LookupError("nothing pauses the trials of this study")
+        seed = seed_of(search.seed, f"report {number} {curve[-1][0]}")
+        with self._proposing:
+            asked = self._as_known(Asked(number, may_begin, next_number, (), seed))
+            return self._decisions.decide(asked, number, curve)
+
+    def _choose(self, decisions: Decisions, asked: Asked) -> Choice:
+        with self._proposing:
+            return decisions.choose(self._as_known(asked))
+
+    def _as_known(self, asked: Asked) -> Asked:
+        """Read the history anew, and return the question with what it does not show yet."""
+        in_flight = self._pending.copy()
+        with self._reading:
+            self._refresh(0.0)
+            unseen = [pending.values for pending in in_flight if self._unseen(pending)]
+        return replace(asked, in_flight=unseen)
+
+    def _begun(
+        self, search: Search, claim_id: str | None, next_number: int, begin: Begin
+    ) -> tuple[Next, Pending | None]:
+        """The new trial; what is to be done without one, where the space has no point left."""
+        given = None if next_number < self._initial.length else begin.values
+        if given is None:
+            proposal, pending = self.propose(search, claim_id, next_number)
+        else:
+            proposal = self._proposal(given, proposed_by=begin.proposed_by)
+            pending = Pending(next_number, proposal.values)
+            self._pending.append(pending)
+        if isinstance(proposal, Exhausted):
+            return self.next(search, claim_id, next_number, may_begin=False)
+        told = replace(proposal, runs_until=begin.runs_until, reason=begin.reason)
+        return told, pending
+
     def settle(self, pending: Pending) -> None:
         """Note that the proposal was stored; it counts as running until the history shows it."""
         pending.left_at = self._monotonic()
@@ -123,52 +190,30 @@ class ActiveStudy:
         """Forget a proposal that was not stored."""
         self._pending.remove(pending)
 
-    def should_prune(self, search: Search, curve: Curve, epochs: int | None) -> bool:
-        """Tell whether the study's pruner gives up on a running trial with this curve, which is to have `epochs`."""
-        judge = self._judge(search.pruner, epochs)
-        if judge is None or not curve:
-            return False
+    def prune(self, search: Search, number: int, curve: Curve, epochs: int | None) -> Judgement:
+        """Judge the running trial of this number and curve, which is to have `epochs`, by the study's pruner."""
+        rule = self._judge.rule(search.pruner, epochs)
+        if rule is None or not curve:
+            return GO_ON
         with self._reading:
             self._refresh(REREAD_AFTER_S)
-            return judge(curve)
+            return judged(rule(curve), search, number)
 
-    def should_prune_at_once(
-        self, search: Search, curve: Curve, epochs: int | None
-    ) -> bool | None:
-        """Tell the same without waiting for anything; None when the history must be read first, or is being read."""
-        judge = self._judge(search.pruner, epochs)
-        if judge is None or not curve:
-            return False
+    def prune_at_once(
+        self, search: Search, number: int, curve: Curve, epochs: int | None
+    ) -> Judgement | None:
+        """Do the same without waiting for anything; None when the history must be read first, or is being read."""
+        rule = self._judge.rule(search.pruner, epochs)
+        if rule is None or not curve:
+            return GO_ON
         if not self._reading.acquire(blocking=False):
             return None
         try:
-            return judge(curve) if self._is_fresh(REREAD_AFTER_S) else None
+            if not self._is_fresh(REREAD_AFTER_S):
+                return None
+            return judged(rule(curve), search, number)
         finally:
             self._reading.release()
-
-    def _judge(self, pruner: Pruner, epochs: int | None) -> Callable[[Curve], bool] | None:
-        """Return the rule over the history as it stands; None where nothing is judged, and no history read."""
-        match pruner:
-            case NoPruner():
-                return None
-            case MedianPruner():
-                return partial(self._by_median, pruner, epochs)
-            case _:  # a kind without a case must not pass for another one
-                assert_never(pruner)
-
-    def _by_median(self, pruner: MedianPruner, epochs: int | None, curve: Curve) -> bool:
-        peers = self._history.values_at(curve[-1][0], epochs)
-        half = (self._epochs if epochs is None else epochs) // 2
-        return pruning.median(
-            curve,
-            peers,
-            # Few long trials must not judge all others in the epochs that only they have come to.
-            self._history.completed if epochs is None else len(peers),
-            direction=self._direction,
-            startup_trials=pruner.startup_trials,
-            warmup_epochs=half if pruner.warmup_epochs is None else pruner.warmup_epochs,
-            min_trials=pruner.min_trials,
-        )
 
     def _by_chance(
         self, search: Search, claim_id: str | None, next_number: int
@@ -298,11 +343,12 @@ class ActiveStudy:
         now = self._monotonic()
         self._changed = False
         try:
-            changes = self._read(self._history.cursor)
-            self._history.apply(changes)
-            self._untried.learn(changes.trials)
+            changed = self._history.apply(self._read(self._history.cursor))
+            self._untried.learn(changed)
             if self._gaussian is not None:
-                self._gaussian.hear(changes.trials)
+                self._gaussian.hear(changed)
+            if self._decisions is not None:
+                self._decisions.hear(changed)
         except BaseException:
             self._changed = True
             raise
@@ -315,9 +361,3 @@ def _gaussian(document: StudyDocument) -> GaussianSampler | None:
         return None
     strength = document.search.prior_strength
     return GaussianSampler(document.space, document.task.direction, strength)
-
-
-def seed_of(study_seed: int | None, of: str) -> int:
-    """Return 32 bits that depend on both alone: one seed for all proposals would make them twins."""
-    digest = hashlib.blake2s(f"{study_seed}:{of}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big")

@@ -50,17 +50,17 @@ STARTUP_TRIALS_ALONE = 10
 """How many it waits for where it begins with nothing: Optuna's default."""
 
 
-def with_startup_trials(document: StudyDocument) -> StudyDocument:
+def with_tpe_startup_trials(document: StudyDocument) -> StudyDocument:
     """Fill in how many trials TPE waits for, where a document leaves it open; its starts are settled.
 
     A stored document is never filled in: it goes on as it began.
     """
     search = document.search
-    if search.sampler != "tpe" or search.sampler_startup_trials is not None:
+    if search.sampler != "tpe" or search.tpe_startup_trials is not None:
         return document
     number = STARTUP_TRIALS if document.numbered_trials else STARTUP_TRIALS_ALONE
     return document.model_copy(
-        update={"search": search.model_copy(update={"sampler_startup_trials": number})}
+        update={"search": search.model_copy(update={"tpe_startup_trials": number})}
     )
 
 

@@ -44,6 +44,7 @@ GRID = {
 }
 DOCUMENTS = {
     "tpe": document(sampler="tpe"),
+    "gp": document(sampler="gp"),
     "random": document(sampler="random"),
     "grid": document(GRID, sampler="grid"),
 }
@@ -53,8 +54,8 @@ NARROW = {
     "frozen_stages": {"kind": "int", "low": 2, "high": 2},
     "optimizer": {"kind": "choices", "choices": ["adam"]},
 }
-every_sampler = pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
-by_chance = pytest.mark.parametrize("sampler", ["tpe", "random"])
+every_sampler = pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "grid"])
+by_chance = pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -308,8 +309,9 @@ class TestInitialDesign:
         values = [str(one.values) for one in found if isinstance(one, Proposal)]
         assert len(set(values)) == 8
 
-    def test_tpe_waits_until_as_many_have_taught_something(self):
-        study = self._study("tpe", initial_trials=5)
+    @pytest.mark.parametrize("sampler", ["tpe", "gp"])
+    def test_a_model_waits_until_as_many_have_taught_something(self, sampler: str):
+        study = self._study(sampler, initial_trials=5)
         values = [one.values for one in self._all(study, 5)]
         trials = [completed(number, one, 0.5) for number, one in enumerate(values)]
         crashed = TrialFacts(4, "failed", values[4], error_kind="crashed")
@@ -317,10 +319,10 @@ class TestInitialDesign:
         for last in (crashed, running):
             found = _propose(study, [*trials[:4], last], "claim", 5)
             assert (found.proposed_by, found.only_as_number) == ("prior", None)
-        assert _propose(study, trials, "claim", 5).proposed_by == "tpe"
+        assert _propose(study, trials, "claim", 5).proposed_by == sampler
 
     def test_tpe_learns_once_the_startup_trials_have_ended(self):
-        study = self._study("tpe", initial_trials=8, sampler_startup_trials=5)
+        study = self._study("tpe", initial_trials=8, tpe_startup_trials=5)
         values = [one.values for one in self._all(study, 8)]
         running = [TrialFacts(number, "running", one) for number, one in enumerate(values)]
         for ended, by in ((0, "prior"), (4, "prior"), (5, "tpe"), (8, "tpe")):
@@ -331,7 +333,7 @@ class TestInitialDesign:
 
     def test_startup_trials_without_an_initial_design_are_drawn_from_the_prior(self):
         space = {"learning_rate": SPACE["learning_rate"] | {"prior": 1e-3, "prior_spread": 0.1}}
-        bare = document(space, initial_trials=0, sampler_startup_trials=10)
+        bare = document(space, initial_trials=0, tpe_startup_trials=10)
         study = bare.model_copy(update={"starts": ()})
         few, enough = _trials(study, 5), [*_trials(study, 50)]
         rates = [
@@ -354,7 +356,7 @@ class TestInitialDesign:
         assert 0.05 < pstdev(rates) < 0.15
         assert sum(one["optimizer"] == "adam" for one in found) in range(80, 121)
 
-    @by_chance
+    @pytest.mark.parametrize("sampler", ["tpe", "random"])
     def test_a_stored_study_of_before_proposes_what_it_always_did(self, sampler: str):
         study = document(sampler=sampler)
         assert study.starts is None
@@ -453,9 +455,12 @@ def _as_optuna(
 class TestOutOfMemory:
     """Whoever reports 0.9 at momentum 0.5 or above is best, but every such trial runs out of memory."""
 
-    def _proposals_in_the_region(self, kind: FailureKind, claims: int = 40) -> int:
+    def _proposals_in_the_region(
+        self, sampler: str, kind: FailureKind, claims: int = 40
+    ) -> int:
         study = document(
-            {"momentum": SPACE["momentum"], "frozen_stages": SPACE["frozen_stages"]}
+            {"momentum": SPACE["momentum"], "frozen_stages": SPACE["frozen_stages"]},
+            sampler=sampler,
         )
         rng, trials = random.Random(1), list[TrialFacts]()
         for number in range(24):
@@ -468,10 +473,11 @@ class TestOutOfMemory:
         found = [_propose(study, trials, str(n), 24).values["momentum"] for n in range(claims)]
         return sum(float(momentum or 0) >= 0.45 for momentum in found)
 
-    def test_proposals_avoid_where_it_happened_and_a_crash_teaches_nothing(self):
+    @pytest.mark.parametrize("sampler", ["tpe", "gp"])
+    def test_proposals_avoid_where_it_happened_and_a_crash_teaches_nothing(self, sampler: str):
         oom, crashed = (
-            self._proposals_in_the_region("oom"),
-            self._proposals_in_the_region("crashed"),
+            self._proposals_in_the_region(sampler, "oom"),
+            self._proposals_in_the_region(sampler, "crashed"),
         )
         assert oom < crashed / 2
 

@@ -39,11 +39,11 @@ def inverse(factor: Floats) -> Floats:
     return half + np.tril(half, -1).T
 
 
-def solved(factor: Floats, right: Floats) -> Floats:
-    """Return x of `factor @ x = right` for a lower factor; `right` has the shape (n, m)."""
+def solved(factor: Floats, right: Floats, *, transposed: bool = False) -> Floats:
+    """Return x of `factor @ x = right` for a lower factor, or of its transpose; `right` has the shape (n, m)."""
     if not right.size:
         return right
-    found, _ = _LAPACK.dtrtrs(factor, right, lower=1)
+    found, _ = _LAPACK.dtrtrs(factor, right, lower=1, trans=int(transposed))
     return found
 
 

@@ -41,16 +41,17 @@ def candidates(
 
 
 def neighbours(cube: Cube, best: Floats, count: int, chance: np.random.Generator) -> Floats:
-    """Return points near some of the best: each coordinate takes a step half of the time.
+    """Return points near some of the best: each coordinate takes a step half of the time, and one of these at least.
 
     Choices have no neighbours: a few of a point's are drawn anew, each alike.
     """
     around = best[chance.integers(len(best), size=count)]
+    shares = np.full(cube.size, 0.5)
+    shares[cube.choices] = max(1.5 / cube.size, 0.15)
+    moved = chance.random(around.shape) < shares
+    stuck = np.flatnonzero(~moved.any(1))
+    moved[stuck, chance.integers(cube.size, size=len(stuck))] = True
     step = np.exp(chance.uniform(log(SHORTEST_STEP), log(LONGEST_STEP), (count, 1)))
-    moved = chance.random(around.shape) < 0.5
-    found = around + moved * step * chance.normal(size=around.shape)
-    columns = cube.choices
-    anew = chance.random((count, len(columns))) < max(1.5 / max(cube.size, 1), 0.15)
-    drawn = chance.random((count, len(columns)))
-    found[:, columns] = np.where(anew, drawn, around[:, columns])
-    return np.clip(found, 0.0, 1.0)
+    found = around + step * chance.normal(size=around.shape)
+    found[:, cube.choices] = chance.random((count, len(cube.choices)))
+    return np.clip(np.where(moved, found, around), 0.0, 1.0)

@@ -41,7 +41,7 @@ class Feasibility:
         labels[failed] = -1.0
         self._fit(features, labels)
         rows = _newest(labels)
-        self._process.condition(features[rows], labels[rows], np.full(len(rows), CERTAINTY))
+        self._process.observe(features[rows], labels[rows], np.full(len(rows), CERTAINTY))
 
     def log_probability(self, features: Floats) -> Floats:
         """Return the logarithm of the probability that each can be trained, shape (n,), given the shape (n, width)."""

@@ -18,7 +18,7 @@ from service.sampling.model.arrays import (
 )
 
 STEPS = 15
-"""The number of steps that a fit takes, as a rule; the next one begins where it ended."""
+"""The number of steps that a fit takes at most; the next one begins where it ended."""
 GREW_BY = 1.2
 """Hyperparameters are fitted anew when there are so many times as many observations."""
 JITTER = 1e-6
@@ -94,16 +94,13 @@ class GaussianProcess:
         lengths, (signal, nugget) = self._theta[: self._size], self._theta[self._size :]
         return Hyperparameters(np.exp(lengths), exp(signal), exp(nugget))
 
-    def fit(
-        self, features: Floats, observed: Floats, variance: Floats, steps: int = STEPS
-    ) -> None:
+    def fit(self, features: Floats, observed: Floats, variance: Floats) -> None:
         """Move the hyperparameters to the maximum of their posterior, from where the last fit left them.
 
         Args:
             features: the points, shape (n, width).
             observed: the observations, shape (n,).
             variance: the variance of each, shape (n,).
-            steps: the number of steps that the optimiser takes at most.
         """
         squares = squared_differences(features, self._groups)
         bounds = [
@@ -115,38 +112,71 @@ class GaussianProcess:
             lambda theta: negative_log_posterior(theta, squares, observed, variance),
             self._theta,
             bounds,
-            steps,
+            STEPS,
         )
+
+    def observe(self, features: Floats, observed: Floats, variance: Floats) -> Floats:
+        """Take over the observations, in place of all before, and return the mean of the function where they were made.
+
+        The arguments are those of `fit`; the answer has the shape (n,).
+        """
+        covariance = self._covariance(features, features)
+        self._add_noise(covariance, variance)
+        factor = cholesky(covariance)
+        ones, values = solved(factor, np.stack([np.ones(len(observed)), observed], 1)).T
+        mean = float(ones @ values) / (float(ones @ ones) + 1.0)
+        weights = solved(factor, (values - mean * ones)[:, None], transposed=True)[:, 0]
+        self._known = _Known(features, factor, weights, mean)
+        return observed - variance * weights
 
     def condition(
         self, features: Floats, observed: Floats, variance: Floats
     ) -> tuple[Floats, Floats]:
-        """Take over the observations, and return the mean and the variance of the function where they were made.
+        """Do as `observe`, and return the variance of the function there too, never above the observation's own."""
+        mean = self.observe(features, observed, variance)
+        precision = np.diag(inverse(self._known.factor))
+        left = np.minimum(variance - variance * variance * precision, variance)
+        return mean, np.maximum(left, SMALLEST)
 
-        The arguments are those of `fit`; both answers have the shape (n,). A variance is never above the observation's own.
+    def assume(self, features: Floats, variance: Floats) -> Floats:
+        """Add observations of just what is predicted, and return these predictions, shape (m,).
+
+        No mean changes anywhere (the kriging believer: Ginsbourger, Le Riche & Carraro, 2010), only what is uncertain.
+
+        Args:
+            features: where the observations are assumed, shape (m, width).
+            variance: the variance of each, shape (m,).
         """
-        nugget = self.hyperparameters.nugget
+        known = self._known
+        mean, half = self._predicted(features)
         covariance = self._covariance(features, features)
-        covariance[np.diag_indices(len(features))] += variance + nugget + JITTER
-        factor = cholesky(covariance)
-        precision = inverse(factor)
-        ones = precision.sum(0)
-        mean = float(ones @ observed) / (float(ones.sum()) + 1.0)
-        weights = precision @ (observed - mean)
-        self._known = _Known(features, factor, weights, mean)
-        left = variance - variance * variance * np.diag(precision)
-        return observed - variance * weights, np.minimum(
-            np.maximum(left, SMALLEST), np.maximum(variance, SMALLEST)
-        )
+        self._add_noise(covariance, variance)
+        size = len(known.features)
+        factor = np.zeros((size + len(features),) * 2, order="F")
+        factor[:size, :size] = known.factor
+        factor[size:, :size] = half.T
+        factor[size:, size:] = cholesky(covariance - half.T @ half)
+        weights = np.concatenate([known.weights, np.zeros(len(features))])
+        told = np.concatenate([known.features, features])
+        self._known = _Known(told, factor, weights, known.mean)
+        return mean
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
         """Return the mean and the variance, each of shape (m,), at other points, shape (m, width)."""
-        known, kernel = self._known, self.hyperparameters
-        across = self._covariance(features, known.features)
-        half = solved(known.factor, np.ascontiguousarray(across.T))
+        kernel = self.hyperparameters
+        mean, half = self._predicted(features)
         told = np.einsum("ij,ij->j", half, half)
-        variance = np.maximum(kernel.signal + kernel.nugget - told, SMALLEST)
-        return known.mean + across @ known.weights, variance
+        return mean, np.maximum(kernel.signal + kernel.nugget - told, SMALLEST)
+
+    def _predicted(self, features: Floats) -> tuple[Floats, Floats]:
+        """The means at other points, and what the factor makes of their covariances with the observations, shape (n, m)."""
+        known = self._known
+        across = self._covariance(features, known.features)
+        return known.mean + across @ known.weights, solved(known.factor, across.T)
+
+    def _add_noise(self, covariance: Floats, variance: Floats) -> None:
+        noise = variance + self.hyperparameters.nugget + JITTER
+        covariance[np.diag_indices(len(covariance))] += noise
 
     def _covariance(self, one: Floats, other: Floats) -> Floats:
         kernel = self.hyperparameters
@@ -156,9 +186,17 @@ class GaussianProcess:
 
 def matern(one: Floats, other: Floats) -> Floats:
     """Return the Matérn-5/2 correlations, shape (n, m), of scaled points of the shapes (n, width) and (m, width)."""
-    squares = (one * one).sum(1)[:, None] + (other * other).sum(1)[None] - 2.0 * one @ other.T
-    distance = _ROOT5 * np.sqrt(np.maximum(squares, 0.0))
-    return (1.0 + distance + distance * distance / 3.0) * np.exp(-distance)
+    found = (-2.0 * one) @ other.T
+    found += (one * one).sum(1)[:, None]
+    found += (other * other).sum(1)
+    # In place: fresh memory would take longer than the arithmetic.
+    np.sqrt(np.maximum(found, 0.0, out=found), out=found)
+    found *= _ROOT5
+    decay = np.exp(-found)
+    found *= 1.0 + found / 3.0
+    found += 1.0
+    found *= decay
+    return found
 
 
 def squared_differences(features: Floats, groups: Indices) -> Floats:

@@ -100,6 +100,10 @@ class FastClaims:
         # Points of a grid are numbered: claims that look at once would all be given the same one.
         if document is None or document.search.sampler == "grid" or chosen.study.has_queued:
             return TakeFullPath()
+        if document.search.schedules:
+            return TakeFullPath()  # which alone takes up what the search has paused
+        if document.budget.limits:
+            return TakeFullPath()  # one by one: each takes its part of what is left
         try:
             row = await self._start(request, chosen, chosen.study, document)
         except SamplingFailed:
@@ -107,7 +111,9 @@ class FastClaims:
         if row is None:
             return TakeFullPath()
         epochs = epochs_of(row.hyperparameters)
-        self._context.holders.note(row.lease_id, Holder(row.study_id, epochs=epochs))
+        self._context.holders.note(
+            row.lease_id, Holder(row.study_id, row.number, epochs=epochs)
+        )
         return Served(Leases(leases=(shape(row, document),)))
 
     async def _look(

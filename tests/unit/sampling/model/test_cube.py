@@ -132,3 +132,13 @@ def _differ_by_rounding(one: Mapping[str, object], other: Mapping[str, object]) 
 def test_what_is_no_choice_is_told():
     with pytest.raises(ValueError, match="adam"):
         Cube(SPACE).at({**ONE, "optimizer": "adam"})
+
+
+def test_a_space_of_cells_tells_all_its_points():
+    small = {name: SPACE[name] for name in ("batch", "optimizer", "warmup", "only")}
+    cube = Cube(small)
+    assert cube.cells == 8 * 3 * 5
+    points = cube.every_point()
+    assert points.shape == (120, 3)
+    assert len({str(cube.values(point)) for point in points}) == 120
+    assert Cube(SPACE).cells == 0

@@ -8,6 +8,7 @@ import pytest
 from service.sampling.model.arrays import Floats, cholesky, inverse
 from service.sampling.model.gaussian_process import (
     GaussianProcess,
+    fitted_at,
     matern,
     negative_log_posterior,
     squared_differences,
@@ -118,6 +119,27 @@ def test_hard_cases_get_finite_answers(features: Floats, observed: Floats):
     assert all((answer > 0).all() for answer in answers[1::2])
 
 
+@reference
+def test_what_is_assumed_counts_as_an_observation_of_what_was_predicted(known: dict[str, Any]):
+    groups, features, observed, variance, others = _of(
+        known, "groups", "features", "observed", "variance", "others"
+    )
+    elsewhere, noise = features[:4] + 0.05, np.array([0.1, 0.3, 0.0])
+    assuming, told = GaussianProcess(groups), GaussianProcess(groups)
+    assuming.observe(features, observed, variance)
+    before, _ = assuming.predict(elsewhere)
+    predicted, _ = assuming.predict(others)
+    assert assuming.assume(others, noise) == pytest.approx(predicted)
+    told.observe(
+        np.concatenate([features, others]),
+        np.concatenate([observed, predicted]),
+        np.concatenate([variance, noise]),
+    )
+    for found, right in zip(assuming.predict(elsewhere), told.predict(elsewhere), strict=True):
+        assert found == pytest.approx(right, abs=1e-9)
+    assert assuming.predict(elsewhere)[0] == pytest.approx(before)
+
+
 def test_a_second_fit_begins_where_the_first_one_ended():
     known = REFERENCE[3]
     groups, *data = _of(known, "groups", "features", "observed", "variance")
@@ -149,3 +171,9 @@ def test_a_matrix_that_rounding_made_indefinite_is_factored_with_a_raised_diagon
 def test_a_matrix_that_is_not_finite_is_told():
     with pytest.raises(ValueError, match="not finite"):
         cholesky(np.array([[np.nan]]))
+
+
+def test_fits_are_due_when_a_fifth_more_is_known():
+    due = [n for n in range(1, 40) if fitted_at(n) == n]
+    assert due == [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33]
+    assert fitted_at(32) == 27
