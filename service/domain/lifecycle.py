@@ -11,7 +11,7 @@ OptunaState = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 TRIAL_STEPS: Mapping[TrialState, frozenset[TrialState]] = {
     "queued": frozenset({"running", "cancelled"}),
     "running": frozenset({"queued", "paused", "completed", "pruned", "failed", "cancelled"}),
-    "paused": frozenset({"queued", "cancelled"}),
+    "paused": frozenset({"queued", "running", "pruned", "cancelled"}),
     "completed": frozenset(),
     "pruned": frozenset(),
     "failed": frozenset(),
@@ -27,6 +27,12 @@ STUDY_STEPS: Mapping[StudyState, frozenset[StudyState]] = {
     "cancelled": frozenset({"deleting"}),
     "deleting": frozenset(),
 }
+
+TRIAL_STEPS_BACK: Mapping[TrialState, frozenset[TrialState]] = {"failed": frozenset({"queued"})}
+"""The steps out of an end, which a person alone can take: by `:retry`."""
+
+STUDY_STEPS_BACK: Mapping[StudyState, frozenset[StudyState]] = {"done": frozenset({"active"})}
+"""The steps out of an end, which a person alone can take: by more budget."""
 
 _OPTUNA: Mapping[TrialState, OptunaState] = {
     "queued": "WAITING",

@@ -2,15 +2,25 @@
 
 from service.sampling.distributions import stored
 from service.sampling.judging import GO_ON, Judgement
-from service.sampling.proposals import Exhausted, Proposal, SamplingFailed
+from service.sampling.proposals import (
+    Exhausted,
+    Next,
+    Proposal,
+    Resumption,
+    SamplingFailed,
+    Waiting,
+)
 from service.sampling.sampling import Sampling
 
 __all__ = [
     "GO_ON",
     "Exhausted",
     "Judgement",
+    "Next",
     "Proposal",
+    "Resumption",
     "Sampling",
     "SamplingFailed",
+    "Waiting",
     "stored",
 ]

@@ -19,6 +19,7 @@ from trimtab.contract.pruners import (
     ThresholdPruner,
 )
 from trimtab.contract.reasons import AUDIT, Reason
+from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
 from trimtab.contract.studies import Search
 
 Rule = Callable[[Curve], Reason | None]
@@ -63,8 +64,8 @@ class Judge:
             epochs: the number of epochs that the trial is to have; None where all have the same.
         """
         match pruner:
-            case NoPruner():
-                return None
+            case NoPruner() | AshaScheduler() | HyperbandScheduler():
+                return None  # a scheduler decides by all trials, and at its rungs alone
             case MedianPruner():
                 return partial(self._by_peers, pruning.median, pruner, epochs)
             case PercentilePruner():

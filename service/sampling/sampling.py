@@ -5,10 +5,13 @@ from contextlib import contextmanager
 from functools import partial
 from threading import Lock
 
+from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
+from service.sampling.joint import Kernels
 from service.sampling.judging import Judgement
-from service.sampling.proposals import Exhausted, Proposal, SamplingFailed
-from service.sampling.study import ActiveStudy
+from service.sampling.proposals import Exhausted, Next, Proposal, SamplingFailed
+from service.sampling.study import ActiveStudy, Pending
+from service.sampling.untried import Untried
 from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
 
@@ -26,6 +29,7 @@ class Sampling:
             commit order. It is called from whatever thread proposes or reports.
         monotonic: a clock that only goes forward, in seconds.
         largest_shown: the number of finished trials that TPE is shown at most (None: all), since its time grows with them.
+        kernels: whose kernels TPE is computed with; `optuna` is for tests and benchmarks alone, to compare with.
     """
 
     def __init__(
@@ -34,10 +38,12 @@ class Sampling:
         monotonic: Callable[[], float],
         *,
         largest_shown: int | None = LARGEST_SHOWN,
+        kernels: Kernels = "arrays",
     ) -> None:
         self._read = read
         self._monotonic = monotonic
         self._largest_shown = largest_shown
+        self._kernels: Kernels = kernels
         self._lock = Lock()
         self._studies: dict[int, ActiveStudy] = {}
 
@@ -66,14 +72,82 @@ class Sampling:
         with _told("sampler"):
             study = self._study(study_id, document)
             proposal, pending = study.propose(document.search, claim_id, next_number)
-        try:
+        with _kept(study, pending):
             yield proposal
-        except BaseException:
-            if pending is not None:
-                study.drop(pending)
-            raise
-        if pending is not None:
-            study.settle(pending)
+
+    @staticmethod
+    def is_immediate(document: StudyDocument) -> bool:
+        """Tell whether proposals of the study take no reading and no mathematics."""
+        return document.search.sampler == "random" and not Untried(document.space).is_counted
+
+    @contextmanager
+    def next(
+        self,
+        study_id: int,
+        document: StudyDocument,
+        *,
+        claim_id: str | None,
+        next_number: int,
+        may_begin: bool,
+    ) -> Generator[Next]:
+        """Choose what a worker that is free does for a study: begin a trial, take one up again, wait, or nothing more.
+
+        As `proposal`, for studies whose search pauses trials; to be called within `deciding`.
+
+        Args:
+            study_id: the study.
+            document: the study's document.
+            claim_id: as in `proposal`.
+            next_number: as in `proposal`.
+            may_begin: whether the budget has a trial left to begin.
+
+        Raises:
+            SamplingFailed: the sampler or the scheduler failed at this study; the others go on.
+            Problem: the history cannot be read at the moment.
+        """
+        with _told("search"):
+            study = self._study(study_id, document)
+            chosen, pending = study.next(
+                document.search, claim_id, next_number, may_begin=may_begin
+            )
+        with _kept(study, pending):
+            yield chosen
+
+    @contextmanager
+    def deciding(self, study_id: int, document: StudyDocument) -> Generator[None]:
+        """Let nobody else of this process decide on the study's trials, until the decision is stored or given up."""
+        with self._study(study_id, document).deciding:
+            yield
+
+    def decide(
+        self,
+        study_id: int,
+        document: StudyDocument,
+        number: int,
+        curve: Curve,
+        *,
+        may_begin: bool,
+        next_number: int,
+    ) -> Decision:
+        """Decide on a trial that has come to the end of what it was given; to be called within `deciding`.
+
+        Args:
+            study_id: the study, whose search pauses trials.
+            document: its document.
+            number: the trial's number.
+            curve: the values that the trial reported, those of this report among them.
+            may_begin: whether the budget has a trial left to begin.
+            next_number: the number that a new trial would get.
+
+        Raises:
+            SamplingFailed: the scheduler failed at this study; the others go on.
+            Problem: the history cannot be read at the moment.
+        """
+        with _told("search"):
+            study = self._study(study_id, document)
+            return study.decide(
+                document.search, number, curve, may_begin=may_begin, next_number=next_number
+            )
 
     def prune(
         self,
@@ -129,10 +203,27 @@ class Sampling:
             if study is None:
                 read = partial(self._read, study_id)
                 study = ActiveStudy(
-                    document, read, self._monotonic, largest_shown=self._largest_shown
+                    document,
+                    read,
+                    self._monotonic,
+                    largest_shown=self._largest_shown,
+                    kernels=self._kernels,
                 )
                 self._studies[study_id] = study
             return study
+
+
+@contextmanager
+def _kept(study: ActiveStudy, pending: Pending | None) -> Generator[None]:
+    """Count a proposal as running once the block has stored it; forget it where that failed."""
+    try:
+        yield
+    except BaseException:
+        if pending is not None:
+            study.drop(pending)
+        raise
+    if pending is not None:
+        study.settle(pending)
 
 
 @contextmanager

@@ -16,8 +16,14 @@ from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState
 
-WALL_TIME_OVER = """
-    coalesce(s.active_s + coalesce(extract(epoch FROM trimtab.now() - s.active_since), 0) >= s.wall_time_s, false)"""
+WALL_TIME_OVER = """(
+    coalesce(s.active_s + coalesce(extract(epoch FROM trimtab.now() - s.active_since), 0) >= s.wall_time_s, false)
+    OR s.limits IS NOT NULL AND trimtab.reached_limit(s.study_id) IS NOT NULL)"""
+"""Whether the time of a search is over: its wall time, or another limit that ends it at once."""
+HAS_ROOM = """(
+    s.limits IS NULL OR coalesce(trimtab.epochs_left(s.study_id) > 0, true))"""
+"""Whether the budget of epochs leaves one for a trial that does not run."""
+NO_PROGRESS = """(s.limits IS NOT NULL AND trimtab.no_progress(s.study_id))"""
 
 # Claims of one worker at once: each sees which slot the one before it took.
 HOLD_WORKER = Statement(
@@ -36,7 +42,8 @@ FREE_SLOT = """
 LEASE_COLUMNS = """
     t.lease_id, t.kind, t.study_id, t.trial_id, t.number, t.fence, t.hyperparameters, t.checkpoint,
     t.previous_checkpoint,
-    (SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial') AS trial_value"""
+    (SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial') AS trial_value,
+    t.runs_until"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +60,7 @@ class LeaseRow:
     checkpoint: dict[str, Any] | None
     previous_checkpoint: dict[str, Any] | None
     trial_value: float | None
+    runs_until: int | None
 
 
 _OF_CLAIM = Statement(f"""
@@ -71,24 +79,7 @@ def of_claim(
     return following, [LeaseRow(*row[:-1]) for row in rows if row[0] is not None]
 
 
-_CLAIM_QUEUED = Statement(f"""
-WITH free AS ({FREE_SLOT}),
-picked AS (
-    SELECT t.trial_id, t.kind FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
-    WHERE t.study_id = :study_id AND t.state = 'queued' AND t.not_before <= trimtab.now()
-      AND (t.kind = 'trial' OR NOT :only_trials)
-      AND s.state IN ('active', 'stopping', 'finalising') AND EXISTS (SELECT FROM free)
-      AND NOT EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = :worker_id)
-      AND (t.kind <> 'trial' OR NOT {WALL_TIME_OVER})
-    ORDER BY t.not_before, t.number LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
-t AS (
-    UPDATE trimtab.trials t
-    SET state = 'running', fence = t.fence + 1, lease_id = gen_random_uuid(), worker_id = free.worker_id,
-        slot = free.slot, lease_until = trimtab.now() + s.lease_ttl, probe = s.data IS NULL,
-        started_at = coalesce(t.started_at, trimtab.now()), curve = NULL
-    FROM picked, free, trimtab.studies s
-    WHERE t.trial_id = picked.trial_id AND t.kind = picked.kind AND t.state = 'queued' AND s.study_id = t.study_id
-    RETURNING t.*, free.label),
+LEASED = f"""
 clock AS (
     UPDATE trimtab.studies s SET active_since = trimtab.now() FROM t
     WHERE s.study_id = t.study_id AND s.state = 'active' AND s.active_since IS NULL),
@@ -106,7 +97,28 @@ event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, CASE kind WHEN 'trial' THEN 'trial_resumed' ELSE kind || '_started' END,
            jsonb_build_object('worker', label) FROM t)
-SELECT {LEASE_COLUMNS} FROM t""")
+SELECT {LEASE_COLUMNS} FROM t"""
+"""What follows, in a statement, from the trial `t` that has just got a lease."""
+
+_CLAIM_QUEUED = Statement(f"""
+WITH free AS ({FREE_SLOT}),
+picked AS (
+    SELECT t.trial_id, t.kind FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
+    WHERE t.study_id = :study_id AND t.state = 'queued' AND t.not_before <= trimtab.now()
+      AND (t.kind = 'trial' OR NOT :only_trials)
+      AND s.state IN ('active', 'stopping', 'finalising') AND EXISTS (SELECT FROM free)
+      AND NOT EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = :worker_id)
+      AND (t.kind <> 'trial' OR NOT {WALL_TIME_OVER} AND {HAS_ROOM})
+    ORDER BY t.not_before, t.number LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
+t AS (
+    UPDATE trimtab.trials t
+    SET state = 'running', fence = t.fence + 1, lease_id = gen_random_uuid(), worker_id = free.worker_id,
+        slot = free.slot, lease_until = trimtab.now() + s.lease_ttl, probe = s.data IS NULL,
+        started_at = coalesce(t.started_at, trimtab.now()), curve = NULL
+    FROM picked, free, trimtab.studies s
+    WHERE t.trial_id = picked.trial_id AND t.kind = picked.kind AND t.state = 'queued' AND s.study_id = t.study_id
+    RETURNING t.*, free.label),
+{LEASED}""")
 
 
 def claim_queued(
@@ -145,7 +157,10 @@ def claim_queued(
 
 @dataclass(frozen=True, slots=True)
 class LeaseFacts:
-    """A lease by its id: live or long gone; `epochs` of its trial, where they are searched."""
+    """A lease by its id: live or long gone; `epochs` and `runs_until` are its trial's, where they are set.
+
+    `epochs_left` are those that the study's budget has for trials that do not run; None: it does not count epochs.
+    """
 
     held: Held
     is_live: bool
@@ -160,13 +175,23 @@ class LeaseFacts:
     became: TrialState | None
     outcome_sha256: str | None
     epochs: int | None
+    runs_until: int | None
+    epochs_left: int | None
 
+
+_IS_SAVED = """
+    CASE WHEN t.paused_by_search THEN coalesce(
+        CAST(t.checkpoint ->> 'step' AS int) >= (
+            SELECT max(r.step) FROM trimtab.reports r WHERE r.trial_id = t.trial_id AND r.fence = t.fence), false)
+    ELSE false END"""
+"""Whether a checkpoint has all that a trial `t` reported, where the search has paused it."""
 
 _READ = Statement(f"""
 SELECT a.lease_id, a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
        coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence, t.reported,
        CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256,
-       CAST(t.hyperparameters ->> 'epochs' AS int)
+       CAST(t.hyperparameters ->> 'epochs' AS int), t.runs_until,
+       CASE WHEN s.limits IS NOT NULL THEN trimtab.epochs_left(s.study_id) END, t.paused_by_search, {_IS_SAVED}, t.stop_asked
 FROM trimtab.attempts a
 JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
 JOIN trimtab.studies s ON s.study_id = t.study_id
@@ -176,7 +201,7 @@ WHERE a.lease_id = ANY(CAST(:lease_ids AS uuid[]))""")
 def read_all(connection: Connection, lease_ids: Sequence[UUID]) -> dict[UUID, LeaseFacts]:
     """Everything that the rules need to answer the leases' holders; an unknown lease is left out."""
     rows = _READ.rows(connection, lease_ids=array(lease_ids))
-    return {row[0]: LeaseFacts(Held(*row[1:6]), *row[6:]) for row in rows}
+    return {row[0]: LeaseFacts(Held(*row[1:6], *row[-3:]), *row[6:-3]) for row in rows}
 
 
 def read(connection: Connection, lease_id: UUID) -> LeaseFacts | None:
@@ -252,6 +277,7 @@ t AS (
         crashes = t.crashes + d.crashes,
         not_before = trimtab.now() + make_interval(secs => d.delay_s),
         value = d.value, error_kind = d.error_kind, error_message = d.error_message,
+        paused_by_search = t.paused_by_search AND d.state = 'paused',
         ended_at = CASE WHEN d.is_over THEN trimtab.now() END,
         -- The next attempt is judged anew; an audited trial stays one.
         reason = CASE WHEN d.state <> 'queued' OR t.reason ->> 'rule' = 'audit' THEN t.reason END,
@@ -310,7 +336,11 @@ event AS (
     SELECT study_id, trial_id, number, fence, t.event, jsonb_strip_nulls(jsonb_build_object(
         'outcome', t.outcome, 'value', t.value, 'error_kind', t.error_kind, 'error_message', t.error_message,
         'reason', CASE WHEN t.state = 'pruned' OR t.paused_by_search THEN t.reason END)) FROM t)
-SELECT ended FROM t""")
+SELECT ended, CASE WHEN is_over AND EXISTS (
+    -- Those who wait for what this trial comes to may go on now.
+    SELECT FROM trimtab.trials p WHERE p.study_id = t.study_id AND p.state = 'paused' AND p.paused_by_search)
+    THEN pg_notify('trimtab', '') END
+FROM t""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -374,10 +404,14 @@ def lock_expired(connection: Connection, limit: int = 100) -> list[Expired]:
     """Lock leases past their time, skipping those that another replica works on."""
     rows = connection.execute(
         text(f"""
-            SELECT t.lease_id, t.study_id, t.kind, s.state, {WALL_TIME_OVER} AS over, t.crashes, s.max_crashes
+            SELECT t.lease_id, t.study_id, t.kind, s.state, {WALL_TIME_OVER} AS over, t.crashes, s.max_crashes,
+                   t.paused_by_search, {_IS_SAVED}, t.stop_asked
             FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
             WHERE t.state = 'running' AND t.lease_until < trimtab.now()
             ORDER BY t.lease_until LIMIT :limit FOR UPDATE OF t SKIP LOCKED"""),
         {"limit": limit},
     ).all()
-    return [Expired(row.lease_id, row.study_id, Held(*row[2:])) for row in rows]
+    return [
+        Expired(row.lease_id, row.study_id, Held(*row[2:-1], stop_asked=row[-1]))
+        for row in rows
+    ]

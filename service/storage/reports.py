@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from service.domain.decisions import Decision
 from service.domain.facts import Curve
 from service.storage.leases import WALL_TIME_OVER, LeaseFacts
 from service.storage.statements import Statement, array
@@ -63,7 +64,8 @@ WITH t AS (
          trimtab.studies s
     WHERE t.lease_id = said.lease_id AND t.state = 'running' AND s.study_id = t.study_id
       AND (said.known IS NULL
-           OR said.known = t.reported AND t.kind = 'trial' AND s.state = 'active' AND NOT {WALL_TIME_OVER})
+           OR said.known = t.reported AND t.kind = 'trial' AND NOT t.stop_asked
+               AND s.state = 'active' AND NOT {WALL_TIME_OVER})
     RETURNING t.lease_id, t.trial_id, t.study_id, t.number, t.fence),
 batch AS (
     SELECT t.*, step, value, verdict, metrics
@@ -135,3 +137,21 @@ def store_all(connection: Connection, new: Sequence[NewReports]) -> set[UUID]:
     """
     kept = REPORT.rows(connection, **to_store(new))
     return {row[0] for row in kept}
+
+
+_DECIDE = Statement("""
+UPDATE trimtab.trials
+SET runs_until = :runs_until, paused_by_search = :pauses, reason = coalesce(CAST(:reason AS jsonb), reason)
+WHERE lease_id = :lease_id AND state = 'running'
+RETURNING 1""")
+
+
+def decide(connection: Connection, lease_id: UUID, decision: Decision) -> None:
+    """Store what was decided on a trial, in the transaction that has just stored the report for which it was."""
+    _DECIDE.rows(
+        connection,
+        lease_id=lease_id,
+        runs_until=decision.runs_until,
+        pauses=decision.verdict == "pause",
+        reason=None if decision.reason is None else decision.reason.model_dump_json(),
+    )

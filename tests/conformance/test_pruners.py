@@ -24,6 +24,8 @@ PRUNERS: dict[str, dict[str, Any]] = {
     "threshold": {"lower": -0.9, "upper": 0.9, "warmup_epochs": 1},
     "plateau": {"patience": 1, "min_delta": 0.25, "warmup_epochs": 1},
     "none": {},
+    "asha": {"first_rung": 1, "eta": 2},
+    "hyperband": {"first_rung": 1, "eta": 2},
 }
 EXAMPLES = [{"kind": kind, **parameters} for kind, parameters in PRUNERS.items()]
 every_pruner = pytest.mark.parametrize("pruner", EXAMPLES, ids=list(PRUNERS))

@@ -11,6 +11,7 @@ from trimtab.contract.trials import TrialState
 PAUSED_BY_SEARCH = "paused by the search"
 """Unlike a trial that a person has paused, it may be taken up again at once, and may end there."""
 STEPS: Mapping[str, tuple[frozenset[str], str]] = {
+    "trial_enqueued": (frozenset({"absent"}), "queued"),
     "trial_started": (frozenset({"absent"}), "running"),
     "trial_resumed": (frozenset({"queued", PAUSED_BY_SEARCH}), "running"),
     "refit_started": (frozenset({"absent", "queued"}), "running"),
@@ -19,6 +20,7 @@ STEPS: Mapping[str, tuple[frozenset[str], str]] = {
     "refit_settled": (frozenset({"running", "queued"}), "settled"),
     "final_started": (frozenset({"absent", "queued"}), "running"),
     "final_test_opened": (frozenset({"running"}), "running"),
+    "trial_retried": (frozenset({"failed"}), "queued"),
     "probe_passed": (frozenset({"running"}), "running"),
     "reported": (frozenset({"running"}), "running"),
     "checkpointed": (frozenset({"running"}), "running"),
@@ -36,7 +38,7 @@ STEPS: Mapping[str, tuple[frozenset[str], str]] = {
 }
 """From which states an event may come, and to which it leads."""
 BEGINNINGS = ("trial_started", "trial_resumed", "refit_started", "final_started")
-REMARKS = ("crash_refunded", "trial_repaired")
+REMARKS = ("crash_refunded", "trial_repaired", "trial_stop_asked")
 """Events that move nothing."""
 
 
@@ -57,7 +59,9 @@ class Life:
         kind, fence = event["kind"], event["fence"]
         legal, after = STEPS[kind]
         name = f"trial {event['trial_id']}"
-        if self.state in ("completed", "pruned", "failed", "cancelled", "settled"):
+        if (kind, self.state) == ("trial_retried", "failed"):
+            pass  # a person has it tried again
+        elif self.state in ("completed", "pruned", "failed", "cancelled", "settled"):
             yield Violation(
                 "I5", f"{name}: {kind} after it was {self.state}", (event, *self.seen[-2:])
             )

@@ -1,4 +1,4 @@
-"""What decides that a running trial is not worth another epoch: a union told apart by `kind`."""
+"""What decides that a running trial is not worth another epoch, or not yet: a union told apart by `kind`."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, cast, get_args
@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from trimtab.contract.faults import Fault, refuse
 from trimtab.contract.message import Int, Message, Number
+from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
 
 StartupTrials = Annotated[
     Int,
@@ -111,11 +112,17 @@ class NoPruner(Message):
     kind: Literal["none"]
 
 
-PrunerName = Literal["median", "percentile", "plateau", "none"]
+PrunerName = Literal["median", "percentile", "plateau", "none", "asha", "hyperband"]
 """The kinds whose parameters all have defaults: the bare word stands for the kind with these."""
 
 AnyPruner = Annotated[
-    MedianPruner | PercentilePruner | ThresholdPruner | PlateauPruner | NoPruner,
+    MedianPruner
+    | PercentilePruner
+    | ThresholdPruner
+    | PlateauPruner
+    | NoPruner
+    | AshaScheduler
+    | HyperbandScheduler,
     Field(discriminator="kind"),
 ]
 

@@ -100,6 +100,10 @@ class FastClaims:
         # Points of a grid are numbered: claims that look at once would all be given the same one.
         if document is None or document.search.sampler == "grid" or chosen.study.has_queued:
             return TakeFullPath()
+        if document.search.schedules:
+            return TakeFullPath()  # which alone takes up what the search has paused
+        if document.budget.limits:
+            return TakeFullPath()  # one by one: each takes its part of what is left
         try:
             row = await self._start(request, chosen, chosen.study, document)
         except SamplingFailed:
@@ -164,7 +168,7 @@ class FastClaims:
             claim_id=key,
             next_number=study.trials_created if is_by_claim else self._own_number(study),
         )
-        if document.search.sampler == "random":
+        if self._context.sampling.is_immediate(document):
             proposal = proposing.__enter__()
         else:
             async with self._proposing[study.study_id]:

@@ -1,17 +1,17 @@
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial
-from optuna.trial import TrialState as OptunaState
+from optuna.samplers import RandomSampler
 
 from service.domain.facts import Changes, Cursor, TrialFacts
 from service.sampling import GO_ON, Exhausted, Judgement, Proposal, Sampling, SamplingFailed
 from service.sampling.asking import ask, draw
-from service.sampling.distributions import Distributions, distributions
+from service.sampling.distributions import distributions
+from service.sampling.history import History, role
+from service.sampling.joint import ArrayTPE
 from service.sampling.study import REREAD_AFTER_S, seed_of
 from tests.unit.sampling.ledger import (
     SPACE,
@@ -22,7 +22,6 @@ from tests.unit.sampling.ledger import (
     document,
     stopped,
 )
-from trimtab.contract.metrics import Direction
 from trimtab.contract.problems import Unavailable
 from trimtab.contract.search_space import Scalar
 
@@ -178,19 +177,15 @@ def shows(monkeypatch: pytest.MonkeyPatch) -> Shows:
     """The running trials that the sampler was shown, per proposal."""
     found: Shows = []
 
-    def recorded(
-        sampler: BaseSampler,
-        space: Distributions,
-        trials: Sequence[FrozenTrial],
-        number: int,
-        direction: Direction,
-    ) -> Proposal:
-        assert number not in {trial.number for trial in trials}
-        assert len({trial.number for trial in trials}) == len(trials)
-        found.append([t.params for t in trials if t.state is OptunaState.RUNNING])
-        return ask(sampler, space, trials, number, direction)
+    class Recording(ArrayTPE):
+        def look(
+            self, history: History, in_flight: Sequence[Mapping[str, Scalar]], next_number: int
+        ) -> None:
+            running = [one for one in history.capped(None) if role(one) == "running"]
+            found.append([one.hyperparameters for one in running] + list(in_flight))
+            super().look(history, in_flight, next_number)
 
-    monkeypatch.setattr("service.sampling.study.ask", recorded)
+    monkeypatch.setattr("service.sampling.joint.ArrayTPE", Recording)
     return found
 
 
@@ -277,12 +272,12 @@ class TestLocks:
     ):
         computing, go_on = threading.Event(), threading.Event()
 
-        def slow_ask(*_: object) -> Proposal:
+        def slow(tpe: ArrayTPE, seed: int) -> Iterator[Mapping[str, Scalar]]:
             computing.set()
             assert go_on.wait(DEADLINE_S)
-            return Proposal({}, {}, {})
+            yield any_values(TPE.space, random.Random(seed))
 
-        monkeypatch.setattr("service.sampling.study.ask", slow_ask)
+        monkeypatch.setattr(ArrayTPE, "candidates", slow)
         sampling = Sampling(Ledger(*_twenty()).read, Clock())
         proposing = _in_thread(lambda: _propose(sampling))
         assert computing.wait(DEADLINE_S)
