@@ -556,3 +556,32 @@ def test_many_workers_of_two_replicas_keep_the_budget_and_train_no_epoch_twice(
     )
     assert twice == []
     replicas.assert_intact()
+
+
+# The audit
+
+
+def an_audited_search(service: Service, audit: float) -> None:
+    search = {"sampler": "random", "pruner": ASHA, "audit": audit}
+    service.study(search=search, fixed={"epochs": EPOCHS}, budget={"trials": 4})
+
+
+def test_an_audited_trial_runs_on_where_it_would_have_been_paused(either: Service) -> None:
+    an_audited_search(either, 1.0)
+    lease = either.lease()
+    assert report(either, lease, 0.5) == "continue"
+    told = shown(either, 0)
+    assert told.reason is not None
+    assert (told.reason.rule, told.reason.epoch, told.runs_until) == ("audit", 1, None)
+    assert told.reason.text.startswith(
+        "It runs on for the audit, where it would have been paused."
+    )
+    assert [report(either, lease, 0.5, step) for step in (1, 2)] == ["continue", "continue"]
+    intact(either)
+
+
+def test_a_value_that_is_not_finite_ends_an_audited_trial_of_a_search_that_pauses(
+    either: Service,
+) -> None:
+    an_audited_search(either, 1.0)
+    assert report(either, either.lease(), None) == "stop"
