@@ -148,7 +148,7 @@ INVARIANTS: Mapping[str, str] = {
         WHERE s.state IN ('done', 'cancelled') AND t.state IN ('queued', 'paused')""",
     "only a paused study has paused trials": """
         SELECT t.trial_id FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
-        WHERE t.state = 'paused' AND s.state <> 'paused'""",
+        WHERE t.state = 'paused' AND s.state <> 'paused' AND NOT (t.paused_by_search AND s.state = 'active')""",
     "a study that is finalising waits for refits or its final lease, and has scores only when it is done": """
         SELECT s.name FROM trimtab.studies s
         LEFT JOIN trimtab.trials f ON f.study_id = s.study_id AND f.kind = 'final' AND NOT f.past
