@@ -101,11 +101,16 @@ class Departure:
         return events[self.state]
 
 
-def verdict(held: Held, *, prune: bool) -> Verdict:
+def verdict(held: Held, *, prune: bool, spent: bool = False) -> Verdict:
     """Answer a report or a heartbeat; the study's state and its wall time outrank the pruner.
 
     At the end of the wall time a trial completes with what it has: nobody wants more of it, but its last epoch counts. One
     that a person stops is pruned, whatever the pruner says.
+
+    Args:
+        held: the lease.
+        prune: whether the pruner gives up on the trial.
+        spent: whether the study's budget has no epoch left for the trial.
     """
     if held.study_state in ("cancelled", "deleting"):
         return "cancel"
@@ -117,7 +122,9 @@ def verdict(held: Held, *, prune: bool) -> Verdict:
         return "pause"
     if held.paused_by_search:
         return "pause"  # told already, by the report that it was decided on
-    return "stop" if prune else "continue"
+    if prune:
+        return "stop"
+    return "finish" if spent else "continue"
 
 
 def back_off_s(crashes: int) -> float:

@@ -86,6 +86,7 @@ class Holder:
 
     Attributes:
         study_id: the study.
+        number: the trial's number.
         last_step: the last step that this attempt has reported; -1: none yet.
         reported: the number of reports that the trial has, all attempts counted.
         curve: the trial's values by step; needed only where the study has a pruner.
@@ -94,6 +95,7 @@ class Holder:
     """
 
     study_id: int
+    number: int
     last_step: int = -1
     reported: int = 0
     curve: Mapping[int, float | None] = field(default_factory=dict[int, float | None])

@@ -74,6 +74,7 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
         document = settling.with_known_recipes(
             document, experience.taught(connection, document)
         )
+        document = settling.with_tpe_startup_trials(document)
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:
@@ -117,7 +118,10 @@ def _finished(document: StudyDocument) -> StudyDocument:
     """The document with the usual finish for its budget, if it leaves that open."""
     if document.finish is not None:
         return document
-    usual = finish.usual(document.budget.trials, grid=document.search.sampler == "grid")
+    trainings = document.budget.trials
+    if document.budget.epochs is not None:
+        trainings = min(trainings, document.budget.epochs // document.epochs)
+    usual = finish.usual(trainings, grid=document.search.sampler == "grid")
     return document.model_copy(update={"finish": usual})
 
 

@@ -84,10 +84,16 @@ class Searcher(Protocol):
 class Ours:
     """The sampling room over a history in memory."""
 
-    def __init__(self, function: Function, seed: int, cap: int | None = LARGEST_SHOWN) -> None:
+    def __init__(
+        self,
+        function: Function,
+        seed: int,
+        cap: int | None = LARGEST_SHOWN,
+        sampler: str = "tpe",
+    ) -> None:
         # No worker understands x0, x1, ...: past the document's own check, with another space.
         update = {"space": function.space}
-        self._document = document(seed=seed).model_copy(update=update)
+        self._document = document(seed=seed, sampler=sampler).model_copy(update=update)
         self._ledger = Ledger()
         self._sampling = Sampling(self._ledger.read, time.monotonic, largest_shown=cap)
         self._points: list[Point] = []

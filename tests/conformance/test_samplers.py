@@ -19,8 +19,9 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from service.domain.facts import TrialFacts
-from service.sampling import Proposal, Sampling
+from service.sampling import Exhausted, Proposal, Sampling, grid
 from service.sampling.distributions import distributions
+from service.sampling.joint import Kernels
 from service.sampling.prior import point_at
 from service.sampling.study import seed_of
 from service.sampling.tpe import JointTPE
@@ -43,6 +44,7 @@ GRID = {
 }
 DOCUMENTS = {
     "tpe": document(sampler="tpe"),
+    "gp": document(sampler="gp"),
     "random": document(sampler="random"),
     "grid": document(GRID, sampler="grid"),
 }
@@ -52,8 +54,8 @@ NARROW = {
     "frozen_stages": {"kind": "int", "low": 2, "high": 2},
     "optimizer": {"kind": "choices", "choices": ["adam"]},
 }
-every_sampler = pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
-by_chance = pytest.mark.parametrize("sampler", ["tpe", "random"])
+every_sampler = pytest.mark.parametrize("sampler", ["tpe", "gp", "random", "grid"])
+by_chance = pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -93,11 +95,26 @@ def _trial(number: int, kind: str, study: StudyDocument, rng: random.Random) -> 
 
 
 def _propose(
-    study: StudyDocument, trials: Iterable[TrialFacts], claim_id: str, number: int
+    study: StudyDocument,
+    trials: Iterable[TrialFacts],
+    claim_id: str,
+    number: int,
+    kernels: Kernels = "arrays",
 ) -> Proposal:
-    sampling = Sampling(Ledger(*trials).read, Clock())
+    proposal = _propose_or_end(study, trials, claim_id, number, kernels)
+    assert isinstance(proposal, Proposal)
+    return proposal
+
+
+def _propose_or_end(
+    study: StudyDocument,
+    trials: Iterable[TrialFacts],
+    claim_id: str,
+    number: int,
+    kernels: Kernels = "arrays",
+) -> Proposal | Exhausted:
+    sampling = Sampling(Ledger(*trials).read, Clock(), kernels=kernels)
     with sampling.proposal(1, study, claim_id=claim_id, next_number=number) as proposal:
-        assert isinstance(proposal, Proposal)
         return proposal
 
 
@@ -188,7 +205,12 @@ def test_any_space_is_sampled_inside_its_bounds(
     trials = [
         completed(n, any_values(space, rng), rng.random()) for n in range(rng.choice((0, 30)))
     ]
-    proposal = _propose(study, trials, str(rng.random()), len(trials))
+    proposal = _propose_or_end(study, trials, str(rng.random()), len(trials))
+    if isinstance(proposal, Exhausted):
+        assert {grid.index(space, trial.hyperparameters) for trial in trials} == set(
+            range(grid.count(space) or 0)
+        )
+        return
     assert set(proposal.values) == set(space)
     assert all(contains(space[name], value) for name, value in proposal.values.items())
 
@@ -287,8 +309,9 @@ class TestInitialDesign:
         values = [str(one.values) for one in found if isinstance(one, Proposal)]
         assert len(set(values)) == 8
 
-    def test_tpe_waits_until_as_many_have_taught_something(self):
-        study = self._study("tpe", initial_trials=5)
+    @pytest.mark.parametrize("sampler", ["tpe", "gp"])
+    def test_a_model_waits_until_as_many_have_taught_something(self, sampler: str):
+        study = self._study(sampler, initial_trials=5)
         values = [one.values for one in self._all(study, 5)]
         trials = [completed(number, one, 0.5) for number, one in enumerate(values)]
         crashed = TrialFacts(4, "failed", values[4], error_kind="crashed")
@@ -296,7 +319,7 @@ class TestInitialDesign:
         for last in (crashed, running):
             found = _propose(study, [*trials[:4], last], "claim", 5)
             assert (found.proposed_by, found.only_as_number) == ("prior", None)
-        assert _propose(study, trials, "claim", 5).proposed_by == "tpe"
+        assert _propose(study, trials, "claim", 5).proposed_by == sampler
 
     def test_random_draws_from_the_prior_for_ever(self):
         space = SPACE | {
@@ -310,7 +333,7 @@ class TestInitialDesign:
         assert 0.05 < pstdev(rates) < 0.15
         assert sum(one["optimizer"] == "adam" for one in found) in range(80, 121)
 
-    @by_chance
+    @pytest.mark.parametrize("sampler", ["tpe", "random"])
     def test_a_stored_study_of_before_proposes_what_it_always_did(self, sampler: str):
         study = document(sampler=sampler)
         assert study.starts is None
@@ -343,15 +366,22 @@ class TestTPE:
     @pytest.mark.parametrize("count", [0, 5, 50, 200])
     @pytest.mark.parametrize("claim_id", ["a", "b", "c"])
     @pytest.mark.parametrize("objective", ["accuracy", "loss"])
-    def test_a_proposal_is_plain_optunas_to_the_last_bit(
+    def test_a_proposal_is_plain_optunas_with_its_kernels_to_the_last_bit(
         self, count: int, claim_id: str, objective: str
     ):
         study = document(sampler="tpe", objective=objective)
         trials = _trials(study, count)
         theirs = self._optuna(study, trials, claim_id)
-        ours = _propose(study, trials, claim_id, count)
+        ours = _propose(study, trials, claim_id, count, "optuna")
         assert ours.values == theirs.params
         assert ours.attributes == theirs.study.trials[theirs.number].system_attrs
+        in_arrays = _propose(study, trials, claim_id, count)
+        assert in_arrays.attributes.keys() == ours.attributes.keys()
+        for name, value in ours.values.items():
+            if isinstance(value, float):
+                assert in_arrays.values[name] == pytest.approx(value, rel=1e-6)
+            else:
+                assert in_arrays.values[name] == value
 
     def test_the_whole_space_is_sampled_jointly(self):
         study = DOCUMENTS["tpe"]
@@ -402,9 +432,12 @@ def _as_optuna(
 class TestOutOfMemory:
     """Whoever reports 0.9 at momentum 0.5 or above is best, but every such trial runs out of memory."""
 
-    def _proposals_in_the_region(self, kind: FailureKind, claims: int = 40) -> int:
+    def _proposals_in_the_region(
+        self, sampler: str, kind: FailureKind, claims: int = 40
+    ) -> int:
         study = document(
-            {"momentum": SPACE["momentum"], "frozen_stages": SPACE["frozen_stages"]}
+            {"momentum": SPACE["momentum"], "frozen_stages": SPACE["frozen_stages"]},
+            sampler=sampler,
         )
         rng, trials = random.Random(1), list[TrialFacts]()
         for number in range(24):
@@ -417,10 +450,11 @@ class TestOutOfMemory:
         found = [_propose(study, trials, str(n), 24).values["momentum"] for n in range(claims)]
         return sum(float(momentum or 0) >= 0.45 for momentum in found)
 
-    def test_proposals_avoid_where_it_happened_and_a_crash_teaches_nothing(self):
+    @pytest.mark.parametrize("sampler", ["tpe", "gp"])
+    def test_proposals_avoid_where_it_happened_and_a_crash_teaches_nothing(self, sampler: str):
         oom, crashed = (
-            self._proposals_in_the_region("oom"),
-            self._proposals_in_the_region("crashed"),
+            self._proposals_in_the_region(sampler, "oom"),
+            self._proposals_in_the_region(sampler, "crashed"),
         )
         assert oom < crashed / 2
 
@@ -446,7 +480,7 @@ class TestStoredAsOptunaWould:
             ).all()
         storage.remove_session()
         storage.engine.dispose()
-        ours = _propose(study, trials, "claim", 30)
+        ours = _propose(study, trials, "claim", 30, "optuna")
         assert {name: (value, json) for name, value, json in params} == ours.internal
         assert {key for (key,) in keys} == set(ours.attributes)
 

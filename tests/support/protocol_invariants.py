@@ -88,7 +88,7 @@ INVARIANTS: Mapping[str, str] = {
     "I14 crashes are attempts that ended by crashing": """
         SELECT t.trial_id FROM trimtab.trials t
         LEFT JOIN trimtab.attempts a ON (a.trial_id, a.kind) = (t.trial_id, t.kind) AND (
-            a.outcome = 'expired' OR a.outcome = 'failed' AND (a.became = 'queued' OR a.error_kind = 'poison'
+            a.outcome = 'expired' OR a.outcome = 'failed' AND (a.became IN ('queued', 'paused') OR a.error_kind = 'poison'
             OR a.became = 'cancelled'))
             -- A person who has a trial tried again, or a study taken up again, forgives its crashes so far.
             AND a.ended_at > coalesce((
@@ -146,9 +146,12 @@ INVARIANTS: Mapping[str, str] = {
     "a study that has ended or been cancelled leaves nothing queued or paused": """
         SELECT t.trial_id FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
         WHERE s.state IN ('done', 'cancelled') AND t.state IN ('queued', 'paused')""",
-    "only a paused study has paused trials": """
+    "only a paused study has paused trials, but for those that the search has paused while it goes on": """
         SELECT t.trial_id FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
         WHERE t.state = 'paused' AND s.state <> 'paused' AND NOT (t.paused_by_search AND s.state = 'active')""",
+    "the search has paused only what is paused or about to be, and told why": """
+        SELECT trial_id FROM trimtab.trials
+        WHERE paused_by_search AND (state NOT IN ('running', 'paused') OR kind <> 'trial' OR reason IS NULL)""",
     "a study that is finalising waits for refits or its final lease, and has scores only when it is done": """
         SELECT s.name FROM trimtab.studies s
         LEFT JOIN trimtab.trials f ON f.study_id = s.study_id AND f.kind = 'final' AND NOT f.past

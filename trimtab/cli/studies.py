@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from trimtab.cli import board, documents, failures, labels, tables, terminal, watch
+from trimtab.cli import board, documents, explain, failures, labels, tables, terminal, watch
 from trimtab.client import Client
 from trimtab.client.client import ENDED
 from trimtab.contract.edits import NO_LIMIT
@@ -96,6 +96,14 @@ def best(
     if answer.state in ENDED and answer.final is None:
         here.err.print(f"Study {name} ended without a tested model.")
         raise typer.Exit(failures.EXIT_FAILED)
+
+
+@app.command("explain")
+def show_why(context: typer.Context, name: Name) -> None:
+    """Tell why trials were stopped, paused or taken up again, what proposed them, and what the audit found."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(explain.explain(client, name), explain.view)
 
 
 @app.command("labels")

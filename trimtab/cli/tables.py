@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.cli import report
+from trimtab.cli import reasons, report
 from trimtab.cli.failures import printable
 from trimtab.cli.figures import figure, measured, table, words
 from trimtab.contract.finish import Refits
@@ -36,6 +36,10 @@ ENDS: Mapping[EndedBy, str] = {
     "exhausted": "the last point of its space",
     "stopped": "being stopped",
     "cancelled": "being cancelled",
+    "device_seconds": "its seconds of devices",
+    "epochs": "its budget of epochs",
+    "target_value": "a trial that reached its target value",
+    "no_progress": "trials that brought nothing better",
 }
 STYLES: Mapping[str, str] = {
     "active": "green",
@@ -141,6 +145,7 @@ def trial(answer: Trial) -> RenderableType:
         *((name, Text(scalar(value))) for name, value in in_order(answer.hyperparameters)),
         *([("proposed by", Text(answer.proposed_by))] if answer.proposed_by else []),
         ("crashes", Text(str(answer.crashes))),
+        *reasons.rows(answer.objective, answer.reason),
     ]
     if answer.error_kind:
         rows.append(("failure", Text(failure(answer), style="red")))

@@ -28,6 +28,8 @@ TARGET_METRICS: Mapping[TargetKind, tuple[str, ...]] = {
 SHARES = frozenset({"accuracy", "balanced_accuracy", "exact_match"})
 """Metrics that are shares of the pictures, and are shown in per cent."""
 
+_WITHIN_0_AND_1 = SHARES | {"f1_macro", "f1", "auroc", "average_precision"}
+
 _LESS_IS_BETTER = frozenset({"loss", "rmse", "mae"})
 
 _OF_TWO_LABELS: Mapping[TargetKind, frozenset[str]] = {
@@ -45,6 +47,14 @@ def plain(metric: str) -> str:
 def needs_two_labels(kind: TargetKind, metric: str) -> bool:
     """Return whether a metric of such a target says nothing where all its labels are equal."""
     return plain(metric) in _OF_TWO_LABELS[kind]
+
+
+def is_bounded(metric: str) -> bool:
+    """Return whether a metric, with or without its column, lies within 0 and 1.
+
+    The others have no worst value: one bad trial can be further from all others than these are from each other.
+    """
+    return plain(metric) in _WITHIN_0_AND_1
 
 
 def direction_of(metric: str) -> Direction:

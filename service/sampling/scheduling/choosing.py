@@ -3,7 +3,6 @@
 from service.sampling.scheduling.asha import asha
 from service.sampling.scheduling.hyperband import hyperband
 from service.sampling.scheduling.scheduler import Scheduler
-from trimtab.contract.pruners import MedianPruner, NoPruner
 from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
 from trimtab.contract.studies import StudyDocument
 
@@ -17,5 +16,5 @@ def scheduler_for(document: StudyDocument) -> Scheduler | None:
             return asha(chosen, epochs=epochs, direction=direction, wanted=wanted)
         case HyperbandScheduler() as chosen:
             return hyperband(chosen, epochs=epochs, direction=direction, wanted=wanted)
-        case MedianPruner() | NoPruner():
+        case _:
             return None

@@ -282,7 +282,7 @@ STUDIES = [
     of_study(31, "an ensemble of more trials than the budget has", "/finish", says="needs 3 trials to average", budget={"trials": 2}, finish={"refit": False, "ensemble": 3}),
     *(of_study(31, f"an ensemble of {size}", "/finish/ensemble", finish={"ensemble": size}) for size in (0, 11)),
     of_study(11, "unknown field of the finish", "/finish/refits", "unknown-field", "did you mean 'refit'?", finish={"refits": True}),
-    of_study(32, "unknown sampler", "/search/sampler", says="'tpe', 'random' or 'grid'", search={"sampler": "tpee"}),
+    of_study(32, "unknown sampler", "/search/sampler", says="'tpe', 'gp', 'random' or 'grid'", search={"sampler": "tpee"}),
     of_study(32, "unknown pruner", "/search/pruner", says="did you mean 'median'?", search={"pruner": "medain"}),
     of_study(32, "unknown kind of pruner", "/search/pruner/kind", says="did you mean 'median'?", search={"pruner": {"kind": "medain"}}),
     of_study(32, "a pruner without its kind", "/search/pruner/kind", says="required", search={"pruner": {"startup_trials": 3}}),

@@ -14,7 +14,7 @@ SPACE = {
 }
 TRIALS = 14
 """TPE draws the first ten at random."""
-by_chance = pytest.mark.parametrize("sampler", ["tpe", "random"])
+by_chance = pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
 
 
 @pytest.fixture

@@ -53,7 +53,16 @@ def test_tpe_keeps_away_from_where_training_diverges(seed: int):
     assert unheard >= 0.9 * NEWEST
 
 
-def test_where_nothing_has_trained_as_yet_proposals_are_spread_over_the_whole_space():
+@pytest.mark.parametrize("seed", range(4))
+def test_the_gaussian_process_keeps_away_from_it_too(seed: int):
+    diverged = _search("diverged", 0.1, seed=seed, sampler="gp")
+    assert sum(diverged[-NEWEST:]) <= NEWEST / 6
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_where_nothing_has_trained_as_yet_proposals_are_spread_over_the_whole_space(
+    sampler: str,
+):
     def proposals(sampler: str) -> list[Mapping[str, Scalar]]:
         study = document(RATES, objective="loss", sampler=sampler)
         failed = [
@@ -63,7 +72,7 @@ def test_where_nothing_has_trained_as_yet_proposals_are_spread_over_the_whole_sp
         sampling = Sampling(Ledger(*failed).read, Clock())
         return [_proposed(sampling, study, claim) for claim in "abcdef"]
 
-    assert proposals("tpe") == proposals("random")
+    assert proposals(sampler) == proposals("random")
 
 
 def test_random_search_and_a_grid_go_on_as_they_would():

@@ -1,0 +1,124 @@
+"""What there is to choose from at a decision of freeze-thaw, by what is known of a board."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from service.sampling.model.arrays import Floats, Indices
+from service.sampling.model.candidates import candidates
+from service.sampling.scheduling import guard
+from service.sampling.scheduling.board import Board, Flags, Standing
+from service.sampling.scheduling.forecast import Forecast, Posterior, unclipped
+from service.sampling.scheduling.options import LEAST_CHANCE, Options
+from service.sampling.scheduling.scheduler import Asked
+
+MOST_PROMISING = 6
+"""New configurations are drawn around this many of the best."""
+RESTART_EPOCHS = 0.25
+"""The epochs that it costs to leave a trial and to begin another, or to take it up."""
+
+Way = Literal["gain", "end", "tested", "tpe"]
+"""The ways to choose: the largest gain for the epochs, or what runs to its end: the highest expected value, a new
+configuration that completed trials speak for, or TPE's proposal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked, with what is found once for it.
+
+    Attributes:
+        asked: The question as it came.
+        last: The row of the trial that has just reported; None at a claim.
+        correlation: The rank correlation of completed trials' halves with their ends; None: they are too few.
+        chance: The source of random numbers.
+    """
+
+    asked: Asked
+    last: int | None
+    correlation: float | None
+    chance: np.random.Generator
+
+    @property
+    def is_blind(self) -> bool:
+        """Whether beginnings of curves tell nothing."""
+        return guard.is_blind(self.correlation)
+
+
+def options(board: Board, forecast: Forecast, question: Question, way: Way) -> Options | None:
+    """Return what there is to choose from; None where no trial has shown anything to compare by.
+
+    Where no trial may begin, only paused ones that are worth their epochs are among it.
+    """
+    if not (board.reached[_known(board, way)] >= 0).any():
+        return None
+    found = _all(board, forecast, question, way)
+    return found if question.asked.may_begin else found.only(_worth(board, found, question))
+
+
+def _all(board: Board, forecast: Forecast, question: Question, way: Way) -> Options:
+    ends = forecast.ends()
+    known, believed = _known(board, way), _believed(board, question, way)
+    posterior = forecast.condition(ends, known, believed, question.chance)
+    points = _new(board, posterior, question)
+    mean, variance = forecast.predict(board.cube.features(points))
+    kept = _takes(board, posterior.rows, question, way)
+    rows, expected = posterior.rows[kept], posterior.mean[kept]
+    told = unclipped(ends, rows, expected)
+    return Options(
+        rows=rows,
+        points=points,
+        mean=np.concatenate([expected, mean]),
+        deviation=np.sqrt(np.concatenate([posterior.variance[kept], variance])),
+        told=np.concatenate([told, mean]),
+        spread=np.sqrt(np.concatenate([ends.variance[rows], variance])),
+        left=_left(board, rows, len(points), question.last),
+        best=forecast.best,
+    )
+
+
+def _known(board: Board, way: Way) -> Indices:
+    """Return the rows that the process may see: all that have shown something, or the completed ones alone."""
+    if way == "tested":
+        return board.where(Standing.DONE, Standing.INFEASIBLE)
+    told = board.reached[: board.size] >= 0
+    return np.flatnonzero(told | (board.standing[: board.size] == Standing.INFEASIBLE))
+
+
+def _believed(board: Board, question: Question, way: Way) -> Floats:
+    """Return the features of trials that run and of which the process is told nothing else."""
+    running = board.where(Standing.RUNNING)
+    hidden = running[(board.reached[running] < 0) | (way == "tested")]
+    if question.last is not None:
+        hidden = hidden[hidden != question.last]
+    in_flight = board.features_of(question.asked.in_flight)
+    return np.concatenate([board.features[hidden], in_flight])
+
+
+def _new(board: Board, posterior: Posterior, question: Question) -> Floats:
+    """Return configurations that no trial has."""
+    if not question.asked.may_begin:
+        return board.points[:0]
+    best = posterior.rows[np.argsort(-posterior.mean)[:MOST_PROMISING]]
+    drawn = candidates(board.cube, board.points[best], question.chance)
+    return drawn[board.are_new(drawn)]
+
+
+def _takes(board: Board, rows: Indices, question: Question, way: Way) -> Flags:
+    """Tell which of these rows could get the next epochs."""
+    if way == "tested":
+        return np.zeros(len(rows), np.bool_)
+    paused = board.standing[rows] == Standing.PAUSED
+    return paused if question.last is None else paused | (rows == question.last)
+
+
+def _left(board: Board, rows: Indices, new: int, last: int | None) -> Floats:
+    """Return the epochs to the end, and the cost of a restart beside all but the trial that is there already."""
+    left = board.length - board.epochs[rows] + np.where(rows == last, 0.0, RESTART_EPOCHS)
+    return np.concatenate([left, np.full(new, board.length + RESTART_EPOCHS)])
+
+
+def _worth(board: Board, found: Options, question: Question) -> Indices:
+    """Return the places of the trials that are worth their epochs when nothing else may begin."""
+    hopeless = guard.hopeless(board, found.rows, is_blind=question.is_blind)
+    return np.flatnonzero((found.chances() >= LEAST_CHANCE) & ~hopeless)
