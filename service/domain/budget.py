@@ -25,6 +25,8 @@ class Spending:
     """Refits are queued or running."""
     final_queued: bool
     """The final evaluation has been queued, whatever has become of it."""
+    paused_by_search: bool = False
+    """Some of the unfinished trials wait for the search to take them up again."""
 
 
 def may_propose(spending: Spending) -> bool:
@@ -44,13 +46,22 @@ def begun_trials_are_unwanted(spending: Spending) -> bool:
     return spending.state in ("active", "stopping") and spending.wall_time_over
 
 
+def paused_are_unwanted(spending: Spending) -> bool:
+    """Whether trials that the search has paused are to be pruned: nobody will take them up again."""
+    if not spending.paused_by_search or spending.state not in ("active", "stopping"):
+        return False
+    return spending.state == "stopping" or spending.exhausted or spending.wall_time_over
+
+
 def ended_by(spending: Spending) -> EndedBy:
     """What ended the search of a study that proposes nothing more."""
     if spending.wall_time_over:
         return "wall_time"
     if spending.state == "stopping":
         return "stopped"
-    return "exhausted" if spending.exhausted else "trials"
+    # A search that pauses trials is exhausted too once none of these is worth more epochs.
+    is_short = spending.exhausted and spending.trials_created < spending.trials_limit
+    return "exhausted" if is_short else "trials"
 
 
 def final_is_due(spending: Spending) -> bool:

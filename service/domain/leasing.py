@@ -37,6 +37,10 @@ class Held:
     wall_time_over: bool
     crashes: int
     max_crashes: int
+    paused_by_search: bool = False
+    """It was told to pause because others promise more, and is given back for that."""
+    is_saved: bool = False
+    """Where the search has paused it: whether a checkpoint has all that it reported."""
 
     @property
     def unwanted(self) -> bool:
@@ -106,6 +110,8 @@ def verdict(held: Held, *, prune: bool) -> Verdict:
         return "finish"
     if held.study_state == "paused":
         return "pause"
+    if held.paused_by_search:
+        return "pause"  # told already, by the report that it was decided on
     return "stop" if prune else "continue"
 
 
@@ -154,6 +160,8 @@ def settled_for_good(outcome: Outcome) -> Departure:
 def released(held: Held, reason: Literal["drain", "paused"]) -> Departure:
     """What a release makes of the trial: no crash is counted."""
     outcome: AttemptOutcome = "drained" if reason == "drain" else "paused"
+    if held.paused_by_search and held.study_state not in ("cancelled", "deleting"):
+        return Departure("paused", outcome)
     if held.unwanted:
         return Departure("cancelled", outcome, error_kind="cancelled")
     # A study that was resumed while its holder was still pausing wants the trial back at once.
@@ -185,6 +193,9 @@ def _after_crash(
         return Departure(
             "failed", outcome, error_kind="poison", error_message=reason, crash=True
         )
+    if held.paused_by_search and held.is_saved:
+        # What was trained is kept, and the search has no use for more of it now.
+        return Departure("paused", outcome, error_kind=kind, error_message=message, crash=True)
     return Departure(
         "queued",
         outcome,

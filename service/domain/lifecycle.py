@@ -11,7 +11,7 @@ OptunaState = Literal["WAITING", "RUNNING", "COMPLETE", "PRUNED", "FAIL"]
 TRIAL_STEPS: Mapping[TrialState, frozenset[TrialState]] = {
     "queued": frozenset({"running", "cancelled"}),
     "running": frozenset({"queued", "paused", "completed", "pruned", "failed", "cancelled"}),
-    "paused": frozenset({"queued", "cancelled"}),
+    "paused": frozenset({"queued", "running", "pruned", "cancelled"}),
     "completed": frozenset(),
     "pruned": frozenset(),
     "failed": frozenset(),

@@ -21,13 +21,17 @@ class Work:
     trials_limit: int
     has_queued: bool
     may_propose: bool
+    has_paused: bool = False
+    """Trials are paused by the search, which may take one up again."""
     is_probed_next: bool = False
     """Nobody has begun a trial of it yet: the next lease is its probe, and runs alone."""
 
     @property
     def has_some(self) -> bool:
         """Whether one more claim may find something."""
-        return self.has_queued or (self.may_propose and self.trials_created < self.trials_limit)
+        if self.has_queued or self.has_paused:
+            return True
+        return self.may_propose and self.trials_created < self.trials_limit
 
 
 def is_alone(running: int, holding: int) -> bool:

@@ -1,7 +1,23 @@
 """The Optuna room: each active study's history in memory, samplers and pruners over it. It stores nothing."""
 
 from service.sampling.distributions import stored
-from service.sampling.proposals import Exhausted, Proposal, SamplingFailed
+from service.sampling.proposals import (
+    Exhausted,
+    Next,
+    Proposal,
+    Resumption,
+    SamplingFailed,
+    Waiting,
+)
 from service.sampling.sampling import Sampling
 
-__all__ = ["Exhausted", "Proposal", "Sampling", "SamplingFailed", "stored"]
+__all__ = [
+    "Exhausted",
+    "Next",
+    "Proposal",
+    "Resumption",
+    "Sampling",
+    "SamplingFailed",
+    "Waiting",
+    "stored",
+]

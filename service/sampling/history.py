@@ -3,7 +3,7 @@
 import math
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, Literal
 
@@ -63,8 +63,8 @@ class History:
         self._values_at: dict[int, defaultdict[int, list[float]]] = {}
         """Of the completed trials, by their number of epochs, then by step."""
 
-    def apply(self, changes: Changes) -> None:
-        """Take over changed trials; those that come again unchanged cost nothing."""
+    def apply(self, changes: Changes) -> Sequence[TrialFacts]:
+        """Take over changed trials, and return them; those that come again unchanged cost nothing."""
         latest = {trial.number: trial for trial in changes.trials}
         changed = {n: trial for n, trial in latest.items() if self._trials.get(n) != trial}
         if len(changed) >= BULK:
@@ -75,6 +75,7 @@ class History:
                 self._replace(trial)
         self.next_number = max(self.next_number, max(changed, default=-1) + 1)
         self.cursor = changes.cursor
+        return list(changed.values())
 
     def get(self, number: int) -> TrialFacts | None:
         """Return the trial of this number, if it has been seen."""

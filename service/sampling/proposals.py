@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from pydantic import JsonValue
 
+from trimtab.contract.reasons import Reason
 from trimtab.contract.search_space import Scalar
 
 LONGEST = 1024
@@ -31,8 +32,36 @@ class Proposal:
     """What it comes from, as `Start.proposed_by`, or the sampler's name; None where releases before kept nothing."""
     only_as_number: int | None = None
     """When set, the proposal is void unless it is stored as the trial of this number."""
+    runs_until: int | None = None
+    """The number of epochs at which the search decides on it again; None: it runs to its end."""
+    reason: Reason | None = None
+    """Why now, and why this configuration; None where nothing chose."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """A trial that the search has paused and takes up again.
+
+    Attributes:
+        number: the trial's number.
+        runs_until: the number of epochs at which it is decided on again; None: it runs to its end.
+        reason: why this one.
+    """
+
+    number: int
+    runs_until: int | None
+    reason: Reason | None
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """Nothing is to be done until a running trial reports or ends."""
 
 
 @dataclass(frozen=True, slots=True)
 class Exhausted:
-    """The search space has no point left to try."""
+    """The search space has no point left to try, and no paused trial is worth more epochs."""
+
+
+Next = Proposal | Resumption | Waiting | Exhausted
+"""What a claim is answered."""

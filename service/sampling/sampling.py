@@ -5,9 +5,10 @@ from contextlib import contextmanager
 from functools import partial
 from threading import Lock
 
+from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
-from service.sampling.proposals import Exhausted, Proposal, SamplingFailed
-from service.sampling.study import ActiveStudy
+from service.sampling.proposals import Exhausted, Next, Proposal, SamplingFailed
+from service.sampling.study import ActiveStudy, Pending
 from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
 
@@ -65,14 +66,77 @@ class Sampling:
         with _told("sampler"):
             study = self._study(study_id, document)
             proposal, pending = study.propose(document.search, claim_id, next_number)
-        try:
+        with _kept(study, pending):
             yield proposal
-        except BaseException:
-            if pending is not None:
-                study.drop(pending)
-            raise
-        if pending is not None:
-            study.settle(pending)
+
+    @contextmanager
+    def next(
+        self,
+        study_id: int,
+        document: StudyDocument,
+        *,
+        claim_id: str | None,
+        next_number: int,
+        may_begin: bool,
+    ) -> Generator[Next]:
+        """Choose what a worker that is free does for a study: begin a trial, take one up again, wait, or nothing more.
+
+        As `proposal`, for studies whose search pauses trials; to be called within `deciding`.
+
+        Args:
+            study_id: the study.
+            document: the study's document.
+            claim_id: as in `proposal`.
+            next_number: as in `proposal`.
+            may_begin: whether the budget has a trial left to begin.
+
+        Raises:
+            SamplingFailed: the sampler or the scheduler failed at this study; the others go on.
+            Problem: the history cannot be read at the moment.
+        """
+        with _told("search"):
+            study = self._study(study_id, document)
+            chosen, pending = study.next(
+                document.search, claim_id, next_number, may_begin=may_begin
+            )
+        with _kept(study, pending):
+            yield chosen
+
+    @contextmanager
+    def deciding(self, study_id: int, document: StudyDocument) -> Generator[None]:
+        """Let nobody else of this process decide on the study's trials, until the decision is stored or given up."""
+        with self._study(study_id, document).deciding:
+            yield
+
+    def judge(
+        self,
+        study_id: int,
+        document: StudyDocument,
+        number: int,
+        curve: Curve,
+        *,
+        may_begin: bool,
+        next_number: int,
+    ) -> Decision:
+        """Decide on a trial that has come to the end of what it was given; to be called within `deciding`.
+
+        Args:
+            study_id: the study, whose search pauses trials.
+            document: its document.
+            number: the trial's number.
+            curve: the values that the trial reported, those of this report among them.
+            may_begin: whether the budget has a trial left to begin.
+            next_number: the number that a new trial would get.
+
+        Raises:
+            SamplingFailed: the scheduler failed at this study; the others go on.
+            Problem: the history cannot be read at the moment.
+        """
+        with _told("search"):
+            study = self._study(study_id, document)
+            return study.judge(
+                document.search, number, curve, may_begin=may_begin, next_number=next_number
+            )
 
     def should_prune(
         self,
@@ -129,6 +193,19 @@ class Sampling:
                 )
                 self._studies[study_id] = study
             return study
+
+
+@contextmanager
+def _kept(study: ActiveStudy, pending: Pending | None) -> Generator[None]:
+    """Count a proposal as running once the block has stored it; forget it where that failed."""
+    try:
+        yield
+    except BaseException:
+        if pending is not None:
+            study.drop(pending)
+        raise
+    if pending is not None:
+        study.settle(pending)
 
 
 @contextmanager

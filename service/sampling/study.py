@@ -11,17 +11,22 @@ from optuna.distributions import distribution_to_json
 from optuna.trial import FrozenTrial
 
 from service.domain import pruning
+from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
 from service.sampling import grid
 from service.sampling.asking import ask
+from service.sampling.decisions import Decisions
 from service.sampling.distributions import distributions, internal
 from service.sampling.gaussian import GaussianSampler
 from service.sampling.history import History
 from service.sampling.initial import InitialDesign
-from service.sampling.proposals import Exhausted, Proposal
+from service.sampling.proposals import Exhausted, Next, Proposal, Resumption, Waiting
+from service.sampling.scheduling.choosing import scheduler_for
+from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wait
 from service.sampling.tpe import JointTPE, Shown
 from trimtab.contract.metrics import Direction
 from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner
+from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.starts import PRIOR
 from trimtab.contract.studies import Search, StudyDocument
@@ -76,6 +81,10 @@ class ActiveStudy:
         self._gaussian = _gaussian(document)
         # Only single appends and removals, which Python makes atomic: whoever leaves must not wait for a lock.
         self._pending: list[Pending] = []
+        self.deciding = Lock()
+        """Held by the caller from a decision of the scheduler until that is stored."""
+        scheduler = scheduler_for(document)
+        self._decisions = Decisions(scheduler, self._history.get) if scheduler else None
 
     def touch(self) -> None:
         """Note that the history is out of date."""
@@ -93,6 +102,68 @@ class ActiveStudy:
         if claim_id is None:
             proposal = replace(proposal, only_as_number=next_number)
         return proposal, pending
+
+    def next(
+        self, search: Search, claim_id: str | None, next_number: int, *, may_begin: bool
+    ) -> tuple[Next, Pending | None]:
+        """Return what a free worker is to do; the rest is as in `propose`."""
+        if self._decisions is None:
+            if not may_begin:
+                return Exhausted(), None
+            return self.propose(search, claim_id, next_number)
+        seed = seed_of(search.seed, f"next {next_number if claim_id is None else claim_id}")
+        match self._choose(self._decisions, Asked(None, may_begin, next_number, (), seed)):
+            case Begin() as begin:
+                return self._begun(search, claim_id, next_number, begin)
+            case GoOn(number=number, runs_until=runs_until, reason=reason):
+                return Resumption(number, runs_until, reason), None
+            case Wait():
+                return Waiting(), None
+            case _:
+                return Exhausted(), None
+
+    def judge(
+        self, search: Search, number: int, curve: Curve, *, may_begin: bool, next_number: int
+    ) -> Decision:
+        """Return what becomes of a trial that has come to the end of what it was given, with this curve.
+
+        Raises:
+            LookupError: the study has no scheduler, or its history no such trial.
+        """
+        if self._decisions is None:
+            raise LookupError("nothing pauses the trials of this study")
+        seed = seed_of(search.seed, f"report {number} {curve[-1][0]}")
+        with self._proposing:
+            asked = self._as_known(Asked(number, may_begin, next_number, (), seed))
+            return self._decisions.judge(asked, number, curve)
+
+    def _choose(self, decisions: Decisions, asked: Asked) -> Choice:
+        with self._proposing:
+            return decisions.choose(self._as_known(asked))
+
+    def _as_known(self, asked: Asked) -> Asked:
+        """Read the history anew, and return the question with what it does not show yet."""
+        in_flight = self._pending.copy()
+        with self._reading:
+            self._refresh(0.0)
+            unseen = [pending.values for pending in in_flight if self._unseen(pending)]
+        return replace(asked, in_flight=unseen)
+
+    def _begun(
+        self, search: Search, claim_id: str | None, next_number: int, begin: Begin
+    ) -> tuple[Next, Pending | None]:
+        """The new trial; what is to be done without one, where the space has no point left."""
+        given = None if next_number < self._initial.length else begin.values
+        if given is None:
+            proposal, pending = self.propose(search, claim_id, next_number)
+        else:
+            proposal = self._proposal(given, proposed_by=begin.proposed_by)
+            pending = Pending(next_number, proposal.values)
+            self._pending.append(pending)
+        if isinstance(proposal, Exhausted):
+            return self.next(search, claim_id, next_number, may_begin=False)
+        told = replace(proposal, runs_until=begin.runs_until, reason=begin.reason)
+        return told, pending
 
     def settle(self, pending: Pending) -> None:
         """Note that the proposal was stored; it counts as running until the history shows it."""
@@ -128,6 +199,8 @@ class ActiveStudy:
     def _judge(self, pruner: Pruner, epochs: int | None) -> Callable[[Curve], bool] | None:
         """Return the rule over the history as it stands; None where nothing is judged, and no history read."""
         match pruner:
+            case AshaScheduler() | HyperbandScheduler():
+                return None  # these judge at their rungs alone, by `judge`
             case NoPruner():
                 return None
             case MedianPruner():
@@ -274,10 +347,10 @@ class ActiveStudy:
         now = self._monotonic()
         self._changed = False
         try:
-            changes = self._read(self._history.cursor)
-            self._history.apply(changes)
-            if self._gaussian is not None:
-                self._gaussian.hear(changes.trials)
+            changed = self._history.apply(self._read(self._history.cursor))
+            for one in (self._gaussian, self._decisions):
+                if one is not None:
+                    one.hear(changed)
         except BaseException:
             self._changed = True
             raise

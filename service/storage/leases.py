@@ -36,7 +36,8 @@ FREE_SLOT = """
 LEASE_COLUMNS = """
     t.lease_id, t.kind, t.study_id, t.trial_id, t.number, t.fence, t.hyperparameters, t.checkpoint,
     t.previous_checkpoint,
-    (SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial') AS trial_value"""
+    (SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial') AS trial_value,
+    t.runs_until"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ class LeaseRow:
     checkpoint: dict[str, Any] | None
     previous_checkpoint: dict[str, Any] | None
     trial_value: float | None
+    runs_until: int | None
 
 
 _OF_CLAIM = Statement(f"""
@@ -70,6 +72,27 @@ def of_claim(
     following = rows[-1][-1] + 1 if rows else 0
     return following, [LeaseRow(*row[:-1]) for row in rows if row[0] is not None]
 
+
+LEASED = f"""
+clock AS (
+    UPDATE trimtab.studies s SET active_since = trimtab.now() FROM t
+    WHERE s.study_id = t.study_id AND s.state = 'active' AND s.active_since IS NULL),
+attempt AS (
+    INSERT INTO trimtab.attempts (lease_id, trial_id, kind, fence, worker_id, claim_id, ordinal)
+    SELECT lease_id, trial_id, kind, fence, worker_id, :claim_id, :ordinal FROM t),
+optuna AS (
+    UPDATE public.trials p
+    SET state = 'RUNNING', datetime_start = coalesce(p.datetime_start, trimtab.now() AT TIME ZONE 'UTC')
+    FROM t WHERE p.trial_id = t.trial_id AND t.kind = 'trial'),
+attributes AS (
+    UPDATE public.trial_system_attributes a SET value_json = '"running"'
+    FROM t WHERE a.trial_id = t.trial_id AND a.key = 'trimtab:state' AND t.kind = 'trial'),
+event AS (
+    INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
+    SELECT study_id, trial_id, number, fence, CASE kind WHEN 'trial' THEN 'trial_resumed' ELSE kind || '_started' END,
+           jsonb_build_object('worker', label) FROM t)
+SELECT {LEASE_COLUMNS} FROM t"""
+"""What follows, in a statement, from the trial `t` that has just got a lease."""
 
 _CLAIM_QUEUED = Statement(f"""
 WITH free AS ({FREE_SLOT}),
@@ -89,24 +112,7 @@ t AS (
     FROM picked, free, trimtab.studies s
     WHERE t.trial_id = picked.trial_id AND t.kind = picked.kind AND t.state = 'queued' AND s.study_id = t.study_id
     RETURNING t.*, free.label),
-clock AS (
-    UPDATE trimtab.studies s SET active_since = trimtab.now() FROM t
-    WHERE s.study_id = t.study_id AND s.state = 'active' AND s.active_since IS NULL),
-attempt AS (
-    INSERT INTO trimtab.attempts (lease_id, trial_id, kind, fence, worker_id, claim_id, ordinal)
-    SELECT lease_id, trial_id, kind, fence, worker_id, :claim_id, :ordinal FROM t),
-optuna AS (
-    UPDATE public.trials p
-    SET state = 'RUNNING', datetime_start = coalesce(p.datetime_start, trimtab.now() AT TIME ZONE 'UTC')
-    FROM t WHERE p.trial_id = t.trial_id AND t.kind = 'trial'),
-attributes AS (
-    UPDATE public.trial_system_attributes a SET value_json = '"running"'
-    FROM t WHERE a.trial_id = t.trial_id AND a.key = 'trimtab:state' AND t.kind = 'trial'),
-event AS (
-    INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
-    SELECT study_id, trial_id, number, fence, CASE kind WHEN 'trial' THEN 'trial_resumed' ELSE kind || '_started' END,
-           jsonb_build_object('worker', label) FROM t)
-SELECT {LEASE_COLUMNS} FROM t""")
+{LEASED}""")
 
 
 def claim_queued(
@@ -145,7 +151,7 @@ def claim_queued(
 
 @dataclass(frozen=True, slots=True)
 class LeaseFacts:
-    """A lease by its id: live or long gone; `epochs` of its trial, where they are searched."""
+    """A lease by its id: live or long gone; `epochs` and `runs_until` are its trial's, where they are set."""
 
     held: Held
     is_live: bool
@@ -160,13 +166,21 @@ class LeaseFacts:
     became: TrialState | None
     outcome_sha256: str | None
     epochs: int | None
+    runs_until: int | None
 
+
+_IS_SAVED = """
+    CASE WHEN t.paused_by_search THEN coalesce(
+        CAST(t.checkpoint ->> 'step' AS int) >= (
+            SELECT max(r.step) FROM trimtab.reports r WHERE r.trial_id = t.trial_id AND r.fence = t.fence), false)
+    ELSE false END"""
+"""Whether a checkpoint has all that a trial `t` reported, where the search has paused it."""
 
 _READ = Statement(f"""
 SELECT a.lease_id, a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
        coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence, t.reported,
        CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256,
-       CAST(t.hyperparameters ->> 'epochs' AS int)
+       CAST(t.hyperparameters ->> 'epochs' AS int), t.runs_until, t.paused_by_search, {_IS_SAVED}
 FROM trimtab.attempts a
 JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
 JOIN trimtab.studies s ON s.study_id = t.study_id
@@ -176,7 +190,7 @@ WHERE a.lease_id = ANY(CAST(:lease_ids AS uuid[]))""")
 def read_all(connection: Connection, lease_ids: Sequence[UUID]) -> dict[UUID, LeaseFacts]:
     """Everything that the rules need to answer the leases' holders; an unknown lease is left out."""
     rows = _READ.rows(connection, lease_ids=array(lease_ids))
-    return {row[0]: LeaseFacts(Held(*row[1:6]), *row[6:]) for row in rows}
+    return {row[0]: LeaseFacts(Held(*row[1:6], *row[-2:]), *row[6:-2]) for row in rows}
 
 
 def read(connection: Connection, lease_id: UUID) -> LeaseFacts | None:
@@ -252,6 +266,7 @@ t AS (
         crashes = t.crashes + d.crashes,
         not_before = trimtab.now() + make_interval(secs => d.delay_s),
         value = d.value, error_kind = d.error_kind, error_message = d.error_message,
+        paused_by_search = t.paused_by_search AND d.state = 'paused',
         ended_at = CASE WHEN d.is_over THEN trimtab.now() END,
         curve = CASE t.kind WHEN 'trial' THEN
             (SELECT coalesce(jsonb_agg(jsonb_build_array(v.step, v.intermediate_value) ORDER BY v.step), '[]')
@@ -304,7 +319,11 @@ event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, t.event, jsonb_strip_nulls(jsonb_build_object(
         'outcome', t.outcome, 'value', t.value, 'error_kind', t.error_kind, 'error_message', t.error_message)) FROM t)
-SELECT ended FROM t""")
+SELECT ended, CASE WHEN is_over AND EXISTS (
+    -- Those who wait for what this trial comes to may go on now.
+    SELECT FROM trimtab.trials p WHERE p.study_id = t.study_id AND p.state = 'paused' AND p.paused_by_search)
+    THEN pg_notify('trimtab', '') END
+FROM t""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,7 +387,8 @@ def lock_expired(connection: Connection, limit: int = 100) -> list[Expired]:
     """Lock leases past their time, skipping those that another replica works on."""
     rows = connection.execute(
         text(f"""
-            SELECT t.lease_id, t.study_id, t.kind, s.state, {WALL_TIME_OVER} AS over, t.crashes, s.max_crashes
+            SELECT t.lease_id, t.study_id, t.kind, s.state, {WALL_TIME_OVER} AS over, t.crashes, s.max_crashes,
+                   t.paused_by_search, {_IS_SAVED}
             FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
             WHERE t.state = 'running' AND t.lease_until < trimtab.now()
             ORDER BY t.lease_until LIMIT :limit FOR UPDATE OF t SKIP LOCKED"""),

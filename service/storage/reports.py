@@ -8,6 +8,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection
 
+from service.domain.decisions import Decision
 from service.domain.facts import Curve
 from service.storage.leases import WALL_TIME_OVER, LeaseFacts
 from service.storage.statements import Statement, array
@@ -127,3 +128,21 @@ def store_all(connection: Connection, new: Sequence[NewReports]) -> set[UUID]:
     """
     kept = REPORT.rows(connection, **to_store(new))
     return {row[0] for row in kept}
+
+
+_DECIDE = Statement("""
+UPDATE trimtab.trials
+SET runs_until = :runs_until, paused_by_search = :pauses, reason = coalesce(CAST(:reason AS jsonb), reason)
+WHERE lease_id = :lease_id AND state = 'running'
+RETURNING 1""")
+
+
+def decide(connection: Connection, lease_id: UUID, decision: Decision) -> None:
+    """Store what was decided on a trial, in the transaction that has just stored the report for which it was."""
+    _DECIDE.rows(
+        connection,
+        lease_id=lease_id,
+        runs_until=decision.runs_until,
+        pauses=decision.verdict == "pause",
+        reason=None if decision.reason is None else decision.reason.model_dump_json(),
+    )

@@ -165,11 +165,14 @@ def lock(connection: Connection, name: str) -> LockedStudy | None:
                    {_FINAL_QUEUED} AS final_queued,
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
                            AND t.state = 'running') AS running,
-                   s.direction, {PLANNED} AS refits
+                   s.direction, {PLANNED} AS refits,
+                   EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
+                           AND t.state = 'paused' AND t.paused_by_search) AS paused_by_search
             FROM trimtab.studies s WHERE s.study_id = :study_id"""),
         {"study_id": study_id},
     ).one()
-    return LockedStudy(study_id, Spending(*row[:10]), row.running, row.direction, row.refits)
+    spending = Spending(*row[:10], paused_by_search=row.paused_by_search)
+    return LockedStudy(study_id, spending, row.running, row.direction, row.refits)
 
 
 _UNFINISHED = """
@@ -186,7 +189,8 @@ MUST_FOLLOW = f"""(
     (s.state IN ('active', 'stopping') AND {WALL_TIME_OVER})
     OR s.state IN ('active', 'stopping', 'cancelled') AND EXISTS (
         SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
-        AND (t.state = 'paused' OR t.state = 'queued' AND s.state = 'cancelled'))
+        AND (t.state = 'paused' AND (NOT t.paused_by_search OR s.state <> 'active' OR s.exhausted)
+             OR t.state = 'queued' AND s.state = 'cancelled'))
     OR (s.state = 'stopping' OR s.state = 'active'
         AND (s.exhausted OR s.trials_created >= s.trials_limit)) AND NOT {_UNFINISHED}
     OR s.state = 'finalising' AND (
@@ -258,10 +262,11 @@ _MOVE_UNLEASED = """
     WITH t AS (
         UPDATE trimtab.trials
         SET state = CAST(:state AS text), not_before = trimtab.now(),
+            paused_by_search = false,
             error_kind = CASE :state WHEN 'cancelled' THEN 'cancelled' ELSE error_kind END,
             error_message = CASE :state WHEN 'cancelled' THEN NULL ELSE error_message END,
             ended_at = CASE :state WHEN 'cancelled' THEN trimtab.now() END
-        WHERE study_id = :study_id AND state = ANY(:from_states)
+        WHERE study_id = :study_id AND state = ANY(:from_states) AND (:state = 'cancelled' OR NOT paused_by_search)
         RETURNING trial_id, kind, study_id, number, fence, state, error_kind),
     optuna AS (
         UPDATE public.trials p
@@ -287,7 +292,7 @@ def cancel_unleased(connection: Connection, study_id: int) -> None:
 
 
 def queue_paused(connection: Connection, study_id: int) -> None:
-    """Queue the study's paused trials."""
+    """Queue the study's trials that a person paused; those that the search paused wait for it."""
     _move_unleased(connection, study_id, ["paused"], "queued", "WAITING", "trial_queued")
 
 

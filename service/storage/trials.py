@@ -15,14 +15,16 @@ from service.storage.ranking import BEST_FIRST
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import LeaseKind
 from trimtab.contract.metrics import Direction
+from trimtab.contract.reasons import Reason
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.trials import FailureKind, TrialState
 
 START = Statement(f"""
 WITH asked AS (
     SELECT * FROM unnest(CAST(:worker_ids AS uuid[]), CAST(:claim_ids AS uuid[]), CAST(:ordinals AS int[]),
-                         CAST(:hyperparameters AS text[]), CAST(:proposed_by AS text[]))
-        WITH ORDINALITY AS a (worker_id, claim_id, ordinal, hyperparameters, proposed_by, place)),
+                         CAST(:hyperparameters AS text[]), CAST(:proposed_by AS text[]), CAST(:runs_until AS int[]),
+                         CAST(:reasons AS text[]))
+        WITH ORDINALITY AS a (worker_id, claim_id, ordinal, hyperparameters, proposed_by, runs_until, reason, place)),
 free AS (
     SELECT a.*, w.label, s.slot, row_number() OVER (ORDER BY a.place) AS nth, count(*) OVER () AS wanted
     FROM (SELECT *, row_number() OVER (PARTITION BY worker_id ORDER BY place) AS of_worker FROM asked) a
@@ -64,10 +66,11 @@ shown AS (
     SELECT trial_id, 'proposed_by', to_json(proposed_by)::text FROM started WHERE proposed_by IS NOT NULL),
 t AS (
     INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters, fence,
-                                lease_id, worker_id, slot, lease_until, started_at, probe)
+                                lease_id, worker_id, slot, lease_until, started_at, probe, runs_until, reason)
     SELECT trial_id, 'trial', study_id, number, 'running', CAST(hyperparameters AS jsonb), 1,
-           gen_random_uuid(), worker_id, slot, trimtab.now() + lease_ttl, trimtab.now(), probe
-    FROM started RETURNING lease_id, study_id, trial_id, number, fence, hyperparameters),
+           gen_random_uuid(), worker_id, slot, trimtab.now() + lease_ttl, trimtab.now(), probe, runs_until,
+           CAST(reason AS jsonb)
+    FROM started RETURNING lease_id, study_id, trial_id, number, fence, hyperparameters, runs_until),
 attempt AS (
     INSERT INTO trimtab.attempts (lease_id, trial_id, kind, fence, worker_id, claim_id, ordinal)
     SELECT lease_id, trial_id, 'trial', fence, worker_id, claim_id, ordinal FROM t JOIN started USING (trial_id)),
@@ -77,7 +80,8 @@ event AS (
            jsonb_strip_nulls(jsonb_build_object('worker', label, 'proposed_by', proposed_by))
            || jsonb_build_object('hyperparameters', t.hyperparameters)
     FROM t JOIN started USING (trial_id))
-SELECT place, t.lease_id, t.study_id, trial_id, t.number, t.fence, t.hyperparameters FROM t JOIN started USING (trial_id)""")
+SELECT place, t.lease_id, t.study_id, trial_id, t.number, t.fence, t.hyperparameters, t.runs_until
+FROM t JOIN started USING (trial_id)""")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +97,8 @@ class NewTrial:
         claim_id: names the request.
         ordinal: the position of this lease in its claim.
         proposed_by: the origin of the proposal, as the Dashboard is to show it; None: nothing is kept.
+        runs_until: the number of epochs at which the search decides on it again; None: it runs to its end.
+        reason: why it begins; None: nothing is kept.
     """
 
     values: Mapping[str, Scalar]
@@ -103,6 +109,8 @@ class NewTrial:
     claim_id: UUID
     ordinal: int
     proposed_by: str | None = None
+    runs_until: int | None = None
+    reason: Reason | None = None
 
 
 def to_start(study_id: int, new: Sequence[NewTrial]) -> dict[str, Any]:
@@ -125,6 +133,8 @@ def to_start(study_id: int, new: Sequence[NewTrial]) -> dict[str, Any]:
         "ordinals": array([one.ordinal for one in new]),
         "hyperparameters": [json.dumps(dict(one.values)) for one in new],
         "proposed_by": [one.proposed_by for one in new],
+        "runs_until": array([one.runs_until for one in new]),
+        "reasons": [one.reason and one.reason.model_dump_json() for one in new],
         "name_places": array([row[0] for row in names]),
         "names": [row[1] for row in names],
         "internals": array([row[2] for row in names]),
@@ -137,9 +147,19 @@ def to_start(study_id: int, new: Sequence[NewTrial]) -> dict[str, Any]:
 
 def started(row: tuple[Any, ...]) -> tuple[int, LeaseRow]:
     """A row of `START`: which of the new trials it is, from 0, and its lease."""
-    place, lease_id, study_id, trial_id, number, fence, hyperparameters = row
+    place, lease_id, study_id, trial_id, number, fence, hyperparameters, runs_until = row
     lease = LeaseRow(
-        lease_id, "trial", study_id, trial_id, number, fence, hyperparameters, None, None, None
+        lease_id,
+        "trial",
+        study_id,
+        trial_id,
+        number,
+        fence,
+        hyperparameters,
+        checkpoint=None,
+        previous_checkpoint=None,
+        trial_value=None,
+        runs_until=runs_until,
     )
     return place - 1, lease
 

@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from service.domain.serving import TURN
 from service.storage.leases import WALL_TIME_OVER
 from service.storage.statements import Statement
+from service.storage.taking_up import MAY_TAKE_UP
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +23,7 @@ class Candidate:
     trials_created: int
     has_queued: bool
     may_propose: bool
+    has_paused: bool
     running: int
 
 
@@ -38,13 +40,14 @@ def studies_with_work(*, counted: str = "true", open_to: str = "true") -> str:
                    AND q.not_before <= trimtab.now() AND (q.kind <> 'trial' OR NOT {WALL_TIME_OVER})) AS has_queued,
            s.state = 'active' AND s.trials_created < s.trials_limit AND NOT s.exhausted
                AND NOT {WALL_TIME_OVER} AS may_propose,
+           {MAY_TAKE_UP} AS has_paused,
            (SELECT count(*) FROM trimtab.trials r
             WHERE r.study_id = s.study_id AND r.state = 'running' AND {counted}) AS running
     FROM trimtab.studies s
     WHERE s.state IN ('active', 'stopping', 'finalising') AND ({open_to}) AND (
         s.data IS NOT NULL OR NOT EXISTS (
             SELECT FROM trimtab.trials p WHERE p.study_id = s.study_id AND p.state = 'running'))) c
-WHERE c.has_queued OR c.may_propose
+WHERE c.has_queued OR c.may_propose OR c.has_paused
 ORDER BY {TURN} LIMIT 50"""
 
 
@@ -52,7 +55,7 @@ _BY_OTHERS = "r.worker_id IS DISTINCT FROM CAST(:beside_worker AS uuid)"
 _NOT_SET_ASIDE = """NOT EXISTS (
             SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = CAST(:worker_id AS uuid))"""
 _CANDIDATES = Statement(
-    f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose, CAST(c.running AS int)
+    f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose, c.has_paused, CAST(c.running AS int)
 FROM {studies_with_work(counted=_BY_OTHERS, open_to=_NOT_SET_ASIDE)}"""
 )
 

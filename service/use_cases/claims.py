@@ -8,12 +8,12 @@ from sqlalchemy import Connection
 
 from service.domain import serving
 from service.domain.facts import epochs_of
-from service.sampling import Exhausted, Proposal, SamplingFailed
-from service.storage import leases, refits, trials, turn, workers
+from service.sampling import Exhausted, Proposal, Resumption, SamplingFailed, Waiting
+from service.storage import leases, refits, taking_up, trials, turn, workers
 from service.storage.engine import Locked
-from service.use_cases import reconciling, studies
+from service.use_cases import deciding, reconciling, studies
 from service.use_cases.context import Context, DocumentUnreadable, Holder
-from service.use_cases.races import again
+from service.use_cases.races import TRIES, again
 from trimtab.contract.leases import Checkpoint, Lease, LeaseRequest, Leases, Member
 from trimtab.contract.problems import (
     LeaseLost,
@@ -44,7 +44,8 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
     for row in rows:
         if row.kind == "trial":
             epochs = epochs_of(row.hyperparameters)
-            context.holders.note(row.lease_id, Holder(row.study_id, epochs=epochs))
+            holder = Holder(row.study_id, epochs=epochs, runs_until=row.runs_until)
+            context.holders.note(row.lease_id, holder)
     return Leases(leases=tuple(map(shape, rows, documents, members)))
 
 
@@ -152,9 +153,72 @@ def _serve(
             )
         if row is not None:
             return row
+    if document.search.schedules:
+        return _search(context, candidate, document, request, ordinal, holding)
     if not candidate.may_propose:
         return None
     return _propose(context, candidate, document, request, ordinal, holding)
+
+
+def _search(
+    context: Context,
+    candidate: turn.Candidate,
+    document: StudyDocument,
+    request: LeaseRequest,
+    ordinal: int,
+    holding: int,
+) -> leases.LeaseRow | None:
+    """Begin a trial or take one up again, as the search chooses while nobody else decides on its trials."""
+    if not (candidate.may_propose or candidate.has_paused):
+        return None
+    key = proposal_key(request, ordinal, alone=serving.is_alone(candidate.running, holding))
+    with deciding.alone(context, candidate.study_id, document) as study:
+        if not study.is_searched:
+            return None  # since it was listed
+        # A trial that is to be taken up may have been cancelled since: then the search chooses again.
+        for _ in range(TRIES):
+            with context.sampling.next(
+                candidate.study_id,
+                document,
+                claim_id=key,
+                next_number=study.next_number,
+                may_begin=study.may_begin,
+            ) as chosen:
+                match chosen:
+                    case Proposal():
+                        new = new_trial(chosen, request, ordinal)
+                        return trials.start(study.connection, candidate.study_id, new)
+                    case Resumption():
+                        row = _take_up(study.connection, candidate, chosen, request, ordinal)
+                        if row is not None:
+                            return row
+                    case Waiting():
+                        return None
+                    case Exhausted():
+                        break
+        else:
+            return None
+    studies.exhaust(context, document.name, candidate.study_id, study.next_number)
+    return None
+
+
+def _take_up(
+    connection: Connection,
+    candidate: turn.Candidate,
+    chosen: Resumption,
+    request: LeaseRequest,
+    ordinal: int,
+) -> leases.LeaseRow | None:
+    return taking_up.take_up(
+        connection,
+        candidate.study_id,
+        chosen.number,
+        chosen.runs_until,
+        chosen.reason,
+        worker_id=request.worker_id,
+        claim_id=request.claim_id,
+        ordinal=ordinal,
+    )
 
 
 def _propose(
@@ -227,6 +291,8 @@ def new_trial(proposal: Proposal, request: LeaseRequest, ordinal: int) -> trials
         worker_id=request.worker_id,
         claim_id=request.claim_id,
         ordinal=ordinal,
+        runs_until=proposal.runs_until,
+        reason=proposal.reason,
     )
 
 
@@ -248,6 +314,7 @@ def shape(
         teacher=document.teacher,
         hyperparameters=row.hyperparameters,
         recipe=document.recipe(row.hyperparameters),
+        runs_until=row.runs_until,
         resume=_state(row.checkpoint),
         previous=_state(row.previous_checkpoint),
         validation_value=reached,

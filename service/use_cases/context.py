@@ -73,6 +73,7 @@ class Holder:
         reported: the number of reports that the trial has, all attempts counted.
         curve: the trial's values by step; needed only where the study has a pruner.
         epochs: the number of epochs that the trial is to have, where that is searched.
+        runs_until: the number of epochs at which the search decides on it; None: it runs to its end.
     """
 
     study_id: int
@@ -80,6 +81,7 @@ class Holder:
     reported: int = 0
     curve: Mapping[int, float | None] = field(default_factory=dict[int, float | None])
     epochs: int | None = None
+    runs_until: int | None = None
 
 
 @dataclass(frozen=True)

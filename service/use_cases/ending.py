@@ -3,7 +3,7 @@
 from sqlalchemy import Connection
 
 from service.domain import budget
-from service.storage import final_scores, refits, studies, trials
+from service.storage import final_scores, refits, studies, taking_up, trials
 from service.use_cases.context import Context
 
 
@@ -14,6 +14,9 @@ def follow(context: Context, name: str) -> None:
             return
     with context.database.transaction() as connection:
         locked = studies.lock(connection, name)
+        if locked is not None and budget.paused_are_unwanted(locked.spending):
+            taking_up.prune_paused(connection, locked.study_id)
+            locked = studies.lock(connection, name)
         if locked is not None and budget.begun_trials_are_unwanted(locked.spending):
             studies.cancel_unleased(connection, locked.study_id)
             locked = studies.lock(connection, name)

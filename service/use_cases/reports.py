@@ -5,18 +5,20 @@ only the current holder's values are stored.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from uuid import UUID
 
 import psycopg2
 
-from service.domain import leasing
+from service.domain import decisions, leasing
+from service.domain.decisions import Decision
 from service.sampling import SamplingFailed
 from service.storage import leases, reports
 from service.storage.leases import LeaseFacts
 from service.storage.reports import NewReports, Stored
-from service.use_cases import studies
+from service.use_cases import deciding, studies
 from service.use_cases.context import Context, Holder
+from service.use_cases.deciding import Deciding
 from service.use_cases.holding import live
 from service.use_cases.races import TRIES
 from trimtab.contract.leases import Answer, LeaseKind, Report, Reports, Verdict
@@ -76,6 +78,7 @@ class _Decided:
     new: NewReports
     then: Holder
     ttl_s: float
+    decision: Decision | None = None
 
 
 def _together(
@@ -95,9 +98,13 @@ def _together(
         }
         stored = reports.read_all(connection, to_read)
     decided: dict[int, _Decided | Problem] = {}
+    due: dict[int, LeaseFacts] = {}
     for number, (lease, batch) in said.items():
         try:
             held = _reporting(facts.get(lease))
+            if _is_due(documents[held.study_id], held, batch.reports[-1]):
+                due[number] = held
+                continue
             decided[number] = _decide(
                 context,
                 documents[held.study_id],
@@ -108,7 +115,52 @@ def _together(
             )
         except Problem as problem:
             decided[number] = problem
-    return _store(context, decided)
+    answers = _store(context, decided)
+    for number, held in due.items():
+        answers[number] = _search(context, documents[held.study_id], held, *said[number])
+    return answers
+
+
+def _is_due(document: StudyDocument, facts: LeaseFacts, last: Report) -> bool:
+    return decisions.is_due(
+        last.step, last.value, facts.runs_until, schedules=document.search.schedules
+    )
+
+
+def _search(
+    context: Context, document: StudyDocument, facts: LeaseFacts, lease: UUID, batch: Reports
+) -> Answer | Problem:
+    """Let the search decide on a trial that has come to the end of what it was given, and store that with the report."""
+    try:
+        return _search_alone(context, document, facts.study_id, lease, batch)
+    except SamplingFailed as error:
+        # What was trained is kept, whatever became of the judge.
+        studies.set_aside(context, facts.study_name, facts.study_id, str(error))
+        return _search_alone(context, document, facts.study_id, lease, batch, ask=False)
+    except Problem as problem:
+        return problem
+
+
+def _search_alone(
+    context: Context,
+    document: StudyDocument,
+    study_id: int,
+    lease: UUID,
+    batch: Reports,
+    *,
+    ask: bool = True,
+) -> Answer | Problem:
+    with deciding.alone(context, study_id, document) as study:
+        # Read under the lock: what another replica has decided on this trial is stored by now.
+        facts = _reporting(leases.read(study.connection, lease))
+        stored = reports.read_all(study.connection, {lease: facts})[lease]
+        decided = _decide(
+            context, document, facts, stored, batch, lease, by=study if ask else None
+        )
+        kept = reports.store_all(study.connection, [decided.new])
+        if kept and decided.decision is not None:
+            reports.decide(study.connection, lease, decided.decision)
+    return _answer(context, decided, kept)
 
 
 def _store(
@@ -139,15 +191,54 @@ def _decide(
     stored: Stored,
     batch: Reports,
     lease: UUID,
+    *,
+    by: Deciding | None = None,
 ) -> _Decided:
     fresh = _fresh(batch.reports, stored)
     last = batch.reports[-1]
     curve = dict(stored.curve) | {one.step: one.value for one in fresh}
     known = stored.by_step.get(last.step)
-    verdict = known[1] if known else _verdict(context, document, facts, curve)
+    decision = None
+    if known:
+        verdict = known[1]
+    elif document.search.schedules:
+        verdict, decision = _decision(context, document, facts, curve, by)
+    else:
+        verdict = _verdict(context, document, facts, curve)
     # What another replica stores meanwhile is not in this count: then the next report looks again.
-    then = Holder(facts.study_id, last.step, facts.reported + len(fresh), curve, facts.epochs)
-    return _Decided(NewReports(lease, fresh, verdict), then, facts.ttl_s)
+    then = Holder(
+        facts.study_id,
+        last.step,
+        facts.reported + len(fresh),
+        curve,
+        facts.epochs,
+        facts.runs_until if decision is None else decision.runs_until,
+    )
+    return _Decided(NewReports(lease, fresh, verdict), then, facts.ttl_s, decision)
+
+
+def _decision(
+    context: Context,
+    document: StudyDocument,
+    facts: LeaseFacts,
+    curve: Mapping[int, float | None],
+    by: Deciding | None,
+) -> tuple[Verdict, Decision | None]:
+    """Ask the search, where nothing outranks it and the trial has come to the end of what it was given."""
+    verdict = leasing.verdict(facts.held, prune=False)
+    if verdict != "continue" or by is None:
+        return verdict, None
+    decision = context.sampling.judge(
+        facts.study_id,
+        document,
+        facts.number,
+        tuple(sorted(curve.items())),
+        may_begin=by.may_begin,
+        next_number=by.next_number,
+    )
+    if decision.verdict == "pause" and facts.held.study_state == "stopping":
+        decision = replace(decision, verdict="stop")  # nobody will take it up again
+    return decision.verdict, decision
 
 
 def _verdict(

@@ -16,6 +16,8 @@ from trimtab.contract.studies import Search, StudyDocument
 PRUNERS: dict[str, dict[str, Any]] = {
     "median": {"startup_trials": 2, "warmup_epochs": 1, "min_trials": 2},
     "none": {},
+    "asha": {"first_rung": 1, "eta": 2},
+    "hyperband": {"first_rung": 1, "eta": 2},
 }
 EXAMPLES = [{"kind": kind, **parameters} for kind, parameters in PRUNERS.items()]
 every_pruner = pytest.mark.parametrize("pruner", EXAMPLES, ids=list(PRUNERS))

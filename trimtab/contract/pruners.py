@@ -1,4 +1,4 @@
-"""What decides that a running trial is not worth another epoch: a union told apart by `kind`."""
+"""What decides that a running trial is not worth another epoch, or not yet: a union told apart by `kind`."""
 
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, cast, get_args
@@ -8,6 +8,7 @@ from pydantic_core import PydanticCustomError
 
 from trimtab.contract.faults import Fault, refuse
 from trimtab.contract.message import Int, Message
+from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
 
 
 class MedianPruner(Message):
@@ -36,10 +37,12 @@ class NoPruner(Message):
     kind: Literal["none"]
 
 
-PrunerName = Literal["median", "none"]
+PrunerName = Literal["median", "none", "asha", "hyperband"]
 """The kinds whose parameters all have defaults: the bare word stands for the kind with these."""
 
-AnyPruner = Annotated[MedianPruner | NoPruner, Field(discriminator="kind")]
+AnyPruner = Annotated[
+    MedianPruner | NoPruner | AshaScheduler | HyperbandScheduler, Field(discriminator="kind")
+]
 
 
 def _long_form(given: object) -> object:

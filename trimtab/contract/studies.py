@@ -23,6 +23,7 @@ from trimtab.contract.message import Flag, Int, Message, Name, Number
 from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner, with_parameters_inside
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import StudyData
+from trimtab.contract.schedulers import Scheduler
 from trimtab.contract.search_space import Dimension, Scalar, Space
 from trimtab.contract.starts import Start
 from trimtab.contract.study_rules import Place, Readable, faults
@@ -69,6 +70,11 @@ class Search(Message):
     def prunes(self) -> bool:
         """Whether anything judges running trials; if not, nobody need read what they reported."""
         return not isinstance(self.pruner, NoPruner)
+
+    @property
+    def schedules(self) -> bool:
+        """Whether trials are paused and taken up again, so that each claim and some reports are decided on all trials."""
+        return isinstance(self.pruner, Scheduler)
 
 
 class Budget(Message):
@@ -304,6 +310,7 @@ def _readable(document: object) -> Readable:
             document.auto_space,
             document.completed,
             tuple(_points(document)),
+            document.search.pruner,
         )
     fields = _fields(document)
     dimensions = {name: _dimension(one) for name, one in _fields(fields.get("space")).items()}
@@ -314,6 +321,7 @@ def _readable(document: object) -> Readable:
         fields.get("teacher") is not None,
         str(_fields(fields.get("task")).get("kind", "classification")),
         is_auto=fields.get("auto_space") is True,
+        pruner=_pruner(_fields(fields.get("search")).get("pruner")),
     )
 
 
@@ -345,6 +353,13 @@ def _fields(given: object) -> Mapping[str, Any]:
         return {}
     fields = cast("Mapping[object, Any]", given)
     return {name: value for name, value in fields.items() if isinstance(name, str)}
+
+
+def _pruner(given: object) -> Pruner | None:
+    try:
+        return TypeAdapter[Pruner](Pruner).validate_python(given)
+    except ValidationError:
+        return None
 
 
 def _dimension(given: object) -> Dimension | None:

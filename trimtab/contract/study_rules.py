@@ -8,7 +8,9 @@ from pydantic import ValidationError
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint
 from trimtab.contract.finish import Finish
 from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
+from trimtab.contract.pruners import Pruner
 from trimtab.contract.recipe import Recipe
+from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
 from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, contains
 
 Place = tuple[str | int, ...]
@@ -30,6 +32,7 @@ class Readable:
     completed: Sequence[str] = ()
     points: Sequence[tuple[Place, Mapping[str, Scalar]]] = ()
     """The points to begin with, each with its place in the document."""
+    pruner: Pruner | None = None
 
 
 def faults(readable: Readable) -> Iterator[Fault]:
@@ -53,6 +56,7 @@ def faults(readable: Readable) -> Iterator[Fault]:
             yield Fault(("completed", number), "not_fixed", "does not stand in `fixed`")
     if readable.sampler == "grid":
         yield from _no_grid(readable)
+    yield from _incomparable(readable)
 
 
 def _strange_points(readable: Readable) -> Iterator[Fault]:
@@ -90,6 +94,25 @@ def _unpaid(readable: Readable) -> Iterator[Fault]:
         else f"needs {finish.ensemble} trials to average, and the budget has {trials}"
     )
     yield Fault(("finish",), "unpaid_finish", message)
+
+
+def _incomparable(readable: Readable) -> Iterator[Fault]:
+    """Yield what keeps trials from being compared at rungs."""
+    pruner = readable.pruner
+    if not isinstance(pruner, AshaScheduler | HyperbandScheduler):
+        return
+    if "epochs" in readable.space:
+        message = f"cannot be searched beside `pruner: {pruner.kind}`, which compares trials at the same epochs; set it in `fixed`"
+        yield Fault(("space", "epochs"), "searched_epochs", message)
+        return
+    epochs = readable.fixed.get("epochs", Recipe.model_fields["epochs"].default)
+    if not isinstance(epochs, int) or pruner.first_rung is None:
+        return
+    if pruner.first_rung >= epochs:
+        message = (
+            f"has to be less than the {epochs} epochs of a trial: nothing is paused at its end"
+        )
+        yield Fault(("search", "pruner", "first_rung"), "rung_beyond_the_end", message)
 
 
 def _unknown(

@@ -100,6 +100,8 @@ class FastClaims:
         # Points of a grid are numbered: claims that look at once would all be given the same one.
         if document is None or document.search.sampler == "grid" or chosen.study.has_queued:
             return TakeFullPath()
+        if document.search.schedules:
+            return TakeFullPath()  # which alone takes up what the search has paused
         try:
             row = await self._start(request, chosen, chosen.study, document)
         except SamplingFailed:

@@ -8,7 +8,7 @@ from uuid import UUID
 import psycopg2
 
 from service.batching import Batcher
-from service.domain import leasing
+from service.domain import decisions, leasing
 from service.sampling import SamplingFailed
 from service.storage.async_connection import AsyncConnection
 from service.storage.engine import Locked
@@ -47,6 +47,8 @@ class FastReports:
         document = before and self._context.documents.known(before.study_id)
         if before is None or document is None or not _are_new(before, batch.reports):
             return None
+        if _is_due(document, before, batch.reports[-1]):
+            return None  # it is decided on all trials of the study
         then = _after(before, batch.reports)
         try:
             prune = await self._should_prune(document, then)
@@ -92,4 +94,11 @@ def _after(holder: Holder, reports: Sequence[Report]) -> Holder:
         holder.reported + len(reports),
         {**holder.curve, **{report.step: report.value for report in reports}},
         holder.epochs,
+        runs_until=holder.runs_until,
+    )
+
+
+def _is_due(document: StudyDocument, holder: Holder, last: Report) -> bool:
+    return decisions.is_due(
+        last.step, last.value, holder.runs_until, schedules=document.search.schedules
     )

@@ -115,7 +115,10 @@ def test_a_misspelt_pruner_is_told_the_nearest_word_at_its_place(word: str) -> N
     ):
         problem, (fault,) = refused(pruner=pruner)
         assert (problem, fault.pointer) == (Invalid, pointer)
-        assert fault.message == "Input should be 'median', 'none'; did you mean 'median'?"
+        assert (
+            fault.message
+            == "Input should be 'median', 'none', 'asha', 'hyperband'; did you mean 'median'?"
+        )
 
 
 @pytest.mark.parametrize(
@@ -124,8 +127,8 @@ def test_a_misspelt_pruner_is_told_the_nearest_word_at_its_place(word: str) -> N
         ({"pruner": {"startup_trials": 3}}, Invalid, "/pruner/kind", "required"),
         ({"pruner": "qqq"}, Invalid, "/pruner", "'median', 'none'"),
         ({"pruner": ""}, Invalid, "/pruner", "'median', 'none'"),
-        ({"pruner": None}, WrongType, "/pruner", "'median', 'none' or an object"),
-        ({"pruner": ["median"]}, WrongType, "/pruner", "'median', 'none' or an object"),
+        ({"pruner": None}, WrongType, "/pruner", "'hyperband' or an object"),
+        ({"pruner": ["median"]}, WrongType, "/pruner", "'hyperband' or an object"),
         (
             {"pruner": {"kind": "none", "startup_trials": 3}},
             UnknownField,
@@ -196,11 +199,71 @@ def test_a_misspelt_pruner_is_told_beside_the_parameters_of_the_older_form() -> 
 def test_the_json_schema_knows_both_forms_and_the_answers_long_one_alone() -> None:
     taken = TypeAdapter(Pruner).json_schema(mode="validation")
     told = TypeAdapter(Pruner).json_schema(mode="serialization")
-    assert taken["anyOf"][0]["enum"] == ["median", "none"]
+    assert taken["anyOf"][0]["enum"] == ["median", "none", "asha", "hyperband"]
     assert taken["anyOf"][1]["discriminator"]["propertyName"] == "kind"
     assert [one["$ref"] for one in told["oneOf"]] == [
         "#/$defs/MedianPruner",
         "#/$defs/NoPruner",
+        "#/$defs/AshaScheduler",
+        "#/$defs/HyperbandScheduler",
     ]
     for kind in KINDS:
         assert "kind" in kind.model_json_schema()["required"]
+
+
+@pytest.mark.parametrize("kind", ["asha", "hyperband"])
+def test_a_scheduler_has_a_short_and_a_long_form(kind: str) -> None:
+    short = pruner_of(pruner=kind)
+    assert short == pruner_of(pruner={"kind": kind, "first_rung": None, "eta": 3})
+    assert Search(pruner=short).schedules
+    assert Search(pruner=short).prunes
+    assert not Search().schedules
+
+
+@pytest.mark.parametrize("kind", ["asha", "hyperband"])
+@pytest.mark.parametrize(
+    ("changes", "pointer", "code"),
+    [
+        (
+            {"space": {"epochs": {"kind": "int", "low": 2, "high": 9}}, "fixed": {}},
+            "/space/epochs",
+            "searched_epochs",
+        ),
+        ({"fixed": {"epochs": 4}}, "/search/pruner/first_rung", "rung_beyond_the_end"),
+    ],
+)
+def test_trials_that_cannot_be_compared_at_rungs_are_refused_also_beside_other_faults(
+    kind: str, changes: dict[str, Any], pointer: str, code: str
+) -> None:
+    search = {"pruner": {"kind": kind, "first_rung": 4}}
+    for more in ({}, {"priority": -1}):
+        with pytest.raises(ValidationError) as raised:
+            StudyDocument.model_validate(a_document(search=search, **changes, **more))
+        document = a_document(search=search, **changes, **more)
+        errors = raised.value.errors(include_url=False)
+        found = {
+            one.pointer: one.code for one in refusal(StudyDocument, document, errors).errors
+        }
+        assert found[pointer] == code
+        assert len(found) == 1 + len(more)
+
+
+def test_a_first_rung_below_the_end_is_taken() -> None:
+    search = {"pruner": {"kind": "asha", "first_rung": 3}}
+    StudyDocument.model_validate(a_document(search=search, fixed={"epochs": 4}))
+
+
+@pytest.mark.parametrize(
+    ("parameter", "value", "problem"),
+    [
+        ("first_rung", 0, Invalid),
+        ("eta", 1, Invalid),
+        ("eta", 2.5, WrongType),
+        ("eta", 101, Invalid),
+    ],
+)
+def test_a_bad_parameter_of_a_scheduler_is_refused_at_its_place(
+    parameter: str, value: Any, problem: type[Problem]
+) -> None:
+    found, (fault,) = refused(pruner={"kind": "asha", parameter: value})
+    assert (found, fault.pointer) == (problem, f"/search/pruner/{parameter}")

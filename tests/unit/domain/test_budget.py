@@ -25,6 +25,7 @@ spendings = builds(
     final_failed=booleans(),
     refits_unfinished=booleans(),
     final_queued=booleans(),
+    paused_by_search=booleans(),
 )
 FRESH = Spending(
     state="active",
@@ -125,7 +126,7 @@ def test_begun_trials_are_cancelled_after_the_wall_time_and_with_their_study(
     [
         (replace(FRESH, trials_created=2), "trials"),
         (replace(FRESH, exhausted=True), "exhausted"),
-        (replace(FRESH, exhausted=True, trials_created=2), "exhausted"),
+        (replace(FRESH, exhausted=True, trials_created=2), "trials"),
         (replace(FRESH, state="stopping"), "stopped"),
         (replace(FRESH, trials_created=2, wall_time_over=True), "wall_time"),
         (replace(FRESH, state="stopping", wall_time_over=True), "wall_time"),
@@ -133,3 +134,19 @@ def test_begun_trials_are_cancelled_after_the_wall_time_and_with_their_study(
 )
 def test_what_ended_a_search_is_told(spent: Spending, ended_by: str) -> None:
     assert budget.ended_by(spent) == ended_by
+
+
+@given(spendings)
+def test_what_the_search_paused_is_unwanted_once_it_is_over_and_not_before(
+    spending: Spending,
+) -> None:
+    over = spending.exhausted or spending.wall_time_over or spending.state == "stopping"
+    goes_on = spending.state in ("active", "stopping")
+    unwanted = spending.paused_by_search and goes_on and over
+    assert budget.paused_are_unwanted(spending) == unwanted
+
+
+def test_a_study_goes_on_while_the_search_may_take_up_what_it_paused() -> None:
+    spent = replace(FRESH, trials_created=2, unfinished=True, paused_by_search=True)
+    assert not budget.paused_are_unwanted(spent)
+    assert budget.next_state(spent) == "active"

@@ -256,3 +256,44 @@ def test_an_event_is_named_by_what_became_of_it() -> None:
         became = "settled" if departure.is_over else "queued"
         assert departure.event("refit") == f"refit_{became}"
         assert departure.event("final") == f"final_{became}"
+
+
+class TestPausedBySearch:
+    def test_it_is_told_so_until_it_is_given_back_unless_something_outranks_that(self):
+        held = a_held(paused_by_search=True)
+        assert leasing.verdict(held, prune=False) == "pause"
+        over = a_held(paused_by_search=True, wall_time_over=True)
+        assert leasing.verdict(over, prune=False) == "finish"
+        for state in UNWANTED:
+            cancelled = a_held(state, paused_by_search=True)
+            assert leasing.verdict(cancelled, prune=False) == "cancel"
+
+    @pytest.mark.parametrize("reason", ["drain", "paused"])
+    def test_given_back_for_whatever_reason_it_is_paused(self, reason: str):
+        for state in WANTED:
+            held = a_held(state, paused_by_search=True, wall_time_over=state == "active")
+            departure = leasing.released(held, "drain" if reason == "drain" else "paused")
+            assert departure.state == "paused"
+            assert departure.outcome == ("drained" if reason == "drain" else "paused")
+        for state in UNWANTED:
+            held = a_held(state, paused_by_search=True)
+            assert leasing.released(held, "paused").state == "cancelled"
+
+    @pytest.mark.parametrize(("is_saved", "state"), [(True, "paused"), (False, "queued")])
+    def test_a_crash_before_that_costs_what_is_not_saved_and_counts(
+        self, is_saved: bool, state: TrialState
+    ):
+        held = a_held(paused_by_search=True, is_saved=is_saved)
+        for departure in (
+            leasing.expired(held),
+            leasing.settled(held, Failed(error="crashed", retryable=True)),
+        ):
+            assert (departure.state, departure.crash) == (state, True)
+            assert departure.delay_s == (0 if is_saved else 5)
+
+    def test_the_last_crash_that_it_may_have_gives_it_up_as_any_trial(self):
+        held = a_held(paused_by_search=True, is_saved=True, crashes=2)
+        assert leasing.expired(held).state == "failed"
+
+    def test_what_nobody_paused_is_queued_whatever_is_saved(self):
+        assert leasing.expired(a_held(is_saved=True)).state == "queued"

@@ -13,7 +13,7 @@ from trimtab.contract.trials import FailureKind, TrialState
 TRIAL = {
     "queued": "running cancelled",
     "running": "queued paused completed pruned failed cancelled",
-    "paused": "queued cancelled",
+    "paused": "queued running pruned cancelled",
     "completed": "",
     "pruned": "",
     "failed": "",

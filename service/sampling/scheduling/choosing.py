@@ -1,0 +1,21 @@
+"""Which scheduler a study has."""
+
+from service.sampling.scheduling.asha import asha
+from service.sampling.scheduling.hyperband import hyperband
+from service.sampling.scheduling.scheduler import Scheduler
+from trimtab.contract.pruners import MedianPruner, NoPruner
+from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
+from trimtab.contract.studies import StudyDocument
+
+
+def scheduler_for(document: StudyDocument) -> Scheduler | None:
+    """Make the scheduler that the document names; None where its trials are never paused by the search."""
+    epochs, direction = document.recipe({}).epochs, document.task.direction
+    wanted = 1 if document.finish is None else document.finish.ensemble
+    match document.search.pruner:
+        case AshaScheduler() as chosen:
+            return asha(chosen, epochs=epochs, direction=direction, wanted=wanted)
+        case HyperbandScheduler() as chosen:
+            return hyperband(chosen, epochs=epochs, direction=direction, wanted=wanted)
+        case MedianPruner() | NoPruner():
+            return None
