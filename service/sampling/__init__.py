@@ -10,6 +10,7 @@ from service.sampling.proposals import (
     Waiting,
 )
 from service.sampling.sampling import Sampling
+from service.sampling.scheduling.choosing import decides_at
 
 __all__ = [
     "Exhausted",
@@ -19,5 +20,6 @@ __all__ = [
     "Sampling",
     "SamplingFailed",
     "Waiting",
+    "decides_at",
     "stored",
 ]

@@ -24,9 +24,10 @@ from service.sampling.proposals import Exhausted, Next, Proposal, Resumption, Wa
 from service.sampling.scheduling.choosing import scheduler_for
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wait
 from service.sampling.tpe import JointTPE, Shown
+from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.metrics import Direction
 from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner
-from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
+from trimtab.contract.schedulers import AshaScheduler, FreezeThawScheduler, HyperbandScheduler
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.starts import PRIOR
 from trimtab.contract.studies import Search, StudyDocument
@@ -199,9 +200,9 @@ class ActiveStudy:
     def _judge(self, pruner: Pruner, epochs: int | None) -> Callable[[Curve], bool] | None:
         """Return the rule over the history as it stands; None where nothing is judged, and no history read."""
         match pruner:
-            case AshaScheduler() | HyperbandScheduler():
-                return None  # these judge at their rungs alone, by `judge`
-            case NoPruner():
+            case AshaScheduler() | HyperbandScheduler() | FreezeThawScheduler():
+                return None  # these judge at their own epochs alone, by `judge`
+            case NoPruner() | AutoPruner():
                 return None
             case MedianPruner():
                 return partial(self._by_median, pruner, epochs)

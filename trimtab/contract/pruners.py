@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, cast, get_args
 from pydantic import BeforeValidator, Field
 from pydantic_core import PydanticCustomError
 
+from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.faults import Fault, refuse
 from trimtab.contract.message import Int, Message
-from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
+from trimtab.contract.schedulers import AshaScheduler, FreezeThawScheduler, HyperbandScheduler
 
 
 class MedianPruner(Message):
@@ -37,11 +38,17 @@ class NoPruner(Message):
     kind: Literal["none"]
 
 
-PrunerName = Literal["median", "none", "asha", "hyperband"]
+PrunerName = Literal["median", "none", "asha", "hyperband", "freeze_thaw", "auto"]
 """The kinds whose parameters all have defaults: the bare word stands for the kind with these."""
 
 AnyPruner = Annotated[
-    MedianPruner | NoPruner | AshaScheduler | HyperbandScheduler, Field(discriminator="kind")
+    MedianPruner
+    | NoPruner
+    | AshaScheduler
+    | HyperbandScheduler
+    | FreezeThawScheduler
+    | AutoPruner,
+    Field(discriminator="kind"),
 ]
 
 

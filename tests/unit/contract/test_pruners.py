@@ -6,9 +6,11 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from tests.support.documents import a_document
+from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.faults import refusal
 from trimtab.contract.problems import FieldError, Invalid, Problem, UnknownField, WrongType
 from trimtab.contract.pruners import AnyPruner, MedianPruner, NoPruner, Pruner, PrunerName
+from trimtab.contract.schedulers import FreezeThawScheduler
 from trimtab.contract.studies import Search, StudyDocument
 
 KINDS: tuple[type[Any], ...] = get_args(get_args(AnyPruner)[0])
@@ -117,7 +119,7 @@ def test_a_misspelt_pruner_is_told_the_nearest_word_at_its_place(word: str) -> N
         assert (problem, fault.pointer) == (Invalid, pointer)
         assert (
             fault.message
-            == "Input should be 'median', 'none', 'asha', 'hyperband'; did you mean 'median'?"
+            == "Input should be 'median', 'none', 'asha', 'hyperband', 'freeze_thaw', 'auto'; did you mean 'median'?"
         )
 
 
@@ -127,8 +129,8 @@ def test_a_misspelt_pruner_is_told_the_nearest_word_at_its_place(word: str) -> N
         ({"pruner": {"startup_trials": 3}}, Invalid, "/pruner/kind", "required"),
         ({"pruner": "qqq"}, Invalid, "/pruner", "'median', 'none'"),
         ({"pruner": ""}, Invalid, "/pruner", "'median', 'none'"),
-        ({"pruner": None}, WrongType, "/pruner", "'hyperband' or an object"),
-        ({"pruner": ["median"]}, WrongType, "/pruner", "'hyperband' or an object"),
+        ({"pruner": None}, WrongType, "/pruner", "'auto' or an object"),
+        ({"pruner": ["median"]}, WrongType, "/pruner", "'auto' or an object"),
         (
             {"pruner": {"kind": "none", "startup_trials": 3}},
             UnknownField,
@@ -199,13 +201,22 @@ def test_a_misspelt_pruner_is_told_beside_the_parameters_of_the_older_form() -> 
 def test_the_json_schema_knows_both_forms_and_the_answers_long_one_alone() -> None:
     taken = TypeAdapter(Pruner).json_schema(mode="validation")
     told = TypeAdapter(Pruner).json_schema(mode="serialization")
-    assert taken["anyOf"][0]["enum"] == ["median", "none", "asha", "hyperband"]
+    assert taken["anyOf"][0]["enum"] == [
+        "median",
+        "none",
+        "asha",
+        "hyperband",
+        "freeze_thaw",
+        "auto",
+    ]
     assert taken["anyOf"][1]["discriminator"]["propertyName"] == "kind"
     assert [one["$ref"] for one in told["oneOf"]] == [
         "#/$defs/MedianPruner",
         "#/$defs/NoPruner",
         "#/$defs/AshaScheduler",
         "#/$defs/HyperbandScheduler",
+        "#/$defs/FreezeThawScheduler",
+        "#/$defs/AutoPruner",
     ]
     for kind in KINDS:
         assert "kind" in kind.model_json_schema()["required"]
@@ -267,3 +278,56 @@ def test_a_bad_parameter_of_a_scheduler_is_refused_at_its_place(
 ) -> None:
     found, (fault,) = refused(pruner={"kind": "asha", parameter: value})
     assert (found, fault.pointer) == (problem, f"/search/pruner/{parameter}")
+
+
+@pytest.mark.parametrize("sampler", ["gp", "auto"])
+def test_freeze_thaw_goes_with_the_sampler_whose_model_it_shares(sampler: str) -> None:
+    assert pruner_of(sampler=sampler, pruner="freeze_thaw") == FreezeThawScheduler(
+        kind="freeze_thaw"
+    )
+
+
+@pytest.mark.parametrize("search", [{}, {"sampler": "tpe"}, {"sampler": "grid"}])
+def test_freeze_thaw_beside_another_sampler_is_refused_also_beside_other_faults(
+    search: dict[str, Any],
+) -> None:
+    for seed in (3, -1):
+        _, faults = refused(**search, pruner="freeze_thaw", seed=seed)
+        codes = {fault.pointer: (fault.code, fault.message) for fault in faults}
+        name = search.get("sampler", "tpe")
+        assert codes["/search/pruner"] == (
+            "freeze_thaw_without_gp",
+            f"goes with `sampler: gp`, whose model it shares, and not with {name!r}",
+        )
+
+
+def test_epochs_cannot_be_searched_beside_freeze_thaw() -> None:
+    space = {"epochs": {"kind": "int", "low": 2, "high": 9}}
+    search = {"sampler": "gp", "pruner": "freeze_thaw"}
+    with pytest.raises(ValidationError, match="compares trials at the same epochs"):
+        StudyDocument.model_validate(a_document(search=search, space=space, fixed={}))
+
+
+def test_auto_leaves_the_pruner_open_too_unless_a_document_names_one() -> None:
+    assert pruner_of(sampler="auto") == AutoPruner(kind="auto")
+    assert pruner_of(sampler="auto", pruner="median") == DEFAULT
+    assert pruner_of(sampler="auto", startup_trials=3).kind == "median"
+
+
+def test_a_document_of_auto_survives_its_own_json() -> None:
+    search = Search.model_validate({"sampler": "auto"})
+    assert Search.model_validate_json(search.model_dump_json()) == search
+    assert search.auto_reason is None
+
+
+def test_a_pruner_left_open_beside_a_sampler_of_ones_own_is_refused() -> None:
+    for seed in (3, -1):
+        _, faults = refused(sampler="gp", pruner="auto", seed=seed)
+        codes = {fault.pointer: fault.code for fault in faults}
+        assert codes["/search/pruner"] == "auto_beside_a_sampler"
+
+
+def test_an_unknown_sampler_is_told_all_of_the_words() -> None:
+    _, (fault,) = refused(sampler="atuo", pruner="none")
+    assert fault.pointer == "/search/sampler"
+    assert "'auto', 'tpe', 'gp', 'random' or 'grid'" in fault.message
