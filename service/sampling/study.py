@@ -16,7 +16,7 @@ from service.sampling.gaussian import GaussianSampler
 from service.sampling.history import History
 from service.sampling.initial import InitialDesign
 from service.sampling.joint import Kernels, attributes, joint_tpe
-from service.sampling.judging import GO_ON, Judge, Judgement, judged
+from service.sampling.judging import GO_ON, Judge, Judgement, judged, unless_audited
 from service.sampling.proposals import Exhausted, Next, Proposal, Resumption, Waiting
 from service.sampling.scheduling.choosing import scheduler_for
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wait
@@ -157,7 +157,8 @@ class ActiveStudy:
         seed = seed_of(search.seed, f"report {number} {curve[-1][0]}")
         with self._proposing:
             asked = self._as_known(Asked(number, may_begin, next_number, (), seed))
-            return self._decisions.decide(asked, number, curve)
+            decision = self._decisions.decide(asked, number, curve)
+        return unless_audited(decision, search, number, curve)
 
     def _choose(self, decisions: Decisions, asked: Asked) -> Choice:
         with self._proposing:
@@ -355,11 +356,10 @@ class ActiveStudy:
         self._changed = False
         try:
             changed = self._history.apply(self._read(self._history.cursor))
+            for one in (self._gaussian, self._decisions):
+                if one is not None:
+                    one.hear(changed)
             self._untried.learn(changed)
-            if self._gaussian is not None:
-                self._gaussian.hear(changed)
-            if self._decisions is not None:
-                self._decisions.hear(changed)
         except BaseException:
             self._changed = True
             raise
