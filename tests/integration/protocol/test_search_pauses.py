@@ -558,3 +558,36 @@ def test_a_value_that_is_not_finite_ends_an_audited_trial_of_a_search_that_pause
 ) -> None:
     an_audited_search(either, 1.0)
     assert report(either, either.lease(), None) == "stop"
+
+
+def test_what_ends_while_it_is_paused_is_told_with_its_reason_everywhere(
+    either: Service,
+) -> None:
+    a_search(either, trials=2)
+    paused(either, 0.5, 0.25)
+    studies.stop(either.context, "digits")
+    told = shown(either, 1)
+    assert (told.state, told.reason and told.reason.rule) == ("pruned", "asha")
+    assert told.reason is not None
+    (attribute,) = either.rows(
+        "SELECT u.value_json::json #>> '{}' FROM public.trial_user_attributes u JOIN trimtab.trials USING (trial_id) "
+        "WHERE u.key = 'reason' AND number = 1"
+    )
+    assert attribute[0] == told.reason.text
+    bodies = either.rows("SELECT body FROM trimtab.events WHERE kind = 'trial_pruned'")
+    assert told.reason.text in [row[0]["reason"]["text"] for row in bodies]
+    intact(either)
+
+
+def test_the_event_of_a_pause_tells_whether_it_was_the_search_that_paused(
+    either: Service,
+) -> None:
+    a_search(either, trials=2)
+    paused(either, 0.5)
+    person = either.lease()
+    studies.pause(either.context, "digits")
+    either.give_back_paused(person)
+    rows = either.rows(
+        "SELECT body ? 'reason' FROM trimtab.events WHERE kind = 'trial_paused' ORDER BY id"
+    )
+    assert [row[0] for row in rows] == [True, False]
