@@ -46,13 +46,13 @@ FINISHES: Sequence[dict[str, Any]] = (
     {"refit": True, "ensemble": 2},
 )
 PRUNERS: Sequence[dict[str, Any]] = (
-    {"kind": "none"},
-    {"kind": "median", "startup_trials": 3},
     {"kind": "asha", "first_rung": 1, "eta": 2},
-    {"kind": "asha", "first_rung": 2, "eta": 3},
+    {"kind": "median", "startup_trials": 3},
     {"kind": "hyperband", "first_rung": 1, "eta": 2},
+    {"kind": "none"},
+    {"kind": "asha", "first_rung": 2, "eta": 3},
 )
-"""Half of the studies have trials that the search pauses and takes up again."""
+"""Taken by the studies in turn: also a short run has trials that the search pauses and takes up again."""
 AUDITS = (0.0, 0.0, 0.2)
 STALLS_AFTER_S = 120.0
 """Without any new event for so long, what is unfinished will not end."""
@@ -156,7 +156,7 @@ def _studies(stage: Cluster, operator: Client, seed: int) -> Any:
                 "SELECT count(*) FROM trimtab.studies WHERE state NOT IN ('done', 'cancelled')"
             )
             if stage.value(sql) < STUDIES_AT_ONCE:
-                operator.create_study(_a_study(f"study-{number}", chance))
+                operator.create_study(_a_study(number, chance))
                 number += 1
 
     thread = threading.Thread(target=feed, name="studies")
@@ -170,18 +170,17 @@ def _studies(stage: Cluster, operator: Client, seed: int) -> Any:
         thread.join()
 
 
-def _a_study(name: str, chance: random.Random) -> Any:
-    sampler, pruner = chance.choice(("random", "tpe")), chance.choice(PRUNERS)
+def _a_study(number: int, chance: random.Random) -> Any:
     return a_study_document(
-        name=name,
+        name=f"study-{number}",
         space=a_document()["space"] | chance.choice(SEARCHED_BESIDES),
         fixed={
             "epochs": chance.randint(3, 6),
             "unfreeze_every": chance.choice(UNFREEZE_EVERY),
         },
         search={
-            "sampler": sampler,
-            "pruner": pruner,
+            "sampler": chance.choice(("random", "tpe")),
+            "pruner": PRUNERS[number % len(PRUNERS)],
             "audit": chance.choice(AUDITS),
         },
         budget={"trials": chance.randint(4, 14)},

@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import pytest
 
+from service.storage import taking_up
+from service.storage.leases import LeaseRow
 from service.use_cases import artifacts, deciding, studies, trials
 from tests.support.bell import listening
 from tests.support.optuna_twin import storage_on
@@ -452,6 +454,31 @@ def test_the_last_ones_that_the_model_is_made_of_run_at_the_same_time(either: Se
 
 
 # Two replicas
+
+
+def test_a_trial_that_is_paused_no_more_is_not_taken_up(service: Service) -> None:
+    a_search(service)
+    paused(service, 0.1)
+    study_id = service.value("SELECT study_id FROM trimtab.studies")
+    taken: list[LeaseRow | None] = []
+    for _ in range(2):
+        with service.context.database.statements() as connection:
+            row = taking_up.take_up(
+                connection,
+                study_id,
+                0,
+                3,
+                None,
+                worker_id=service.worker(),
+                claim_id=uuid4(),
+                ordinal=0,
+            )
+        taken.append(row)
+    first, second = taken
+    assert first is not None
+    assert (first.fence, first.runs_until) == (2, 3)
+    assert second is None
+    intact(service)
 
 
 def test_two_claims_at_once_take_up_a_paused_trial_once(replicas: Replicas) -> None:
