@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from service.storage import taking_up
+from service.domain.decisions import Decision
+from service.storage import reports, taking_up
 from service.storage.leases import LeaseRow
 from service.use_cases import artifacts, deciding, studies, trials
 from tests.support.bell import listening
@@ -18,6 +19,7 @@ from tests.support.races import Replicas, at_once
 from tests.support.until import until
 from trimtab.contract.leases import Lease
 from trimtab.contract.problems import LeaseLost
+from trimtab.contract.reasons import Reason
 from trimtab.contract.trials import Trial
 
 EPOCHS = 9
@@ -584,7 +586,26 @@ def test_a_value_that_is_not_finite_ends_an_audited_trial_of_a_search_that_pause
     either: Service,
 ) -> None:
     an_audited_search(either, 1.0)
-    assert report(either, either.lease(), None) == "stop"
+    lease = either.lease()
+    assert [report(either, lease, value, step) for step, value in enumerate((0.5, None))] == [
+        "continue",
+        "stop",
+    ]
+    told = shown(either, 0).reason
+    assert told is not None
+    assert (told.rule, told.epoch) == ("asha", 2)
+
+
+def test_an_audited_trial_stays_one_whatever_is_decided_on_it_later(either: Service) -> None:
+    an_audited_search(either, 1.0)
+    lease = either.lease()
+    report(either, lease, 0.5)
+    later = Decision("continue", None, Reason(rule="freeze_thaw", text="It promises most."))
+    with either.context.database.transaction() as connection:
+        reports.decide(connection, lease.lease_id, later)
+    told = shown(either, 0).reason
+    assert told is not None
+    assert told.rule == "audit"
 
 
 def test_what_ends_while_it_is_paused_is_told_with_its_reason_everywhere(
