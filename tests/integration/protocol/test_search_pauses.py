@@ -7,7 +7,8 @@ from uuid import uuid4
 
 import pytest
 
-from service.storage import taking_up
+from service.domain.decisions import Decision
+from service.storage import reports, taking_up
 from service.storage.leases import LeaseRow
 from service.use_cases import artifacts, deciding, studies, trials
 from tests.support.bell import listening
@@ -18,6 +19,7 @@ from tests.support.races import Replicas, at_once
 from tests.support.until import until
 from trimtab.contract.leases import Lease
 from trimtab.contract.problems import LeaseLost
+from trimtab.contract.reasons import Reason
 from trimtab.contract.trials import Trial
 
 EPOCHS = 9
@@ -584,4 +586,56 @@ def test_a_value_that_is_not_finite_ends_an_audited_trial_of_a_search_that_pause
     either: Service,
 ) -> None:
     an_audited_search(either, 1.0)
-    assert report(either, either.lease(), None) == "stop"
+    lease = either.lease()
+    assert [report(either, lease, value, step) for step, value in enumerate((0.5, None))] == [
+        "continue",
+        "stop",
+    ]
+    told = shown(either, 0).reason
+    assert told is not None
+    assert (told.rule, told.epoch) == ("asha", 2)
+
+
+def test_an_audited_trial_stays_one_whatever_is_decided_on_it_later(either: Service) -> None:
+    an_audited_search(either, 1.0)
+    lease = either.lease()
+    report(either, lease, 0.5)
+    later = Decision("continue", None, Reason(rule="freeze_thaw", text="It promises most."))
+    with either.context.database.transaction() as connection:
+        reports.decide(connection, lease.lease_id, later)
+    told = shown(either, 0).reason
+    assert told is not None
+    assert told.rule == "audit"
+
+
+def test_what_ends_while_it_is_paused_is_told_with_its_reason_everywhere(
+    either: Service,
+) -> None:
+    a_search(either, trials=2)
+    paused(either, 0.5, 0.25)
+    studies.stop(either.context, "digits")
+    told = shown(either, 1)
+    assert (told.state, told.reason and told.reason.rule) == ("pruned", "asha")
+    assert told.reason is not None
+    (attribute,) = either.rows(
+        "SELECT u.value_json::json #>> '{}' FROM public.trial_user_attributes u JOIN trimtab.trials USING (trial_id) "
+        "WHERE u.key = 'reason' AND number = 1"
+    )
+    assert attribute[0] == told.reason.text
+    bodies = either.rows("SELECT body FROM trimtab.events WHERE kind = 'trial_pruned'")
+    assert told.reason.text in [row[0]["reason"]["text"] for row in bodies]
+    intact(either)
+
+
+def test_the_event_of_a_pause_tells_whether_it_was_the_search_that_paused(
+    either: Service,
+) -> None:
+    a_search(either, trials=2)
+    paused(either, 0.5)
+    person = either.lease()
+    studies.pause(either.context, "digits")
+    either.give_back_paused(person)
+    rows = either.rows(
+        "SELECT body ? 'reason' FROM trimtab.events WHERE kind = 'trial_paused' ORDER BY id"
+    )
+    assert [row[0] for row in rows] == [True, False]
