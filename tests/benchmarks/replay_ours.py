@@ -62,7 +62,7 @@ def document(task: Task, search: Mapping[str, Any], seed: int) -> StudyDocument:
 
 def as_stored(document: StudyDocument) -> StudyDocument:
     """Return the document as a created study has it: settled, and in the order of Postgres' `jsonb`."""
-    settled = settling.with_known_recipes(document)
+    settled = settling.with_tpe_startup_trials(settling.with_known_recipes(document))
     names = sorted(settled.space, key=lambda name: (len(name), name))
     return settled.model_copy(update={"space": {name: settled.space[name] for name in names}})
 
