@@ -22,7 +22,7 @@ class Spent:
     active_s: float
     """The seconds of the wall time that were spent."""
     exhausted: bool
-    """The sampler has no further point to propose."""
+    """The sampler has no further point to propose, though the budget had trials left."""
 
 
 def edited(document: StudyDocument, edit: StudyEdit) -> StudyDocument:

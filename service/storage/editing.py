@@ -14,7 +14,8 @@ def spent(connection: Connection, study_id: int) -> Spent:
     row = connection.execute(
         text("""
             SELECT state, trials_created,
-                   CAST(active_s + coalesce(extract(epoch FROM trimtab.now() - active_since), 0) AS float8), exhausted
+                   CAST(active_s + coalesce(extract(epoch FROM trimtab.now() - active_since), 0) AS float8),
+                   exhausted AND trials_created < trials_limit
             FROM trimtab.studies WHERE study_id = :study_id"""),
         {"study_id": study_id},
     ).one()
@@ -30,7 +31,7 @@ def change(
             WITH study AS (
                 UPDATE trimtab.studies
                 SET document = CAST(:document AS json), priority = :priority, trials_limit = :trials_limit,
-                    wall_time_s = :wall_time_s
+                    wall_time_s = :wall_time_s, exhausted = exhausted AND trials_created < trials_limit
                 WHERE study_id = :study_id)
             INSERT INTO trimtab.events (study_id, kind, body)
             VALUES (:study_id, 'study_edited', CAST(:body AS jsonb))"""),
@@ -54,7 +55,7 @@ def reopen(
             study AS (
                 UPDATE trimtab.studies
                 SET document = CAST(:document AS json), priority = :priority, trials_limit = :trials_limit,
-                    wall_time_s = :wall_time_s, state = 'active', ended_by = NULL, problem = NULL, final = NULL,
+                    wall_time_s = :wall_time_s, exhausted = exhausted AND trials_created < trials_limit, state = 'active', ended_by = NULL, problem = NULL, final = NULL,
                     earlier_finals = earlier_finals || coalesce(final, '[]')
                 WHERE study_id = :study_id)
             INSERT INTO trimtab.events (study_id, kind, body)

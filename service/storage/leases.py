@@ -411,7 +411,4 @@ def lock_expired(connection: Connection, limit: int = 100) -> list[Expired]:
             ORDER BY t.lease_until LIMIT :limit FOR UPDATE OF t SKIP LOCKED"""),
         {"limit": limit},
     ).all()
-    return [
-        Expired(row.lease_id, row.study_id, Held(*row[2:-1], stop_asked=row[-1]))
-        for row in rows
-    ]
+    return [Expired(row.lease_id, row.study_id, Held(*row[2:])) for row in rows]

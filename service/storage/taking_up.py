@@ -97,16 +97,20 @@ def hold_decisions(connection: Connection, study_id: int) -> tuple[int, bool, bo
     return (0, False, False) if row is None else (row[0], row[1], row[2])
 
 
-def prune_paused(connection: Connection, study_id: int) -> None:
-    """End the trials that the search has paused as pruned, with their last values; the caller holds the study's row."""
+def prune_paused(connection: Connection, study_id: int, trial_id: int | None = None) -> None:
+    """End the trials that the search has paused as pruned, with their last values; the caller holds the study's row.
+
+    With a trial's id that one alone, whose row the caller holds, and whose reason is told already.
+    """
     connection.execute(
         text("""
             WITH t AS (
                 UPDATE trimtab.trials
                 SET state = 'pruned', paused_by_search = false, ended_at = trimtab.now(),
-                    reason = reason || jsonb_build_object('text', left(
-                        'The search ended while the trial was paused. ' || (reason ->> 'text'), 1000))
-                WHERE study_id = :study_id AND kind = 'trial' AND state = 'paused' AND paused_by_search
+                    reason = CASE WHEN CAST(:trial_id AS int) IS NOT NULL THEN reason
+                        ELSE reason || jsonb_build_object('text', left(
+                            'The search ended while the trial was paused. ' || (reason ->> 'text'), 1000)) END
+                WHERE trial_id = coalesce(CAST(:trial_id AS int), trial_id) AND study_id = :study_id AND kind = 'trial' AND state = 'paused' AND paused_by_search
                 RETURNING trial_id, study_id, number, fence, curve),
             optuna AS (
                 UPDATE public.trials p SET state = 'PRUNED', datetime_complete = trimtab.now() AT TIME ZONE 'UTC'
@@ -119,5 +123,5 @@ def prune_paused(connection: Connection, study_id: int) -> None:
                 FROM t WHERE a.trial_id = t.trial_id AND a.key = 'trimtab:state')
             INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind)
             SELECT study_id, trial_id, number, fence, 'trial_pruned' FROM t"""),
-        {"study_id": study_id},
+        {"study_id": study_id, "trial_id": trial_id},
     )
