@@ -97,8 +97,8 @@ class Sampling:
         Args:
             study_id: the study.
             document: the study's document.
-            claim_id: as in `proposal`.
-            next_number: as in `proposal`.
+            claim_id: names the claim; None: a new trial's proposal is that of its number, whoever claims.
+            next_number: the number that a new trial would get.
             may_begin: whether the budget has a trial left to begin.
 
         Raises:

@@ -1,6 +1,6 @@
 """What a process remembers of one active study."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -16,7 +16,7 @@ from service.sampling.gaussian import GaussianSampler
 from service.sampling.history import History
 from service.sampling.initial import InitialDesign
 from service.sampling.joint import Kernels, attributes, joint_tpe
-from service.sampling.judging import GO_ON, Judge, Judgement, judged
+from service.sampling.judging import GO_ON, Judge, Judgement, judged, unless_audited
 from service.sampling.proposals import Exhausted, Next, Proposal, Resumption, Waiting
 from service.sampling.scheduling.choosing import scheduler_for
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wait
@@ -37,12 +37,14 @@ class Known:
 
     Attributes:
         in_flight: the values of proposals that the history does not show yet.
+        tried: the cells that were tried, or are about to be, where the space has finitely many.
         finished: how many trials have taught what they can.
         has_only_infeasible: whether some have ended, and every one of those was infeasible.
         number: the number of the next trial, if all that is in flight is stored.
     """
 
     in_flight: Sequence[Mapping[str, Scalar]]
+    tried: Set[int]
     finished: int
     has_only_infeasible: bool
     number: int
@@ -150,7 +152,8 @@ class ActiveStudy:
         seed = seed_of(search.seed, f"report {number} {curve[-1][0]}")
         with self._proposing:
             asked = self._as_known(Asked(number, may_begin, next_number, (), seed))
-            return self._decisions.decide(asked, number, curve)
+            decision = self._decisions.decide(asked, number, curve)
+        return unless_audited(decision, search, number, curve)
 
     def _choose(self, decisions: Decisions, asked: Asked) -> Choice:
         with self._proposing:
@@ -254,7 +257,7 @@ class ActiveStudy:
     def _untried_of(
         self, known: Known, candidates: Iterable[Mapping[str, Scalar]], seed: int, by: str
     ) -> Proposal | Exhausted:
-        values = self._untried.first(candidates, known.in_flight, seed)
+        values = self._untried.first(candidates, known.tried, seed)
         if values is None:
             return Exhausted(known.number)
         return self._proposal(values, proposed_by=by if self._initial.known else None)
@@ -309,6 +312,7 @@ class ActiveStudy:
                 self._tpe.look(history, unseen, next_number)
             return Known(
                 unseen,
+                self._untried.tried(unseen),
                 history.finished,
                 history.has_only_infeasible,
                 max(history.next_number, next_number) + len(unseen),

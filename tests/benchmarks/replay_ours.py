@@ -233,7 +233,7 @@ class OfRoom:
             )
             self._change(replace(trial, runs_until=decision.runs_until))
             return decision.verdict
-        judgement = self._sampling.judge(1, self._document, number, trial.curve)
+        judgement = self._sampling.prune(1, self._document, number, trial.curve)
         self._change(trial)
         return "stop" if judgement.stop else "continue"
 

@@ -321,6 +321,29 @@ class TestInitialDesign:
             assert (found.proposed_by, found.only_as_number) == ("prior", None)
         assert _propose(study, trials, "claim", 5).proposed_by == sampler
 
+    def test_tpe_learns_once_the_startup_trials_have_ended(self):
+        study = self._study("tpe", initial_trials=8, tpe_startup_trials=5)
+        values = [one.values for one in self._all(study, 8)]
+        running = [TrialFacts(number, "running", one) for number, one in enumerate(values)]
+        for ended, by in ((0, "prior"), (4, "prior"), (5, "tpe"), (8, "tpe")):
+            done = [completed(number, values[number], 0.1 * number) for number in range(ended)]
+            found = _propose(study, [*done, *running[ended:]], "claim", 8)
+            assert found.proposed_by == by
+        assert _propose(study, [completed(0, values[0], 0.5)], "claim", 1).proposed_by != "tpe"
+
+    def test_startup_trials_without_an_initial_design_are_drawn_from_the_prior(self):
+        space = {"learning_rate": SPACE["learning_rate"] | {"prior": 1e-3, "prior_spread": 0.1}}
+        bare = document(space, initial_trials=0, tpe_startup_trials=10)
+        study = bare.model_copy(update={"starts": ()})
+        few, enough = _trials(study, 5), [*_trials(study, 50)]
+        rates = [
+            math.log10(float(_propose(study, few, str(n), 5).values["learning_rate"] or 0))
+            for n in range(50)
+        ]
+        assert abs(fmean(rates) + 3) < 0.1
+        assert _propose(study, few, "claim", 5).proposed_by == "prior"
+        assert _propose(study, enough, "claim", 50).proposed_by == "tpe"
+
     def test_random_draws_from_the_prior_for_ever(self):
         space = SPACE | {
             "learning_rate": SPACE["learning_rate"] | {"prior": 1e-3, "prior_spread": 0.1},
@@ -366,7 +389,7 @@ class TestTPE:
     @pytest.mark.parametrize("count", [0, 5, 50, 200])
     @pytest.mark.parametrize("claim_id", ["a", "b", "c"])
     @pytest.mark.parametrize("objective", ["accuracy", "loss"])
-    def test_a_proposal_is_plain_optunas_with_its_kernels_to_the_last_bit(
+    def test_a_proposal_is_plain_optunas_to_the_last_bit(
         self, count: int, claim_id: str, objective: str
     ):
         study = document(sampler="tpe", objective=objective)

@@ -21,7 +21,7 @@ from trimtab.contract.studies import SamplerName, StudyState
 from trimtab.contract.trials import Trial, TrialState
 
 GOOD_SHARE = 10
-"""One in this many completed trials, and at least one, counts as good: a stop that keeps a trial out of these is wrong."""
+"""One in this many completed trials, and at least one, counts as good: a stop or a pause of one of these is wrong."""
 UNTOLD = "not told"
 """Stands for the rule or the origin of a trial where none was stored: a grid's points have none."""
 
@@ -41,7 +41,7 @@ class Audit(Message):
     completed: int
     """The audited trials that have completed."""
     wrong: int
-    """The audited trials among the best tenth of all completed ones: it would have been wrong to stop these."""
+    """The audited trials among the best tenth of all completed ones: it would have been wrong to stop or pause these."""
 
 
 class ExplainedTrial(Message):
@@ -163,8 +163,8 @@ def _audit_lines(found: Audit | None) -> list[str]:
         return []
     ran = "1 trial" if found.audited == 1 else f"{found.audited} trials"
     return [
-        f"audit: {ran} ran on where a rule would have stopped it, {found.completed} completed, and {found.wrong} ended among the "
-        "best tenth of all that completed: that many stops would have been wrong"
+        f"audit: {ran} ran on where the search would have stopped or paused it, {found.completed} completed, and {found.wrong} ended among the "
+        "best tenth of all that completed: that often the search would have been wrong"
     ]
 
 

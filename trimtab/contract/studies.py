@@ -79,7 +79,7 @@ class Search(Message):
     transfer: Literal["done_studies", "none"] = "done_studies"
     """Whether the studies of the same kind that are done move the priors of `auto`, and the order of the known recipes."""
     audit: Annotated[Number, Field(ge=0, le=1)] = 0.0
-    """The share of the trials that run to their end although the search would stop them, to tell how often it is wrong."""
+    """The share of the trials that run to their end although the search would stop or pause them, to tell how often it is wrong."""
 
     @model_validator(mode="before")
     @classmethod

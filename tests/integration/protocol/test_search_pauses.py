@@ -7,6 +7,8 @@ from uuid import uuid4
 
 import pytest
 
+from service.storage import taking_up
+from service.storage.leases import LeaseRow
 from service.use_cases import artifacts, deciding, studies, trials
 from tests.support.bell import listening
 from tests.support.optuna_twin import storage_on
@@ -454,6 +456,31 @@ def test_the_last_ones_that_the_model_is_made_of_run_at_the_same_time(either: Se
 # Two replicas
 
 
+def test_a_trial_that_is_paused_no_more_is_not_taken_up(service: Service) -> None:
+    a_search(service)
+    paused(service, 0.1)
+    study_id = service.value("SELECT study_id FROM trimtab.studies")
+    taken: list[LeaseRow | None] = []
+    for _ in range(2):
+        with service.context.database.statements() as connection:
+            row = taking_up.take_up(
+                connection,
+                study_id,
+                0,
+                3,
+                None,
+                worker_id=service.worker(),
+                claim_id=uuid4(),
+                ordinal=0,
+            )
+        taken.append(row)
+    first, second = taken
+    assert first is not None
+    assert (first.fence, first.runs_until) == (2, 3)
+    assert second is None
+    intact(service)
+
+
 def test_two_claims_at_once_take_up_a_paused_trial_once(replicas: Replicas) -> None:
     a_search(replicas.one, trials=3)
     paused(replicas.one, 0.1, 0.2)
@@ -529,3 +556,32 @@ def test_many_workers_of_two_replicas_keep_the_budget_and_train_no_epoch_twice(
     )
     assert twice == []
     replicas.assert_intact()
+
+
+# The audit
+
+
+def an_audited_search(service: Service, audit: float) -> None:
+    search = {"sampler": "random", "pruner": ASHA, "audit": audit}
+    service.study(search=search, fixed={"epochs": EPOCHS}, budget={"trials": 4})
+
+
+def test_an_audited_trial_runs_on_where_it_would_have_been_paused(either: Service) -> None:
+    an_audited_search(either, 1.0)
+    lease = either.lease()
+    assert report(either, lease, 0.5) == "continue"
+    told = shown(either, 0)
+    assert told.reason is not None
+    assert (told.reason.rule, told.reason.epoch, told.runs_until) == ("audit", 1, None)
+    assert told.reason.text.startswith(
+        "It runs on for the audit, where it would have been paused."
+    )
+    assert [report(either, lease, 0.5, step) for step in (1, 2)] == ["continue", "continue"]
+    intact(either)
+
+
+def test_a_value_that_is_not_finite_ends_an_audited_trial_of_a_search_that_pauses(
+    either: Service,
+) -> None:
+    an_audited_search(either, 1.0)
+    assert report(either, either.lease(), None) == "stop"

@@ -99,7 +99,7 @@ def test_a_person_reads_a_summary_and_a_line_for_each_trial(
         "epochs: 30 trained, 10 saved by stopping early (25%)",
         "median: 1 pruned",
         "audit: 1 completed",
-        "audit: 1 trial ran on where a rule would have stopped it, 1 completed, and 1 ended among the best tenth",
+        "audit: 1 trial ran on where the search would have stopped or paused it, 1 completed, and 1 ended among the best tenth",
     ):
         assert words in said
 
