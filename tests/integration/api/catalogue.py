@@ -309,7 +309,7 @@ STUDIES = [
     Bad(37, "pausing a study that is over", 409, "study-not-active", path="/v1/studies/over:pause"),
     Bad(36, "unknown study: PATCH", 404, "study-not-found", body={"priority": 1}, path="/v1/studies/nobody", method="PATCH"),
     Bad(37, "other budget for a study that is over", 409, "study-not-active", body={"budget": {"trials": 99}}, path="/v1/studies/over", method="PATCH", says="under another name"),
-    Bad(37, "an edit that changes nothing", 422, "invalid", "", {"budget": {}}, "/v1/studies/world", "PATCH", "budget.trials, budget.wall_time_s or priority"),
+    Bad(37, "an edit that changes nothing", 422, "invalid", "", {"budget": {}}, "/v1/studies/world", "PATCH", "such as budget.trials, or priority"),
     Bad(11, "unknown field of an edit", 422, "unknown-field", "/budget/trails", {"budget": {"trails": 9}}, "/v1/studies/world", "PATCH", "did you mean 'trials'?"),
     Bad(12, "text for the trials of an edit", 422, "wrong-type", "/budget/trials", {"budget": {"trials": "9"}}, "/v1/studies/world", "PATCH"),
     Bad(37, "no wall time", 422, "invalid", "/budget/wall_time_s", {"budget": {"wall_time_s": "soon"}}, "/v1/studies/world", "PATCH"),
