@@ -14,7 +14,8 @@ from service.api.dependencies import (
     token_of,
 )
 from service.api.downloads import WholeFile
-from service.use_cases import artifacts, rebasing, studies, trials
+from service.use_cases import artifacts, editing, enqueuing, rebasing, steering, studies, trials
+from trimtab.contract.edits import StudyEdit, TrialRequest
 from trimtab.contract.finish import WhichModel
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
@@ -53,6 +54,12 @@ def list_studies(
 def get_study(name: StudyName, context: ServiceContext) -> Study:
     """One study with its progress."""
     return studies.read(context, name)
+
+
+@router.patch("/{study}")
+def edit_study(name: StudyName, changes: StudyEdit, context: ServiceContext) -> Study:
+    """Change the budget or the priority of a study that has begun; more budget takes one that is done up again."""
+    return editing.edit(context, name, changes)
 
 
 @router.delete("/{study}", status_code=204)
@@ -111,6 +118,32 @@ def list_trials(
 @router.get("/{study}/trials/{number}")
 def get_trial(name: StudyName, number: TrialNumber, context: ServiceContext) -> Trial:
     """One trial with its attempts."""
+    return trials.read(context, name, number)
+
+
+@router.post("/{study}/trials", status_code=201)
+def enqueue_trial(
+    name: StudyName,
+    asked: TrialRequest,
+    context: ServiceContext,
+    idempotency_key: IdempotencyKey = None,
+) -> Trial:
+    """Try this configuration next; it takes one trial of the budget. A repeat under the same Idempotency-Key adds none."""
+    number = enqueuing.enqueue(context, name, asked.values, idempotency_key)
+    return trials.read(context, name, number)
+
+
+@router.post("/{study}/trials/{number}:stop")
+def stop_trial(name: StudyName, number: TrialNumber, context: ServiceContext) -> Trial:
+    """End one trial: one that runs is pruned after its epoch, with its curve; one that waits is cancelled."""
+    steering.stop(context, name, number)
+    return trials.read(context, name, number)
+
+
+@router.post("/{study}/trials/{number}:retry")
+def retry_trial(name: StudyName, number: TrialNumber, context: ServiceContext) -> Trial:
+    """Queue a trial that has failed again, with no crash counted; it goes on from its checkpoint, if that is there."""
+    steering.retry(context, name, number)
     return trials.read(context, name, number)
 
 

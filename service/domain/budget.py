@@ -27,6 +27,10 @@ class Spending:
     """The final evaluation has been queued, whatever has become of it."""
     paused_by_search: bool = False
     """Some of the unfinished trials wait for the search to take them up again."""
+    reached_limit: EndedBy | None = None
+    """The limit beside the wall time that ended the search; `wall_time_over` is true then as well."""
+    no_progress: bool = False
+    """So many trials have ended without a better value that no further one is to begin."""
 
 
 def may_propose(spending: Spending) -> bool:
@@ -36,6 +40,7 @@ def may_propose(spending: Spending) -> bool:
         and spending.trials_created < spending.trials_limit
         and not spending.exhausted
         and not spending.wall_time_over
+        and not spending.no_progress
     )
 
 
@@ -56,12 +61,14 @@ def paused_are_unwanted(spending: Spending) -> bool:
 def ended_by(spending: Spending) -> EndedBy:
     """What ended the search of a study that proposes nothing more."""
     if spending.wall_time_over:
-        return "wall_time"
+        return spending.reached_limit or "wall_time"
     if spending.state == "stopping":
         return "stopped"
+    is_short = spending.trials_created < spending.trials_limit
+    if is_short and spending.no_progress:
+        return "no_progress"
     # A search that pauses trials is exhausted too once none of these is worth more epochs.
-    is_short = spending.exhausted and spending.trials_created < spending.trials_limit
-    return "exhausted" if is_short else "trials"
+    return "exhausted" if is_short and spending.exhausted else "trials"
 
 
 def final_is_due(spending: Spending) -> bool:

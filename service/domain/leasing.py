@@ -41,13 +41,15 @@ class Held:
     """It was told to pause because others promise more, and is given back for that."""
     is_saved: bool = False
     """Where the search has paused it: whether a checkpoint has all that it reported."""
+    stop_asked: bool = False
+    """A person wants the trial to end with what it has."""
 
     @property
     def unwanted(self) -> bool:
         """Nobody waits for this trial any more. What a study's finish takes is owed even after the wall time."""
         if self.study_state in ("cancelled", "deleting"):
             return True
-        return self.kind == "trial" and self.wall_time_over
+        return self.kind == "trial" and (self.wall_time_over or self.stop_asked)
 
     @property
     def is_last_try(self) -> bool:
@@ -99,20 +101,30 @@ class Departure:
         return events[self.state]
 
 
-def verdict(held: Held, *, prune: bool) -> Verdict:
+def verdict(held: Held, *, prune: bool, spent: bool = False) -> Verdict:
     """Answer a report or a heartbeat; the study's state and its wall time outrank the pruner.
 
-    At the end of the wall time a trial completes with what it has: nobody wants more of it, but its last epoch counts.
+    At the end of the wall time a trial completes with what it has: nobody wants more of it, but its last epoch counts. One
+    that a person stops is pruned, whatever the pruner says.
+
+    Args:
+        held: the lease.
+        prune: whether the pruner gives up on the trial.
+        spent: whether the study's budget has no epoch left for the trial.
     """
     if held.study_state in ("cancelled", "deleting"):
         return "cancel"
+    if held.stop_asked:
+        return "stop"
     if held.unwanted:
         return "finish"
     if held.study_state == "paused":
         return "pause"
     if held.paused_by_search:
         return "pause"  # told already, by the report that it was decided on
-    return "stop" if prune else "continue"
+    if prune:
+        return "stop"
+    return "finish" if spent else "continue"
 
 
 def back_off_s(crashes: int) -> float:
@@ -160,7 +172,8 @@ def settled_for_good(outcome: Outcome) -> Departure:
 def released(held: Held, reason: Literal["drain", "paused"]) -> Departure:
     """What a release makes of the trial: no crash is counted."""
     outcome: AttemptOutcome = "drained" if reason == "drain" else "paused"
-    if held.paused_by_search and held.study_state not in ("cancelled", "deleting"):
+    is_wanted = held.study_state not in ("cancelled", "deleting") and not held.stop_asked
+    if held.paused_by_search and is_wanted:
         return Departure("paused", outcome)
     if held.unwanted:
         return Departure("cancelled", outcome, error_kind="cancelled")

@@ -28,6 +28,12 @@ STUDY_STEPS: Mapping[StudyState, frozenset[StudyState]] = {
     "deleting": frozenset(),
 }
 
+TRIAL_STEPS_BACK: Mapping[TrialState, frozenset[TrialState]] = {"failed": frozenset({"queued"})}
+"""The steps out of an end, which a person alone can take: by `:retry`."""
+
+STUDY_STEPS_BACK: Mapping[StudyState, frozenset[StudyState]] = {"done": frozenset({"active"})}
+"""The steps out of an end, which a person alone can take: by more budget."""
+
 _OPTUNA: Mapping[TrialState, OptunaState] = {
     "queued": "WAITING",
     "running": "RUNNING",

@@ -1,6 +1,7 @@
 """The Optuna room: each active study's history in memory, samplers and pruners over it. It stores nothing."""
 
 from service.sampling.distributions import stored
+from service.sampling.judging import GO_ON, Judgement
 from service.sampling.proposals import (
     Exhausted,
     Next,
@@ -13,7 +14,9 @@ from service.sampling.sampling import Sampling
 from service.sampling.scheduling.choosing import decides_at
 
 __all__ = [
+    "GO_ON",
     "Exhausted",
+    "Judgement",
     "Next",
     "Proposal",
     "Resumption",

@@ -31,7 +31,7 @@ class Decisions:
         self._tell()
         return self._scheduler.decide(asked)
 
-    def judge(self, asked: Asked, number: int, curve: Curve) -> Decision:
+    def decide(self, asked: Asked, number: int, curve: Curve) -> Decision:
         """Return what becomes of trial `number`, which has just reported so that this is its curve.
 
         Raises:

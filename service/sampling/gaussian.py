@@ -206,7 +206,7 @@ class GaussianSampler:
 
     def _log_prior(self, points: Floats) -> Floats:
         ended = len(self._observations.of(COMPLETED, PRUNED, INFEASIBLE))
-        return self._prior_strength / ended * self._priors.log_density(points)
+        return self._priors.weigh(points, self._prior_strength, ended)
 
 
 def _best_and_newest(numbers: Indices, mean: Floats, variance: Floats) -> Indices:

@@ -1,5 +1,6 @@
-"""Grid search: the trial number says which cell."""
+"""The cells of a space without real numbers, in their order. In grid search the trial number says which cell."""
 
+import math
 from collections.abc import Mapping
 
 from trimtab.contract.search_space import (
@@ -30,6 +31,21 @@ def cell(space: Mapping[str, Dimension], number: int) -> dict[str, Scalar] | Non
     return None if number else values
 
 
+def count(space: Mapping[str, Dimension]) -> int | None:
+    """Return the number of cells; None where a range of real numbers has more points than can be counted."""
+    if any(_is_continuous(dimension) for dimension in space.values()):
+        return None
+    return math.prod(map(_size, space.values()))
+
+
+def index(space: Mapping[str, Dimension], values: Mapping[str, Scalar]) -> int:
+    """Return the number of the cell in which a point of the space lies: `cell` of it has these values."""
+    found = 0
+    for name in sorted(space):
+        found = found * _size(space[name]) + _index(space[name], values[name])
+    return found
+
+
 def _size(dimension: Dimension) -> int:
     match dimension:
         case Choices():
@@ -38,6 +54,12 @@ def _size(dimension: Dimension) -> int:
             return (dimension.high - dimension.low) // dimension.step + 1
         case FloatRange():
             return _real_size(dimension)
+
+
+def _is_continuous(dimension: Dimension) -> bool:
+    if not isinstance(dimension, FloatRange):
+        return False
+    return dimension.step is None and dimension.low < dimension.high
 
 
 def _real_size(dimension: FloatRange) -> int:
@@ -52,3 +74,11 @@ def _point(dimension: Dimension, index: int) -> Scalar:
     if isinstance(dimension, Choices):
         return dimension.choices[index]
     return point(dimension, index)
+
+
+def _index(dimension: Dimension, value: Scalar) -> int:
+    if isinstance(dimension, Choices):
+        return dimension.choices.index(value)
+    if dimension.low == dimension.high:
+        return 0
+    return round((float(value or 0) - dimension.low) / (dimension.step or 1))

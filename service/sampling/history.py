@@ -1,15 +1,19 @@
 """One study's trials in memory, indexed so that no question about them is a scan."""
 
 import math
+from array import array
 from bisect import bisect_left, insort
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import chain, islice
+from collections.abc import Iterator, MutableSequence, Sequence
+from itertools import chain
 from typing import Any, Literal
+
+import numpy as np
 
 from service.domain.facts import Changes, Cursor, Curve, TrialFacts
 from service.domain.lifecycle import INFEASIBLE
 from service.domain.pruning import step_at_same_share
+from service.sampling.parzen import Split
 from trimtab.contract.metrics import Direction
 
 Role = Literal["completed", "pruned", "infeasible", "running"]
@@ -56,9 +60,9 @@ class History:
         self.next_number = 0
         """One above the highest trial number seen."""
         self._trials: dict[int, TrialFacts] = {}
-        # The indexes are sorted lists.
-        self._running: list[int] = []
-        self._finished: list[int] = []
+        # The indexes are sorted; numbers lie in arrays, which numpy copies as a whole.
+        self._running = array("q")
+        self._finished = array("q")
         self._ranks: list[Rank] = []
         self._values_at: dict[int, defaultdict[int, list[float]]] = {}
         """Of the completed trials, by their number of epochs, then by step."""
@@ -80,6 +84,10 @@ class History:
     def get(self, number: int) -> TrialFacts | None:
         """Return the trial of this number, if it has been seen."""
         return self._trials.get(number)
+
+    def __getitem__(self, number: int) -> TrialFacts:
+        """Return the trial of this number, which has been seen."""
+        return self._trials[number]
 
     @property
     def completed(self) -> int:
@@ -114,12 +122,26 @@ class History:
         Those that TPE takes as good are always among them, so its good density is that of the whole
         history; the other places go to the newest, which TPE weighs most in any case.
         """
-        finished = self._finished
-        if limit is not None and len(finished) > limit:
-            good = {rank[-1] for rank in self._ranks[: good_share(limit)]}
-            others = (number for number in reversed(finished) if number not in good)
-            finished = sorted((*good, *islice(others, limit - len(good))))
-        return [self._trials[number] for number in (*finished, *self._running)]
+        split = self.split(limit)
+        finished = np.setdiff1d(np.concatenate([split.good, split.others]), self._running)
+        return [self._trials[number] for number in (*finished.tolist(), *self._running)]
+
+    def split(self, limit: int | None) -> Split:
+        """Return the same by numbers, ascending: those that TPE takes as good, and all others.
+
+        Completed trials are better than pruned ones, and those are better than infeasible ones; of equals, older ones.
+        """
+        count = len(self._finished) if limit is None else min(limit, len(self._finished))
+        good = np.array([rank[-1] for rank in self._ranks[: good_share(count)]], dtype=np.int64)
+        newest = np.array(self._finished[len(self._finished) - count :], np.int64)
+        places = np.searchsorted(newest, good)
+        is_other = np.ones(count + 1, bool)
+        is_other[places[np.append(newest, -1)[places] == good]] = False
+        others = newest[is_other[:count]]
+        # As many of the good ones as are older than all these take the places of the oldest others.
+        others = others[len(good) + len(others) - count :]
+        others = np.concatenate([others, np.array(self._running, np.int64)])
+        return Split(np.sort(good), np.sort(others))
 
     def _replace(self, trial: TrialFacts) -> None:
         if old := self._trials.get(trial.number):
@@ -130,16 +152,18 @@ class History:
             insort(index, key)
 
     def _rebuild(self) -> None:
-        self._running, self._finished, self._ranks = [], [], []
+        self._running, self._finished, self._ranks = array("q"), array("q"), []
         self._values_at.clear()
         for trial in self._trials.values():
             for index, key in self._entries(trial):
                 index.append(key)
         values = (at_step.values() for at_step in self._values_at.values())
-        for index in (self._running, self._finished, self._ranks, *chain(*values)):
+        for index in (self._ranks, *chain(*values)):
             index.sort()
+        self._running = array("q", sorted(self._running))
+        self._finished = array("q", sorted(self._finished))
 
-    def _entries(self, trial: TrialFacts) -> Iterator[tuple[list[Any], Any]]:
+    def _entries(self, trial: TrialFacts) -> Iterator[tuple[MutableSequence[Any], Any]]:
         """Yield each index in which the trial stands, with its entry there."""
         match role(trial):
             case None:

@@ -1,14 +1,20 @@
 """The first trials of a study, each made by its number: a person's, the known recipes', then the prior's."""
 
 from collections.abc import Mapping
+from itertools import chain
+from threading import Lock
 
 from service.sampling.asking import draw
 from service.sampling.distributions import Distributions
 from service.sampling.prior import generator, point_at, value_at
 from service.sampling.tpe import RANDOM_TRIALS
+from service.sampling.untried import Untried
 from trimtab.contract.search_space import Scalar, nearest
 from trimtab.contract.starts import FIRST_TRIALS, PRIOR, Start
 from trimtab.contract.studies import StudyDocument
+
+POINTS_TRIED = 50
+"""How many further points of the prior are looked at for one in a cell that no earlier trial has."""
 
 
 class InitialDesign:
@@ -25,14 +31,59 @@ class InitialDesign:
         """Whether the study has an initial design at all."""
         self.length = document.numbered_trials
         """The number of trials that are made by their number."""
-        self.left_to_tpe = 0 if self.known and document.search.initial_trials else RANDOM_TRIALS
-        """The number of trials that Optuna's TPE still draws at random: none where this stands in their place."""
+        given = document.search.tpe_startup_trials
+        self.before_model = self.length if given is None else given
+        """How many trials must have ended before a model proposes; until then trials are drawn from the prior.
+
+        Documents of releases that had no such number wait for as many as are made by their number.
+        """
+        is_own = given is None and not (self.known and document.search.initial_trials)
+        self.left_to_tpe = RANDOM_TRIALS if is_own else 0
+        """How many trials TPE draws itself in such documents, where nothing stands in their place: without priors."""
         own = (Start(values=one, proposed_by=FIRST_TRIALS) for one in document.first_trials)
         self._starts = (*own, *(document.starts or ()))
+        self._untried = Untried(document.space)
+        self._design: list[Start] = []
+        self._designing = Lock()
 
-    def at(self, number: int) -> Start:
-        """Return the values of trial `number`, whoever claims it, and what they come from."""
-        found = point_at(self._space, self._seed, number)
+    @property
+    def listed(self) -> int:
+        """The number of trials whose points are listed in the document, rather than drawn from the prior."""
+        return len(self._starts)
+
+    def prior(self, number: int) -> Mapping[str, Scalar]:
+        """Return the point of the prior that belongs to trial `number`."""
+        return point_at(self._space, self._seed, number)
+
+    def at(self, number: int) -> Start | None:
+        """Return the values of trial `number`, whoever claims it, and what they come from.
+
+        In a space of finitely many points none comes twice, but for what a person wants tried twice; None where the trials
+        before it have all of these.
+        """
+        if not self._untried.is_counted:
+            return self._start(number)
+        with self._designing:
+            while len(self._design) <= number:
+                start = self._new(len(self._design))
+                if start is None:
+                    return None
+                self._design.append(start)
+            return self._design[number]
+
+    def _new(self, number: int) -> Start | None:
+        start = self._start(number)
+        if start.proposed_by == FIRST_TRIALS:
+            return start
+        before = [one.values for one in self._design]
+        further = (point_at(self._space, self._seed, number + n) for n in range(POINTS_TRIED))
+        found = self._untried.first(chain([start.values], further), before, number)
+        if found is None or found is start.values:
+            return None if found is None else start
+        return Start(values=found, proposed_by=PRIOR)
+
+    def _start(self, number: int) -> Start:
+        found = dict(self.prior(number))
         if number >= len(self._starts):
             return Start(values=found, proposed_by=PRIOR)
         start = self._starts[number]

@@ -62,6 +62,10 @@ class Waiting:
 class Exhausted:
     """The search space has no point left to try, and no paused trial is worth more epochs."""
 
+    at_number: int | None = None
+    """The number of trials that have tried all of it, some of which may be on their way to the database; None: those
+    that the caller knows of."""
+
 
 Next = Proposal | Resumption | Waiting | Exhausted
 """What a claim is answered."""

@@ -7,8 +7,11 @@ from threading import Lock
 
 from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
+from service.sampling.joint import Kernels
+from service.sampling.judging import Judgement
 from service.sampling.proposals import Exhausted, Next, Proposal, SamplingFailed
 from service.sampling.study import ActiveStudy, Pending
+from service.sampling.untried import Untried
 from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
 
@@ -26,6 +29,7 @@ class Sampling:
             commit order. It is called from whatever thread proposes or reports.
         monotonic: a clock that only goes forward, in seconds.
         largest_shown: the number of finished trials that TPE is shown at most (None: all), since its time grows with them.
+        kernels: whose kernels TPE is computed with; `optuna` is for tests and benchmarks alone, to compare with.
     """
 
     def __init__(
@@ -34,10 +38,12 @@ class Sampling:
         monotonic: Callable[[], float],
         *,
         largest_shown: int | None = LARGEST_SHOWN,
+        kernels: Kernels = "arrays",
     ) -> None:
         self._read = read
         self._monotonic = monotonic
         self._largest_shown = largest_shown
+        self._kernels: Kernels = kernels
         self._lock = Lock()
         self._studies: dict[int, ActiveStudy] = {}
 
@@ -68,6 +74,11 @@ class Sampling:
             proposal, pending = study.propose(document.search, claim_id, next_number)
         with _kept(study, pending):
             yield proposal
+
+    @staticmethod
+    def is_immediate(document: StudyDocument) -> bool:
+        """Tell whether proposals of the study take no reading and no mathematics."""
+        return document.search.sampler == "random" and not Untried(document.space).is_counted
 
     @contextmanager
     def next(
@@ -108,7 +119,7 @@ class Sampling:
         with self._study(study_id, document).deciding:
             yield
 
-    def judge(
+    def decide(
         self,
         study_id: int,
         document: StudyDocument,
@@ -134,24 +145,26 @@ class Sampling:
         """
         with _told("search"):
             study = self._study(study_id, document)
-            return study.judge(
+            return study.decide(
                 document.search, number, curve, may_begin=may_begin, next_number=next_number
             )
 
-    def should_prune(
+    def prune(
         self,
         study_id: int,
         document: StudyDocument,
+        number: int,
         curve: Curve,
         epochs: int | None = None,
-    ) -> bool:
-        """Tell whether the study's pruner gives up on a running trial with this curve.
+    ) -> Judgement:
+        """Tell whether the study's pruner gives up on a running trial with this curve, and why.
 
         The completed trials that it is held against may be a second old, unless `touch` said otherwise.
 
         Args:
             study_id: the study.
             document: its document.
+            number: the trial's number.
             curve: the values that the trial reported, in the order of the steps.
             epochs: the number of epochs that the trial is to have; None where all have the same.
 
@@ -160,19 +173,20 @@ class Sampling:
         """
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.should_prune(document.search, curve, epochs)
+            return study.prune(document.search, number, curve, epochs)
 
-    def should_prune_at_once(
+    def prune_at_once(
         self,
         study_id: int,
         document: StudyDocument,
+        number: int,
         curve: Curve,
         epochs: int | None = None,
-    ) -> bool | None:
+    ) -> Judgement | None:
         """The same without reading or waiting; None when it takes that."""
         with _told("pruner"):
             study = self._study(study_id, document)
-            return study.should_prune_at_once(document.search, curve, epochs)
+            return study.prune_at_once(document.search, number, curve, epochs)
 
     def touch(self, study_id: int) -> None:
         """Note that a trial of the study changed: its history is read again before its next use."""
@@ -189,7 +203,11 @@ class Sampling:
             if study is None:
                 read = partial(self._read, study_id)
                 study = ActiveStudy(
-                    document, read, self._monotonic, largest_shown=self._largest_shown
+                    document,
+                    read,
+                    self._monotonic,
+                    largest_shown=self._largest_shown,
+                    kernels=self._kernels,
                 )
                 self._studies[study_id] = study
             return study

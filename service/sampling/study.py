@@ -1,39 +1,51 @@
 """What a process remembers of one active study."""
 
-import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from threading import Lock
-from typing import assert_never
 
 from optuna.distributions import distribution_to_json
-from optuna.trial import FrozenTrial
 
-from service.domain import pruning
 from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
 from service.sampling import grid
-from service.sampling.asking import ask
+from service.sampling.asking import draw
 from service.sampling.decisions import Decisions
 from service.sampling.distributions import distributions, internal
 from service.sampling.gaussian import GaussianSampler
 from service.sampling.history import History
 from service.sampling.initial import InitialDesign
+from service.sampling.joint import Kernels, attributes, joint_tpe
+from service.sampling.judging import GO_ON, Judge, Judgement, judged
 from service.sampling.proposals import Exhausted, Next, Proposal, Resumption, Waiting
 from service.sampling.scheduling.choosing import scheduler_for
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wait
-from service.sampling.tpe import JointTPE, Shown
-from trimtab.contract.auto_search import AutoPruner
+from service.sampling.seeds import seed_of
+from service.sampling.untried import Untried
 from trimtab.contract.metrics import Direction
-from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner
-from trimtab.contract.schedulers import AshaScheduler, FreezeThawScheduler, HyperbandScheduler
 from trimtab.contract.search_space import Scalar
-from trimtab.contract.starts import PRIOR
+from trimtab.contract.starts import PRIOR, Start
 from trimtab.contract.studies import Search, StudyDocument
 
 REREAD_AFTER_S = 1.0
 """How old a history may be for pruning, and how long a stored proposal may take to appear in it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a proposal is made from.
+
+    Attributes:
+        in_flight: the values of proposals that the history does not show yet.
+        finished: how many trials have taught what they can.
+        has_only_infeasible: whether some have ended, and every one of those was infeasible.
+        number: the number of the next trial, if all that is in flight is stored.
+    """
+
+    in_flight: Sequence[Mapping[str, Scalar]]
+    finished: int
+    has_only_infeasible: bool
+    number: int
 
 
 @dataclass(eq=False, slots=True)
@@ -61,6 +73,7 @@ class ActiveStudy:
         monotonic: Callable[[], float],
         *,
         largest_shown: int | None,
+        kernels: Kernels = "arrays",
     ) -> None:
         self._space = document.space
         self._direction: Direction = document.task.direction
@@ -69,16 +82,16 @@ class ActiveStudy:
             name: distribution_to_json(found) for name, found in self._distributions.items()
         }
         self._initial = InitialDesign(document, self._distributions)
-        self._epochs = document.recipe({}).epochs
         self._read = read
         self._monotonic = monotonic
-        self._largest_shown = largest_shown
         self._proposing = Lock()
         self._reading = Lock()
         self._history = History(self._direction)
+        self._judge = Judge(self._history, self._direction, document.recipe({}).epochs)
         self._read_at: float | None = None
         self._changed = True
-        self._shown = Shown(self._distributions)
+        self._untried = Untried(document.space)
+        self._tpe = joint_tpe(kernels, self._distributions, self._direction, largest_shown)
         self._gaussian = _gaussian(document)
         # Only single appends and removals, which Python makes atomic: whoever leaves must not wait for a lock.
         self._pending: list[Pending] = []
@@ -97,10 +110,11 @@ class ActiveStudy:
         """Return a proposal, and the note of it that `settle` or `drop` must be handed in the end."""
         if search.sampler == "grid":
             return self._cell(next_number), None
-        if next_number < self._initial.length:
-            return self._first(search, next_number)
+        start = self._initial.at(next_number) if next_number < self._initial.length else None
+        if start is not None:
+            return self._first(search, next_number, start)
         proposal, pending = self._by_chance(search, claim_id, next_number)
-        if claim_id is None:
+        if claim_id is None and isinstance(proposal, Proposal):
             proposal = replace(proposal, only_as_number=next_number)
         return proposal, pending
 
@@ -123,7 +137,7 @@ class ActiveStudy:
             case _:
                 return Exhausted(), None
 
-    def judge(
+    def decide(
         self, search: Search, number: int, curve: Curve, *, may_begin: bool, next_number: int
     ) -> Decision:
         """Return what becomes of a trial that has come to the end of what it was given, with this curve.
@@ -136,7 +150,7 @@ class ActiveStudy:
         seed = seed_of(search.seed, f"report {number} {curve[-1][0]}")
         with self._proposing:
             asked = self._as_known(Asked(number, may_begin, next_number, (), seed))
-            return self._decisions.judge(asked, number, curve)
+            return self._decisions.decide(asked, number, curve)
 
     def _choose(self, decisions: Decisions, asked: Asked) -> Choice:
         with self._proposing:
@@ -174,73 +188,85 @@ class ActiveStudy:
         """Forget a proposal that was not stored."""
         self._pending.remove(pending)
 
-    def should_prune(self, search: Search, curve: Curve, epochs: int | None) -> bool:
-        """Tell whether the study's pruner gives up on a running trial with this curve, which is to have `epochs`."""
-        judge = self._judge(search.pruner, epochs)
-        if judge is None or not curve:
-            return False
+    def prune(self, search: Search, number: int, curve: Curve, epochs: int | None) -> Judgement:
+        """Judge the running trial of this number and curve, which is to have `epochs`, by the study's pruner."""
+        rule = self._judge.rule(search.pruner, epochs)
+        if rule is None or not curve:
+            return GO_ON
         with self._reading:
             self._refresh(REREAD_AFTER_S)
-            return judge(curve)
+            return judged(rule(curve), search, number)
 
-    def should_prune_at_once(
-        self, search: Search, curve: Curve, epochs: int | None
-    ) -> bool | None:
-        """Tell the same without waiting for anything; None when the history must be read first, or is being read."""
-        judge = self._judge(search.pruner, epochs)
-        if judge is None or not curve:
-            return False
+    def prune_at_once(
+        self, search: Search, number: int, curve: Curve, epochs: int | None
+    ) -> Judgement | None:
+        """Do the same without waiting for anything; None when the history must be read first, or is being read."""
+        rule = self._judge.rule(search.pruner, epochs)
+        if rule is None or not curve:
+            return GO_ON
         if not self._reading.acquire(blocking=False):
             return None
         try:
-            return judge(curve) if self._is_fresh(REREAD_AFTER_S) else None
+            if not self._is_fresh(REREAD_AFTER_S):
+                return None
+            return judged(rule(curve), search, number)
         finally:
             self._reading.release()
 
-    def _judge(self, pruner: Pruner, epochs: int | None) -> Callable[[Curve], bool] | None:
-        """Return the rule over the history as it stands; None where nothing is judged, and no history read."""
-        match pruner:
-            case AshaScheduler() | HyperbandScheduler() | FreezeThawScheduler():
-                return None  # these judge at their own epochs alone, by `judge`
-            case NoPruner() | AutoPruner():
-                return None
-            case MedianPruner():
-                return partial(self._by_median, pruner, epochs)
-            case _:  # a kind without a case must not pass for another one
-                assert_never(pruner)
-
-    def _by_median(self, pruner: MedianPruner, epochs: int | None, curve: Curve) -> bool:
-        peers = self._history.values_at(curve[-1][0], epochs)
-        half = (self._epochs if epochs is None else epochs) // 2
-        return pruning.median(
-            curve,
-            peers,
-            # Few long trials must not judge all others in the epochs that only they have come to.
-            self._history.completed if epochs is None else len(peers),
-            direction=self._direction,
-            startup_trials=pruner.startup_trials,
-            warmup_epochs=half if pruner.warmup_epochs is None else pruner.warmup_epochs,
-            min_trials=pruner.min_trials,
-        )
-
     def _by_chance(
         self, search: Search, claim_id: str | None, next_number: int
-    ) -> tuple[Proposal, Pending | None]:
+    ) -> tuple[Proposal | Exhausted, Pending | None]:
         seed = seed_of(search.seed, f"trial {next_number}" if claim_id is None else claim_id)
-        if search.sampler == "random":
+        if search.sampler == "random" and not self._untried.is_counted:
             return self._drawn(seed, "random"), None
         with self._proposing:
-            if self._gaussian is not None:
-                return self._ask_gaussian(self._gaussian, seed, next_number)
-            return self._ask_tpe(seed, next_number)
+            proposal = self._sampled(search, seed, next_number)
+            if isinstance(proposal, Exhausted):
+                return proposal, None
+            pending = Pending(next_number, proposal.values)
+            self._pending.append(pending)
+            return proposal, pending
 
-    def _first(self, search: Search, number: int) -> tuple[Proposal, Pending | None]:
-        """The proposal of a trial that is made by its number; TPE must know of it before it is in the history."""
-        start = self._initial.at(number)
+    def _sampled(self, search: Search, seed: int, next_number: int) -> Proposal | Exhausted:
+        known = self._look(search, next_number)
+        if search.sampler == "random":
+            return self._untried_of(known, [self._initial.draw(seed)], seed, "random")
+        if known.finished < self._initial.before_model or known.has_only_infeasible:
+            return self._untried_of(known, [self._initial.draw(seed)], seed, PRIOR)
+        if self._gaussian is not None:
+            return self._by_gaussian(self._gaussian, known, seed)
+        if known.finished < self._initial.left_to_tpe:
+            drawn = draw(self._distributions, seed)
+            return self._untried_of(known, [drawn], seed, "tpe")
+        found = self._untried_of(known, self._tpe.candidates(seed), seed, "tpe")
+        if isinstance(found, Exhausted):
+            return found
+        return replace(found, attributes=attributes(self._distributions, found.values))
+
+    def _by_gaussian(
+        self, sampler: GaussianSampler, known: Known, seed: int
+    ) -> Proposal | Exhausted:
+        values = sampler.propose(known.in_flight, seed)
+        if values is None:
+            return self._untried_of(known, [self._initial.draw(seed)], seed, PRIOR)
+        return self._untried_of(known, [values], seed, "gp")
+
+    def _untried_of(
+        self, known: Known, candidates: Iterable[Mapping[str, Scalar]], seed: int, by: str
+    ) -> Proposal | Exhausted:
+        values = self._untried.first(candidates, known.in_flight, seed)
+        if values is None:
+            return Exhausted(known.number)
+        return self._proposal(values, proposed_by=by if self._initial.known else None)
+
+    def _first(
+        self, search: Search, number: int, start: Start
+    ) -> tuple[Proposal, Pending | None]:
+        """The proposal of a trial that is made by its number; models must know of it before it is in the history."""
         proposal = self._proposal(
             start.values, proposed_by=start.proposed_by, only_as_number=number
         )
-        if search.sampler == "random":
+        if search.sampler == "random" and not self._untried.is_counted:
             return proposal, None
         pending = Pending(number, proposal.values)
         self._pending.append(pending)
@@ -267,60 +293,26 @@ class ActiveStudy:
         stored = internal(self._distributions, values, self._jsons)
         return Proposal(values, stored, {}, proposed_by, only_as_number)
 
-    def _ask_tpe(self, seed: int, next_number: int) -> tuple[Proposal, Pending]:
-        trials, number, too_little_is_known = self._look(next_number)
-        if too_little_is_known:
-            proposal = self._drawn(seed, PRIOR)
-        else:
-            proposal = self._asked(seed, trials, number)
-        pending = Pending(next_number, proposal.values)
-        self._pending.append(pending)
-        return proposal, pending
-
-    def _ask_gaussian(
-        self, sampler: GaussianSampler, seed: int, next_number: int
-    ) -> tuple[Proposal, Pending]:
-        in_flight = self._pending.copy()
-        with self._reading:
-            self._refresh(0.0)
-            unseen = [pending.values for pending in in_flight if self._unseen(pending)]
-            too_few = self._history.finished < self._initial.length
-        values = None if too_few else sampler.propose(unseen, seed)
-        if values is None:
-            proposal = self._drawn(seed, PRIOR)
-        else:
-            proposal = self._proposal(values, proposed_by="gp")
-        pending = Pending(next_number, proposal.values)
-        self._pending.append(pending)
-        return proposal, pending
-
-    def _asked(self, seed: int, trials: list[FrozenTrial], number: int) -> Proposal:
-        sampler = JointTPE(
-            self._distributions, seed=seed, startup_trials=self._initial.left_to_tpe
-        )
-        proposal = ask(sampler, self._distributions, trials, number, self._direction)
-        return replace(proposal, proposed_by="tpe" if self._initial.known else None)
-
-    def _look(self, next_number: int) -> tuple[list[FrozenTrial], int, bool]:
-        """Return all that TPE is to know, a number that no trial in it has, and whether that is too little for TPE.
+    def _look(self, search: Search, next_number: int) -> Known:
+        """Read the history, and note what a sampler is to know of it.
 
         Of infeasible trials alone one would pass for a good one: TPE would stay where nothing can be trained. While others
-        train or have crashed, so that fewer than the initial design have taught anything, the prior knows more than TPE.
+        train or have crashed, so that too few have taught anything, the prior knows more than a model.
         """
         # Taken before the history is read: what is committed in between is then known twice, not missed.
         in_flight = self._pending.copy()
         with self._reading:
             self._refresh(0.0)
-            unseen = [pending for pending in in_flight if self._unseen(pending)]
-            history = self._history.capped(self._largest_shown)
-            number = max(self._history.next_number, next_number)
-            few = self._history.finished < self._initial.length
-            too_little = few or self._history.has_only_infeasible
-        trials = self._shown.show(history)
-        for pending in unseen:
-            trials.append(self._shown.running(number, pending.values))
-            number += 1
-        return trials, number, too_little
+            history = self._history
+            unseen = [pending.values for pending in in_flight if self._unseen(pending)]
+            if search.sampler == "tpe":
+                self._tpe.look(history, unseen, next_number)
+            return Known(
+                unseen,
+                history.finished,
+                history.has_only_infeasible,
+                max(history.next_number, next_number) + len(unseen),
+            )
 
     def _unseen(self, pending: Pending) -> bool:
         """Tell whether the history lacks the proposal but may yet show it."""
@@ -349,9 +341,11 @@ class ActiveStudy:
         self._changed = False
         try:
             changed = self._history.apply(self._read(self._history.cursor))
-            for one in (self._gaussian, self._decisions):
-                if one is not None:
-                    one.hear(changed)
+            self._untried.learn(changed)
+            if self._gaussian is not None:
+                self._gaussian.hear(changed)
+            if self._decisions is not None:
+                self._decisions.hear(changed)
         except BaseException:
             self._changed = True
             raise
@@ -364,9 +358,3 @@ def _gaussian(document: StudyDocument) -> GaussianSampler | None:
         return None
     strength = document.search.prior_strength
     return GaussianSampler(document.space, document.task.direction, strength)
-
-
-def seed_of(study_seed: int | None, of: str) -> int:
-    """Return 32 bits that depend on both alone: one seed for all proposals would make them twins."""
-    digest = hashlib.blake2s(f"{study_seed}:{of}".encode(), digest_size=4).digest()
-    return int.from_bytes(digest, "big")

@@ -63,7 +63,7 @@ def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[s
 
     Needed are the newest, the previous and the best state of a trial that is not over; the newest and the best of each
     study's best trial, and until the study is over of all that its model is to be made of, refits included; and models,
-    those that others learn from included.
+    those that others learn from and those of a study's earlier ends included.
     The caller removes the files before it commits: who records one of them meanwhile waits for that.
     """
     rows = connection.execute(
@@ -80,13 +80,15 @@ def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[s
                 UNION ALL
                 SELECT t.checkpoint, t.best_checkpoint, NULL
                 FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
-                WHERE t.kind = 'refit' AND t.state = 'completed' AND s.state = 'finalising'),
+                WHERE t.kind = 'refit' AND t.state = 'completed' AND NOT t.past AND s.state = 'finalising'),
             needed AS (
                 SELECT checkpoint ->> 'sha256' AS sha256 FROM state
                 UNION ALL SELECT best_checkpoint ->> 'sha256' FROM state
                 UNION ALL SELECT previous_checkpoint ->> 'sha256' FROM state
                 UNION ALL SELECT final ->> 'model_sha256' FROM trimtab.studies
                 UNION ALL SELECT final ->> 'validated_sha256' FROM trimtab.studies
+                UNION ALL SELECT unnest(ARRAY[f ->> 'model_sha256', f ->> 'validated_sha256'])
+                          FROM trimtab.studies, jsonb_array_elements(earlier_finals) f
                 UNION ALL SELECT document -> 'teacher' -> 'model' ->> 'sha256' FROM trimtab.studies
                           WHERE state NOT IN ('done', 'cancelled'))
             DELETE FROM trimtab.artifacts WHERE sha256 IN (

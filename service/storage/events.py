@@ -40,3 +40,13 @@ def after(
         {"study_id": study_id, "xid": str(cursor[0]), "id": cursor[1], "limit": limit},
     ).all()
     return [EventRow(*row) for row in rows]
+
+
+def reopened_after(connection: Connection, study_id: int, cursor: Cursor) -> bool:
+    """Whether the study was taken up again behind the cursor."""
+    return connection.execute(
+        text("""
+            SELECT EXISTS (SELECT FROM trimtab.events
+                           WHERE study_id = :study_id AND kind = 'study_reopened' AND (xid, id) > (CAST(:xid AS xid8), :id))"""),
+        {"study_id": study_id, "xid": str(cursor[0]), "id": cursor[1]},
+    ).scalar_one()

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from service.storage.ranking import BEST_FIRST
+from service.storage.refits import ON_CONFLICT_ANEW
 from trimtab.contract.final_report import FinalReport
 from trimtab.contract.metrics import Direction
 
@@ -21,6 +22,7 @@ def queue(connection: Connection, study_id: int, direction: Direction) -> None:
                 FROM trimtab.trials t
                 WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.state = 'completed'
                 ORDER BY {BEST_FIRST[direction]} LIMIT 1
+                {ON_CONFLICT_ANEW}
                 RETURNING study_id, trial_id, number, fence)
             INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind)
             SELECT study_id, trial_id, number, fence, 'final_queued' FROM final"""),
@@ -37,7 +39,8 @@ def keep(connection: Connection, study_id: int, final: dict[str, Any]) -> None:
                 WHERE study_id = :study_id AND state = 'finalising' RETURNING study_id),
             shown AS (
                 INSERT INTO public.study_user_attributes (study_id, key, value_json)
-                SELECT study_id, key, value::text FROM study, json_each(CAST(:shown AS json)))
+                SELECT study_id, key, value::text FROM study, json_each(CAST(:shown AS json))
+                ON CONFLICT (study_id, key) DO UPDATE SET value_json = excluded.value_json)
             INSERT INTO trimtab.events (study_id, kind, body)
             SELECT study_id, 'study_done', CAST(:final AS jsonb) - 'report' FROM study"""),
         {"study_id": study_id, "final": json.dumps(final), "shown": json.dumps(_shown(final))},

@@ -16,8 +16,14 @@ from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState
 
-WALL_TIME_OVER = """
-    coalesce(s.active_s + coalesce(extract(epoch FROM trimtab.now() - s.active_since), 0) >= s.wall_time_s, false)"""
+WALL_TIME_OVER = """(
+    coalesce(s.active_s + coalesce(extract(epoch FROM trimtab.now() - s.active_since), 0) >= s.wall_time_s, false)
+    OR s.limits IS NOT NULL AND trimtab.reached_limit(s.study_id) IS NOT NULL)"""
+"""Whether the time of a search is over: its wall time, or another limit that ends it at once."""
+HAS_ROOM = """(
+    s.limits IS NULL OR coalesce(trimtab.epochs_left(s.study_id) > 0, true))"""
+"""Whether the budget of epochs leaves one for a trial that does not run."""
+NO_PROGRESS = """(s.limits IS NOT NULL AND trimtab.no_progress(s.study_id))"""
 
 # Claims of one worker at once: each sees which slot the one before it took.
 HOLD_WORKER = Statement(
@@ -102,7 +108,7 @@ picked AS (
       AND (t.kind = 'trial' OR NOT :only_trials)
       AND s.state IN ('active', 'stopping', 'finalising') AND EXISTS (SELECT FROM free)
       AND NOT EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = :worker_id)
-      AND (t.kind <> 'trial' OR NOT {WALL_TIME_OVER})
+      AND (t.kind <> 'trial' OR NOT {WALL_TIME_OVER} AND {HAS_ROOM})
     ORDER BY t.not_before, t.number LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
 t AS (
     UPDATE trimtab.trials t
@@ -151,7 +157,10 @@ def claim_queued(
 
 @dataclass(frozen=True, slots=True)
 class LeaseFacts:
-    """A lease by its id: live or long gone; `epochs` and `runs_until` are its trial's, where they are set."""
+    """A lease by its id: live or long gone; `epochs` and `runs_until` are its trial's, where they are set.
+
+    `epochs_left` are those that the study's budget has for trials that do not run; None: it does not count epochs.
+    """
 
     held: Held
     is_live: bool
@@ -167,6 +176,7 @@ class LeaseFacts:
     outcome_sha256: str | None
     epochs: int | None
     runs_until: int | None
+    epochs_left: int | None
 
 
 _IS_SAVED = """
@@ -180,7 +190,8 @@ _READ = Statement(f"""
 SELECT a.lease_id, a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
        coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence, t.reported,
        CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256,
-       CAST(t.hyperparameters ->> 'epochs' AS int), t.runs_until, t.paused_by_search, {_IS_SAVED}
+       CAST(t.hyperparameters ->> 'epochs' AS int), t.runs_until,
+       CASE WHEN s.limits IS NOT NULL THEN trimtab.epochs_left(s.study_id) END, t.paused_by_search, {_IS_SAVED}, t.stop_asked
 FROM trimtab.attempts a
 JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
 JOIN trimtab.studies s ON s.study_id = t.study_id
@@ -190,7 +201,7 @@ WHERE a.lease_id = ANY(CAST(:lease_ids AS uuid[]))""")
 def read_all(connection: Connection, lease_ids: Sequence[UUID]) -> dict[UUID, LeaseFacts]:
     """Everything that the rules need to answer the leases' holders; an unknown lease is left out."""
     rows = _READ.rows(connection, lease_ids=array(lease_ids))
-    return {row[0]: LeaseFacts(Held(*row[1:6], *row[-2:]), *row[6:-2]) for row in rows}
+    return {row[0]: LeaseFacts(Held(*row[1:6], *row[-3:]), *row[6:-3]) for row in rows}
 
 
 def read(connection: Connection, lease_id: UUID) -> LeaseFacts | None:
@@ -268,14 +279,16 @@ t AS (
         value = d.value, error_kind = d.error_kind, error_message = d.error_message,
         paused_by_search = t.paused_by_search AND d.state = 'paused',
         ended_at = CASE WHEN d.is_over THEN trimtab.now() END,
+        -- The next attempt is judged anew; an audited trial stays one.
+        reason = CASE WHEN d.state <> 'queued' OR t.reason ->> 'rule' = 'audit' THEN t.reason END,
         curve = CASE t.kind WHEN 'trial' THEN
             (SELECT coalesce(jsonb_agg(jsonb_build_array(v.step, v.intermediate_value) ORDER BY v.step), '[]')
              FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id) END
     FROM d
     WHERE t.lease_id = d.lease_id AND t.state = 'running' AND (NOT :only_trials OR t.kind = 'trial')
     RETURNING t.trial_id, t.kind, t.study_id, t.number, t.state, t.hyperparameters, t.fence, t.value, t.error_kind,
-              t.error_message, t.curve, d.lease_id AS ended, d.outcome, d.sha256, d.is_over, d.optuna_state, d.event,
-              d.validation_outputs),
+              t.error_message, t.curve, t.reason, t.paused_by_search, d.lease_id AS ended, d.outcome, d.sha256, d.is_over,
+              d.optuna_state, d.event, d.validation_outputs),
 attempt AS (
     UPDATE trimtab.attempts a
     SET ended_at = trimtab.now(), outcome = t.outcome, became = t.state, outcome_sha256 = t.sha256,
@@ -306,11 +319,14 @@ attributes AS (
         SELECT FROM public.trial_system_attributes o WHERE o.trial_id = t.trial_id AND o.key = pair.key))
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json),
 shown AS (
-    -- What a person sees in the Dashboard of a trial that failed.
+    -- What a person sees in the Dashboard of a trial that failed, or that the search stopped.
     INSERT INTO public.trial_user_attributes AS a (trial_id, key, value_json)
     SELECT t.trial_id, 'failure',
            to_json(concat_ws(': ', nullif(t.error_kind, 'poison'), nullif(t.error_message, '')))::text
-    FROM t WHERE t.kind = 'trial' AND t.error_kind IS NOT NULL AND t.is_over),
+    FROM t WHERE t.kind = 'trial' AND t.error_kind IS NOT NULL AND t.is_over
+    UNION ALL
+    SELECT t.trial_id, 'reason', CAST(t.reason -> 'text' AS text)
+    FROM t WHERE t.kind = 'trial' AND t.state = 'pruned' AND t.reason IS NOT NULL),
 validation AS (
     INSERT INTO trimtab.validation_outputs (trial_id, outputs)
     SELECT t.trial_id, CAST(t.validation_outputs AS json) FROM t
@@ -318,7 +334,8 @@ validation AS (
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, t.event, jsonb_strip_nulls(jsonb_build_object(
-        'outcome', t.outcome, 'value', t.value, 'error_kind', t.error_kind, 'error_message', t.error_message)) FROM t)
+        'outcome', t.outcome, 'value', t.value, 'error_kind', t.error_kind, 'error_message', t.error_message,
+        'reason', CASE WHEN t.state = 'pruned' OR t.paused_by_search THEN t.reason END)) FROM t)
 SELECT ended, CASE WHEN is_over AND EXISTS (
     -- Those who wait for what this trial comes to may go on now.
     SELECT FROM trimtab.trials p WHERE p.study_id = t.study_id AND p.state = 'paused' AND p.paused_by_search)
@@ -388,10 +405,13 @@ def lock_expired(connection: Connection, limit: int = 100) -> list[Expired]:
     rows = connection.execute(
         text(f"""
             SELECT t.lease_id, t.study_id, t.kind, s.state, {WALL_TIME_OVER} AS over, t.crashes, s.max_crashes,
-                   t.paused_by_search, {_IS_SAVED}
+                   t.paused_by_search, {_IS_SAVED}, t.stop_asked
             FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
             WHERE t.state = 'running' AND t.lease_until < trimtab.now()
             ORDER BY t.lease_until LIMIT :limit FOR UPDATE OF t SKIP LOCKED"""),
         {"limit": limit},
     ).all()
-    return [Expired(row.lease_id, row.study_id, Held(*row[2:])) for row in rows]
+    return [
+        Expired(row.lease_id, row.study_id, Held(*row[2:-1], stop_asked=row[-1]))
+        for row in rows
+    ]

@@ -25,7 +25,7 @@ event AS (
         'pictures', record -> 'pictures' -> 'test')
     FROM t WHERE kind = 'final' AND NOT EXISTS (
         SELECT FROM trimtab.events e
-        WHERE e.study_id = t.study_id AND e.kind = 'final_test_opened' AND e.fence = t.fence))
+        WHERE e.study_id = t.study_id AND e.trial_id = t.trial_id AND e.kind = 'final_test_opened' AND e.fence = t.fence))
 SELECT 1 FROM t""")
 
 

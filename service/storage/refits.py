@@ -15,6 +15,14 @@ ENSEMBLE = "coalesce(CAST(s.document #>> '{finish,ensemble}' AS int), 1)"
 PLANNED = "CASE s.document #>> '{finish,refit}' WHEN 'true' THEN CAST(s.document #>> '{finish,ensemble}' AS int) ELSE 0 END"
 """The number of refits that the finish of a study `s` takes."""
 
+ON_CONFLICT_ANEW = """
+ON CONFLICT (trial_id, kind) DO UPDATE
+SET past = false, state = 'queued', not_before = trimtab.now(), value = NULL, crashes = 0, error_kind = NULL,
+    error_message = NULL, record = NULL, started_at = NULL, ended_at = NULL, checkpoint = excluded.checkpoint,
+    checkpoint_fence = NULL, previous_checkpoint = NULL, best_checkpoint = NULL
+WHERE trials.past"""
+"""The row of an earlier end is used again, so that its fence goes on rising; what it had found is not."""
+
 
 def queue(connection: Connection, study_id: int, direction: Direction, count: int) -> None:
     """Queue a refit of each of the best completed trials; of as many as there are, where fewer completed."""
@@ -25,6 +33,7 @@ def queue(connection: Connection, study_id: int, direction: Direction, count: in
                 SELECT t.trial_id, 'refit', t.study_id, t.number, 'queued', t.hyperparameters FROM trimtab.trials t
                 WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.state = 'completed'
                 ORDER BY {BEST_FIRST[direction]} LIMIT :count
+                {ON_CONFLICT_ANEW}
                 RETURNING study_id, trial_id, number, fence)
             INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind)
             SELECT study_id, trial_id, number, fence, 'refit_queued' FROM refit"""),
@@ -53,6 +62,7 @@ def members(
                    coalesce(r.best_checkpoint, r.checkpoint)
             FROM trimtab.trials t
             LEFT JOIN trimtab.trials r ON r.trial_id = t.trial_id AND r.kind = 'refit' AND r.state = 'completed'
+                AND NOT r.past
             WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.state = 'completed'
             ORDER BY {BEST_FIRST[direction]} LIMIT :count"""),
         {"study_id": study_id, "count": count},
@@ -69,6 +79,7 @@ def progress(connection: Connection, study_id: int) -> Refits:
                    count(*) FILTER (WHERE r.state = 'completed') AS completed,
                    count(*) FILTER (WHERE r.state IN ('failed', 'cancelled')) AS failed
             FROM trimtab.studies s LEFT JOIN trimtab.trials r ON r.study_id = s.study_id AND r.kind = 'refit'
+                AND NOT r.past
             WHERE s.study_id = :study_id GROUP BY s.study_id"""),
         {"study_id": study_id},
     ).one_or_none()

@@ -13,6 +13,7 @@ from service.domain.facts import Curve
 from service.storage.leases import WALL_TIME_OVER, LeaseFacts
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Report, Verdict
+from trimtab.contract.reasons import Reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,12 +55,17 @@ def _stored(rows: Sequence[tuple[int, int, float | None, Verdict]], fence: int) 
 REPORT = Statement(f"""
 WITH t AS (
     UPDATE trimtab.trials t
-    SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl), reported = t.reported + said.added
-    FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:added AS int[]), CAST(:known AS int[])) AS said (lease_id, added, known),
+    SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl), reported = t.reported + said.added,
+        -- The audit begins at the first epoch at which the trial would have stopped.
+        reason = CASE WHEN t.reason ->> 'rule' = 'audit' THEN t.reason
+                      ELSE coalesce(CAST(said.reason AS jsonb), t.reason) END
+    FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:added AS int[]), CAST(:known AS int[]), CAST(:reasons AS text[]))
+             AS said (lease_id, added, known, reason),
          trimtab.studies s
     WHERE t.lease_id = said.lease_id AND t.state = 'running' AND s.study_id = t.study_id
       AND (said.known IS NULL
-           OR said.known = t.reported AND t.kind = 'trial' AND s.state = 'active' AND NOT {WALL_TIME_OVER})
+           OR said.known = t.reported AND t.kind = 'trial' AND NOT t.stop_asked
+               AND s.state = 'active' AND NOT {WALL_TIME_OVER})
     RETURNING t.lease_id, t.trial_id, t.study_id, t.number, t.fence),
 batch AS (
     SELECT t.*, step, value, verdict, metrics
@@ -93,12 +99,14 @@ class NewReports:
         verdict: the answer to the last report.
         known: None where the verdict was decided on what is stored. Else it was decided for `leasing.WANTED` with this
             many reports: store only if the trial has no more, and is wanted so.
+        reason: why the trial is to stop, or would be were it not audited; None: what is stored stays.
     """
 
     lease_id: UUID
     reports: tuple[Report, ...]
     verdict: Verdict
     known: int | None = None
+    reason: Reason | None = None
 
     def verdict_of(self, report: Report) -> Verdict:
         """The verdict to keep with a step."""
@@ -112,6 +120,7 @@ def to_store(new: Sequence[NewReports]) -> dict[str, Any]:
         "lease_ids": array([one.lease_id for one in new]),
         "added": array([len(one.reports) for one in new]),
         "known": array([one.known for one in new]),
+        "reasons": [one.reason and one.reason.model_dump_json() for one in new],
         "leases": array([one.lease_id for one, _ in rows]),
         "steps": array([report.step for _, report in rows]),
         "values": array([report.value for _, report in rows]),

@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.budget import Spending
-from service.storage.leases import WALL_TIME_OVER
+from service.storage.leases import NO_PROGRESS, WALL_TIME_OVER
 from service.storage.refits import PLANNED
 from service.storage.statements import Statement
 from trimtab.contract.events import EventKind
@@ -34,10 +34,12 @@ class StudyRow:
     direction: Direction
     ended_by: EndedBy | None
     data: dict[str, Any] | None
+    earlier_finals: list[dict[str, Any]]
 
 
 _COLUMNS = """
-    study_id, name, state, document, created_at, trials_created, final, problem, objective, direction, ended_by, data"""
+    study_id, name, state, document, created_at, trials_created, final, problem, objective, direction, ended_by, data,
+    earlier_finals"""
 
 
 def insert(connection: Connection, document: StudyDocument) -> StudyRow:
@@ -60,10 +62,10 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
                 INSERT INTO public.study_user_attributes (study_id, key, value_json)
                 SELECT study_id, 'fixed', :fixed FROM optuna),
             study AS (
-                INSERT INTO trimtab.studies (study_id, name, document, priority, trials_limit, wall_time_s,
+                INSERT INTO trimtab.studies (study_id, name, document, priority, trials_limit, wall_time_s, limits,
                                              max_crashes, lease_ttl, objective, direction)
                 SELECT study_id, :name, CAST(:document AS json), :priority, :trials_limit, :wall_time_s,
-                       :max_crashes, make_interval(secs => :lease_ttl_s), :objective, :direction
+                       CAST(:limits AS jsonb), :max_crashes, make_interval(secs => :lease_ttl_s), :objective, :direction
                 FROM optuna
                 RETURNING *),
             event AS (
@@ -81,6 +83,7 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
             "priority": document.priority,
             "trials_limit": document.search_budget.trials,
             "wall_time_s": document.search_budget.wall_time_s,
+            "limits": json.dumps(limits) if (limits := document.search_budget.limits) else None,
             "max_crashes": document.max_crashes,
             "lease_ttl_s": document.lease_ttl_s,
         },
@@ -112,8 +115,8 @@ def document(connection: Connection, study_id: int) -> dict[str, Any] | None:
     ).scalar_one_or_none()
 
 
-def progress(connection: Connection, study_id: int, epochs_of_recipe: int) -> dict[str, int]:
-    """Trials by state, and epochs trained and saved; `epochs_of_recipe` where a trial did not sample its own."""
+def progress(connection: Connection, study_id: int, epochs_of_recipe: int) -> dict[str, float]:
+    """Trials by state, epochs trained and saved, and seconds of devices; `epochs_of_recipe` where a trial did not sample its own."""
     rows = connection.execute(
         text("""
             SELECT t.state, count(*) AS trials, coalesce(sum(r.epochs), 0) AS epochs,
@@ -126,9 +129,12 @@ def progress(connection: Connection, study_id: int, epochs_of_recipe: int) -> di
             WHERE t.study_id = :study_id AND t.kind = 'trial' GROUP BY t.state"""),
         {"study_id": study_id, "epochs_of_recipe": epochs_of_recipe},
     ).all()
-    counts: dict[str, int] = {row.state: row.trials for row in rows}
+    counts: dict[str, float] = {row.state: row.trials for row in rows}
     counts["epochs"] = sum(int(row.epochs) for row in rows)
     counts["epochs_saved"] = sum(int(row.saved) for row in rows)
+    counts["device_seconds"] = connection.execute(
+        text("SELECT trimtab.device_seconds(:study_id)"), {"study_id": study_id}
+    ).scalar_one()
     return counts
 
 
@@ -160,9 +166,11 @@ def lock(connection: Connection, name: str) -> LockedStudy | None:
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'trial'
                            AND t.state = 'completed') AS completed,
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
-                           AND t.state IN ('failed', 'cancelled')) AS final_failed,
+                           AND NOT t.past AND t.state IN ('failed', 'cancelled')) AS final_failed,
                    {_REFITS_UNFINISHED} AS refits_unfinished,
                    {_FINAL_QUEUED} AS final_queued,
+                   CASE WHEN s.limits IS NOT NULL THEN trimtab.reached_limit(s.study_id) END AS reached_limit,
+                   {NO_PROGRESS} AS no_progress,
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
                            AND t.state = 'running') AS running,
                    s.direction, {PLANNED} AS refits,
@@ -171,7 +179,12 @@ def lock(connection: Connection, name: str) -> LockedStudy | None:
             FROM trimtab.studies s WHERE s.study_id = :study_id"""),
         {"study_id": study_id},
     ).one()
-    spending = Spending(*row[:10], paused_by_search=row.paused_by_search)
+    spending = Spending(
+        *row[:10],
+        paused_by_search=row.paused_by_search,
+        reached_limit=row.reached_limit,
+        no_progress=row.no_progress,
+    )
     return LockedStudy(study_id, spending, row.running, row.direction, row.refits)
 
 
@@ -182,7 +195,7 @@ _REFITS_UNFINISHED = """
     EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'refit'
             AND t.state IN ('queued', 'running'))"""
 _FINAL_QUEUED = """
-    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final')"""
+    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final' AND NOT t.past)"""
 
 
 MUST_FOLLOW = f"""(
@@ -192,12 +205,12 @@ MUST_FOLLOW = f"""(
         AND (t.state = 'paused' AND (NOT t.paused_by_search OR s.state <> 'active' OR s.exhausted)
              OR t.state = 'queued' AND s.state = 'cancelled'))
     OR (s.state = 'stopping' OR s.state = 'active'
-        AND (s.exhausted OR s.trials_created >= s.trials_limit)) AND NOT {_UNFINISHED}
+        AND (s.exhausted OR s.trials_created >= s.trials_limit OR {NO_PROGRESS})) AND NOT {_UNFINISHED}
     OR s.state = 'finalising' AND (
         NOT {_REFITS_UNFINISHED} AND NOT {_FINAL_QUEUED}
         OR EXISTS (
             SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
-            AND t.state IN ('failed', 'cancelled'))))"""
+            AND NOT t.past AND t.state IN ('failed', 'cancelled'))))"""
 """Whether a study looks as if its state, or its final lease, had to follow from what was spent."""
 
 _TO_FOLLOW = Statement(f"""
@@ -267,10 +280,13 @@ _MOVE_UNLEASED = """
             error_message = CASE :state WHEN 'cancelled' THEN NULL ELSE error_message END,
             ended_at = CASE :state WHEN 'cancelled' THEN trimtab.now() END
         WHERE study_id = :study_id AND state = ANY(:from_states) AND (:state = 'cancelled' OR NOT paused_by_search)
+          AND trial_id = coalesce(CAST(:trial_id AS int), trial_id)
         RETURNING trial_id, kind, study_id, number, fence, state, error_kind),
     optuna AS (
         UPDATE public.trials p
         SET state = CAST(:optuna_state AS public.trialstate),
+            datetime_start = CASE :state WHEN 'cancelled'
+                THEN coalesce(p.datetime_start, trimtab.now() AT TIME ZONE 'UTC') ELSE p.datetime_start END,
             datetime_complete = CASE :state WHEN 'cancelled' THEN trimtab.now() AT TIME ZONE 'UTC' END
         FROM t WHERE p.trial_id = t.trial_id AND t.kind = 'trial'),
     attributes AS (
@@ -284,10 +300,16 @@ _MOVE_UNLEASED = """
     SELECT study_id, trial_id, number, fence, CASE kind WHEN 'trial' THEN :event ELSE kind || '_settled' END FROM t"""
 
 
-def cancel_unleased(connection: Connection, study_id: int) -> None:
-    """Cancel the study's queued and paused trials; those that run are told by their next verdict."""
+def cancel_unleased(connection: Connection, study_id: int, trial_id: int | None = None) -> None:
+    """Cancel the study's queued and paused trials, or one of them; those that run are told by their next verdict."""
     _move_unleased(
-        connection, study_id, ["queued", "paused"], "cancelled", "FAIL", "trial_cancelled"
+        connection,
+        study_id,
+        ["queued", "paused"],
+        "cancelled",
+        "FAIL",
+        "trial_cancelled",
+        trial_id,
     )
 
 
@@ -303,11 +325,13 @@ def _move_unleased(
     state: str,
     optuna_state: str,
     event: EventKind,
+    trial_id: int | None = None,
 ) -> None:
     connection.execute(
         text(_MOVE_UNLEASED),
         {
             "study_id": study_id,
+            "trial_id": trial_id,
             "from_states": from_states,
             "state": state,
             "optuna_state": optuna_state,

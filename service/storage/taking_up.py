@@ -4,12 +4,20 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from service.storage.leases import FREE_SLOT, HOLD_WORKER, LEASED, WALL_TIME_OVER, LeaseRow
+from service.storage.leases import (
+    FREE_SLOT,
+    HAS_ROOM,
+    HOLD_WORKER,
+    LEASED,
+    NO_PROGRESS,
+    WALL_TIME_OVER,
+    LeaseRow,
+)
 from service.storage.statements import Statement
 from trimtab.contract.reasons import Reason
 
 MAY_TAKE_UP = f"""(
-    s.state = 'active' AND NOT s.exhausted AND NOT {WALL_TIME_OVER} AND EXISTS (
+    s.state = 'active' AND NOT s.exhausted AND NOT {WALL_TIME_OVER} AND {HAS_ROOM} AND EXISTS (
         SELECT FROM trimtab.trials p WHERE p.study_id = s.study_id AND p.state = 'paused' AND p.paused_by_search))"""
 """Whether the search of a study `s` may take up a trial that it paused."""
 
@@ -22,7 +30,7 @@ t AS (
         lease_until = trimtab.now() + s.lease_ttl, probe = s.data IS NULL, curve = NULL
     FROM free, trimtab.studies s
     WHERE t.study_id = :study_id AND t.number = :number AND t.kind = 'trial' AND t.state = 'paused' AND t.paused_by_search
-      AND s.study_id = t.study_id AND s.state = 'active' AND NOT s.exhausted AND NOT {WALL_TIME_OVER}
+      AND s.study_id = t.study_id AND s.state = 'active' AND NOT s.exhausted AND NOT {WALL_TIME_OVER} AND {HAS_ROOM}
       AND NOT EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = :worker_id)
     RETURNING t.*, free.label),
 {LEASED}""")
@@ -70,7 +78,7 @@ def take_up(
 
 _DECIDING = Statement("SELECT pg_advisory_xact_lock(hashtext('trimtab deciding'), :study_id)")
 _BUDGET = Statement(f"""
-SELECT s.trials_created, o.is_searched, o.is_searched AND s.trials_created < s.trials_limit
+SELECT s.trials_created, o.is_searched AND {HAS_ROOM}, o.is_searched AND s.trials_created < s.trials_limit AND NOT {NO_PROGRESS}
 FROM trimtab.studies s
 CROSS JOIN LATERAL (SELECT s.state = 'active' AND NOT s.exhausted AND NOT {WALL_TIME_OVER} AS is_searched) o
 WHERE s.study_id = :study_id""")

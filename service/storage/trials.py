@@ -10,7 +10,13 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection, text
 
-from service.storage.leases import HOLD_WORKER, WALL_TIME_OVER, LeaseRow
+from service.storage.leases import (
+    HAS_ROOM,
+    HOLD_WORKER,
+    NO_PROGRESS,
+    WALL_TIME_OVER,
+    LeaseRow,
+)
 from service.storage.ranking import BEST_FIRST
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import LeaseKind
@@ -40,7 +46,7 @@ budget AS (
     SET trials_created = s.trials_created + f.wanted, active_since = coalesce(s.active_since, trimtab.now())
     FROM (SELECT wanted FROM free LIMIT 1) f
     WHERE s.study_id = :study_id AND s.state = 'active' AND s.trials_created + f.wanted <= s.trials_limit
-      AND NOT s.exhausted AND NOT {WALL_TIME_OVER}
+      AND NOT s.exhausted AND NOT {WALL_TIME_OVER} AND NOT {NO_PROGRESS} AND {HAS_ROOM}
       AND s.trials_created = coalesce(CAST(:only_as_number AS int), s.trials_created)
       AND (CAST(:only_as_number AS int) IS NULL OR f.wanted = (SELECT count(*) FROM asked))
     RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl, s.data IS NULL AS probe),
@@ -290,7 +296,7 @@ def last_failure(connection: Connection, study_id: int, kind: LeaseKind) -> Fail
     row = connection.execute(
         text("""
             SELECT number, error_kind, error_message FROM trimtab.trials
-            WHERE study_id = :study_id AND kind = :kind AND state = 'failed' ORDER BY ended_at DESC, number LIMIT 1"""),
+            WHERE study_id = :study_id AND kind = :kind AND NOT past AND state = 'failed' ORDER BY ended_at DESC, number LIMIT 1"""),
         {"study_id": study_id, "kind": kind},
     ).one_or_none()
     return None if row is None else Failure(*row)

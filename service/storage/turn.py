@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from service.domain.serving import TURN
-from service.storage.leases import WALL_TIME_OVER
+from service.storage.leases import HAS_ROOM, NO_PROGRESS, WALL_TIME_OVER
 from service.storage.statements import Statement
 from service.storage.taking_up import MAY_TAKE_UP
 
@@ -37,9 +37,9 @@ def studies_with_work(*, counted: str = "true", open_to: str = "true") -> str:
     return f"""(
     SELECT s.*,
            EXISTS (SELECT FROM trimtab.trials q WHERE q.study_id = s.study_id AND q.state = 'queued'
-                   AND q.not_before <= trimtab.now() AND (q.kind <> 'trial' OR NOT {WALL_TIME_OVER})) AS has_queued,
+                   AND q.not_before <= trimtab.now() AND (q.kind <> 'trial' OR NOT {WALL_TIME_OVER} AND {HAS_ROOM})) AS has_queued,
            s.state = 'active' AND s.trials_created < s.trials_limit AND NOT s.exhausted
-               AND NOT {WALL_TIME_OVER} AS may_propose,
+               AND NOT {WALL_TIME_OVER} AND NOT {NO_PROGRESS} AND {HAS_ROOM} AS may_propose,
            {MAY_TAKE_UP} AS has_paused,
            (SELECT count(*) FROM trimtab.trials r
             WHERE r.study_id = s.study_id AND r.state = 'running' AND {counted}) AS running

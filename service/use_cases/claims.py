@@ -1,7 +1,8 @@
 """Claims: a worker asks for work. A queued trial first; else the sampler proposes and one statement stores."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection
@@ -44,7 +45,7 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
     for row in rows:
         if row.kind == "trial":
             epochs = epochs_of(row.hyperparameters)
-            holder = Holder(row.study_id, epochs=epochs, runs_until=row.runs_until)
+            holder = Holder(row.study_id, row.number, epochs=epochs, runs_until=row.runs_until)
             context.holders.note(row.lease_id, holder)
     return Leases(leases=tuple(map(shape, rows, documents, members)))
 
@@ -142,7 +143,10 @@ def _serve(
     holding: int,
 ) -> leases.LeaseRow | None:
     if candidate.has_queued:
-        with context.database.statements() as connection:
+        with (
+            _epochs_counted(context, candidate.study_id, document),
+            context.database.statements() as connection,
+        ):
             row = leases.claim_queued(
                 connection,
                 candidate.study_id,
@@ -153,11 +157,23 @@ def _serve(
             )
         if row is not None:
             return row
-    if document.search.schedules:
+    if document.search.schedules or document.budget.epochs:
         return _search(context, candidate, document, request, ordinal, holding)
     if not candidate.may_propose:
         return None
     return _propose(context, candidate, document, request, ordinal, holding)
+
+
+@contextmanager
+def _epochs_counted(
+    context: Context, study_id: int, document: StudyDocument
+) -> Generator[None]:
+    """Let no report take the last epoch while a trial is given one, where the study's epochs are counted."""
+    if document.budget.epochs is None:
+        yield
+    else:
+        with deciding.alone(context, study_id, document):
+            yield
 
 
 def _search(
@@ -271,7 +287,8 @@ def _start(
                 new = new_trial(proposal, request, ordinal)
                 row = trials.start(connection, candidate.study_id, new)
             return row, row is None and proposal.only_as_number is not None
-    studies.exhaust(context, document.name, candidate.study_id, candidate.trials_created)
+    number = candidate.trials_created if proposal.at_number is None else proposal.at_number
+    studies.exhaust(context, document.name, candidate.study_id, number)
     return None, False
 
 

@@ -16,6 +16,7 @@ from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
 
 MOST_HOLDERS = 10_000
+DEFAULT_PRIORITY: int = StudyDocument.model_fields["priority"].default
 
 
 class DocumentUnreadable(Problem):
@@ -24,7 +25,11 @@ class DocumentUnreadable(Problem):
 
 @dataclass(frozen=True)
 class Documents:
-    """Parsed study documents: a document never changes, and parsing it costs more than a claim's SQL."""
+    """Parsed study documents: parsing one costs more than a claim's SQL.
+
+    A person may change a document's budget and priority, on any replica. Claims go by the columns of these, so that a
+    document that is `known` may have older ones: who tells them reads the stored document, and asks `of`.
+    """
 
     _parsed: dict[int, StudyDocument] = field(default_factory=dict[int, StudyDocument])
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -35,12 +40,15 @@ class Documents:
             return self._parsed.get(study_id)
 
     def of(self, study_id: int, stored: Mapping[str, Any]) -> StudyDocument:
-        """The study's document, parsed once in this process.
+        """The study's document, parsed once in this process, and again when its budget or priority has changed.
 
         Raises:
             DocumentUnreadable: it is not one of this release.
         """
-        return self.known(study_id) or self._parse(study_id, stored)
+        known = self.known(study_id)
+        if known is not None and _changeable(known) == _stored_changeable(stored):
+            return known
+        return self._parse(study_id, stored)
 
     def forget(self, study_id: int) -> None:
         """The document has got another name."""
@@ -63,12 +71,22 @@ class Documents:
         return parsed
 
 
+def _changeable(document: StudyDocument) -> tuple[object, ...]:
+    return document.budget.trials, document.budget.wall_time_s, document.priority
+
+
+def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
+    budget: Mapping[str, Any] = stored["budget"]
+    return budget["trials"], budget.get("wall_time_s"), stored.get("priority", DEFAULT_PRIORITY)
+
+
 @dataclass(frozen=True, slots=True)
 class Holder:
     """What this process knows of a lease's holder, from its claim and its reports.
 
     Attributes:
         study_id: the study.
+        number: the trial's number.
         last_step: the last step that this attempt has reported; -1: none yet.
         reported: the number of reports that the trial has, all attempts counted.
         curve: the trial's values by step; needed only where the study has a pruner.
@@ -77,6 +95,7 @@ class Holder:
     """
 
     study_id: int
+    number: int
     last_step: int = -1
     reported: int = 0
     curve: Mapping[int, float | None] = field(default_factory=dict[int, float | None])

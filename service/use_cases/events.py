@@ -22,8 +22,10 @@ def after(context: Context, study_id: int, cursor: Cursor) -> Batch:
     """The study's events behind the cursor."""
     with context.database.statements() as connection:
         rows = events.after(connection, study_id, cursor)
-    shaped = tuple(((row.xid, row.id), _shape(row)) for row in rows)
-    return Batch(shaped, any(event.kind in LAST for _, event in shaped))
+        # The story of a study that got more budget goes on behind an end.
+        ended = [(row.xid, row.id) for row in rows if row.kind in LAST]
+        is_last = bool(ended) and not events.reopened_after(connection, study_id, ended[-1])
+    return Batch(tuple(((row.xid, row.id), _shape(row)) for row in rows), is_last)
 
 
 def _shape(row: events.EventRow) -> Event:

@@ -8,7 +8,7 @@ import hashlib
 from uuid import UUID
 
 from service.domain import leasing
-from service.storage import artifacts, final_scores, leases, set_aside, workers
+from service.storage import artifacts, editing, final_scores, leases, set_aside, workers
 from service.storage import validation_outputs as outputs
 from service.use_cases import ending, quarantine, reports, studies
 from service.use_cases.context import Context
@@ -170,6 +170,8 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
         if departure.outcome == "set_aside" and isinstance(outcome, Failed):
             set_aside.add(connection, lease_id, outcome.message)
         if final is not None:
+            openings = editing.test_openings(connection, facts.study_id)
+            final = final.model_copy(update={"test_opened_before": openings})
             final_scores.keep(connection, facts.study_id, final.model_dump(mode="json"))
     if departure.crash:
         quarantine.judge(context, lease_id)

@@ -12,7 +12,7 @@ import psycopg2
 
 from service.domain import decisions, leasing
 from service.domain.decisions import Decision
-from service.sampling import SamplingFailed, decides_at
+from service.sampling import GO_ON, Judgement, SamplingFailed, decides_at
 from service.storage import leases, reports
 from service.storage.leases import LeaseFacts
 from service.storage.reports import NewReports, Stored
@@ -102,12 +102,14 @@ def _together(
     for number, (lease, batch) in said.items():
         try:
             held = _reporting(facts.get(lease))
-            if _is_due(documents[held.study_id], held, batch.reports[-1]):
+            document = documents[held.study_id]
+            # Where epochs are counted, each report takes from what the one before it leaves.
+            if document.budget.epochs or _is_due(document, held, batch.reports[-1]):
                 due[number] = held
                 continue
             decided[number] = _decide(
                 context,
-                documents[held.study_id],
+                document,
                 held,
                 stored.get(lease, Stored({}, ())),
                 batch,
@@ -202,23 +204,29 @@ def _decide(
     last = batch.reports[-1]
     curve = dict(stored.curve) | {one.step: one.value for one in fresh}
     known = stored.by_step.get(last.step)
-    decision = None
+    decision, judgement = None, GO_ON
+    spent = facts.epochs_left is not None and facts.epochs_left < len(fresh)
     if known:
         verdict = known[1]
-    elif document.search.schedules:
-        verdict, decision = _decision(context, document, facts, curve, by)
+    elif by is not None and _is_due(document, facts, last):
+        verdict, decision = _decision(context, document, facts, curve, by, spent=spent)
     else:
-        verdict = _verdict(context, document, facts, curve)
+        judgement = _judge(context, document, facts, curve)
+        verdict = leasing.verdict(facts.held, prune=judgement.stop, spent=spent)
     # What another replica stores meanwhile is not in this count: then the next report looks again.
     then = Holder(
         facts.study_id,
+        facts.number,
         last.step,
         facts.reported + len(fresh),
         curve,
         facts.epochs,
         facts.runs_until if decision is None else decision.runs_until,
     )
-    return _Decided(NewReports(lease, fresh, verdict), then, facts.ttl_s, decision)
+    # A trial that stops for another reason than the pruner's has not been stopped by it.
+    why = judgement.reason if judgement.stop == (verdict == "stop") else None
+    new = NewReports(lease, fresh, verdict, reason=why)
+    return _Decided(new, then, facts.ttl_s, decision)
 
 
 def _decision(
@@ -226,13 +234,15 @@ def _decision(
     document: StudyDocument,
     facts: LeaseFacts,
     curve: Mapping[int, float | None],
-    by: Deciding | None,
+    by: Deciding,
+    *,
+    spent: bool,
 ) -> tuple[Verdict, Decision | None]:
     """Ask the search, where nothing outranks it and the trial has come to the end of what it was given."""
-    verdict = leasing.verdict(facts.held, prune=False)
-    if verdict != "continue" or by is None:
+    verdict = leasing.verdict(facts.held, prune=False, spent=spent)
+    if verdict != "continue":
         return verdict, None
-    decision = context.sampling.judge(
+    decision = context.sampling.decide(
         facts.study_id,
         document,
         facts.number,
@@ -245,20 +255,21 @@ def _decision(
     return decision.verdict, decision
 
 
-def _verdict(
+def _judge(
     context: Context,
     document: StudyDocument,
     facts: LeaseFacts,
     curve: Mapping[int, float | None],
-) -> Verdict:
+) -> Judgement:
     points = tuple(sorted(curve.items()))
     try:
-        prune = context.sampling.should_prune(facts.study_id, document, points, facts.epochs)
+        return context.sampling.prune(
+            facts.study_id, document, facts.number, points, facts.epochs
+        )
     except SamplingFailed as error:
         # What was trained is kept, whatever became of the judge.
         studies.set_aside(context, facts.study_name, facts.study_id, str(error))
-        prune = False
-    return leasing.verdict(facts.held, prune=prune)
+        return GO_ON
 
 
 def _fresh(batch: Sequence[Report], stored: Stored) -> tuple[Report, ...]:

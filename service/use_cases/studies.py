@@ -74,6 +74,7 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
         document = settling.with_chosen_search(
             settling.with_known_recipes(document, experience.taught(connection, document))
         )
+        document = settling.with_tpe_startup_trials(document)
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:
@@ -117,7 +118,10 @@ def _finished(document: StudyDocument) -> StudyDocument:
     """The document with the usual finish for its budget, if it leaves that open."""
     if document.finish is not None:
         return document
-    usual = finish.usual(document.budget.trials, grid=document.search.sampler == "grid")
+    trainings = document.budget.trials
+    if document.budget.epochs is not None:
+        trainings = min(trainings, document.budget.epochs // document.epochs)
+    usual = finish.usual(trainings, grid=document.search.sampler == "grid")
     return document.model_copy(update={"finish": usual})
 
 
@@ -184,6 +188,7 @@ def best(context: Context, name: str) -> Best:
         trial=_best_trial(row, winner),
         recipe=document.recipe(winner.hyperparameters),
         final=_final(row),
+        earlier_finals=_earlier(row),
         problem=problem,
     )
 
@@ -197,7 +202,8 @@ def model_sha256(context: Context, name: str, which: WhichModel = "handed_over")
     """
     with context.database.statements() as connection:
         row = _found(studies.by_name(connection, name))
-    final = _final(row)
+    # While a study that got more budget is not done again, the model of its last end is the one that there is.
+    final = _final(row) or next(reversed(_earlier(row)), None)
     if final is None:
         raise NoModel(row.problem)
     if which == "handed_over" or final.report is None or final.report.handed_over == "winner":
@@ -338,6 +344,10 @@ def _final(row: studies.StudyRow) -> FinalScores | None:
     return None if row.final is None else FinalScores.model_validate(row.final)
 
 
+def _earlier(row: studies.StudyRow) -> tuple[FinalScores, ...]:
+    return tuple(FinalScores.model_validate(one, strict=False) for one in row.earlier_finals)
+
+
 def _best_trial(study: studies.StudyRow, row: trials.TrialRow) -> BestTrial:
     assert row.value is not None  # noqa: S101 - the query asks for completed trials, and a CHECK gives them values
     return BestTrial(
@@ -365,6 +375,7 @@ def _shape(
         refits=Refits(total=document.finish.refits) if document.finish else Refits(),
         best=None if best is None else _best_trial(row, best),
         final=_final(row),
+        earlier_finals=_earlier(row),
         problem=row.problem,
         ended_by=row.ended_by,
         data=None if row.data is None else StudyData.model_validate(row.data),

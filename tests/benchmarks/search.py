@@ -1,6 +1,6 @@
 """The quality and the cost of our proposals against plain Optuna's TPE, side by side in one run.
 
-`./run bench search [--seeds 20] [--trials 100] [--json]`
+`./run bench search [--parts regret caps cpu replay] [--seeds 20] [--trials 100] [--json]`
 
 Regret is what the best of a study's trials lacks to the known optimum of a test function, under simulated
 workers that take different times; CPU is that of one proposal with so many finished trials before it.
@@ -9,6 +9,8 @@ Ours seeds each proposal from (study, claim), Optuna draws all of them from one 
 its twin, Optuna seeded as ours is. Ours and the twin share every random number: whatever else our sampling room did
 differently would show as a trial that is not the same to the last bit. What is left between ours and plain Optuna
 is then the luck of the seeds, and both distributions are printed with the interval and the p of their difference.
+
+`replay` searches over real learning curves: `./run bench replay` has its own options, and keeps what it has done.
 """
 
 import argparse
@@ -25,6 +27,7 @@ import optuna
 from rich.console import Console
 
 from service.sampling.sampling import LARGEST_SHOWN
+from tests.benchmarks import replay
 from tests.benchmarks.comparing import compare
 from tests.benchmarks.search_sides import (
     FUNCTIONS,
@@ -38,6 +41,7 @@ from tests.benchmarks.search_sides import (
 from tests.unit.sampling.ledger import any_values
 
 WORKERS = (1, 8, 32)
+PARTS = ("regret", "caps", "cpu", "replay")
 Values = tuple[float, ...]
 """The values of a study's trials, in the order in which they ended."""
 
@@ -176,25 +180,31 @@ def _line(name: str, other: str, compared: Mapping[str, Any]) -> str:
 
 
 def main() -> None:
-    """Run all three comparisons; with --json the last line is one JSON object of their figures."""
+    """Run the comparisons that were asked for; with --json the last line is one JSON object of their figures."""
     parser = argparse.ArgumentParser(description="proposals against plain Optuna's TPE")
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--capped-trials", type=int, default=600)
     parser.add_argument("--finished", type=int, nargs="*", default=[100, 1_000, 10_000])
     parser.add_argument("--json", action="store_true")
+    parser.add_argument("--parts", nargs="+", default=PARTS[:3], choices=PARTS)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"regret after {options.trials} trials, {options.seeds} seeds (quartiles)")
-    compared = regrets(options.seeds, options.trials, console.print)
-    console.print(f"regret after {options.capped_trials} trials, 8 workers (quartiles)")
-    figures = shaped(compared)
-    figures["cap"] = caps(options.seeds, options.capped_trials, console.print)
-    console.print("CPU of one proposal (median of 15)")
-    figures["cpu_ms_per_proposal"] = cpu(options.finished, console.print)
+    say = Console(highlight=False, soft_wrap=True)
+    figures: dict[str, Any] = {}
+    if "regret" in options.parts:
+        say.print(f"regret after {options.trials} trials, {options.seeds} seeds (quartiles)")
+        figures |= shaped(regrets(options.seeds, options.trials, say.print))
+    if "caps" in options.parts:
+        say.print(f"regret after {options.capped_trials} trials, 8 workers (quartiles)")
+        figures["cap"] = caps(options.seeds, options.capped_trials, say.print)
+    if "cpu" in options.parts:
+        say.print("CPU of one proposal (median of 15)")
+        figures["cpu_ms_per_proposal"] = cpu(options.finished, say.print)
+    if "replay" in options.parts:
+        figures |= replay.part(min(options.seeds, 10))
     if options.json:
-        console.out(json.dumps(figures))
+        say.out(json.dumps(figures))
 
 
 if __name__ == "__main__":

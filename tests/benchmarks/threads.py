@@ -1,6 +1,6 @@
 """How many threads compute: a study of glyphnet beside other work, and alone, on two cores.
 
-`./run bench threads [--before FOLDER] [--trials 60] [--before-trials 10] [--rounds 3] [--json]`
+`./run bench threads [--before FOLDER] [--trials 60] [--before-trials 10] [--rounds 3] [--only busy|quiet] [--json]`
 
 Each side is a training process that is ordered trial after trial over its pipes; the service is not in the figures. All
 of them, and the other work, are held to the same two cores (sched_setaffinity).
@@ -11,24 +11,28 @@ of them, and the other work, are held to the same two cores (sched_setaffinity).
 - quiet: trials with three frozen stages, and trials that train all stages, each against the same with one thread and
   with two. The ratio is the time with the better of these two, divided by ours.
 
-The sides take turns, forwards and backwards; a ratio is of two measurements of one round. The spread is that of the rounds.
+Busy, the sides take turns round by round, forwards and backwards; a ratio is of two measurements of one round, and the
+spread is that of the rounds. Quiet, where they are nearly alike, all of them are started at once and take turns trial by
+trial, so that whatever else the machine does meets all of them; the interval of the ratio is a bootstrap over trials.
 """
 
 import argparse
 import json
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 HERE = Path(__file__).resolve().parents[2]
 CORES = 2
+RESAMPLED = 2000
 LOOP = "while True: pass"
 WAITING = {"GOMP_SPINCOUNT": "20000"}
 """What a worker of either checkout gives its training process, unless several share the cores."""
@@ -62,11 +66,11 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = _options(argv)
     cores = sorted(os.sched_getaffinity(0))[:CORES]
     os.sched_setaffinity(0, cores)  # What is started from here on inherits it.
-    found = {
-        "cores": len(cores),
-        "busy": _busy(options),
-        "quiet": {work.name: _quiet(options, work) for work in (PROBES, WHOLE)},
-    }
+    found: dict[str, Any] = {"cores": len(cores)}
+    if options.only != "quiet":
+        found["busy"] = _busy(options)
+    if options.only != "busy":
+        found["quiet"] = {work.name: _quiet(options, work) for work in (PROBES, WHOLE)}
     if options.json:
         _say(json.dumps(found))
 
@@ -98,22 +102,52 @@ def _busy(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _quiet(options: argparse.Namespace, work: Work) -> dict[str, Any]:
-    trials = options.trials
-    sides = [Side("ours", HERE, trials)]
+    sides = [Side("ours", HERE, options.trials)]
     sides += [
-        Side(f"{count} fixed", HERE, trials, ("--threads", str(count)))
+        Side(f"{count} fixed", HERE, options.trials, ("--threads", str(count)))
         for count in range(1, CORES + 1)
     ]
-    taken = _rounds(options, work, sides, "quiet")
-    fixed = [name for name in taken if name != "ours"]
-    ratios = [
-        min(taken[name][turn] for name in fixed) / ours
-        for turn, ours in enumerate(taken["ours"])
-    ]
+    load = os.getloadavg()[0]
+    taken = _in_turns(work, sides, options.trials * options.rounds)
     for name, seconds in taken.items():
-        _say(f" quiet  {name:>8}, {work.name}: {trials} trials: {_spread(seconds)} s")
-    _say(f" quiet, {work.name}: {_spread(ratios)} of the speed with the better fixed number")
-    return {"seconds": taken, "of_best_fixed": ratios}
+        _say(
+            f" quiet  {name:>8}, {work.name}: {_spread(seconds)} s a trial (load {load:.1f} before)"
+        )
+    ratio, low, high = of_best_fixed(taken)
+    _say(
+        f" quiet, {work.name}: {ratio:.3f} ({low:.3f} to {high:.3f}) of the speed with the better fixed number"
+    )
+    return {"seconds": taken, "of_best_fixed": {"ratio": ratio, "interval": [low, high]}}
+
+
+def of_best_fixed(taken: Mapping[str, Sequence[float]]) -> tuple[float, float, float]:
+    """Return the speed of `ours` as a share of that of the faster fixed number, with its 95 % bootstrap interval.
+
+    Args:
+        taken: for each side the seconds of its trials; those of one place are of one turn.
+    """
+    turns = list(zip(*taken.values(), strict=True))
+    rng = random.Random(0)
+    drawn = sorted(
+        _share_of_best(list(taken), rng.choices(turns, k=len(turns))) for _ in range(RESAMPLED)
+    )
+    edge = RESAMPLED // 40
+    return _share_of_best(list(taken), turns), drawn[edge], drawn[-1 - edge]
+
+
+def _share_of_best(names: Sequence[str], turns: Sequence[Sequence[float]]) -> float:
+    totals = dict(zip(names, map(sum, zip(*turns, strict=True)), strict=True))
+    return min(total for name, total in totals.items() if name != "ours") / totals["ours"]
+
+
+def _in_turns(work: Work, sides: Sequence[Side], trials: int) -> dict[str, list[float]]:
+    taken: dict[str, list[float]] = {side.name: [] for side in sides}
+    with ExitStack() as stack:
+        running = [(side, stack.enter_context(_started(side, work))) for side in sides]
+        for turn in range(trials):
+            for side, process in running if turn % 2 == 0 else reversed(running):
+                taken[side.name].append(_one_more(process))
+    return taken
 
 
 def _rounds(
@@ -132,26 +166,40 @@ def _rounds(
 
 
 def _train(side: Side, work: Work) -> list[float]:
+    with _started(side, work) as process:
+        return [_one_more(process) for _ in range(side.trials)]
+
+
+def _one_more(process: subprocess.Popen[str]) -> float:
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write("\n")
+    process.stdin.flush()
+    return float(process.stdout.readline())
+
+
+@contextmanager
+def _started(side: Side, work: Work) -> Generator[subprocess.Popen[str]]:
     with tempfile.TemporaryDirectory() as cache:
         asked = {
-            "trials": side.trials,
             "frozen_stages": work.frozen_stages,
             "epochs": work.epochs,
             "cache_dir": cache,
             "arguments": side.arguments,
         }
-        environment = {**os.environ, **WAITING, "PYTHONPATH": str(side.checkout)}
-        done = subprocess.run(
+        process = subprocess.Popen(
             [
                 *(side.checkout / ".venv/bin/python", "-P"),
                 *(HERE / "tests/benchmarks/threads_side.py", json.dumps(asked)),
             ],
             cwd=side.checkout,
-            env=environment,
+            env={**os.environ, **WAITING, "PYTHONPATH": str(side.checkout)},
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            check=True,
+            text=True,
         )
-    return json.loads(done.stdout)
+        with process:  # which closes its input, and waits until it has left
+            yield process
 
 
 @contextmanager
@@ -175,6 +223,7 @@ def _options(argv: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--trials", type=int, default=60)
     parser.add_argument("--before-trials", type=int, default=10)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--only", choices=["busy", "quiet"])
     parser.add_argument("--json", action="store_true")
     return parser.parse_args(argv)
 

@@ -1,7 +1,7 @@
 """One side of `./run bench threads`: trials of glyphnet in the training process of a checkout, started as its worker does.
 
 It runs by itself, with the packages of the checkout that stands in PYTHONPATH, and imports nothing of the benchmarks,
-which an earlier checkout does not have: `python -P threads_side.py '{"trials": 60, ...}'`.
+which an earlier checkout does not have: `python -P threads_side.py '{"epochs": 10, ...}'`.
 """
 
 import json
@@ -20,7 +20,7 @@ from worker.pipe_messages import Ended, EpochDone, Ready, RunTrial, Steer
 
 
 def main() -> None:
-    """Train the trials that the argument asks for; print the seconds of each, as a JSON list."""
+    """Train one trial for each line that comes in; print the seconds of each on a line of its own."""
     asked = json.loads(sys.argv[1])
     news: SimpleQueue[Any] = SimpleQueue()
     cache = Path(asked["cache_dir"])
@@ -28,9 +28,10 @@ def main() -> None:
     runner = RunnerProcess(runner_process.command("worker.runner", arguments), news.put)
     while not isinstance(news.get().news, Ready):
         pass
-    seconds = [_train(runner, news, cache, asked, number) for number in range(asked["trials"])]
+    for number, _ in enumerate(sys.stdin):
+        sys.stdout.write(f"{_train(runner, news, cache, asked, number)}\n")
+        sys.stdout.flush()
     runner.close()
-    sys.stdout.write(json.dumps(seconds) + "\n")
 
 
 def _train(

@@ -1,9 +1,8 @@
 """A virtual environment for OSS Vizier alone: its protobuf and jax may clash with ours."""
 
-import shutil
-import subprocess
-import sys
 from pathlib import Path
+
+from tests.benchmarks import peer_venv
 
 REQUIREMENTS = (
     "google-vizier[jax]==0.1.24",  # its server imports jax whatever the algorithm
@@ -12,10 +11,7 @@ REQUIREMENTS = (
     "numpy<2.3",
 )
 PROBE = "from vizier._src.service import vizier_server"
-
-
-class VizierMissing(Exception):
-    """OSS Vizier cannot be used here; the message says why."""
+VizierMissing = peer_venv.PeerMissing
 
 
 def python_of(folder: Path) -> Path:
@@ -24,23 +20,4 @@ def python_of(folder: Path) -> Path:
     Raises:
         VizierMissing: there is no uv, no network, or no wheel for this Python; or it does not load.
     """
-    uv, python = _uv(), folder / "bin" / "python"
-    _run([uv, "venv", "--quiet", "--python", sys.executable, str(folder)])
-    _run([uv, "pip", "install", "--quiet", "--python", str(python), *REQUIREMENTS])
-    _run([str(python), "-c", PROBE])
-    return python
-
-
-def _uv() -> str:
-    """The uv that `./run` has put beside the checkout, or the one on the PATH."""
-    own = Path(__file__).parents[2] / ".uv" / "bin" / "uv"
-    found = str(own) if own.exists() else shutil.which("uv")
-    if found is None:
-        raise VizierMissing("uv is neither in .uv/bin nor on the PATH; start this by ./run")
-    return found
-
-
-def _run(argv: list[str]) -> None:
-    done = subprocess.run(argv, check=False, capture_output=True, text=True)
-    if done.returncode:
-        raise VizierMissing(f"{' '.join(argv[:3])} failed: {done.stderr.strip()[-500:]}")
+    return peer_venv.install(folder, REQUIREMENTS, PROBE)

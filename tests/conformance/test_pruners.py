@@ -8,13 +8,21 @@ from hypothesis import strategies as st
 
 from service.domain.facts import Curve, TrialFacts
 from service.sampling import Sampling, SamplingFailed
-from tests.unit.sampling.ledger import Clock, Ledger, document
+from tests.unit.sampling.ledger import Clock, Ledger, document, stopped
 from trimtab.contract.message import Message
 from trimtab.contract.pruners import AnyPruner, Pruner
 from trimtab.contract.studies import Search, StudyDocument
 
 PRUNERS: dict[str, dict[str, Any]] = {
     "median": {"startup_trials": 2, "warmup_epochs": 1, "min_trials": 2},
+    "percentile": {
+        "percentile": 30.0,
+        "startup_trials": 2,
+        "warmup_epochs": 1,
+        "min_trials": 2,
+    },
+    "threshold": {"lower": -0.9, "upper": 0.9, "warmup_epochs": 1},
+    "plateau": {"patience": 1, "min_delta": 0.25, "warmup_epochs": 1},
     "none": {},
     "asha": {"first_rung": 1, "eta": 2},
     "hyperband": {"first_rung": 1, "eta": 2},
@@ -65,9 +73,8 @@ def test_the_verdict_at_once_is_the_verdict_of_a_reader(
     pruner: dict[str, Any], curve: Curve, peers: list[Curve]
 ) -> None:
     room, study = _room(peers), _study(pruner)
-    judged = room.should_prune(1, study, curve)
-    assert judged in (True, False)
-    assert room.should_prune_at_once(1, study, curve) == judged
+    judged = room.prune(1, study, 9, curve).stop
+    assert stopped(room.prune_at_once(1, study, 9, curve)) == judged
 
 
 @every_pruner
@@ -75,8 +82,8 @@ def test_the_verdict_at_once_is_the_verdict_of_a_reader(
 def test_what_is_better_upside_down_is_judged_alike(
     pruner: dict[str, Any], curve: Curve, peers: list[Curve]
 ) -> None:
-    up = _room(peers).should_prune(1, _study(pruner), curve)
-    down = _room(peers, -1.0).should_prune(1, _study(pruner, "loss"), _times(curve, -1.0))
+    up = _room(peers).prune(1, _study(pruner), 9, curve).stop
+    down = _room(peers, -1.0).prune(1, _study(pruner, "loss"), 9, _times(curve, -1.0)).stop
     assert up == down
 
 
@@ -86,7 +93,7 @@ def test_nobody_is_stopped_before_it_has_reported_or_for_being_the_best(
 ) -> None:
     peers: list[Curve] = [((0, 0.1), (1, 0.2), (2, 0.3))] * 9
     for curve in ((), ((0, 0.9),), ((0, 0.9), (1, 0.9), (2, 0.9))):
-        assert not _room(peers).should_prune(1, _study(pruner), curve)
+        assert not _room(peers).prune(1, _study(pruner), 9, curve).stop
 
 
 def test_a_study_without_a_pruner_stops_nobody() -> None:
@@ -95,8 +102,8 @@ def test_a_study_without_a_pruner_stops_nobody() -> None:
         assert not _study(pruner).search.prunes
         for value in (0.0, None):
             room, curve = _room(peers), ((0, value),)
-            assert room.should_prune_at_once(1, _study(pruner), curve) is False
-            assert room.should_prune(1, _study(pruner), curve) is False
+            assert not stopped(room.prune_at_once(1, _study(pruner), 9, curve))
+            assert not room.prune(1, _study(pruner), 9, curve).stop
     assert _study("median").search.prunes
 
 
@@ -111,6 +118,6 @@ def test_a_kind_without_a_case_passes_for_no_other() -> None:
     search = study.search.model_copy(update={"pruner": cast("Pruner", _Unknown())})
     unknown = study.model_copy(update={"search": search})
     peers: list[Curve] = [((0, 0.9),)] * 9
-    for judge in (_room(peers).should_prune, _room(peers).should_prune_at_once):
+    for judge in (_room(peers).prune, _room(peers).prune_at_once):
         with pytest.raises(SamplingFailed, match="unreachable"):
-            judge(1, unknown, ((0, 0.1),))
+            judge(1, unknown, 9, ((0, 0.1),))

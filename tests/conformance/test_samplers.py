@@ -19,8 +19,9 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from service.domain.facts import TrialFacts
-from service.sampling import Proposal, Sampling
+from service.sampling import Exhausted, Proposal, Sampling, grid
 from service.sampling.distributions import distributions
+from service.sampling.joint import Kernels
 from service.sampling.prior import point_at
 from service.sampling.study import seed_of
 from service.sampling.tpe import JointTPE
@@ -94,11 +95,26 @@ def _trial(number: int, kind: str, study: StudyDocument, rng: random.Random) -> 
 
 
 def _propose(
-    study: StudyDocument, trials: Iterable[TrialFacts], claim_id: str, number: int
+    study: StudyDocument,
+    trials: Iterable[TrialFacts],
+    claim_id: str,
+    number: int,
+    kernels: Kernels = "arrays",
 ) -> Proposal:
-    sampling = Sampling(Ledger(*trials).read, Clock())
+    proposal = _propose_or_end(study, trials, claim_id, number, kernels)
+    assert isinstance(proposal, Proposal)
+    return proposal
+
+
+def _propose_or_end(
+    study: StudyDocument,
+    trials: Iterable[TrialFacts],
+    claim_id: str,
+    number: int,
+    kernels: Kernels = "arrays",
+) -> Proposal | Exhausted:
+    sampling = Sampling(Ledger(*trials).read, Clock(), kernels=kernels)
     with sampling.proposal(1, study, claim_id=claim_id, next_number=number) as proposal:
-        assert isinstance(proposal, Proposal)
         return proposal
 
 
@@ -189,7 +205,12 @@ def test_any_space_is_sampled_inside_its_bounds(
     trials = [
         completed(n, any_values(space, rng), rng.random()) for n in range(rng.choice((0, 30)))
     ]
-    proposal = _propose(study, trials, str(rng.random()), len(trials))
+    proposal = _propose_or_end(study, trials, str(rng.random()), len(trials))
+    if isinstance(proposal, Exhausted):
+        assert {grid.index(space, trial.hyperparameters) for trial in trials} == set(
+            range(grid.count(space) or 0)
+        )
+        return
     assert set(proposal.values) == set(space)
     assert all(contains(space[name], value) for name, value in proposal.values.items())
 
@@ -345,15 +366,22 @@ class TestTPE:
     @pytest.mark.parametrize("count", [0, 5, 50, 200])
     @pytest.mark.parametrize("claim_id", ["a", "b", "c"])
     @pytest.mark.parametrize("objective", ["accuracy", "loss"])
-    def test_a_proposal_is_plain_optunas_to_the_last_bit(
+    def test_a_proposal_is_plain_optunas_with_its_kernels_to_the_last_bit(
         self, count: int, claim_id: str, objective: str
     ):
         study = document(sampler="tpe", objective=objective)
         trials = _trials(study, count)
         theirs = self._optuna(study, trials, claim_id)
-        ours = _propose(study, trials, claim_id, count)
+        ours = _propose(study, trials, claim_id, count, "optuna")
         assert ours.values == theirs.params
         assert ours.attributes == theirs.study.trials[theirs.number].system_attrs
+        in_arrays = _propose(study, trials, claim_id, count)
+        assert in_arrays.attributes.keys() == ours.attributes.keys()
+        for name, value in ours.values.items():
+            if isinstance(value, float):
+                assert in_arrays.values[name] == pytest.approx(value, rel=1e-6)
+            else:
+                assert in_arrays.values[name] == value
 
     def test_the_whole_space_is_sampled_jointly(self):
         study = DOCUMENTS["tpe"]
@@ -452,7 +480,7 @@ class TestStoredAsOptunaWould:
             ).all()
         storage.remove_session()
         storage.engine.dispose()
-        ours = _propose(study, trials, "claim", 30)
+        ours = _propose(study, trials, "claim", 30, "optuna")
         assert {name: (value, json) for name, value, json in params} == ours.internal
         assert {key for (key,) in keys} == set(ours.attributes)
 

@@ -8,22 +8,29 @@ from tests.faults.facts import Facts, Row
 from tests.faults.violation import Violation
 from trimtab.contract.trials import TrialState
 
+PAUSED_BY_SEARCH = "paused by the search"
+"""Unlike a trial that a person has paused, it may be taken up again at once, and may end there."""
 STEPS: Mapping[str, tuple[frozenset[str], str]] = {
+    "trial_enqueued": (frozenset({"absent"}), "queued"),
     "trial_started": (frozenset({"absent"}), "running"),
-    "trial_resumed": (frozenset({"queued"}), "running"),
+    "trial_resumed": (frozenset({"queued", PAUSED_BY_SEARCH}), "running"),
     "refit_started": (frozenset({"absent", "queued"}), "running"),
     "refit_checkpointed": (frozenset({"running"}), "running"),
     "refit_queued": (frozenset({"absent", "running"}), "queued"),
     "refit_settled": (frozenset({"running", "queued"}), "settled"),
     "final_started": (frozenset({"absent", "queued"}), "running"),
     "final_test_opened": (frozenset({"running"}), "running"),
+    "trial_retried": (frozenset({"failed"}), "queued"),
     "probe_passed": (frozenset({"running"}), "running"),
     "reported": (frozenset({"running"}), "running"),
     "checkpointed": (frozenset({"running"}), "running"),
     "trial_completed": (frozenset({"running"}), "completed"),
-    "trial_pruned": (frozenset({"running"}), "pruned"),
+    "trial_pruned": (frozenset({"running", PAUSED_BY_SEARCH}), "pruned"),
     "trial_failed": (frozenset({"running"}), "failed"),
-    "trial_cancelled": (frozenset({"absent", "running", "queued", "paused"}), "cancelled"),
+    "trial_cancelled": (
+        frozenset({"absent", "running", "queued", "paused", PAUSED_BY_SEARCH}),
+        "cancelled",
+    ),
     "trial_queued": (frozenset({"running", "paused"}), "queued"),
     "trial_paused": (frozenset({"running"}), "paused"),
     "final_queued": (frozenset({"absent", "running"}), "queued"),
@@ -31,7 +38,7 @@ STEPS: Mapping[str, tuple[frozenset[str], str]] = {
 }
 """From which states an event may come, and to which it leads."""
 BEGINNINGS = ("trial_started", "trial_resumed", "refit_started", "final_started")
-REMARKS = ("crash_refunded", "trial_repaired")
+REMARKS = ("crash_refunded", "trial_repaired", "trial_stop_asked")
 """Events that move nothing."""
 
 
@@ -41,6 +48,10 @@ class Life:
 
     state: str = "absent"
     fence: int = 0
+    last_step: int = -1
+    """The last step that was reported, of all attempts."""
+    kept_to: int = -1
+    """The last step that the search has paused it with: no later attempt trains up to there again."""
     seen: list[Row] = field(default_factory=list[Row])
 
     def take(self, event: Row) -> Iterator[Violation]:
@@ -48,7 +59,9 @@ class Life:
         kind, fence = event["kind"], event["fence"]
         legal, after = STEPS[kind]
         name = f"trial {event['trial_id']}"
-        if self.state in ("completed", "pruned", "failed", "cancelled", "settled"):
+        if (kind, self.state) == ("trial_retried", "failed"):
+            pass  # a person has it tried again
+        elif self.state in ("completed", "pruned", "failed", "cancelled", "settled"):
             yield Violation(
                 "I5", f"{name}: {kind} after it was {self.state}", (event, *self.seen[-2:])
             )
@@ -68,12 +81,31 @@ class Life:
                 f"{name}: {kind} by fence {fence} in the time of {self.fence}",
                 (event, *self.seen[-2:]),
             )
+        yield from self._trained_twice(event)
         self.state = after
+        if kind == "trial_paused" and event["body"].get("reason"):
+            self.state, self.kept_to = PAUSED_BY_SEARCH, self.last_step
         self.seen.append(event)
+
+    def _trained_twice(self, event: Row) -> Iterator[Violation]:
+        """Note what is reported, and tell of a step that had been trained when the search paused the trial."""
+        if event["kind"] != "reported":
+            return
+        step = event["body"]["step"]
+        if step <= self.kept_to:
+            yield Violation(
+                "I24",
+                f"trial {event['trial_id']}: step {step} was trained again after it had been kept",
+                (event, *self.seen[-2:]),
+            )
+        self.last_step = max(self.last_step, step)
 
 
 def events_follow_the_lifecycle(facts: Facts) -> Iterator[Violation]:
-    """I3, I4, I5: fences rise, only the holder's words are stored, and nothing is after the end."""
+    """I3, I4, I5: fences rise, only the holder's words are stored, and nothing is after the end.
+
+    I24: what was trained when the search paused a trial is not trained again.
+    """
     for trial_id, events in facts.events.items():
         lives = {kind: Life() for kind in ("trial", "refit", "final")}
         for event in events:
@@ -94,7 +126,7 @@ def events_follow_the_lifecycle(facts: Facts) -> Iterator[Violation]:
 def _agree(told: str, stored: TrialState) -> bool:
     if told in ("absent", "settled"):
         return is_over(stored) if told == "settled" else stored == "queued"
-    return told == stored
+    return (told, stored) == (PAUSED_BY_SEARCH, "paused") or told == stored
 
 
 RULES: Mapping[str, Callable[[Facts], Iterator[Violation]]] = {

@@ -191,7 +191,10 @@ def crashes_are_counted(facts: Facts) -> Iterator[Violation]:
 def _crashed(attempt: Row) -> bool:
     if attempt["outcome"] == "expired":
         return True
-    counted = attempt["became"] in ("queued", "cancelled") or attempt["error_kind"] == "poison"
+    counted = (
+        attempt["became"] in ("queued", "cancelled", "paused")
+        or attempt["error_kind"] == "poison"
+    )
     return attempt["outcome"] == "failed" and counted
 
 
@@ -338,6 +341,22 @@ def what_is_needed_is_kept(facts: Facts) -> Iterator[Violation]:
             )
 
 
+def who_is_decided_on_goes_no_further(facts: Facts) -> Iterator[Violation]:
+    """I25: no trial completes beyond the epoch at which the search was to decide on it."""
+    steps = grouped(facts.ours["reports"], lambda row: row["trial_id"])
+    for (trial_id, kind), trial in facts.trials.items():
+        bound = trial["runs_until"]
+        if kind != "trial" or trial["state"] != "completed" or bound is None:
+            continue
+        epochs = max((row["step"] + 1 for row in steps.get(trial_id, [])), default=0)
+        if epochs > bound:
+            yield Violation(
+                "I25",
+                f"trial {trial_id} completed with {epochs} epochs; the search was to decide at {bound}",
+                (trial,),
+            )
+
+
 def everything_has_ended(facts: Facts) -> Iterator[Violation]:
     """I6: once the faults had stopped, every trial and every study came to its end."""
     for trial in facts.ours["trials"]:
@@ -368,6 +387,7 @@ RULES: Mapping[str, Callable[[Facts], Iterator[Violation]]] = {
         the_winner_is_the_best,
         nothing_of_deleted_studies,
         what_is_needed_is_kept,
+        who_is_decided_on_goes_no_further,
         everything_has_ended,
     )
 }

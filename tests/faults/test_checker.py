@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.faults import checker, of_tables, slowness
+from tests.faults import checker, of_events, of_tables, slowness
 from tests.faults.facts import Facts
 from tests.faults.log import Op, Window
 
@@ -75,6 +75,7 @@ def history() -> Facts:
         "curve": [[0, 0.75]],
         "checkpoint": None,
         "best_checkpoint": None,
+        "runs_until": None,
     }
     attempt = {
         "lease_id": LEASE,
@@ -102,7 +103,7 @@ def history() -> Facts:
             "reports": [{"trial_id": 7, "fence": 1, "step": 0, "value": 0.75}],
             "events": [
                 event(1, "trial_started"),
-                event(2, "reported"),
+                event(2, "reported", step=0),
                 event(3, "trial_completed", value=0.75),
             ],
         },
@@ -159,11 +160,11 @@ def a_second_holder(facts: Facts) -> None:
 
 
 def a_word_after_the_end(facts: Facts) -> None:
-    facts.ours["events"].append(event(4, "reported"))
+    facts.ours["events"].append(event(4, "reported", step=1))
 
 
 def a_word_of_another_time(facts: Facts) -> None:
-    facts.ours["events"].insert(1, event(1, "reported", fence=2))
+    facts.ours["events"].insert(1, event(1, "reported", fence=2, step=1))
 
 
 def a_lost_report(facts: Facts) -> None:
@@ -190,6 +191,11 @@ def other_hyperparameters(facts: Facts) -> None:
     facts.ours["trials"][0]["hyperparameters"] = {"x": 1.5}
 
 
+def a_word_beyond_the_search(facts: Facts) -> None:
+    facts.ours["trials"][0]["runs_until"] = 1
+    facts.ours["reports"].append({"trial_id": 7, "fence": 1, "step": 1, "value": 0.75})
+
+
 def a_row_of_what_was_deleted(facts: Facts) -> None:
     facts.optunas["trial_params"].append({"trial_id": 99, "param_name": "x"})
 
@@ -210,6 +216,7 @@ def a_row_of_what_was_deleted(facts: Facts) -> None:
         (a_lost_report, "I11"),
         (other_hyperparameters, "I15"),
         (a_row_of_what_was_deleted, "I19"),
+        (a_word_beyond_the_search, "I25"),
     ],
 )
 def test_one_thing_that_is_wrong_with_what_is_stored_is_found(
@@ -218,6 +225,60 @@ def test_one_thing_that_is_wrong_with_what_is_stored_is_found(
     facts = copy.deepcopy(history())
     change(facts)
     assert invariant in broken(facts)
+
+
+WHY = {"rule": "asha", "text": "Others promise more.", "epoch": 1}
+
+
+def paused_events(*after: dict[str, Any], reason: Any = WHY) -> list[dict[str, Any]]:
+    """A trial that reported once and was paused, by the search where there is a reason; then what came after."""
+    body = {} if reason is None else {"reason": reason}
+    begun = [event(1, "trial_started"), event(2, "reported", step=0)]
+    return [*begun, event(3, "trial_paused", **body), *after]
+
+
+def found_in(events: list[dict[str, Any]]) -> set[str]:
+    facts = copy.deepcopy(history())
+    facts.ours["events"] = events
+    return {found.invariant for found in of_events.events_follow_the_lifecycle(facts)}
+
+
+def test_a_trial_that_the_search_paused_may_be_taken_up_again_and_goes_on() -> None:
+    resumed = event(4, "trial_resumed", 2)
+    told = event(5, "reported", 2, step=1)
+    done = event(6, "trial_completed", 2)
+    assert found_in(paused_events(resumed, told, done)) == set()
+
+
+def test_a_step_that_is_trained_again_after_the_search_paused_the_trial_is_found() -> None:
+    resumed, done = event(4, "trial_resumed", 2), event(6, "trial_completed", 2)
+    again = event(5, "reported", 2, step=0)
+    assert found_in(paused_events(resumed, again, done)) == {"I24"}
+
+
+def test_a_trial_that_a_person_paused_is_queued_before_it_goes_on_and_may_repeat_a_step() -> (
+    None
+):
+    resumed, again = event(5, "trial_resumed", 2), event(6, "reported", 2, step=0)
+    done = event(7, "trial_completed", 2)
+    assert found_in(paused_events(resumed, again, done, reason=None)) == {"I4"}
+    queued = event(4, "trial_queued")
+    assert found_in(paused_events(queued, resumed, again, done, reason=None)) == set()
+
+
+@pytest.mark.parametrize("kind", ["trial_pruned", "trial_cancelled"])
+def test_a_trial_that_the_search_paused_may_end_there(kind: str) -> None:
+    facts = copy.deepcopy(history())
+    facts.ours["trials"][0]["state"] = kind.removeprefix("trial_")
+    facts.ours["events"] = paused_events(event(4, kind))
+    assert list(of_events.events_follow_the_lifecycle(facts)) == []
+
+
+def test_a_trial_that_the_search_has_just_paused_is_stored_as_paused() -> None:
+    facts = copy.deepcopy(history())
+    facts.ours["trials"][0]["state"] = "paused"
+    facts.ours["events"] = paused_events()
+    assert list(of_events.events_follow_the_lifecycle(facts)) == []
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,11 @@ INVARIANTS: Mapping[str, str] = {
     "I5 nothing is accepted after a trial's end": """
         SELECT e.id FROM trimtab.events e JOIN trimtab.events o ON o.trial_id = e.trial_id AND o.id < e.id
         WHERE o.kind IN ('trial_completed', 'trial_pruned', 'trial_failed', 'trial_cancelled')
-          AND e.kind NOT LIKE 'final%' AND e.kind NOT LIKE 'refit%'""",
+          AND e.kind NOT LIKE 'final%' AND e.kind NOT LIKE 'refit%'
+          -- But a person has a failed trial tried again.
+          AND NOT (o.kind = 'trial_failed' AND EXISTS (
+              SELECT FROM trimtab.events r WHERE r.trial_id = e.trial_id AND r.kind = 'trial_retried'
+              AND r.id > o.id AND r.id <= e.id))""",
     "I7 Optuna's intermediate value is that of the newest attempt": """
         SELECT * FROM (
             SELECT DISTINCT ON (trial_id, step) trial_id, step, value FROM trimtab.reports
@@ -66,7 +70,7 @@ INVARIANTS: Mapping[str, str] = {
                                     WHEN t.state = 'completed' THEN 'COMPLETE'
                                     WHEN t.state = 'pruned' OR t.state = 'failed' AND t.error_kind IN ('oom', 'diverged', 'recipe_unfit') THEN 'PRUNED'
                                     ELSE 'FAIL' END
-           OR p.datetime_start IS NULL
+           OR (p.datetime_start IS NULL) <> (t.started_at IS NULL AND t.state <> 'cancelled')
            OR (p.datetime_complete IS NULL) <> (t.ended_at IS NULL)""",
     "I9 trial numbers are dense": """
         SELECT study_id FROM public.trials GROUP BY study_id
@@ -84,12 +88,17 @@ INVARIANTS: Mapping[str, str] = {
     "I14 crashes are attempts that ended by crashing": """
         SELECT t.trial_id FROM trimtab.trials t
         LEFT JOIN trimtab.attempts a ON (a.trial_id, a.kind) = (t.trial_id, t.kind) AND (
-            a.outcome = 'expired' OR a.outcome = 'failed' AND (a.became = 'queued' OR a.error_kind = 'poison'
+            a.outcome = 'expired' OR a.outcome = 'failed' AND (a.became IN ('queued', 'paused') OR a.error_kind = 'poison'
             OR a.became = 'cancelled'))
+            -- A person who has a trial tried again, or a study taken up again, forgives its crashes so far.
+            AND a.ended_at > coalesce((
+                SELECT max(e.at) FROM trimtab.events e WHERE e.study_id = t.study_id
+                AND (e.kind = 'trial_retried' AND e.trial_id = t.trial_id OR e.kind = 'study_reopened' AND t.kind <> 'trial')),
+                '-infinity')
         GROUP BY t.trial_id, t.kind HAVING t.crashes <> count(a)""",
     "I15 the hyperparameters are those that the trial started with, in Optuna's table too": """
         SELECT t.trial_id FROM trimtab.trials t JOIN trimtab.events e USING (trial_id)
-        WHERE e.kind = 'trial_started' AND (
+        WHERE e.kind IN ('trial_started', 'trial_enqueued') AND (
             e.body -> 'hyperparameters' <> t.hyperparameters
             OR (SELECT count(*) FROM public.trial_params p WHERE p.trial_id = t.trial_id)
                <> (SELECT count(*) FROM jsonb_object_keys(t.hyperparameters)))""",
@@ -105,7 +114,7 @@ INVARIANTS: Mapping[str, str] = {
     "I18 the final lease is of a trial that no completed one is better than, and so is a refit but for those before it": """
         SELECT f.trial_id FROM trimtab.trials f JOIN trimtab.studies s USING (study_id)
         JOIN trimtab.trials mine ON mine.trial_id = f.trial_id AND mine.kind = 'trial'
-        WHERE f.kind <> 'trial' AND (
+        WHERE f.kind <> 'trial' AND NOT f.past AND (
             SELECT count(*) FROM trimtab.events e
             WHERE e.study_id = f.study_id AND e.kind = 'trial_completed'
               AND CASE s.direction WHEN 'maximize' THEN (e.body ->> 'value')::float8 > mine.value
@@ -113,6 +122,7 @@ INVARIANTS: Mapping[str, str] = {
             ) >= CASE f.kind WHEN 'final' THEN 1 ELSE (s.document::jsonb #>> '{finish,ensemble}')::int END""",
     "I23 a study has no more refits than its finish takes, and they begin when its search is over": """
         SELECT s.name FROM trimtab.studies s JOIN trimtab.trials r ON r.study_id = s.study_id AND r.kind = 'refit'
+            AND NOT r.past
         GROUP BY s.study_id
         HAVING count(*) > (s.document::jsonb #>> '{finish,ensemble}')::int
             OR s.document::jsonb #>> '{finish,refit}' <> 'true' OR s.state IN ('active', 'paused', 'stopping')""",
@@ -136,12 +146,15 @@ INVARIANTS: Mapping[str, str] = {
     "a study that has ended or been cancelled leaves nothing queued or paused": """
         SELECT t.trial_id FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
         WHERE s.state IN ('done', 'cancelled') AND t.state IN ('queued', 'paused')""",
-    "only a paused study has paused trials": """
+    "only a paused study has paused trials, but for those that the search has paused while it goes on": """
         SELECT t.trial_id FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
-        WHERE t.state = 'paused' AND s.state <> 'paused'""",
+        WHERE t.state = 'paused' AND s.state <> 'paused' AND NOT (t.paused_by_search AND s.state = 'active')""",
+    "the search has paused only what is paused or about to be, and told why": """
+        SELECT trial_id FROM trimtab.trials
+        WHERE paused_by_search AND (state NOT IN ('running', 'paused') OR kind <> 'trial' OR reason IS NULL)""",
     "a study that is finalising waits for refits or its final lease, and has scores only when it is done": """
         SELECT s.name FROM trimtab.studies s
-        LEFT JOIN trimtab.trials f ON f.study_id = s.study_id AND f.kind = 'final'
+        LEFT JOIN trimtab.trials f ON f.study_id = s.study_id AND f.kind = 'final' AND NOT f.past
         WHERE s.state = 'finalising' AND f.state NOT IN ('queued', 'running')
            OR s.state = 'finalising' AND f.trial_id IS NULL AND NOT EXISTS (
                SELECT FROM trimtab.trials r WHERE r.study_id = s.study_id AND r.kind = 'refit'

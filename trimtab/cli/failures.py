@@ -11,6 +11,8 @@ HINTS: Mapping[type[problems.Problem], str] = {
     problems.Unauthorized: "give the service's token with --token or TRIMTAB_TOKEN",
     problems.StudyNotFound: "`trimtab study list` lists the studies",
     problems.TrialNotFound: "`trimtab trial list STUDY` lists the study's trials",
+    problems.TrialNotActive: "`trimtab trial show STUDY NUMBER` shows how it ended",
+    problems.TrialNotFailed: "`trimtab trial show STUDY NUMBER` shows its state",
     problems.NoCompletedTrial: "`trimtab study show STUDY --watch` follows the study until it has one",
     problems.NoModel: "`trimtab study show STUDY` shows its state, `trimtab trial list STUDY` the trials that failed",
     problems.StudyExists: "choose another `name`, or remove that study: `trimtab study rm STUDY`",

@@ -1,12 +1,12 @@
 """The validation values of a study's trials by the number of labels that they learned from."""
 
 from collections import defaultdict
-from collections.abc import Iterator
 from statistics import median
 
 from rich.console import RenderableType
 
 from trimtab.cli import tables
+from trimtab.cli.paging import every_trial
 from trimtab.client import Client
 from trimtab.contract.message import Message
 from trimtab.contract.trials import Trial
@@ -40,7 +40,7 @@ def report(client: Client, name: str) -> LabelReport:
     """
     document = client.study(name).document
     groups: defaultdict[int | None, list[Trial]] = defaultdict(list)
-    for trial in _completed(client, name):
+    for trial in every_trial(client, name, "completed"):
         shots = trial.hyperparameters.get("shots", document.fixed.get("shots"))
         groups[shots if isinstance(shots, int) else None].append(trial)
     best = max if document.task.direction == "maximize" else min
@@ -74,13 +74,3 @@ def view(answer: LabelReport) -> RenderableType:
             tables.figure(answer.metric, row.median),
         )
     return table
-
-
-def _completed(client: Client, name: str) -> Iterator[Trial]:
-    token: str | None = None
-    while True:
-        page = client.trials(name, page_size=1000, page_token=token, state="completed")
-        yield from page.trials
-        token = page.next_page_token
-        if token is None:
-            return

@@ -1,6 +1,6 @@
 """The end of a study, as it is shown: which model is handed over and why, and how far its numbers can be trusted."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import RenderableType
 from rich.text import Text
@@ -39,7 +39,23 @@ def brief(final: FinalScores | None) -> Rows:
         ("  linear probe", Text(figure(final.objective, final.linear_probe_test_value))),
         ("  test images", Text(str(final.test_count))),
         ("model sha256", Text(final.model_sha256)),
+        *_opened_before(final),
     ]
+
+
+def _opened_before(final: FinalScores) -> Rows:
+    """Return a warning where the test split had been opened before the study got its last budget."""
+    count = final.test_opened_before
+    if not count:
+        return []
+    times = "once" if count == 1 else f"{count} times"
+    told = f"opened {times} before: if a score was seen when more budget was given, this one flatters"
+    return [("test split", Text(told, style="yellow"))]
+
+
+def earlier(finals: Sequence[FinalScores]) -> Rows:
+    """Return the scores of a study's earlier ends."""
+    return [(f"test {words(one.objective)}, earlier end", Text(_test(one))) for one in finals]
 
 
 def full(final: FinalScores | None) -> Rows:

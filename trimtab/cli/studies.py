@@ -1,13 +1,15 @@
 """`trimtab study ...`."""
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from trimtab.cli import board, documents, failures, labels, tables, terminal, watch
+from trimtab.cli import board, documents, explain, failures, labels, tables, terminal, watch
 from trimtab.client import Client
 from trimtab.client.client import ENDED
+from trimtab.contract.edits import NO_LIMIT
 
 Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
 PageSize = Annotated[int, typer.Option(min=1, max=1000, help="Rows on a page.")]
@@ -96,12 +98,56 @@ def best(
         raise typer.Exit(failures.EXIT_FAILED)
 
 
+@app.command("explain")
+def show_why(context: typer.Context, name: Name) -> None:
+    """Tell why trials were stopped, paused or taken up again, what proposed them, and what the audit found."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(explain.explain(client, name), explain.view)
+
+
 @app.command("labels")
 def show_labels(context: typer.Context, name: Name) -> None:
     """Show the validation values of the trials by the number of labels (`shots`)."""
     here = terminal.of(context)
     with here.client() as client:
         here.show(labels.report(client, name), labels.view)
+
+
+@app.command()
+def edit(
+    context: typer.Context,
+    name: Name,
+    trials: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The whole number of trials, those that have begun and the refits included.",
+            show_default=False,
+        ),
+    ] = None,
+    wall_time_s: Annotated[
+        str | None,
+        typer.Option(
+            help="The whole wall time in seconds, or `none` for no limit.",
+            show_default=False,
+            metavar="SECONDS|none",
+        ),
+    ] = None,
+    priority: Annotated[
+        int | None,
+        typer.Option(min=0, max=1000, help="Higher ones are served first.", show_default=False),
+    ] = None,
+) -> None:
+    """Change the budget or the priority; more budget takes a study that is done up again."""
+    if (trials, wall_time_s, priority) == (None, None, None):
+        raise typer.BadParameter("give --trials, --wall-time-s or --priority")
+    here = terminal.of(context)
+    with here.client() as client:
+        changed = client.edit_study(
+            name, trials=trials, wall_time_s=_wall_time(wall_time_s), priority=priority
+        )
+        here.show(changed, tables.study)
 
 
 @app.command()
@@ -151,6 +197,21 @@ def remove(context: typer.Context, name: Name) -> None:
     with here.client() as client:
         client.delete(name)
     here.err.print(f"removed {name}")
+
+
+def _wall_time(given: str | None) -> float | Literal["none"] | None:
+    if given is None or given == NO_LIMIT:
+        return given
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds < math.inf:
+        raise typer.BadParameter(
+            f"{given!r} is no wall time: give seconds above 0, or `none` for no limit",
+            param_hint="--wall-time-s",
+        )
+    return seconds
 
 
 def _follow(here: terminal.Terminal, client: Client, name: str) -> None:

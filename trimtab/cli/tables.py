@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.cli import report
+from trimtab.cli import reasons, report
 from trimtab.cli.failures import printable
 from trimtab.cli.figures import figure, measured, table, words
 from trimtab.contract.finish import Refits
@@ -36,6 +36,10 @@ ENDS: Mapping[EndedBy, str] = {
     "exhausted": "the last point of its space",
     "stopped": "being stopped",
     "cancelled": "being cancelled",
+    "device_seconds": "its seconds of devices",
+    "epochs": "its budget of epochs",
+    "target_value": "a trial that reached its target value",
+    "no_progress": "trials that brought nothing better",
 }
 STYLES: Mapping[str, str] = {
     "active": "green",
@@ -83,6 +87,7 @@ def study(answer: Study) -> RenderableType:
         *_recipe_rows(answer.document),
         *_best_rows(answer.best),
         *report.brief(answer.final),
+        *report.earlier(answer.earlier_finals),
     ]
     if answer.artifact_bytes:
         rows.append(
@@ -117,7 +122,8 @@ def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
 def best(answer: Best) -> RenderableType:
     """Return the winner and its scores, what is handed over, and how far the numbers can be trusted."""
     rows = [("state", state(answer.state)), *_best_rows(answer.trial)]
-    told = [*rows, *report.full(answer.final), *_problem_rows(answer.problem)]
+    finals = [*report.full(answer.final), *report.earlier(answer.earlier_finals)]
+    told = [*rows, *finals, *_problem_rows(answer.problem)]
     return Group(_facts(answer.study, told), *report.tables_of(answer.final))
 
 
@@ -139,6 +145,7 @@ def trial(answer: Trial) -> RenderableType:
         *((name, Text(scalar(value))) for name, value in in_order(answer.hyperparameters)),
         *([("proposed by", Text(answer.proposed_by))] if answer.proposed_by else []),
         ("crashes", Text(str(answer.crashes))),
+        *reasons.rows(answer.objective, answer.reason),
     ]
     if answer.error_kind:
         rows.append(("failure", Text(failure(answer), style="red")))

@@ -3,10 +3,10 @@
 import os
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import quote
 from uuid import UUID
 
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter, ValidationError
 from trimtab.client import files
 from trimtab.client.wire import Wire
 from trimtab.contract import problems
+from trimtab.contract.edits import BudgetEdit, StudyEdit, TrialRequest
 from trimtab.contract.events import Event
 from trimtab.contract.experience import Priors
 from trimtab.contract.finish import WhichModel
@@ -33,6 +34,7 @@ from trimtab.contract.leases import (
 from trimtab.contract.memory import MemoryFinding, MemoryFindings
 from trimtab.contract.message import Name
 from trimtab.contract.records import TrialRecord
+from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
 from trimtab.contract.validation_outputs import TrialOutputsPage
@@ -117,6 +119,32 @@ class Client:
         """Return one study as it is now."""
         return self._wire.parse(Study, self._wire.send("GET", _study(name)))
 
+    def edit_study(
+        self,
+        name: str,
+        *,
+        trials: int | None = None,
+        wall_time_s: float | Literal["none"] | None = None,
+        priority: int | None = None,
+    ) -> Study:
+        """Change a study that has begun; more budget takes one that is done up again.
+
+        Args:
+            name: The study's name.
+            trials: The whole number of trials, those that have begun and the refits included; None: as it is.
+            wall_time_s: The whole wall time in seconds; `none`: no limit; None: as it is.
+            priority: The priority; None: as it is.
+
+        Raises:
+            problems.StudyNotActive: the study's state takes no such change.
+            problems.Invalid: the budget is less than what was spent.
+        """
+        budget = BudgetEdit(trials=trials, wall_time_s=wall_time_s)
+        response = self._wire.send(
+            "PATCH", _study(name), StudyEdit(budget=budget, priority=priority)
+        )
+        return self._wire.parse(Study, response)
+
     def pause(self, name: str) -> Study:
         """Start no more trials, and let the workers put the running ones aside."""
         return self._change(name, "pause")
@@ -167,6 +195,37 @@ class Client:
         response = self._wire.send("GET", f"{_study(name)}/trials/{number}")
         return self._wire.parse(Trial, response)
 
+    def enqueue_trial(
+        self, name: str, values: Mapping[str, Scalar], *, idempotency_key: str | None = None
+    ) -> Trial:
+        """Have a configuration tried next; it takes one trial of the budget.
+
+        Args:
+            name: The study's name.
+            values: The values by the names of searched hyperparameters; names that are missing get the prior's.
+            idempotency_key: The name of this request: a repeated call with the same key adds no second trial; None makes
+                a new one.
+
+        Raises:
+            problems.BudgetSpent: nothing is left for another trial.
+            problems.Invalid: a name is not searched, or a value lies outside its dimension.
+        """
+        headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
+        response = self._wire.send(
+            "POST", f"{_study(name)}/trials", TrialRequest(values=values), headers=headers
+        )
+        return self._wire.parse(Trial, response)
+
+    def stop_trial(self, name: str, number: int) -> Trial:
+        """End one trial: one that runs is pruned after its epoch, with its curve; one that waits is cancelled."""
+        response = self._wire.send("POST", f"{_study(name)}/trials/{number}:stop")
+        return self._wire.parse(Trial, response)
+
+    def retry_trial(self, name: str, number: int) -> Trial:
+        """Queue a trial that has failed again, with no crash counted."""
+        response = self._wire.send("POST", f"{_study(name)}/trials/{number}:retry")
+        return self._wire.parse(Trial, response)
+
     def best(self, name: str) -> Best:
         """Return the best completed trial, and the winner's test scores once the study is done."""
         return self._wire.parse(Best, self._wire.send("GET", f"{_study(name)}/best"))
@@ -181,20 +240,24 @@ class Client:
     def events(self, name: str, *, after: str | None = None) -> Iterator[Event]:
         """Follow a study live until it is done or cancelled, from its beginning or after a cursor.
 
-        A connection that breaks is taken up again after the last event, so that none is missed or repeated.
+        A connection that breaks is taken up again after the last event, so that none is missed or repeated. A study that
+        was done and got more budget is followed through that end to the next one.
         """
         cursor = after
         while True:
             before = cursor
-            whole = True
+            whole, has_ended = True, False
             try:
                 for event in self._one_stream(name, cursor):
                     cursor = event.cursor
                     yield event
-                    if event.kind in LAST_EVENTS:
-                        return
+                    has_ended |= event.kind in LAST_EVENTS
+                    has_ended &= event.kind != "study_reopened"
             except problems.Unavailable:
                 whole = False
+            # Only the service knows which end is the last one: it closes the stream there.
+            if whole and has_ended:
+                return
             # The stream ended early. This request is retried, and raises when the retries are used up.
             state = self.study(name).state
             if whole and cursor == before and state in ENDED:

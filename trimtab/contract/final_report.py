@@ -121,5 +121,11 @@ class FinalScores(Message):
     """The model that is handed over."""
     validated_sha256: Sha256 | None = None
     """The winner as it was validated, where another model is handed over."""
+    test_opened_before: int = 0
+    """The number of times that the test split had been opened before, by evaluations of the study's earlier ends.
+
+    More budget reopens a study that is done. Whoever had seen a score when they gave it has used the test split to choose:
+    then this value flatters, and only new data can tell by how much.
+    """
     report: FinalReport | None = None
     """Which model is handed over and why, and how far the numbers can be trusted; null of studies of older releases."""

@@ -42,7 +42,7 @@ def usual(trials: int, *, grid: bool) -> Finish:
     """Return what a study does that leaves it open.
 
     Args:
-        trials: The study's budget.
+        trials: The number of whole trainings that the study's budget pays.
         grid: Whether it walks a grid, of which a refit would cost a cell.
     """
     if grid:

@@ -9,7 +9,8 @@ status. The service answers with `application/problem+json` (RFC 9457), and the 
     ├── Forbidden: CrossOrigin, WorkerQuarantined
     ├── NotFound: StudyNotFound, TrialNotFound, WorkerNotFound, LeaseNotFound, ArtifactNotFound, NoCompletedTrial, NoModel
     ├── MethodNotAllowed
-    ├── Conflict: StudyExists, StudyNotActive, StudyNotIdle, TeacherNotReady, LeaseLost, DataChanged, StepConflict, ResultConflict, WorkerBusy,
+    ├── Conflict: StudyExists, StudyNotActive, StudyNotIdle, BudgetSpent, GridTakesNoTrials, TrialNotActive,
+    │             TrialNotFailed, TeacherNotReady, LeaseLost, DataChanged, StepConflict, ResultConflict, WorkerBusy,
     │             CheckpointGoesBack
     ├── Gone: StudyDeleted
     ├── PayloadTooLarge, TooManyPoints, UnsupportedMediaType
@@ -43,7 +44,8 @@ class ProblemDocument(Message):
     errors: tuple[FieldError, ...] = ()
     retry_after_s: float | None = None
     state: str | None = None
-    """The state of the trial or study that refused; only for `lease-lost` and `study-not-active`."""
+    """The state of the trial or study that refused; only for `lease-lost`, `study-not-active`, `trial-not-active` and
+    `trial-not-failed`."""
 
 
 class Problem(Exception):
@@ -156,6 +158,22 @@ class StudyExists(Conflict):
 
 class StudyNotActive(Conflict):
     """The state of the study does not allow this."""
+
+
+class BudgetSpent(Conflict):
+    """The budget of the study's search has nothing left for another trial: give more with `trimtab study edit`."""
+
+
+class GridTakesNoTrials(Conflict):
+    """A grid goes through its space in its own order, and takes no other trials."""
+
+
+class TrialNotActive(Conflict):
+    """The trial has ended, so it cannot be stopped."""
+
+
+class TrialNotFailed(Conflict):
+    """Only a trial that has failed is tried again."""
 
 
 class StudyNotIdle(Conflict):
@@ -277,6 +295,10 @@ TABLE: Mapping[type[Problem], Row] = {
     Conflict: Row("conflict", "Conflict", 409),
     StudyExists: Row("study-exists", "Study exists", 409),
     StudyNotActive: Row("study-not-active", "Study not active", 409),
+    BudgetSpent: Row("budget-spent", "Budget spent", 409),
+    GridTakesNoTrials: Row("grid-takes-no-trials", "A grid takes no trials", 409),
+    TrialNotActive: Row("trial-not-active", "Trial not active", 409),
+    TrialNotFailed: Row("trial-not-failed", "Trial not failed", 409),
     StudyNotIdle: Row("study-not-idle", "Study not idle", 409),
     TeacherNotReady: Row("teacher-not-ready", "Teacher not ready", 409),
     LeaseLost: Row("lease-lost", "Lease lost", 409),

@@ -6,6 +6,9 @@ from pydantic import Field
 
 from trimtab.contract.message import Int, Message, Number, Text
 
+AUDIT = "audit"
+"""The rule of a trial that runs to its end although another rule would have stopped it."""
+
 
 class Expected(Message):
     """The value that a trial is expected to end with, in the objective's own unit, and its 95 % interval."""
@@ -19,7 +22,7 @@ class Reason(Message):
     """Why the search did with a trial what it did."""
 
     rule: Annotated[Text, Field(max_length=100)]
-    """The rule that decided, such as `median`, `asha` or `freeze_thaw`."""
+    """The rule that decided, such as `median`, `asha` or `freeze_thaw`; `audit`, where that let a trial run on."""
     text: Annotated[Text, Field(max_length=1000)]
     """The decision in a sentence, with the numbers that it was made of."""
     epoch: Annotated[Int, Field(ge=0)] = 0

@@ -12,6 +12,8 @@ FIRST_TRIALS = "first_trials"
 """What proposed a trial: its person, by the document's `first_trials`."""
 PRIOR = "prior"
 """What proposed a trial: a draw from the priors of the space."""
+ENQUEUED = "enqueued"
+"""What proposed a trial: its person, while the study ran."""
 KNOWN_RECIPE = "known_recipe:"
 """What proposed a trial, before its name: a recipe that is known to be good for models of this kind."""
 

@@ -25,7 +25,7 @@ from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner, with_parame
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import StudyData
 from trimtab.contract.schedulers import Scheduler
-from trimtab.contract.search_space import Dimension, Scalar, Space
+from trimtab.contract.search_space import Choices, Dimension, Scalar, Space
 from trimtab.contract.starts import Start
 from trimtab.contract.study_rules import Place, Readable, faults
 from trimtab.contract.tasks import Model, Task
@@ -34,8 +34,18 @@ from trimtab.contract.teachers import Teacher
 StudyState = Literal[
     "active", "paused", "stopping", "finalising", "done", "cancelled", "deleting"
 ]
-EndedBy = Literal["trials", "wall_time", "exhausted", "stopped", "cancelled"]
-"""What ended a study's search: its budget of trials or of time, the sampler's last point, or a person."""
+EndedBy = Literal[
+    "trials",
+    "wall_time",
+    "exhausted",
+    "stopped",
+    "cancelled",
+    "device_seconds",
+    "epochs",
+    "target_value",
+    "no_progress",
+]
+"""What ended a study's search: a limit of its budget, the sampler's last point, or a person."""
 SamplerName = Literal["auto", "tpe", "gp", "random", "grid"]
 """Tree-structured Parzen estimator; Gaussian process with expected improvement; at random; every point of a grid.
 
@@ -53,7 +63,15 @@ class Search(Message):
     initial_trials: Annotated[Int, Field(ge=0, le=200)] = 10
     """So many trials are made by their number, from first trials, known recipes and priors, before the sampler proposes.
 
-    0: the sampler proposes from the first one on, or once these points are tried; TPE draws ten at random then.
+    0: the sampler proposes from the first one on, or once these points are tried. In a space of finitely many points the
+    known recipes and the priors repeat no point.
+    """
+    tpe_startup_trials: Annotated[Int, Field(ge=1, le=1000)] | None = None
+    """TPE learns from trials once this many have ended; until then it draws from the priors, or at random.
+
+    null: the service writes 5 beside an initial design, 10 where `initial_trials` is 0. Trials that failed for their
+    configuration count, other failures do not. Stored documents without it are of a release that waited for as many as
+    `initial_trials`.
     """
     known_recipes: Flag = True
     """Whether recipes that are known to be good fill in what the document leaves open, and are tried first."""
@@ -66,6 +84,8 @@ class Search(Message):
     """Whether the studies of the same kind that are done move the priors of `auto`, and the order of the known recipes."""
     auto_reason: Annotated[Text, Field(max_length=500)] | None = None
     """Why the service chose the sampler and the pruner that stand here in the place of `auto`; null: a person did."""
+    audit: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    """The share of the trials that run to their end although the search would stop them, to tell how often it is wrong."""
 
     @model_validator(mode="before")
     @classmethod
@@ -92,6 +112,19 @@ class Budget(Message):
     trials: Annotated[Int, Field(ge=1, le=1_000_000)]
     wall_time_s: Annotated[Number, Field(gt=0)] | None = None
     """Seconds from the first lease on in which the study is active; pauses do not count."""
+    device_seconds: Annotated[Number, Field(gt=0)] | None = None
+    """Seconds in which workers have trials of the study, added up; what one worker trains at a time counts once."""
+    epochs: Annotated[Int, Field(ge=1, le=2**31 - 1)] | None = None
+    """Epochs that all trials together may train, those included that a crash made them train again."""
+    target_value: Number | None = None
+    """The search ends when a trial has completed with this objective value or a better one."""
+    no_progress_trials: Annotated[Int, Field(ge=1, le=1_000_000)] | None = None
+    """The search ends when so many trials in a row have ended without a better value than the best before them."""
+
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """The limits that are given beside the trials and the wall time, by their names."""
+        return self.model_dump(exclude={"trials", "wall_time_s"}, exclude_none=True)
 
 
 def _refuse_other_words(given: object) -> object:
@@ -171,12 +204,24 @@ class StudyDocument(Message):
     def search_budget(self) -> Budget:
         """What the search may spend: the budget without what the refits of the finish cost, each as much as a trial."""
         refits = 0 if self.finish is None else self.finish.refits
-        trials = max(1, self.budget.trials - refits)
-        wall = self.budget.wall_time_s
-        return Budget(
-            trials=trials,
-            wall_time_s=None if wall is None else wall * trials / self.budget.trials,
-        )
+        budget = self.budget
+        trials = max(1, budget.trials - refits)
+        share = trials / budget.trials
+        left: dict[str, Any] = {
+            "trials": trials,
+            "wall_time_s": budget.wall_time_s and budget.wall_time_s * share,
+            "device_seconds": budget.device_seconds and budget.device_seconds * share,
+            "epochs": budget.epochs and max(1, budget.epochs - refits * self.epochs),
+        }
+        return budget.model_copy(update=left)
+
+    @property
+    def epochs(self) -> int:
+        """The number of epochs of a trial; the most that one may have, where they are searched."""
+        searched = self.space.get("epochs")
+        if isinstance(searched, Choices):
+            return max(int(choice or 0) for choice in searched.choices)
+        return self.recipe({}).epochs if searched is None else int(searched.high)
 
     @property
     def numbered_trials(self) -> int:
@@ -204,6 +249,8 @@ class Progress(Message):
     """Epochs reported so far."""
     epochs_saved: int = 0
     """Epochs that pruned trials did not train, against their recipe."""
+    device_seconds: float = 0
+    """Seconds in which workers had trials, added up; what one worker trains at a time counts once."""
 
 
 class BestTrial(Message):
@@ -248,6 +295,8 @@ class Study(Message):
     refits: Refits = Refits()
     best: BestTrial | None = None
     final: FinalScores | None = None
+    earlier_finals: tuple[FinalScores, ...] = ()
+    """The scores of its earlier ends, the first one first: it was done, and got more budget."""
     blocked: bool = False
     """Whether the study waits because each live worker that could serve it has been set aside; `resume` tries again."""
     problem: str | None = None
@@ -297,6 +346,8 @@ class Best(Message):
     trial: BestTrial
     recipe: Recipe
     final: FinalScores | None = None
+    earlier_finals: tuple[FinalScores, ...] = ()
+    """The scores of its earlier ends, the first one first: it was done, and got more budget."""
     problem: str | None = None
     """Why the study has no scores and no model, where it is done without them or is blocked."""
 
@@ -316,7 +367,9 @@ def _readable(document: object) -> Readable:
             document.auto_space,
             document.completed,
             tuple(_points(document)),
-            document.search.pruner,
+            pruner=document.search.pruner,
+            epochs=document.budget.epochs,
+            epochs_of_trial=_epochs(document),
         )
     fields = _fields(document)
     dimensions = {name: _dimension(one) for name, one in _fields(fields.get("space")).items()}
@@ -329,6 +382,14 @@ def _readable(document: object) -> Readable:
         is_auto=fields.get("auto_space") is True,
         pruner=_pruner(_fields(fields.get("search")).get("pruner")),
     )
+
+
+def _epochs(document: StudyDocument) -> int:
+    """Return the number of epochs of a trial, or 1 where what is fixed makes no recipe, which is told for itself."""
+    try:
+        return document.epochs
+    except ValidationError:
+        return 1
 
 
 def _points(document: StudyDocument) -> Iterator[tuple[Place, Mapping[str, Scalar]]]:

@@ -35,6 +35,9 @@ class Readable:
     is_auto: bool = False
     completed: Sequence[str] = ()
     points: Sequence[tuple[Place, Mapping[str, Scalar]]] = ()
+    epochs: int | None = None
+    """The budget of epochs."""
+    epochs_of_trial: int = 1
     """The points to begin with, each with its place in the document."""
     pruner: Pruner | None = None
 
@@ -92,7 +95,18 @@ def _no_grid(readable: Readable) -> Iterator[Fault]:
 
 def _unpaid(readable: Readable) -> Iterator[Fault]:
     finish, trials = readable.finish, readable.trials
-    if finish is None or trials is None or trials >= finish.fewest_trials:
+    if finish is None or trials is None:
+        return
+    if (
+        readable.epochs is not None
+        and finish.refits * readable.epochs_of_trial >= readable.epochs
+    ):
+        message = (
+            f"leaves no epoch for the search: {finish.refits} refits take {readable.epochs_of_trial} each, "
+            f"and the budget has {readable.epochs}"
+        )
+        yield Fault(("budget", "epochs"), "unpaid_finish", message)
+    if trials >= finish.fewest_trials:
         return
     message = (
         f"needs a budget of {finish.fewest_trials} trials or more, and this one has {trials}: "

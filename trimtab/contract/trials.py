@@ -54,7 +54,7 @@ class Trial(Message):
     state: TrialState
     hyperparameters: Mapping[str, Scalar]
     proposed_by: str | None = None
-    """What its hyperparameters come from: `first_trials`, `known_recipe:NAME`, `prior`, `tpe` or `random`; null in a grid."""
+    """What its hyperparameters come from: `first_trials`, `known_recipe:NAME`, `enqueued`, `prior`, `tpe` or `random`; null in a grid."""
     objective: str
     """The metric that the study's trials are compared by."""
     value: Number | None = None

@@ -19,7 +19,7 @@ from trimtab.contract.leases import (
 )
 from trimtab.contract.records import TrialRecord
 from worker import checkpoints
-from worker.agent import reporter, resuming, teacher_files, trial_outputs, uploads
+from worker.agent import kept_copies, reporter, resuming, teacher_files, trial_outputs, uploads
 from worker.agent.backoff import Backoff
 from worker.agent.events import (
     DrainRequested,
@@ -168,6 +168,7 @@ class Attempt:
 
     def _prepare(self) -> RunTrial:
         """Fetch the files that the runner needs; if one cannot be fetched, the attempt ends."""
+        kept_copies.take_up(self._folder)
         resume = resuming.fetch(self.lease, self._folder, self._client, self._rest)
         members = outputs = teacher = None
         if self._ending is None:

@@ -27,6 +27,7 @@ from trimtab.contract.leases import (
 from trimtab.contract.message import Message
 from trimtab.contract.records import TrialRecord
 from worker import atomic_files, checkpoints
+from worker.agent import kept_copies
 from worker.pipe_messages import StoredFile
 
 log = logging.getLogger(__name__)
@@ -114,6 +115,7 @@ def tidy(delivery: Delivery) -> None:
     match delivery.ending:
         case Release() | Failed(retryable=True):
             checkpoints.prune(delivery.folder, newest=1)
+            kept_copies.put_aside(delivery.folder)
         case _:
             checkpoints.discard_trial(delivery.folder)
 

@@ -95,6 +95,18 @@ class PriorWeights:
             found += np.log(EVEN_SHARE + (1.0 - EVEN_SHARE) * density)
         return found
 
+    def weigh(self, points: Floats, strength: float, ended: int) -> Floats:
+        """Return what the priors add to the logarithm of an acquisition function, shape (n,).
+
+        Hvarfner et al., piBO: Augmenting Acquisition Functions with User Beliefs, ICLR 2022.
+
+        Args:
+            points: the points, shape (n, size).
+            strength: the weight after one trial.
+            ended: the number of trials that have ended, at least 1: the weight fades with it.
+        """
+        return strength / ended * self.log_density(points)
+
 
 def _prior(one: Axis) -> _Normal | _Favoured | None:
     dimension = one.dimension

@@ -5,8 +5,6 @@ from service.sampling.scheduling.asha import asha
 from service.sampling.scheduling.freeze_thaw import FreezeThaw
 from service.sampling.scheduling.hyperband import hyperband
 from service.sampling.scheduling.scheduler import Scheduler
-from trimtab.contract.auto_search import AutoPruner
-from trimtab.contract.pruners import MedianPruner, NoPruner
 from trimtab.contract.schedulers import AshaScheduler, FreezeThawScheduler, HyperbandScheduler
 from trimtab.contract.studies import StudyDocument
 
@@ -22,7 +20,7 @@ def scheduler_for(document: StudyDocument) -> Scheduler | None:
             return hyperband(chosen, epochs=epochs, direction=direction, wanted=wanted)
         case FreezeThawScheduler():
             return FreezeThaw.of(document, wanted=wanted)
-        case MedianPruner() | NoPruner() | AutoPruner():
+        case _:
             return None
 
 

@@ -102,6 +102,8 @@ class FastClaims:
             return TakeFullPath()
         if document.search.schedules:
             return TakeFullPath()  # which alone takes up what the search has paused
+        if document.budget.limits:
+            return TakeFullPath()  # one by one: each takes its part of what is left
         try:
             row = await self._start(request, chosen, chosen.study, document)
         except SamplingFailed:
@@ -109,7 +111,9 @@ class FastClaims:
         if row is None:
             return TakeFullPath()
         epochs = epochs_of(row.hyperparameters)
-        self._context.holders.note(row.lease_id, Holder(row.study_id, epochs=epochs))
+        self._context.holders.note(
+            row.lease_id, Holder(row.study_id, row.number, epochs=epochs)
+        )
         return Served(Leases(leases=(shape(row, document),)))
 
     async def _look(
@@ -164,7 +168,7 @@ class FastClaims:
             claim_id=key,
             next_number=study.trials_created if is_by_claim else self._own_number(study),
         )
-        if document.search.sampler == "random":
+        if self._context.sampling.is_immediate(document):
             proposal = proposing.__enter__()
         else:
             async with self._proposing[study.study_id]:

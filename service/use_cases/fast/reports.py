@@ -9,7 +9,7 @@ import psycopg2
 
 from service.batching import Batcher
 from service.domain import decisions, leasing
-from service.sampling import SamplingFailed, decides_at
+from service.sampling import GO_ON, Judgement, SamplingFailed, decides_at
 from service.storage.async_connection import AsyncConnection
 from service.storage.engine import Locked
 from service.storage.reports import REPORT, NewReports, to_store
@@ -49,26 +49,34 @@ class FastReports:
             return None
         if _is_due(document, before, batch.reports[-1]):
             return None  # it is decided on all trials of the study
+        if document.budget.limits:
+            return None  # which depend on what others report at this moment
         then = _after(before, batch.reports)
         try:
-            prune = await self._should_prune(document, then)
+            judgement = await self._judge(document, then)
         except SamplingFailed:
             return None  # the full path sets the study aside, and keeps the report
         # Nobody has looked: the statement stores this verdict only if the trial is wanted, as is assumed here.
-        verdict = leasing.verdict(leasing.WANTED, prune=prune)
-        new = NewReports(lease_id, batch.reports, verdict, known=before.reported)
+        verdict = leasing.verdict(leasing.WANTED, prune=judgement.stop)
+        new = NewReports(
+            lease_id,
+            batch.reports,
+            verdict,
+            known=before.reported,
+            reason=judgement.reason,
+        )
         if not await self._storing.submit(new):
             return None
         self._context.holders.note(lease_id, then)
         return Answer(verdict=verdict, ttl_s=document.lease_ttl_s)
 
-    async def _should_prune(self, document: StudyDocument, holder: Holder) -> bool:
+    async def _judge(self, document: StudyDocument, holder: Holder) -> Judgement:
         if not document.search.prunes:
-            return False
+            return GO_ON
         sampling, curve = self._context.sampling, tuple(sorted(holder.curve.items()))
-        asked = (holder.study_id, document, curve, holder.epochs)
-        judged = sampling.should_prune_at_once(*asked)
-        return await self._aside(sampling.should_prune, *asked) if judged is None else judged
+        asked = (holder.study_id, document, holder.number, curve, holder.epochs)
+        judged = sampling.prune_at_once(*asked)
+        return await self._aside(sampling.prune, *asked) if judged is None else judged
 
     async def _store(self, new: Sequence[NewReports]) -> list[bool]:
         """Tell of each whether it was stored; of two batches of one lease only the earlier one is."""
@@ -90,6 +98,7 @@ def _after(holder: Holder, reports: Sequence[Report]) -> Holder:
     """What is known of the holder once these reports of it are stored."""
     return Holder(
         holder.study_id,
+        holder.number,
         reports[-1].step,
         holder.reported + len(reports),
         {**holder.curve, **{report.step: report.value for report in reports}},

@@ -12,6 +12,8 @@ from sqlalchemy import Connection, text
 import migrations
 from service.storage import engine, memory, schema
 from service.storage.engine import Database
+from service.use_cases import studies
+from tests.support.contexts import a_context
 from tests.support.protocol import Service
 from trimtab.contract.memory import MemoryFinding
 
@@ -122,3 +124,20 @@ def test_a_study_at_its_refits_is_evaluated_without_them_by_a_release_that_knows
     service.sweep()
     final = service.lease()
     assert (final.kind, final.trial_number) == ("final", 0)
+
+
+def test_a_study_of_a_release_whose_search_paused_nobody_goes_on_as_it_was(
+    service: Service, database: Database, tmp_path: Path
+) -> None:
+    service.study(search={"sampler": "random", "pruner": "median"}, budget={"trials": 2})
+    running = service.lease()
+    service.report(running, 0.5)
+    with database.transaction() as connection:
+        command.downgrade(schema_config(connection), "0006")
+    schema.migrate(database)
+    later = Service(a_context(database, tmp_path), service.clock)
+    assert later.report(running, 0.6, step=1) == "continue"
+    assert later.complete(running, 0.6) == "completed"
+    assert later.complete(later.lease(), 0.5) == "completed"
+    study = studies.read(later.context, "digits")
+    assert (study.state, study.ended_by) == ("finalising", "trials")

@@ -87,6 +87,7 @@ class Played:
 
     def __init__(self) -> None:
         self.seen: list[str] = []
+        self.bodies: list[bytes] = []
         self.asked: list[str] = []
         """The query of each request."""
         self.patience_s: list[float] = []
@@ -119,6 +120,7 @@ class Played:
     def handle(self, request: httpx2.Request) -> httpx2.Response:
         line = f"{request.method} {request.url.path}"
         self.seen.append(line)
+        self.bodies.append(request.content)
         self.asked.append(str(request.url.params))
         answer = self._answers[line]
         return httpx2.Response(

@@ -76,6 +76,17 @@ def test_without_a_service_the_exit_code_is_3(capsys: pytest.CaptureFixture[str]
         ["trial", "show", "digits", "one"],
         ["trial", "list", "digits", "--state", "lost"],
         ["study", "list", "--page-size", "0"],
+        ["study", "edit", "digits"],
+        ["trial", "add", "digits", "--set", "learning_rate"],
+        ["trial", "add", "digits", "--set", "=1e-3"],
+        ["trial", "add", "digits", "--set", "a=1", "--set", "a=2"],
+        ["trial", "add", "digits", "--set", "a=[1]"],
+        ["trial", "add", "digits", "--set", "a=NaN"],
+        ["trial", "stop", "digits", "-1"],
+        ["study", "edit", "digits", "--trials", "0"],
+        ["study", "edit", "digits", "--wall-time-s", "soon"],
+        ["study", "edit", "digits", "--wall-time-s", "inf"],
+        ["study", "edit", "digits", "--wall-time-s", "-5"],
         ["-o", "yaml", "study", "list"],
         ["predict", "--model", "m.safetensors"],
         ["predict", "--model", "m.safetensors", "--builtin", "digits", "a.png"],
@@ -149,9 +160,28 @@ def test_an_existing_name_is_refused_with_a_hint(
         (["study", "pause", "digits"], "POST /v1/studies/digits:pause", Study, STUDY),
         (["study", "resume", "digits"], "POST /v1/studies/digits:resume", Study, STUDY),
         (["study", "stop", "digits"], "POST /v1/studies/digits:stop", Study, STUDY),
+        (
+            ["study", "edit", "digits", "--trials", "9"],
+            "PATCH /v1/studies/digits",
+            Study,
+            STUDY,
+        ),
         (["study", "rebase", "digits"], "POST /v1/studies/digits:rebase", Study, STUDY),
         (["study", "cancel", "digits"], "POST /v1/studies/digits:cancel", Study, STUDY),
         (["trial", "list", "digits"], "GET /v1/studies/digits/trials", TrialPage, TRIALS),
+        (["trial", "add", "digits"], "POST /v1/studies/digits/trials", Trial, TRIAL),
+        (
+            ["trial", "stop", "digits", "3"],
+            "POST /v1/studies/digits/trials/3:stop",
+            Trial,
+            TRIAL,
+        ),
+        (
+            ["trial", "retry", "digits", "3"],
+            "POST /v1/studies/digits/trials/3:retry",
+            Trial,
+            TRIAL,
+        ),
         (["trial", "show", "digits", "3"], "GET /v1/studies/digits/trials/3", Trial, TRIAL),
     ],
 )
@@ -178,6 +208,64 @@ def test_the_hash_of_a_model_is_one_word_in_a_terminal_of_any_width(
     service.answer("GET /v1/studies/digits", STUDY)
     assert app.run(["study", "show", "digits"]) == 0
     assert STUDY["final"]["model_sha256"] in capsys.readouterr().out.split()
+
+
+def test_a_study_that_was_taken_up_again_tells_its_earlier_scores_and_that_the_test_split_was_open(
+    service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    final = {**STUDY["final"], "test_value": 0.98, "test_opened_before": 1}
+    service.answer(
+        "GET /v1/studies/digits/best",
+        {**BEST, "final": final, "earlier_finals": [STUDY["final"]]},
+    )
+    assert app.run(["study", "best", "digits"]) == 0
+    told = " ".join(capsys.readouterr().out.split())
+    assert "test split opened once before: if a score was seen" in told
+    assert "test accuracy, earlier end 97.00 %" in told
+    service.answer(
+        "GET /v1/studies/digits", {**STUDY, "final": None, "earlier_finals": [final]}
+    )
+    assert app.run(["study", "show", "digits"]) == 0
+    assert "earlier end" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sent"),
+    [
+        (["--wall-time-s", "none"], {"trials": None, "wall_time_s": "none"}),
+        (["--wall-time-s", "90"], {"trials": None, "wall_time_s": 90.0}),
+    ],
+)
+def test_an_edit_sends_the_wall_time_as_seconds_or_as_no_limit(
+    arguments: list[str], sent: dict[str, Any], service: Played
+) -> None:
+    service.answer("PATCH /v1/studies/digits", STUDY)
+    assert app.run(["study", "edit", "digits", *arguments]) == 0
+    assert json.loads(service.bodies[-1])["budget"] == sent
+
+
+def test_values_to_try_are_read_as_json_or_else_as_words(service: Played) -> None:
+    service.answer("POST /v1/studies/digits/trials", TRIAL)
+    pairs = [
+        "learning_rate=1e-3",
+        "batch_size=32",
+        "optimizer=sgd",
+        "flip=true",
+        "a=null",
+        "b=x=y",
+    ]
+    sets = [word for pair in pairs for word in ("--set", pair)]
+    assert app.run(["trial", "add", "digits", *sets]) == 0
+    assert json.loads(service.bodies[-1]) == {
+        "values": {
+            "learning_rate": 1e-3,
+            "batch_size": 32,
+            "optimizer": "sgd",
+            "flip": True,
+            "a": None,
+            "b": "x=y",
+        }
+    }
 
 
 def test_a_running_study_is_not_removed_and_the_hint_says_how(

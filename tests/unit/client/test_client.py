@@ -372,8 +372,30 @@ def test_events_end_with_the_study() -> None:
     handle, seen = answers(
         stream(event("1", "study_created"), event("2", "study_done"), event("3", "reported"))
     )
-    assert [e.cursor for e in client(handle).events("digits")] == ["1", "2"]
+    assert [e.cursor for e in client(handle).events("digits")] == ["1", "2", "3"]
     assert "last-event-id" not in seen[0].headers
+
+
+def test_events_go_on_behind_an_end_after_which_the_study_got_more_budget() -> None:
+    handle, seen = answers(
+        stream(event("1", "study_done"), event("2", "study_reopened")),
+        httpx2.Response(200, json=STUDY),
+        stream(event("3", "study_done")),
+    )
+    assert [e.cursor for e in client(handle).events("digits")] == ["1", "2", "3"]
+    assert seen[2].headers["last-event-id"] == "2"
+
+
+def test_an_edit_says_what_changes_and_nothing_else() -> None:
+    handle, seen = answers(*(httpx2.Response(200, json=STUDY) for _ in range(2)))
+    with client(handle) as service:
+        assert service.edit_study("digits", trials=9, wall_time_s="none").name == "digits"
+        service.edit_study("digits", priority=3)
+    assert [(one.method, one.url.path) for one in seen] == [("PATCH", "/v1/studies/digits")] * 2
+    assert [json.loads(one.content) for one in seen] == [
+        {"budget": {"trials": 9, "wall_time_s": "none"}, "priority": None},
+        {"budget": {"trials": None, "wall_time_s": None}, "priority": 3},
+    ]
 
 
 def test_events_go_on_after_the_last_one_when_the_connection_ends() -> None:
@@ -445,6 +467,30 @@ def test_a_rebase_that_is_repeated_carries_the_same_key_and_another_one_its_own(
     assert {(one.method, one.url.path) for one in seen} == {
         ("POST", "/v1/studies/digits:rebase")
     }
+
+
+def test_a_trial_that_is_added_again_after_a_failure_carries_the_same_key() -> None:
+    away = problem(problems.Unavailable())
+    trial: dict[str, object] = {
+        "number": 1,
+        "state": "queued",
+        "hyperparameters": {},
+        "objective": "accuracy",
+        "created_at": STUDY["created_at"],
+    }
+    handle, seen = answers(away, *(httpx2.Response(201, json=trial) for _ in range(4)))
+    with client(handle) as service:
+        assert service.enqueue_trial("digits", {"learning_rate": 1e-3}).number == 1
+        service.enqueue_trial("digits", {})
+        assert service.stop_trial("digits", 1).state == "queued"
+        assert service.retry_trial("digits", 1).state == "queued"
+    first, repeat, another = (one.headers["idempotency-key"] for one in seen[:3])
+    assert first == repeat != another
+    assert json.loads(seen[1].content) == {"values": {"learning_rate": 1e-3}}
+    assert [(one.method, one.url.path) for one in seen[3:]] == [
+        ("POST", "/v1/studies/digits/trials/1:stop"),
+        ("POST", "/v1/studies/digits/trials/1:retry"),
+    ]
 
 
 def test_other_data_than_the_studys_are_a_lease_that_is_lost() -> None:

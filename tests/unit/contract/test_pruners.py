@@ -1,5 +1,6 @@
 """The pruner of a document: short and long form, the older form, and what is refused."""
 
+import math
 from typing import Any, get_args
 
 import pytest
@@ -8,12 +9,29 @@ from pydantic import TypeAdapter, ValidationError
 from tests.support.documents import a_document
 from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.faults import refusal
-from trimtab.contract.problems import FieldError, Invalid, Problem, UnknownField, WrongType
-from trimtab.contract.pruners import AnyPruner, MedianPruner, NoPruner, Pruner, PrunerName
+from trimtab.contract.problems import (
+    FieldError,
+    Invalid,
+    NonFinite,
+    Problem,
+    UnknownField,
+    WrongType,
+)
+from trimtab.contract.pruners import (
+    AnyPruner,
+    MedianPruner,
+    NoPruner,
+    Pruner,
+    PrunerName,
+    ThresholdPruner,
+)
 from trimtab.contract.schedulers import FreezeThawScheduler
 from trimtab.contract.studies import Search, StudyDocument
 
 KINDS: tuple[type[Any], ...] = get_args(get_args(AnyPruner)[0])
+NAMES = [get_args(kind.model_fields["kind"].annotation)[0] for kind in KINDS]
+ALL = ", ".join(map(repr, NAMES))
+BARE = ", ".join(map(repr, get_args(PrunerName)))
 DEFAULT = MedianPruner(kind="median", startup_trials=5, warmup_epochs=None, min_trials=1)
 
 
@@ -48,15 +66,17 @@ def test_no_pruner_has_a_short_and_a_long_form_too(pruner: Any) -> None:
     assert pruner_of(pruner=pruner) == NoPruner(kind="none")
 
 
+def _needs_no_parameters(kind: type[Any], name: str) -> bool:
+    try:
+        kind(kind=name)
+    except ValidationError:
+        return False
+    return True
+
+
 def test_every_bare_word_is_a_kind_that_needs_no_parameters() -> None:
     kinds = {get_args(kind.model_fields["kind"].annotation)[0]: kind for kind in KINDS}
-    bare = [
-        name
-        for name, kind in kinds.items()
-        if not any(
-            field.is_required() for each, field in kind.model_fields.items() if each != "kind"
-        )
-    ]
+    bare = [name for name, kind in kinds.items() if _needs_no_parameters(kind, name)]
     assert sorted(get_args(PrunerName)) == sorted(bare)
     for name in bare:
         assert TypeAdapter(Pruner).validate_python(name) == kinds[name](kind=name)
@@ -67,6 +87,27 @@ def test_the_parameters_of_a_pruner_are_its_own() -> None:
     assert pruner_of(pruner=pruner) == MedianPruner(
         kind="median", startup_trials=1, warmup_epochs=7
     )
+
+
+@pytest.mark.parametrize(
+    ("word", "parameters"),
+    [
+        (
+            "percentile",
+            {"percentile": 25.0, "startup_trials": 5, "warmup_epochs": None, "min_trials": 1},
+        ),
+        ("plateau", {"patience": 5, "min_delta": 0.0, "warmup_epochs": 0}),
+    ],
+)
+def test_the_other_bare_words_have_defaults_of_their_own(
+    word: str, parameters: dict[str, Any]
+) -> None:
+    assert pruner_of(pruner=word).model_dump() == {"kind": word, **parameters}
+
+
+def test_a_threshold_may_bound_one_side() -> None:
+    pruner = pruner_of(pruner={"kind": "threshold", "upper": 2})
+    assert pruner == ThresholdPruner(kind="threshold", lower=None, upper=2.0, warmup_epochs=0)
 
 
 def test_a_document_is_told_in_the_long_form() -> None:
@@ -117,20 +158,17 @@ def test_a_misspelt_pruner_is_told_the_nearest_word_at_its_place(word: str) -> N
     ):
         problem, (fault,) = refused(pruner=pruner)
         assert (problem, fault.pointer) == (Invalid, pointer)
-        assert (
-            fault.message
-            == "Input should be 'median', 'none', 'asha', 'hyperband', 'freeze_thaw', 'auto'; did you mean 'median'?"
-        )
+        assert fault.message == f"Input should be {ALL}; did you mean 'median'?"
 
 
 @pytest.mark.parametrize(
     ("search", "problem", "pointer", "said"),
     [
         ({"pruner": {"startup_trials": 3}}, Invalid, "/pruner/kind", "required"),
-        ({"pruner": "qqq"}, Invalid, "/pruner", "'median', 'none'"),
-        ({"pruner": ""}, Invalid, "/pruner", "'median', 'none'"),
-        ({"pruner": None}, WrongType, "/pruner", "'auto' or an object"),
-        ({"pruner": ["median"]}, WrongType, "/pruner", "'auto' or an object"),
+        ({"pruner": "qqq"}, Invalid, "/pruner", ALL),
+        ({"pruner": ""}, Invalid, "/pruner", ALL),
+        ({"pruner": None}, WrongType, "/pruner", f"{BARE} or an object"),
+        ({"pruner": ["median"]}, WrongType, "/pruner", f"{BARE} or an object"),
         (
             {"pruner": {"kind": "none", "startup_trials": 3}},
             UnknownField,
@@ -164,6 +202,36 @@ def test_a_misspelt_pruner_is_told_the_nearest_word_at_its_place(word: str) -> N
                 ("min_trials", 1.0, WrongType),
             ]
         ),
+        *(
+            ({"pruner": {"kind": kind, name: value}}, problem, f"/pruner/{name}", said)
+            for kind, name, value, problem, said in [
+                ("percentile", "percentile", -0.5, Invalid, "than or equal to 0"),
+                ("percentile", "percentile", 100.5, Invalid, "than or equal to 100"),
+                ("percentile", "percentile", "25", WrongType, "valid number"),
+                ("percentile", "percentile", math.nan, NonFinite, "finite"),
+                ("percentile", "startup_trials", 0, Invalid, "than or equal to 1"),
+                ("percentile", "warmup_epochs", -1, Invalid, "than or equal to 0"),
+                ("percentile", "min_trials", 0, Invalid, "than or equal to 1"),
+                ("percentile", "patience", 3, UnknownField, "known here"),
+                ("threshold", "warmup_epochs", None, WrongType, "valid integer"),
+                ("threshold", "lower", math.inf, NonFinite, "finite"),
+                ("plateau", "patience", 0, Invalid, "than or equal to 1"),
+                ("plateau", "patience", 1.5, WrongType, "valid integer"),
+                ("plateau", "min_delta", -0.1, Invalid, "than or equal to 0"),
+                ("plateau", "warmup_epochs", 100_001, Invalid, "than or equal to 100000"),
+            ]
+        ),
+        ({"pruner": "threshold"}, Invalid, "/pruner", "{kind: threshold, lower: 0.2}"),
+        ({"pruner": {"kind": "threshold"}}, Invalid, "/pruner", "`lower`, `upper` or both"),
+        (
+            {"pruner": {"kind": "threshold", "lower": 0.9, "upper": 0.1}},
+            Invalid,
+            "/pruner/lower",
+            "above `upper`",
+        ),
+        ({"audit": 1.5}, Invalid, "/audit", "than or equal to 1"),
+        ({"audit": -0.1}, Invalid, "/audit", "than or equal to 0"),
+        ({"audit": "5 %"}, WrongType, "/audit", "valid number"),
         ({"startup_trials": 0}, Invalid, "/startup_trials", "greater than or equal to 1"),
         (
             {"pruner": "none", "startup_trials": 1.5},
@@ -201,22 +269,10 @@ def test_a_misspelt_pruner_is_told_beside_the_parameters_of_the_older_form() -> 
 def test_the_json_schema_knows_both_forms_and_the_answers_long_one_alone() -> None:
     taken = TypeAdapter(Pruner).json_schema(mode="validation")
     told = TypeAdapter(Pruner).json_schema(mode="serialization")
-    assert taken["anyOf"][0]["enum"] == [
-        "median",
-        "none",
-        "asha",
-        "hyperband",
-        "freeze_thaw",
-        "auto",
-    ]
+    assert taken["anyOf"][0]["enum"] == list(get_args(PrunerName))
     assert taken["anyOf"][1]["discriminator"]["propertyName"] == "kind"
     assert [one["$ref"] for one in told["oneOf"]] == [
-        "#/$defs/MedianPruner",
-        "#/$defs/NoPruner",
-        "#/$defs/AshaScheduler",
-        "#/$defs/HyperbandScheduler",
-        "#/$defs/FreezeThawScheduler",
-        "#/$defs/AutoPruner",
+        f"#/$defs/{kind.__name__}" for kind in KINDS
     ]
     for kind in KINDS:
         assert "kind" in kind.model_json_schema()["required"]

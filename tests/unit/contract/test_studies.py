@@ -184,3 +184,36 @@ def test_what_is_no_object_at_all_is_refused_for_that_alone() -> None:
         "/fixed",
         "/search",
     ]
+
+
+def test_refits_that_leave_no_epoch_of_the_budget_are_told_at_their_place() -> None:
+    given = a_document(budget={"trials": 9, "epochs": 8}, finish={"ensemble": 2})
+    assert places(given) == {
+        "/budget/epochs": "leaves no epoch for the search: 2 refits take 4 each, and the budget has 8"
+    }
+    document = StudyDocument.model_validate({**given, "budget": {"trials": 9, "epochs": 9}})
+    assert document.search_budget.epochs == 1
+
+
+def test_the_search_has_what_the_refits_leave_of_each_limit() -> None:
+    budget = {"trials": 10, "epochs": 50, "device_seconds": 100, "target_value": 0.9}
+    document = a_study_document(budget=budget, finish={"ensemble": 2})
+    assert document.search_budget.limits == {
+        "epochs": 42,
+        "device_seconds": 80,
+        "target_value": 0.9,
+    }
+
+
+@pytest.mark.parametrize(
+    ("epochs", "most"),
+    [
+        ({"kind": "int", "low": 2, "high": 9}, 9),
+        ({"kind": "choices", "choices": [3, 7, 5]}, 7),
+    ],
+)
+def test_where_epochs_are_searched_a_trial_is_reckoned_with_the_most(
+    epochs: dict[str, Any], most: int
+) -> None:
+    document = a_study_document(space={"epochs": epochs}, fixed={})
+    assert document.epochs == most

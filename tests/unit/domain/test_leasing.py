@@ -297,3 +297,33 @@ class TestPausedBySearch:
 
     def test_what_nobody_paused_is_queued_whatever_is_saved(self):
         assert leasing.expired(a_held(is_saved=True)).state == "queued"
+
+
+@pytest.mark.parametrize(
+    ("state", "wall_time_over", "told"),
+    [
+        ("active", False, "stop"),
+        ("active", True, "stop"),
+        ("paused", False, "stop"),
+        ("stopping", False, "stop"),
+        ("cancelled", False, "cancel"),
+    ],
+)
+def test_a_trial_that_a_person_stops_is_told_to_stop_unless_its_study_is_cancelled(
+    state: StudyState, wall_time_over: bool, told: Verdict
+) -> None:
+    held = a_held(state, stop_asked=True, wall_time_over=wall_time_over)
+    assert leasing.verdict(held, prune=False) == told
+
+
+def test_a_trial_that_a_person_stops_is_not_tried_again() -> None:
+    held = a_held(stop_asked=True)
+    crash = Failed(error="crashed", retryable=True)
+    for departure in (
+        leasing.expired(held),
+        leasing.settled(held, crash),
+        leasing.released(held, "drain"),
+        leasing.released(a_held("paused", stop_asked=True), "paused"),
+        leasing.set_aside(held, "no such folder", "data_missing"),
+    ):
+        assert (departure.state, departure.error_kind) == ("cancelled", "cancelled")

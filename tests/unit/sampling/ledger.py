@@ -8,6 +8,7 @@ from typing import Any
 from hypothesis import strategies as st
 
 from service.domain.facts import Changes, Cursor, TrialFacts
+from service.sampling import Judgement
 from trimtab.contract.search_space import Choices, Dimension, FloatRange, IntRange, Scalar
 from trimtab.contract.studies import StudyDocument
 
@@ -40,6 +41,12 @@ def document(
             "budget": {"trials": 100},
         }
     )
+
+
+def stopped(judgement: Judgement | None) -> bool:
+    """Whether a trial was told to stop, where it was told anything."""
+    assert judgement is not None
+    return judgement.stop
 
 
 class Clock:

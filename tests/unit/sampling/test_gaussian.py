@@ -1,6 +1,7 @@
 """The sampler `gp`: what it proposes over trials that it is told of."""
 
 import math
+import random
 import statistics
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -109,8 +110,8 @@ def test_the_unit_of_the_values_does_not_matter():
 
 
 def test_the_same_trials_in_another_order_give_the_same_proposal():
-    points = _even(SQUARE, 20)
-    trials = [_completed(n, point, _peak(point)) for n, point in enumerate(points)]
+    chance = random.Random(1)
+    trials = [_completed(n, one, chance.random()) for n, one in enumerate(_even(SQUARE, 24))]
     at_once, one_by_one = _sampler(SQUARE), _sampler(SQUARE)
     at_once.hear(trials)
     for trial in reversed(trials):
@@ -118,7 +119,8 @@ def test_the_same_trials_in_another_order_give_the_same_proposal():
         one_by_one.propose((), trial.number)
         one_by_one.hear([trial])
         one_by_one.propose((), trial.number)
-    assert _proposed(one_by_one) == _proposed(at_once)
+    for seed in range(5):
+        assert _proposed(one_by_one, seed) == _proposed(at_once, seed)
 
 
 def test_another_seed_gives_another_proposal():
@@ -151,7 +153,8 @@ def test_how_bad_the_bad_ones_are_says_nothing():
         return lambda point: worst if _number(point["x"]) > 0.7 else _peak(point)
 
     mild, wild = _told(15, valley(-5.0)), _told(15, valley(-1e30))
-    assert _proposed(mild) == _proposed(wild)
+    for seed in range(5):
+        assert _proposed(mild, seed) == _proposed(wild, seed)
 
 
 def test_the_best_of_a_long_history_are_not_forgotten():
@@ -183,6 +186,15 @@ class TestInFlight:
             assert _proposed(sampler, seed) == first
             apart.append(_distance(first, _proposed(sampler, seed, (first,))))
         assert statistics.median(apart) > 0.1
+
+    def test_what_is_hoped_of_it_already_is_to_be_improved_on(self):
+        sampler = _sampler()
+        rising = [{"x": n / 10} for n in range(7)]
+        sampler.hear([_completed(n, point, point["x"]) for n, point in enumerate(rising)])
+        alone = [_number(_proposed(sampler, seed)["x"]) for seed in range(5)]
+        beside = [_number(_proposed(sampler, seed, ({"x": 0.9},))["x"]) for seed in range(5)]
+        assert all(x < 0.96 for x in alone)
+        assert all(x > 0.96 for x in beside)
 
     def test_a_trial_that_runs_counts_like_a_proposal_in_flight(self):
         points = [_proposed(_told(8, space=SQUARE), seed) for seed in range(4)]
@@ -314,9 +326,6 @@ class TestPrior:
     def test_proposals_are_drawn_to_it_by_its_strength(self):
         assert self._share_near(100.0, 8) == 1.0
         assert self._share_near(0.0, 8) < 0.5
-
-    def test_its_weight_fades_as_trials_end(self):
-        assert self._share_near(20.0, 6) > self._share_near(20.0, 60)
 
     @pytest.mark.parametrize("seed", range(3))
     def test_it_closes_no_region(self, seed: int):

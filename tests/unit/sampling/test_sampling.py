@@ -1,20 +1,27 @@
 import random
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
-from optuna.samplers import BaseSampler, RandomSampler
-from optuna.trial import FrozenTrial
-from optuna.trial import TrialState as OptunaState
+from optuna.samplers import RandomSampler
 
 from service.domain.facts import Changes, Cursor, TrialFacts
-from service.sampling import Exhausted, Proposal, Sampling, SamplingFailed
+from service.sampling import GO_ON, Exhausted, Judgement, Proposal, Sampling, SamplingFailed
 from service.sampling.asking import ask, draw
-from service.sampling.distributions import Distributions, distributions
+from service.sampling.distributions import distributions
+from service.sampling.history import History, role
+from service.sampling.joint import ArrayTPE
 from service.sampling.study import REREAD_AFTER_S, seed_of
-from tests.unit.sampling.ledger import SPACE, Clock, Ledger, any_values, completed, document
-from trimtab.contract.metrics import Direction
+from tests.unit.sampling.ledger import (
+    SPACE,
+    Clock,
+    Ledger,
+    any_values,
+    completed,
+    document,
+    stopped,
+)
 from trimtab.contract.problems import Unavailable
 from trimtab.contract.search_space import Scalar
 
@@ -53,37 +60,37 @@ class TestHistory:
     def test_pruning_uses_it_unread_for_a_second(self):
         ledger, clock = Ledger(), Clock()
         sampling = Sampling(ledger.read, clock)
-        sampling.should_prune(1, MEDIAN, ((0, 0.5),))
+        sampling.prune(1, MEDIAN, 9, ((0, 0.5),))
         clock.now = REREAD_AFTER_S - 0.01
-        sampling.should_prune(1, MEDIAN, ((0, 0.5),))
+        sampling.prune(1, MEDIAN, 9, ((0, 0.5),))
         assert len(ledger.reads) == 1
         clock.now = REREAD_AFTER_S
-        sampling.should_prune(1, MEDIAN, ((0, 0.5),))
+        sampling.prune(1, MEDIAN, 9, ((0, 0.5),))
         assert len(ledger.reads) == 2
 
     def test_once_touched_it_is_read_before_its_next_use(self):
         ledger = Ledger()
         sampling = Sampling(ledger.read, Clock())
-        assert not sampling.should_prune(1, MEDIAN, ((0, 0.1),))
+        assert not sampling.prune(1, MEDIAN, 9, ((0, 0.1),)).stop
         ledger.commit(*(TrialFacts(n, "completed", {}, ((0, 0.9),), 0.9) for n in range(2)))
-        assert not sampling.should_prune(1, MEDIAN, ((0, 0.1),))
+        assert not sampling.prune(1, MEDIAN, 9, ((0, 0.1),)).stop
         sampling.touch(1)
-        assert sampling.should_prune(1, MEDIAN, ((0, 0.1),))
+        assert sampling.prune(1, MEDIAN, 9, ((0, 0.1),)).stop
         assert len(ledger.reads) == 2
 
     def test_at_once_the_pruner_judges_as_ever_while_it_is_fresh(self):
         clock = Clock()
         peers = [TrialFacts(n, "completed", {}, ((0, 0.5),), 0.5) for n in range(2)]
         sampling = Sampling(Ledger(*peers).read, clock)
-        assert sampling.should_prune_at_once(1, MEDIAN, ((0, 0.4),)) is None
-        sampling.should_prune(1, MEDIAN, ((0, 0.4),))
-        assert sampling.should_prune_at_once(1, MEDIAN, ((0, 0.4),)) is True
-        assert sampling.should_prune_at_once(1, MEDIAN, ((0, 0.6),)) is False
+        assert sampling.prune_at_once(1, MEDIAN, 9, ((0, 0.4),)) is None
+        sampling.prune(1, MEDIAN, 9, ((0, 0.4),))
+        assert stopped(sampling.prune_at_once(1, MEDIAN, 9, ((0, 0.4),)))
+        assert not stopped(sampling.prune_at_once(1, MEDIAN, 9, ((0, 0.6),)))
         clock.now = REREAD_AFTER_S
-        assert sampling.should_prune_at_once(1, MEDIAN, ((0, 0.4),)) is None
-        sampling.should_prune(1, MEDIAN, ((0, 0.4),))
+        assert sampling.prune_at_once(1, MEDIAN, 9, ((0, 0.4),)) is None
+        sampling.prune(1, MEDIAN, 9, ((0, 0.4),))
         sampling.touch(1)
-        assert sampling.should_prune_at_once(1, MEDIAN, ((0, 0.4),)) is None
+        assert sampling.prune_at_once(1, MEDIAN, 9, ((0, 0.4),)) is None
 
     def test_at_once_nobody_waits_for_who_reads_it(self):
         reading, go_on = threading.Event(), threading.Event()
@@ -93,11 +100,11 @@ class TestHistory:
             assert go_on.wait(DEADLINE_S)
             return Ledger().read(study_id, cursor)
 
-        sampling, found = Sampling(read, Clock()), list[bool | None]()
-        slow = _in_thread(lambda: sampling.should_prune(1, MEDIAN, ((0, 0.5),)))
+        sampling, found = Sampling(read, Clock()), list[Judgement | None]()
+        slow = _in_thread(lambda: sampling.prune(1, MEDIAN, 9, ((0, 0.5),)))
         assert reading.wait(DEADLINE_S)
         quick = _in_thread(
-            lambda: found.append(sampling.should_prune_at_once(1, MEDIAN, ((0, 0.5),)))
+            lambda: found.append(sampling.prune_at_once(1, MEDIAN, 9, ((0, 0.5),)))
         )
         quick.join(DEADLINE_S)
         assert found == [None]
@@ -110,8 +117,8 @@ class TestHistory:
         lower = document(objective="loss", pruner=pruner)
         for study, worse, better in ((MEDIAN, 0.4, 0.6), (lower, 0.6, 0.4)):
             sampling = Sampling(Ledger(*trials).read, Clock())
-            assert sampling.should_prune(1, study, ((0, worse),))
-            assert not sampling.should_prune(1, study, ((0, better),))
+            assert sampling.prune(1, study, 9, ((0, worse),)).stop
+            assert not sampling.prune(1, study, 9, ((0, better),)).stop
 
     def test_a_touch_while_it_is_read_is_not_lost(self):
         ledger = Ledger()
@@ -124,7 +131,7 @@ class TestHistory:
 
         sampling = Sampling(read, Clock())
         for _ in range(3):
-            sampling.should_prune(1, MEDIAN, ((0, 0.1),))
+            sampling.prune(1, MEDIAN, 9, ((0, 0.1),))
         assert len(ledger.reads) == 2
 
     def test_a_read_that_fails_is_told_and_made_good_by_the_next(self):
@@ -158,7 +165,7 @@ class TestHistory:
             with sampling.proposal(1, study, claim_id="c", next_number=0) as proposal:
                 assert isinstance(proposal, Proposal)
             sampling.forget(1)
-        assert not sampling.should_prune(1, document(pruner="none"), ((0, None),))
+        assert not sampling.prune(1, document(pruner="none"), 9, ((0, None),)).stop
         assert ledger.reads == []
 
 
@@ -170,19 +177,15 @@ def shows(monkeypatch: pytest.MonkeyPatch) -> Shows:
     """The running trials that the sampler was shown, per proposal."""
     found: Shows = []
 
-    def recorded(
-        sampler: BaseSampler,
-        space: Distributions,
-        trials: Sequence[FrozenTrial],
-        number: int,
-        direction: Direction,
-    ) -> Proposal:
-        assert number not in {trial.number for trial in trials}
-        assert len({trial.number for trial in trials}) == len(trials)
-        found.append([t.params for t in trials if t.state is OptunaState.RUNNING])
-        return ask(sampler, space, trials, number, direction)
+    class Recording(ArrayTPE):
+        def look(
+            self, history: History, in_flight: Sequence[Mapping[str, Scalar]], next_number: int
+        ) -> None:
+            running = [one for one in history.capped(None) if role(one) == "running"]
+            found.append([one.hyperparameters for one in running] + list(in_flight))
+            super().look(history, in_flight, next_number)
 
-    monkeypatch.setattr("service.sampling.study.ask", recorded)
+    monkeypatch.setattr("service.sampling.joint.ArrayTPE", Recording)
     return found
 
 
@@ -255,7 +258,7 @@ class TestLocks:
             return ledger.read(study_id, cursor)
 
         sampling = Sampling(read, Clock())
-        slow = _in_thread(lambda: sampling.should_prune(2, MEDIAN, ((0, 0.5),)))
+        slow = _in_thread(lambda: sampling.prune(2, MEDIAN, 9, ((0, 0.5),)))
         assert loading.wait(DEADLINE_S)
         quick = _in_thread(lambda: _propose(sampling))
         quick.join(DEADLINE_S)
@@ -269,16 +272,16 @@ class TestLocks:
     ):
         computing, go_on = threading.Event(), threading.Event()
 
-        def slow_ask(*_: object) -> Proposal:
+        def slow(tpe: ArrayTPE, seed: int) -> Iterator[Mapping[str, Scalar]]:
             computing.set()
             assert go_on.wait(DEADLINE_S)
-            return Proposal({}, {}, {})
+            yield any_values(TPE.space, random.Random(seed))
 
-        monkeypatch.setattr("service.sampling.study.ask", slow_ask)
+        monkeypatch.setattr(ArrayTPE, "candidates", slow)
         sampling = Sampling(Ledger(*_twenty()).read, Clock())
         proposing = _in_thread(lambda: _propose(sampling))
         assert computing.wait(DEADLINE_S)
-        report = _in_thread(lambda: sampling.should_prune(1, MEDIAN, ((0, 0.5),)))
+        report = _in_thread(lambda: sampling.prune(1, MEDIAN, 9, ((0, 0.5),)))
         report.join(DEADLINE_S)
         assert not report.is_alive()
         go_on.set()
@@ -301,9 +304,9 @@ class TestPruning:
         good = [TrialFacts(n, "completed", {}, ((0, 0.1), (1, 0.9)), 0.9) for n in range(2)]
         others = [TrialFacts(n, "pruned", {}, ((0, 0.1), (1, 0.0))) for n in range(2, 9)]
         sampling = Sampling(Ledger(*good, *others).read, Clock())
-        assert sampling.should_prune(1, MEDIAN, ((0, 0.5), (1, 0.5)))
-        assert not sampling.should_prune(1, MEDIAN, ((0, 0.5),))
-        assert not sampling.should_prune(1, MEDIAN, ())
+        assert sampling.prune(1, MEDIAN, 9, ((0, 0.5), (1, 0.5))).stop
+        assert not sampling.prune(1, MEDIAN, 9, ((0, 0.5),)).stop
+        assert not sampling.prune(1, MEDIAN, 9, ()).stop
 
     def test_the_documents_start_up_and_warm_up_count(self):
         low = ((0, 0.5), (1, 0.5))
@@ -312,8 +315,8 @@ class TestPruning:
             older = document(startup_trials=startup, warmup_epochs=warmup)
             for study in (document(pruner=pruner), older):
                 sampling = _after(2)
-                assert sampling.should_prune(1, study, low) is pruned
-                assert sampling.should_prune_at_once(1, study, low) is pruned
+                assert sampling.prune(1, study, 9, low).stop is pruned
+                assert stopped(sampling.prune_at_once(1, study, 9, low)) is pruned
 
     def test_where_epochs_are_searched_one_long_trial_stops_nobody(self):
         pruner = {"kind": "median", "warmup_epochs": 0}
@@ -323,32 +326,95 @@ class TestPruning:
         trials = [TrialFacts(n, "completed", {"epochs": 5}, short, 0.5) for n in range(5)]
         trials.append(TrialFacts(5, "completed", {"epochs": 100}, long, 0.995))
         sampling = Sampling(Ledger(*trials).read, Clock())
-        for judge in (sampling.should_prune, sampling.should_prune_at_once):
+        for judge in (sampling.prune, sampling.prune_at_once):
             # The long one alone has a value at a twentieth, or at the sixth epoch.
-            assert judge(1, study, ((0, 0.01),), 20) is False
-            assert judge(1, study, tuple((step, 0.15) for step in range(6)), 25) is False
+            assert not stopped(judge(1, study, 9, ((0, 0.01),), 20))
+            sixth = tuple((step, 0.15) for step in range(6))
+            assert not stopped(judge(1, study, 9, sixth, 25))
             # By two fifths the median of all six is 0.2, though the long one had 0.695 by then.
-            assert judge(1, study, tuple((step, 0.21) for step in range(10)), 25) is False
-            assert judge(1, study, tuple((step, 0.19) for step in range(10)), 25) is True
+            above, below = (tuple((n, value) for n in range(10)) for value in (0.21, 0.19))
+            assert not stopped(judge(1, study, 9, above, 25))
+            assert stopped(judge(1, study, 9, below, 25))
 
     def test_a_trial_is_compared_with_as_many_as_the_document_says(self):
         low = ((0, 0.5),)
         for least, pruned in ((5, True), (6, False)):
             pruner = {"kind": "median", "warmup_epochs": 0, "min_trials": least}
-            assert _after(5).should_prune(1, document(pruner=pruner), low) is pruned
+            assert _after(5).prune(1, document(pruner=pruner), 9, low).stop is pruned
+
+    def test_the_share_that_goes_on_is_the_documents(self):
+        curves = [((0, 0.1 * (n + 1)),) for n in range(5)]
+        peers = [TrialFacts(n, "completed", {}, curve, 0.5) for n, curve in enumerate(curves)]
+        for kept, pruned in ((25.0, True), (75.0, False)):
+            pruner = {"kind": "percentile", "percentile": kept, "warmup_epochs": 0}
+            room = Sampling(Ledger(*peers).read, Clock())
+            judgement = room.prune(1, document(pruner=pruner), 9, ((0, 0.35),))
+            assert judgement.stop is pruned
 
     @pytest.mark.parametrize("pruner", ["median", {"kind": "median"}])
     def test_the_bare_word_waits_for_five_trials_and_half_of_the_epochs(self, pruner: Any):
         study, low = document(pruner=pruner), tuple((step, 0.5) for step in range(6))
-        assert not _after(4).should_prune(1, study, low)
-        assert _after(5).should_prune(1, study, low)
-        assert not _after(5).should_prune(1, study, low[:5])
+        assert not _after(4).prune(1, study, 9, low).stop
+        assert _after(5).prune(1, study, 9, low).stop
+        assert not _after(5).prune(1, study, 9, low[:5]).stop
 
     def test_half_of_the_epochs_are_the_trials_own_where_they_are_searched(self):
         study = document({"epochs": {"kind": "int", "low": 2, "high": 100}})
-        judge = _after(5, {"epochs": 6}).should_prune
-        assert not judge(1, study, ((0, 0.5), (1, 0.5), (2, 0.5)), 6)
-        assert judge(1, study, ((0, 0.5), (1, 0.5), (2, 0.5), (3, 0.5)), 6)
+        judge = _after(5, {"epochs": 6}).prune
+        assert not judge(1, study, 9, ((0, 0.5), (1, 0.5), (2, 0.5)), 6).stop
+        assert judge(1, study, 9, ((0, 0.5), (1, 0.5), (2, 0.5), (3, 0.5)), 6).stop
+
+
+class TestAudit:
+    HALF = document(
+        pruner={"kind": "median", "startup_trials": 2, "warmup_epochs": 0}, audit=0.5, seed=3
+    )
+
+    def test_its_share_of_the_trials_runs_on_and_tells_why_it_would_have_stopped(self):
+        room, low = _after(5), ((0, 0.5),)
+        found = [room.prune(1, self.HALF, number, low) for number in range(1000)]
+        assert 450 < sum(one.stop for one in found) < 550
+        told = {(one.stop, one.reason and one.reason.rule) for one in found}
+        assert told == {(True, "median"), (False, "audit")}
+        audited = next(one.reason for one in found if not one.stop)
+        assert audited is not None
+        assert audited.text == (
+            "It runs on for the audit, where it would have stopped. "
+            "Its best value 0.5 after 1 epoch is below the median 0.9 of 5 completed trials at that point."
+        )
+        assert audited.epoch == 1
+
+    def test_who_is_audited_depends_on_seed_and_number_alone(self):
+        other = document(pruner=MEDIAN.search.pruner, audit=0.5, seed=4)
+        low, lower = ((0, 0.5),), ((0, 0.5), (1, 0.4))
+        first, again, seeded = (
+            [_after(peers).prune(1, study, number, curve).stop for number in range(64)]
+            for peers, study, curve in (
+                (5, self.HALF, low),
+                (7, self.HALF, lower),
+                (5, other, low),
+            )
+        )
+        assert first == again
+        assert first != seeded
+
+    @pytest.mark.parametrize(("share", "stopping"), [(0.0, 50), (1.0, 0)])
+    def test_none_or_all_may_be_audited(self, share: float, stopping: int):
+        study = document(pruner=MEDIAN.search.pruner, audit=share)
+        room = _after(5)
+        found = [room.prune(1, study, number, ((0, 0.5),)).stop for number in range(50)]
+        assert sum(found) == stopping
+
+    def test_a_trial_that_is_worth_its_next_epoch_is_no_matter_of_the_audit(self):
+        study = document(pruner=MEDIAN.search.pruner, audit=1.0)
+        assert _after(5).prune(1, study, 9, ((0, 0.95),)) == GO_ON
+
+    def test_a_value_that_is_not_finite_stops_audited_trials_too(self):
+        study = document(pruner=MEDIAN.search.pruner, audit=1.0)
+        judgement = _after(5).prune(1, study, 9, ((0, None),))
+        assert judgement.stop
+        assert judgement.reason is not None
+        assert judgement.reason.rule == "not_finite"
 
 
 def _after(count: int, values: Mapping[str, Scalar] | None = None) -> Sampling:
@@ -405,7 +471,7 @@ def test_trouble_of_the_database_or_the_machine_is_no_fault_of_the_study(error: 
     with pytest.raises(type(error)):
         _propose(sampling)
     with pytest.raises(type(error)):
-        sampling.should_prune(1, MEDIAN, ((0, 0.5),))
+        sampling.prune(1, MEDIAN, 9, ((0, 0.5),))
 
 
 def test_an_error_of_the_history_is_told_as_the_studys_own():
@@ -416,7 +482,7 @@ def test_an_error_of_the_history_is_told_as_the_studys_own():
     with pytest.raises(SamplingFailed, match=r"The sampler failed \(KeyError: 'momentum'\)"):
         _propose(sampling)
     with pytest.raises(SamplingFailed, match="The pruner failed"):
-        sampling.should_prune(1, MEDIAN, ((0, 0.5),))
+        sampling.prune(1, MEDIAN, 9, ((0, 0.5),))
 
 
 def test_a_random_draw_is_what_optunas_random_sampler_would_be_asked_for():

@@ -58,3 +58,11 @@ def test_a_space_without_priors_weighs_nothing():
 def test_a_prior_much_wider_than_its_range_is_even():
     wide = FloatRange(kind="float", low=0.0, high=1.0, prior=0.5, prior_spread=1e9)
     assert not PriorWeights(Cube({"wide": wide}))
+
+
+def test_its_weight_fades_as_trials_end():
+    cube = Cube({"log": DIMENSIONS["log"]})
+    weights, points = PriorWeights(cube), np.array([[0.1], [0.6]])
+    density = weights.log_density(points)
+    assert weights.weigh(points, 2.0, 1) == pytest.approx(2 * density)
+    assert weights.weigh(points, 2.0, 40) == pytest.approx(density / 20)

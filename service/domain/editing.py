@@ -1,0 +1,96 @@
+"""What may be changed of a study that has begun, and what follows from it."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from trimtab.contract.edits import NO_LIMIT, StudyEdit
+from trimtab.contract.faults import Fault
+from trimtab.contract.studies import Budget, StudyDocument, StudyState
+
+BUDGET_MAY_CHANGE: Collection[StudyState] = ("active", "paused", "done")
+"""The search goes on, or more budget takes it up again."""
+PRIORITY_MAY_CHANGE: Collection[StudyState] = ("active", "paused", "stopping", "finalising")
+"""Something of the study is still to be claimed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spent:
+    """What a study stands at when it is changed."""
+
+    state: StudyState
+    trials_created: int
+    active_s: float
+    """The seconds of the wall time that were spent."""
+    exhausted: bool
+    """The sampler has no further point to propose."""
+
+
+def edited(document: StudyDocument, edit: StudyEdit) -> StudyDocument:
+    """Return the document with the changes; its finish stays, so that the search gets what is more or less."""
+    budget, changes = document.budget, edit.budget
+    if changes is not None:
+        budget = Budget(
+            trials=budget.trials if changes.trials is None else changes.trials,
+            wall_time_s=_wall_time(budget.wall_time_s, changes.wall_time_s),
+        )
+    priority = document.priority if edit.priority is None else edit.priority
+    return document.model_copy(update={"budget": budget, "priority": priority})
+
+
+def _wall_time(before: float | None, changed: float | str | None) -> float | None:
+    if changed == NO_LIMIT:
+        return None
+    return float(changed) if isinstance(changed, float | int) else before
+
+
+def refusal(before: StudyDocument, after: StudyDocument, state: StudyState) -> str | None:
+    """Return why a study in this state takes no such change; None where it does."""
+    if before.budget != after.budget and state not in BUDGET_MAY_CHANGE:
+        return _NO_BUDGET[state]
+    if before.priority != after.priority and state not in PRIORITY_MAY_CHANGE:
+        return f"The study is {state}: nothing of it is claimed any more, so it has no use for a priority."
+    return None
+
+
+_OVER = "its search takes no other budget. "
+_NO_BUDGET = {
+    "stopping": f"The study is stopping: {_OVER}Wait until it is done: more budget takes it up again then.",
+    "finalising": f"The study is finalising: {_OVER}Wait until it is done: more budget takes it up again then.",
+    "cancelled": f"The study is cancelled: {_OVER}Submit its document under another name.",
+    "deleting": f"The study is being deleted: {_OVER}",
+}
+
+
+def faults(after: StudyDocument, spent: Spent) -> Iterator[Fault]:
+    """Yield what is wrong with a changed budget."""
+    yield from _too_few_trials(after, spent)
+    yield from _too_short(after, spent)
+
+
+def _too_few_trials(after: StudyDocument, spent: Spent) -> Iterator[Fault]:
+    finish, created = after.finish, spent.trials_created
+    refits = 0 if finish is None else finish.refits
+    # A study that is done begins anew only where there is a trial to begin.
+    fewest = created + refits + (spent.state == "done")
+    if finish is not None:
+        fewest = max(fewest, finish.fewest_trials)
+    if after.budget.trials < fewest:
+        paid = f", and {refits} more pay its refits" if refits else ""
+        end = "" if spent.state == "done" else "; `trimtab study stop` ends the search now"
+        message = f"{created} trials have begun{paid}: give {fewest} or more{end}"
+        yield Fault(("budget", "trials"), "too_few_trials", message)
+    elif spent.state == "done" and spent.exhausted:
+        message = "every point of the space has been tried: a larger budget finds no other"
+        yield Fault(("budget", "trials"), "space_exhausted", message)
+
+
+def _too_short(after: StudyDocument, spent: Spent) -> Iterator[Fault]:
+    wall, of_search = after.budget.wall_time_s, after.search_budget.wall_time_s
+    if wall is None or of_search is None or spent.active_s < of_search:
+        return
+    needed = spent.active_s * wall / of_search
+    message = (
+        f"the search has been active for {spent.active_s:.0f} s, and would get {of_search:.0f} s of these: "
+        f"give more than {needed:.0f} s"
+    )
+    yield Fault(("budget", "wall_time_s"), "wall_time_spent", message)

@@ -1,0 +1,59 @@
+"""Change a study that has begun: its budget and its priority; more budget takes a study that is done up again."""
+
+from sqlalchemy import Connection
+
+from service.domain import editing as rules
+from service.domain.lifecycle import STUDY_STEPS_BACK
+from service.storage import editing, studies
+from service.use_cases import ending
+from service.use_cases.context import Context
+from service.use_cases.studies import read
+from trimtab.contract.edits import StudyEdit
+from trimtab.contract.faults import pointer_to
+from trimtab.contract.problems import FieldError, Invalid, StudyNotActive, StudyNotFound
+from trimtab.contract.studies import Study, StudyDocument
+
+
+def edit(context: Context, name: str, changes: StudyEdit) -> Study:
+    """Change a study's budget or priority; a repeat changes nothing, and takes no study up again.
+
+    Raises:
+        StudyNotFound: there is none of this name.
+        StudyNotActive: its state takes no such change.
+        Invalid: the budget is less than what was spent.
+    """
+    with context.database.transaction() as connection:
+        locked = studies.lock(connection, name)
+        row = studies.by_name(connection, name)
+        if locked is None or row is None:
+            raise StudyNotFound(f"There is no study named {name!r}.")
+        before = context.documents.of(row.study_id, row.document)
+        after = rules.edited(before, changes)
+        if after != before:
+            _change(connection, row.study_id, before, after)
+    # A limit that is now reached ends the search.
+    ending.follow(context, name)
+    return read(context, name)
+
+
+def _change(
+    connection: Connection, study_id: int, before: StudyDocument, after: StudyDocument
+) -> None:
+    spent = editing.spent(connection, study_id)
+    if (why := rules.refusal(before, after, spent.state)) is not None:
+        raise StudyNotActive(why, state=spent.state)
+    if after.budget != before.budget:
+        _refuse_faults(after, spent)
+    if spent.state in STUDY_STEPS_BACK:
+        editing.reopen(connection, study_id, before, after)
+    else:
+        editing.change(connection, study_id, before, after)
+
+
+def _refuse_faults(after: StudyDocument, spent: rules.Spent) -> None:
+    errors = [
+        FieldError(pointer=pointer_to(fault.location), code=fault.code, message=fault.message)
+        for fault in rules.faults(after, spent)
+    ]
+    if errors:
+        raise Invalid(errors=errors)

@@ -1,0 +1,46 @@
+"""What a person changes of a study that has begun."""
+
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from trimtab.contract.message import Int, Message, Number
+from trimtab.contract.search_space import Scalar
+
+NO_LIMIT: Literal["none"] = "none"
+
+
+class BudgetEdit(Message):
+    """The limits of a budget that change; null: the limit stays."""
+
+    trials: Annotated[Int, Field(ge=1, le=1_000_000)] | None = None
+    """The whole number of trials from now on, those that have begun and the refits included."""
+    wall_time_s: Annotated[Number, Field(gt=0)] | Literal["none"] | None = None
+    """The whole wall time in seconds from now on, the time that was spent included; `none`: no limit."""
+
+
+class StudyEdit(Message):
+    """The changes of a study that has begun; what is null stays.
+
+    Every value is the whole one and no difference, so that a request may be repeated.
+    """
+
+    budget: BudgetEdit | None = None
+    priority: Annotated[Int, Field(ge=0, le=1000)] | None = None
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
+        budget = self.budget or BudgetEdit()
+        if (budget.trials, budget.wall_time_s, self.priority) == (None, None, None):
+            raise ValueError(
+                "changes nothing: give budget.trials, budget.wall_time_s or priority"
+            )
+        return self
+
+
+class TrialRequest(Message):
+    """A configuration that a person wants tried next."""
+
+    values: Mapping[str, Scalar] = Field(default_factory=dict[str, Scalar])
+    """The values by the names of searched hyperparameters; names that are missing get the prior's."""
