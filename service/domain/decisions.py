@@ -22,7 +22,12 @@ class Decision:
 
 
 def is_due(
-    last_step: int, last_value: float | None, runs_until: int | None, *, schedules: bool
+    last_step: int,
+    last_value: float | None,
+    runs_until: int | None,
+    *,
+    schedules: bool,
+    decides_here: bool = False,
 ) -> bool:
     """Whether a report is to be decided on all trials of its study, not by what is known of this one alone.
 
@@ -31,7 +36,10 @@ def is_due(
         last_value: the value there; None: it was not finite, which no further epochs mend.
         runs_until: the number of epochs that the trial was given; None: it runs to its end.
         schedules: whether the study's search pauses trials at all.
+        decides_here: whether it looks at trials that run to their end, too, when they have come as far as this one.
     """
     if not schedules:
         return False
-    return last_value is None or (runs_until is not None and last_step + 1 >= runs_until)
+    if last_value is None or (runs_until is None and decides_here):
+        return True
+    return runs_until is not None and last_step + 1 >= runs_until

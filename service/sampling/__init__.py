@@ -11,6 +11,7 @@ from service.sampling.proposals import (
     Waiting,
 )
 from service.sampling.sampling import Sampling
+from service.sampling.scheduling.choosing import decides_at
 
 __all__ = [
     "GO_ON",
@@ -22,5 +23,6 @@ __all__ = [
     "Sampling",
     "SamplingFailed",
     "Waiting",
+    "decides_at",
     "stored",
 ]

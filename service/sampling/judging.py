@@ -10,6 +10,7 @@ from service.domain.decisions import Decision
 from service.domain.facts import Curve
 from service.sampling.history import History
 from service.sampling.seeds import seed_of
+from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.metrics import Direction
 from trimtab.contract.pruners import (
     MedianPruner,
@@ -20,7 +21,7 @@ from trimtab.contract.pruners import (
     ThresholdPruner,
 )
 from trimtab.contract.reasons import AUDIT, LONGEST, Reason
-from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
+from trimtab.contract.schedulers import AshaScheduler, FreezeThawScheduler, HyperbandScheduler
 from trimtab.contract.studies import Search
 
 Rule = Callable[[Curve], Reason | None]
@@ -65,8 +66,10 @@ class Judge:
             epochs: the number of epochs that the trial is to have; None where all have the same.
         """
         match pruner:
-            case NoPruner() | AshaScheduler() | HyperbandScheduler():
-                return None  # a scheduler decides by all trials, and at its rungs alone
+            case NoPruner() | AutoPruner():
+                return None
+            case AshaScheduler() | HyperbandScheduler() | FreezeThawScheduler():
+                return None  # a scheduler decides by all trials, and at its own epochs alone
             case MedianPruner():
                 return partial(self._by_peers, pruning.median, pruner, epochs)
             case PercentilePruner():

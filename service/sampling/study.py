@@ -345,11 +345,10 @@ class ActiveStudy:
         self._changed = False
         try:
             changed = self._history.apply(self._read(self._history.cursor))
+            for one in (self._gaussian, self._decisions):
+                if one is not None:
+                    one.hear(changed)
             self._untried.learn(changed)
-            if self._gaussian is not None:
-                self._gaussian.hear(changed)
-            if self._decisions is not None:
-                self._decisions.hear(changed)
         except BaseException:
             self._changed = True
             raise

@@ -12,7 +12,7 @@ import psycopg2
 
 from service.domain import decisions, leasing
 from service.domain.decisions import Decision
-from service.sampling import GO_ON, Judgement, SamplingFailed
+from service.sampling import GO_ON, Judgement, SamplingFailed, decides_at
 from service.storage import leases, reports
 from service.storage.leases import LeaseFacts
 from service.storage.reports import NewReports, Stored
@@ -125,7 +125,11 @@ def _together(
 
 def _is_due(document: StudyDocument, facts: LeaseFacts, last: Report) -> bool:
     return decisions.is_due(
-        last.step, last.value, facts.runs_until, schedules=document.search.schedules
+        last.step,
+        last.value,
+        facts.runs_until,
+        schedules=document.search.schedules,
+        decides_here=decides_at(document, last.step + 1),
     )
 
 

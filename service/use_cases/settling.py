@@ -1,8 +1,8 @@
-"""What a new study's document leaves open and the service writes into it: recipes that are known to be good."""
+"""What a new study's document leaves open and the service writes into it: known recipes, and what searches."""
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from service.domain import experience
+from service.domain import auto_search, experience
 from service.domain.experience import Won
 from trimtab.contract.priors import (
     RATES,
@@ -51,7 +51,7 @@ STARTUP_TRIALS_ALONE = 10
 
 
 def with_tpe_startup_trials(document: StudyDocument) -> StudyDocument:
-    """Fill in how many trials TPE waits for, where a document leaves it open; its starts are settled.
+    """Fill in how many trials TPE waits for, where a document leaves it open; its starts and its sampler are settled.
 
     A stored document is never filled in: it goes on as it began.
     """
@@ -62,6 +62,20 @@ def with_tpe_startup_trials(document: StudyDocument) -> StudyDocument:
     return document.model_copy(
         update={"search": search.model_copy(update={"tpe_startup_trials": number})}
     )
+
+
+def with_chosen_search(document: StudyDocument) -> StudyDocument:
+    """Put a sampler and a pruner in the place of `auto`, with the reason; a document of others stays as it is.
+
+    Args:
+        document: The document; all else in it is settled.
+    """
+    search = document.search
+    if search.sampler != "auto":
+        return document
+    found = auto_search.chosen(document)
+    update = {"sampler": found.sampler, "pruner": found.pruner, "auto_reason": found.reason}
+    return document.model_copy(update={"search": search.model_copy(update=update)})
 
 
 def _recipes(document: StudyDocument, won: Sequence[Won]) -> tuple[KnownRecipe, ...]:

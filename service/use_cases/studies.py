@@ -71,8 +71,8 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
             raise StudyExists(_taken(document.name, is_ours=is_ours))
         document = _finished(_seeded(teachers.settled(connection, document)))
         # After the finish is known, whose refits are no trials of the search.
-        document = settling.with_known_recipes(
-            document, experience.taught(connection, document)
+        document = settling.with_chosen_search(
+            settling.with_known_recipes(document, experience.taught(connection, document))
         )
         document = settling.with_tpe_startup_trials(document)
         row = studies.insert(connection, document)

@@ -26,6 +26,8 @@ PRUNERS: dict[str, dict[str, Any]] = {
     "none": {},
     "asha": {"first_rung": 1, "eta": 2},
     "hyperband": {"first_rung": 1, "eta": 2},
+    "freeze_thaw": {},
+    "auto": {},
 }
 EXAMPLES = [{"kind": kind, **parameters} for kind, parameters in PRUNERS.items()]
 every_pruner = pytest.mark.parametrize("pruner", EXAMPLES, ids=list(PRUNERS))
@@ -36,7 +38,9 @@ CURVES = st.dictionaries(st.integers(0, 3), VALUES, max_size=4).map(
 
 
 def _study(pruner: object, objective: str = "accuracy") -> StudyDocument:
-    return document(pruner=pruner, objective=objective)
+    kind = cast(dict[str, Any], pruner)["kind"] if isinstance(pruner, dict) else pruner
+    sampler = {"freeze_thaw": "gp", "auto": "auto"}.get(str(kind), "tpe")
+    return document(sampler=sampler, pruner=pruner, objective=objective)
 
 
 def _room(peers: list[Curve], factor: float = 1.0) -> Sampling:

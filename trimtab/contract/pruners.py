@@ -6,9 +6,10 @@ from typing import Annotated, Any, Literal, Self, cast, get_args
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
+from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.faults import Fault, refuse
 from trimtab.contract.message import Int, Message, Number
-from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
+from trimtab.contract.schedulers import AshaScheduler, FreezeThawScheduler, HyperbandScheduler
 
 StartupTrials = Annotated[
     Int,
@@ -112,7 +113,9 @@ class NoPruner(Message):
     kind: Literal["none"]
 
 
-PrunerName = Literal["median", "percentile", "plateau", "none", "asha", "hyperband"]
+PrunerName = Literal[
+    "median", "percentile", "plateau", "none", "asha", "hyperband", "freeze_thaw", "auto"
+]
 """The kinds whose parameters all have defaults: the bare word stands for the kind with these."""
 
 AnyPruner = Annotated[
@@ -122,7 +125,9 @@ AnyPruner = Annotated[
     | PlateauPruner
     | NoPruner
     | AshaScheduler
-    | HyperbandScheduler,
+    | HyperbandScheduler
+    | FreezeThawScheduler
+    | AutoPruner,
     Field(discriminator="kind"),
 ]
 

@@ -16,10 +16,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from trimtab.contract import auto_space, search_space
+from trimtab.contract.auto_search import with_open_pruner
 from trimtab.contract.faults import refuse
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Finish, Refits
-from trimtab.contract.message import Flag, Int, Message, Name, Number
+from trimtab.contract.message import Flag, Int, Message, Name, Number, Text
 from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner, with_parameters_inside
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import StudyData
@@ -45,8 +46,11 @@ EndedBy = Literal[
     "no_progress",
 ]
 """What ended a study's search: a limit of its budget, the sampler's last point, or a person."""
-SamplerName = Literal["tpe", "gp", "random", "grid"]
-"""Tree-structured Parzen estimator; Gaussian process with expected improvement; at random; every point of a grid."""
+SamplerName = Literal["auto", "tpe", "gp", "random", "grid"]
+"""Tree-structured Parzen estimator; Gaussian process with expected improvement; at random; every point of a grid.
+
+`auto` stands for what suits the study; the service writes its choice, and the pruner's, in its place when it creates it.
+"""
 
 
 class Search(Message):
@@ -80,11 +84,13 @@ class Search(Message):
     """Whether the studies of the same kind that are done move the priors of `auto`, and the order of the known recipes."""
     audit: Annotated[Number, Field(ge=0, le=1)] = 0.0
     """The share of the trials that run to their end although the search would stop or pause them, to tell how often it is wrong."""
+    auto_reason: Annotated[Text, Field(max_length=500)] | None = None
+    """Why the service chose the sampler and the pruner that stand here in the place of `auto`; null: a person did."""
 
     @model_validator(mode="before")
     @classmethod
     def _take_older_form(cls, given: object) -> object:
-        return with_parameters_inside(given)
+        return with_open_pruner(with_parameters_inside(given))
 
     @property
     def prunes(self) -> bool:
@@ -370,7 +376,7 @@ def _readable(document: object) -> Readable:
     return Readable(
         dimensions,
         _fields(fields.get("fixed")),
-        str(_fields(fields.get("search")).get("sampler")),
+        str(_fields(fields.get("search")).get("sampler", "tpe")),
         fields.get("teacher") is not None,
         str(_fields(fields.get("task")).get("kind", "classification")),
         is_auto=fields.get("auto_space") is True,

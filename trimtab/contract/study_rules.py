@@ -5,15 +5,19 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint
 from trimtab.contract.finish import Finish
 from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
 from trimtab.contract.pruners import Pruner
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.schedulers import AshaScheduler, HyperbandScheduler
+from trimtab.contract.schedulers import FreezeThawScheduler, Scheduler
 from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, contains
 
 Place = tuple[str | int, ...]
+
+SHARE_A_MODEL = ("gp", "auto")
+"""The samplers that `pruner: freeze_thaw` goes with."""
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,9 @@ def faults(readable: Readable) -> Iterator[Fault]:
     yield from _unknown(space, fixed, known)
     yield from _illegal_fixed(fixed, known)
     yield from _unpaid(readable)
+    if isinstance(readable.pruner, AutoPruner) and readable.sampler != "auto":
+        message = "stands beside `sampler: auto` alone, which chooses both"
+        yield Fault(("search", "pruner"), "auto_beside_a_sampler", message)
     if readable.taught and readable.kind != "classification":
         message = f"only a classification learns from a teacher, and this is a {readable.kind}"
         yield Fault(("teacher",), "untaught_kind", message)
@@ -113,14 +120,21 @@ def _unpaid(readable: Readable) -> Iterator[Fault]:
 def _incomparable(readable: Readable) -> Iterator[Fault]:
     """Yield what keeps trials from being compared at rungs."""
     pruner = readable.pruner
-    if not isinstance(pruner, AshaScheduler | HyperbandScheduler):
+    if not isinstance(pruner, Scheduler):
         return
+    if isinstance(pruner, FreezeThawScheduler) and readable.sampler not in SHARE_A_MODEL:
+        message = (
+            f"goes with `sampler: gp`, whose model it shares, and not with {readable.sampler!r}"
+        )
+        yield Fault(("search", "pruner"), "freeze_thaw_without_gp", message)
     if "epochs" in readable.space:
         message = f"cannot be searched beside `pruner: {pruner.kind}`, which compares trials at the same epochs; set it in `fixed`"
         yield Fault(("space", "epochs"), "searched_epochs", message)
         return
     epochs = readable.fixed.get("epochs", Recipe.model_fields["epochs"].default)
-    if not isinstance(epochs, int) or pruner.first_rung is None:
+    if isinstance(pruner, FreezeThawScheduler) or not isinstance(epochs, int):
+        return
+    if pruner.first_rung is None:
         return
     if pruner.first_rung >= epochs:
         message = (

@@ -72,7 +72,7 @@ class FreezeThaw:
         self._by_tpe.learn(changed)
 
     def decides_at(self, epochs: int) -> bool:
-        """Tell whether a trial that runs to its end is decided on all the same when it has this many epochs."""
+        """Tell whether trials are decided on when they have this many epochs, also those that run to their end."""
         return epochs in self._board.grid[:-1]
 
     def decide(self, asked: Asked) -> Choice:

@@ -47,8 +47,8 @@ class Options(NamedTuple):
         return log_expected_improvement(self.mean, self.deviation, self.best)
 
     def chances(self) -> Floats:
-        """Return the probability of each to end better than the best value so far."""
-        return ndtr((self.mean - self.best) / self.deviation)
+        """Return the probability of each to end better than the best value so far, by how open its end is as it is told."""
+        return ndtr((self.mean - self.best) / self.spread)
 
     def only(self, kept: Indices) -> "Options":
         """Return the options at these places, ascending."""

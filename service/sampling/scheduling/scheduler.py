@@ -86,10 +86,6 @@ class Scheduler(Protocol):
         """Take over trials that changed, as they are now."""
         ...
 
-    def decides_at(self, epochs: int) -> bool:
-        """Tell whether a trial that runs to its end is decided on all the same when it has this many epochs."""
-        ...
-
     def decide(self, asked: Asked) -> Choice:
         """Return what a free worker is to do.
 

@@ -9,7 +9,7 @@ import psycopg2
 
 from service.batching import Batcher
 from service.domain import decisions, leasing
-from service.sampling import GO_ON, Judgement, SamplingFailed
+from service.sampling import GO_ON, Judgement, SamplingFailed, decides_at
 from service.storage.async_connection import AsyncConnection
 from service.storage.engine import Locked
 from service.storage.reports import REPORT, NewReports, to_store
@@ -109,5 +109,9 @@ def _after(holder: Holder, reports: Sequence[Report]) -> Holder:
 
 def _is_due(document: StudyDocument, holder: Holder, last: Report) -> bool:
     return decisions.is_due(
-        last.step, last.value, holder.runs_until, schedules=document.search.schedules
+        last.step,
+        last.value,
+        holder.runs_until,
+        schedules=document.search.schedules,
+        decides_here=decides_at(document, last.step + 1),
     )

@@ -286,7 +286,7 @@ STUDIES = [
     of_study(32, "unknown pruner", "/search/pruner", says="did you mean 'median'?", search={"pruner": "medain"}),
     of_study(32, "unknown kind of pruner", "/search/pruner/kind", says="did you mean 'median'?", search={"pruner": {"kind": "medain"}}),
     of_study(32, "a pruner without its kind", "/search/pruner/kind", says="required", search={"pruner": {"startup_trials": 3}}),
-    of_study(32, "a pruner that is a number", "/search/pruner", "wrong-type", "'median', 'none' or an object with a `kind`", search={"pruner": 5}),
+    of_study(32, "a pruner that is a number", "/search/pruner", "wrong-type", "'auto' or an object with a `kind`", search={"pruner": 5}),
     of_study(32, "a parameter of another pruner", "/search/pruner/startup_trials", "unknown-field", "known here: kind", search={"pruner": {"kind": "none", "startup_trials": 3}}),
     of_study(32, "unknown parameter of a pruner", "/search/pruner/startup_trial", "unknown-field", "did you mean 'startup_trials'?", search={"pruner": {"kind": "median", "startup_trial": 3}}),
     of_study(32, "a pruner that waits for -1 trials", "/search/pruner/startup_trials", says="greater than or equal to 1", search={"pruner": {"kind": "median", "startup_trials": -1}}),

@@ -86,7 +86,9 @@ def test_a_misspelt_pruner_is_told_the_nearest_word(
 ) -> None:
     refused = refusal(tmp_path, f"{GOOD}search: {{pruner: {written_as}}}\n")
     (said,) = pointers(refused).items()
-    assert said == (pointer, "Input should be 'median', 'none'; did you mean 'median'?")
+    assert said[0] == pointer
+    assert said[1].startswith("Input should be 'median', 'none', ")
+    assert said[1].endswith("; did you mean 'median'?")
 
 
 def test_a_missing_field_is_named_where_it_should_stand(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ import pytest
 from pydantic import TypeAdapter, ValidationError
 
 from tests.support.documents import a_document
+from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.faults import refusal
 from trimtab.contract.problems import (
     FieldError,
@@ -24,6 +25,7 @@ from trimtab.contract.pruners import (
     PrunerName,
     ThresholdPruner,
 )
+from trimtab.contract.schedulers import FreezeThawScheduler
 from trimtab.contract.studies import Search, StudyDocument
 
 KINDS: tuple[type[Any], ...] = get_args(get_args(AnyPruner)[0])
@@ -332,3 +334,56 @@ def test_a_bad_parameter_of_a_scheduler_is_refused_at_its_place(
 ) -> None:
     found, (fault,) = refused(pruner={"kind": "asha", parameter: value})
     assert (found, fault.pointer) == (problem, f"/search/pruner/{parameter}")
+
+
+@pytest.mark.parametrize("sampler", ["gp", "auto"])
+def test_freeze_thaw_goes_with_the_sampler_whose_model_it_shares(sampler: str) -> None:
+    assert pruner_of(sampler=sampler, pruner="freeze_thaw") == FreezeThawScheduler(
+        kind="freeze_thaw"
+    )
+
+
+@pytest.mark.parametrize("search", [{}, {"sampler": "tpe"}, {"sampler": "grid"}])
+def test_freeze_thaw_beside_another_sampler_is_refused_also_beside_other_faults(
+    search: dict[str, Any],
+) -> None:
+    for seed in (3, -1):
+        _, faults = refused(**search, pruner="freeze_thaw", seed=seed)
+        codes = {fault.pointer: (fault.code, fault.message) for fault in faults}
+        name = search.get("sampler", "tpe")
+        assert codes["/search/pruner"] == (
+            "freeze_thaw_without_gp",
+            f"goes with `sampler: gp`, whose model it shares, and not with {name!r}",
+        )
+
+
+def test_epochs_cannot_be_searched_beside_freeze_thaw() -> None:
+    space = {"epochs": {"kind": "int", "low": 2, "high": 9}}
+    search = {"sampler": "gp", "pruner": "freeze_thaw"}
+    with pytest.raises(ValidationError, match="compares trials at the same epochs"):
+        StudyDocument.model_validate(a_document(search=search, space=space, fixed={}))
+
+
+def test_auto_leaves_the_pruner_open_too_unless_a_document_names_one() -> None:
+    assert pruner_of(sampler="auto") == AutoPruner(kind="auto")
+    assert pruner_of(sampler="auto", pruner="median") == DEFAULT
+    assert pruner_of(sampler="auto", startup_trials=3).kind == "median"
+
+
+def test_a_document_of_auto_survives_its_own_json() -> None:
+    search = Search.model_validate({"sampler": "auto"})
+    assert Search.model_validate_json(search.model_dump_json()) == search
+    assert search.auto_reason is None
+
+
+def test_a_pruner_left_open_beside_a_sampler_of_ones_own_is_refused() -> None:
+    for seed in (3, -1):
+        _, faults = refused(sampler="gp", pruner="auto", seed=seed)
+        codes = {fault.pointer: fault.code for fault in faults}
+        assert codes["/search/pruner"] == "auto_beside_a_sampler"
+
+
+def test_an_unknown_sampler_is_told_all_of_the_words() -> None:
+    _, (fault,) = refused(sampler="atuo", pruner="none")
+    assert fault.pointer == "/search/sampler"
+    assert "'auto', 'tpe', 'gp', 'random' or 'grid'" in fault.message

@@ -22,3 +22,13 @@ def test_a_report_is_due_that_reaches_what_its_trial_was_given_or_is_not_finite(
     last_step: int, last_value: float | None, runs_until: int | None, schedules: bool, due: bool
 ) -> None:
     assert is_due(last_step, last_value, runs_until, schedules=schedules) == due
+
+
+@pytest.mark.parametrize(
+    ("runs_until", "schedules", "due"),
+    [(None, True, True), (9, True, False), (None, False, False)],
+)
+def test_a_trial_that_runs_to_its_end_is_decided_on_where_its_search_looks_at_it(
+    runs_until: int | None, schedules: bool, due: bool
+) -> None:
+    assert is_due(5, 0.5, runs_until, schedules=schedules, decides_here=True) == due
