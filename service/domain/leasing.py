@@ -172,9 +172,8 @@ def settled_for_good(outcome: Outcome) -> Departure:
 def released(held: Held, reason: Literal["drain", "paused"]) -> Departure:
     """What a release makes of the trial: no crash is counted."""
     outcome: AttemptOutcome = "drained" if reason == "drain" else "paused"
-    is_wanted = held.study_state not in ("cancelled", "deleting") and not held.stop_asked
-    if held.paused_by_search and is_wanted:
-        return Departure("paused", outcome)
+    if held.paused_by_search and held.study_state not in ("cancelled", "deleting"):
+        return Departure("pruned" if held.stop_asked else "paused", outcome)
     if held.unwanted:
         return Departure("cancelled", outcome, error_kind="cancelled")
     # A study that was resumed while its holder was still pausing wants the trial back at once.

@@ -64,8 +64,9 @@ def percentile(
 
     Args:
         curve: the values that the trial reported, in the order of the steps.
-        peers: as for `median`.
-        completed: as for `median`.
+        peers: the finite values of all completed trials at the last step of `curve`, or at the same share of their epochs,
+            ascending.
+        completed: the number of completed trials that count for the start-up.
         kept: the share of the completed trials, in per cent, whose values at the step a trial must reach to go on.
         direction: whether more or less is better.
         startup_trials: no trial is pruned before this many have completed.
@@ -105,7 +106,7 @@ def plateau(
     Args:
         curve: the values that the trial reported, in the order of the steps.
         patience: the number of epochs, one more of which have to fall short.
-        min_delta: what a value may fall short by and still count as no worse.
+        min_delta: the amount by which a value may fall short and still count as no worse.
         warmup_epochs: no trial is pruned at a step below this one.
         direction: whether more or less is better.
     """

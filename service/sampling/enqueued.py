@@ -23,4 +23,5 @@ def queue(document: StudyDocument, number: int, values: Mapping[str, Scalar]) ->
     initial = InitialDesign(document, distributions(document.space))
     own = {name: nearest(document.space[name], value) for name, value in values.items()}
     first = Start(values={**initial.prior(number), **own}, proposed_by=ENQUEUED)
-    return [first, *(initial.at(later) for later in range(number, initial.listed))]
+    left = (initial.at(later) for later in range(number, initial.listed))
+    return [first, *filter(None, left)]

@@ -75,7 +75,7 @@ class InitialDesign:
         start = self._start(number)
         if start.proposed_by == FIRST_TRIALS:
             return start
-        before = [one.values for one in self._design]
+        before = self._untried.tried(one.values for one in self._design)
         further = (point_at(self._space, self._seed, number + n) for n in range(POINTS_TRIED))
         found = self._untried.first(chain([start.values], further), before, number)
         if found is None or found is start.values:

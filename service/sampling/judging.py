@@ -6,6 +6,7 @@ from functools import partial
 from typing import Protocol, assert_never
 
 from service.domain import pruning
+from service.domain.decisions import Decision
 from service.domain.facts import Curve
 from service.sampling.history import History
 from service.sampling.seeds import seed_of
@@ -19,7 +20,7 @@ from trimtab.contract.pruners import (
     Pruner,
     ThresholdPruner,
 )
-from trimtab.contract.reasons import AUDIT, Reason
+from trimtab.contract.reasons import AUDIT, LONGEST, Reason
 from trimtab.contract.schedulers import AshaScheduler, FreezeThawScheduler, HyperbandScheduler
 from trimtab.contract.studies import Search
 
@@ -68,7 +69,7 @@ class Judge:
             case NoPruner() | AutoPruner():
                 return None
             case AshaScheduler() | HyperbandScheduler() | FreezeThawScheduler():
-                return None  # a scheduler decides by all trials, and at its rungs alone
+                return None  # a scheduler decides by all trials, and at its own epochs alone
             case MedianPruner():
                 return partial(self._by_peers, pruning.median, pruner, epochs)
             case PercentilePruner():
@@ -141,8 +142,28 @@ def judged(found: Reason | None, search: Search, number: int) -> Judgement:
         return GO_ON
     if found.rule == pruning.NOT_FINITE or not audited(search, number):
         return Judgement(stop=True, reason=found)
-    told = f"It runs on for the audit, where it would have stopped. {found.text}"
-    return Judgement(stop=False, reason=Reason(rule=AUDIT, text=told, epoch=found.epoch))
+    return Judgement(stop=False, reason=_of_audit(found, "stopped"))
+
+
+def unless_audited(decision: Decision, search: Search, number: int, curve: Curve) -> Decision:
+    """Return what was decided on a trial, or that it runs to its end where it is audited.
+
+    Args:
+        decision: what the scheduler decided.
+        search: the document's share of audited trials, and its seed.
+        number: the trial's number.
+        curve: the trial's values; no further epoch mends a last one that is not finite.
+    """
+    worse = {"stop": "stopped", "pause": "been paused"}.get(decision.verdict)
+    why = decision.reason
+    if worse is None or why is None or curve[-1][1] is None or not audited(search, number):
+        return decision
+    return Decision("continue", None, _of_audit(why, worse))
+
+
+def _of_audit(why: Reason, otherwise: str) -> Reason:
+    told = f"It runs on for the audit, where it would have {otherwise}. {why.text}"
+    return Reason(rule=AUDIT, text=told[:LONGEST], epoch=why.epoch, expected=why.expected)
 
 
 def audited(search: Search, number: int) -> bool:

@@ -1,6 +1,6 @@
 """What a process remembers of one active study."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from threading import Lock
 
@@ -16,7 +16,7 @@ from service.sampling.gaussian import GaussianSampler
 from service.sampling.history import History
 from service.sampling.initial import InitialDesign
 from service.sampling.joint import Kernels, attributes, joint_tpe
-from service.sampling.judging import GO_ON, Judge, Judgement, judged
+from service.sampling.judging import GO_ON, Judge, Judgement, judged, unless_audited
 from service.sampling.proposals import Exhausted, Next, Proposal, Resumption, Waiting
 from service.sampling.scheduling.choosing import scheduler_for
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wait
@@ -37,12 +37,14 @@ class Known:
 
     Attributes:
         in_flight: the values of proposals that the history does not show yet.
+        tried: the cells that were tried, or are about to be, where the space has finitely many.
         finished: how many trials have taught what they can.
         has_only_infeasible: whether some have ended, and every one of those was infeasible.
         number: the number of the next trial, if all that is in flight is stored.
     """
 
     in_flight: Sequence[Mapping[str, Scalar]]
+    tried: Set[int]
     finished: int
     has_only_infeasible: bool
     number: int
@@ -105,7 +107,12 @@ class ActiveStudy:
         self._changed = True
 
     def propose(
-        self, search: Search, claim_id: str | None, next_number: int
+        self,
+        search: Search,
+        claim_id: str | None,
+        next_number: int,
+        *,
+        asked_at: float | None = None,
     ) -> tuple[Proposal | Exhausted, Pending | None]:
         """Return a proposal, and the note of it that `settle` or `drop` must be handed in the end."""
         if search.sampler == "grid":
@@ -113,7 +120,7 @@ class ActiveStudy:
         start = self._initial.at(next_number) if next_number < self._initial.length else None
         if start is not None:
             return self._first(search, next_number, start)
-        proposal, pending = self._by_chance(search, claim_id, next_number)
+        proposal, pending = self._by_chance(search, claim_id, next_number, asked_at)
         if claim_id is None and isinstance(proposal, Proposal):
             proposal = replace(proposal, only_as_number=next_number)
         return proposal, pending
@@ -150,7 +157,8 @@ class ActiveStudy:
         seed = seed_of(search.seed, f"report {number} {curve[-1][0]}")
         with self._proposing:
             asked = self._as_known(Asked(number, may_begin, next_number, (), seed))
-            return self._decisions.decide(asked, number, curve)
+            decision = self._decisions.decide(asked, number, curve)
+        return unless_audited(decision, search, number, curve)
 
     def _choose(self, decisions: Decisions, asked: Asked) -> Choice:
         with self._proposing:
@@ -214,21 +222,25 @@ class ActiveStudy:
             self._reading.release()
 
     def _by_chance(
-        self, search: Search, claim_id: str | None, next_number: int
+        self,
+        search: Search,
+        claim_id: str | None,
+        next_number: int,
+        asked_at: float | None,
     ) -> tuple[Proposal | Exhausted, Pending | None]:
         seed = seed_of(search.seed, f"trial {next_number}" if claim_id is None else claim_id)
         if search.sampler == "random" and not self._untried.is_counted:
             return self._drawn(seed, "random"), None
         with self._proposing:
-            proposal = self._sampled(search, seed, next_number)
+            known = self._look(search, next_number, asked_at)
+            proposal = self._sampled(search, seed, known)
             if isinstance(proposal, Exhausted):
                 return proposal, None
             pending = Pending(next_number, proposal.values)
             self._pending.append(pending)
             return proposal, pending
 
-    def _sampled(self, search: Search, seed: int, next_number: int) -> Proposal | Exhausted:
-        known = self._look(search, next_number)
+    def _sampled(self, search: Search, seed: int, known: Known) -> Proposal | Exhausted:
         if search.sampler == "random":
             return self._untried_of(known, [self._initial.draw(seed)], seed, "random")
         if known.finished < self._initial.before_model or known.has_only_infeasible:
@@ -254,7 +266,7 @@ class ActiveStudy:
     def _untried_of(
         self, known: Known, candidates: Iterable[Mapping[str, Scalar]], seed: int, by: str
     ) -> Proposal | Exhausted:
-        values = self._untried.first(candidates, known.in_flight, seed)
+        values = self._untried.first(candidates, known.tried, seed)
         if values is None:
             return Exhausted(known.number)
         return self._proposal(values, proposed_by=by if self._initial.known else None)
@@ -293,7 +305,7 @@ class ActiveStudy:
         stored = internal(self._distributions, values, self._jsons)
         return Proposal(values, stored, {}, proposed_by, only_as_number)
 
-    def _look(self, search: Search, next_number: int) -> Known:
+    def _look(self, search: Search, next_number: int, asked_at: float | None) -> Known:
         """Read the history, and note what a sampler is to know of it.
 
         Of infeasible trials alone one would pass for a good one: TPE would stay where nothing can be trained. While others
@@ -302,13 +314,16 @@ class ActiveStudy:
         # Taken before the history is read: what is committed in between is then known twice, not missed.
         in_flight = self._pending.copy()
         with self._reading:
-            self._refresh(0.0)
+            # Claims that waited for this one's turn need no reading each: one that began after they came will do.
+            if asked_at is None or self._read_at is None or self._read_at <= asked_at:
+                self._refresh(0.0)
             history = self._history
             unseen = [pending.values for pending in in_flight if self._unseen(pending)]
             if search.sampler == "tpe":
                 self._tpe.look(history, unseen, next_number)
             return Known(
                 unseen,
+                self._untried.tried(unseen),
                 history.finished,
                 history.has_only_infeasible,
                 max(history.next_number, next_number) + len(unseen),

@@ -2,7 +2,7 @@
 
 import random
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Set
 
 from service.domain.facts import TrialFacts
 from service.sampling import grid
@@ -56,20 +56,22 @@ class Untried:
             if not self._tried[cell]:
                 del self._tried[cell]
 
-    def first(
-        self, candidates: Iterable[Values], in_flight: Sequence[Values], seed: int
-    ) -> Values | None:
+    def tried(self, in_flight: Iterable[Values] = ()) -> Set[int]:
+        """Return the cells that were tried, and those of proposals that no trial shows yet, as they are now."""
+        if self._count is None:
+            return frozenset()
+        return {*self._tried, *(grid.index(self._space, values) for values in in_flight)}
+
+    def first(self, candidates: Iterable[Values], tried: Set[int], seed: int) -> Values | None:
         """Return the first candidate that is untried; else an untried cell at random; None where there is none.
 
         Args:
             candidates: what a sampler would have, the best first; at least one.
-            in_flight: the values of proposals that no trial shows yet: those count as tried.
+            tried: the cells that were tried.
             seed: the seed of the random choice.
         """
         if self._count is None:
             return next(iter(candidates))
-        flying = {grid.index(self._space, values) for values in in_flight}
-        tried = flying | self._tried.keys()
         if len(tried) >= self._count:
             return None
         for values in candidates:
@@ -77,12 +79,11 @@ class Untried:
                 return values
         return grid.cell(self._space, self._at_random(tried, seed))
 
-    def _at_random(self, tried: Iterable[int], seed: int) -> int:
+    def _at_random(self, tried: Set[int], seed: int) -> int:
         """Draw one of the cells that are not among `tried`, each as likely as the others."""
-        tried = sorted(tried)
         left = (self._count or 0) - len(tried)
         found = random.Random(seed).randrange(left)  # noqa: S311 - draws hyperparameters, not secrets
-        for cell in tried:
+        for cell in sorted(tried):
             if cell > found:
                 break
             found += 1

@@ -37,8 +37,9 @@ shown AS (
     INSERT INTO public.trial_user_attributes (trial_id, key, value_json)
     SELECT trial_id, 'proposed_by', to_json(proposed_by)::text FROM queued),
 t AS (
-    INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters)
-    SELECT trial_id, 'trial', study_id, number, 'queued', CAST(hyperparameters AS jsonb) FROM queued
+    INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters, runs_until)
+    SELECT trial_id, 'trial', study_id, number, 'queued', CAST(hyperparameters AS jsonb), CAST(:runs_until AS int)
+    FROM queued
     RETURNING study_id, trial_id, number, fence, hyperparameters)
 INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
 SELECT t.study_id, trial_id, t.number, t.fence, 'trial_enqueued',
@@ -62,10 +63,21 @@ class NewQueued:
     proposed_by: str
 
 
-def enqueue(connection: Connection, study_id: int, trials: Sequence[NewQueued]) -> int:
+def enqueue(
+    connection: Connection,
+    study_id: int,
+    trials: Sequence[NewQueued],
+    runs_until: int | None = None,
+) -> int:
     """Take the trials from the budget and queue them, in their order; returns the number of the first one.
 
     The caller holds the study's row, and has seen that the budget has as many left.
+
+    Args:
+        connection: one of `Database`, in a transaction.
+        study_id: the study.
+        trials: the trials in their order.
+        runs_until: the number of epochs at which the search decides on them first; None: they run to their end.
 
     Raises:
         IntegrityError: a stranger's trial in Optuna's tables has the number.
@@ -78,6 +90,7 @@ def enqueue(connection: Connection, study_id: int, trials: Sequence[NewQueued]) 
     rows = _ENQUEUE.rows(
         connection,
         study_id=study_id,
+        runs_until=runs_until,
         hyperparameters=[json.dumps(dict(one.values)) for one in trials],
         proposed_by=[one.proposed_by for one in trials],
         places=array([row[0] for row in names]),

@@ -57,7 +57,8 @@ WITH t AS (
     UPDATE trimtab.trials t
     SET lease_until = greatest(t.lease_until, trimtab.now() + s.lease_ttl), reported = t.reported + said.added,
         -- The audit begins at the first epoch at which the trial would have stopped.
-        reason = CASE WHEN t.reason ->> 'rule' = 'audit' THEN t.reason
+        reason = CASE WHEN t.reason ->> 'rule' = 'audit' AND coalesce(CAST(said.reason AS jsonb) ->> 'rule', 'audit') = 'audit'
+                      THEN t.reason
                       ELSE coalesce(CAST(said.reason AS jsonb), t.reason) END
     FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:added AS int[]), CAST(:known AS int[]), CAST(:reasons AS text[]))
              AS said (lease_id, added, known, reason),
@@ -141,7 +142,9 @@ def store_all(connection: Connection, new: Sequence[NewReports]) -> set[UUID]:
 
 _DECIDE = Statement("""
 UPDATE trimtab.trials
-SET runs_until = :runs_until, paused_by_search = :pauses, reason = coalesce(CAST(:reason AS jsonb), reason)
+SET runs_until = :runs_until, paused_by_search = :pauses,
+    reason = CASE WHEN reason ->> 'rule' = 'audit' AND NOT :stops THEN reason
+                  ELSE coalesce(CAST(:reason AS jsonb), reason) END
 WHERE lease_id = :lease_id AND state = 'running'
 RETURNING 1""")
 
@@ -153,5 +156,6 @@ def decide(connection: Connection, lease_id: UUID, decision: Decision) -> None:
         lease_id=lease_id,
         runs_until=decision.runs_until,
         pauses=decision.verdict == "pause",
+        stops=decision.verdict == "stop",
         reason=None if decision.reason is None else decision.reason.model_dump_json(),
     )

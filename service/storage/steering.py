@@ -18,6 +18,7 @@ class LockedTrial:
     epochs: int
     """The number of epochs that it has reported."""
     reason: dict[str, Any] | None
+    paused_by_search: bool
     states: tuple[str, ...]
     """The names of the artifacts that hold its training states."""
 
@@ -28,14 +29,18 @@ def lock(connection: Connection, study_id: int, number: int) -> LockedTrial | No
         text("""
             SELECT t.trial_id, t.state,
                    (SELECT CAST(count(*) AS int) FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id),
-                   t.reason,
+                   t.reason, t.paused_by_search,
                    array_remove(ARRAY[t.checkpoint ->> 'sha256', t.previous_checkpoint ->> 'sha256',
                                       t.best_checkpoint ->> 'sha256'], NULL)
             FROM trimtab.trials t
             WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.number = :number FOR UPDATE OF t"""),
         {"study_id": study_id, "number": number},
     ).one_or_none()
-    return None if row is None else LockedTrial(row[0], row[1], row[2], row[3], tuple(row[4]))
+    return (
+        None
+        if row is None
+        else LockedTrial(row[0], row[1], row[2], row[3], row[4], tuple(row[5]))
+    )
 
 
 def give_reason(connection: Connection, trial_id: int, reason: Reason) -> None:

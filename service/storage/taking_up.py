@@ -97,17 +97,25 @@ def hold_decisions(connection: Connection, study_id: int) -> tuple[int, bool, bo
     return (0, False, False) if row is None else (row[0], row[1], row[2])
 
 
-def prune_paused(connection: Connection, study_id: int) -> None:
-    """End the trials that the search has paused as pruned, with their last values; the caller holds the study's row."""
+def prune_paused(connection: Connection, study_id: int, trial_id: int | None = None) -> None:
+    """End the trials that the search has paused as pruned, with their last values; the caller holds the study's row.
+
+    With a trial's id that one alone, whose row the caller holds, and whose reason is told already.
+    """
     connection.execute(
         text("""
             WITH t AS (
                 UPDATE trimtab.trials
                 SET state = 'pruned', paused_by_search = false, ended_at = trimtab.now(),
-                    reason = reason || jsonb_build_object('text', left(
-                        'The search ended while the trial was paused. ' || (reason ->> 'text'), 1000))
-                WHERE study_id = :study_id AND kind = 'trial' AND state = 'paused' AND paused_by_search
-                RETURNING trial_id, study_id, number, fence, curve),
+                    reason = CASE WHEN CAST(:trial_id AS int) IS NOT NULL THEN reason
+                        ELSE reason || jsonb_build_object('text', left(
+                            'The search ended while the trial was paused. ' || (reason ->> 'text'), 1000)) END
+                WHERE trial_id = coalesce(CAST(:trial_id AS int), trial_id) AND study_id = :study_id AND kind = 'trial'
+                  AND state = 'paused' AND paused_by_search
+                RETURNING trial_id, study_id, number, fence, curve, reason),
+            shown AS (
+                INSERT INTO public.trial_user_attributes (trial_id, key, value_json)
+                SELECT trial_id, 'reason', CAST(reason -> 'text' AS text) FROM t WHERE reason IS NOT NULL),
             optuna AS (
                 UPDATE public.trials p SET state = 'PRUNED', datetime_complete = trimtab.now() AT TIME ZONE 'UTC'
                 FROM t WHERE p.trial_id = t.trial_id),
@@ -117,7 +125,8 @@ def prune_paused(connection: Connection, study_id: int) -> None:
             attributes AS (
                 UPDATE public.trial_system_attributes a SET value_json = '"pruned"'
                 FROM t WHERE a.trial_id = t.trial_id AND a.key = 'trimtab:state')
-            INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind)
-            SELECT study_id, trial_id, number, fence, 'trial_pruned' FROM t"""),
-        {"study_id": study_id},
+            INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
+            SELECT study_id, trial_id, number, fence, 'trial_pruned', jsonb_strip_nulls(jsonb_build_object('reason', reason))
+            FROM t"""),
+        {"study_id": study_id, "trial_id": trial_id},
     )

@@ -13,7 +13,7 @@ from service.sampling import Sampling
 from service.storage.artifacts import Folder
 from service.storage.engine import Database
 from trimtab.contract.problems import Problem
-from trimtab.contract.studies import StudyDocument
+from trimtab.contract.studies import Budget, StudyDocument
 
 MOST_HOLDERS = 10_000
 DEFAULT_PRIORITY: int = StudyDocument.model_fields["priority"].default
@@ -72,12 +72,11 @@ class Documents:
 
 
 def _changeable(document: StudyDocument) -> tuple[object, ...]:
-    return document.budget.trials, document.budget.wall_time_s, document.priority
+    return document.budget, document.priority
 
 
 def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
-    budget: Mapping[str, Any] = stored["budget"]
-    return budget["trials"], budget.get("wall_time_s"), stored.get("priority", DEFAULT_PRIORITY)
+    return Budget.model_validate(stored["budget"]), stored.get("priority", DEFAULT_PRIORITY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,8 @@ from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import StudyDocument
 
 ACTIVE = ("active", "paused")
+FIRST_DECISION = 1
+"""The number of epochs after which a search that pauses trials first decides on one that a person added."""
 
 
 def enqueue(
@@ -93,7 +95,9 @@ def _store(
         )
         for start in enqueued.queue(document, spent.trials_created, values)[:left]
     ]
-    return row.study_id, enqueuing.enqueue(connection, row.study_id, trials)
+    # A scheduler tells it at its first report how far it runs, as it tells all others when they begin.
+    runs_until = FIRST_DECISION if document.search.schedules else None
+    return row.study_id, enqueuing.enqueue(connection, row.study_id, trials, runs_until)
 
 
 def _refuse_faults(document: StudyDocument, values: Mapping[str, Scalar]) -> None:

@@ -44,6 +44,26 @@ def with_known_recipes(document: StudyDocument, won: Sequence[Won] = ()) -> Stud
     )
 
 
+STARTUP_TRIALS = 5
+"""How many trials TPE waits for where it begins with points of known recipes and priors, which spread by themselves."""
+STARTUP_TRIALS_ALONE = 10
+"""How many it waits for where it begins with nothing: Optuna's default."""
+
+
+def with_tpe_startup_trials(document: StudyDocument) -> StudyDocument:
+    """Fill in how many trials TPE waits for, where a document leaves it open; its starts and its sampler are settled.
+
+    A stored document is never filled in: it goes on as it began.
+    """
+    search = document.search
+    if search.sampler != "tpe" or search.tpe_startup_trials is not None:
+        return document
+    number = STARTUP_TRIALS if document.numbered_trials else STARTUP_TRIALS_ALONE
+    return document.model_copy(
+        update={"search": search.model_copy(update={"tpe_startup_trials": number})}
+    )
+
+
 def with_chosen_search(document: StudyDocument) -> StudyDocument:
     """Put a sampler and a pruner in the place of `auto`, with the reason; a document of others stays as it is.
 
@@ -56,26 +76,6 @@ def with_chosen_search(document: StudyDocument) -> StudyDocument:
     found = auto_search.chosen(document)
     update = {"sampler": found.sampler, "pruner": found.pruner, "auto_reason": found.reason}
     return document.model_copy(update={"search": search.model_copy(update=update)})
-
-
-STARTUP_TRIALS = 5
-"""How many trials TPE waits for where it begins with points of known recipes and priors, which spread by themselves."""
-STARTUP_TRIALS_ALONE = 10
-"""How many it waits for where it begins with nothing: Optuna's default."""
-
-
-def with_tpe_startup_trials(document: StudyDocument) -> StudyDocument:
-    """Fill in how many trials TPE waits for, where a document leaves it open; its starts are settled.
-
-    A stored document is never filled in: it goes on as it began.
-    """
-    search = document.search
-    if search.sampler != "tpe" or search.tpe_startup_trials is not None:
-        return document
-    number = STARTUP_TRIALS if document.numbered_trials else STARTUP_TRIALS_ALONE
-    return document.model_copy(
-        update={"search": search.model_copy(update={"tpe_startup_trials": number})}
-    )
 
 
 def _recipes(document: StudyDocument, won: Sequence[Won]) -> tuple[KnownRecipe, ...]:

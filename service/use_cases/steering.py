@@ -3,7 +3,7 @@
 from service.domain import enqueuing as rules
 from service.domain.editing import Spent
 from service.domain.lifecycle import TRIAL_STEPS_BACK, is_over
-from service.storage import artifacts, editing, steering, studies
+from service.storage import artifacts, editing, steering, studies, taking_up
 from service.use_cases import ending
 from service.use_cases.context import Context
 from trimtab.contract.problems import (
@@ -23,6 +23,8 @@ ACTIVE = ("active", "paused")
 
 def stop(context: Context, name: str, number: int) -> None:
     """End one trial: one that runs is pruned at its next verdict, with its curve; one that waits is cancelled.
+
+    One that the search has paused is pruned at once.
 
     Raises:
         StudyNotFound, TrialNotFound: there is no such study, or no such trial in it.
@@ -47,6 +49,8 @@ def stop(context: Context, name: str, number: int) -> None:
         steering.give_reason(connection, trial.trial_id, reason)
         if trial.state == "running":
             steering.ask_to_stop(connection, trial.trial_id)
+        elif trial.state == "paused" and trial.paused_by_search:
+            taking_up.prune_paused(connection, row.study_id, trial.trial_id)
         else:
             studies.cancel_unleased(connection, row.study_id, trial.trial_id)
     context.sampling.touch(row.study_id)

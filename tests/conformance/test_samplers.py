@@ -321,6 +321,29 @@ class TestInitialDesign:
             assert (found.proposed_by, found.only_as_number) == ("prior", None)
         assert _propose(study, trials, "claim", 5).proposed_by == sampler
 
+    def test_tpe_learns_once_the_startup_trials_have_ended(self):
+        study = self._study("tpe", initial_trials=8, tpe_startup_trials=5)
+        values = [one.values for one in self._all(study, 8)]
+        running = [TrialFacts(number, "running", one) for number, one in enumerate(values)]
+        for ended, by in ((0, "prior"), (4, "prior"), (5, "tpe"), (8, "tpe")):
+            done = [completed(number, values[number], 0.1 * number) for number in range(ended)]
+            found = _propose(study, [*done, *running[ended:]], "claim", 8)
+            assert found.proposed_by == by
+        assert _propose(study, [completed(0, values[0], 0.5)], "claim", 1).proposed_by != "tpe"
+
+    def test_startup_trials_without_an_initial_design_are_drawn_from_the_prior(self):
+        space = {"learning_rate": SPACE["learning_rate"] | {"prior": 1e-3, "prior_spread": 0.1}}
+        bare = document(space, initial_trials=0, tpe_startup_trials=10)
+        study = bare.model_copy(update={"starts": ()})
+        few, enough = _trials(study, 5), [*_trials(study, 50)]
+        rates = [
+            math.log10(float(_propose(study, few, str(n), 5).values["learning_rate"] or 0))
+            for n in range(50)
+        ]
+        assert abs(fmean(rates) + 3) < 0.1
+        assert _propose(study, few, "claim", 5).proposed_by == "prior"
+        assert _propose(study, enough, "claim", 50).proposed_by == "tpe"
+
     def test_random_draws_from_the_prior_for_ever(self):
         space = SPACE | {
             "learning_rate": SPACE["learning_rate"] | {"prior": 1e-3, "prior_spread": 0.1},
@@ -366,7 +389,7 @@ class TestTPE:
     @pytest.mark.parametrize("count", [0, 5, 50, 200])
     @pytest.mark.parametrize("claim_id", ["a", "b", "c"])
     @pytest.mark.parametrize("objective", ["accuracy", "loss"])
-    def test_a_proposal_is_plain_optunas_with_its_kernels_to_the_last_bit(
+    def test_a_proposal_is_plain_optunas_to_the_last_bit(
         self, count: int, claim_id: str, objective: str
     ):
         study = document(sampler="tpe", objective=objective)
@@ -427,6 +450,26 @@ def _as_optuna(
         intermediate_values={} if infeasible else curve,
         system_attrs={"constraints:trains": 1.0} if infeasible else {},
     )
+
+
+class TestGaussianProcess:
+    def test_the_documents_strength_says_how_much_the_priors_weigh(self):
+        space = {"momentum": SPACE["momentum"] | {"prior": 0.7, "prior_spread": 0.02}}
+
+        def share_near(strength: float) -> float:
+            study = document(space, sampler="gp", prior_strength=strength)
+            even = [{"momentum": number / 10} for number in range(10)]
+            trials = [completed(n, one, 0.5 + n % 2 / 10) for n, one in enumerate(even)]
+            found = [_propose(study, trials, str(claim), 10).values for claim in range(10)]
+            return sum(abs(float(one["momentum"] or 0) - 0.7) < 0.1 for one in found) / 10
+
+        assert share_near(1000.0) == 1.0
+        assert share_near(0.0) < 0.7
+
+    def test_its_proposals_are_told_to_be_its_own(self):
+        study = DOCUMENTS["gp"].model_copy(update={"starts": ()})
+        trials = _trials(study, 50)
+        assert _propose(study, trials, "claim", 50).proposed_by == "gp"
 
 
 class TestOutOfMemory:

@@ -80,6 +80,14 @@ class Facts:
         return beside & {op.lease for op in self.accepted("reports")}
 
     @cached_property
+    def paused_by_search(self) -> int:
+        """How often the search paused a trial, as the events tell."""
+        return sum(
+            row["kind"] == "trial_paused" and "reason" in row["body"]
+            for row in self.ours["events"]
+        )
+
+    @cached_property
     def deleted_leases(self) -> set[str]:
         """Leases of studies that are no more."""
         names = {row["name"] for row in self.ours["studies"]}

@@ -45,6 +45,15 @@ FINISHES: Sequence[dict[str, Any]] = (
     {"refit": True},
     {"refit": True, "ensemble": 2},
 )
+PRUNERS: Sequence[dict[str, Any]] = (
+    {"kind": "asha", "first_rung": 1, "eta": 2},
+    {"kind": "median", "startup_trials": 3},
+    {"kind": "hyperband", "first_rung": 1, "eta": 2},
+    {"kind": "none"},
+    {"kind": "asha", "first_rung": 2, "eta": 3},
+)
+"""Taken by the studies in turn: also a short run has trials that the search pauses and takes up again."""
+AUDITS = (0.0, 0.0, 0.2)
 STALLS_AFTER_S = 120.0
 """Without any new event for so long, what is unfinished will not end."""
 UNFINISHED = """
@@ -73,6 +82,8 @@ class Result:
     requests: int
     trained_beside: int
     """Attempts that ran beside others of their worker."""
+    paused_by_search: int
+    """How often the search paused a trial."""
     faults: dict[str, int] = field(default_factory=dict[str, int])
     violations: Sequence[Violation] = ()
 
@@ -83,6 +94,7 @@ class Result:
             "attempts": self.attempts,
             "requests": self.requests,
             "trained_beside": self.trained_beside,
+            "paused_by_search": self.paused_by_search,
             "faults": self.faults,
             "violations": len(self.violations),
             "broken": sorted({violation.invariant for violation in self.violations}),
@@ -105,6 +117,7 @@ def run(plan: Plan, folder: Path) -> Result:
         attempts=len(found.ours["attempts"]),
         requests=len(found.ops),
         trained_beside=len(found.trained_beside),
+        paused_by_search=found.paused_by_search,
         faults=dict(
             sorted(Counter(window.kind for window in windows if window.kind in FAULTS).items())
         ),
@@ -143,7 +156,7 @@ def _studies(stage: Cluster, operator: Client, seed: int) -> Any:
                 "SELECT count(*) FROM trimtab.studies WHERE state NOT IN ('done', 'cancelled')"
             )
             if stage.value(sql) < STUDIES_AT_ONCE:
-                operator.create_study(_a_study(f"study-{number}", chance))
+                operator.create_study(_a_study(number, chance))
                 number += 1
 
     thread = threading.Thread(target=feed, name="studies")
@@ -157,10 +170,9 @@ def _studies(stage: Cluster, operator: Client, seed: int) -> Any:
         thread.join()
 
 
-def _a_study(name: str, chance: random.Random) -> Any:
-    pruner = chance.choice(("none", "median"))
+def _a_study(number: int, chance: random.Random) -> Any:
     return a_study_document(
-        name=name,
+        name=f"study-{number}",
         space=a_document()["space"] | chance.choice(SEARCHED_BESIDES),
         fixed={
             "epochs": chance.randint(3, 6),
@@ -168,8 +180,8 @@ def _a_study(name: str, chance: random.Random) -> Any:
         },
         search={
             "sampler": chance.choice(("random", "tpe")),
-            "pruner": pruner,
-            "startup_trials": 3,
+            "pruner": PRUNERS[number % len(PRUNERS)],
+            "audit": chance.choice(AUDITS),
         },
         budget={"trials": chance.randint(4, 14)},
         finish=chance.choice(FINISHES),

@@ -24,4 +24,7 @@ def test_every_named_variant_is_there() -> None:
         "amnesty-off",
         "requeue-as-a-new-trial",
         "report-after-settle",
+        "paused-trial-begins-anew",
+        "paused-trial-is-taken-up-twice",
+        "search-is-not-asked",
     }

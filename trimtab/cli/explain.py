@@ -21,7 +21,7 @@ from trimtab.contract.studies import SamplerName, StudyState
 from trimtab.contract.trials import Trial, TrialState
 
 GOOD_SHARE = 10
-"""One in this many completed trials, and at least one, counts as good: a stop that keeps a trial out of these is wrong."""
+"""One in this many completed trials, and at least one, counts as good: a stop or a pause of one of these is wrong."""
 UNTOLD = "not told"
 """Stands for the rule or the origin of a trial where none was stored: a grid's points have none."""
 
@@ -41,7 +41,7 @@ class Audit(Message):
     completed: int
     """The audited trials that have completed."""
     wrong: int
-    """The audited trials among the best tenth of all completed ones: it would have been wrong to stop these."""
+    """The audited trials among the best tenth of all completed ones: it would have been wrong to stop or pause these."""
 
 
 class ExplainedTrial(Message):
@@ -64,6 +64,8 @@ class Explanation(Message):
     metric: str
     sampler: SamplerName
     pruner: AnyPruner
+    auto_reason: str | None
+    """Why the service chose this sampler and pruner in the place of `auto`; null: a person did."""
     origins: Mapping[str, int]
     """The number of trials by what their hyperparameters come from."""
     decisions: tuple[Decision, ...]
@@ -91,6 +93,7 @@ def explain(client: Client, name: str) -> Explanation:
         metric=task.metric,
         sampler=search.sampler,
         pruner=search.pruner,
+        auto_reason=search.auto_reason,
         origins=Counter(trial.proposed_by or UNTOLD for trial in trials),
         decisions=decisions(trials),
         epochs=study.progress.epochs,
@@ -151,6 +154,7 @@ def _summary(answer: Explanation) -> list[str]:
     told = [
         f"sampler {answer.sampler}, pruner {answer.pruner.kind}"
         + (f" ({parameters})" if parameters else ""),
+        *([f"chosen by auto: {answer.auto_reason}"] if answer.auto_reason else []),
         "proposed by: " + (_counts(answer.origins) or "nothing yet"),
         "epochs: " + tables.epochs(answer.epochs, answer.epochs_saved),
     ]
@@ -163,8 +167,8 @@ def _audit_lines(found: Audit | None) -> list[str]:
         return []
     ran = "1 trial" if found.audited == 1 else f"{found.audited} trials"
     return [
-        f"audit: {ran} ran on where a rule would have stopped it, {found.completed} completed, and {found.wrong} ended among the "
-        "best tenth of all that completed: that many stops would have been wrong"
+        f"audit: {ran} ran on where the search would have stopped or paused it, {found.completed} completed, and "
+        f"{found.wrong} ended among the best tenth of all that completed: that often the search would have been wrong"
     ]
 
 

@@ -102,7 +102,7 @@ class PlateauPruner(Message):
     )
     min_delta: Annotated[Number, Field(ge=0)] = Field(
         default=0.0,
-        description="What they may fall short of the best before and still count as no worse.",
+        description="The amount by which they may fall short of the best before and still count as no worse.",
     )
     warmup_epochs: Warmup = 0
 

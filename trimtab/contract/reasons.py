@@ -6,8 +6,10 @@ from pydantic import Field
 
 from trimtab.contract.message import Int, Message, Number, Text
 
+LONGEST = 1000
+"""The number of characters that the sentence of a reason may have."""
 AUDIT = "audit"
-"""The rule of a trial that runs to its end although another rule would have stopped it."""
+"""The rule of a trial that runs to its end although another rule would have stopped or paused it."""
 
 
 class Expected(Message):
@@ -23,7 +25,7 @@ class Reason(Message):
 
     rule: Annotated[Text, Field(max_length=100)]
     """The rule that decided, such as `median`, `asha` or `freeze_thaw`; `audit`, where that let a trial run on."""
-    text: Annotated[Text, Field(max_length=1000)]
+    text: Annotated[Text, Field(max_length=LONGEST)]
     """The decision in a sentence, with the numbers that it was made of."""
     epoch: Annotated[Int, Field(ge=0)] = 0
     """The number of epochs that the trial had when it was decided; 0 for a trial that had none."""

@@ -75,17 +75,17 @@ class Search(Message):
     """
     known_recipes: Flag = True
     """Whether recipes that are known to be good fill in what the document leaves open, and are tried first."""
-    prior_strength: Annotated[Number, Field(ge=0, le=1000)] = 1.0
+    prior_strength: Annotated[Number, Field(ge=0, le=1000)] = 3.0
     """How much the priors of the space weigh what `gp` proposes, after the first trials: this much by the number of trials.
 
     0: not at all. The sampler `tpe` knows the priors by the first trials alone.
     """
     transfer: Literal["done_studies", "none"] = "done_studies"
     """Whether the studies of the same kind that are done move the priors of `auto`, and the order of the known recipes."""
+    audit: Annotated[Number, Field(ge=0, le=1)] = 0.0
+    """The share of the trials that run to their end although the search would stop or pause them, to tell how often it is wrong."""
     auto_reason: Annotated[Text, Field(max_length=500)] | None = None
     """Why the service chose the sampler and the pruner that stand here in the place of `auto`; null: a person did."""
-    audit: Annotated[Number, Field(ge=0, le=1)] = 0.0
-    """The share of the trials that run to their end although the search would stop them, to tell how often it is wrong."""
 
     @model_validator(mode="before")
     @classmethod

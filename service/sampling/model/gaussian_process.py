@@ -144,7 +144,7 @@ class GaussianProcess:
         No mean changes anywhere (the kriging believer: Ginsbourger, Le Riche & Carraro, 2010), only what is uncertain.
 
         Args:
-            features: where the observations are assumed, shape (m, width).
+            features: the points of the assumed observations, shape (m, width).
             variance: the variance of each, shape (m,).
         """
         known = self._known

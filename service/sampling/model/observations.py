@@ -26,7 +26,7 @@ class Observations:
 
     Attributes:
         points: the points of the cube, shape (capacity, size); rows are trial numbers.
-        features: what a kernel sees of them, shape (capacity, width).
+        features: the inputs of a kernel at these points, shape (capacity, width).
         values: the last values, more being better, shape (capacity,).
         kinds: the roles, as the constants of this module, shape (capacity,).
 

@@ -117,7 +117,7 @@ class Mixture:
             self._tables[place] = self._renewed(place, table[places], changed[place])
 
     def _renewed(self, place: int, table: Numbers, changed: NDArray[np.bool_]) -> Numbers:
-        every: Indices = np.arange(table.shape[1])
+        every = np.arange(self._ranges.levels[place], dtype=np.int64)
         of_place = slice(place, place + 1)
         centres, widths = self._centres[of_place, changed], self._widths[of_place, changed]
         table[changed] = self._cells_of(place, every, centres, widths)
@@ -199,7 +199,8 @@ def _widths(shares: Numbers) -> Numbers:
     if not count or not ranges:
         return np.empty(shares.shape)
     # Of equal values one gets the gap to the left and one that to the right: which ones, is up to the sort, as in Optuna.
-    order: Indices = np.argsort(shares, axis=1) + (np.arange(ranges) * count)[:, None]
+    starts = np.arange(0, ranges * count, count, dtype=np.int64)[:, None]
+    order = np.argsort(shares, axis=1).astype(np.int64, copy=False) + starts
     padded = np.empty((ranges, count + 2))
     padded[:, 0], padded[:, 1:-1], padded[:, -1] = 0.0, shares.ravel()[order], 1.0
     gaps = np.diff(padded, axis=1)

@@ -39,7 +39,7 @@ class Standing:
         epochs: the rung's number of epochs.
         place: the trial's place among all that reached the rung, from 1.
         reached: the number of trials that reached the rung.
-        goes_on: how many of these may go on to the next rung.
+        goes_on: the number of trials that may go on from the rung to the next one.
         value: the trial's best value up to the rung; None where none was finite.
         cut: the worst best value that still goes on; None where nobody goes on, or it is not finite.
         following: the number of epochs of the next rung; None at the last one.
@@ -68,7 +68,7 @@ class Ladder:
 
     Args:
         rungs: the numbers of epochs of the rungs, ascending.
-        eta: of those that reach a rung, one in so many goes on.
+        eta: the number of trials that reach a rung for each one that goes on from there.
         direction: whether more or less is better.
     """
 

@@ -65,7 +65,13 @@ def test_a_study_is_told_with_its_pruner_in_the_long_form(shared: Running, prune
     name = shared.create(search={"pruner": pruner})
     long = {"kind": "median", "startup_trials": 5, "warmup_epochs": None, "min_trials": 1}
     told = shared.call("GET", f"/v1/studies/{name}").json()["document"]["search"]
-    usual = {"sampler": "tpe", "seed": 0, "prior_strength": 1.0, "audit": 0.0}
+    usual = {
+        "sampler": "tpe",
+        "seed": 0,
+        "prior_strength": 3.0,
+        "audit": 0.0,
+        "tpe_startup_trials": 10,
+    }
     assert told == {"pruner": long, **usual, **PLAIN}
 
 

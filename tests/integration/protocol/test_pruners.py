@@ -62,10 +62,10 @@ def test_by_both_ways_a_trial_is_compared_at_equal_shares_of_the_epochs_that_it_
         search={"sampler": "random", "pruner": EAGER},
         space={"epochs": {"kind": "choices", "choices": [4, 8]}},
         fixed={},
-        budget={"trials": 12},
+        budget={"trials": 2},
     )
     by_epochs = {
-        lease.hyperparameters["epochs"]: lease for lease in (either.lease() for _ in range(12))
+        lease.hyperparameters["epochs"]: lease for lease in (either.lease(), either.lease())
     }
     either.report(by_epochs[8], *[0.1 * (step + 1) for step in range(8)])
     either.complete(by_epochs[8], 0.8)
@@ -181,3 +181,18 @@ def test_a_study_that_is_paused_keeps_no_reason_to_stop(service: Service) -> Non
     studies.pause(service.context, "digits")
     assert service.report(bad, 0.25) == "pause"
     assert trials.read(service.context, "digits", bad.trial_number).reason is None
+
+
+def test_by_both_ways_an_audited_trial_that_diverges_stops_for_that(either: Service) -> None:
+    either.study(
+        search={"sampler": "random", "pruner": EAGER, "audit": 1.0}, budget={"trials": 9}
+    )
+    peer, bad = either.lease(), either.lease()
+    either.report(peer, 0.5)
+    either.complete(peer, 0.5)
+    touch(either)
+    assert either.report(bad, 0.25) == "continue"
+    assert either.report(bad, None, step=1) == "stop"
+    found = trials.read(either.context, "digits", bad.trial_number).reason
+    assert found is not None
+    assert (found.rule, found.epoch) == ("not_finite", 2)

@@ -7,6 +7,9 @@ from uuid import uuid4
 
 import pytest
 
+from service.domain.decisions import Decision
+from service.storage import reports, taking_up
+from service.storage.leases import LeaseRow
 from service.use_cases import artifacts, deciding, studies, trials
 from tests.support.bell import listening
 from tests.support.optuna_twin import storage_on
@@ -16,6 +19,7 @@ from tests.support.races import Replicas, at_once
 from tests.support.until import until
 from trimtab.contract.leases import Lease
 from trimtab.contract.problems import LeaseLost
+from trimtab.contract.reasons import Reason
 from trimtab.contract.trials import Trial
 
 EPOCHS = 9
@@ -454,6 +458,31 @@ def test_the_last_ones_that_the_model_is_made_of_run_at_the_same_time(either: Se
 # Two replicas
 
 
+def test_a_trial_that_is_paused_no_more_is_not_taken_up(service: Service) -> None:
+    a_search(service)
+    paused(service, 0.1)
+    study_id = service.value("SELECT study_id FROM trimtab.studies")
+    taken: list[LeaseRow | None] = []
+    for _ in range(2):
+        with service.context.database.statements() as connection:
+            row = taking_up.take_up(
+                connection,
+                study_id,
+                0,
+                3,
+                None,
+                worker_id=service.worker(),
+                claim_id=uuid4(),
+                ordinal=0,
+            )
+        taken.append(row)
+    first, second = taken
+    assert first is not None
+    assert (first.fence, first.runs_until) == (2, 3)
+    assert second is None
+    intact(service)
+
+
 def test_two_claims_at_once_take_up_a_paused_trial_once(replicas: Replicas) -> None:
     a_search(replicas.one, trials=3)
     paused(replicas.one, 0.1, 0.2)
@@ -529,3 +558,84 @@ def test_many_workers_of_two_replicas_keep_the_budget_and_train_no_epoch_twice(
     )
     assert twice == []
     replicas.assert_intact()
+
+
+# The audit
+
+
+def an_audited_search(service: Service, audit: float) -> None:
+    search = {"sampler": "random", "pruner": ASHA, "audit": audit}
+    service.study(search=search, fixed={"epochs": EPOCHS}, budget={"trials": 4})
+
+
+def test_an_audited_trial_runs_on_where_it_would_have_been_paused(either: Service) -> None:
+    an_audited_search(either, 1.0)
+    lease = either.lease()
+    assert report(either, lease, 0.5) == "continue"
+    told = shown(either, 0)
+    assert told.reason is not None
+    assert (told.reason.rule, told.reason.epoch, told.runs_until) == ("audit", 1, None)
+    assert told.reason.text.startswith(
+        "It runs on for the audit, where it would have been paused."
+    )
+    assert [report(either, lease, 0.5, step) for step in (1, 2)] == ["continue", "continue"]
+    intact(either)
+
+
+def test_a_value_that_is_not_finite_ends_an_audited_trial_of_a_search_that_pauses(
+    either: Service,
+) -> None:
+    an_audited_search(either, 1.0)
+    lease = either.lease()
+    assert [report(either, lease, value, step) for step, value in enumerate((0.5, None))] == [
+        "continue",
+        "stop",
+    ]
+    told = shown(either, 0).reason
+    assert told is not None
+    assert (told.rule, told.epoch) == ("asha", 2)
+
+
+def test_an_audited_trial_stays_one_whatever_is_decided_on_it_later(either: Service) -> None:
+    an_audited_search(either, 1.0)
+    lease = either.lease()
+    report(either, lease, 0.5)
+    later = Decision("continue", None, Reason(rule="freeze_thaw", text="It promises most."))
+    with either.context.database.transaction() as connection:
+        reports.decide(connection, lease.lease_id, later)
+    told = shown(either, 0).reason
+    assert told is not None
+    assert told.rule == "audit"
+
+
+def test_what_ends_while_it_is_paused_is_told_with_its_reason_everywhere(
+    either: Service,
+) -> None:
+    a_search(either, trials=2)
+    paused(either, 0.5, 0.25)
+    studies.stop(either.context, "digits")
+    told = shown(either, 1)
+    assert (told.state, told.reason and told.reason.rule) == ("pruned", "asha")
+    assert told.reason is not None
+    (attribute,) = either.rows(
+        "SELECT u.value_json::json #>> '{}' FROM public.trial_user_attributes u JOIN trimtab.trials USING (trial_id) "
+        "WHERE u.key = 'reason' AND number = 1"
+    )
+    assert attribute[0] == told.reason.text
+    bodies = either.rows("SELECT body FROM trimtab.events WHERE kind = 'trial_pruned'")
+    assert told.reason.text in [row[0]["reason"]["text"] for row in bodies]
+    intact(either)
+
+
+def test_the_event_of_a_pause_tells_whether_it_was_the_search_that_paused(
+    either: Service,
+) -> None:
+    a_search(either, trials=2)
+    paused(either, 0.5)
+    person = either.lease()
+    studies.pause(either.context, "digits")
+    either.give_back_paused(person)
+    rows = either.rows(
+        "SELECT body ? 'reason' FROM trimtab.events WHERE kind = 'trial_paused' ORDER BY id"
+    )
+    assert [row[0] for row in rows] == [True, False]

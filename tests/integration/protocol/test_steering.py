@@ -13,6 +13,7 @@ from tests.support.protocol import Service
 from tests.support.protocol_invariants import broken
 from tests.support.races import Replicas, at_once
 from trimtab.contract.edits import BudgetEdit, StudyEdit
+from trimtab.contract.leases import Lease
 from trimtab.contract.problems import (
     BudgetSpent,
     GridTakesNoTrials,
@@ -157,15 +158,20 @@ def test_the_first_lease_of_an_added_trial_is_the_studys_probe(service: Service)
 
 def test_the_sampler_counts_an_added_trial_as_running(service: Service) -> None:
     service.study(search={"sampler": "tpe", "pruner": "none"})
-    add(service)
     (study,) = service.rows("SELECT study_id, document FROM trimtab.studies")
     document = service.context.documents.of(study.study_id, study.document)
-    with service.context.sampling.proposal(
-        study.study_id, document, claim_id="x", next_number=1
-    ) as proposal:
-        assert proposal is not None
-    history = service.context.sampling._studies[study.study_id]._history  # pyright: ignore[reportPrivateUsage]
-    assert [one.number for one in history.capped(None)] == [0]
+    sampling = service.context.sampling
+
+    def seen() -> list[int]:
+        """The numbers of the trials that a proposal is made from."""
+        with sampling.proposal(study.study_id, document, claim_id="x", next_number=1):
+            pass
+        history = sampling._studies[study.study_id]._history  # pyright: ignore[reportPrivateUsage]
+        return [one.number for one in history.capped(None)]
+
+    assert seen() == []
+    add(service)
+    assert seen() == [0]
 
 
 @pytest.mark.parametrize(
@@ -187,7 +193,7 @@ def test_values_that_the_space_lacks_are_refused_each_at_its_place(
 ) -> None:
     service.study()
     with pytest.raises(Invalid) as raised:
-        add(service, **values)
+        enqueuing.enqueue(service.context, "digits", values, None)
     (fault,) = raised.value.errors
     assert (fault.pointer, fault.code) == (pointer, code)
     assert says in fault.message
@@ -287,12 +293,13 @@ def test_a_trial_that_waits_is_cancelled_and_its_study_goes_on_without_it(
 ) -> None:
     service.study(budget={"trials": 2})
     add(service)
+    add(service)
     stopped = stop(service)
     assert (stopped.state, stopped.error_kind) == ("cancelled", "cancelled")
     assert stopped.reason is not None
     assert stopped.reason.text == "A person stopped it after 0 epochs."
     lease = service.lease()
-    assert lease.trial_number == 1
+    assert (lease.trial_number, lease.hyperparameters) == (1, VALUES)
     service.complete(lease, 0.5)
     assert service.lease().kind == "final"
     assert broken(service.context.database) == {}
@@ -416,3 +423,86 @@ def test_a_retry_and_the_end_of_the_study_at_once_leave_nothing_behind(
     state = studies.read(one.context, "digits").state
     assert state == ("finalising" if isinstance(answers[1], StudyNotActive) else "active")
     replicas.assert_intact()
+
+
+# In a search that pauses trials
+
+
+def a_search(service: Service, *, first_rung: int = 1, trials: int = 4) -> None:
+    service.study(
+        search={
+            "sampler": "random",
+            "pruner": {"kind": "asha", "first_rung": first_rung, "eta": 3},
+        },
+        fixed={"epochs": 9},
+        budget={"trials": trials},
+    )
+
+
+def pause_by_search(service: Service, value: float) -> Lease:
+    lease = service.lease()
+    assert service.report(lease, value) == "pause"
+    service.checkpoint(lease, 0)
+    service.give_back_paused(lease)
+    return lease
+
+
+def test_an_added_trial_gets_its_rung_from_the_scheduler_at_its_first_report(
+    either: Service,
+) -> None:
+    a_search(either, first_rung=2)
+    add(either)
+    lease = either.lease()
+    assert lease.runs_until == 1
+    assert either.report(lease, 0.5) == "continue"
+    assert trial(either).runs_until == 2
+    assert either.report(lease, 0.6, step=1) == "pause"
+    assert broken(either.context.database) == {}
+
+
+def test_a_trial_that_the_search_has_paused_is_pruned_where_a_person_stops_it(
+    service: Service,
+) -> None:
+    a_search(service)
+    pause_by_search(service, 0.5)
+    pause_by_search(service, 0.6)
+    stopped = stop(service, 1)
+    assert (stopped.state, stopped.paused_by_search) == ("pruned", False)
+    assert stopped.reason is not None
+    assert (stopped.reason.rule, stopped.reason.epoch) == ("person", 1)
+    assert trial(service, 0).state == "paused"
+    assert broken(service.context.database) == {}
+
+
+def test_a_trial_that_is_about_to_pause_is_pruned_where_a_person_stops_it(
+    service: Service,
+) -> None:
+    a_search(service)
+    lease = service.lease()
+    assert service.report(lease, 0.5) == "pause"
+    stop(service)
+    service.give_back_paused(lease)
+    assert trial(service).state == "pruned"
+    assert broken(service.context.database) == {}
+
+
+def test_a_search_that_found_nothing_worth_more_epochs_is_taken_up_again_by_more_budget(
+    service: Service,
+) -> None:
+    a_search(service, trials=3)
+    worker = service.worker()
+    while (leases := service.claim(worker)) and leases[0].kind == "trial":
+        (lease,) = leases
+        begin = 0 if lease.resume is None else lease.resume.step + 1
+        for step in range(begin, 9):
+            if service.report(lease, 0.5 + lease.trial_number / 10, step=step) == "pause":
+                service.checkpoint(lease, step)
+                service.give_back_paused(lease)
+                break
+        else:
+            service.complete(lease, 0.5)
+    service.complete_final(leases[0] if leases else service.lease())
+    assert service.value("SELECT exhausted FROM trimtab.studies")
+    more = StudyEdit(budget=BudgetEdit(trials=4))
+    assert editing.edit(service.context, "digits", more).state == "active"
+    assert service.lease().trial_number == 3

@@ -99,7 +99,7 @@ def test_a_person_reads_a_summary_and_a_line_for_each_trial(
         "epochs: 30 trained, 10 saved by stopping early (25%)",
         "median: 1 pruned",
         "audit: 1 completed",
-        "audit: 1 trial ran on where a rule would have stopped it, 1 completed, and 1 ended among the best tenth",
+        "audit: 1 trial ran on where the search would have stopped or paused it, 1 completed, and 1 ended among the best tenth",
     ):
         assert words in said
 
@@ -151,3 +151,17 @@ def test_all_pages_of_trials_are_read() -> None:
         transport=httpx2.MockTransport(lambda _: httpx2.Response(200, json=next(pages))),
     ) as client:
         assert [one.number for one in every_trial(client, "digits")] == [0, 1]
+
+
+def test_what_auto_chose_is_told_with_its_reason(
+    service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    search = {"sampler": "gp", "pruner": {"kind": "freeze_thaw"}, "auto_reason": "Bounded."}
+    document = STUDY["document"] | {"search": search}
+    _study(service, {})
+    service.answer("GET /v1/studies/digits", STUDY | {"document": document})
+    assert _explained(capsys)["auto_reason"] == "Bounded."
+    assert app.run(["study", "explain", "digits"]) == 0
+    said = capsys.readouterr().out
+    assert "sampler gp, pruner freeze_thaw" in said
+    assert "chosen by auto: Bounded." in said

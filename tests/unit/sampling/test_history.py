@@ -32,7 +32,7 @@ def trials(draw: st.DrawFn) -> TrialFacts:
     kind = draw(st.sampled_from(kinds)) if state == "failed" else None
     value = draw(VALUES) if state == "completed" else None
     return TrialFacts(
-        draw(st.integers(0, 12)), state, {"x": draw(st.floats(0, 1))}, draw(CURVES), value, kind
+        draw(st.integers(0, 40)), state, {"x": draw(st.floats(0, 1))}, draw(CURVES), value, kind
     )
 
 
@@ -111,6 +111,26 @@ def test_a_capped_history_keeps_all_that_tpe_takes_as_good_the_newest_and_all_th
     others = [trial for trial in finished if trial.number not in good_numbers]
     left = [trial for trial in kept if trial.number not in good_numbers]
     assert left == others[len(others) - len(left) :]
+
+
+@given(
+    st.lists(trials(), max_size=60, unique_by=lambda trial: trial.number),
+    st.one_of(st.none(), st.integers(1, 12)),
+    st.sampled_from(["maximize", "minimize"]),
+)
+@example(OLDEST_HAS_THE_LEAST, None, "minimize")
+def test_a_split_is_optunas_of_what_is_shown(
+    found: list[TrialFacts], limit: int | None, direction: Direction
+):
+    history = _history(found, direction=direction)
+    shown = history.capped(limit)
+    ended = sum(role(trial) != "running" for trial in shown)
+    study = create_study(direction=direction)
+    views = sorted(Shown(distributions(SPACE)).show(shown), key=lambda one: one.number)
+    good, others = _split_trials(study, views, default_gamma(ended))
+    split = history.split(limit)
+    assert split.good.tolist() == [one.number for one in good]
+    assert split.others.tolist() == [one.number for one in others]
 
 
 def test_the_good_share_is_tpes():

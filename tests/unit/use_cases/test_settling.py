@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from service.use_cases.settling import projected, with_known_recipes
+from service.use_cases.settling import projected, with_known_recipes, with_tpe_startup_trials
 from tests.support.documents import a_study_document
 from trimtab.contract.finish import Finish
 from trimtab.contract.search_space import Choices, FloatRange
@@ -147,3 +147,21 @@ def test_a_document_that_was_filled_in_stays_as_it_is() -> None:
         told = StudyDocument.model_validate_json(document.model_dump_json())
         assert told == document
         assert with_known_recipes(told) == document
+
+
+@pytest.mark.parametrize(
+    ("search", "expected"),
+    [
+        (KNOWN, 5),
+        (KNOWN | {"tpe_startup_trials": 7}, 7),
+        ({"initial_trials": 0, "known_recipes": False}, 10),
+        (KNOWN | {"sampler": "random"}, None),
+    ],
+)
+def test_tpe_waits_for_fewer_trials_where_those_spread_by_themselves(
+    search: dict[str, Any], expected: int | None
+) -> None:
+    document = with_tpe_startup_trials(settled(search=search))
+    assert document.search.tpe_startup_trials == expected
+    told = StudyDocument.model_validate_json(document.model_dump_json())
+    assert with_tpe_startup_trials(told) == told == document
