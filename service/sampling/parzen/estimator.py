@@ -97,9 +97,14 @@ class Columns:
     def of(
         self, numbers: Indices, values_of: Callable[[int], Values]
     ) -> tuple[Indices, Numbers, Indices]:
-        """Return the numbers of those trials that fit the space, and their columns: shares of ranges, indices of choices."""
+        """Return the numbers of those trials that fit the space, and their columns: shares of ranges, indices of choices.
+
+        Args:
+            numbers: The numbers of trials, ascending.
+            values_of: returns the hyperparameters of a trial.
+        """
         if numbers.size:
-            self._grow(int(numbers.max()) + 1)
+            self._grow(int(numbers[-1]) + 1)
             states = self._states[numbers]
             if not states.all():
                 self._fill(numbers[states == _NEW], values_of)

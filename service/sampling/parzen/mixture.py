@@ -55,6 +55,7 @@ class Mixture:
             for place, levels in ranges.levels.items()
             if levels <= LARGEST_TABLE
         }
+        self._weights = self._log_shares = np.empty(0)
         self._weigh()
 
     def show(self, numbers: Indices, shares: Numbers, picks: Indices) -> None:
@@ -86,7 +87,9 @@ class Mixture:
 
     def sample(self, rng: RandomState, count: int) -> Points:
         """Draw points; the random numbers are used in the order in which Optuna uses them."""
-        kernels = np.searchsorted(self._cumulated, rng.random_sample(count), side="right")
+        cumulated = np.cumsum(self._weights)
+        cumulated /= cumulated[-1]
+        kernels = np.searchsorted(cumulated, rng.random_sample(count), side="right")
         picks = np.empty((count, len(self._choices)), np.int64)
         for place, choices in enumerate(self._choices):
             cumulated = np.cumsum(self._shares_of_choices(place, choices, kernels), axis=1)
@@ -125,10 +128,10 @@ class Mixture:
 
     def _weigh(self) -> None:
         """Gather what all densities need: weights, and the exponents of the kernels as polynomials of the points."""
-        weights = weights_of(len(self._numbers))
-        self._cumulated = np.cumsum(weights)
-        self._cumulated /= self._cumulated[-1]
-        self._log_weights = np.log(weights) - self._masses.sum(axis=0)
+        if len(self._weights) != len(self._numbers) + 1:
+            self._weights = weights_of(len(self._numbers))
+            self._log_shares = np.log(self._weights)
+        self._log_weights = self._log_shares - self._masses.sum(axis=0)
         some = self._ranges.continuous
         centres, widths = self._centres[some], self._widths[some]
         curvature = -0.5 / widths**2
