@@ -3,7 +3,8 @@
 import pytest
 
 from service.domain import pruning
-from service.sampling import Proposal, study
+from service.sampling import Proposal
+from service.sampling.initial import InitialDesign
 from service.use_cases import studies
 from service.use_cases.context import DocumentUnreadable
 from tests.support.protocol import Service
@@ -56,7 +57,7 @@ def test_a_study_that_was_set_aside_comes_back_when_it_is_resumed_and_the_cause_
 
     name = either.study(search=TPE)
     with monkeypatch.context() as broken:
-        broken.setattr(study, "ask", fails)
+        broken.setattr(InitialDesign, "draw", fails)
         for _ in range(2):
             assert either.claim(either.worker()) == ()
             told = studies.read(either.context, name)
