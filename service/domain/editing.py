@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from trimtab.contract.edits import NO_LIMIT, StudyEdit
 from trimtab.contract.faults import Fault
-from trimtab.contract.studies import Budget, StudyDocument, StudyState
+from trimtab.contract.studies import StudyDocument, StudyState
 
 BUDGET_MAY_CHANGE: Collection[StudyState] = ("active", "paused", "done")
 """The search goes on, or more budget takes it up again."""
@@ -23,24 +23,17 @@ class Spent:
     """The seconds of the wall time that were spent."""
     exhausted: bool
     """The sampler has no further point to propose, though the budget had trials left."""
+    reached: str | None = None
+    """The name of a limit, beside trials and wall time, that ends the search at once; None: none is reached."""
 
 
 def edited(document: StudyDocument, edit: StudyEdit) -> StudyDocument:
     """Return the document with the changes; its finish stays, so that the search gets what is more or less."""
-    budget, changes = document.budget, edit.budget
-    if changes is not None:
-        budget = Budget(
-            trials=budget.trials if changes.trials is None else changes.trials,
-            wall_time_s=_wall_time(budget.wall_time_s, changes.wall_time_s),
-        )
+    given = {} if edit.budget is None else edit.budget.model_dump(exclude_none=True)
+    limits = {name: None if limit == NO_LIMIT else limit for name, limit in given.items()}
+    budget = document.budget.model_copy(update=limits)
     priority = document.priority if edit.priority is None else edit.priority
     return document.model_copy(update={"budget": budget, "priority": priority})
-
-
-def _wall_time(before: float | None, changed: float | str | None) -> float | None:
-    if changed == NO_LIMIT:
-        return None
-    return float(changed) if isinstance(changed, float | int) else before
 
 
 def refusal(before: StudyDocument, after: StudyDocument, state: StudyState) -> str | None:
@@ -94,3 +87,18 @@ def _too_short(after: StudyDocument, spent: Spent) -> Iterator[Fault]:
         f"give more than {needed:.0f} s"
     )
     yield Fault(("budget", "wall_time_s"), "wall_time_spent", message)
+
+
+def reached(after: StudyDocument, state: StudyState, limit: str | None) -> Iterator[Fault]:
+    """Yield that the changed budget leaves a limit which ends the search at once.
+
+    Args:
+        after: The changed document.
+        state: The state of the study before the change.
+        limit: The name of the limit that is reached with the changed budget; None: none is.
+    """
+    if limit is None:
+        return
+    end = "" if state == "done" else "; `trimtab study stop` ends the search now"
+    message = f"{getattr(after.budget, limit)} is reached already: give one that goes further, or `none`{end}"
+    yield Fault(("budget", limit), "limit_reached", message)

@@ -20,6 +20,12 @@ def nothing_left(document: StudyDocument, spent: Spent) -> str | None:
 def time_over(document: StudyDocument, spent: Spent) -> str | None:
     """Return why the study trains nothing more, in words; None where it has time left."""
     wall = document.search_budget.wall_time_s
+    if spent.reached is not None:
+        option = spent.reached.replace("_", "-")
+        return (
+            f"The search has reached its limit `{spent.reached}`: "
+            f"give one that goes further with `trimtab study edit {document.name} --{option} ...`."
+        )
     if wall is None or spent.active_s < wall:
         return None
     why = f"The wall time of the search, {wall:.0f} s, is over"

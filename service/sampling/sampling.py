@@ -1,7 +1,7 @@
 """The room's one door."""
 
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from threading import Lock
 
@@ -47,16 +47,17 @@ class Sampling:
         self._lock = Lock()
         self._studies: dict[int, ActiveStudy] = {}
 
-    @contextmanager
     def proposal(
         self, study_id: int, document: StudyDocument, *, claim_id: str | None, next_number: int
-    ) -> Generator[Proposal | Exhausted]:
+    ) -> AbstractContextManager[Proposal | Exhausted]:
         """Propose the next configuration of a study, and count it as running from here on.
 
         Store it inside the `with` block; no lock is held there. Left by an exception, the proposal is
         forgotten at once; left otherwise, it counts as running until the history shows the trial (a
         database shows a commit to readers in commit order only when older transactions have ended), for a
         second at most.
+
+        It is made from all that was known when this was called: proposals that wait for one another share a reading.
 
         Args:
             study_id: the study.
@@ -69,9 +70,22 @@ class Sampling:
             SamplingFailed: the sampler failed at this study; the others go on.
             Problem: the history cannot be read at the moment.
         """
+        return self._proposal(study_id, document, claim_id, next_number, self._monotonic())
+
+    @contextmanager
+    def _proposal(
+        self,
+        study_id: int,
+        document: StudyDocument,
+        claim_id: str | None,
+        next_number: int,
+        asked_at: float,
+    ) -> Generator[Proposal | Exhausted]:
         with _told("sampler"):
             study = self._study(study_id, document)
-            proposal, pending = study.propose(document.search, claim_id, next_number)
+            proposal, pending = study.propose(
+                document.search, claim_id, next_number, asked_at=asked_at
+            )
         with _kept(study, pending):
             yield proposal
 

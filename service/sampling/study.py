@@ -107,7 +107,12 @@ class ActiveStudy:
         self._changed = True
 
     def propose(
-        self, search: Search, claim_id: str | None, next_number: int
+        self,
+        search: Search,
+        claim_id: str | None,
+        next_number: int,
+        *,
+        asked_at: float | None = None,
     ) -> tuple[Proposal | Exhausted, Pending | None]:
         """Return a proposal, and the note of it that `settle` or `drop` must be handed in the end."""
         if search.sampler == "grid":
@@ -115,7 +120,7 @@ class ActiveStudy:
         start = self._initial.at(next_number) if next_number < self._initial.length else None
         if start is not None:
             return self._first(search, next_number, start)
-        proposal, pending = self._by_chance(search, claim_id, next_number)
+        proposal, pending = self._by_chance(search, claim_id, next_number, asked_at)
         if claim_id is None and isinstance(proposal, Proposal):
             proposal = replace(proposal, only_as_number=next_number)
         return proposal, pending
@@ -217,21 +222,25 @@ class ActiveStudy:
             self._reading.release()
 
     def _by_chance(
-        self, search: Search, claim_id: str | None, next_number: int
+        self,
+        search: Search,
+        claim_id: str | None,
+        next_number: int,
+        asked_at: float | None,
     ) -> tuple[Proposal | Exhausted, Pending | None]:
         seed = seed_of(search.seed, f"trial {next_number}" if claim_id is None else claim_id)
         if search.sampler == "random" and not self._untried.is_counted:
             return self._drawn(seed, "random"), None
         with self._proposing:
-            proposal = self._sampled(search, seed, next_number)
+            known = self._look(search, next_number, asked_at)
+            proposal = self._sampled(search, seed, known)
             if isinstance(proposal, Exhausted):
                 return proposal, None
             pending = Pending(next_number, proposal.values)
             self._pending.append(pending)
             return proposal, pending
 
-    def _sampled(self, search: Search, seed: int, next_number: int) -> Proposal | Exhausted:
-        known = self._look(search, next_number)
+    def _sampled(self, search: Search, seed: int, known: Known) -> Proposal | Exhausted:
         if search.sampler == "random":
             return self._untried_of(known, [self._initial.draw(seed)], seed, "random")
         if known.finished < self._initial.before_model or known.has_only_infeasible:
@@ -296,7 +305,7 @@ class ActiveStudy:
         stored = internal(self._distributions, values, self._jsons)
         return Proposal(values, stored, {}, proposed_by, only_as_number)
 
-    def _look(self, search: Search, next_number: int) -> Known:
+    def _look(self, search: Search, next_number: int, asked_at: float | None) -> Known:
         """Read the history, and note what a sampler is to know of it.
 
         Of infeasible trials alone one would pass for a good one: TPE would stay where nothing can be trained. While others
@@ -305,7 +314,9 @@ class ActiveStudy:
         # Taken before the history is read: what is committed in between is then known twice, not missed.
         in_flight = self._pending.copy()
         with self._reading:
-            self._refresh(0.0)
+            # Claims that waited for this one's turn need no reading each: one that began after they came will do.
+            if asked_at is None or self._read_at is None or self._read_at <= asked_at:
+                self._refresh(0.0)
             history = self._history
             unseen = [pending.values for pending in in_flight if self._unseen(pending)]
             if search.sampler == "tpe":
@@ -345,10 +356,11 @@ class ActiveStudy:
         self._changed = False
         try:
             changed = self._history.apply(self._read(self._history.cursor))
-            for one in (self._gaussian, self._decisions):
-                if one is not None:
-                    one.hear(changed)
             self._untried.learn(changed)
+            if self._gaussian is not None:
+                self._gaussian.hear(changed)
+            if self._decisions is not None:
+                self._decisions.hear(changed)
         except BaseException:
             self._changed = True
             raise

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from service.domain.editing import Spent
+from service.storage.leases import NO_PROGRESS
 from trimtab.contract.studies import StudyDocument
 
 
@@ -15,7 +16,8 @@ def spent(connection: Connection, study_id: int) -> Spent:
         text("""
             SELECT state, trials_created,
                    CAST(active_s + coalesce(extract(epoch FROM trimtab.now() - active_since), 0) AS float8),
-                   exhausted AND trials_created < trials_limit
+                   exhausted AND trials_created < trials_limit,
+                   CASE WHEN limits IS NOT NULL THEN trimtab.reached_limit(study_id) END
             FROM trimtab.studies WHERE study_id = :study_id"""),
         {"study_id": study_id},
     ).one()
@@ -31,7 +33,7 @@ def change(
             WITH study AS (
                 UPDATE trimtab.studies
                 SET document = CAST(:document AS json), priority = :priority, trials_limit = :trials_limit,
-                    wall_time_s = :wall_time_s, exhausted = exhausted AND trials_created < trials_limit
+                    wall_time_s = :wall_time_s, limits = CAST(:limits AS jsonb), exhausted = exhausted AND trials_created < trials_limit
                 WHERE study_id = :study_id)
             INSERT INTO trimtab.events (study_id, kind, body)
             VALUES (:study_id, 'study_edited', CAST(:body AS jsonb))"""),
@@ -55,7 +57,7 @@ def reopen(
             study AS (
                 UPDATE trimtab.studies
                 SET document = CAST(:document AS json), priority = :priority, trials_limit = :trials_limit,
-                    wall_time_s = :wall_time_s, exhausted = exhausted AND trials_created < trials_limit, state = 'active', ended_by = NULL, problem = NULL, final = NULL,
+                    wall_time_s = :wall_time_s, limits = CAST(:limits AS jsonb), exhausted = exhausted AND trials_created < trials_limit, state = 'active', ended_by = NULL, problem = NULL, final = NULL,
                     earlier_finals = earlier_finals || coalesce(final, '[]')
                 WHERE study_id = :study_id)
             INSERT INTO trimtab.events (study_id, kind, body)
@@ -76,6 +78,17 @@ def test_openings(connection: Connection, study_id: int) -> int:
     ).scalar_one()
 
 
+def reached_limit(connection: Connection, study_id: int) -> str | None:
+    """Return the name of a limit, beside trials and wall time, that ends the search as it stands; None: none does."""
+    return connection.execute(
+        text(f"""
+            SELECT CASE WHEN s.limits IS NOT NULL THEN coalesce(
+                trimtab.reached_limit(s.study_id), CASE WHEN {NO_PROGRESS} THEN 'no_progress_trials' END) END
+            FROM trimtab.studies s WHERE s.study_id = :study_id"""),
+        {"study_id": study_id},
+    ).scalar_one()
+
+
 def _bound(study_id: int, before: StudyDocument, after: StudyDocument) -> dict[str, Any]:
     return {
         "study_id": study_id,
@@ -83,9 +96,10 @@ def _bound(study_id: int, before: StudyDocument, after: StudyDocument) -> dict[s
         "priority": after.priority,
         "trials_limit": after.search_budget.trials,
         "wall_time_s": after.search_budget.wall_time_s,
+        "limits": json.dumps(limits) if (limits := after.search_budget.limits) else None,
         "body": json.dumps({"before": _told(before), "after": _told(after)}),
     }
 
 
 def _told(document: StudyDocument) -> dict[str, Any]:
-    return {**document.budget.model_dump(), "priority": document.priority}
+    return {**document.budget.model_dump(exclude_none=True), "priority": document.priority}

@@ -179,7 +179,7 @@ class LeaseFacts:
     epochs_left: int | None
 
 
-_IS_SAVED = """
+IS_SAVED = """
     CASE WHEN t.paused_by_search THEN coalesce(
         CAST(t.checkpoint ->> 'step' AS int) >= (
             SELECT max(r.step) FROM trimtab.reports r WHERE r.trial_id = t.trial_id AND r.fence = t.fence), false)
@@ -191,7 +191,7 @@ SELECT a.lease_id, a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
        coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence, t.reported,
        CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256,
        CAST(t.hyperparameters ->> 'epochs' AS int), t.runs_until,
-       CASE WHEN s.limits IS NOT NULL THEN trimtab.epochs_left(s.study_id) END, t.paused_by_search, {_IS_SAVED}, t.stop_asked
+       CASE WHEN s.limits IS NOT NULL THEN trimtab.epochs_left(s.study_id) END, t.paused_by_search, {IS_SAVED}, t.stop_asked
 FROM trimtab.attempts a
 JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
 JOIN trimtab.studies s ON s.study_id = t.study_id
@@ -389,26 +389,3 @@ def leave(
     leaving = Leaving(lease_id, departure, kind, outcome_sha256, validation_outputs)
     row = LEAVE.row(connection, first=HOLD, **to_leave([leaving], only_trials=False))
     return row is not None
-
-
-@dataclass(frozen=True, slots=True)
-class Expired:
-    """A lease past its time, locked for the sweep's transaction."""
-
-    lease_id: UUID
-    study_id: int
-    held: Held
-
-
-def lock_expired(connection: Connection, limit: int = 100) -> list[Expired]:
-    """Lock leases past their time, skipping those that another replica works on."""
-    rows = connection.execute(
-        text(f"""
-            SELECT t.lease_id, t.study_id, t.kind, s.state, {WALL_TIME_OVER} AS over, t.crashes, s.max_crashes,
-                   t.paused_by_search, {_IS_SAVED}, t.stop_asked
-            FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
-            WHERE t.state = 'running' AND t.lease_until < trimtab.now()
-            ORDER BY t.lease_until LIMIT :limit FOR UPDATE OF t SKIP LOCKED"""),
-        {"limit": limit},
-    ).all()
-    return [Expired(row.lease_id, row.study_id, Held(*row[2:])) for row in rows]

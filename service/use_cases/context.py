@@ -12,6 +12,7 @@ from pydantic import ValidationError
 from service.sampling import Sampling
 from service.storage.artifacts import Folder
 from service.storage.engine import Database
+from trimtab.contract.budget import Budget
 from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
 
@@ -72,12 +73,11 @@ class Documents:
 
 
 def _changeable(document: StudyDocument) -> tuple[object, ...]:
-    return document.budget.trials, document.budget.wall_time_s, document.priority
+    return document.budget, document.priority
 
 
 def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
-    budget: Mapping[str, Any] = stored["budget"]
-    return budget["trials"], budget.get("wall_time_s"), stored.get("priority", DEFAULT_PRIORITY)
+    return Budget.model_validate(stored["budget"]), stored.get("priority", DEFAULT_PRIORITY)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,7 @@
 """Change a study that has begun: its budget and its priority; more budget takes a study that is done up again."""
 
+from collections.abc import Iterable
+
 from sqlalchemy import Connection
 
 from service.domain import editing as rules
@@ -9,7 +11,7 @@ from service.use_cases import ending
 from service.use_cases.context import Context
 from service.use_cases.studies import read
 from trimtab.contract.edits import StudyEdit
-from trimtab.contract.faults import pointer_to
+from trimtab.contract.faults import Fault, pointer_to
 from trimtab.contract.problems import FieldError, Invalid, StudyNotActive, StudyNotFound
 from trimtab.contract.studies import Study, StudyDocument
 
@@ -43,17 +45,31 @@ def _change(
     if (why := rules.refusal(before, after, spent.state)) is not None:
         raise StudyNotActive(why, state=spent.state)
     if after.budget != before.budget:
-        _refuse_faults(after, spent)
+        _refuse(rules.faults(after, spent))
     if spent.state in STUDY_STEPS_BACK:
         editing.reopen(connection, study_id, before, after)
     else:
         editing.change(connection, study_id, before, after)
+    limit = editing.reached_limit(connection, study_id)
+    if limit is not None and _matters(limit, before, after, spent):
+        # What was stored goes back with the transaction.
+        _refuse(rules.reached(after, spent.state, limit))
 
 
-def _refuse_faults(after: StudyDocument, spent: rules.Spent) -> None:
+def _matters(
+    limit: str, before: StudyDocument, after: StudyDocument, spent: rules.Spent
+) -> bool:
+    """Whether a limit that is reached speaks against the change: it was changed to this, or the study is to go on."""
+    if before.budget == after.budget:
+        return False
+    changed = getattr(before.budget, limit) != getattr(after.budget, limit)
+    return changed or spent.state in STUDY_STEPS_BACK
+
+
+def _refuse(faults: Iterable[Fault]) -> None:
     errors = [
         FieldError(pointer=pointer_to(fault.location), code=fault.code, message=fault.message)
-        for fault in rules.faults(after, spent)
+        for fault in faults
     ]
     if errors:
         raise Invalid(errors=errors)

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from service.domain import leasing
 from service.domain import tidying as rules
-from service.storage import leases, tidying
+from service.storage import expiring, leases, tidying
 from service.storage import studies as study_rows
 from service.use_cases import ending, quarantine
 from service.use_cases.context import Context
@@ -58,7 +58,7 @@ def revoke(context: Context) -> int:
 
 def _revoke_some(context: Context) -> int:
     with context.database.transaction() as connection:
-        expired = leases.lock_expired(connection, BATCH)
+        expired = expiring.lock_expired(connection, BATCH)
         for lease in expired:
             departure = leasing.expired(lease.held)
             leases.leave(connection, lease.lease_id, departure, lease.held.kind)

@@ -14,8 +14,7 @@ from uuid import UUID
 
 from service.domain import decisions
 from service.domain.facts import Changes, Cursor, TrialFacts
-from service.sampling import Proposal, Resumption, Sampling
-from service.sampling.proposals import Next
+from service.sampling import Next, Proposal, Resumption, Sampling, decides_at
 from service.storage import history
 from service.storage.artifacts import Folder
 from service.storage.engine import Database
@@ -36,6 +35,8 @@ SEARCHES: Mapping[str, Mapping[str, Any]] = {
     "ours gp": {"sampler": "gp", "pruner": "none"},
     "ours tpe+asha": {"sampler": "tpe", "pruner": "asha"},
     "ours tpe+hyperband": {"sampler": "tpe", "pruner": "hyperband"},
+    "ours freeze-thaw": {"sampler": "gp", "pruner": "freeze_thaw"},
+    "ours auto": {"sampler": "auto"},
 }
 """What the documents of the sides say of their search; the rest is the default of a new study."""
 
@@ -62,7 +63,8 @@ def document(task: Task, search: Mapping[str, Any], seed: int) -> StudyDocument:
 
 def as_stored(document: StudyDocument) -> StudyDocument:
     """Return the document as a created study has it: settled, and in the order of Postgres' `jsonb`."""
-    settled = settling.with_known_recipes(document)
+    settled = settling.with_chosen_search(settling.with_known_recipes(document))
+    settled = settling.with_tpe_startup_trials(settled)
     names = sorted(settled.space, key=lambda name: (len(name), name))
     return settled.model_copy(update={"space": {name: settled.space[name] for name in names}})
 
@@ -239,7 +241,11 @@ class OfRoom:
 
     def _is_due(self, trial: TrialFacts, epoch: int, value: float) -> bool:
         return decisions.is_due(
-            epoch - 1, value, trial.runs_until, schedules=self._document.search.schedules
+            epoch - 1,
+            value,
+            trial.runs_until,
+            schedules=self._document.search.schedules,
+            decides_here=decides_at(self._document, epoch),
         )
 
     def complete(self, number: int, value: float) -> None:

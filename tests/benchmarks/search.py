@@ -1,14 +1,21 @@
 """The quality and the cost of our proposals against plain Optuna's TPE, side by side in one run.
 
-`./run bench search [--parts regret caps cpu replay] [--seeds 20] [--trials 100] [--json]`
+`./run bench search [--parts regret caps cpu replay] [--seeds 20] [--trials 100] [--before FOLDER] [--json]`
 
 Regret is what the best of a study's trials lacks to the known optimum of a test function, under simulated
 workers that take different times; CPU is that of one proposal with so many finished trials before it.
 
-Ours seeds each proposal from (study, claim), Optuna draws all of them from one stream. So three sides run: ours, plain Optuna, and
-its twin, Optuna seeded as ours is. Ours and the twin share every random number: whatever else our sampling room did
-differently would show as a trial that is not the same to the last bit. What is left between ours and plain Optuna
-is then the luck of the seeds, and both distributions are printed with the interval and the p of their difference.
+`--before FOLDER` measures the CPU of another checkout of this project too, run by its own `.venv`, in turns with ours, with
+eight trials running; `--seeds 0` leaves the studies out.
+
+Ours seeds each proposal from (study, claim), Optuna draws all of them from one stream. So four sides run: ours, ours through Optuna's
+kernels, plain Optuna, and its twin, Optuna seeded as ours is. Ours and the twin share every random number: whatever else our
+sampling room did differently would show as a trial that is not the same, to the last bit through Optuna's kernels, and to the
+last digits in arrays. What is left between ours and plain Optuna is then the luck of the seeds, and both distributions are
+printed with the interval and the p of their difference.
+
+`--before FOLDER` measures, beside the CPU of plain Optuna, that of another checkout of this project, run by its own `.venv`, in
+turns with ours, with eight trials running.
 
 `replay` searches over real learning curves: `./run bench replay` has its own options, and keeps what it has done.
 """
@@ -16,21 +23,24 @@ is then the luck of the seeds, and both distributions are printed with the inter
 import argparse
 import heapq
 import json
+import math
 import random
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import optuna
 from rich.console import Console
 
 from service.sampling.sampling import LARGEST_SHOWN
-from tests.benchmarks import replay
+from tests.benchmarks import replay, search_cpu
 from tests.benchmarks.comparing import compare
 from tests.benchmarks.search_sides import (
     FUNCTIONS,
+    Exact,
     Function,
     Optunas,
     Ours,
@@ -76,23 +86,32 @@ def regrets(seeds: int, trials: int, say: Callable[[str], None]) -> dict[str, An
     found: dict[str, Any] = {}
     for function in FUNCTIONS:
         for workers in WORKERS:
-            ours, twins, theirs = (
+            ours, exact, twins, theirs = (
                 [
                     searched(side(function, seed), function, trials, workers, seed)
                     for seed in range(seeds)
                 ]
-                for side in (Ours, Twin, Optunas)
+                for side in (Ours, Exact, Twin, Optunas)
             )
             compared = _compared(_regrets(function, ours), "optuna", _regrets(function, theirs))
             compared["same_as_twin"] = sum(
-                one == twin for one, twin in zip(ours, twins, strict=True)
+                one == twin for one, twin in zip(exact, twins, strict=True)
             )
+            compared["alike_to_twin"] = sum(map(_alike, ours, twins))
             found.setdefault(function.name, {})[workers] = compared
             say(_line(f"{function.name}, {workers} workers", "optuna", compared))
             say(
-                f"    the same values as Optuna seeded alike: {compared['same_as_twin']} of {seeds} studies"
+                f"    as Optuna seeded alike: {compared['same_as_twin']} of {seeds} studies to the last bit through its "
+                f"kernels, {compared['alike_to_twin']} in arrays but for the last digits"
             )
     return found
+
+
+def _alike(one: Values, other: Values) -> bool:
+    """Whether trial after trial has come to the same value, but for the last digits."""
+    return all(
+        math.isclose(a, b, rel_tol=1e-6, abs_tol=1e-6) for a, b in zip(one, other, strict=True)
+    )
 
 
 def caps(seeds: int, trials: int, say: Callable[[str], None]) -> dict[str, Any]:
@@ -151,6 +170,34 @@ def cpu(
     return found
 
 
+def beside(
+    before: Path, rounds: int, say: Callable[[str], None], finished: Sequence[int] = (100, 500)
+) -> dict[str, Any]:
+    """Compare the CPU of a proposal with another checkout's, in turns: medians, and the quartiles of the rounds' ratios."""
+    found: dict[str, Any] = {}
+    for dimensions in (3, 10):
+        for count in finished:
+            ms: dict[str, list[float]] = {"before": [], "ours": []}
+            for _ in range(rounds):
+                for side, folder in (("before", before), ("ours", Path.cwd())):
+                    one = search_cpu.measured(folder, dimensions, count)
+                    ms[side].append(statistics.median(one))
+            ratios = [
+                ours / theirs for ours, theirs in zip(ms["ours"], ms["before"], strict=True)
+            ]
+            low, middle, high = statistics.quantiles(ratios, n=4, method="inclusive")
+            medians = {side: statistics.median(some) for side, some in ms.items()}
+            found.setdefault(str(dimensions), {})[str(count)] = medians | {
+                "ratio": middle,
+                "quartiles": [low, high],
+            }
+            say(
+                f"{dimensions} dimensions, {count} finished, {search_cpu.RUNNING} running: ours {medians['ours']:.2f} ms, "
+                f"before {medians['before']:.2f} ms, ratio {middle:.3f} ({low:.3f} to {high:.3f})"
+            )
+    return found
+
+
 def _cpu_ms(side: Ours | Optunas, function: Function, finished: int, proposals: int) -> float:
     rng, spent = random.Random(0), list[float]()
     for _ in range(finished):
@@ -186,6 +233,8 @@ def main() -> None:
     parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--capped-trials", type=int, default=600)
     parser.add_argument("--finished", type=int, nargs="*", default=[100, 1_000, 10_000])
+    parser.add_argument("--before", type=Path)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--parts", nargs="+", default=PARTS[:3], choices=PARTS)
     options = parser.parse_args()
@@ -201,6 +250,9 @@ def main() -> None:
     if "cpu" in options.parts:
         say.print("CPU of one proposal (median of 15)")
         figures["cpu_ms_per_proposal"] = cpu(options.finished, say.print)
+    if options.before is not None:
+        say.print(f"CPU of one proposal, ours and {options.before} in turns")
+        figures["beside_before"] = beside(options.before, options.rounds, say.print)
     if "replay" in options.parts:
         figures |= replay.part(min(options.seeds, 10))
     if options.json:

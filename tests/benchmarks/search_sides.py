@@ -12,6 +12,7 @@ from optuna.samplers import TPESampler
 from service.domain.facts import TrialFacts
 from service.sampling import Proposal, Sampling
 from service.sampling.distributions import distributions
+from service.sampling.joint import Kernels
 from service.sampling.sampling import LARGEST_SHOWN
 from service.sampling.study import seed_of
 from tests.unit.sampling.ledger import Ledger, document
@@ -90,12 +91,15 @@ class Ours:
         seed: int,
         cap: int | None = LARGEST_SHOWN,
         sampler: str = "tpe",
+        kernels: Kernels = "arrays",
     ) -> None:
         # No worker understands x0, x1, ...: past the document's own check, with another space.
         update = {"space": function.space}
         self._document = document(seed=seed, sampler=sampler).model_copy(update=update)
         self._ledger = Ledger()
-        self._sampling = Sampling(self._ledger.read, time.monotonic, largest_shown=cap)
+        self._sampling = Sampling(
+            self._ledger.read, time.monotonic, largest_shown=cap, kernels=kernels
+        )
         self._points: list[Point] = []
 
     def add(self, point: Point, value: float) -> None:
@@ -117,6 +121,13 @@ class Ours:
 
     def abandon(self, number: int) -> None:
         self._ledger.commit(TrialFacts(number, "cancelled", self._points[number]))
+
+
+class Exact(Ours):
+    """The same, with TPE through Optuna's own kernels."""
+
+    def __init__(self, function: Function, seed: int) -> None:
+        super().__init__(function, seed, kernels="optuna")
 
 
 class Optunas:

@@ -452,6 +452,26 @@ def _as_optuna(
     )
 
 
+class TestGaussianProcess:
+    def test_the_documents_strength_says_how_much_the_priors_weigh(self):
+        space = {"momentum": SPACE["momentum"] | {"prior": 0.7, "prior_spread": 0.02}}
+
+        def share_near(strength: float) -> float:
+            study = document(space, sampler="gp", prior_strength=strength)
+            even = [{"momentum": number / 10} for number in range(10)]
+            trials = [completed(n, one, 0.5 + n % 2 / 10) for n, one in enumerate(even)]
+            found = [_propose(study, trials, str(claim), 10).values for claim in range(10)]
+            return sum(abs(float(one["momentum"] or 0) - 0.7) < 0.1 for one in found) / 10
+
+        assert share_near(1000.0) == 1.0
+        assert share_near(0.0) < 0.7
+
+    def test_its_proposals_are_told_to_be_its_own(self):
+        study = DOCUMENTS["gp"].model_copy(update={"starts": ()})
+        trials = _trials(study, 50)
+        assert _propose(study, trials, "claim", 50).proposed_by == "gp"
+
+
 class TestOutOfMemory:
     """Whoever reports 0.9 at momentum 0.5 or above is best, but every such trial runs out of memory."""
 

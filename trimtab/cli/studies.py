@@ -1,15 +1,16 @@
 """`trimtab study ...`."""
 
-import math
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 import typer
+from pydantic import ValidationError
 
 from trimtab.cli import board, documents, explain, failures, labels, tables, terminal, watch
 from trimtab.client import Client
 from trimtab.client.client import ENDED
-from trimtab.contract.edits import NO_LIMIT
+from trimtab.contract.edits import BudgetEdit
 
 Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
 PageSize = Annotated[int, typer.Option(min=1, max=1000, help="Rows on a page.")]
@@ -114,6 +115,10 @@ def show_labels(context: typer.Context, name: Name) -> None:
         here.show(labels.report(client, name), labels.view)
 
 
+def _limit(metavar: str, told: str) -> Any:
+    return typer.Option(help=told, show_default=False, metavar=f"{metavar}|none")
+
+
 @app.command()
 def edit(
     context: typer.Context,
@@ -127,12 +132,20 @@ def edit(
         ),
     ] = None,
     wall_time_s: Annotated[
+        str | None, _limit("SECONDS", "The whole wall time in seconds, or `none` for no limit.")
+    ] = None,
+    device_seconds: Annotated[
+        str | None, _limit("SECONDS", "The whole time of workers in seconds, or `none`.")
+    ] = None,
+    epochs: Annotated[
+        str | None, _limit("N", "The whole number of epochs of all trials, or `none`.")
+    ] = None,
+    target_value: Annotated[
+        str | None, _limit("VALUE", "The objective value at which the search ends, or `none`.")
+    ] = None,
+    no_progress_trials: Annotated[
         str | None,
-        typer.Option(
-            help="The whole wall time in seconds, or `none` for no limit.",
-            show_default=False,
-            metavar="SECONDS|none",
-        ),
+        _limit("N", "End after so many trials in a row without a better value, or `none`."),
     ] = None,
     priority: Annotated[
         int | None,
@@ -140,14 +153,17 @@ def edit(
     ] = None,
 ) -> None:
     """Change the budget or the priority; more budget takes a study that is done up again."""
-    if (trials, wall_time_s, priority) == (None, None, None):
-        raise typer.BadParameter("give --trials, --wall-time-s or --priority")
+    limits = {
+        "wall_time_s": wall_time_s,
+        "device_seconds": device_seconds,
+        "epochs": epochs,
+        "target_value": target_value,
+        "no_progress_trials": no_progress_trials,
+    }
+    changes = _edit(trials, limits, priority)
     here = terminal.of(context)
     with here.client() as client:
-        changed = client.edit_study(
-            name, trials=trials, wall_time_s=_wall_time(wall_time_s), priority=priority
-        )
-        here.show(changed, tables.study)
+        here.show(client.edit_study(name, **changes), tables.study)
 
 
 @app.command()
@@ -199,19 +215,33 @@ def remove(context: typer.Context, name: Name) -> None:
     here.err.print(f"removed {name}")
 
 
-def _wall_time(given: str | None) -> float | Literal["none"] | None:
-    if given is None or given == NO_LIMIT:
-        return given
+def _edit(
+    trials: int | None, limits: Mapping[str, str | None], priority: int | None
+) -> dict[str, Any]:
+    """Return the changes that were given, as the client takes them."""
+    given: dict[str, Any] = {
+        name: _read(name, text) for name, text in limits.items() if text is not None
+    }
+    given |= {} if trials is None else {"trials": trials}
+    given |= {} if priority is None else {"priority": priority}
+    if not given:
+        raise typer.BadParameter("give what is to change, such as --trials or --priority")
     try:
-        seconds = float(given)
-    except ValueError:
-        seconds = math.nan
-    if not 0 < seconds < math.inf:
+        BudgetEdit.model_validate({name: given[name] for name in given if name != "priority"})
+    except ValidationError as error:
+        first = error.errors(include_input=False, include_url=False)[0]
+        option = f"--{str(first['loc'][0]).replace('_', '-')}"
         raise typer.BadParameter(
-            f"{given!r} is no wall time: give seconds above 0, or `none` for no limit",
-            param_hint="--wall-time-s",
-        )
-    return seconds
+            f"{first['msg']}, or `none` for no limit", param_hint=option
+        ) from None
+    return given
+
+
+def _read(name: str, text: str) -> float | str:
+    try:
+        return int(text) if name in ("epochs", "no_progress_trials") else float(text)
+    except ValueError:
+        return text
 
 
 def _follow(here: terminal.Terminal, client: Client, name: str) -> None:

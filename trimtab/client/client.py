@@ -125,6 +125,10 @@ class Client:
         *,
         trials: int | None = None,
         wall_time_s: float | Literal["none"] | None = None,
+        device_seconds: float | Literal["none"] | None = None,
+        epochs: int | Literal["none"] | None = None,
+        target_value: float | Literal["none"] | None = None,
+        no_progress_trials: int | Literal["none"] | None = None,
         priority: int | None = None,
     ) -> Study:
         """Change a study that has begun; more budget takes one that is done up again.
@@ -133,13 +137,24 @@ class Client:
             name: The study's name.
             trials: The whole number of trials, those that have begun and the refits included; None: as it is.
             wall_time_s: The whole wall time in seconds; `none`: no limit; None: as it is.
+            device_seconds: The whole time of workers in seconds; `none`: no limit; None: as it is.
+            epochs: The whole number of epochs of all trials; `none`: no limit; None: as it is.
+            target_value: The objective value at which the search ends; `none`: it has none; None: as it is.
+            no_progress_trials: The number of trials in a row without a better value that ends the search; `none`; None.
             priority: The priority; None: as it is.
 
         Raises:
             problems.StudyNotActive: the study's state takes no such change.
             problems.Invalid: the budget is less than what was spent.
         """
-        budget = BudgetEdit(trials=trials, wall_time_s=wall_time_s)
+        budget = BudgetEdit(
+            trials=trials,
+            wall_time_s=wall_time_s,
+            device_seconds=device_seconds,
+            epochs=epochs,
+            target_value=target_value,
+            no_progress_trials=no_progress_trials,
+        )
         response = self._wire.send(
             "PATCH", _study(name), StudyEdit(budget=budget, priority=priority)
         )
@@ -203,8 +218,7 @@ class Client:
         Args:
             name: The study's name.
             values: The values by the names of searched hyperparameters; names that are missing get the prior's.
-            idempotency_key: The name of this request: a repeated call with the same key adds no second trial; None makes
-                a new one.
+            idempotency_key: The request's name: a repeat with the same one adds no second trial; None makes a new one.
 
         Raises:
             problems.BudgetSpent: nothing is left for another trial.

@@ -18,6 +18,16 @@ class BudgetEdit(Message):
     """The whole number of trials from now on, those that have begun and the refits included."""
     wall_time_s: Annotated[Number, Field(gt=0)] | Literal["none"] | None = None
     """The whole wall time in seconds from now on, the time that was spent included; `none`: no limit."""
+    device_seconds: Annotated[Number, Field(gt=0)] | Literal["none"] | None = None
+    """The whole time of workers in seconds from now on, the time that was spent included; `none`: no limit."""
+    epochs: Annotated[Int, Field(ge=1, le=2**31 - 1)] | Literal["none"] | None = None
+    """The whole number of epochs of all trials from now on, those that were trained included; `none`: no limit."""
+    target_value: Number | Literal["none"] | None = None
+    """The objective value at which the search ends from now on; `none`: it has none."""
+    no_progress_trials: Annotated[Int, Field(ge=1, le=1_000_000)] | Literal["none"] | None = (
+        None
+    )
+    """The number of trials in a row without a better value at which the search ends from now on; `none`: no limit."""
 
 
 class StudyEdit(Message):
@@ -31,10 +41,9 @@ class StudyEdit(Message):
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        budget = self.budget or BudgetEdit()
-        if (budget.trials, budget.wall_time_s, self.priority) == (None, None, None):
+        if self.priority is None and self.budget in (None, BudgetEdit()):
             raise ValueError(
-                "changes nothing: give budget.trials, budget.wall_time_s or priority"
+                "changes nothing: give a limit of the budget, such as budget.trials, or priority"
             )
         return self
 

@@ -96,8 +96,8 @@ def _believed(board: Board, question: Question, way: Way) -> Floats:
 
 
 def _new(board: Board, posterior: Posterior, question: Question) -> Floats:
-    """Return configurations that no trial has."""
-    if not question.asked.may_begin:
+    """Return configurations that no trial has; none where nothing may begin, or the space leaves no choice."""
+    if not (question.asked.may_begin and board.cube.size):
         return board.points[:0]
     best = posterior.rows[np.argsort(-posterior.mean)[:MOST_PROMISING]]
     drawn = candidates(board.cube, board.points[best], question.chance)

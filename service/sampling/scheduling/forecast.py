@@ -197,7 +197,9 @@ def _shown(ends: Ends, known: Indices) -> Indices:
         return known
     hopes = ends.mean[known] + OPTIMISM * np.sqrt(ends.variance[known])
     best = known[np.argsort(-hopes)[:MOST_BEST]]
-    newest = np.setdiff1d(known, best)[-(MOST_SHOWN - MOST_BEST) :]
+    is_best = np.zeros(known[-1] + 1, np.bool_)
+    is_best[best] = True
+    newest = known[~is_best[known]][-(MOST_SHOWN - MOST_BEST) :]
     return np.sort(np.concatenate([best, newest]))
 
 

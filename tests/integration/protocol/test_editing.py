@@ -74,8 +74,8 @@ def test_an_edit_is_told_once_with_what_was_and_is(service: Service) -> None:
         edit(service, trials=6, priority=7)
     (event,) = service.rows("SELECT body FROM trimtab.events WHERE kind = 'study_edited'")
     assert event.body == {
-        "before": {"trials": 4, "wall_time_s": None, "priority": 500},
-        "after": {"trials": 6, "wall_time_s": None, "priority": 7},
+        "before": {"trials": 4, "priority": 500},
+        "after": {"trials": 6, "priority": 7},
     }
 
 
@@ -304,3 +304,49 @@ def test_the_story_of_a_study_goes_on_behind_an_end_that_was_not_its_last(
     service.complete(service.lease(), 0.45)
     service.complete_final(service.lease())
     assert events.after(service.context, study_id, (0, 0)).is_last
+
+
+def test_other_limits_change_and_stay_like_the_wall_time(service: Service) -> None:
+    service.study(
+        budget={"trials": 12, "device_seconds": 1200, "epochs": 100},
+        finish={"refit": True, "ensemble": 3},
+    )
+    study = edit(service, trials=15, target_value=0.9)
+    assert study.document.budget.limits == {
+        "device_seconds": 1200,
+        "epochs": 100,
+        "target_value": 0.9,
+    }
+    # Of these, the refits take three of fifteen, and twelve epochs.
+    assert service.value("SELECT limits FROM trimtab.studies") == {
+        "device_seconds": 960.0,
+        "epochs": 88,
+        "target_value": 0.9,
+    }
+    edit(service, device_seconds="none", epochs="none", target_value="none")
+    assert service.value("SELECT limits FROM trimtab.studies") is None
+
+
+def test_a_limit_that_is_reached_already_is_refused_and_nothing_is_stored(
+    service: Service,
+) -> None:
+    service.study(budget={"trials": 9})
+    service.complete(service.lease(), 0.5)
+    fault = refused(service, target_value=0.5)
+    assert (fault.pointer, fault.code) == ("/budget/target_value", "limit_reached")
+    assert "0.5 is reached already" in fault.message
+    assert studies.read(service.context, "digits").document.budget.limits == {}
+    assert service.value("SELECT limits FROM trimtab.studies") is None
+    assert edit(service, target_value=0.6).state == "active"
+
+
+def test_a_study_that_reached_its_target_is_taken_up_again_by_a_further_one_alone(
+    service: Service,
+) -> None:
+    service.study(budget={"trials": 9, "target_value": 0.5})
+    service.complete(service.lease(), 0.5)
+    service.complete_final(service.lease())
+    assert refused(service, trials=12).pointer == "/budget/target_value"
+    assert studies.read(service.context, "digits").state == "done"
+    assert edit(service, target_value="none").state == "active"
+    assert service.lease().trial_number == 1

@@ -158,15 +158,20 @@ def test_the_first_lease_of_an_added_trial_is_the_studys_probe(service: Service)
 
 def test_the_sampler_counts_an_added_trial_as_running(service: Service) -> None:
     service.study(search={"sampler": "tpe", "pruner": "none"})
-    add(service)
     (study,) = service.rows("SELECT study_id, document FROM trimtab.studies")
     document = service.context.documents.of(study.study_id, study.document)
-    with service.context.sampling.proposal(
-        study.study_id, document, claim_id="x", next_number=1
-    ) as proposal:
-        assert proposal is not None
-    history = service.context.sampling._studies[study.study_id]._history  # pyright: ignore[reportPrivateUsage]
-    assert [one.number for one in history.capped(None)] == [0]
+    sampling = service.context.sampling
+
+    def seen() -> list[int]:
+        """The numbers of the trials that a proposal is made from."""
+        with sampling.proposal(study.study_id, document, claim_id="x", next_number=1):
+            pass
+        history = sampling._studies[study.study_id]._history  # pyright: ignore[reportPrivateUsage]
+        return [one.number for one in history.capped(None)]
+
+    assert seen() == []
+    add(service)
+    assert seen() == [0]
 
 
 @pytest.mark.parametrize(
@@ -288,12 +293,13 @@ def test_a_trial_that_waits_is_cancelled_and_its_study_goes_on_without_it(
 ) -> None:
     service.study(budget={"trials": 2})
     add(service)
+    add(service)
     stopped = stop(service)
     assert (stopped.state, stopped.error_kind) == ("cancelled", "cancelled")
     assert stopped.reason is not None
     assert stopped.reason.text == "A person stopped it after 0 epochs."
     lease = service.lease()
-    assert lease.trial_number == 1
+    assert (lease.trial_number, lease.hyperparameters) == (1, VALUES)
     service.complete(lease, 0.5)
     assert service.lease().kind == "final"
     assert broken(service.context.database) == {}

@@ -87,6 +87,8 @@ def test_without_a_service_the_exit_code_is_3(capsys: pytest.CaptureFixture[str]
         ["study", "edit", "digits", "--wall-time-s", "soon"],
         ["study", "edit", "digits", "--wall-time-s", "inf"],
         ["study", "edit", "digits", "--wall-time-s", "-5"],
+        ["study", "edit", "digits", "--epochs", "1.5"],
+        ["study", "edit", "digits", "--no-progress-trials", "0"],
         ["-o", "yaml", "study", "list"],
         ["predict", "--model", "m.safetensors"],
         ["predict", "--model", "m.safetensors", "--builtin", "digits", "a.png"],
@@ -232,16 +234,25 @@ def test_a_study_that_was_taken_up_again_tells_its_earlier_scores_and_that_the_t
 @pytest.mark.parametrize(
     ("arguments", "sent"),
     [
-        (["--wall-time-s", "none"], {"trials": None, "wall_time_s": "none"}),
-        (["--wall-time-s", "90"], {"trials": None, "wall_time_s": 90.0}),
+        (["--wall-time-s", "none"], {"wall_time_s": "none"}),
+        (["--wall-time-s", "90"], {"wall_time_s": 90.0}),
+        (
+            ["--epochs", "90", "--device-seconds", "1e3"],
+            {"epochs": 90, "device_seconds": 1000.0},
+        ),
+        (
+            ["--target-value", "-0.5", "--no-progress-trials", "none"],
+            {"target_value": -0.5, "no_progress_trials": "none"},
+        ),
     ],
 )
-def test_an_edit_sends_the_wall_time_as_seconds_or_as_no_limit(
+def test_an_edit_sends_limits_as_numbers_or_as_no_limit(
     arguments: list[str], sent: dict[str, Any], service: Played
 ) -> None:
     service.answer("PATCH /v1/studies/digits", STUDY)
     assert app.run(["study", "edit", "digits", *arguments]) == 0
-    assert json.loads(service.bodies[-1])["budget"] == sent
+    said = json.loads(service.bodies[-1])["budget"]
+    assert {name: limit for name, limit in said.items() if limit is not None} == sent
 
 
 def test_values_to_try_are_read_as_json_or_else_as_words(service: Played) -> None:

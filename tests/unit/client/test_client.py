@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from tests.support.records import a_record
 from trimtab.client import Client
 from trimtab.contract import problems
+from trimtab.contract.edits import BudgetEdit, StudyEdit
 from trimtab.contract.leases import (
     Completed,
     Failed,
@@ -392,9 +393,10 @@ def test_an_edit_says_what_changes_and_nothing_else() -> None:
         assert service.edit_study("digits", trials=9, wall_time_s="none").name == "digits"
         service.edit_study("digits", priority=3)
     assert [(one.method, one.url.path) for one in seen] == [("PATCH", "/v1/studies/digits")] * 2
-    assert [json.loads(one.content) for one in seen] == [
-        {"budget": {"trials": 9, "wall_time_s": "none"}, "priority": None},
-        {"budget": {"trials": None, "wall_time_s": None}, "priority": 3},
+    said = [StudyEdit.model_validate_json(one.content) for one in seen]
+    assert said == [
+        StudyEdit(budget=BudgetEdit(trials=9, wall_time_s="none")),
+        StudyEdit(budget=BudgetEdit(), priority=3),
     ]
 
 

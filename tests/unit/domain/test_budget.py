@@ -1,7 +1,7 @@
 """When a study proposes, when it is over, and what comes then."""
 
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from hypothesis import given
@@ -150,3 +150,13 @@ def test_a_study_goes_on_while_the_search_may_take_up_what_it_paused() -> None:
     spent = replace(FRESH, trials_created=2, unfinished=True, paused_by_search=True)
     assert not budget.paused_are_unwanted(spent)
     assert budget.next_state(spent) == "active"
+
+
+@pytest.mark.parametrize(
+    "over",
+    [{"state": "stopping"}, {"exhausted": True}, {"wall_time_over": True}],
+    ids=str,
+)
+def test_each_end_of_a_search_prunes_what_it_paused(over: dict[str, Any]) -> None:
+    paused = replace(FRESH, unfinished=True, paused_by_search=True)
+    assert budget.paused_are_unwanted(replace(paused, **over))

@@ -33,3 +33,10 @@ def test_a_study_without_a_wall_time_has_time() -> None:
     budget: dict[str, Any] = {"trials": 4}
     spent = Spent("active", 4, 1e9, exhausted=False)
     assert time_over(a_study_document(budget=budget), spent) is None
+
+
+def test_a_limit_that_is_reached_leaves_nothing_and_is_named_as_its_option() -> None:
+    spent = Spent("active", 0, 0.0, exhausted=False, reached="device_seconds")
+    told = nothing_left(a_study_document(), spent)
+    assert told is not None
+    assert "trimtab study edit digits --device-seconds" in told

@@ -68,9 +68,9 @@ def _next(sampling: Sampling, number: int = 5, *, may_begin: bool = True) -> obj
         return chosen
 
 
-def _judge(sampling: Sampling, number: int, *values: float) -> object:
+def _decide(sampling: Sampling, number: int, *values: float) -> object:
     curve = tuple(enumerate(values))
-    return sampling.judge(1, STUDY, number, curve, may_begin=True, next_number=9)
+    return sampling.decide(1, STUDY, number, curve, may_begin=True, next_number=9)
 
 
 def test_a_claim_is_answered_what_the_scheduler_chooses(scripted: Scripted) -> None:
@@ -133,7 +133,7 @@ def test_a_report_is_judged_with_its_values_and_only_the_trial_itself_goes_on(
     stored = a_trial(4, 0.1, state="running", runs_until=2)
     sampling = Sampling(Ledger(stored).read, Clock())
     scripted.answers = [GoOn(4, 9, WHY), GoOn(3, 9), Begin(1), Wait(), Stop(WHY)]
-    told = [_judge(sampling, 4, 0.1, 0.2) for _ in range(5)]
+    told = [_decide(sampling, 4, 0.1, 0.2) for _ in range(5)]
     assert [(one.verdict, one.runs_until) for one in told] == [  # pyright: ignore[reportAttributeAccessIssue, reportUnknownMemberType]
         ("continue", 9),
         ("pause", 2),
@@ -152,11 +152,11 @@ def test_a_decision_that_was_not_stored_is_forgotten_before_the_next(
     ledger = Ledger(stored)
     sampling = Sampling(ledger.read, Clock())
     scripted.answers = [GoOn(4, 9), Wait(), Wait()]
-    _judge(sampling, 4, 0.1, 0.2)
+    _decide(sampling, 4, 0.1, 0.2)
     _next(sampling)
     assert scripted.heard[-1] == [stored]
     scripted.answers.insert(0, GoOn(4, 9))
-    _judge(sampling, 4, 0.1, 0.2)
+    _decide(sampling, 4, 0.1, 0.2)
     ledger.commit(a_trial(4, 0.1, 0.2, state="running", runs_until=9))
     _next(sampling)
     assert scripted.heard[-1] == [a_trial(4, 0.1, 0.2, state="running", runs_until=9)]

@@ -85,7 +85,7 @@ class TestAClaim:
         assert choice.number == 0
 
     def test_the_highest_rung_goes_first(self):
-        low = [a_trial(number, number / 100) for number in range(6)]
+        low = [a_trial(number, 0.5 + number / 100) for number in range(6)]
         high = [a_trial(number, 0.1, 0.2, number / 10) for number in (7, 8, 9)]
         choice = an_asha(*low, *high).decide(asked())
         assert isinstance(choice, GoOn)
@@ -162,6 +162,17 @@ class TestAReport:
         choice = study.decide(asked(2))
         assert isinstance(choice, GoOn)
         assert (choice.number, choice.runs_until) == (2, 3)
+
+    def test_it_does_so_also_where_another_might_go_on_from_a_higher_rung(self):
+        running = a_trial(0, 0.9, state="running", runs_until=1)
+        high = [a_trial(number, 0.1, 0.2, number / 10) for number in (1, 2, 3)]
+        study = an_asha(running, *high)
+        choice = study.decide(asked(0))
+        assert isinstance(choice, GoOn)
+        assert choice.number == 0
+        choice = study.decide(asked())
+        assert isinstance(choice, GoOn)
+        assert choice.number == 3
 
     def test_any_other_makes_way(self):
         running = a_trial(2, 0.6, state="running", runs_until=1)

@@ -57,6 +57,18 @@ class TestHistory:
         _propose(sampling)
         assert ledger.reads == [(1, None), (1, (1, 20))]
 
+    def test_claims_that_wait_for_one_another_share_a_reading_that_began_after_they_came(self):
+        ledger, clock = Ledger(*_twenty()), Clock()
+        sampling = Sampling(ledger.read, clock)
+        waiting = [sampling.proposal(1, TPE, claim_id=str(n), next_number=20) for n in range(3)]
+        clock.now = 0.1
+        found = [one.__enter__() for one in waiting]
+        assert len(ledger.reads) == 1
+        assert len({str(one.values) for one in found if isinstance(one, Proposal)}) == 3
+        later = sampling.proposal(1, TPE, claim_id="later", next_number=20)
+        later.__enter__()
+        assert len(ledger.reads) == 2
+
     def test_pruning_uses_it_unread_for_a_second(self):
         ledger, clock = Ledger(), Clock()
         sampling = Sampling(ledger.read, clock)

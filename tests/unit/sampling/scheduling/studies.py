@@ -6,7 +6,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from service.domain.facts import TrialFacts
-from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Scheduler, Stop
+from service.sampling.scheduling.freeze_thaw import FreezeThaw
+from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Stop
 from trimtab.contract.reasons import Reason
 from trimtab.contract.search_space import Scalar
 
@@ -46,7 +47,7 @@ class Replay:
     """A study whose workers each train an epoch at a time, in turn.
 
     Attributes:
-        scheduler: What decides.
+        scheduler: The scheduler.
         draw: Makes a configuration where the scheduler leaves it to the sampler.
         curve_of: The curves.
         epochs: The number of epochs of a whole trial.
@@ -56,7 +57,7 @@ class Replay:
         reasons: The trials that were paused, and why.
     """
 
-    scheduler: Scheduler
+    scheduler: FreezeThaw
     draw: Callable[[int], Values]
     curve_of: CurveOf
     epochs: int = 20

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,8 @@ from service.sampling.model.cube import Cube
 from service.sampling.model.curves import decision_epochs
 from service.sampling.scheduling import guard
 from service.sampling.scheduling.board import Board
+from service.sampling.scheduling.comparison import Question, options
+from service.sampling.scheduling.forecast import Forecast
 from service.sampling.scheduling.freeze_thaw import FIRST_TRIALS, FreezeThaw
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Over, Stop, Wait
 from tests.unit.sampling.ledger import document
@@ -216,8 +217,11 @@ def way(reason: Reason | None) -> str:
 def test_committed_trials_are_the_best_expected_and_tpes_or_tested_ones_in_turn():
     found = ways(replay(epochs=700))
     assert found[:4] == ["end", "tpe", "end", "tpe"]
-    assert found[-4:] in (["end", "tested"] * 2, ["tested", "end"] * 2)
-    assert found.index("tested") > found.index("tpe")
+    later = found[found.index("tested") :]
+    assert "tpe" not in later
+    # A trial that was let go and is taken up again is committed no more, so that a turn may come twice.
+    assert later.count("end") >= 3
+    assert later.count("tested") >= 3
 
 
 def test_where_beginnings_mislead_all_further_trials_run_to_their_end():
@@ -307,20 +311,24 @@ def test_it_finds_the_better_region_with_a_fraction_of_the_epochs():
     assert study.spent() / EPOCHS < len(study.trials) * 0.5
 
 
-def test_proposals_in_flight_are_not_made_again():
-    study = replay(epochs=150)
-    number = len(study.trials)
-    for trial in study.of("paused"):
-        study.scheduler.learn([replace(trial, state="pruned")])
-    first = study.scheduler.decide(Asked(None, True, number, (), 5))
-    assert isinstance(first, Begin)
-    assert first.values
-    flying = [first.values] * 8
-    second = study.scheduler.decide(Asked(None, True, number, flying, 5))
-    assert isinstance(second, Begin)
-    assert second.values
-    cube = Cube(document(SPACE).space)
-    assert np.abs(cube.at(first.values) - cube.at(second.values)).max() > 0.02
+def test_near_proposals_in_flight_less_is_to_be_found_out():
+    board = Board(Cube(document(SPACE).space), GRID, "maximize")
+    board.learn(facts(n, draw(n), [0.1 * n] * 3, "paused", runs_until=2) for n in range(6))
+    at = {"momentum": 0.5, "head_dropout": 0.5}
+    alone, beside = (
+        options(board, Forecast(board), question(Asked(None, True, 8, flying, 0)), "gain")
+        for flying in ((), [at])
+    )
+    assert alone
+    assert beside
+    # The configurations that are drawn evenly come first, and are the same for one seed.
+    drawn = slice(len(alone.rows), len(alone.rows) + 100)
+    assert (beside.deviation[drawn] < alone.deviation[drawn] + 1e-9).all()
+    assert (beside.deviation[drawn] < 0.95 * alone.deviation[drawn]).any()
+
+
+def question(given: Asked) -> Question:
+    return Question(given, None, None, np.random.default_rng(given.seed))
 
 
 def test_a_failed_trial_is_not_taken_up():
