@@ -149,7 +149,7 @@ def unless_audited(decision: Decision, search: Search, number: int, curve: Curve
     """Return what was decided on a trial, or that it runs to its end where it is audited.
 
     Args:
-        decision: what the scheduler decided.
+        decision: the decision of the scheduler.
         search: the document's share of audited trials, and its seed.
         number: the trial's number.
         curve: the trial's values; no further epoch mends a last one that is not finite.

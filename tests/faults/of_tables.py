@@ -342,14 +342,20 @@ def what_is_needed_is_kept(facts: Facts) -> Iterator[Violation]:
 
 
 def who_is_decided_on_goes_no_further(facts: Facts) -> Iterator[Violation]:
-    """I25: no trial completes beyond the epoch at which the search was to decide on it."""
+    """I25: no trial completes beyond the epoch at which the search was to decide on it, unless it was decided too late.
+
+    A worker whose service is away trains on, and reports all at once: the answer to the last of these is the decision.
+    """
     steps = grouped(facts.ours["reports"], lambda row: row["trial_id"])
     for (trial_id, kind), trial in facts.trials.items():
         bound = trial["runs_until"]
         if kind != "trial" or trial["state"] != "completed" or bound is None:
             continue
-        epochs = max((row["step"] + 1 for row in steps.get(trial_id, [])), default=0)
-        if epochs > bound:
+        last = max(
+            steps.get(trial_id, []), key=lambda row: (row["step"], row["fence"]), default=None
+        )
+        epochs = 0 if last is None else last["step"] + 1
+        if last is not None and epochs > bound and last["verdict"] == "continue":
             yield Violation(
                 "I25",
                 f"trial {trial_id} completed with {epochs} epochs; the search was to decide at {bound}",

@@ -191,9 +191,10 @@ def other_hyperparameters(facts: Facts) -> None:
     facts.ours["trials"][0]["hyperparameters"] = {"x": 1.5}
 
 
-def a_word_beyond_the_search(facts: Facts) -> None:
+def a_word_beyond_the_search(facts: Facts, verdict: str = "continue") -> None:
     facts.ours["trials"][0]["runs_until"] = 1
-    facts.ours["reports"].append({"trial_id": 7, "fence": 1, "step": 1, "value": 0.75})
+    told = {"trial_id": 7, "fence": 1, "step": 1, "value": 0.75, "verdict": verdict}
+    facts.ours["reports"].append(told)
 
 
 def a_row_of_what_was_deleted(facts: Facts) -> None:
@@ -225,6 +226,12 @@ def test_one_thing_that_is_wrong_with_what_is_stored_is_found(
     facts = copy.deepcopy(history())
     change(facts)
     assert invariant in broken(facts)
+
+
+def test_a_trial_that_was_told_to_pause_too_late_may_complete() -> None:
+    facts = copy.deepcopy(history())
+    a_word_beyond_the_search(facts, "pause")
+    assert "I25" not in broken(facts)
 
 
 WHY = {"rule": "asha", "text": "Others promise more.", "epoch": 1}
