@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass
 
-from trimtab.contract.studies import EndedBy, StudyState
+from trimtab.contract.budget import EndedBy
+from trimtab.contract.studies import StudyState
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,10 @@ from service.domain.budget import Spending
 from service.storage.leases import NO_PROGRESS, WALL_TIME_OVER
 from service.storage.refits import PLANNED
 from service.storage.statements import Statement
+from trimtab.contract.budget import EndedBy
 from trimtab.contract.events import EventKind
 from trimtab.contract.metrics import Direction
-from trimtab.contract.studies import EndedBy, StudyDocument, StudyState
+from trimtab.contract.studies import StudyDocument, StudyState
 from trimtab.contract.trials import TrialState
 
 

@@ -12,8 +12,9 @@ from pydantic import ValidationError
 from service.sampling import Sampling
 from service.storage.artifacts import Folder
 from service.storage.engine import Database
+from trimtab.contract.budget import Budget
 from trimtab.contract.problems import Problem
-from trimtab.contract.studies import Budget, StudyDocument
+from trimtab.contract.studies import StudyDocument
 
 MOST_HOLDERS = 10_000
 DEFAULT_PRIORITY: int = StudyDocument.model_fields["priority"].default

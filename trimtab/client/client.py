@@ -140,8 +140,7 @@ class Client:
             device_seconds: The whole time of workers in seconds; `none`: no limit; None: as it is.
             epochs: The whole number of epochs of all trials; `none`: no limit; None: as it is.
             target_value: The objective value at which the search ends; `none`: it has none; None: as it is.
-            no_progress_trials: The number of trials in a row without a better value at which the search ends; `none`: no
-                limit; None: as it is.
+            no_progress_trials: The number of trials in a row without a better value that ends the search; `none`; None.
             priority: The priority; None: as it is.
 
         Raises:
@@ -219,8 +218,7 @@ class Client:
         Args:
             name: The study's name.
             values: The values by the names of searched hyperparameters; names that are missing get the prior's.
-            idempotency_key: The name of this request: a repeated call with the same key adds no second trial; None makes
-                a new one.
+            idempotency_key: The request's name: a repeat with the same one adds no second trial; None makes a new one.
 
         Raises:
             problems.BudgetSpent: nothing is left for another trial.

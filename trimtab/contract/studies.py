@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from trimtab.contract import auto_space, search_space
 from trimtab.contract.auto_search import with_open_pruner
+from trimtab.contract.budget import Budget, EndedBy
 from trimtab.contract.faults import refuse
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Finish, Refits
@@ -34,18 +35,6 @@ from trimtab.contract.teachers import Teacher
 StudyState = Literal[
     "active", "paused", "stopping", "finalising", "done", "cancelled", "deleting"
 ]
-EndedBy = Literal[
-    "trials",
-    "wall_time",
-    "exhausted",
-    "stopped",
-    "cancelled",
-    "device_seconds",
-    "epochs",
-    "target_value",
-    "no_progress",
-]
-"""What ended a study's search: a limit of its budget, the sampler's last point, or a person."""
 SamplerName = Literal["auto", "tpe", "gp", "random", "grid"]
 """Tree-structured Parzen estimator; Gaussian process with expected improvement; at random; every point of a grid.
 
@@ -101,30 +90,6 @@ class Search(Message):
     def schedules(self) -> bool:
         """Whether trials are paused and taken up again, so that each claim and some reports are decided on all trials."""
         return isinstance(self.pruner, Scheduler)
-
-
-class Budget(Message):
-    """What a study may spend. Retries cost nothing; whichever limit is reached first ends the search.
-
-    What its finish trains anew is part of it: the search has what the refits leave.
-    """
-
-    trials: Annotated[Int, Field(ge=1, le=1_000_000)]
-    wall_time_s: Annotated[Number, Field(gt=0)] | None = None
-    """Seconds from the first lease on in which the study is active; pauses do not count."""
-    device_seconds: Annotated[Number, Field(gt=0)] | None = None
-    """Seconds in which workers have trials of the study, added up; what one worker trains at a time counts once."""
-    epochs: Annotated[Int, Field(ge=1, le=2**31 - 1)] | None = None
-    """Epochs that all trials together may train, those included that a crash made them train again."""
-    target_value: Number | None = None
-    """The search ends when a trial has completed with this objective value or a better one."""
-    no_progress_trials: Annotated[Int, Field(ge=1, le=1_000_000)] | None = None
-    """The search ends when so many trials in a row have ended without a better value than the best before them."""
-
-    @property
-    def limits(self) -> Mapping[str, float]:
-        """The limits that are given beside the trials and the wall time, by their names."""
-        return self.model_dump(exclude={"trials", "wall_time_s"}, exclude_none=True)
 
 
 def _refuse_other_words(given: object) -> object:

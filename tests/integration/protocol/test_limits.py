@@ -8,8 +8,8 @@ from service.use_cases import studies
 from tests.support.fast_path import FastService
 from tests.support.protocol import Service
 from tests.support.races import Replicas
+from trimtab.contract.budget import EndedBy
 from trimtab.contract.leases import Lease
-from trimtab.contract.studies import EndedBy
 
 
 def ended_by(service: Service) -> EndedBy | None:
