@@ -36,10 +36,8 @@ StudyState = Literal[
     "active", "paused", "stopping", "finalising", "done", "cancelled", "deleting"
 ]
 SamplerName = Literal["auto", "tpe", "gp", "random", "grid"]
-"""Tree-structured Parzen estimator; Gaussian process with expected improvement; at random; every point of a grid.
-
-`auto` stands for what suits the study; the service writes its choice, and the pruner's, in its place when it creates it.
-"""
+"""What suits the study, which the service writes in the place of `auto` when it creates it; tree-structured Parzen estimator;
+Gaussian process with expected improvement; at random; every point of a grid."""
 
 
 class Search(Message):

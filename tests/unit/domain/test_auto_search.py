@@ -68,6 +68,7 @@ def test_the_bounds_themselves_are_enough(changes: dict[str, Any]):
 def test_the_refits_are_no_trials_of_the_search():
     finish = {"refit": True, "ensemble": 3}
     found = chosen(document(budget={"trials": 22}, finish=finish))
+    assert found.sampler == "tpe"
     assert "the search has 19 trials" in found.reason
 
 

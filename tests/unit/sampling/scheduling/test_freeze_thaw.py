@@ -94,6 +94,7 @@ def test_the_first_trials_run_to_the_first_decision_and_are_the_samplers():
 def test_all_trials_that_are_made_by_their_number_are_among_the_first():
     given = document(SPACE, initial_trials=12).model_copy(update={"starts": ()})
     found = FreezeThaw.of(given, wanted=1)
+    found.learn(facts(n, draw(n), [0.1 * n] * 3, "paused", runs_until=2) for n in range(9))
     choice = found.decide(asked(number=11))
     assert isinstance(choice, Begin)
     assert choice.values is None
@@ -361,13 +362,13 @@ def test_a_small_space_is_tried_without_repeating_a_cell():
         "optimizer": {"kind": "choices", "choices": ["sgd", "adam", "adamw"]},
         "frozen_stages": {"kind": "int", "low": 0, "high": 4},
     }
-    found = scheduler(space)
+    board = Board(Cube(document(space).space), GRID, "maximize")
     cells = [{"optimizer": o, "frozen_stages": n} for o in ("sgd", "adam") for n in range(5)]
-    found.learn(facts(n, cell, [0.5] * 20) for n, cell in enumerate(cells))
-    for seed in range(10):
-        choice = found.decide(Asked(None, True, 10, (), seed))
-        assert isinstance(choice, Begin)
-        assert choice.values is None or choice.values["optimizer"] == "adamw"
+    board.learn(facts(n, cell, [0.5] * 20) for n, cell in enumerate(cells))
+    found = options(board, Forecast(board), question(Asked(None, True, 10, (), 0)), "gain")
+    assert found
+    assert len(found.points)
+    assert {board.cube.values(point)["optimizer"] for point in found.points} == {"adamw"}
 
 
 def test_a_space_without_a_choice_is_the_samplers():
@@ -407,8 +408,9 @@ def test_more_than_there_are_cannot_complete():
     assert len(study.of("completed")) == 4
 
 
-def test_whoever_finds_nothing_to_do_waits_for_those_that_run():
-    found = known(*[([0.2, 0.2], "running")] * 8)
+@pytest.mark.parametrize("until", [2, None])
+def test_whoever_finds_nothing_to_do_waits_for_those_that_run(until: int | None):
+    found = known(*[([0.2, 0.2], "running")] * 8, until=until)
     assert found.decide(asked(may_begin=False)) == Wait()
 
 
