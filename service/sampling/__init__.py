@@ -5,6 +5,7 @@ from service.sampling.judging import GO_ON, Judgement
 from service.sampling.proposals import (
     Exhausted,
     Next,
+    NotStored,
     Proposal,
     Resumption,
     SamplingFailed,
@@ -18,6 +19,7 @@ __all__ = [
     "Exhausted",
     "Judgement",
     "Next",
+    "NotStored",
     "Proposal",
     "Resumption",
     "Sampling",

@@ -15,7 +15,7 @@ from trimtab.contract.metrics import Direction
 from trimtab.contract.search_space import Scalar
 
 Kernels = Literal["arrays", "optuna"]
-"""Whose kernels TPE is computed with: ours in arrays, or Optuna's own, to the last bit what plain Optuna proposes."""
+"""The kernels of TPE: ours in arrays, or Optuna's own, which propose to the last bit what plain Optuna does."""
 
 Values = Mapping[str, Scalar]
 CHUNK = 2045

@@ -11,6 +11,10 @@ from trimtab.contract.search_space import Scalar
 LONGEST = 1024
 
 
+class NotStored(Exception):
+    """The proposal became no trial; raised where it was to be stored, it makes the sampling room forget it at once."""
+
+
 class SamplingFailed(Exception):
     """A study's sampler, pruner or history met an error of its own; other studies are none the worse."""
 

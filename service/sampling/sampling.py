@@ -9,7 +9,7 @@ from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
 from service.sampling.joint import Kernels
 from service.sampling.judging import Judgement
-from service.sampling.proposals import Exhausted, Next, Proposal, SamplingFailed
+from service.sampling.proposals import Exhausted, Next, NotStored, Proposal, SamplingFailed
 from service.sampling.study import ActiveStudy, Pending
 from service.sampling.untried import Untried
 from trimtab.contract.problems import Problem
@@ -29,7 +29,7 @@ class Sampling:
             commit order. It is called from whatever thread proposes or reports.
         monotonic: a clock that only goes forward, in seconds.
         largest_shown: the number of finished trials that TPE is shown at most (None: all), since its time grows with them.
-        kernels: whose kernels TPE is computed with; `optuna` is for tests and benchmarks alone, to compare with.
+        kernels: the kernels of TPE; `optuna` is for tests and benchmarks alone, which compare with plain Optuna.
     """
 
     def __init__(
@@ -232,6 +232,10 @@ def _kept(study: ActiveStudy, pending: Pending | None) -> Generator[None]:
     """Count a proposal as running once the block has stored it; forget it where that failed."""
     try:
         yield
+    except NotStored:
+        if pending is not None:
+            study.drop(pending)
+        return
     except BaseException:
         if pending is not None:
             study.drop(pending)

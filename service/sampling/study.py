@@ -38,7 +38,7 @@ class Known:
     Attributes:
         in_flight: the values of proposals that the history does not show yet.
         tried: the cells that were tried, or are about to be, where the space has finitely many.
-        finished: how many trials have taught what they can.
+        finished: the number of trials that have taught what they can.
         has_only_infeasible: whether some have ended, and every one of those was infeasible.
         number: the number of the next trial, if all that is in flight is stored.
     """

@@ -66,7 +66,7 @@ class Untried:
         """Return the first candidate that is untried; else an untried cell at random; None where there is none.
 
         Args:
-            candidates: what a sampler would have, the best first; at least one.
+            candidates: the points that a sampler would have, the best first; at least one.
             tried: the cells that were tried.
             seed: the seed of the random choice.
         """

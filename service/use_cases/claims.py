@@ -9,7 +9,14 @@ from sqlalchemy import Connection
 
 from service.domain import serving
 from service.domain.facts import epochs_of
-from service.sampling import Exhausted, Proposal, Resumption, SamplingFailed, Waiting
+from service.sampling import (
+    Exhausted,
+    Next,
+    NotStored,
+    Proposal,
+    Resumption,
+    SamplingFailed,
+)
 from service.storage import leases, refits, taking_up, trials, turn, workers
 from service.storage.engine import Locked
 from service.use_cases import deciding, reconciling, studies
@@ -188,34 +195,47 @@ def _search(
     if not (candidate.may_propose or candidate.has_paused):
         return None
     key = proposal_key(request, ordinal, alone=serving.is_alone(candidate.running, holding))
+    chosen, row = None, None
     with deciding.alone(context, candidate.study_id, document) as study:
         if not study.is_searched:
             return None  # since it was listed
         # A trial that is to be taken up may have been cancelled since: then the search chooses again.
         for _ in range(TRIES):
-            with context.sampling.next(
-                candidate.study_id,
-                document,
-                claim_id=key,
-                next_number=study.next_number,
-                may_begin=study.may_begin,
-            ) as chosen:
-                match chosen:
-                    case Proposal():
-                        new = new_trial(chosen, request, ordinal)
-                        return trials.start(study.connection, candidate.study_id, new)
-                    case Resumption():
-                        row = _take_up(study.connection, candidate, chosen, request, ordinal)
-                        if row is not None:
-                            return row
-                    case Waiting():
-                        return None
-                    case Exhausted():
-                        break
-        else:
-            return None
-    studies.exhaust(context, document.name, candidate.study_id, study.next_number)
-    return None
+            chosen, row = _chosen(context, candidate, document, request, ordinal, study, key)
+            if row is not None or not isinstance(chosen, Resumption):
+                break
+    # Where nothing pauses trials and none may begin, what runs may yet change that.
+    if isinstance(chosen, Exhausted) and (study.may_begin or document.search.schedules):
+        studies.exhaust(context, document.name, candidate.study_id, study.next_number)
+    return row
+
+
+def _chosen(
+    context: Context,
+    candidate: turn.Candidate,
+    document: StudyDocument,
+    request: LeaseRequest,
+    ordinal: int,
+    study: deciding.Deciding,
+    key: str | None,
+) -> tuple[Next, leases.LeaseRow | None]:
+    """What the search chooses, and the lease that came of it; None where nothing was to be leased, or could be."""
+    row = None
+    with context.sampling.next(
+        candidate.study_id,
+        document,
+        claim_id=key,
+        next_number=study.next_number,
+        may_begin=study.may_begin,
+    ) as chosen:
+        if isinstance(chosen, Resumption):
+            row = _take_up(study.connection, candidate, chosen, request, ordinal)
+        elif isinstance(chosen, Proposal):
+            new = new_trial(chosen, request, ordinal)
+            row = trials.start(study.connection, candidate.study_id, new)
+            if row is None:
+                raise NotStored
+    return chosen, row
 
 
 def _take_up(
@@ -286,7 +306,11 @@ def _start(
             with context.database.statements() as connection:
                 new = new_trial(proposal, request, ordinal)
                 row = trials.start(connection, candidate.study_id, new)
-            return row, row is None and proposal.only_as_number is not None
+            if row is None:
+                raise NotStored
+            return row, False
+    if isinstance(proposal, Proposal):
+        return None, proposal.only_as_number is not None
     number = candidate.trials_created if proposal.at_number is None else proposal.at_number
     studies.exhaust(context, document.name, candidate.study_id, number)
     return None, False

@@ -13,7 +13,7 @@ import psycopg2
 from service.batching import Batcher
 from service.domain.facts import epochs_of
 from service.domain.serving import Claim, Work, distribute, is_alone, storable_at_once
-from service.sampling import Exhausted, Proposal, SamplingFailed
+from service.sampling import Exhausted, NotStored, Proposal, SamplingFailed
 from service.storage.async_connection import AsyncConnection
 from service.storage.claim_lookup import CLAIM_FACTS, MARK_SEEN, Asking, bind, seen
 from service.storage.engine import Locked
@@ -146,6 +146,7 @@ class FastClaims:
         self, request: LeaseRequest, chosen: Chosen, study: Work, document: StudyDocument
     ) -> LeaseRow | None:
         key = proposal_key(request, 0, alone=chosen.is_alone)
+        row = None
         async with self._proposal(key, study, document) as proposal:
             if isinstance(proposal, Exhausted):
                 return None
@@ -154,7 +155,8 @@ class FastClaims:
             row = await self._storing.submit(starting)
             if row is None:
                 self._next_number.pop(study.study_id, None)
-            return row
+                raise NotStored
+        return row
 
     @asynccontextmanager
     async def _proposal(
@@ -176,9 +178,10 @@ class FastClaims:
         try:
             yield proposal
         except BaseException as error:
-            proposing.__exit__(type(error), error, error.__traceback__)
-            raise
-        proposing.__exit__(None, None, None)
+            if not proposing.__exit__(type(error), error, error.__traceback__):
+                raise
+        else:
+            proposing.__exit__(None, None, None)
 
     def _own_number(self, study: Work) -> int:
         """The number of the next trial, if those on their way to the database arrive."""
