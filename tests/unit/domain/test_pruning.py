@@ -202,7 +202,8 @@ def test_a_trial_on_numpys_percentile_goes_on_to_the_last_bit():
     for _ in range(200):
         peers = sorted(rng.random() for _ in range(rng.randint(2, 9)))
         kept = rng.uniform(0, 100)
-        for direction, share in (("maximize", 100 - kept), ("minimize", kept)):
+        shares: dict[Direction, float] = {"maximize": 100 - kept, "minimize": kept}
+        for direction, share in shares.items():
             bound = float(np.percentile(peers, share))
             assert not percentile(
                 ((0, bound),),
