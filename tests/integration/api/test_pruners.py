@@ -71,6 +71,7 @@ def test_a_study_is_told_with_its_pruner_in_the_long_form(shared: Running, prune
         "prior_strength": 3.0,
         "audit": 0.0,
         "tpe_startup_trials": 10,
+        "auto_reason": None,
     }
     assert told == {"pruner": long, **usual, **PLAIN}
 

@@ -4,7 +4,7 @@ import pytest
 
 from tests.benchmarks.comparing import compare
 from tests.benchmarks.search import searched, shaped
-from tests.benchmarks.search_sides import FUNCTIONS, Function, Ours, Twin
+from tests.benchmarks.search_sides import FUNCTIONS, Exact, Function, Twin
 
 
 class TestComparing:
@@ -38,7 +38,7 @@ def test_a_whole_study_is_optunas_to_the_last_bit_when_both_are_seeded_alike(
     function: Function, workers: int
 ):
     ours, twin = (
-        searched(side(function, 3), function, 45, workers, 3) for side in (Ours, Twin)
+        searched(side(function, 3), function, 45, workers, 3) for side in (Exact, Twin)
     )
     assert len(ours) == 45
     assert ours == twin
