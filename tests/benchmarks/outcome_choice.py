@@ -91,7 +91,10 @@ class _Trainings:
     def run(self, number: int) -> Curve:
         """Train one; test pictures are opened as a final evaluation opens them."""
         task, model = self._document.task, self._document.model
-        recipe = self._document.recipe(self._design.at(number).values)
+        start = self._design.at(number)
+        if start is None:
+            raise ValueError("the space has no further point")
+        recipe = self._document.recipe(start.values)
         wanted = backbones.input_spec(model, recipe, self._own)
         seen = data.load(task, cache_dir=self._cache, wanted=wanted)
         test = data.open_test(task, data.Seal("final"), cache_dir=self._cache, wanted=wanted)
