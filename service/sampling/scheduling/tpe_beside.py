@@ -3,10 +3,9 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from service.domain.facts import Changes, TrialFacts
-from service.sampling.asking import ask
 from service.sampling.distributions import distributions
 from service.sampling.history import History
-from service.sampling.tpe import JointTPE, Shown
+from service.sampling.joint import ArrayTPE
 from trimtab.contract.metrics import Direction
 from trimtab.contract.search_space import Scalar, Space
 
@@ -15,13 +14,11 @@ LARGEST_SHOWN = 500
 
 
 class TpeBeside:
-    """TPE over a history of its own; paused trials are to it what pruned ones are."""
+    """The sampler `tpe` over a history of its own; paused trials are to it what pruned ones are."""
 
     def __init__(self, space: Space, direction: Direction) -> None:
-        self._distributions = distributions(space)
-        self._direction: Direction = direction
         self._history = History(direction)
-        self._shown = Shown(self._distributions)
+        self._tpe = ArrayTPE(distributions(space), LARGEST_SHOWN)
 
     def learn(self, trials: Iterable[TrialFacts]) -> None:
         """Take over trials that changed, as they are now."""
@@ -37,9 +34,5 @@ class TpeBeside:
             in_flight: The configurations that are proposed already and not in the history yet.
             seed: The seed of the random numbers.
         """
-        trials = self._shown.show(self._history.capped(LARGEST_SHOWN))
-        number = max(number, self._history.next_number)
-        trials += [self._shown.running(number + n, one) for n, one in enumerate(in_flight)]
-        sampler = JointTPE(self._distributions, seed=seed, startup_trials=0)
-        number += len(in_flight)
-        return ask(sampler, self._distributions, trials, number, self._direction).values
+        self._tpe.look(self._history, in_flight, number)
+        return next(iter(self._tpe.candidates(seed)))
