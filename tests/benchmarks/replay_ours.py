@@ -93,7 +93,7 @@ class OfService:
         database: A migrated database of the study's own.
         folder: The folder of the artifacts.
         task: The task.
-        search: What the document says of the search.
+        search: The `search` of the study document, as JSON would hold it.
         workers: The number of workers.
         seed: The seed of the study.
     """
@@ -171,7 +171,7 @@ class OfRoom:
 
     Args:
         task: The task.
-        search: What the document says of the search.
+        search: The `search` of the study document, as JSON would hold it.
         seed: The seed of the study.
     """
 

@@ -58,7 +58,7 @@ class Better:
 
     Attributes:
         at: The time, in full runs per worker.
-        score: What that model is truly worth, in points.
+        score: The true value of that model, in points.
     """
 
     at: float

@@ -35,7 +35,7 @@ class Curve:
 
     Attributes:
         told: The objective value after each epoch, as a worker measures it; the last one is NaN where the training diverges.
-        scores: What the model is truly worth then, in points; more is better.
+        scores: The true value of the model after each epoch, in points; more is better.
         epoch_cost: The time of an epoch, in those of the task's mean epoch.
     """
 

@@ -52,7 +52,7 @@ class Replay:
         curve_of: The curves.
         epochs: The number of epochs of a whole trial.
         budget: The number of trials that may begin.
-        decided: What was decided each time: the trial that asked, the epochs it had, and the choice.
+        decided: One tuple for each decision: the trial that asked, the number of epochs it had, and the choice.
         trials: The trials as they stand.
         reasons: The trials that were paused, and why.
     """
