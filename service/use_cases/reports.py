@@ -104,7 +104,7 @@ def _together(
             held = _reporting(facts.get(lease))
             document = documents[held.study_id]
             # Where epochs are counted, each report takes from what the one before it leaves.
-            if document.budget.epochs or _is_due(document, held, batch.reports[-1]):
+            if held.epochs_left is not None or _is_due(document, held, batch.reports[-1]):
                 due[number] = held
                 continue
             decided[number] = _decide(
