@@ -30,13 +30,13 @@ class Question:
     Attributes:
         asked: The question as it came.
         last: The row of the trial that has just reported; None at a claim.
-        correlation: The rank correlation of completed trials' halves with their ends; None: they are too few.
+        correlation: What the halves of completed trials tell of their ends; None: they are too few.
         chance: The source of random numbers.
     """
 
     asked: Asked
     last: int | None
-    correlation: float | None
+    correlation: guard.Correlation | None
     chance: np.random.Generator
 
     @property
