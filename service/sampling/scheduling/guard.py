@@ -22,7 +22,8 @@ class Correlation(NamedTuple):
     """What the beginnings of completed trials tell of their ends.
 
     Attributes:
-        value: The rank correlation (Spearman) of the best values of the first halves with those of all epochs.
+        value: The rank correlation (Spearman) of the best values of the first halves with the last values. Best values of
+            all epochs would be no measure: those of a curve that falls later are its first half's.
         done: The number of completed trials that it was found from.
     """
 
@@ -64,7 +65,7 @@ def correlation(board: Board) -> Correlation | None:
     done = board.where(Standing.DONE)
     if len(done) < FEWEST_DONE:
         return None
-    ranks = [np.argsort(np.argsort(found[done])) for found in (board.half, board.best)]
+    ranks = [np.argsort(np.argsort(found[done])) for found in (board.half, board.last)]
     return Correlation(float(np.corrcoef(ranks[0], ranks[1])[0, 1]), len(done))
 
 

@@ -96,6 +96,14 @@ def test_of_few_trials_more_is_wanted_than_chance_would_give(done: int, wanted: 
     assert not guard.is_blind(guard.Correlation(wanted + 0.01, done))
 
 
+def test_a_beginning_that_later_epochs_fall_below_does_not_foretell_itself():
+    # The best values of all epochs are those of the first halves, which the ends have nothing to do with.
+    curves = [[0.5 + 0.1 * n] * 5 + [0.4 - 0.1 * n] * 5 for n in range(5)]
+    found = guard.correlation(board(*[(curve, "completed", None) for curve in curves]))
+    assert found is not None
+    assert found.value == pytest.approx(-1.0)
+
+
 def test_four_completed_trials_tell_nothing_of_beginnings():
     found = board(*[(rising(0.1 * n, 1 - 0.1 * n), "completed", None) for n in range(4)])
     assert guard.correlation(found) is None
