@@ -194,7 +194,7 @@ class FastClaims:
             proposing.__exit__(None, None, None)
 
     async def _propose(self, proposing: Sequence[Proposing]) -> Sequence[Proposal | Exhausted]:
-        return await self._aside(lambda: _entered(proposing))
+        return await self._aside(lambda: entered(proposing))
 
     def _own_number(self, study: Work) -> int:
         """The number of the next trial, if those on their way to the database arrive."""
@@ -231,7 +231,7 @@ class FastClaims:
         return [started(row) for row in rows]
 
 
-def _entered(proposing: Sequence[Proposing]) -> list[Proposal | Exhausted]:
+def entered(proposing: Sequence[Proposing]) -> list[Proposal | Exhausted]:
     """Make the proposals, each knowing those before it; where one fails, those before it are forgotten again."""
     with ExitStack() as made:
         proposals = [made.enter_context(one) for one in proposing]

@@ -83,7 +83,7 @@ def test_proposals_that_wait_for_one_another_are_made_in_one_turn(fast: FastServ
     fast.study(search=TPE, budget={"trials": 100})
     fast.fail(fast.lease())
     workers = [fast.worker() for _ in range(6)]
-    with patch.object(claims, "_entered", wraps=claims._entered) as turns:
+    with patch.object(claims, "entered", wraps=claims.entered) as turns:
         found = fast.together(*(fast.fast_path.claim(a_claim(worker)) for worker in workers))
     leases = [lease for one in found if isinstance(one, Leases) for lease in one.leases]
     assert len({str(lease.hyperparameters) for lease in leases}) == len(leases) == 6
@@ -93,15 +93,20 @@ def test_proposals_that_wait_for_one_another_are_made_in_one_turn(fast: FastServ
 def test_proposals_of_a_turn_that_fails_are_forgotten(fast: FastService) -> None:
     fast.study(search=TPE, budget={"trials": 100})
     fast.fail(fast.lease())
-    study = fast.context.sampling._studies[1]
-    made = study.propose
+    propose, drop, made = ActiveStudy.propose, ActiveStudy.drop, list[Any]()
 
-    def fails_after_two(*given: Any, **named: Any) -> Any:
-        if len(study._pending) == 2:
+    def fails_at_the_fourth(*given: Any, **named: Any) -> Any:
+        if len(made) == 3:
             raise ZeroDivisionError
-        return made(*given, **named)
+        made.append(propose(*given, **named))
+        return made[-1]
 
     workers = [fast.worker() for _ in range(4)]
-    with patch.object(ActiveStudy, "propose", side_effect=fails_after_two):
+    with (
+        patch.object(ActiveStudy, "propose", fails_at_the_fourth),
+        patch.object(ActiveStudy, "drop", autospec=True, side_effect=drop) as dropped,
+    ):
         fast.together(*(fast.fast_path.claim(a_claim(worker)) for worker in workers))
-    assert [pending for pending in study._pending if pending.left_at is None] == []
+    # The first one had a turn of its own, and may be stored.
+    forgotten = [call.args[1] for call in dropped.call_args_list]
+    assert [made[place][1] in forgotten for place in (1, 2)] == [True, True]
