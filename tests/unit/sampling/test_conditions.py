@@ -212,3 +212,15 @@ def test_the_model_of_a_gaussian_sampler_sees_the_arms_own_trials() -> None:
     found = sampler.propose((), 0)
     assert found is not None
     assert found == pytest.approx(canonical.whole(found))
+
+
+def test_the_gaussian_sampler_scores_no_point_that_was_tried() -> None:
+    found, canonical = space(HALF), Canonical(space(HALF))
+    sampler = GaussianSampler(found, "maximize", 0.0)
+    poor = ({"optimizer": "sgd", "momentum": 0.5 + n / 20} for n in range(8))
+    tried = [*(canonical.whole(one) for one in poor), canonical.whole({"optimizer": "adamw"})]
+    values = [0.1] * 8 + [0.9]
+    sampler.hear([completed(n, *one) for n, one in enumerate(zip(tried, values, strict=True))])
+    proposed = sampler.propose((), 0)
+    assert proposed is not None
+    assert proposed["optimizer"] == "sgd"
