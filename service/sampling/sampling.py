@@ -92,7 +92,11 @@ class Sampling:
     @staticmethod
     def is_immediate(document: StudyDocument) -> bool:
         """Tell whether proposals of the study take no reading and no mathematics."""
-        return document.search.sampler == "random" and not Untried(document.space).is_counted
+        if document.search.sampler != "random" or any(
+            one.when for one in document.space.values()
+        ):
+            return False
+        return not Untried(document.space).is_counted
 
     @contextmanager
     def next(

@@ -9,6 +9,7 @@ from rich.text import Text
 from trimtab.cli import reasons, report
 from trimtab.cli.failures import printable
 from trimtab.cli.figures import figure, measured, table, words
+from trimtab.contract.conditions import condition, told
 from trimtab.contract.finish import Refits
 from trimtab.contract.metrics import direction_of
 from trimtab.contract.records import Environment, LeftOut, LoadedWeights, TrialRecord
@@ -107,7 +108,10 @@ def study(answer: Study) -> RenderableType:
 
 def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
     """Return what is searched, and what the document fixes: by its person, and by the service."""
-    searched = ", ".join(document.space)
+    searched = ", ".join(
+        f"{name} (with {told(condition(one))})" if one.when else name
+        for name, one in document.space.items()
+    )
     own = {name: one for name, one in document.fixed.items() if name not in document.completed}
     filled_in = {name: document.fixed[name] for name in document.completed}
     rows = [("searched", f"{searched} (auto)" if document.auto_space else searched)]
