@@ -110,8 +110,9 @@ class FastClaims:
             return TakeFullPath()
         if document.search.schedules:
             return TakeFullPath()  # which alone takes up what the search has paused
-        if document.budget.limits:
-            return TakeFullPath()  # one by one: each takes its part of what is left
+        # Of its row, since a document that is known may be older than an edit.
+        if document.budget.limits or chosen.study.one_at_a_time:
+            return TakeFullPath()
         try:
             row = await self._start(request, chosen, chosen.study, document)
         except SamplingFailed:
