@@ -95,6 +95,8 @@ class ActiveStudy:
         self._read_at: float | None = None
         self._changed = True
         self._untried = Untried(document.space)
+        self.is_immediate = document.search.sampler == "random" and not self._untried.is_counted
+        """Whether proposals take no reading of the history and no mathematics."""
         self._tpe = joint_tpe(
             kernels, self._distributions, self._direction, largest_shown, self._canonical
         )
@@ -123,7 +125,7 @@ class ActiveStudy:
             return self._cell(next_number), None
         start = self._initial.at(next_number) if next_number < self._initial.length else None
         if start is not None:
-            return self._first(search, next_number, start)
+            return self._first(next_number, start)
         proposal, pending = self._by_chance(search, claim_id, next_number, asked_at)
         if claim_id is None and isinstance(proposal, Proposal):
             proposal = replace(proposal, only_as_number=next_number)
@@ -232,7 +234,7 @@ class ActiveStudy:
         asked_at: float | None,
     ) -> tuple[Proposal | Exhausted, Pending | None]:
         seed = seed_of(search.seed, f"trial {next_number}" if claim_id is None else claim_id)
-        if search.sampler == "random" and not self._untried.is_counted:
+        if self.is_immediate:
             return self._drawn(seed, "random"), None
         with self._proposing:
             known = self._look(search, next_number, asked_at)
@@ -272,14 +274,12 @@ class ActiveStudy:
             return Exhausted(known.number)
         return self._proposal(values, proposed_by=by if self._initial.known else None)
 
-    def _first(
-        self, search: Search, number: int, start: Start
-    ) -> tuple[Proposal, Pending | None]:
+    def _first(self, number: int, start: Start) -> tuple[Proposal, Pending | None]:
         """The proposal of a trial that is made by its number; models must know of it before it is in the history."""
         proposal = self._proposal(
             start.values, proposed_by=start.proposed_by, only_as_number=number
         )
-        if search.sampler == "random" and not self._untried.is_counted:
+        if self.is_immediate:
             return proposal, None
         return proposal, self._noted(number, proposal)
 

@@ -182,7 +182,7 @@ class FastClaims:
             claim_id=key,
             next_number=study.trials_created if is_by_claim else self._own_number(study),
         )
-        if self._context.sampling.is_immediate(document):
+        if self._context.sampling.is_immediate(study.study_id, document):
             proposal = proposing.__enter__()
         else:
             proposal = await self._proposing[study.study_id].submit(proposing)
