@@ -17,7 +17,8 @@ from trimtab.contract.message import Message
 from trimtab.contract.metrics import Direction
 from trimtab.contract.pruners import AnyPruner
 from trimtab.contract.reasons import AUDIT, Reason
-from trimtab.contract.studies import SamplerName, StudyState
+from trimtab.contract.search import SamplerName
+from trimtab.contract.studies import StudyState
 from trimtab.contract.trials import Trial, TrialState
 
 GOOD_SHARE = 10
