@@ -17,7 +17,7 @@ BEST_OF_EACH = 2
 MOST_POINTS = 6
 """The number that all of them give at most."""
 SHARE = 3
-"""Of the search's trials, one in this many is a point of an earlier study at most."""
+"""One in this many trials of the search is a point of an earlier study at most."""
 MOST_SOURCES = 20
 """The number of studies that are told of, the nearest ones."""
 MOST_STARTS = 100

@@ -1,7 +1,7 @@
 """What a search takes over from earlier studies: their best configurations, those of the nearest data first."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Literal, cast, get_args
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 from pydantic_core import PydanticCustomError
@@ -20,12 +20,13 @@ are filled; the pictures' side; what one backbone makes of the samples; the back
 
 
 def _refuse_other_words(given: object) -> object:
-    if given not in get_args(TransferWord) and not isinstance(given, list | tuple):
+    is_word = isinstance(given, str) and given in get_args(TransferWord)
+    if not is_word and not isinstance(given, list | tuple):
         message = (
             "is `auto`, `none`, or a list of names of studies that are done, as [my-flowers]"
         )
         raise PydanticCustomError("transfer_type", message)
-    return given
+    return cast("object", given)
 
 
 Transfer = Annotated[
