@@ -35,7 +35,7 @@ class Resources:
         threads: The numbers of threads that work of this process is computed with.
         roots: The folders that studies may make this process read.
         download: Whether public data sets that are missing may be fetched from the network.
-        statistics: What data sets look like to backbones, as far as this process has looked.
+        statistics: The statistics of data sets that this process has computed.
     """
 
     channel: AgentChannel

@@ -178,3 +178,12 @@ def test_a_study_that_begins_anew_takes_over_anew(service: Service) -> None:
     assert document(service).starts == (document(service, "next.before-1").starts or ())[:1]
     begun(service)
     assert told(service) == [("same", 2)]
+
+
+def test_what_was_taken_over_is_stopped_like_any_other(service: Service) -> None:
+    done(service, "same", 1e-3, 2e-3)
+    created(service, search=AUTO | {"pruner": {"kind": "threshold", "lower": 0.2}})
+    begun(service)
+    lease = service.lease()
+    assert rate(lease) == 1e-3
+    assert service.report(lease, 0.1) == "stop"
