@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
+from trimtab.contract.conditions import Conditions
 from trimtab.contract.priors import SGD_FACTOR, family_of
 from trimtab.contract.records import StudyData
 from trimtab.contract.search_space import Scalar, contains, nearest
@@ -128,10 +129,10 @@ def point(
     given = {name: values[name] for name in document.space if name in values}
     if "learning_rate" in given and "optimizer" not in document.space:
         given["learning_rate"] = _rate(given["learning_rate"], values, document)
-    fits = sum(contains(document.space[name], value) for name, value in given.items())
-    if 2 * fits <= len(given):
-        return None
-    return {name: nearest(document.space[name], value) for name, value in given.items()}
+    inside = {name: nearest(document.space[name], value) for name, value in given.items()}
+    active = Conditions(document.space).active(inside)
+    fits = sum(contains(document.space[name], given[name]) for name in active)
+    return active if 2 * fits > len(active) else None
 
 
 def _rate(rate: Scalar, values: Values, document: StudyDocument) -> Scalar:

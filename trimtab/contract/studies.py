@@ -23,7 +23,7 @@ from trimtab.contract.finish import Finish, Refits
 from trimtab.contract.message import Flag, Int, Message, Name, Number
 from trimtab.contract.pruners import Pruner
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.records import StudyData
+from trimtab.contract.records import Probe, StudyData
 from trimtab.contract.search import Search
 from trimtab.contract.search_space import Choices, Dimension, Scalar, Space
 from trimtab.contract.starts import Start
@@ -31,6 +31,7 @@ from trimtab.contract.study_rules import Place, Readable, faults
 from trimtab.contract.tasks import Model, Task
 from trimtab.contract.teachers import Teacher
 from trimtab.contract.transfer import Source
+from trimtab.contract.workers import WorkerSetAside
 
 StudyState = Literal[
     "active", "paused", "stopping", "finalising", "done", "cancelled", "deleting"
@@ -88,6 +89,8 @@ class StudyDocument(Message):
     Stored documents without it are of a release that evaluated the winner alone.
     """
     priority: Annotated[Int, Field(ge=0, le=1000)] = 500
+    parallel: Annotated[Int, Field(ge=1, le=10_000)] | None = None
+    """At most so many of its trials are leased at a time; null: no limit. Refits and the final evaluation do not count."""
     max_crashes: Annotated[Int, Field(ge=1, le=100)] = 3
     """A trial whose attempts crashed so often is given up; its failure tells the last reason."""
     lease_ttl_s: Annotated[Number, Field(ge=1, le=3600)] = 60.0
@@ -184,23 +187,6 @@ class BestTrial(Message):
     validation_accuracy: float | None = None
     """The value, where the objective is accuracy."""
     hyperparameters: Mapping[str, Scalar]
-
-
-class Probe(Message):
-    """What the first epoch of a study took, for an estimate of the rest."""
-
-    epoch_s: float | None = None
-    """Seconds that it trained and validated for."""
-    memory_bytes: int | None = None
-    """The most memory of the device that it took; null where the device does not tell."""
-
-
-class WorkerSetAside(Message):
-    """A worker that gets no more trials of a study, and why; until it registers anew, or the study is resumed."""
-
-    worker: str
-    problem: str
-    at: datetime
 
 
 class Study(Message):

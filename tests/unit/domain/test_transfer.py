@@ -158,3 +158,16 @@ def test_points_come_behind_the_trials_that_have_begun() -> None:
         starts = list(found.starts or ())
         assert [one.proposed_by for one in starts].index("study:one") == place
         assert starts[0] == known
+
+
+def test_a_value_that_is_not_active_at_a_point_is_left_out() -> None:
+    momentum = {"kind": "float", "low": 0.8, "high": 0.99, "when": {"optimizer": "sgd"}}
+    optimizer = {"kind": "choices", "choices": ["sgd", "adamw"]}
+    conditional = document(space={"optimizer": optimizer, "momentum": momentum})
+    by_adamw = {"optimizer": "adamw", "momentum": 0.9}
+    one = earlier(searched={"optimizer"})
+    assert transfer.point(conditional, one, by_adamw) == {"optimizer": "adamw"}
+    assert transfer.point(conditional, one, by_adamw | {"optimizer": "sgd"}) == {
+        "optimizer": "sgd",
+        "momentum": 0.9,
+    }
