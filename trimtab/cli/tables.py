@@ -108,7 +108,7 @@ def study(answer: Study) -> RenderableType:
 
 def _parallel_rows(document: StudyDocument) -> list[tuple[str, Text]]:
     most = document.parallel
-    return [] if most is None else [("parallel", Text(f"at most {most} trials at a time"))]
+    return [] if most is None else [("parallel", Text(f"at most {most} at a time"))]
 
 
 def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
