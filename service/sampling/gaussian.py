@@ -19,6 +19,7 @@ from service.sampling.model.observations import (
     INFEASIBLE,
     PRUNED,
     RUNNING,
+    VIOLATING,
     Observations,
 )
 from service.sampling.model.prior_weights import PriorWeights
@@ -76,8 +77,9 @@ class _Outlook:
 class GaussianSampler:
     """Expected improvement under a Gaussian process, over all trials of one study.
 
-    Trials that run, and proposals in flight, are assumed to end with their predicted mean. Infeasible trials have no
-    value: the probability that a configuration can be trained weighs its improvement. So do the priors of the space, with
+    Trials that run, and proposals in flight, are assumed to end with their predicted mean. The probability that a
+    configuration can be trained and keeps the study's constraints weighs its improvement, which is over the best feasible
+    trial (Gardner et al., Bayesian Optimization with Inequality Constraints, ICML 2014). So do the priors of the space, with
     a weight that fades as trials end (Hvarfner et al., piBO, ICLR 2022).
 
     A proposal depends on the trials, what is in flight and the seed alone. `hear` may be called by any thread; `propose`
@@ -115,7 +117,7 @@ class GaussianSampler:
             seed: the seed of the random numbers.
         """
         self._take_over()
-        finished = self._observations.of(COMPLETED, PRUNED)
+        finished = self._observations.of(COMPLETED, PRUNED, VIOLATING)
         if len(finished) < FEWEST:
             return None
         if not self._cube.size:
@@ -144,7 +146,7 @@ class GaussianSampler:
         kinds, values = seen.kinds[first], seen.values[first]
         made_from = first.tobytes() + kinds.tobytes() + values.tobytes()
         if self._fitted is None or self._fitted.made_from != made_from:
-            completed = values[kinds == COMPLETED]
+            completed = values[(kinds == COMPLETED) | (kinds == VIOLATING)]
             unit = unit_of(completed if len(completed) >= FEWEST else values, self._sign)
             process = GaussianProcess(self._cube.groups)
             shown = self._seen(_some(first, *self._finals.predicted(first, unit)), unit)
@@ -161,7 +163,7 @@ class GaussianSampler:
         flying = np.concatenate([self._observations.points[running], flying])
         assumed = fit.process.assume(self._cube.features(flying), np.full(len(flying), ASSUMED))
         points, means = np.concatenate([seen.points, flying]), np.concatenate([means, assumed])
-        best = max(self._best(fit.unit), assumed.max(initial=WORST))
+        best = max(self._best(fit.unit), assumed.max(initial=-np.inf))
         return _Outlook(points[np.argsort(-means, kind="stable")[:BEST]], float(best))
 
     def _seen(self, numbers: Indices, unit: Unit) -> _Seen:
@@ -187,25 +189,30 @@ class GaussianSampler:
     def _scores(self, fit: _Fit, points: Floats, best: float) -> Floats:
         features = self._cube.features(points)
         mean, variance = fit.process.predict(features)
-        improvement = log_expected_improvement(mean, np.sqrt(variance), best)
+        improvement = np.zeros(len(points))
+        if np.isfinite(best):
+            improvement = log_expected_improvement(mean, np.sqrt(variance), best)
         return improvement + self._log_feasible(features) + self._log_prior(points)
 
     def _best(self, unit: Unit) -> float:
-        """The best value that is known, in the unit; an early one where nothing has completed."""
+        """The best feasible value that is known, in the unit; an early one where nothing has completed; else -inf."""
         seen = self._observations
         completed = seen.of(COMPLETED)
         numbers = completed if len(completed) else seen.of(PRUNED)
-        return float(unit.of(seen.values[numbers]).max())
+        return float(unit.of(seen.values[numbers]).max(initial=-np.inf))
 
     def _log_feasible(self, features: Floats) -> Floats:
         seen = self._observations
-        known = seen.of(COMPLETED, PRUNED, INFEASIBLE)
+        known = seen.of(COMPLETED, PRUNED, INFEASIBLE, VIOLATING)
+        if seen.rooms_are_known:
+            # What was pruned has not been measured: it says nothing about the constraints.
+            known = known[seen.kinds[known] != PRUNED]
         failed = np.flatnonzero(seen.kinds[known] == INFEASIBLE)
-        self._feasibility.learn(seen.features[known], failed)
+        self._feasibility.learn(seen.features[known], failed, seen.rooms[known])
         return self._feasibility.log_probability(features)
 
     def _log_prior(self, points: Floats) -> Floats:
-        ended = len(self._observations.of(COMPLETED, PRUNED, INFEASIBLE))
+        ended = len(self._observations.of(COMPLETED, PRUNED, INFEASIBLE, VIOLATING))
         return self._priors.weigh(points, self._prior_strength, ended)
 
 
