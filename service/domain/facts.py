@@ -26,7 +26,7 @@ class TrialFacts:
     """Whether it is paused, or about to, by the search; a claim may take it up again."""
 
     violation: float | None = None
-    """By how much of their bounds a completed trial violates its study's constraints, in sum; None: it keeps them all."""
+    """The shares of their bounds by which a completed trial violates constraints, in sum; None: it keeps them all."""
     margin: float | None = None
     """The share of its bound by which the constraint is violated that is violated most, below 0 where all are kept; None:
     there are no constraints, or the trial has not completed."""

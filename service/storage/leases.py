@@ -12,9 +12,9 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.leasing import AttemptOutcome, Departure, Held
+from service.storage.outcomes import FOUND, SHOWN
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
-from trimtab.contract.objectives import COSTS
 from trimtab.contract.trials import TrialState
 
 WALL_TIME_OVER = """(
@@ -259,8 +259,6 @@ def checkpoint(
     return row is not None
 
 
-_COSTS = ", ".join(f"'{cost}'" for cost in COSTS)
-
 # The curve must have the report that is just being stored.
 HOLD = Statement("""
 SELECT FROM trimtab.trials WHERE lease_id = ANY(CAST(:lease_ids AS uuid[])) ORDER BY trial_id FOR UPDATE""")
@@ -274,17 +272,7 @@ WITH d AS (
                          CAST(:validation_outputs AS text[]), CAST(:measured AS text[]))
         AS d (lease_id, state, outcome, sha256, crashes, delay_s, value, error_kind, error_message, is_over,
               optuna_state, event, validation_outputs, measured)),
-found AS (
-    -- What a trial that completes is beside its value.
-    SELECT d.lease_id, m.measured, v.violations,
-           CAST(m.measured ->> (s.second ->> 'metric') AS float8) AS second_value,
-           s.second IS NULL OR coalesce(m.measured ? (s.second ->> 'metric'), false) AS is_whole,
-           NOT coalesce(jsonb_path_exists(v.violations, '$[*] ? (@ > 0)'), false) AS feasible
-    FROM d JOIN trimtab.trials t ON t.lease_id = d.lease_id JOIN trimtab.studies s USING (study_id),
-         LATERAL (SELECT CAST(d.measured AS jsonb) AS measured) m,
-         LATERAL (SELECT CASE WHEN s.constraints IS NOT NULL
-                         THEN trimtab.violations(s.constraints, coalesce(m.measured, '{{}}')) END AS violations) v
-    WHERE d.state = 'completed' AND t.kind = 'trial'),
+{FOUND}
 t AS (
     UPDATE trimtab.trials t
     SET state = d.state, lease_id = NULL, worker_id = NULL, slot = NULL, lease_until = NULL,
@@ -336,18 +324,7 @@ attributes AS (
     WHERE t.kind = 'trial' AND (pair.wanted OR EXISTS (
         SELECT FROM public.trial_system_attributes o WHERE o.trial_id = t.trial_id AND o.key = pair.key))
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json),
-shown AS (
-    -- What a person sees in the Dashboard of a trial that failed, or that the search stopped.
-    INSERT INTO public.trial_user_attributes AS a (trial_id, key, value_json)
-    SELECT t.trial_id, 'failure',
-           to_json(concat_ws(': ', nullif(t.error_kind, 'poison'), nullif(t.error_message, '')))::text
-    FROM t WHERE t.kind = 'trial' AND t.error_kind IS NOT NULL AND t.is_over
-    UNION ALL
-    SELECT t.trial_id, 'reason', CAST(t.reason -> 'text' AS text)
-    FROM t WHERE t.kind = 'trial' AND t.state = 'pruned' AND t.reason IS NOT NULL
-    UNION ALL
-    SELECT t.trial_id, cost.key, CAST(cost.value AS text)
-    FROM t, LATERAL jsonb_each(t.measured) cost WHERE cost.key IN ({_COSTS})),
+{SHOWN},
 validation AS (
     INSERT INTO trimtab.validation_outputs (trial_id, outputs)
     SELECT t.trial_id, CAST(t.validation_outputs AS json) FROM t

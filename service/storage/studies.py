@@ -9,6 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.budget import Spending
+from service.storage.asked import asked
 from service.storage.leases import NO_PROGRESS, WALL_TIME_OVER
 from service.storage.ranking import MAY_WIN
 from service.storage.refits import PLANNED
@@ -16,7 +17,6 @@ from service.storage.statements import Statement
 from trimtab.contract.budget import EndedBy
 from trimtab.contract.events import EventKind
 from trimtab.contract.metrics import Direction
-from trimtab.contract.objectives import better_of, is_cost
 from trimtab.contract.studies import StudyDocument, StudyState
 from trimtab.contract.trials import TrialState
 
@@ -52,7 +52,6 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
     Raises:
         IntegrityError: a study of this name exists.
     """
-    second = _second(document)
     row = connection.execute(
         text(f"""
             WITH optuna AS (
@@ -80,15 +79,10 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
             SELECT {_COLUMNS} FROM study"""),
         {
             "name": document.name,
-            # What Optuna Dashboard writes on its axes.
-            "metric_names": json.dumps(_shown_names(document)),
             # And in its table of user attributes.
             "fixed": json.dumps(dict(document.fixed)),
             "objective": document.task.metric,
             "direction": document.task.direction,
-            "directions": [document.task.direction, *([second["direction"]] if second else [])],
-            "constraints": _json([one.model_dump() for one in document.constraints] or None),
-            "second": _json(second),
             "document": document.model_dump_json(),
             "priority": document.priority,
             "trials_limit": document.search_budget.trials,
@@ -96,23 +90,10 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
             "limits": json.dumps(limits) if (limits := document.search_budget.limits) else None,
             "max_crashes": document.max_crashes,
             "lease_ttl_s": document.lease_ttl_s,
+            **asked(document),
         },
     ).one()
     return StudyRow(*row)
-
-
-def _second(document: StudyDocument) -> dict[str, str] | None:
-    one = document.second
-    return None if one is None else {"metric": one.metric, "direction": better_of(one.metric)}
-
-
-def _shown_names(document: StudyDocument) -> list[str]:
-    named = [document.task.metric, *([document.second.metric] if document.second else [])]
-    return [name if is_cost(name) else f"validation_{name}" for name in named]
-
-
-def _json(value: object) -> str | None:
-    return None if value is None else json.dumps(value)
 
 
 def by_name(connection: Connection, name: str) -> StudyRow | None:

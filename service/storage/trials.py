@@ -204,7 +204,7 @@ class TrialRow:
     reason: dict[str, Any] | None
     measured: dict[str, float] | None
     violations: list[float] | None
-    """By how much of its bound each constraint is violated, in their order."""
+    """The shares of their bounds by which constraints are violated, in their order; 0 or less: kept."""
     feasible: bool
     second_value: float | None
 

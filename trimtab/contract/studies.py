@@ -30,6 +30,7 @@ from trimtab.contract.objectives import (
     Objective,
     Violated,
 )
+from trimtab.contract.progress import BestTrial, Probe, Progress, WorkerSetAside
 from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner, with_parameters_inside
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import StudyData
@@ -224,55 +225,6 @@ class StudyDocument(Message):
     def recipe(self, sampled: Mapping[str, Scalar]) -> Recipe:
         """All that a worker needs to train: this study's fixed values and one trial's sampled ones."""
         return Recipe.model_validate({**self.fixed, **sampled})
-
-
-class Progress(Message):
-    """How many trials are in each state, and how many epochs were trained and saved."""
-
-    queued: int = 0
-    running: int = 0
-    paused: int = 0
-    completed: int = 0
-    pruned: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    epochs: int = 0
-    """Epochs reported so far."""
-    epochs_saved: int = 0
-    """Epochs that pruned trials did not train, against their recipe."""
-    device_seconds: float = 0
-    """Seconds in which workers had trials, added up; what one worker trains at a time counts once."""
-
-
-class BestTrial(Message):
-    """The completed trial of the best objective value."""
-
-    number: int
-    objective: str
-    """The metric that trials are compared by, on the validation split."""
-    value: float
-    validation_accuracy: float | None = None
-    """The value, where the objective is accuracy."""
-    hyperparameters: Mapping[str, Scalar]
-    measured: Mapping[str, float] = Field(default_factory=dict[str, float])
-    """What its worker measured of it, as in a trial."""
-
-
-class Probe(Message):
-    """What the first epoch of a study took, for an estimate of the rest."""
-
-    epoch_s: float | None = None
-    """Seconds that it trained and validated for."""
-    memory_bytes: int | None = None
-    """The most memory of the device that it took; null where the device does not tell."""
-
-
-class WorkerSetAside(Message):
-    """A worker that gets no more trials of a study, and why; until it registers anew, or the study is resumed."""
-
-    worker: str
-    problem: str
-    at: datetime
 
 
 class Study(Message):

@@ -71,7 +71,7 @@ class Trial(Message):
     measured: Mapping[str, float] = Field(default_factory=dict[str, float])
     """What its worker measured of a completed trial: the metrics of the kept epoch, and what the model costs."""
     violations: Mapping[str, float] = Field(default_factory=dict[str, float])
-    """By how much of the bound a completed trial violates each constraint, by its metric; 0 or less: it keeps it."""
+    """The share of its bound by which a completed trial violates each constraint, by its metric; 0 or less: it keeps it."""
     feasible: bool | None = None
     """Whether a completed trial keeps every constraint of its study; null for any other trial."""
     second_value: Number | None = None
