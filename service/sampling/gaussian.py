@@ -176,12 +176,12 @@ class GaussianSampler:
     def _candidates(
         self, around: Floats, flying: Floats, chance: np.random.Generator
     ) -> Floats:
-        """Return points to choose from; in a space of cells those that were not tried, while there are any."""
+        """Return points to choose from, where points can be told apart those that were not tried, while there are any."""
         if 0 < self._cube.cells <= MOST_ENUMERATED:
             found = self._cube.every_point()
         else:
             found = candidates(self._cube, around, chance, self._priors)
-        if not self._cube.cells:
+        if not (self._cube.cells or self._cube.activity):
             return found
         new = ~self._observations.was_tried(found, beside=flying)
         return found[new] if new.any() else found

@@ -28,7 +28,7 @@ class DocumentUnreadable(Problem):
 class Documents:
     """Parsed study documents: parsing one costs more than a claim's SQL.
 
-    A person may change a document's budget and priority, on any replica. Claims go by the columns of these, so that a
+    A person may change a document's budget, priority and parallel, on any replica. Claims go by the columns of these, so that a
     document that is `known` may have older ones: who tells them reads the stored document, and asks `of`.
     """
 
@@ -41,7 +41,7 @@ class Documents:
             return self._parsed.get(study_id)
 
     def of(self, study_id: int, stored: Mapping[str, Any]) -> StudyDocument:
-        """The study's document, parsed once in this process, and again when its budget or priority has changed.
+        """The study's document, parsed once in this process, and again when what a person may change has changed.
 
         Raises:
             DocumentUnreadable: it is not one of this release.
@@ -73,11 +73,15 @@ class Documents:
 
 
 def _changeable(document: StudyDocument) -> tuple[object, ...]:
-    return document.budget, document.priority
+    return document.budget, document.priority, document.parallel
 
 
 def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
-    return Budget.model_validate(stored["budget"]), stored.get("priority", DEFAULT_PRIORITY)
+    return (
+        Budget.model_validate(stored["budget"]),
+        stored.get("priority", DEFAULT_PRIORITY),
+        stored.get("parallel"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,15 +9,15 @@ from rich.text import Text
 from trimtab.cli import costs, reasons, report
 from trimtab.cli.failures import printable
 from trimtab.cli.figures import figure, measured, table, words
+from trimtab.contract.conditions import condition, told
 from trimtab.contract.finish import Refits
 from trimtab.contract.metrics import direction_of
-from trimtab.contract.records import Environment, LeftOut, LoadedWeights, TrialRecord
+from trimtab.contract.records import Environment, LeftOut, LoadedWeights, Probe, TrialRecord
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import (
     Best,
     BestTrial,
     EndedBy,
-    Probe,
     Study,
     StudyDocument,
     StudyPage,
@@ -81,6 +81,7 @@ def study(answer: Study) -> RenderableType:
             Text(f"{answer.trials_created} of {answer.document.search_budget.trials} started"),
         ),
         ("", Text(counts(answer))),
+        *_parallel_rows(answer.document),
         *([("refits", Text(refits(answer.refits)))] if answer.refits.total else []),
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
         *_probe_rows(answer.probe),
@@ -105,9 +106,17 @@ def study(answer: Study) -> RenderableType:
     return _facts(answer.name, rows)
 
 
+def _parallel_rows(document: StudyDocument) -> list[tuple[str, Text]]:
+    most = document.parallel
+    return [] if most is None else [("parallel", Text(f"at most {most} trials at a time"))]
+
+
 def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
     """Return what is searched, and what the document fixes: by its person, and by the service."""
-    searched = ", ".join(document.space)
+    searched = ", ".join(
+        f"{name} (with {told(condition(one))})" if one.when else name
+        for name, one in document.space.items()
+    )
     own = {name: one for name, one in document.fixed.items() if name not in document.completed}
     filled_in = {name: document.fixed[name] for name in document.completed}
     rows = [("searched", f"{searched} (auto)" if document.auto_space else searched)]

@@ -1,7 +1,6 @@
-"""How far a study is: its trials by state, its best one, its first epoch, and who cannot serve it."""
+"""How far a study is: its trials by state, and its best one."""
 
 from collections.abc import Mapping
-from datetime import datetime
 
 from pydantic import Field
 
@@ -39,20 +38,3 @@ class BestTrial(Message):
     hyperparameters: Mapping[str, Scalar]
     measured: Mapping[str, float] = Field(default_factory=dict[str, float])
     """What its worker measured of it, as in a trial."""
-
-
-class Probe(Message):
-    """What the first epoch of a study took, for an estimate of the rest."""
-
-    epoch_s: float | None = None
-    """Seconds that it trained and validated for."""
-    memory_bytes: int | None = None
-    """The most memory of the device that it took; null where the device does not tell."""
-
-
-class WorkerSetAside(Message):
-    """A worker that gets no more trials of a study, and why; until it registers anew, or the study is resumed."""
-
-    worker: str
-    problem: str
-    at: datetime

@@ -160,3 +160,12 @@ class TrialRecord(StudyData):
     def data(self) -> StudyData:
         """The part that all attempts of a study share."""
         return StudyData(**{name: getattr(self, name) for name in StudyData.model_fields})
+
+
+class Probe(Message):
+    """What the first epoch of a study took, for an estimate of the rest."""
+
+    epoch_s: float | None = None
+    """Seconds that it trained and validated for."""
+    memory_bytes: int | None = None
+    """The most memory of the device that it took; null where the device does not tell."""

@@ -30,16 +30,17 @@ from trimtab.contract.objectives import (
     Objective,
     Violated,
 )
-from trimtab.contract.progress import BestTrial, Probe, Progress, WorkerSetAside
+from trimtab.contract.progress import BestTrial, Progress
 from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner, with_parameters_inside
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.records import StudyData
+from trimtab.contract.records import Probe, StudyData
 from trimtab.contract.schedulers import Scheduler
 from trimtab.contract.search_space import Choices, Dimension, Scalar, Space
 from trimtab.contract.starts import Start
 from trimtab.contract.study_rules import Place, Readable, faults
 from trimtab.contract.tasks import Model, Task
 from trimtab.contract.teachers import Teacher
+from trimtab.contract.workers import WorkerSetAside
 
 StudyState = Literal[
     "active", "paused", "stopping", "finalising", "done", "cancelled", "deleting"
@@ -149,6 +150,8 @@ class StudyDocument(Message):
     Stored documents without it are of a release that evaluated the winner alone.
     """
     priority: Annotated[Int, Field(ge=0, le=1000)] = 500
+    parallel: Annotated[Int, Field(ge=1, le=10_000)] | None = None
+    """At most so many of its trials are leased at a time; null: no limit. Refits and the final evaluation do not count."""
     max_crashes: Annotated[Int, Field(ge=1, le=100)] = 3
     """A trial whose attempts crashed so often is given up; its failure tells the last reason."""
     lease_ttl_s: Annotated[Number, Field(ge=1, le=3600)] = 60.0

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
+from trimtab.contract import conditions
 from trimtab.contract.auto_search import AutoPruner
+from trimtab.contract.conditions import Conditions
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint
 from trimtab.contract.finish import Finish
 from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
@@ -71,7 +73,11 @@ def faults(readable: Readable) -> Iterator[Fault]:
             yield Fault(("fixed", name), "fixed_and_sampled", "stands in `space` as well")
         if name in known and dimension is not None:
             yield from _illegal_dimension(name, dimension, known[name])
+    condition_faults = tuple(conditions.faults(space))
+    yield from condition_faults
     yield from _strange_points(readable)
+    if not condition_faults:
+        yield from _inactive_points(readable)
     for number, name in enumerate(readable.completed):
         if name not in fixed:
             yield Fault(("completed", number), "not_fixed", "does not stand in `fixed`")
@@ -93,6 +99,17 @@ def _strange_points(readable: Readable) -> Iterator[Fault]:
             elif (found := readable.space[name]) and not contains(found, value):
                 message = "lies outside its dimension in `space`"
                 yield Fault((*place, name), "outside_its_dimension", message)
+
+
+def _inactive_points(readable: Readable) -> Iterator[Fault]:
+    """Yield which values of points to begin with stand for dimensions that are not active there."""
+    space = {name: found for name, found in readable.space.items() if found is not None}
+    if len(space) < len(readable.space):
+        return
+    rules = Conditions(space)
+    for place, values in readable.points:
+        for name, message in rules.faults(values):
+            yield Fault((*place, name), "inactive", message)
 
 
 def _no_grid(readable: Readable) -> Iterator[Fault]:

@@ -74,7 +74,7 @@ class Observations:
         )
 
     def was_tried(self, points: Floats, beside: Floats) -> NDArray[np.bool_]:
-        """Tell of each snapped point, shape (n, size), whether a trial has had it; only where the space is of cells.
+        """Tell of each snapped point, shape (n, size), whether a trial has had it; only where the space is of cells, or conditional.
 
         Args:
             points: the points that are asked about.
@@ -91,7 +91,7 @@ class Observations:
         points = np.stack([self._cube.at(trial.hyperparameters) for trial in seen])
         numbers = [trial.number for trial in seen]
         self.points[numbers], self.features[numbers] = points, self._cube.features(points)
-        if self._cube.cells:
+        if self._cube.cells or self._cube.activity:
             self._tried.update(_keys(points))
 
     def _grow(self, number: int) -> None:
