@@ -62,16 +62,26 @@ class _Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outlook:
-    """What there is to improve on.
+class Outlook:
+    """What is known and assumed, and so what there is to improve on; values are in the unit of the fit.
 
     Attributes:
+        fit: the hyperparameters and the unit.
         around: the points of the best posterior means, shape (m, size).
-        best: the best value that is known or assumed, in the unit of the fit.
+        flying: the points of trials that run or are about to, shape (f, size).
+        assumed: the values that these are assumed to end with, shape (f,).
+        seen: the values of all trials that have one, shape (s,).
+        feasible: those of completed trials that keep the constraints, shape (c,).
+        feasible_points: the points of these, shape (c, size).
     """
 
+    fit: _Fit
     around: Floats
-    best: float
+    flying: Floats
+    assumed: Floats
+    seen: Floats
+    feasible: Floats
+    feasible_points: Floats
 
 
 class GaussianSampler:
@@ -116,18 +126,47 @@ class GaussianSampler:
             in_flight: the configurations of trials that were proposed and that were not heard of yet.
             seed: the seed of the random numbers.
         """
-        self._take_over()
-        finished = self._observations.of(COMPLETED, PRUNED, VIOLATING)
+        if self.leaves_no_choice:
+            return self.values(np.zeros(0)) if len(self._finished()) >= FEWEST else None
+        outlook = self.look(in_flight)
+        if outlook is None:
+            return None
+        found = self.candidates(outlook, outlook.around, seed)
+        return self.values(found[np.argmax(self._scores(outlook, found))])
+
+    @property
+    def leaves_no_choice(self) -> bool:
+        """Whether the space is one configuration."""
+        return not self._cube.size
+
+    def look(self, in_flight: Sequence[Mapping[str, Scalar]]) -> Outlook | None:
+        """Take over what was heard, and return what is known and assumed now; None where that is too little.
+
+        Args:
+            in_flight: the configurations of trials that were proposed and that were not heard of yet.
+        """
+        finished = self._finished()
         if len(finished) < FEWEST:
             return None
-        if not self._cube.size:
-            return self._cube.values(())
-        flying = self._points(in_flight)
-        chance = np.random.default_rng(seed)
-        fit = self._fit(finished)
-        outlook = self._condition(fit, finished, flying)
-        found = self._candidates(outlook.around, flying, chance)
-        return self._cube.values(found[np.argmax(self._scores(fit, found, outlook.best))])
+        return self._condition(self._fit(finished), finished, self._points(in_flight))
+
+    def values(self, point: Floats) -> dict[str, Scalar]:
+        """Return the configuration of a point, shape (size,)."""
+        return self._cube.values(point)
+
+    def predicted(self, outlook: Outlook, points: Floats) -> tuple[Floats, Floats]:
+        """Return means and standard deviations of the values of points in the unit of the fit, shape (n,) each."""
+        mean, variance = outlook.fit.process.predict(self._cube.features(points))
+        return mean, np.sqrt(variance)
+
+    def weights(self, points: Floats) -> Floats:
+        """Return what weighs an improvement's logarithm: feasibility and priors, shape (n,)."""
+        return self._log_feasible(self._cube.features(points)) + self._log_prior(points)
+
+    def _finished(self) -> Indices:
+        """Take over what was heard, and return the numbers of the trials that have a value."""
+        self._take_over()
+        return self._observations.of(COMPLETED, PRUNED, VIOLATING)
 
     def _take_over(self) -> None:
         while self._heard:
@@ -154,7 +193,7 @@ class GaussianSampler:
             self._fitted = _Fit(made_from, unit, process)
         return self._fitted
 
-    def _condition(self, fit: _Fit, finished: Indices, flying: Floats) -> _Outlook:
+    def _condition(self, fit: _Fit, finished: Indices, flying: Floats) -> Outlook:
         """Show the model what is known and what is assumed."""
         numbers = _best_and_newest(finished, *self._finals.predicted(finished, fit.unit))
         seen = self._seen(numbers, fit.unit)
@@ -163,8 +202,16 @@ class GaussianSampler:
         flying = np.concatenate([self._observations.points[running], flying])
         assumed = fit.process.assume(self._cube.features(flying), np.full(len(flying), ASSUMED))
         points, means = np.concatenate([seen.points, flying]), np.concatenate([means, assumed])
-        best = max(self._best(fit.unit), assumed.max(initial=-np.inf))
-        return _Outlook(points[np.argsort(-means, kind="stable")[:BEST]], float(best))
+        completed = self._observations.of(COMPLETED)
+        return Outlook(
+            fit,
+            points[np.argsort(-means, kind="stable")[:BEST]],
+            flying,
+            assumed,
+            fit.unit.of(self._observations.values[finished]),
+            fit.unit.of(self._observations.values[completed]),
+            self._observations.points[completed],
+        )
 
     def _seen(self, numbers: Indices, unit: Unit) -> _Seen:
         mean, variance = self._finals.predicted(numbers, unit)
@@ -173,26 +220,29 @@ class GaussianSampler:
             seen.points[numbers], seen.features[numbers], np.maximum(mean, WORST), variance
         )
 
-    def _candidates(
-        self, around: Floats, flying: Floats, chance: np.random.Generator
-    ) -> Floats:
-        """Return points to choose from, where points can be told apart those that were not tried, while there are any."""
+    def candidates(self, outlook: Outlook, around: Floats, seed: int) -> Floats:
+        """Return points to choose from, shape (n, size): where points can be told apart those that were not tried, while there are any.
+
+        Args:
+            outlook: what is known and assumed.
+            around: the points to look around, shape (m, size), m at most `candidates.BEST`.
+            seed: the seed of the random numbers.
+        """
         if 0 < self._cube.cells <= MOST_ENUMERATED:
             found = self._cube.every_point()
         else:
-            found = candidates(self._cube, around, chance, self._priors)
+            found = candidates(self._cube, around, np.random.default_rng(seed), self._priors)
         if not (self._cube.cells or self._cube.activity):
             return found
-        new = ~self._observations.was_tried(found, beside=flying)
+        new = ~self._observations.was_tried(found, beside=outlook.flying)
         return found[new] if new.any() else found
 
-    def _scores(self, fit: _Fit, points: Floats, best: float) -> Floats:
-        features = self._cube.features(points)
-        mean, variance = fit.process.predict(features)
-        improvement = np.zeros(len(points))
-        if np.isfinite(best):
-            improvement = log_expected_improvement(mean, np.sqrt(variance), best)
-        return improvement + self._log_feasible(features) + self._log_prior(points)
+    def _scores(self, outlook: Outlook, points: Floats) -> Floats:
+        best = max(self._best(outlook.fit.unit), outlook.assumed.max(initial=-np.inf))
+        if not np.isfinite(best):
+            return self.weights(points)
+        mean, deviation = self.predicted(outlook, points)
+        return log_expected_improvement(mean, deviation, best) + self.weights(points)
 
     def _best(self, unit: Unit) -> float:
         """The best feasible value that is known, in the unit; an early one where nothing has completed; else -inf."""

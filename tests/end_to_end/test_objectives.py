@@ -64,3 +64,33 @@ def test_the_model_that_is_handed_over_keeps_the_constraints(
     assert "violates parameters by" in cli(client, "trial", "show", "small", "0")
     study = optuna.load_study(study_name="small", storage=url_of(database))
     assert study.best_trial.number == 1
+
+
+def test_two_objectives_end_with_the_front_that_optuna_finds_too(
+    client: Client, database: Database, tmp_path: Path
+) -> None:
+    widths = {"head_width": {"kind": "int", "low": 8, "high": 64}}
+    document = a_study_document(
+        name="both",
+        space=widths,
+        fixed={"epochs": 1, "head": "mlp", "frozen_stages": 9},
+        search={"sampler": "gp", "pruner": "none", "initial_trials": 4},
+        objectives=[{"metric": "accuracy"}, {"metric": "parameters", "direction": "minimize"}],
+        budget={"trials": 7},
+        finish={"refit": False},
+    )
+    client.create_study(document)
+    with a_worker(server_of(client), tmp_path / "cache", "--device", "cpu", runner=REAL):
+        list(client.events("both"))
+    front = client.pareto("both")
+    numbers = {one.number for one in front.trials}
+    study = optuna.load_study(study_name="both", storage=url_of(database))
+    assert [one.name for one in study.directions] == ["MAXIMIZE", "MINIMIZE"]
+    assert study.metric_names == ["validation_accuracy", "parameters"]
+    assert {one.number for one in study.best_trials} == numbers
+    assert "gp" in {client.trial("both", number).proposed_by for number in range(7)}
+    best = client.best("both")
+    assert best.trial.number == front.trials[0].number
+    assert best.final is not None
+    told = cli(client, "study", "pareto", "both")
+    assert f"{front.trials[0].values['parameters']:,.0f}" in told

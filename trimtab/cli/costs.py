@@ -2,10 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 
+from rich.console import RenderableType
 from rich.text import Text
 
-from trimtab.cli.figures import figure, words
+from trimtab.cli.figures import figure, table, words
 from trimtab.contract.objectives import COSTS, Violated
+from trimtab.contract.pareto import Pareto
+from trimtab.contract.search_space import Scalar
 from trimtab.contract.trials import Trial
 
 Rows = list[tuple[str, Text]]
@@ -41,6 +44,23 @@ def of_trial(trial: Trial) -> Rows:
     )
     infeasible = [("infeasible", Text(f"violates {told}", style="yellow"))] if broken else []
     return [*infeasible, *rows(trial.measured)]
+
+
+def front(answer: Pareto) -> RenderableType:
+    """Return the front of a study as a table: both objectives, then the configuration."""
+    metrics = [one.metric for one in answer.objectives]
+    found = table("trial", *map(words, metrics), "hyperparameters")
+    for one in answer.trials:
+        told = [value(metric, one.values[metric]) for metric in metrics]
+        configuration = "  ".join(
+            f"{name}={_scalar(x)}" for name, x in one.hyperparameters.items()
+        )
+        found.add_row(str(one.number), *told, Text(configuration, style="dim"))
+    return found
+
+
+def _scalar(given: Scalar) -> str:
+    return f"{given:.3g}" if isinstance(given, float) else str(given)
 
 
 def constraints(found: Sequence[Violated]) -> Rows:

@@ -156,6 +156,10 @@ class StudyExists(Conflict):
     """A study with this name exists already."""
 
 
+class OneObjective(Conflict):
+    """The study has one objective, and so no front of compromises; ask for its best trial."""
+
+
 class StudyNotActive(Conflict):
     """The state of the study does not allow this."""
 

@@ -3,11 +3,11 @@
 import optuna
 import pytest
 
-from service.use_cases import studies, trials
+from service.use_cases import pareto, studies, trials
 from tests.support.optuna_twin import storage_on
 from tests.support.protocol import Service
 from trimtab.contract.leases import Completed, Lease
-from trimtab.contract.problems import NoCompletedTrial
+from trimtab.contract.problems import Invalid, NoCompletedTrial, OneObjective
 
 BOUNDS = [{"metric": "latency_ms", "max": 20}, {"metric": "accuracy", "min": 0.5}]
 
@@ -82,3 +82,51 @@ def test_optuna_tells_feasible_trials_from_others(service: Service, database_url
     assert told[0].constraints == {"0": pytest.approx(0.25), "1": pytest.approx(-0.8)}
     assert told[1].user_attrs["latency_ms"] == 10.0
     assert told[1].user_attrs["parameters"] == 1000
+
+
+TWO = [{"metric": "accuracy"}, {"metric": "latency_ms"}]
+GRID = {
+    "space": {"head": {"kind": "choices", "choices": ["mlp", "linear"]}},
+    "search": {"sampler": "grid", "pruner": "none"},
+}
+
+
+def test_the_front_has_what_nothing_feasible_beats_in_both(
+    service: Service, database_url: str
+) -> None:
+    bounds = [{"metric": "parameters", "max": 5000}]
+    service.study(
+        budget={"trials": 5},
+        objectives=TWO,
+        constraints=bounds,
+        search={"sampler": "random", "pruner": "none"},
+    )
+    ends = [(0.9, 30.0, 1e3), (0.8, 40.0, 1e3), (0.7, 10.0, 1e3), (0.95, 5.0, 9e3)]
+    for value, latency_ms, parameters in ends:
+        complete(service, service.lease(), value, latency_ms=latency_ms, parameters=parameters)
+    front = pareto.read(service.context, "digits")
+    assert [one.number for one in front.trials] == [0, 2]
+    assert front.trials[1].values == {"accuracy": 0.7, "latency_ms": 10.0}
+    assert [one.direction for one in front.objectives] == ["maximize", "minimize"]
+    storage = storage_on(database_url)
+    study = optuna.load_study(study_name="digits", storage=storage)
+    storage.engine.dispose()
+    assert {one.number for one in study.best_trials} == {0, 2}
+    assert study.get_trials()[0].values == [0.9, 30.0]
+    assert studies.best(service.context, "digits").trial.number == 0
+
+
+def test_an_outcome_without_the_second_objective_is_refused(either: Service) -> None:
+    either.study(budget={"trials": 2}, objectives=TWO, **GRID)
+    lease = either.lease()
+    with pytest.raises(Invalid, match=r"lacks `measured\.latency_ms`"):
+        complete(either, lease, 0.9)
+    assert trials.read(either.context, "digits", 0).state == "running"
+    complete(either, lease, 0.9, latency_ms=2.0)
+    assert trials.read(either.context, "digits", 0).second_value == 2.0
+
+
+def test_a_study_with_one_objective_has_no_front(service: Service) -> None:
+    service.study()
+    with pytest.raises(OneObjective):
+        pareto.read(service.context, "digits")
