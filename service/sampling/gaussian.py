@@ -224,7 +224,7 @@ class GaussianSampler:
         """Return points to choose from, shape (n, size): where points can be told apart those that were not tried, while there are any.
 
         Args:
-            outlook: what is known and assumed.
+            outlook: the values that are known and assumed.
             around: the points to look around, shape (m, size), m at most `candidates.BEST`.
             seed: the seed of the random numbers.
         """

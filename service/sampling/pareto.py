@@ -24,7 +24,7 @@ class ParetoSampler:
     Args:
         space: the search space.
         directions: whether more or less of each objective is better.
-        prior_strength: as in `GaussianSampler`.
+        prior_strength: the weight of the priors, as in `GaussianSampler`.
     """
 
     def __init__(
