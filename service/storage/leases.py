@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.leasing import AttemptOutcome, Departure, Held
-from service.storage.outcomes import FOUND, SHOWN
+from service.storage.outcomes import ALONE, FOUND, SHOWN
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState
@@ -313,7 +313,7 @@ optuna_value AS (
     SELECT t.trial_id, 0, given.value, CAST('FINITE' AS public.trialvaluetype)
     FROM t, LATERAL (SELECT CASE t.state WHEN 'completed' THEN t.value
                                          WHEN 'pruned' THEN CAST(t.curve -> -1 ->> 1 AS float8) END AS value) given
-    WHERE t.kind = 'trial' AND given.value IS NOT NULL
+    WHERE t.kind = 'trial' AND given.value IS NOT NULL AND (t.state = 'completed' OR {ALONE})
     UNION ALL SELECT t.trial_id, 1, t.second_value, 'FINITE' FROM t WHERE t.second_value IS NOT NULL),
 attributes AS (
     INSERT INTO public.trial_system_attributes AS a (trial_id, key, value_json)

@@ -16,6 +16,9 @@ found AS (
     WHERE d.state = 'completed' AND t.kind = 'trial'),"""
 """A row for each trial that completes, from what is decided, `d`: what was measured, and whether it keeps the constraints."""
 
+ALONE = "NOT EXISTS (SELECT FROM trimtab.studies o WHERE o.study_id = t.study_id AND o.second IS NOT NULL)"
+"""Whether the study of a trial `t` has one objective: of two, Optuna takes both values or none."""
+
 _COSTS = ", ".join(f"'{cost}'" for cost in COSTS)
 
 SHOWN = f"""

@@ -86,7 +86,7 @@ def study(answer: Study) -> RenderableType:
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
         *_probe_rows(answer.probe),
         *_recipe_rows(answer.document),
-        *_best_rows(answer.best),
+        *_best_rows(answer.best, bounded=bool(answer.document.constraints)),
         *report.brief(answer.final),
         *report.earlier(answer.earlier_finals),
     ]
@@ -333,9 +333,10 @@ def curve(points: tuple[IntermediateValue, ...]) -> str:
     )
 
 
-def _best_rows(best: BestTrial | None) -> list[tuple[str, Text]]:
+def _best_rows(best: BestTrial | None, *, bounded: bool = False) -> list[tuple[str, Text]]:
     if best is None:
-        return [("best", Text("no completed trial yet", style="dim"))]
+        feasible = " that keeps the constraints" if bounded else ""
+        return [("best", Text(f"no completed trial{feasible} yet", style="dim"))]
     return [
         ("best", Text(f"trial {best.number}")),
         (

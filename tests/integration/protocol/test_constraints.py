@@ -1,5 +1,7 @@
 """What a trial must keep to be handed over, in the tables, for Optuna's users, and in every answer."""
 
+from typing import Any
+
 import optuna
 import pytest
 
@@ -85,7 +87,7 @@ def test_optuna_tells_feasible_trials_from_others(service: Service, database_url
 
 
 TWO = [{"metric": "accuracy"}, {"metric": "latency_ms"}]
-GRID = {
+GRID: dict[str, Any] = {
     "space": {"head": {"kind": "choices", "choices": ["mlp", "linear"]}},
     "search": {"sampler": "grid", "pruner": "none"},
 }
@@ -130,3 +132,18 @@ def test_a_study_with_one_objective_has_no_front(service: Service) -> None:
     service.study()
     with pytest.raises(OneObjective):
         pareto.read(service.context, "digits")
+
+
+def test_of_two_objectives_optuna_hears_no_half_of_a_trial_that_a_person_stops(
+    service: Service, database_url: str
+) -> None:
+    service.study(objectives=TWO, **GRID)
+    lease = service.lease()
+    service.report(lease, 0.5)
+    service.prune(lease)
+    storage = storage_on(database_url)
+    study = optuna.load_study(study_name="digits", storage=storage)
+    (told,) = study.get_trials()
+    assert (told.state.name, told.values) == ("PRUNED", None)
+    assert study.best_trials == []
+    storage.engine.dispose()
