@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from service.domain.editing import Spent
+from trimtab.contract.conditions import Conditions
 from trimtab.contract.faults import Fault, hint
 from trimtab.contract.search_space import Scalar, contains
 from trimtab.contract.studies import StudyDocument
@@ -45,3 +46,5 @@ def faults(document: StudyDocument, values: Mapping[str, Scalar]) -> Iterator[Fa
                 "lies outside its dimension in `space`: `trimtab study show -o json` has it"
             )
             yield Fault(place, "outside_its_dimension", message)
+    for name, message in Conditions(document.space).faults(values):
+        yield Fault(("values", name), "inactive", message)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from service.sampling.distributions import distributions
 from service.sampling.initial import InitialDesign
-from trimtab.contract.search_space import Scalar, nearest
+from trimtab.contract.search_space import Scalar
 from trimtab.contract.starts import ENQUEUED, Start
 from trimtab.contract.studies import StudyDocument
 
@@ -21,7 +21,6 @@ def queue(document: StudyDocument, number: int, values: Mapping[str, Scalar]) ->
         values: The person's values, members of their dimensions; names that are missing get the prior's.
     """
     initial = InitialDesign(document, distributions(document.space))
-    own = {name: nearest(document.space[name], value) for name, value in values.items()}
-    first = Start(values={**initial.prior(number), **own}, proposed_by=ENQUEUED)
+    first = initial.point(number, values, ENQUEUED)
     left = (initial.at(later) for later in range(number, initial.listed))
     return [first, *filter(None, left)]

@@ -5,6 +5,7 @@ from itertools import chain
 from threading import Lock
 
 from service.sampling.asking import draw
+from service.sampling.canonical import Canonical
 from service.sampling.distributions import Distributions
 from service.sampling.prior import generator, point_at, value_at
 from service.sampling.tpe import RANDOM_TRIALS
@@ -25,6 +26,7 @@ class InitialDesign:
 
     def __init__(self, document: StudyDocument, distributions: Distributions) -> None:
         self._space = document.space
+        self._canonical = Canonical(document.space)
         self._seed = document.search.seed
         self._distributions = distributions
         self.known = document.starts is not None
@@ -52,8 +54,14 @@ class InitialDesign:
         return len(self._starts)
 
     def prior(self, number: int) -> Mapping[str, Scalar]:
-        """Return the point of the prior that belongs to trial `number`."""
+        """Return the point of the prior that belongs to trial `number`, inactive dimensions among it."""
         return point_at(self._space, self._seed, number)
+
+    def point(self, number: int, given: Mapping[str, Scalar], proposed_by: str) -> Start:
+        """Return trial `number` with some values given, the others being the prior's."""
+        own = {name: nearest(self._space[name], value) for name, value in given.items()}
+        values = self._canonical.active({**self.prior(number), **own})
+        return Start(values=values, proposed_by=proposed_by)
 
     def at(self, number: int) -> Start | None:
         """Return the values of trial `number`, whoever claims it, and what they come from.
@@ -80,20 +88,16 @@ class InitialDesign:
         found = self._untried.first(chain([start.values], further), before, number)
         if found is None or found is start.values:
             return None if found is None else start
-        return Start(values=found, proposed_by=PRIOR)
+        return Start(values=self._canonical.active(found), proposed_by=PRIOR)
 
     def _start(self, number: int) -> Start:
-        found = dict(self.prior(number))
         if number >= len(self._starts):
-            return Start(values=found, proposed_by=PRIOR)
+            return self.point(number, {}, PRIOR)
         start = self._starts[number]
-        given = {
-            name: nearest(self._space[name], value) for name, value in start.values.items()
-        }
-        return start.model_copy(update={"values": found | given})
+        return self.point(number, start.values, start.proposed_by)
 
     def draw(self, seed: int) -> Mapping[str, Scalar]:
-        """Return a point of the prior at random; where no dimension has one, what Optuna's random sampler draws."""
+        """Return a point of the prior at random, inactive dimensions among it; without priors, what Optuna draws."""
         drawn = draw(self._distributions, seed)
         if not self.known:
             return drawn

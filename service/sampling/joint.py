@@ -7,6 +7,7 @@ from typing import Literal, Protocol
 from pydantic import JsonValue
 
 from service.sampling.asking import ask
+from service.sampling.canonical import Canonical
 from service.sampling.distributions import Distributions
 from service.sampling.history import History
 from service.sampling.parzen import TPE, Split
@@ -37,8 +38,10 @@ class Joint(Protocol):
 class ArrayTPE:
     """TPE in arrays, which are kept from one proposal to the next."""
 
-    def __init__(self, distributions: Distributions, largest_shown: int | None) -> None:
-        self._tpe = TPE(distributions)
+    def __init__(
+        self, distributions: Distributions, largest_shown: int | None, canonical: Canonical
+    ) -> None:
+        self._tpe = TPE(distributions, canonical.whole if canonical else None)
         self._largest_shown = largest_shown
         self._looked: tuple[History, Split, Sequence[Values]] | None = None
 
@@ -94,16 +97,21 @@ def joint_tpe(
     distributions: Distributions,
     direction: Direction,
     largest_shown: int | None,
+    canonical: Canonical,
 ) -> Joint:
-    """Return the TPE of a study."""
-    if kernels == "optuna":
+    """Return the TPE of a study; conditional spaces always have the arrays, since Optuna's kernels score no whole points."""
+    if kernels == "optuna" and not canonical:
         return OptunaTPE(distributions, direction, largest_shown)
-    return ArrayTPE(distributions, largest_shown)
+    return ArrayTPE(distributions, largest_shown, canonical)
 
 
 def attributes(distributions: Distributions, values: Values) -> dict[str, JsonValue]:
-    """Return what Optuna's TPE keeps of a proposal: its values of all dimensions that leave a choice, in pieces."""
-    found = {name: values[name] for name, one in distributions.items() if not one.single()}
+    """Return what Optuna's TPE keeps of a proposal: its values of active dimensions that leave a choice, in pieces."""
+    found = {
+        name: values[name]
+        for name, one in distributions.items()
+        if name in values and not one.single()
+    }
     text = json.dumps(found)
     return {
         f"tpe:relative_params:{start // CHUNK}": text[start : start + CHUNK]

@@ -8,24 +8,28 @@ from optuna.distributions import distribution_to_json
 
 from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
-from service.sampling import grid
 from service.sampling.asking import draw
+from service.sampling.canonical import Canonical
 from service.sampling.decisions import Decisions
 from service.sampling.distributions import distributions, internal
 from service.sampling.gaussian import GaussianSampler
+from service.sampling.grid import Cells
 from service.sampling.history import History
 from service.sampling.initial import InitialDesign
 from service.sampling.joint import Kernels, attributes, joint_tpe
 from service.sampling.judging import GO_ON, Judge, Judgement, judged, unless_audited
+from service.sampling.pareto import ParetoSampler
 from service.sampling.proposals import Exhausted, Next, Proposal, Resumption, Waiting
 from service.sampling.scheduling.choosing import scheduler_for
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wait
 from service.sampling.seeds import seed_of
 from service.sampling.untried import Untried
 from trimtab.contract.metrics import Direction
+from trimtab.contract.objectives import better_of
+from trimtab.contract.search import Search
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.starts import PRIOR, Start
-from trimtab.contract.studies import Search, StudyDocument
+from trimtab.contract.studies import StudyDocument
 
 REREAD_AFTER_S = 1.0
 """How old a history may be for pruning, and how long a stored proposal may take to appear in it."""
@@ -52,7 +56,7 @@ class Known:
 
 @dataclass(eq=False, slots=True)
 class Pending:
-    """A proposal that the history does not show yet."""
+    """A proposal that the history does not show yet; its point is whole, as models see it."""
 
     lowest_number: int
     values: Mapping[str, Scalar]
@@ -77,7 +81,10 @@ class ActiveStudy:
         largest_shown: int | None,
         kernels: Kernels = "arrays",
     ) -> None:
-        self._space = document.space
+        self.starts = document.starts
+        """The points to begin with that its initial design was made of."""
+        self._canonical = Canonical(document.space)
+        self._cells = Cells(document.space)
         self._direction: Direction = document.task.direction
         self._distributions = distributions(document.space)
         self._jsons = {
@@ -93,7 +100,11 @@ class ActiveStudy:
         self._read_at: float | None = None
         self._changed = True
         self._untried = Untried(document.space)
-        self._tpe = joint_tpe(kernels, self._distributions, self._direction, largest_shown)
+        self.is_immediate = document.search.sampler == "random" and not self._untried.is_counted
+        """Whether proposals take no reading of the history and no mathematics."""
+        self._tpe = joint_tpe(
+            kernels, self._distributions, self._direction, largest_shown, self._canonical
+        )
         self._gaussian = _gaussian(document)
         # Only single appends and removals, which Python makes atomic: whoever leaves must not wait for a lock.
         self._pending: list[Pending] = []
@@ -119,7 +130,7 @@ class ActiveStudy:
             return self._cell(next_number), None
         start = self._initial.at(next_number) if next_number < self._initial.length else None
         if start is not None:
-            return self._first(search, next_number, start)
+            return self._first(next_number, start)
         proposal, pending = self._by_chance(search, claim_id, next_number, asked_at)
         if claim_id is None and isinstance(proposal, Proposal):
             proposal = replace(proposal, only_as_number=next_number)
@@ -181,8 +192,7 @@ class ActiveStudy:
             proposal, pending = self.propose(search, claim_id, next_number)
         else:
             proposal = self._proposal(given, proposed_by=begin.proposed_by)
-            pending = Pending(next_number, proposal.values)
-            self._pending.append(pending)
+            pending = self._noted(next_number, proposal)
         if isinstance(proposal, Exhausted):
             return self.next(search, claim_id, next_number, may_begin=False)
         told = replace(proposal, runs_until=begin.runs_until, reason=begin.reason)
@@ -229,16 +239,14 @@ class ActiveStudy:
         asked_at: float | None,
     ) -> tuple[Proposal | Exhausted, Pending | None]:
         seed = seed_of(search.seed, f"trial {next_number}" if claim_id is None else claim_id)
-        if search.sampler == "random" and not self._untried.is_counted:
+        if self.is_immediate:
             return self._drawn(seed, "random"), None
         with self._proposing:
             known = self._look(search, next_number, asked_at)
             proposal = self._sampled(search, seed, known)
             if isinstance(proposal, Exhausted):
                 return proposal, None
-            pending = Pending(next_number, proposal.values)
-            self._pending.append(pending)
-            return proposal, pending
+            return proposal, self._noted(next_number, proposal)
 
     def _sampled(self, search: Search, seed: int, known: Known) -> Proposal | Exhausted:
         if search.sampler == "random":
@@ -256,7 +264,7 @@ class ActiveStudy:
         return replace(found, attributes=attributes(self._distributions, found.values))
 
     def _by_gaussian(
-        self, sampler: GaussianSampler, known: Known, seed: int
+        self, sampler: GaussianSampler | ParetoSampler, known: Known, seed: int
     ) -> Proposal | Exhausted:
         values = sampler.propose(known.in_flight, seed)
         if values is None:
@@ -271,18 +279,14 @@ class ActiveStudy:
             return Exhausted(known.number)
         return self._proposal(values, proposed_by=by if self._initial.known else None)
 
-    def _first(
-        self, search: Search, number: int, start: Start
-    ) -> tuple[Proposal, Pending | None]:
+    def _first(self, number: int, start: Start) -> tuple[Proposal, Pending | None]:
         """The proposal of a trial that is made by its number; models must know of it before it is in the history."""
         proposal = self._proposal(
             start.values, proposed_by=start.proposed_by, only_as_number=number
         )
-        if search.sampler == "random" and not self._untried.is_counted:
+        if self.is_immediate:
             return proposal, None
-        pending = Pending(number, proposal.values)
-        self._pending.append(pending)
-        return proposal, pending
+        return proposal, self._noted(number, proposal)
 
     def _drawn(self, seed: int, by: str) -> Proposal:
         return self._proposal(
@@ -290,7 +294,7 @@ class ActiveStudy:
         )
 
     def _cell(self, number: int) -> Proposal | Exhausted:
-        values = grid.cell(self._space, number)
+        values = self._cells.cell(number)
         if values is None:
             return Exhausted()
         return self._proposal(values, only_as_number=number)
@@ -302,8 +306,15 @@ class ActiveStudy:
         proposed_by: str | None = None,
         only_as_number: int | None = None,
     ) -> Proposal:
-        stored = internal(self._distributions, values, self._jsons)
-        return Proposal(values, stored, {}, proposed_by, only_as_number)
+        active = self._canonical.active(values)
+        stored = internal(self._distributions, active, self._jsons)
+        return Proposal(active, stored, {}, proposed_by, only_as_number)
+
+    def _noted(self, number: int, proposal: Proposal) -> Pending:
+        """Let models know of a proposal before it is in the history."""
+        pending = Pending(number, self._canonical.whole(proposal.values))
+        self._pending.append(pending)
+        return pending
 
     def _look(self, search: Search, next_number: int, asked_at: float | None) -> Known:
         """Read the history, and note what a sampler is to know of it.
@@ -355,7 +366,9 @@ class ActiveStudy:
         now = self._monotonic()
         self._changed = False
         try:
-            changed = self._history.apply(self._read(self._history.cursor))
+            changed = self._history.apply(
+                self._canonical.shown(self._read(self._history.cursor))
+            )
             self._untried.learn(changed)
             if self._gaussian is not None:
                 self._gaussian.hear(changed)
@@ -367,9 +380,12 @@ class ActiveStudy:
         self._read_at = now
 
 
-def _gaussian(document: StudyDocument) -> GaussianSampler | None:
+def _gaussian(document: StudyDocument) -> GaussianSampler | ParetoSampler | None:
     """The model of a study that is searched by one."""
     if document.search.sampler != "gp":
         return None
     strength = document.search.prior_strength
+    if document.second is not None:
+        directions = document.task.direction, better_of(document.second.metric)
+        return ParetoSampler(document.space, directions, strength)
     return GaussianSampler(document.space, document.task.direction, strength)

@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from service.domain import auto_search, experience
 from service.domain.experience import Won
+from trimtab.contract.conditions import Conditions
 from trimtab.contract.priors import (
     RATES,
     SGD_FACTOR,
@@ -120,4 +121,5 @@ def _starts(document: StudyDocument, recipes: tuple[KnownRecipe, ...]) -> Iterat
 def projected(space: Space, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
     """Return the point of a space that comes nearest to a recipe, whose other values are the defaults."""
     recipe = Recipe.model_validate(values).model_dump()
-    return {name: nearest(dimension, recipe[name]) for name, dimension in space.items()}
+    found = {name: nearest(dimension, recipe[name]) for name, dimension in space.items()}
+    return Conditions(space).active(found)

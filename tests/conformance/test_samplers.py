@@ -19,8 +19,9 @@ from optuna.trial import TrialState
 from sqlalchemy import text
 
 from service.domain.facts import TrialFacts
-from service.sampling import Exhausted, Proposal, Sampling, grid
+from service.sampling import Exhausted, Proposal, Sampling
 from service.sampling.distributions import distributions
+from service.sampling.grid import Cells
 from service.sampling.joint import Kernels
 from service.sampling.prior import point_at
 from service.sampling.study import seed_of
@@ -207,8 +208,8 @@ def test_any_space_is_sampled_inside_its_bounds(
     ]
     proposal = _propose_or_end(study, trials, str(rng.random()), len(trials))
     if isinstance(proposal, Exhausted):
-        assert {grid.index(space, trial.hyperparameters) for trial in trials} == set(
-            range(grid.count(space) or 0)
+        assert {Cells(space).index(trial.hyperparameters) for trial in trials} == set(
+            range(Cells(space).count or 0)
         )
         return
     assert set(proposal.values) == set(space)

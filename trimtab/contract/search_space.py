@@ -27,12 +27,19 @@ Scalar = (
 """One choice: a value of JSON that is not an array or object."""
 
 
+When = Annotated[
+    Mapping[str, Scalar | Annotated[tuple[Scalar, ...], Field(min_length=1)]],
+    Field(min_length=1),
+]
+"""A condition: the names of other dimensions, each with the value, or the values, that it must have."""
+
 Spread = Annotated[Number, Field(gt=0)]
 
 _PRIOR = (
     "Centre of the first trials, which are drawn from a normal distribution around it (of the logarithm, with log), cut "
     "off at the bounds; null: all of the range alike."
 )
+_WHEN = "Condition: the dimension is active where these others have these values, and all of them are active; null: always."
 _PRIOR_SPREAD = "Standard deviation around `prior`: in decades with log, else in the range's own unit; null: a sixth of the range."
 
 
@@ -46,6 +53,7 @@ class FloatRange(Message):
     step: Number | None = None
     prior: Number | None = Field(default=None, description=_PRIOR)
     prior_spread: Spread | None = Field(default=None, description=_PRIOR_SPREAD)
+    when: When | None = Field(default=None, description=_WHEN)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -66,6 +74,7 @@ class IntRange(Message):
     step: Annotated[Int, Field(ge=1)] = 1
     prior: Number | None = Field(default=None, description=_PRIOR)
     prior_spread: Spread | None = Field(default=None, description=_PRIOR_SPREAD)
+    when: When | None = Field(default=None, description=_WHEN)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -86,6 +95,7 @@ class Choices(Message):
         default=None,
         description="The favoured choice: it is drawn half of the time, the others share the rest; null: none is favoured.",
     )
+    when: When | None = Field(default=None, description=_WHEN)
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -147,7 +157,9 @@ def check_size(space: Space) -> None:
 def _told(dimension: "Dimension") -> dict[str, Any]:
     """The dimension without the fields that releases before did not have: what they stored must not be too large now."""
     unset = {
-        field for field in ("prior", "prior_spread") if getattr(dimension, field, 0) is None
+        field
+        for field in ("prior", "prior_spread", "when")
+        if getattr(dimension, field, 0) is None
     }
     return dimension.model_dump(exclude=unset)
 
@@ -168,6 +180,13 @@ def nearest(dimension: FloatRange | IntRange | Choices, value: Scalar) -> Scalar
     last = round((dimension.high - dimension.low) / dimension.step)
     index = round((value - dimension.low) / dimension.step)
     return point(dimension, min(max(index, 0), last))
+
+
+def usual(dimension: FloatRange | IntRange | Choices) -> Scalar:
+    """Return the member that stands for a dimension where nothing is known: the prior, or the middle, or the first choice."""
+    if isinstance(dimension, Choices):
+        return dimension.choices[0] if dimension.prior is None else dimension.prior
+    return nearest(dimension, middle(dimension))
 
 
 def middle(dimension: FloatRange | IntRange) -> float:

@@ -16,78 +16,35 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from trimtab.contract import auto_space, search_space
-from trimtab.contract.auto_search import with_open_pruner
 from trimtab.contract.budget import Budget, EndedBy
 from trimtab.contract.faults import refuse
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Finish, Refits
-from trimtab.contract.message import Flag, Int, Message, Name, Number, Text
-from trimtab.contract.pruners import MedianPruner, NoPruner, Pruner, with_parameters_inside
+from trimtab.contract.message import Flag, Int, Message, Name, Number
+from trimtab.contract.objectives import (
+    COSTS,
+    OF_THE_MODEL,
+    Constraint,
+    Cost,
+    Objective,
+    Violated,
+)
+from trimtab.contract.progress import BestTrial, Progress
+from trimtab.contract.pruners import Pruner
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.records import StudyData
-from trimtab.contract.schedulers import Scheduler
+from trimtab.contract.records import Probe, StudyData
+from trimtab.contract.search import Search
 from trimtab.contract.search_space import Choices, Dimension, Scalar, Space
 from trimtab.contract.starts import Start
 from trimtab.contract.study_rules import Place, Readable, faults
 from trimtab.contract.tasks import Model, Task
 from trimtab.contract.teachers import Teacher
+from trimtab.contract.transfer import Source
+from trimtab.contract.workers import WorkerSetAside
 
 StudyState = Literal[
     "active", "paused", "stopping", "finalising", "done", "cancelled", "deleting"
 ]
-SamplerName = Literal["auto", "tpe", "gp", "random", "grid"]
-"""What suits the study, which the service writes in the place of `auto` when it creates it; tree-structured Parzen estimator;
-Gaussian process with expected improvement; at random; every point of a grid."""
-
-
-class Search(Message):
-    """Who proposes and who stops."""
-
-    sampler: SamplerName = "tpe"
-    pruner: Pruner = MedianPruner(kind="median")
-    seed: Annotated[Int, Field(ge=0, lt=2**31)] | None = 0
-    """The same one gets one worker the same proposals; null: by chance, and then it stands in the study's document."""
-    initial_trials: Annotated[Int, Field(ge=0, le=200)] = 10
-    """So many trials are made by their number, from first trials, known recipes and priors, before the sampler proposes.
-
-    0: the sampler proposes from the first one on, or once these points are tried. In a space of finitely many points the
-    known recipes and the priors repeat no point.
-    """
-    tpe_startup_trials: Annotated[Int, Field(ge=1, le=1000)] | None = None
-    """TPE learns from trials once this many have ended; until then it draws from the priors, or at random.
-
-    null: the service writes 5 beside an initial design, 10 where `initial_trials` is 0. Trials that failed for their
-    configuration count, other failures do not. Stored documents without it are of a release that waited for as many as
-    `initial_trials`.
-    """
-    known_recipes: Flag = True
-    """Whether recipes that are known to be good fill in what the document leaves open, and are tried first."""
-    prior_strength: Annotated[Number, Field(ge=0, le=1000)] = 3.0
-    """How much the priors of the space weigh what `gp` proposes, after the first trials: this much by the number of trials.
-
-    0: not at all. The sampler `tpe` knows the priors by the first trials alone.
-    """
-    transfer: Literal["done_studies", "none"] = "done_studies"
-    """Whether the studies of the same kind that are done move the priors of `auto`, and the order of the known recipes."""
-    audit: Annotated[Number, Field(ge=0, le=1)] = 0.0
-    """The share of the trials that run to their end although the search would stop or pause them, to tell how often it is wrong."""
-    auto_reason: Annotated[Text, Field(max_length=500)] | None = None
-    """Why the service chose the sampler and the pruner that stand here in the place of `auto`; null: a person did."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _take_older_form(cls, given: object) -> object:
-        return with_open_pruner(with_parameters_inside(given))
-
-    @property
-    def prunes(self) -> bool:
-        """Whether anything judges running trials; if not, nobody need read what they reported."""
-        return not isinstance(self.pruner, NoPruner)
-
-    @property
-    def schedules(self) -> bool:
-        """Whether trials are paused and taken up again, so that each claim and some reports are decided on all trials."""
-        return isinstance(self.pruner, Scheduler)
 
 
 def _refuse_other_words(given: object) -> object:
@@ -129,13 +86,24 @@ class StudyDocument(Message):
     Stored documents without them are of a release whose samplers proposed from the first trial on.
     """
     search: Search = Search()
+    transferred: Annotated[tuple[Source, ...], Field(max_length=100)] | None = None
+    """The earlier studies that gave points of `starts`, the nearest first, once the first trial has told its data.
+
+    null: that is still to come. A study that nothing can be transferred to has none from the first moment on.
+    """
     budget: Budget
+    constraints: Annotated[tuple[Constraint, ...], Field(max_length=10)] = ()
+    """What a trial must keep to be handed over; one that does not is completed, and infeasible."""
+    objectives: Annotated[tuple[Objective, ...], Field(max_length=2)] = ()
+    """Two metrics to find the best compromises of, the task's objective first; none: that one alone."""
     finish: Finish | None = None
     """What is made of the best trials; null: the usual for the budget, which the service writes into the document.
 
     Stored documents without it are of a release that evaluated the winner alone.
     """
     priority: Annotated[Int, Field(ge=0, le=1000)] = 500
+    parallel: Annotated[Int, Field(ge=1, le=10_000)] | None = None
+    """At most so many of its trials are leased at a time; null: no limit. Refits and the final evaluation do not count."""
     max_crashes: Annotated[Int, Field(ge=1, le=100)] = 3
     """A trial whose attempts crashed so often is given up; its failure tells the last reason."""
     lease_ttl_s: Annotated[Number, Field(ge=1, le=3600)] = 60.0
@@ -154,7 +122,7 @@ class StudyDocument(Message):
 
         A person who mends one fault should not meet the next one afterwards.
         """
-        given = _with_space(given)
+        given = _with_objectives(_with_space(given))
         try:
             document = handler(given)
         except ValidationError as error:
@@ -162,6 +130,12 @@ class StudyDocument(Message):
             raise
         refuse(cls.__name__, faults(_readable(document)))
         return document
+
+    @property
+    def awaits_transfer(self) -> bool:
+        """Whether its starts change once more: when its first trial has told its data."""
+        is_wanted = self.search.transfer not in ("none", "done_studies")
+        return is_wanted and self.starts is not None and self.transferred is None
 
     @property
     def search_budget(self) -> Budget:
@@ -193,56 +167,25 @@ class StudyDocument(Message):
             return 0
         return max(len(self.first_trials) + len(self.starts), self.search.initial_trials)
 
+    @property
+    def second(self) -> Objective | None:
+        """The objective beside the task's own; None where that stands alone."""
+        return self.objectives[1] if len(self.objectives) > 1 else None
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """The costs that a constraint or the second objective names: workers have to measure them."""
+        named = {one.metric for one in (*self.constraints, *self.objectives)}
+        return tuple(cost for cost in COSTS if cost in named)
+
+    @property
+    def bounds_the_model(self) -> bool:
+        """Whether the costs of using the model matter, so that it has to be one trial's and not an ensemble."""
+        return not OF_THE_MODEL.isdisjoint(self.costs)
+
     def recipe(self, sampled: Mapping[str, Scalar]) -> Recipe:
         """All that a worker needs to train: this study's fixed values and one trial's sampled ones."""
         return Recipe.model_validate({**self.fixed, **sampled})
-
-
-class Progress(Message):
-    """How many trials are in each state, and how many epochs were trained and saved."""
-
-    queued: int = 0
-    running: int = 0
-    paused: int = 0
-    completed: int = 0
-    pruned: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    epochs: int = 0
-    """Epochs reported so far."""
-    epochs_saved: int = 0
-    """Epochs that pruned trials did not train, against their recipe."""
-    device_seconds: float = 0
-    """Seconds in which workers had trials, added up; what one worker trains at a time counts once."""
-
-
-class BestTrial(Message):
-    """The completed trial of the best objective value."""
-
-    number: int
-    objective: str
-    """The metric that trials are compared by, on the validation split."""
-    value: float
-    validation_accuracy: float | None = None
-    """The value, where the objective is accuracy."""
-    hyperparameters: Mapping[str, Scalar]
-
-
-class Probe(Message):
-    """What the first epoch of a study took, for an estimate of the rest."""
-
-    epoch_s: float | None = None
-    """Seconds that it trained and validated for."""
-    memory_bytes: int | None = None
-    """The most memory of the device that it took; null where the device does not tell."""
-
-
-class WorkerSetAside(Message):
-    """A worker that gets no more trials of a study, and why; until it registers anew, or the study is resumed."""
-
-    worker: str
-    problem: str
-    at: datetime
 
 
 class Study(Message):
@@ -311,6 +254,8 @@ class Best(Message):
     final: FinalScores | None = None
     earlier_finals: tuple[FinalScores, ...] = ()
     """The scores of its earlier ends, the first one first: it was done, and got more budget."""
+    constraints: tuple[Violated, ...] = ()
+    """The study's constraints, each with the number of completed trials that violate it."""
     problem: str | None = None
     """Why the study has no scores and no model, where it is done without them or is blocked."""
 
@@ -333,6 +278,10 @@ def _readable(document: object) -> Readable:
             pruner=document.search.pruner,
             epochs=document.budget.epochs,
             epochs_of_trial=_epochs(document),
+            constraints=document.constraints,
+            objectives=document.objectives,
+            objective=document.task.metric,
+            metrics=document.task.metrics,
         )
     fields = _fields(document)
     dimensions = {name: _dimension(one) for name, one in _fields(fields.get("space")).items()}
@@ -375,6 +324,16 @@ def _with_space(given: object) -> object:
     if isinstance(fixed, Mapping):
         fixed = {**auto_space.beside(setting), **_fields(cast("object", fixed))}
     return {**fields, "space": space, "auto_space": True, "fixed": fixed}
+
+
+def _with_objectives(given: object) -> object:
+    """Leave the search of two objectives to what can search for both, where a document names nothing else."""
+    fields = _fields(given)
+    search = fields.get("search", {})
+    if not fields.get("objectives") or not isinstance(search, Mapping):
+        return given
+    usual = {"sampler": "gp", "pruner": {"kind": "none"}}
+    return {**fields, "search": {**usual, **_fields(cast("object", search))}}
 
 
 def _fields(given: object) -> Mapping[str, Any]:

@@ -13,8 +13,12 @@ from dataclasses import dataclass
 
 from worker.training.device.threads import Attempt, Work
 
-ROUNDS = 5
-"""The number of times that each count is tried, beside the first time, which also allocates memory."""
+LEAST_ROUNDS = 3
+"""The number of times that each count is tried at least, beside the first time, which also allocates memory."""
+MOST_ROUNDS = 25
+"""Steps of a small network take a millisecond or two, a tenth more or less by chance: so many tell counts apart that are nearly alike."""
+ENOUGH_S = 0.25
+"""Work that has been tried for longer is tried no more than at least."""
 HOPELESS = 2.0
 """A count that took this many times as long as the fastest in the first round is tried no more, nor are smaller ones."""
 LONG_S = 1.0
@@ -27,6 +31,8 @@ SHARE_IF_CHANGED = 0.02
 """The largest part of the time that goes into trying because steps take longer, or shorter, than before."""
 CHANGED = 1.5
 """Epochs that take this many times as long as before, or as short, show that the machine has other work, or less."""
+LONG_EPOCH_S = 10.0
+"""One such epoch that takes longer is enough; of shorter ones two in a row, as other work of a moment passes by itself."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +111,8 @@ class ChoiceOfThreads:
     def __init__(self, counts: ThreadCounts, keys: dict[Work, Hashable]) -> None:
         self._counts = counts
         self._keys = keys
-        self._epochs_s: list[float] = []
+        self._usual_s: list[float] = []
+        self._changed = 0
 
     @property
     def most(self) -> int:
@@ -120,22 +127,24 @@ class ChoiceOfThreads:
 
     def choose(self, work: Work, attempt: Attempt, /) -> int:
         """Try this work; return the number that it is to be computed with."""
-        self._epochs_s.clear()
+        self._usual_s.clear()
+        self._changed = 0
         return self._counts.choose(self._keys[work], attempt)
 
     def should_try_again(self, epoch_s: float) -> bool:
-        """Whether the steps are to be tried again, because an epoch took much longer, or shorter, than those before.
+        """Whether the steps are to be tried again, because epochs take much longer, or shorter, than those before.
 
         Args:
             epoch_s: The seconds that the newest epoch took.
         """
-        before = self._epochs_s[-5:]
-        self._epochs_s.append(epoch_s)
-        if not before:
+        usual = statistics.median(self._usual_s[-5:] or [epoch_s])
+        if usual / CHANGED <= epoch_s <= usual * CHANGED:
+            self._usual_s.append(epoch_s)
+            self._changed = 0
             return False
-        usual = statistics.median(before)
-        changed = epoch_s > usual * CHANGED or epoch_s < usual / CHANGED
-        return changed and self._counts.known(self._keys["steps"], SHARE_IF_CHANGED) is None
+        self._changed += 1
+        is_lasting = self._changed >= 2 or epoch_s >= LONG_EPOCH_S
+        return is_lasting and self._counts.known(self._keys["steps"], SHARE_IF_CHANGED) is None
 
 
 def fastest(counts: Sequence[int], attempt: Attempt, known: int | None = None) -> int:
@@ -148,15 +157,23 @@ def fastest(counts: Sequence[int], attempt: Attempt, known: int | None = None) -
     """
     times = _descended(counts, attempt)
     if min(map(min, times.values())) < LONG_S:
-        # They take turns, so that a moment of other work meets all of them.
-        for turn in range(1, ROUNDS):
-            for count in times if turn % 2 else reversed(times):
-                times[count].append(attempt(count))
+        _take_turns(times, attempt)
     medians = {count: statistics.median(each) for count, each in times.items()}
     best = min(medians, key=lambda count: medians[count])
     if known in medians and medians[known] < GAIN * medians[best]:
         return known
     return best
+
+
+def _take_turns(times: dict[int, list[float]], attempt: Attempt) -> None:
+    """Try each number several times; they take turns, so that a moment of other work meets all of them."""
+    spent = sum(map(sum, times.values()))
+    for turn in range(1, MOST_ROUNDS):
+        if turn >= LEAST_ROUNDS and spent > ENOUGH_S:
+            return
+        for count in times if turn % 2 else reversed(times):
+            times[count].append(attempt(count))
+            spent += times[count][-1]
 
 
 def _descended(counts: Sequence[int], attempt: Attempt) -> dict[int, list[float]]:

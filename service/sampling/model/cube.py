@@ -7,6 +7,7 @@ from math import exp, log, prod
 
 import numpy as np
 
+from service.sampling.model.activity import Activity
 from service.sampling.model.arrays import Floats, Indices
 from trimtab.contract.search_space import (
     Choices,
@@ -141,7 +142,9 @@ class Cube:
         size: the number of coordinates.
         width: the number of features of a point.
         groups: the coordinate of each feature, shape (width,).
-        cells: the number of configurations; 0 where there are real numbers among the dimensions.
+        cells: the number of configurations; 0 where there are real numbers among the dimensions. With conditions it is
+            more, since points are counted that differ in inactive dimensions alone.
+        activity: which coordinates are active.
     """
 
     def __init__(self, space: Space) -> None:
@@ -151,6 +154,7 @@ class Cube:
             name: _only(space[name]) for name, one in found.items() if one is None
         }
         self.size = len(self.axes)
+        self.activity = Activity(space, self.axes)
         levels = [_levels(one) for one in self.axes]
         columns = [max(count, 1) for count in levels]
         self.groups: Indices = np.repeat(np.arange(self.size), columns)
@@ -189,16 +193,20 @@ class Cube:
     def every_point(self) -> Floats:
         """Return the points of all configurations, shape (cells, size)."""
         found = product(*(one.centres for one in self.axes))
-        return np.array(list(found)).reshape(-1, self.size)
+        points = np.array(list(found)).reshape(-1, self.size)
+        return np.unique(self.activity.canonical(points), axis=0) if self.activity else points
 
     def snapped(self, points: Floats) -> Floats:
-        """Return the points, shape (n, size), moved to the centres of their cells; real numbers stay as they are."""
+        """Return the points, shape (n, size), moved to the centres of their cells; real numbers stay as they are.
+
+        Inactive coordinates get their usual value.
+        """
         found = np.clip(points, 0.0, 1.0)
         cells = self._cells[self._stepped]
         found[:, self._stepped] = (_cell(found[:, self._stepped], cells) + 0.5) / cells
         for column in self._logarithmic:
             found[:, column] = _whole(self.axes[column], found[:, column])
-        return found
+        return self.activity.canonical(found) if self.activity else found
 
     def features(self, points: Floats) -> Floats:
         """Return what a kernel sees of the points, shape (n, width), given the shape (n, size).

@@ -73,6 +73,7 @@ class PriorWeights:
 
     def __init__(self, cube: Cube) -> None:
         self._size = cube.size
+        self._activity = cube.activity
         found = ((column, _prior(one)) for column, one in enumerate(cube.axes))
         self._priors = {column: prior for column, prior in found if prior}
 
@@ -88,11 +89,15 @@ class PriorWeights:
         return found
 
     def log_density(self, points: Floats) -> Floats:
-        """Return the logarithm of the density at each point, shape (n,); 0 is that of no prior at all."""
-        found = np.zeros(len(points))
+        """Return the logarithm of the density at each point, shape (n,); 0 is that of no prior at all.
+
+        What is inactive has no prior: its usual value, where a prior is densest, would speak for points that lack it.
+        """
+        found, is_active = np.zeros(len(points)), self._activity.of(points)
         for column, prior in self._priors.items():
             density = prior.density(points[:, column])
-            found += np.log(EVEN_SHARE + (1.0 - EVEN_SHARE) * density)
+            logarithm = np.log(EVEN_SHARE + (1.0 - EVEN_SHARE) * density)
+            found += np.where(is_active[:, column], logarithm, 0.0)
         return found
 
     def weigh(self, points: Floats, strength: float, ended: int) -> Floats:

@@ -42,10 +42,14 @@ class TPE:
 
     Args:
         distributions: The dimensions of the study's space, in the order of their names.
+        whole: Returns a point with its inactive dimensions as models see them; None: all dimensions are active.
     """
 
-    def __init__(self, distributions: Distributions) -> None:
+    def __init__(
+        self, distributions: Distributions, whole: Callable[[Values], Values] | None = None
+    ) -> None:
         self.axes = Axes(distributions)
+        self._whole = whole
         self._columns = Columns(self.axes)
         self._good, self._others = Mixture(self.axes), Mixture(self.axes)
         self._rng = RandomState(
@@ -76,9 +80,17 @@ class TPE:
         """Yield points drawn from the good trials' density, those first that are least likely among the others."""
         self._rng.seed(seed)
         drawn = self._good.sample(self._rng, count)
+        if self._whole is not None:
+            drawn = self._canonical(drawn, self._whole)
         scores = self.scores(drawn)
         for place in np.argsort(-scores, kind="stable"):
             yield self.axes.decoded(drawn.values[place], drawn.picks[place])
+
+    def _canonical(self, drawn: Points, whole: Callable[[Values], Values]) -> Points:
+        """Move points to where trials of theirs lie, before they are scored: what is inactive has its usual value."""
+        rows = zip(drawn.values, drawn.picks, strict=True)
+        found = [whole(self.axes.decoded(*row)) for row in rows]
+        return self.axes.points(*self.axes.encoded(found))
 
     def scores(self, points: Points) -> Numbers:
         """Return the logarithm of how much likelier points are among the good trials: expected improvement rises with it."""

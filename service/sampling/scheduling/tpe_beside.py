@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from service.domain.facts import Changes, TrialFacts
+from service.sampling.canonical import Canonical
 from service.sampling.distributions import distributions
 from service.sampling.history import History
 from service.sampling.joint import ArrayTPE
@@ -18,7 +19,7 @@ class TpeBeside:
 
     def __init__(self, space: Space, direction: Direction) -> None:
         self._history = History(direction)
-        self._tpe = ArrayTPE(distributions(space), LARGEST_SHOWN)
+        self._tpe = ArrayTPE(distributions(space), LARGEST_SHOWN, Canonical(space))
 
     def learn(self, trials: Iterable[TrialFacts]) -> None:
         """Take over trials that changed, as they are now."""

@@ -1,9 +1,8 @@
 """Claims of one new trial each, by workers that have a free slot for it."""
 
-import asyncio
 from collections import Counter, defaultdict
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -24,6 +23,12 @@ from service.use_cases.claims import new_trial, proposal_key, shape
 from service.use_cases.context import Context, Holder
 from trimtab.contract.leases import LeaseRequest, Leases
 from trimtab.contract.studies import StudyDocument
+
+PROPOSED_AT_ONCE = 16
+"""The most proposals that one turn of a study's thread makes; the first of them waits for the last."""
+
+Proposing = AbstractContextManager[Proposal | Exhausted]
+"""A proposal that is made when it is entered, and settled or forgotten when it is left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +91,10 @@ class FastClaims:
         self._look_connection, self._store_connection = look, store
         self._looking = Batcher(self._look)
         self._storing = Batcher(self._store)
-        self._proposing: defaultdict[int, asyncio.Lock] = defaultdict(asyncio.Lock)
+        # A thread waits for its turn beside the event loop longer than a proposal takes: one turn makes several.
+        self._proposing: defaultdict[int, Batcher[Proposing, Proposal | Exhausted]] = (
+            defaultdict(lambda: Batcher(self._propose, largest=PROPOSED_AT_ONCE))
+        )
         self._next_number: dict[int, int] = {}
 
     async def claim(self, request: LeaseRequest) -> Served | NothingToDo | TakeFullPath:
@@ -102,8 +110,9 @@ class FastClaims:
             return TakeFullPath()
         if document.search.schedules:
             return TakeFullPath()  # which alone takes up what the search has paused
-        if document.budget.limits:
-            return TakeFullPath()  # one by one: each takes its part of what is left
+        # Of its row, since a document that is known may be older than an edit.
+        if document.budget.limits or chosen.study.one_at_a_time:
+            return TakeFullPath()
         try:
             row = await self._start(request, chosen, chosen.study, document)
         except SamplingFailed:
@@ -162,7 +171,10 @@ class FastClaims:
     async def _proposal(
         self, key: str | None, study: Work, document: StudyDocument
     ) -> AsyncGenerator[Proposal | Exhausted]:
-        """Do as `Sampling.proposal`, in a thread where it reads or computes; each study occupies one thread at most."""
+        """Do as `Sampling.proposal`, in a thread where it reads or computes; each study occupies one thread at most.
+
+        Claims that come meanwhile are the thread's next turn, with one reading of the history for all of them.
+        """
         is_by_claim = key is not None and study.trials_created >= document.numbered_trials
         proposing = self._context.sampling.proposal(
             study.study_id,
@@ -170,11 +182,10 @@ class FastClaims:
             claim_id=key,
             next_number=study.trials_created if is_by_claim else self._own_number(study),
         )
-        if self._context.sampling.is_immediate(document):
+        if self._context.sampling.is_immediate(study.study_id, document):
             proposal = proposing.__enter__()
         else:
-            async with self._proposing[study.study_id]:
-                proposal = await self._aside(proposing.__enter__)
+            proposal = await self._proposing[study.study_id].submit(proposing)
         try:
             yield proposal
         except BaseException as error:
@@ -182,6 +193,9 @@ class FastClaims:
                 raise
         else:
             proposing.__exit__(None, None, None)
+
+    async def _propose(self, proposing: Sequence[Proposing]) -> Sequence[Proposal | Exhausted]:
+        return await self._aside(lambda: entered(proposing))
 
     def _own_number(self, study: Work) -> int:
         """The number of the next trial, if those on their way to the database arrive."""
@@ -216,6 +230,14 @@ class FastClaims:
         except (psycopg2.IntegrityError, Locked):
             return []
         return [started(row) for row in rows]
+
+
+def entered(proposing: Sequence[Proposing]) -> list[Proposal | Exhausted]:
+    """Make the proposals, each knowing those before it; where one fails, those before it are forgotten again."""
+    with ExitStack() as made:
+        proposals = [made.enter_context(one) for one in proposing]
+        made.pop_all()
+    return proposals
 
 
 def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> dict[int, Claim]:

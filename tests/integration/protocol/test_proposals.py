@@ -1,10 +1,13 @@
 """Of which trial a proposal is: the number's own where one worker asks, the claim's own where several do."""
 
 from collections.abc import Sequence
+from typing import Any
+from unittest.mock import patch
 
 from service.sampling.asking import draw
 from service.sampling.distributions import distributions
-from service.sampling.study import seed_of
+from service.sampling.study import ActiveStudy, seed_of
+from service.use_cases.fast import claims
 from tests.support.fast_path import FastService
 from tests.support.protocol import Service, a_claim
 from tests.support.races import Replicas, at_once
@@ -12,6 +15,7 @@ from trimtab.contract.leases import Lease, Leases
 from trimtab.contract.search_space import Scalar
 
 RANDOM = {"sampler": "random", "pruner": "none", "seed": 7}
+TPE = {"sampler": "tpe", "pruner": "none", "seed": 7, "initial_trials": 0}
 
 
 def its_own(service: Service, number: int) -> dict[str, Scalar]:
@@ -73,3 +77,37 @@ def test_a_number_that_another_replica_has_taken_meanwhile_is_not_proposed_twice
         assert len({str(lease.hyperparameters) for lease in leases}) == 2
         for lease in leases:
             replicas.one.fail(lease)
+
+
+def test_proposals_that_wait_for_one_another_are_made_in_one_turn(fast: FastService) -> None:
+    fast.study(search=TPE, budget={"trials": 100})
+    fast.fail(fast.lease())
+    workers = [fast.worker() for _ in range(6)]
+    with patch.object(claims, "entered", wraps=claims.entered) as turns:
+        found = fast.together(*(fast.fast_path.claim(a_claim(worker)) for worker in workers))
+    leases = [lease for one in found if isinstance(one, Leases) for lease in one.leases]
+    assert len({str(lease.hyperparameters) for lease in leases}) == len(leases) == 6
+    # Five were looked up together; the first of them has a turn of its own, if nobody has one just then.
+    assert max(len(call.args[0]) for call in turns.call_args_list) >= 4
+
+
+def test_proposals_of_a_turn_that_fails_are_forgotten(fast: FastService) -> None:
+    fast.study(search=TPE, budget={"trials": 100})
+    fast.fail(fast.lease())
+    propose, drop, made = ActiveStudy.propose, ActiveStudy.drop, list[Any]()
+
+    def fails_at_the_fourth(*given: Any, **named: Any) -> Any:
+        if len(made) == 3:
+            raise ZeroDivisionError
+        made.append(propose(*given, **named))
+        return made[-1]
+
+    workers = [fast.worker() for _ in range(4)]
+    with (
+        patch.object(ActiveStudy, "propose", fails_at_the_fourth),
+        patch.object(ActiveStudy, "drop", autospec=True, side_effect=drop) as dropped,
+    ):
+        fast.together(*(fast.fast_path.claim(a_claim(worker)) for worker in workers))
+    # The first one had a turn of its own, and may be stored.
+    forgotten = [call.args[1] for call in dropped.call_args_list]
+    assert [made[place][1] in forgotten for place in (1, 2)] == [True, True]

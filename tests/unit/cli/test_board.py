@@ -184,6 +184,11 @@ def test_a_study_tells_what_is_searched_and_what_is_fixed_by_whom() -> None:
     assert "known recipe schedule=cosine warmup_share=0.1" in told
     auto = drawn(tables.study(study(document=document | {"auto_space": True})))
     assert "learning_rate (auto)" in auto
+    optimizer = {"kind": "choices", "choices": ["sgd", "adam"]}
+    momentum = {"kind": "float", "low": 0.5, "high": 0.9, "when": {"optimizer": "sgd"}}
+    space = {"optimizer": optimizer, "momentum": momentum}
+    conditional = drawn(tables.study(study(document=document | {"space": space})))
+    assert "momentum (with optimizer: sgd)" in conditional
 
 
 def test_a_trial_tells_what_proposed_it() -> None:

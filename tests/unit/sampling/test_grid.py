@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.sampling.grid import cell
+from service.sampling.grid import Cells
 from tests.unit.sampling.ledger import choices, float_ranges, int_ranges
 from trimtab.contract.search_space import Choices, Dimension, FloatRange, IntRange, contains
 
@@ -21,7 +21,7 @@ def test_the_last_name_varies_fastest_and_names_are_in_alphabetical_order():
         "b": Choices(kind="choices", choices=("x", None)),
         "a": IntRange(kind="int", low=1, high=5, step=2),
     }
-    cells = [cell(space, number) for number in range(7)]
+    cells = [Cells(space).cell(number) for number in range(7)]
     assert cells == [
         {"a": 1, "b": "x"},
         {"a": 1, "b": None},
@@ -35,7 +35,7 @@ def test_the_last_name_varies_fastest_and_names_are_in_alphabetical_order():
 
 def test_real_steps_are_counted_as_the_decimals_that_were_written():
     space: dict[str, Dimension] = {"a": FloatRange(kind="float", low=0.1, high=0.4, step=0.1)}
-    assert [cell(space, n) for n in range(5)] == [
+    assert [Cells(space).cell(n) for n in range(5)] == [
         {"a": 0.1},
         {"a": 0.2},
         {"a": 0.3},
@@ -46,13 +46,13 @@ def test_real_steps_are_counted_as_the_decimals_that_were_written():
 
 def test_a_single_point_is_one_cell():
     space: dict[str, Dimension] = {"a": FloatRange(kind="float", low=0.1, high=0.1)}
-    assert cell(space, 0) == {"a": 0.1}
-    assert cell(space, 1) is None
+    assert Cells(space).cell(0) == {"a": 0.1}
+    assert Cells(space).cell(1) is None
 
 
 def test_a_range_without_steps_has_no_grid():
     with pytest.raises(ValueError, match="step"):
-        cell({"a": FloatRange(kind="float", low=0.0, high=1.0)}, 0)
+        Cells({"a": FloatRange(kind="float", low=0.0, high=1.0)}).cell(0)
 
 
 @given(st.dictionaries(st.sampled_from("abc"), FINITE, min_size=1, max_size=3), st.randoms())
@@ -61,11 +61,13 @@ def test_every_cell_is_inside_the_space_and_no_cell_comes_twice(
 ):
     for name in rng.sample(sorted(space), len(space)):
         alone = {name: space[name]}
-        column = list(itertools.takewhile(bool, (cell(alone, n) for n in itertools.count())))
+        column = list(
+            itertools.takewhile(bool, (Cells(alone).cell(n) for n in itertools.count()))
+        )
         values = [found[name] for found in column if found]
         assert all(contains(space[name], value) for value in values)
         assert len(set(values)) == len(values)
-    first = cell(space, 0)
+    first = Cells(space).cell(0)
     assert first is not None
     assert set(first) == set(space)
 
@@ -76,7 +78,7 @@ def test_the_cells_are_all_combinations_once():
         "b": IntRange(kind="int", low=0, high=2),
         "c": FloatRange(kind="float", low=0.0, high=1.0, step=0.5),
     }
-    found = [tuple((cell(space, number) or {}).values()) for number in range(18)]
+    found = [tuple((Cells(space).cell(number) or {}).values()) for number in range(18)]
     every = set(itertools.product((True, False), (0, 1, 2), (0.0, 0.5, 1.0)))
     assert {tuple(reversed(values)) for values in found} == every
-    assert cell(space, 18) is None
+    assert Cells(space).cell(18) is None

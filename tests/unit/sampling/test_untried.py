@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.domain.facts import TrialFacts
-from service.sampling import Exhausted, Proposal, Sampling, grid
+from service.sampling import Exhausted, Proposal, Sampling
+from service.sampling.grid import Cells
 from service.sampling.untried import Untried
 from tests.unit.sampling.ledger import Clock, Ledger, completed, document, spaces
 from trimtab.contract.search_space import Dimension, Scalar
@@ -22,19 +23,19 @@ CELLS = {
 }
 """Six cells."""
 SPACE = document(CELLS).space
-ALL = [grid.cell(SPACE, number) or {} for number in range(6)]
+ALL = [Cells(SPACE).cell(number) or {} for number in range(6)]
 by_any = pytest.mark.parametrize("sampler", ["tpe", "gp", "random"])
 
 
 @given(space=spaces())
 def test_every_cell_has_an_index_of_its_own(space: dict[str, Dimension]):
-    count = grid.count(space)
+    count = Cells(space).count
     for number in range(min(count or 0, 300)):
-        values = grid.cell(space, number)
+        values = Cells(space).cell(number)
         assert values is not None
-        assert grid.index(space, values) == number
+        assert Cells(space).index(values) == number
     if count is not None:
-        assert grid.cell(space, count) is None
+        assert Cells(space).cell(count) is None
 
 
 @given(
@@ -55,7 +56,7 @@ def test_the_first_candidate_that_is_untried_else_any_untried_cell(
     assert found is not None
     expected = next((n for n in wanted if n in left), None)
     if expected is None:
-        assert grid.index(SPACE, found) in left
+        assert Cells(SPACE).index(found) in left
     else:
         assert found == ALL[expected]
 
@@ -64,7 +65,7 @@ def test_untried_cells_are_drawn_alike():
     untried = Untried(SPACE)
     untried.learn([completed(n, ALL[n], 0.5) for n in (0, 3)])
     drawn = Counter(
-        grid.index(SPACE, untried.first([ALL[0]], untried.tried(), seed) or {})
+        Cells(SPACE).index(untried.first([ALL[0]], untried.tried(), seed) or {})
         for seed in range(4000)
     )
     assert drawn.keys() == {1, 2, 4, 5}
@@ -122,7 +123,7 @@ def _search(
 def test_a_search_tries_every_cell_once_and_ends(sampler: str, starts: Any):
     study = document(CELLS, sampler=sampler).model_copy(update={"starts": starts})
     found, end = _search(study, 20)
-    assert sorted(grid.index(SPACE, values) for values in found) == list(range(6))
+    assert sorted(Cells(SPACE).index(values) or 0 for values in found) == list(range(6))
     assert end == Exhausted(6)
 
 
@@ -142,7 +143,7 @@ def test_a_persons_first_trials_may_repeat_and_known_recipes_do_not(sampler: str
         }
     )
     found, end = _search(study, 20)
-    cells = [grid.index(SPACE, values) for values in found]
+    cells = [Cells(SPACE).index(values) or 0 for values in found]
     assert cells[:2] == [2, 2]
     assert sorted(cells[2:]) == [0, 1, 3, 4, 5]
     assert end == Exhausted(7)
@@ -172,6 +173,7 @@ def test_a_cell_whose_trial_crashed_is_tried_again(sampler: str):
 
 
 def test_random_search_over_real_numbers_reads_no_history():
-    assert Sampling.is_immediate(document(sampler="random"))
-    assert not Sampling.is_immediate(document(CELLS, sampler="random"))
-    assert not Sampling.is_immediate(document())
+    sampling = Sampling(Ledger().read, Clock())
+    assert sampling.is_immediate(1, document(sampler="random"))
+    assert not sampling.is_immediate(2, document(CELLS, sampler="random"))
+    assert not sampling.is_immediate(3, document())

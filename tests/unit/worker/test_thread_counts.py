@@ -5,7 +5,8 @@ from collections.abc import Callable
 import pytest
 
 from worker.runner.thread_counts import (
-    ROUNDS,
+    LEAST_ROUNDS,
+    MOST_ROUNDS,
     SHARE,
     SHARE_IF_CHANGED,
     ChoiceOfThreads,
@@ -65,13 +66,19 @@ def test_a_number_that_is_far_slower_is_tried_no_more() -> None:
     machine = Machine({1: 0.1, 2: 0.9}.__getitem__)
     fastest([1, 2], machine.attempt)
     assert machine.tried.count(2) == 2  # the first one allocates
-    assert machine.tried.count(1) == 1 + ROUNDS
+    assert machine.tried.count(1) == 1 + LEAST_ROUNDS
 
 
 def test_a_single_slow_step_decides_nothing() -> None:
     machine = Machine(lambda threads: 0.1 if threads == 2 else 0.15)
     slow = iter([0.1, 0.1, 0.19])
     assert fastest([1, 2], lambda n: next(slow, 0.1) if n == 2 else machine.attempt(n)) == 2
+
+
+def test_short_steps_are_tried_more_often() -> None:
+    machine = Machine({1: 0.0011, 2: 0.001}.__getitem__)
+    fastest([1, 2], machine.attempt)
+    assert machine.tried.count(2) == 1 + MOST_ROUNDS
 
 
 def test_what_is_known_stays_unless_another_is_clearly_faster() -> None:
@@ -119,11 +126,29 @@ def test_steps_are_tried_again_when_epochs_take_longer_or_shorter_than_before() 
     choice = _choice(machine.counts(2))
     choice.choose("steps", machine.attempt)
     machine.now += machine.now / SHARE_IF_CHANGED + 1
-    assert [choice.should_try_again(s) for s in (10, 11, 9, 14, 16)] == [False] * 4 + [True]
+    epochs = (1.0, 1.1, 0.9, 1.4, 1.6, 1.7)
+    assert [choice.should_try_again(s) for s in epochs] == [False] * 5 + [True]
     choice.choose("steps", machine.attempt)
-    assert not choice.should_try_again(16)  # What is usual now.
+    assert not choice.should_try_again(1.6)  # What is usual now.
     machine.now += 1e3
-    assert choice.should_try_again(10)
+    assert [choice.should_try_again(s) for s in (1.0, 1.0)] == [False, True]
+
+
+def test_one_epoch_that_other_work_of_a_moment_met_is_no_change() -> None:
+    machine = Machine({1: 0.1, 2: 0.15}.__getitem__)
+    choice = _choice(machine.counts(2))
+    choice.choose("steps", machine.attempt)
+    machine.now += 1e3
+    epochs = (1.0, 5.0, 1.0, 5.0, 1.0)
+    assert [choice.should_try_again(s) for s in epochs] == [False] * 5
+
+
+def test_one_long_epoch_is_enough_as_the_next_may_take_an_hour() -> None:
+    machine = Machine({1: 0.1, 2: 0.15}.__getitem__)
+    choice = _choice(machine.counts(2))
+    choice.choose("steps", machine.attempt)
+    machine.now += 1e3
+    assert [choice.should_try_again(s) for s in (10, 11, 9, 14, 16)] == [False] * 4 + [True]
 
 
 def test_steps_are_not_tried_again_so_often_that_it_takes_much_of_the_time() -> None:
@@ -131,6 +156,7 @@ def test_steps_are_not_tried_again_so_often_that_it_takes_much_of_the_time() -> 
     choice = _choice(machine.counts(2))
     choice.choose("steps", machine.attempt)
     took = machine.now
-    choice.should_try_again(1.0)
     machine.now = took + 0.99 * took / SHARE_IF_CHANGED
-    assert not choice.should_try_again(9.0)
+    assert [choice.should_try_again(s) for s in (1.0, 9.0, 9.0)] == [False] * 3
+    machine.now = took + 1.01 * took / SHARE_IF_CHANGED
+    assert choice.should_try_again(9.0)
