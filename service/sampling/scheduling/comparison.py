@@ -46,9 +46,9 @@ class Question:
     Attributes:
         asked: The question as it came.
         last: The row of the trial that has just reported; None at a claim.
-        correlation: What the halves of completed trials tell of their ends; None: they are too few.
+        correlation: The correlation of completed trials' halves with their ends; None: they are too few.
         chance: The source of random numbers.
-        belief: Where good values are said to lie; None: nobody has said so.
+        belief: The study's priors and their weight; None: it has none.
     """
 
     asked: Asked

@@ -38,7 +38,7 @@ class FreezeThaw:
         first: The number of trials that begin before any are compared.
         wanted: The number of trials that must have completed at the study's end.
         by_tpe: The proposals of TPE over the same trials.
-        belief: Where the study's priors say that good values lie; None: it has none.
+        belief: The study's priors and their weight; None: it has none.
     """
 
     def __init__(

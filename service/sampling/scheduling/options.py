@@ -27,7 +27,7 @@ class Options(NamedTuple):
             the model is surer of these than it should be.
         left: The epochs that each has to its end, shape (k + m,).
         best: The best value so far.
-        belief: What the study's priors add to the logarithm of an expected improvement, shape (k + m,).
+        belief: The addition of the study's priors to the logarithm of an expected improvement, shape (k + m,).
     """
 
     rows: Indices
