@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from typing import get_args
+from typing import Any, get_args
 
 from sqlalchemy import Connection
 
@@ -11,7 +11,9 @@ from service.domain.experience import Won
 from service.storage import experience
 from service.storage.experience import DoneStudy
 from service.use_cases.context import Context
+from service.use_cases.settling import families_of
 from trimtab.contract.experience import KindPriors, Priors, RecipePrior
+from trimtab.contract.models import MODEL
 from trimtab.contract.priors import (
     RATES,
     SGD_FACTOR,
@@ -41,8 +43,10 @@ def taught(connection: Connection, document: StudyDocument) -> Sequence[Won]:
     # Recipes are put into an order by it, and the centre of a space of ours is moved: others need not be read for it.
     if search.transfer == "none" or not (search.known_recipes or document.auto_space):
         return ()
-    model = document.model
-    return _won(connection)[family_of(model.backbone, model.weights), document.task.kind]
+    families = set(families_of(document).values())
+    if len(families) > 1:  # what won with one kind of model says little of another's rates
+        return ()
+    return _won(connection)[families.pop(), document.task.kind]
 
 
 def _won(connection: Connection) -> Mapping[Kind, list[Won]]:
@@ -58,7 +62,9 @@ def _won(connection: Connection) -> Mapping[Kind, list[Won]]:
 
 
 def _kind(study: DoneStudy) -> Kind:
-    model = study.model
+    model: Mapping[str, Any] = study.model
+    if "choices" in model:
+        model = model["choices"][study.hyperparameters[MODEL]]
     return family_of(str(model["backbone"]), str(model["weights"])), study.kind
 
 
