@@ -11,6 +11,8 @@ BUDGET_MAY_CHANGE: Collection[StudyState] = ("active", "paused", "done")
 """The search goes on, or more budget takes it up again."""
 PRIORITY_MAY_CHANGE: Collection[StudyState] = ("active", "paused", "stopping", "finalising")
 """Something of the study is still to be claimed."""
+PARALLEL_MAY_CHANGE: Collection[StudyState] = ("active", "paused", "stopping")
+"""Trials of the study are still to be claimed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +34,12 @@ def edited(document: StudyDocument, edit: StudyEdit) -> StudyDocument:
     given = {} if edit.budget is None else edit.budget.model_dump(exclude_none=True)
     limits = {name: None if limit == NO_LIMIT else limit for name, limit in given.items()}
     budget = document.budget.model_copy(update=limits)
-    priority = document.priority if edit.priority is None else edit.priority
-    return document.model_copy(update={"budget": budget, "priority": priority})
+    changes: dict[str, object] = {"budget": budget}
+    if edit.priority is not None:
+        changes["priority"] = edit.priority
+    if edit.parallel is not None:
+        changes["parallel"] = None if edit.parallel == NO_LIMIT else edit.parallel
+    return document.model_copy(update=changes)
 
 
 def refusal(before: StudyDocument, after: StudyDocument, state: StudyState) -> str | None:
@@ -42,6 +48,8 @@ def refusal(before: StudyDocument, after: StudyDocument, state: StudyState) -> s
         return _NO_BUDGET[state]
     if before.priority != after.priority and state not in PRIORITY_MAY_CHANGE:
         return f"The study is {state}: nothing of it is claimed any more, so it has no use for a priority."
+    if before.parallel != after.parallel and state not in PARALLEL_MAY_CHANGE:
+        return f"The study is {state}: its trials are over, so it has no use for a limit of those at a time."
     return None
 
 

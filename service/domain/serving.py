@@ -25,6 +25,8 @@ class Work:
     """Trials are paused by the search, which may take one up again."""
     is_probed_next: bool = False
     """Nobody has begun a trial of it yet: the next lease is its probe, and runs alone."""
+    one_at_a_time: bool = False
+    """Claims of its trials are decided one at a time: each takes a part of what the one before it has left."""
 
     @property
     def has_some(self) -> bool:

@@ -11,7 +11,6 @@ from service.sampling.joint import Kernels
 from service.sampling.judging import Judgement
 from service.sampling.proposals import Exhausted, Next, NotStored, Proposal, SamplingFailed
 from service.sampling.study import ActiveStudy, Pending
-from service.sampling.untried import Untried
 from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
 
@@ -89,14 +88,9 @@ class Sampling:
         with _kept(study, pending):
             yield proposal
 
-    @staticmethod
-    def is_immediate(document: StudyDocument) -> bool:
+    def is_immediate(self, study_id: int, document: StudyDocument) -> bool:
         """Tell whether proposals of the study take no reading and no mathematics."""
-        if document.search.sampler != "random" or any(
-            one.when for one in document.space.values()
-        ):
-            return False
-        return not Untried(document.space).is_counted
+        return self._study(study_id, document).is_immediate
 
     @contextmanager
     def next(
@@ -218,7 +212,8 @@ class Sampling:
     def _study(self, study_id: int, document: StudyDocument) -> ActiveStudy:
         with self._lock:
             study = self._studies.get(study_id)
-            if study is None:
+            # The points to begin with change once, when the first trial has told the study's data.
+            if study is None or study.starts != document.starts:
                 read = partial(self._read, study_id)
                 study = ActiveStudy(
                     document,

@@ -24,9 +24,10 @@ from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wa
 from service.sampling.seeds import seed_of
 from service.sampling.untried import Untried
 from trimtab.contract.metrics import Direction
+from trimtab.contract.search import Search
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.starts import PRIOR, Start
-from trimtab.contract.studies import Search, StudyDocument
+from trimtab.contract.studies import StudyDocument
 
 REREAD_AFTER_S = 1.0
 """How old a history may be for pruning, and how long a stored proposal may take to appear in it."""
@@ -78,6 +79,8 @@ class ActiveStudy:
         largest_shown: int | None,
         kernels: Kernels = "arrays",
     ) -> None:
+        self.starts = document.starts
+        """The points to begin with that its initial design was made of."""
         self._canonical = Canonical(document.space)
         self._cells = Cells(document.space)
         self._direction: Direction = document.task.direction
@@ -95,6 +98,8 @@ class ActiveStudy:
         self._read_at: float | None = None
         self._changed = True
         self._untried = Untried(document.space)
+        self.is_immediate = document.search.sampler == "random" and not self._untried.is_counted
+        """Whether proposals take no reading of the history and no mathematics."""
         self._tpe = joint_tpe(
             kernels, self._distributions, self._direction, largest_shown, self._canonical
         )
@@ -123,7 +128,7 @@ class ActiveStudy:
             return self._cell(next_number), None
         start = self._initial.at(next_number) if next_number < self._initial.length else None
         if start is not None:
-            return self._first(search, next_number, start)
+            return self._first(next_number, start)
         proposal, pending = self._by_chance(search, claim_id, next_number, asked_at)
         if claim_id is None and isinstance(proposal, Proposal):
             proposal = replace(proposal, only_as_number=next_number)
@@ -232,7 +237,7 @@ class ActiveStudy:
         asked_at: float | None,
     ) -> tuple[Proposal | Exhausted, Pending | None]:
         seed = seed_of(search.seed, f"trial {next_number}" if claim_id is None else claim_id)
-        if search.sampler == "random" and not self._untried.is_counted:
+        if self.is_immediate:
             return self._drawn(seed, "random"), None
         with self._proposing:
             known = self._look(search, next_number, asked_at)
@@ -272,14 +277,12 @@ class ActiveStudy:
             return Exhausted(known.number)
         return self._proposal(values, proposed_by=by if self._initial.known else None)
 
-    def _first(
-        self, search: Search, number: int, start: Start
-    ) -> tuple[Proposal, Pending | None]:
+    def _first(self, number: int, start: Start) -> tuple[Proposal, Pending | None]:
         """The proposal of a trial that is made by its number; models must know of it before it is in the history."""
         proposal = self._proposal(
             start.values, proposed_by=start.proposed_by, only_as_number=number
         )
-        if search.sampler == "random" and not self._untried.is_counted:
+        if self.is_immediate:
             return proposal, None
         return proposal, self._noted(number, proposal)
 

@@ -17,12 +17,13 @@ SELECT asked.place, w.capacity, (
        w.state = 'alive', w.last_seen < trimtab.now() - interval '10 seconds',
        EXISTS (SELECT FROM trimtab.attempts a WHERE a.worker_id = w.worker_id AND a.claim_id = asked.claim_id),
        ARRAY(SELECT a.study_id FROM trimtab.set_aside a WHERE a.worker_id = w.worker_id),
-       NULL::int, NULL::timestamptz, NULL::int, NULL::int, NULL::text, NULL::bool
+       NULL::int, NULL::timestamptz, NULL::int, NULL::int, NULL::text, NULL::bool,
+       NULL::bool
 FROM unnest(CAST(:worker_ids AS uuid[]), CAST(:claim_ids AS uuid[])) WITH ORDINALITY AS asked (worker_id, claim_id, place)
 JOIN trimtab.workers w ON w.worker_id = asked.worker_id
 UNION ALL (
 SELECT NULL, c.study_id, CAST(c.running AS int), c.has_queued, c.may_propose, c.data IS NULL, NULL, c.priority, c.created_at,
-       c.trials_created, c.trials_limit, c.name, c.has_paused
+       c.trials_created, c.trials_limit, c.name, c.has_paused, c.one_at_a_time
 FROM {studies_with_work()})""")
 
 MARK_SEEN = Statement("""
@@ -81,6 +82,7 @@ def _work(row: tuple[Any, ...]) -> Work:
         limit,
         name,
         has_paused,
+        one_at_a_time,
     ) = row
     return Work(
         study_id,
@@ -94,4 +96,5 @@ def _work(row: tuple[Any, ...]) -> Work:
         may_propose,
         has_paused,
         is_probed_next,
+        one_at_a_time,
     )

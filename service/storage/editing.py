@@ -32,7 +32,7 @@ def change(
         text("""
             WITH study AS (
                 UPDATE trimtab.studies
-                SET document = CAST(:document AS json), priority = :priority, trials_limit = :trials_limit,
+                SET document = CAST(:document AS json), priority = :priority, parallel = :parallel, trials_limit = :trials_limit,
                     wall_time_s = :wall_time_s, limits = CAST(:limits AS jsonb), exhausted = exhausted AND trials_created < trials_limit
                 WHERE study_id = :study_id)
             INSERT INTO trimtab.events (study_id, kind, body)
@@ -56,7 +56,7 @@ def reopen(
                 SELECT final FROM trimtab.studies WHERE study_id = :study_id),
             study AS (
                 UPDATE trimtab.studies
-                SET document = CAST(:document AS json), priority = :priority, trials_limit = :trials_limit,
+                SET document = CAST(:document AS json), priority = :priority, parallel = :parallel, trials_limit = :trials_limit,
                     wall_time_s = :wall_time_s, limits = CAST(:limits AS jsonb), exhausted = exhausted AND trials_created < trials_limit, state = 'active', ended_by = NULL, problem = NULL, final = NULL,
                     earlier_finals = earlier_finals || coalesce(final, '[]')
                 WHERE study_id = :study_id)
@@ -94,6 +94,7 @@ def _bound(study_id: int, before: StudyDocument, after: StudyDocument) -> dict[s
         "study_id": study_id,
         "document": after.model_dump_json(),
         "priority": after.priority,
+        "parallel": after.parallel,
         "trials_limit": after.search_budget.trials,
         "wall_time_s": after.search_budget.wall_time_s,
         "limits": json.dumps(limits) if (limits := after.search_budget.limits) else None,
@@ -102,4 +103,5 @@ def _bound(study_id: int, before: StudyDocument, after: StudyDocument) -> dict[s
 
 
 def _told(document: StudyDocument) -> dict[str, Any]:
-    return {**document.budget.model_dump(exclude_none=True), "priority": document.priority}
+    told = {**document.budget.model_dump(exclude_none=True), "priority": document.priority}
+    return told if document.parallel is None else {**told, "parallel": document.parallel}

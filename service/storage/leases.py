@@ -21,8 +21,12 @@ WALL_TIME_OVER = """(
     OR s.limits IS NOT NULL AND trimtab.reached_limit(s.study_id) IS NOT NULL)"""
 """Whether the time of a search is over: its wall time, or another limit that ends it at once."""
 HAS_ROOM = """(
-    s.limits IS NULL OR coalesce(trimtab.epochs_left(s.study_id) > 0, true))"""
-"""Whether the budget of epochs leaves one for a trial that does not run."""
+    (s.limits IS NULL OR coalesce(trimtab.epochs_left(s.study_id) > 0, true))
+    AND (s.parallel IS NULL OR s.parallel > (
+        SELECT count(*) FROM trimtab.trials b WHERE b.study_id = s.study_id AND b.kind = 'trial' AND b.state = 'running')))"""
+"""Whether a trial that does not run may begin: the budget leaves an epoch for it, and not as many run as may at a time."""
+ONE_AT_A_TIME = "(s.parallel IS NOT NULL OR coalesce(s.limits ? 'epochs', false))"
+"""Whether claims of a study's trials are decided one at a time: each takes a part of what the one before it has left."""
 NO_PROGRESS = """(s.limits IS NOT NULL AND trimtab.no_progress(s.study_id))"""
 
 # Claims of one worker at once: each sees which slot the one before it took.
@@ -339,6 +343,9 @@ event AS (
 SELECT ended, CASE WHEN is_over AND EXISTS (
     -- Those who wait for what this trial comes to may go on now.
     SELECT FROM trimtab.trials p WHERE p.study_id = t.study_id AND p.state = 'paused' AND p.paused_by_search)
+    OR t.kind = 'trial' AND EXISTS (
+    -- And those who wait for its place.
+    SELECT FROM trimtab.studies s WHERE s.study_id = t.study_id AND s.parallel IS NOT NULL)
     THEN pg_notify('trimtab', '') END
 FROM t""")
 

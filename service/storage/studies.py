@@ -63,9 +63,9 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
                 INSERT INTO public.study_user_attributes (study_id, key, value_json)
                 SELECT study_id, 'fixed', :fixed FROM optuna),
             study AS (
-                INSERT INTO trimtab.studies (study_id, name, document, priority, trials_limit, wall_time_s, limits,
+                INSERT INTO trimtab.studies (study_id, name, document, priority, parallel, trials_limit, wall_time_s, limits,
                                              max_crashes, lease_ttl, objective, direction)
-                SELECT study_id, :name, CAST(:document AS json), :priority, :trials_limit, :wall_time_s,
+                SELECT study_id, :name, CAST(:document AS json), :priority, :parallel, :trials_limit, :wall_time_s,
                        CAST(:limits AS jsonb), :max_crashes, make_interval(secs => :lease_ttl_s), :objective, :direction
                 FROM optuna
                 RETURNING *),
@@ -82,6 +82,7 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
             "direction": document.task.direction,
             "document": document.model_dump_json(),
             "priority": document.priority,
+            "parallel": document.parallel,
             "trials_limit": document.search_budget.trials,
             "wall_time_s": document.search_budget.wall_time_s,
             "limits": json.dumps(limits) if (limits := document.search_budget.limits) else None,

@@ -47,6 +47,8 @@ budget AS (
     FROM (SELECT wanted FROM free LIMIT 1) f
     WHERE s.study_id = :study_id AND s.state = 'active' AND s.trials_created + f.wanted <= s.trials_limit
       AND NOT s.exhausted AND NOT {WALL_TIME_OVER} AND NOT {NO_PROGRESS} AND {HAS_ROOM}
+      -- A claim that looked before an edit gave the study this limit has waited for nobody.
+      AND (s.parallel IS NULL OR :in_turn)
       AND s.trials_created = coalesce(CAST(:only_as_number AS int), s.trials_created)
       AND (CAST(:only_as_number AS int) IS NULL OR f.wanted = (SELECT count(*) FROM asked))
     RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl, s.data IS NULL AS probe),
@@ -119,7 +121,9 @@ class NewTrial:
     reason: Reason | None = None
 
 
-def to_start(study_id: int, new: Sequence[NewTrial]) -> dict[str, Any]:
+def to_start(
+    study_id: int, new: Sequence[NewTrial], *, in_turn: bool = False
+) -> dict[str, Any]:
     """What `START` binds: trials of one study, each for a slot of its own; all of them or none are stored."""
     names = [
         (place, name, *stored)
@@ -133,6 +137,7 @@ def to_start(study_id: int, new: Sequence[NewTrial]) -> dict[str, Any]:
     ]
     return {
         "study_id": study_id,
+        "in_turn": in_turn,
         "only_as_number": new[0].only_as_number,
         "worker_ids": array([one.worker_id for one in new]),
         "claim_ids": array([one.claim_id for one in new]),
@@ -170,14 +175,25 @@ def started(row: tuple[Any, ...]) -> tuple[int, LeaseRow]:
     return place - 1, lease
 
 
-def start(connection: Connection, study_id: int, new: NewTrial) -> LeaseRow | None:
+def start(
+    connection: Connection, study_id: int, new: NewTrial, *, in_turn: bool = False
+) -> LeaseRow | None:
     """Take one trial from the budget and store it, leased, with its Optuna trial; None when nothing was stored.
+
+    Args:
+        connection: one of `Database`.
+        study_id: the study.
+        new: the trial.
+        in_turn: the caller holds the study's decisions, as it must where `parallel` limits its trials.
 
     Raises:
         IntegrityError: the same worker or claim was served at the same moment; read again.
     """
     row = START.row(
-        connection, first=HOLD_WORKER, worker_id=new.worker_id, **to_start(study_id, [new])
+        connection,
+        first=HOLD_WORKER,
+        worker_id=new.worker_id,
+        **to_start(study_id, [new], in_turn=in_turn),
     )
     return None if row is None else started(row)[1]
 

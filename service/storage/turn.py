@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from service.domain.serving import TURN
-from service.storage.leases import HAS_ROOM, NO_PROGRESS, WALL_TIME_OVER
+from service.storage.leases import HAS_ROOM, NO_PROGRESS, ONE_AT_A_TIME, WALL_TIME_OVER
 from service.storage.statements import Statement
 from service.storage.taking_up import MAY_TAKE_UP
 
@@ -24,6 +24,7 @@ class Candidate:
     has_queued: bool
     may_propose: bool
     has_paused: bool
+    one_at_a_time: bool
     running: int
 
 
@@ -40,7 +41,7 @@ def studies_with_work(*, counted: str = "true", open_to: str = "true") -> str:
                    AND q.not_before <= trimtab.now() AND (q.kind <> 'trial' OR NOT {WALL_TIME_OVER} AND {HAS_ROOM})) AS has_queued,
            s.state = 'active' AND s.trials_created < s.trials_limit AND NOT s.exhausted
                AND NOT {WALL_TIME_OVER} AND NOT {NO_PROGRESS} AND {HAS_ROOM} AS may_propose,
-           {MAY_TAKE_UP} AS has_paused,
+           {MAY_TAKE_UP} AS has_paused, {ONE_AT_A_TIME} AS one_at_a_time,
            (SELECT count(*) FROM trimtab.trials r
             WHERE r.study_id = s.study_id AND r.state = 'running' AND {counted}) AS running
     FROM trimtab.studies s
@@ -55,7 +56,8 @@ _BY_OTHERS = "r.worker_id IS DISTINCT FROM CAST(:beside_worker AS uuid)"
 _NOT_SET_ASIDE = """NOT EXISTS (
             SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = CAST(:worker_id AS uuid))"""
 _CANDIDATES = Statement(
-    f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose, c.has_paused, CAST(c.running AS int)
+    f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose, c.has_paused, c.one_at_a_time,
+       CAST(c.running AS int)
 FROM {studies_with_work(counted=_BY_OTHERS, open_to=_NOT_SET_ASIDE)}"""
 )
 

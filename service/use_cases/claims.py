@@ -151,7 +151,7 @@ def _serve(
 ) -> leases.LeaseRow | None:
     if candidate.has_queued:
         with (
-            _epochs_counted(context, candidate.study_id, document),
+            _in_turn(context, candidate, document),
             context.database.statements() as connection,
         ):
             row = leases.claim_queued(
@@ -164,7 +164,7 @@ def _serve(
             )
         if row is not None:
             return row
-    if document.search.schedules or document.budget.epochs:
+    if document.search.schedules or candidate.one_at_a_time:
         return _search(context, candidate, document, request, ordinal, holding)
     if not candidate.may_propose:
         return None
@@ -172,15 +172,15 @@ def _serve(
 
 
 @contextmanager
-def _epochs_counted(
-    context: Context, study_id: int, document: StudyDocument
+def _in_turn(
+    context: Context, candidate: turn.Candidate, document: StudyDocument
 ) -> Generator[None]:
-    """Let no report take the last epoch while a trial is given one, where the study's epochs are counted."""
-    if document.budget.epochs is None:
-        yield
-    else:
-        with deciding.alone(context, study_id, document):
+    """Let nobody else take the last epoch or the last place, where the study counts its epochs or its leases."""
+    if candidate.one_at_a_time:
+        with deciding.alone(context, candidate.study_id, document):
             yield
+    else:
+        yield
 
 
 def _search(
@@ -232,7 +232,7 @@ def _chosen(
             row = _take_up(study.connection, candidate, chosen, request, ordinal)
         elif isinstance(chosen, Proposal):
             new = new_trial(chosen, request, ordinal)
-            row = trials.start(study.connection, candidate.study_id, new)
+            row = trials.start(study.connection, candidate.study_id, new, in_turn=True)
             if row is None:
                 raise NotStored
     return chosen, row

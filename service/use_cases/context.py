@@ -28,8 +28,9 @@ class DocumentUnreadable(Problem):
 class Documents:
     """Parsed study documents: parsing one costs more than a claim's SQL.
 
-    A person may change a document's budget and priority, on any replica. Claims go by the columns of these, so that a
+    A person may change a document's budget, priority and parallel, on any replica. Claims go by the columns of these, so that a
     document that is `known` may have older ones: who tells them reads the stored document, and asks `of`.
+    A document that awaits what is transferred to it is never kept, since any replica may be told of the study's data.
     """
 
     _parsed: dict[int, StudyDocument] = field(default_factory=dict[int, StudyDocument])
@@ -41,7 +42,7 @@ class Documents:
             return self._parsed.get(study_id)
 
     def of(self, study_id: int, stored: Mapping[str, Any]) -> StudyDocument:
-        """The study's document, parsed once in this process, and again when its budget or priority has changed.
+        """The study's document, parsed once in this process, and again when what a person may change has changed.
 
         Raises:
             DocumentUnreadable: it is not one of this release.
@@ -65,6 +66,8 @@ class Documents:
                 "The study's document is not one of this release: "
                 f"{'/'.join(map(str, first['loc']))}: {first['msg']}"
             ) from error
+        if parsed.awaits_transfer:
+            return parsed
         with self._lock:
             if len(self._parsed) >= 1000:
                 self._parsed.clear()
@@ -73,11 +76,15 @@ class Documents:
 
 
 def _changeable(document: StudyDocument) -> tuple[object, ...]:
-    return document.budget, document.priority
+    return document.budget, document.priority, document.parallel
 
 
 def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
-    return Budget.model_validate(stored["budget"]), stored.get("priority", DEFAULT_PRIORITY)
+    return (
+        Budget.model_validate(stored["budget"]),
+        stored.get("priority", DEFAULT_PRIORITY),
+        stored.get("parallel"),
+    )
 
 
 @dataclass(frozen=True, slots=True)

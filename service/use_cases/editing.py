@@ -1,4 +1,4 @@
-"""Change a study that has begun: its budget and its priority; more budget takes a study that is done up again."""
+"""Change a study that has begun: its budget, its priority, `parallel`; more budget takes a study that is done up again."""
 
 from collections.abc import Iterable
 
@@ -17,7 +17,7 @@ from trimtab.contract.studies import Study, StudyDocument
 
 
 def edit(context: Context, name: str, changes: StudyEdit) -> Study:
-    """Change a study's budget or priority; a repeat changes nothing, and takes no study up again.
+    """Change a study's budget, priority or `parallel`; a repeat changes nothing, and takes no study up again.
 
     Raises:
         StudyNotFound: there is none of this name.

@@ -1,8 +1,8 @@
 """What the studies of this database teach the next one, and what people are told of it."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
-from typing import Any, get_args
+from collections.abc import Container, Mapping, Sequence
+from typing import get_args
 
 from sqlalchemy import Connection
 
@@ -11,9 +11,8 @@ from service.domain.experience import Won
 from service.storage import experience
 from service.storage.experience import DoneStudy
 from service.use_cases.context import Context
-from service.use_cases.settling import families_of
 from trimtab.contract.experience import KindPriors, Priors, RecipePrior
-from trimtab.contract.models import MODEL
+from trimtab.contract.models import families_of, stored_model
 from trimtab.contract.priors import (
     RATES,
     SGD_FACTOR,
@@ -38,20 +37,25 @@ def priors(context: Context) -> Priors:
 
 
 def taught(connection: Connection, document: StudyDocument) -> Sequence[Won]:
-    """What won in the studies of the document's kind, unless it wants to know of none, or has no use for it."""
+    """What won in the studies of the document's kind, or in those that it names; nothing where it has no use for that."""
     search = document.search
     # Recipes are put into an order by it, and the centre of a space of ours is moved: others need not be read for it.
     if search.transfer == "none" or not (search.known_recipes or document.auto_space):
         return ()
-    families = set(families_of(document).values())
+    families = set(families_of(document.model).values())
     if len(families) > 1:  # what won with one kind of model says little of another's rates
         return ()
-    return _won(connection)[families.pop(), document.task.kind]
+    names = search.transfer if isinstance(search.transfer, tuple) else None
+    return _won(connection, names)[families.pop(), document.task.kind]
 
 
-def _won(connection: Connection) -> Mapping[Kind, list[Won]]:
+def _won(
+    connection: Connection, names: Container[str] | None = None
+) -> Mapping[Kind, list[Won]]:
     found: defaultdict[Kind, list[Won]] = defaultdict(list)
     for study in experience.done(connection):
+        if names is not None and study.name not in names:
+            continue
         recipe = {**study.fixed, **study.hyperparameters}
         rate = recipe.get("learning_rate")
         if isinstance(rate, int | float) and rate > 0:
@@ -62,9 +66,7 @@ def _won(connection: Connection) -> Mapping[Kind, list[Won]]:
 
 
 def _kind(study: DoneStudy) -> Kind:
-    model: Mapping[str, Any] = study.model
-    if "choices" in model:
-        model = model["choices"][study.hyperparameters[MODEL]]
+    model = stored_model(study.model, study.hyperparameters)
     return family_of(str(model["backbone"]), str(model["weights"])), study.kind
 
 

@@ -7,7 +7,8 @@ from sqlalchemy import Connection
 
 from service.storage import records, set_aside, studies
 from service.use_cases.context import Context
-from trimtab.contract.studies import Probe, WorkerSetAside
+from trimtab.contract.records import Probe
+from trimtab.contract.workers import WorkerSetAside
 
 
 def of_study(connection: Connection, row: studies.StudyRow) -> dict[str, Any]:

@@ -6,14 +6,12 @@ from itertools import chain, zip_longest
 from service.domain import auto_search, experience
 from service.domain.experience import Won
 from trimtab.contract.conditions import Conditions
-from trimtab.contract.models import MODEL, models_of
+from trimtab.contract.models import MODEL, families_of
 from trimtab.contract.priors import (
     RATES,
     SGD_FACTOR,
     SHADOWED,
-    Family,
     KnownRecipe,
-    family_of,
     known_recipes,
     rounded,
 )
@@ -82,14 +80,6 @@ def with_chosen_search(document: StudyDocument) -> StudyDocument:
     return document.model_copy(update={"search": search.model_copy(update=update)})
 
 
-def families_of(document: StudyDocument) -> Mapping[str, Family]:
-    """Return the kind of each of the document's models by its name; one alone has the name ''."""
-    return {
-        name: family_of(model.backbone, model.weights)
-        for name, model in models_of(document.model).items()
-    }
-
-
 def _recipes(
     document: StudyDocument, won: Sequence[Won]
 ) -> Mapping[str, tuple[KnownRecipe, ...]]:
@@ -99,13 +89,13 @@ def _recipes(
     optimizer, kind = str(document.fixed.get("optimizer", "adamw")), document.task.kind
     return {
         name: experience.order(known_recipes(family, optimizer, kind), won)
-        for name, family in families_of(document).items()
+        for name, family in families_of(document.model).items()
     }
 
 
 def _moved(document: StudyDocument, won: Sequence[Won]) -> Space:
     """Move the learning rate's centre in a space that was made from `auto`, unless that has been settled before."""
-    families = set(families_of(document).values())
+    families = set(families_of(document.model).values())
     if len(families) > 1:
         return document.space
     usual = RATES[families.pop()]

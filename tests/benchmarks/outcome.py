@@ -6,7 +6,9 @@ Test accuracy on pictures that no side trains on or chooses by. `plain` is a pla
 `optuna` a person's script with TPE and the median pruner in a usual wide space, which goes on until it has trained for as
 many epochs as ten whole runs take; `single` and `ensemble` are studies of this product whose document leaves the space to
 it, with a budget of ten trainings, refits included. `without_RULE` is `single` without one of its rules; `choice` reads one
-set of trainings by the product's rule and without its parts. The sides of a study see the same pictures; differences are
+set of trainings by the product's rule and without its parts. `live_auto` and `live_tpe` (only if they are asked for) are
+the sampler `auto` against TPE with the median pruner, each with as many epochs as twice `--trials` whole trainings take, no
+refit; they are compared on the test pictures and by the validation value of the best trial. The sides of a study see the same pictures; differences are
 paired by study, averaged within each task and then over tasks, with a bootstrap interval over studies.
 
 With `--keep` results gather in a file: an interrupted run goes on, and sides may be run apart. Constants of the product
@@ -33,6 +35,7 @@ from tests.support import lab
 SEEDS = 3
 SCRIPT = ("plain", "optuna")
 OURS = tuple(outcome_ours.documents())
+USUAL = (*SCRIPT, *(side for side in OURS if side not in outcome_ours.LIVE), "choice")
 QUICK = ("digits_8", "mnist_10")
 CHOICE = tuple(outcome_choice.RULES)
 """Read of one set of trainings, so all of them are run or none."""
@@ -66,7 +69,7 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--studies", type=int, default=3)
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--tasks", nargs="+", choices=names, default=names)
-    parser.add_argument("--sides", nargs="*", choices=sides, default=sides)
+    parser.add_argument("--sides", nargs="*", choices=sides, default=USUAL)
     parser.add_argument("--keep", type=Path, metavar="FILE", help="results gather here")
     parser.add_argument("--quick", action="store_true", help="one study of two small tasks")
     parser.add_argument("--threads", type=int, default=1, help="of each process")

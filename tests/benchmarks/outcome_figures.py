@@ -15,6 +15,8 @@ HEADLINES: Mapping[str, tuple[str, str]] = {
     "ensemble": ("ensemble", "single"),
     "ensemble_to_plain": ("ensemble", "plain"),
     "optuna_to_plain": ("optuna", "plain"),
+    "live": ("live_auto", "live_tpe"),
+    "live_validated": ("live_auto_validated", "live_tpe_validated"),
 }
 """Which side is held against which."""
 WITHOUT = "without_"

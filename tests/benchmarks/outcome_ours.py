@@ -45,11 +45,19 @@ WITHOUT: Mapping[str, Mapping[str, Any]] = {
     "refit": {"finish": {"refit": False}},
     "late_pruning": {**SINGLE, "search": {"pruner": {"kind": "median", "warmup_epochs": 0}}},
 }
+LIVE: Mapping[str, Mapping[str, Any]] = {
+    "live_tpe": {"search": {"sampler": "tpe", "pruner": {"kind": "median"}}},
+    "live_auto": {"search": {"sampler": "auto"}},
+}
+"""Searches that are held against each other: no finish, and as many epochs as twice `--trials` whole trainings take."""
+VALIDATED = "_validated"
+"""Ends the name of the validation value of a side's best trial, which is what a search is after."""
 
 
 def documents() -> dict[str, Mapping[str, Any]]:
     """Return what the document of each side says beside the task, the model and the budget."""
-    return {**DOCUMENTS, **{f"without_{rule}": said for rule, said in WITHOUT.items()}}
+    without = {f"without_{rule}": said for rule, said in WITHOUT.items()}
+    return {**DOCUMENTS, **without, **LIVE}
 
 
 @dataclass(frozen=True)
@@ -70,12 +78,17 @@ class Product:
         names = {side: f"{job.name}-{study}-{side}" for side in sides}
         for side in sides:
             said = documents()[side]
+            if side in LIVE:
+                said = {**said, **_live(job, trials)}
             self.client.create_study(document(job, laid, names[side], study, trials, said))
         for name in names.values():
             for _ in self.client.events(name):
                 pass
         for side, name in names.items():
-            yield self._done(job, laid, study, side, name)
+            done = self._done(job, laid, study, side, name)
+            yield done
+            if side in LIVE and done.validation is not None:
+                yield Done(job.name, study, side + VALIDATED, (done.validation,), done.epochs)
 
     def _done(self, job: Job, laid: Laid, study: int, side: str, name: str) -> Done:
         told = self.client.study(name)
@@ -89,6 +102,7 @@ class Product:
             side,
             (told.final.test_value,),
             told.progress.epochs + refits * job.epochs,
+            device_s=round(told.progress.device_seconds, 1),
             validation=told.best.value,
             more=self._more(laid, name) if laid.more.exists() else {},
             report=None if report is None else report.model_dump(mode="json"),
@@ -119,6 +133,12 @@ def document(
     # A study must not learn from others that saw the same pictures.
     search = {"seed": study, "transfer": "none", **said.get("search", {})}
     return StudyDocument.model_validate({**fields, **said, "search": search})
+
+
+def _live(job: Job, trials: int) -> dict[str, Any]:
+    runs = 2 * trials
+    budget = {"trials": 3 * runs, "epochs": runs * job.epochs}
+    return {"budget": budget, "finish": {"refit": False}}
 
 
 def _accuracy(model: Path, folder: Path) -> float:

@@ -19,6 +19,7 @@ class Done:
         study: the number of the study; all sides of the same number see the same pictures.
         accuracies: on the test pictures: of the model that the side came to, or of one for each seed.
         epochs: of training that it took, refits included.
+        device_s: the seconds in which workers had trials of it, where the product tells them.
         cpu_s: that it took where it ran in this process, for one seed.
         validation: the validation value that the side tells of its model, where it has one.
         more: accuracies on further pictures of the same kind, `handed_over` and `validated`; empty: there are none.
@@ -30,6 +31,7 @@ class Done:
     side: str
     accuracies: tuple[float, ...]
     epochs: int
+    device_s: float | None = None
     cpu_s: float | None = None
     validation: float | None = None
     more: Mapping[str, float] | None = None

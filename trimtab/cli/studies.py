@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from trimtab.cli import board, documents, explain, failures, labels, tables, terminal, watch
 from trimtab.client import Client
 from trimtab.client.client import ENDED
-from trimtab.contract.edits import BudgetEdit
+from trimtab.contract.edits import BudgetEdit, StudyEdit
 
 Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
 PageSize = Annotated[int, typer.Option(min=1, max=1000, help="Rows on a page.")]
@@ -151,8 +151,11 @@ def edit(
         int | None,
         typer.Option(min=0, max=1000, help="Higher ones are served first.", show_default=False),
     ] = None,
+    parallel: Annotated[
+        str | None, _limit("N", "The number of trials that may be leased at a time, or `none`.")
+    ] = None,
 ) -> None:
-    """Change the budget or the priority; more budget takes a study that is done up again."""
+    """Change the budget, the priority or `parallel`; more budget takes a study that is done up again."""
     limits = {
         "wall_time_s": wall_time_s,
         "device_seconds": device_seconds,
@@ -160,7 +163,7 @@ def edit(
         "target_value": target_value,
         "no_progress_trials": no_progress_trials,
     }
-    changes = _edit(trials, limits, priority)
+    changes = _edit(trials, {**limits, "parallel": parallel}, priority)
     here = terminal.of(context)
     with here.client() as client:
         here.show(client.edit_study(name, **changes), tables.study)
@@ -227,7 +230,7 @@ def _edit(
     if not given:
         raise typer.BadParameter("give what is to change, such as --trials or --priority")
     try:
-        BudgetEdit.model_validate({name: given[name] for name in given if name != "priority"})
+        _check(given)
     except ValidationError as error:
         first = error.errors(include_input=False, include_url=False)[0]
         option = f"--{str(first['loc'][0]).replace('_', '-')}"
@@ -237,9 +240,17 @@ def _edit(
     return given
 
 
+def _check(given: Mapping[str, Any]) -> None:
+    of_study = {name: given[name] for name in ("priority", "parallel") if name in given}
+    BudgetEdit.model_validate({name: given[name] for name in given if name not in of_study})
+    if of_study:
+        StudyEdit.model_validate(of_study)
+
+
 def _read(name: str, text: str) -> float | str:
     try:
-        return int(text) if name in ("epochs", "no_progress_trials") else float(text)
+        whole = name in ("epochs", "no_progress_trials", "parallel")
+        return int(text) if whole else float(text)
     except ValueError:
         return text
 

@@ -12,13 +12,12 @@ from trimtab.cli.figures import figure, measured, table, words
 from trimtab.contract.conditions import condition, told
 from trimtab.contract.finish import Refits
 from trimtab.contract.metrics import direction_of
-from trimtab.contract.records import Environment, LeftOut, LoadedWeights, TrialRecord
+from trimtab.contract.records import Environment, LeftOut, LoadedWeights, Probe, TrialRecord
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import (
     Best,
     BestTrial,
     EndedBy,
-    Probe,
     Study,
     StudyDocument,
     StudyPage,
@@ -82,6 +81,7 @@ def study(answer: Study) -> RenderableType:
             Text(f"{answer.trials_created} of {answer.document.search_budget.trials} started"),
         ),
         ("", Text(counts(answer))),
+        *_parallel_rows(answer.document),
         *([("refits", Text(refits(answer.refits)))] if answer.refits.total else []),
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
         *_probe_rows(answer.probe),
@@ -104,6 +104,11 @@ def study(answer: Study) -> RenderableType:
         for one in answer.set_aside
     ]
     return _facts(answer.name, rows)
+
+
+def _parallel_rows(document: StudyDocument) -> list[tuple[str, Text]]:
+    most = document.parallel
+    return [] if most is None else [("parallel", Text(f"at most {most} trials at a time"))]
 
 
 def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:

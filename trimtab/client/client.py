@@ -130,6 +130,7 @@ class Client:
         target_value: float | Literal["none"] | None = None,
         no_progress_trials: int | Literal["none"] | None = None,
         priority: int | None = None,
+        parallel: int | Literal["none"] | None = None,
     ) -> Study:
         """Change a study that has begun; more budget takes one that is done up again.
 
@@ -142,6 +143,7 @@ class Client:
             target_value: The objective value at which the search ends; `none`: it has none; None: as it is.
             no_progress_trials: The number of trials in a row without a better value that ends the search; `none`; None.
             priority: The priority; None: as it is.
+            parallel: The number of trials that may be leased at a time; `none`: no limit; None: as it is.
 
         Raises:
             problems.StudyNotActive: the study's state takes no such change.
@@ -155,10 +157,8 @@ class Client:
             target_value=target_value,
             no_progress_trials=no_progress_trials,
         )
-        response = self._wire.send(
-            "PATCH", _study(name), StudyEdit(budget=budget, priority=priority)
-        )
-        return self._wire.parse(Study, response)
+        changes = StudyEdit(budget=budget, priority=priority, parallel=parallel)
+        return self._wire.parse(Study, self._wire.send("PATCH", _study(name), changes))
 
     def pause(self, name: str) -> Study:
         """Start no more trials, and let the workers put the running ones aside."""

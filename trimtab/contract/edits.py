@@ -38,12 +38,15 @@ class StudyEdit(Message):
 
     budget: BudgetEdit | None = None
     priority: Annotated[Int, Field(ge=0, le=1000)] | None = None
+    parallel: Annotated[Int, Field(ge=1, le=10_000)] | Literal["none"] | None = None
+    """At most so many trials are leased at a time from now on; `none`: no limit. Those that run go on."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
-        if self.priority is None and self.budget in (None, BudgetEdit()):
+        others = (self.priority, self.parallel)
+        if others == (None, None) and self.budget in (None, BudgetEdit()):
             raise ValueError(
-                "changes nothing: give a limit of the budget, such as budget.trials, or priority"
+                "changes nothing: give a limit of the budget, such as budget.trials, or priority or parallel"
             )
         return self
 

@@ -6,6 +6,7 @@ from typing import Annotated, Any, cast
 from pydantic import Discriminator, Field, Tag
 
 from trimtab.contract.message import Message, Name
+from trimtab.contract.priors import Family, family_of
 from trimtab.contract.tasks import Model
 
 MODEL = "model"
@@ -35,6 +36,18 @@ GivenModel = Annotated[
 def models_of(model: Model | ModelChoices) -> Mapping[str, Model]:
     """Return the models by their names; one alone has the name ''."""
     return model.choices if isinstance(model, ModelChoices) else {"": model}
+
+
+def families_of(model: Model | ModelChoices) -> Mapping[str, Family]:
+    """Return the kind of each model by its name; one alone has the name ''."""
+    return {
+        name: family_of(one.backbone, one.weights) for name, one in models_of(model).items()
+    }
+
+
+def stored_model(model: Mapping[str, Any], sampled: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the model of a trial from a document's and the trial's hyperparameters, all as they are stored."""
+    return model["choices"][sampled[MODEL]] if "choices" in model else model
 
 
 def names_of(model: object) -> tuple[str, ...] | None:

@@ -11,6 +11,14 @@ from trimtab.contract.message import Int, Message, Name, Text
 WorkerState = Literal["alive", "draining", "gone", "quarantined"]
 
 
+class WorkerSetAside(Message):
+    """A worker that gets no more trials of a study, and why; until it registers anew, or the study is resumed."""
+
+    worker: str
+    problem: str
+    at: datetime
+
+
 class Registration(Message):
     """A worker describes itself when it starts. The service answers with the worker's id."""
 

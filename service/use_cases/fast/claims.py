@@ -110,8 +110,9 @@ class FastClaims:
             return TakeFullPath()
         if document.search.schedules:
             return TakeFullPath()  # which alone takes up what the search has paused
-        if document.budget.limits:
-            return TakeFullPath()  # one by one: each takes its part of what is left
+        # Of its row, since a document that is known may be older than an edit.
+        if document.budget.limits or chosen.study.one_at_a_time:
+            return TakeFullPath()
         try:
             row = await self._start(request, chosen, chosen.study, document)
         except SamplingFailed:
@@ -181,7 +182,7 @@ class FastClaims:
             claim_id=key,
             next_number=study.trials_created if is_by_claim else self._own_number(study),
         )
-        if self._context.sampling.is_immediate(document):
+        if self._context.sampling.is_immediate(study.study_id, document):
             proposal = proposing.__enter__()
         else:
             proposal = await self._proposing[study.study_id].submit(proposing)

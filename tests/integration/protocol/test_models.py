@@ -72,3 +72,31 @@ def test_first_trials_are_the_best_known_recipe_of_each_model(either: Service) -
     assert [lease.hyperparameters["model"] for lease in leases] == ["small", "big"]
     first = [trials.read(either.context, "digits", number) for number in (0, 1)]
     assert {one.proposed_by for one in first} == {"known_recipe:warm_cosine"}
+
+
+def test_what_is_taken_over_from_a_study_of_several_models_is_its_best_ones(
+    service: Service,
+) -> None:
+    first = [{"model": "big", "learning_rate": rate} for rate in (1e-3, 2e-3)]
+    first.append({"model": "small", "learning_rate": 4e-3})
+    ended = {"budget": {"trials": 3}, "finish": {"refit": False, "ensemble": 1}}
+    begin(service, "earlier", first_trials=first, space={"learning_rate": RATE}, **ended)
+    for number in range(3):
+        service.complete(service.lease(), (0.9, 0.5, 0.8)[number])
+    service.complete_final(service.lease(), 0.9)
+    search = {"transfer": "auto", "pruner": "none", "sampler": "random"}
+    other = {"backbone": "resnet18", "weights": "none"}
+    service.study(
+        "next",
+        model=other,
+        space={"learning_rate": RATE},
+        search=search,
+        probed=False,
+        budget={"trials": 30},
+    )
+    service.begin(service.lease())
+    starts = studies.read(service.context, "next").document.starts or ()
+    # The second best is of another model.
+    assert [dict(one.values) for one in starts if one.proposed_by == "study:earlier"] == [
+        {"learning_rate": 1e-3}
+    ]

@@ -15,7 +15,8 @@ from tests.support.protocol import Service, a_claim
 from tests.support.protocol_invariants import broken
 from tests.support.races import Replicas, at_once
 from trimtab.contract.leases import Failed, Lease, Report, Reports
-from trimtab.contract.studies import Probe, Study
+from trimtab.contract.records import Probe
+from trimtab.contract.studies import Study
 from trimtab.contract.trials import FailureKind
 
 NO_FOLDER = "/data/pets: there is no such folder on this worker"

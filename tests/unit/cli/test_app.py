@@ -89,6 +89,8 @@ def test_without_a_service_the_exit_code_is_3(capsys: pytest.CaptureFixture[str]
         ["study", "edit", "digits", "--wall-time-s", "-5"],
         ["study", "edit", "digits", "--epochs", "1.5"],
         ["study", "edit", "digits", "--no-progress-trials", "0"],
+        ["study", "edit", "digits", "--parallel", "0"],
+        ["study", "edit", "digits", "--parallel", "1.5"],
         ["-o", "yaml", "study", "list"],
         ["predict", "--model", "m.safetensors"],
         ["predict", "--model", "m.safetensors", "--builtin", "digits", "a.png"],
@@ -253,6 +255,16 @@ def test_an_edit_sends_limits_as_numbers_or_as_no_limit(
     assert app.run(["study", "edit", "digits", *arguments]) == 0
     said = json.loads(service.bodies[-1])["budget"]
     assert {name: limit for name, limit in said.items() if limit is not None} == sent
+
+
+def test_an_edit_sends_parallel_beside_the_budget_and_it_is_shown(
+    service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shown = {**STUDY, "document": {**STUDY["document"], "parallel": 2}}
+    service.answer("PATCH /v1/studies/digits", shown)
+    assert app.run(["study", "edit", "digits", "--parallel", "2"]) == 0
+    assert json.loads(service.bodies[-1])["parallel"] == 2
+    assert "at most 2 trials at a time" in capsys.readouterr().out
 
 
 def test_values_to_try_are_read_as_json_or_else_as_words(service: Played) -> None:

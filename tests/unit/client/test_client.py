@@ -28,7 +28,8 @@ from trimtab.contract.leases import (
     Reports,
 )
 from trimtab.contract.pruners import MedianPruner
-from trimtab.contract.studies import Search, StudyDocument
+from trimtab.contract.search import Search
+from trimtab.contract.studies import StudyDocument
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 
@@ -391,12 +392,12 @@ def test_an_edit_says_what_changes_and_nothing_else() -> None:
     handle, seen = answers(*(httpx2.Response(200, json=STUDY) for _ in range(2)))
     with client(handle) as service:
         assert service.edit_study("digits", trials=9, wall_time_s="none").name == "digits"
-        service.edit_study("digits", priority=3)
+        service.edit_study("digits", priority=3, parallel=2)
     assert [(one.method, one.url.path) for one in seen] == [("PATCH", "/v1/studies/digits")] * 2
     said = [StudyEdit.model_validate_json(one.content) for one in seen]
     assert said == [
         StudyEdit(budget=BudgetEdit(trials=9, wall_time_s="none")),
-        StudyEdit(budget=BudgetEdit(), priority=3),
+        StudyEdit(budget=BudgetEdit(), priority=3, parallel=2),
     ]
 
 

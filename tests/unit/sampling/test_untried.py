@@ -173,6 +173,7 @@ def test_a_cell_whose_trial_crashed_is_tried_again(sampler: str):
 
 
 def test_random_search_over_real_numbers_reads_no_history():
-    assert Sampling.is_immediate(document(sampler="random"))
-    assert not Sampling.is_immediate(document(CELLS, sampler="random"))
-    assert not Sampling.is_immediate(document())
+    sampling = Sampling(Ledger().read, Clock())
+    assert sampling.is_immediate(1, document(sampler="random"))
+    assert not sampling.is_immediate(2, document(CELLS, sampler="random"))
+    assert not sampling.is_immediate(3, document())
