@@ -26,6 +26,16 @@ def with_space(given: object) -> object:
     return with_model_dimension({**fields, "space": space, "auto_space": True, "fixed": fixed})
 
 
+def with_objectives(given: object) -> object:
+    """Leave the search of two objectives to what can search for both, where a document names nothing else."""
+    fields = fields_of(given)
+    search = fields.get("search", {})
+    if not fields.get("objectives") or not isinstance(search, Mapping):
+        return given
+    usual = {"sampler": "gp", "pruner": {"kind": "none"}}
+    return {**fields, "search": {**usual, **fields_of(cast("object", search))}}
+
+
 def fields_of(given: object) -> Mapping[str, Any]:
     """Return the fields of an object; none if it is something else."""
     if not isinstance(given, Mapping):
