@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import Connection
 
 from service.domain.lifecycle import STUDY_STEPS
-from service.storage import artifacts, idempotency, listing, refits, studies, trials
+from service.storage import artifacts, idempotency, imports, listing, refits, studies, trials
 from service.use_cases import ending, experience, serving, settling, teachers, transfer
 from service.use_cases.context import Context
 from service.use_cases.races import again
@@ -300,6 +300,10 @@ def delete(context: Context, name: str) -> None:
 def _delete(context: Context, name: str) -> int:
     with context.database.transaction() as connection:
         locked = studies.lock(connection, name)
+        imported = imports.study_id(connection, name) if locked is None else None
+        if imported is not None:
+            studies.delete(connection, imported)
+            return imported
         if locked is None:
             raise _not_found(name)
         if locked.running:

@@ -1,34 +1,29 @@
 """What a search gains from studies of other tasks that are done, and what it loses where these say the opposite.
 
-Each task of LCBench is searched alone, then with the three other ones as earlier studies, which give the two best
-configurations of their own searches; then with the two worst of each, as studies whose values are upside down would give.
-A ratio is the median time to what the search alone has at some time, over its own time to it; below 1 is sooner.
+Each task of LCBench is searched alone; then with the three other ones as earlier studies, whole runs by `gp` of which the two
+best configurations are taken over; then with the same studies of tasks that are upside down, where the worst configuration
+counts as the best. A ratio is the median time to what the search alone has at some time, over its own time to it; below 1 is
+sooner.
 """
 
 import statistics
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from service.domain.transfer import Earlier
 from tests.benchmarks.replay_figures import Runs, lower_median, score_at, time_to
-from tests.benchmarks.replay_ours import SEARCHES, OfRoom, Tried
+from tests.benchmarks.replay_ours import SEARCHES, OfRoom
 from tests.benchmarks.replay_simulator import Replayed, replay
-from tests.benchmarks.replay_tasks import LCBENCH, Task
+from tests.benchmarks.replay_tasks import LCBENCH, Curve, Point, Task
 
 FULL_RUNS = 5.0
 """Twice as long as the last time at which searches are compared, so that one that takes twice as long is still measured."""
 AT = (0.62, 1.25, 2.5)
 """The times at which they are compared, in full runs per worker."""
 WAYS = ("ratio", "inverted")
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What a search came to, and what it has tried."""
-
-    result: Replayed
-    tried: Sequence[Tried]
+EARLIER_SIDE, EARLIER_RUNS, EARLIER_WORKERS = "ours gp", 10.0, 4
+"""How the earlier studies were searched: forty whole runs."""
 
 
 def measure(
@@ -45,34 +40,47 @@ def measure(
         way: {name: {} for name in tasks} for way in WAYS
     }
     for seed in range(seeds):
-        done = {name: _searched(task, side, seed, workers, ()) for name, task in tasks.items()}
+        done = {
+            way: {
+                name: _done(task, seed, inverted=way == "inverted")
+                for name, task in tasks.items()
+            }
+            for way in WAYS
+        }
         for name, task in tasks.items():
-            alone[name][seed] = done[name].result
+            alone[name][seed] = _searched(task, side, seed, workers)
             for way in WAYS:
-                earlier = list(_earlier(done, name, inverted=way == "inverted"))
-                found = _searched(task, side, seed, workers, earlier)
-                others[way][name][seed] = found.result
+                earlier = [one for other, one in done[way].items() if other != name]
+                others[way][name][seed] = _searched(task, side, seed, workers, earlier)
         say(f"transfer: {seed + 1} of {seeds} seeds")
     return _figures(alone, others, say)
 
 
-def _searched(
-    task: Task, side: str, seed: int, workers: int, earlier: Sequence[Earlier]
-) -> Searched:
-    searcher = OfRoom(task, SEARCHES[side], seed=seed, earlier=earlier)
-    result = replay(
-        searcher, task, workers=workers, full_runs=FULL_RUNS, restart=0.0, seed=seed
+def _done(task: Task, seed: int, *, inverted: bool) -> Earlier:
+    """Search a task as a study that is done would have, and return it; of those, all are equally near."""
+    if inverted:
+        task = replace(task, curve=_upside_down(task))
+    searcher = OfRoom(task, SEARCHES[EARLIER_SIDE], seed=seed)
+    replay(
+        searcher, task, workers=EARLIER_WORKERS, full_runs=EARLIER_RUNS, restart=0.0, seed=seed
     )
-    return Searched(result, searcher.completed)
+    ordered = sorted(searcher.completed, key=lambda one: -one.value)
+    return Earlier(task.name, None, None, frozenset(LCBENCH), [one.point for one in ordered])
 
 
-def _earlier(done: Mapping[str, Searched], name: str, *, inverted: bool) -> Iterator[Earlier]:
-    """Yield the searches of the other tasks as studies that are done; all are equally near."""
-    for other, searched in done.items():
-        if other != name:
-            ordered = sorted(searched.tried, key=lambda one: one.value, reverse=not inverted)
-            best = [one.point for one in ordered]
-            yield Earlier(other, None, None, frozenset(LCBENCH), best)
+def _upside_down(task: Task) -> Callable[[Point, int], Curve]:
+    def curve(point: Point, seed: int) -> Curve:
+        found = task.curve(point, seed)
+        return Curve([1 - one for one in found.told], found.scores, found.epoch_cost)
+
+    return curve
+
+
+def _searched(
+    task: Task, side: str, seed: int, workers: int, earlier: Sequence[Earlier] = ()
+) -> Replayed:
+    searcher = OfRoom(task, SEARCHES[side], seed=seed, earlier=earlier)
+    return replay(searcher, task, workers=workers, full_runs=FULL_RUNS, restart=0.0, seed=seed)
 
 
 def ratio_at(ours: Runs, alone: Runs, at: float) -> float:

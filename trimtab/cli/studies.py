@@ -7,7 +7,17 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from trimtab.cli import board, documents, explain, failures, labels, tables, terminal, watch
+from trimtab.cli import (
+    board,
+    documents,
+    explain,
+    failures,
+    imports,
+    labels,
+    tables,
+    terminal,
+    watch,
+)
 from trimtab.client import Client
 from trimtab.client.client import ENDED
 from trimtab.contract.edits import BudgetEdit, StudyEdit
@@ -207,6 +217,9 @@ def rebase(context: typer.Context, name: Name) -> None:
     here = terminal.of(context)
     with here.client() as client:
         here.show(client.rebase(name), tables.study)
+
+
+app.command("import")(imports.import_study)
 
 
 @app.command("rm")
