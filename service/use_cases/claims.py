@@ -356,6 +356,7 @@ def shape(
         hyperparameters=row.hyperparameters,
         recipe=document.recipe(row.hyperparameters),
         runs_until=row.runs_until,
+        costs=document.costs,
         resume=_state(row.checkpoint),
         previous=_state(row.previous_checkpoint),
         validation_value=reached,

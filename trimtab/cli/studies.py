@@ -9,10 +9,17 @@ from pydantic import ValidationError
 
 from trimtab.cli import (
     board,
+<<<<<<< HEAD
     documents,
     explain,
     failures,
     imports,
+=======
+    costs,
+    documents,
+    explain,
+    failures,
+>>>>>>> main
     labels,
     tables,
     terminal,
@@ -74,6 +81,14 @@ def show(context: typer.Context, name: Name, follow: Watch = False) -> None:
             _follow(here, client, name)
         else:
             here.show(client.study(name), tables.study)
+
+
+@app.command()
+def pareto(context: typer.Context, name: Name) -> None:
+    """Show the best compromises of a study with two objectives."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(client.pareto(name), costs.front)
 
 
 @app.command()

@@ -264,7 +264,7 @@ def test_an_edit_sends_parallel_beside_the_budget_and_it_is_shown(
     service.answer("PATCH /v1/studies/digits", shown)
     assert app.run(["study", "edit", "digits", "--parallel", "2"]) == 0
     assert json.loads(service.bodies[-1])["parallel"] == 2
-    assert "at most 2 trials at a time" in capsys.readouterr().out
+    assert "at most 2 at a time" in capsys.readouterr().out
 
 
 def test_values_to_try_are_read_as_json_or_else_as_words(service: Played) -> None:
