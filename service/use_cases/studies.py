@@ -7,11 +7,7 @@ import structlog
 from sqlalchemy import Connection
 
 from service.domain.lifecycle import STUDY_STEPS
-<<<<<<< HEAD
 from service.storage import artifacts, idempotency, imports, listing, refits, studies, trials
-from service.use_cases import ending, experience, serving, settling, teachers, transfer
-=======
-from service.storage import artifacts, idempotency, listing, refits, studies, trials
 from service.use_cases import (
     constraints,
     ending,
@@ -21,7 +17,6 @@ from service.use_cases import (
     teachers,
     transfer,
 )
->>>>>>> main
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract import finish

@@ -9,17 +9,11 @@ from pydantic import ValidationError
 
 from trimtab.cli import (
     board,
-<<<<<<< HEAD
-    documents,
-    explain,
-    failures,
-    imports,
-=======
     costs,
     documents,
     explain,
     failures,
->>>>>>> main
+    imports,
     labels,
     tables,
     terminal,

@@ -374,14 +374,9 @@ class Client:
 
     def _one_stream(self, name: str, cursor: str | None) -> Iterator[Event]:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
-<<<<<<< HEAD
-        headers |= {} if cursor is None else {"Last-Event-ID": cursor}
-        with self._wire.stream(f"{_study(name)}/events", headers) as response:
-=======
         if cursor is not None:
             headers["Last-Event-ID"] = cursor
         with self._wire.stream(f"{of_study(name)}/events", headers) as response:
->>>>>>> main
             for message in httpx2.EventSource(response):
                 event = _read_event(message.data)
                 if event is not None:
