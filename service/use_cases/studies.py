@@ -315,16 +315,13 @@ def delete(context: Context, name: str) -> None:
 def _delete(context: Context, name: str) -> int:
     with context.database.transaction() as connection:
         locked = studies.lock(connection, name)
-        imported = imports.study_id(connection, name) if locked is None else None
-        if imported is not None:
-            studies.delete(connection, imported)
-            return imported
-        if locked is None:
+        gone = imports.study_id(connection, name) if locked is None else locked.study_id
+        if gone is None:
             raise _not_found(name)
-        if locked.running:
+        if locked is not None and locked.running:
             raise StudyNotIdle
-        studies.delete(connection, locked.study_id)
-    return locked.study_id
+        studies.delete(connection, gone)
+    return gone
 
 
 def exhaust(context: Context, name: str, study_id: int, at_number: int) -> None:
