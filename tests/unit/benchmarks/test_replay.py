@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.benchmarks import replay_transfer
 from tests.benchmarks.replay import options_of, runs
 from tests.benchmarks.replay_figures import (
     TPE,
