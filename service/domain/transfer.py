@@ -130,7 +130,7 @@ def point(
     if not earlier.searched & document.space.keys():
         return None
     given = {name: values[name] for name in document.space if name in values}
-    if MODEL in document.space:
+    if MODEL in document.space and earlier.model is not None:
         named = _named(document, earlier.model)
         if named is None:
             return None

@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import Connection
 
 from service.domain.lifecycle import STUDY_STEPS
-from service.storage import artifacts, idempotency, listing, refits, studies, trials
+from service.storage import artifacts, idempotency, imports, listing, refits, studies, trials
 from service.use_cases import (
     constraints,
     ending,
@@ -316,12 +316,13 @@ def delete(context: Context, name: str) -> None:
 def _delete(context: Context, name: str) -> int:
     with context.database.transaction() as connection:
         locked = studies.lock(connection, name)
-        if locked is None:
+        gone = imports.study_id(connection, name) if locked is None else locked.study_id
+        if gone is None:
             raise _not_found(name)
-        if locked.running:
+        if locked is not None and locked.running:
             raise StudyNotIdle
-        studies.delete(connection, locked.study_id)
-    return locked.study_id
+        studies.delete(connection, gone)
+    return gone
 
 
 def exhaust(context: Context, name: str, study_id: int, at_number: int) -> None:

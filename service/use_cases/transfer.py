@@ -10,9 +10,10 @@ from sqlalchemy import Connection
 
 from service.domain import transfer as rules
 from service.domain.transfer import Earlier
-from service.storage import experience, listing, records
+from service.storage import experience, imports, listing, records
 from service.storage.experience import EarlierStudy
 from service.use_cases.context import Context, DocumentUnreadable
+from service.use_cases.imports import legal
 from trimtab.contract.faults import pointer_to
 from trimtab.contract.models import MODEL, families_of, stored_model
 from trimtab.contract.priors import Family, family_of
@@ -63,10 +64,21 @@ def _earlier(connection: Connection, document: StudyDocument) -> list[Earlier]:
     kind = document.task.kind
     if isinstance(names, tuple):
         rows = experience.earlier(connection, best=rules.BEST_OF_EACH, names=names)
-        return list(_read(row for row in rows if row.kind == kind and row.state == "done"))
+        own = _read(row for row in rows if row.kind == kind and row.state == "done")
+        return [*own, *_imported(connection, names)]
     rows = experience.earlier(connection, best=rules.BEST_OF_EACH, kind=kind)
     families = set(families_of(document.model).values())
-    return list(_read(row for row in rows if row.best and _family(row) in families))
+    own = _read(row for row in rows if row.best and _family(row) in families)
+    return [*own, *_imported(connection)]
+
+
+def _imported(connection: Connection, names: Sequence[str] | None = None) -> Iterator[Earlier]:
+    """Yield imported studies, whose data and models nobody knows, with what a recipe may have of them."""
+    for row in imports.best(connection, most=rules.BEST_OF_EACH, names=names):
+        best = [values for one in row.best if (values := legal(one))]
+        if best:
+            searched = frozenset(name for one in best for name in one)
+            yield Earlier(row.name, model=None, data=None, searched=searched, best=best)
 
 
 def _family(row: EarlierStudy) -> Family:
@@ -110,7 +122,13 @@ def _trouble(
     connection: Connection, document: StudyDocument, name: str, row: EarlierStudy | None
 ) -> Iterator[tuple[str, str]]:
     """Yield what keeps a study that is named from giving anything."""
-    if row is None:
+    if row is None and imports.study_id(connection, name) is not None:
+        if not list(_imported(connection, [name])):
+            yield (
+                "nothing_completed",
+                "none of its best trials has a hyperparameter of a recipe",
+            )
+    elif row is None:
         near = difflib.get_close_matches(name, listing.names(connection), n=3)
         hint = (
             f"; near names: {', '.join(near)}" if near else "; `trimtab study list` shows all"
