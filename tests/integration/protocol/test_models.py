@@ -100,3 +100,21 @@ def test_what_is_taken_over_from_a_study_of_several_models_is_its_best_ones(
     assert [dict(one.values) for one in starts if one.proposed_by == "study:earlier"] == [
         {"learning_rate": 1e-3}
     ]
+
+
+def test_a_space_by_itself_has_what_matters_for_each_model(either: Service) -> None:
+    models = {"small": {"backbone": "glyphnet"}, "deep": {"backbone": "vit_b_16"}}
+    begin(
+        either,
+        model={"choices": models},
+        space="auto",
+        search={"sampler": "gp", "pruner": "none"},
+    )
+    worker, seen = either.worker(), set[tuple[str, bool]]()
+    for number in range(8):
+        lease = either.lease(worker)
+        values = lease.hyperparameters
+        seen.add((str(values["model"]), "layer_decay" in values))
+        assert lease.recipe.layer_decay == values.get("layer_decay", 1.0)
+        either.complete(lease, 0.5 + number / 100)
+    assert seen == {("small", False), ("deep", True)}
