@@ -200,6 +200,7 @@ def best(context: Context, name: str) -> Best:
         study=name,
         state=row.state,
         trial=_best_trial(row, winner),
+        model=document.model_of(winner.hyperparameters),
         recipe=document.recipe(winner.hyperparameters),
         final=_final(row),
         earlier_finals=_earlier(row),
