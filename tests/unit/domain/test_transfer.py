@@ -198,3 +198,8 @@ def test_a_point_of_a_model_of_another_kind_goes_to_none_of_several() -> None:
     other = earlier(model=Model(backbone="resnet18"))
     assert transfer.point(several, other, BEST) is None
     assert transfer.parts(several, data(), other)["model"] == 1.0
+
+
+def test_where_nobody_knows_the_model_of_a_point_the_prior_chooses_one_of_several() -> None:
+    several = document(model={"choices": CHOICES})
+    assert transfer.point(several, earlier(model=None), BEST) == BEST
