@@ -200,6 +200,9 @@ def test_a_point_of_a_model_of_another_kind_goes_to_none_of_several() -> None:
     assert transfer.parts(several, data(), other)["model"] == 1.0
 
 
-def test_where_nobody_knows_the_model_of_a_point_the_prior_chooses_one_of_several() -> None:
-    several = document(model={"choices": CHOICES})
-    assert transfer.point(several, earlier(model=None), BEST) == BEST
+def test_where_models_are_searched_a_point_of_nobody_knows_which_names_none() -> None:
+    models = {"small": {"backbone": "glyphnet"}, "big": {"backbone": "cifar_resnet20"}}
+    several = document(model={"choices": models})
+    known, unknown = earlier(), earlier(model=None, data=None)
+    assert (transfer.point(several, known, BEST) or {})["model"] == "small"
+    assert transfer.point(several, unknown, BEST) == BEST
