@@ -6,8 +6,9 @@ from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.metrics import is_bounded
 from trimtab.contract.pruners import MedianPruner, Pruner
 from trimtab.contract.schedulers import FreezeThawScheduler
+from trimtab.contract.search import SamplerName
 from trimtab.contract.search_space import Choices, IntRange
-from trimtab.contract.studies import SamplerName, StudyDocument
+from trimtab.contract.studies import StudyDocument
 
 FEWEST_TRIALS = 20
 """With 12 trials freeze-thaw ended lower than TPE with the median pruner on some learning curves, with 20 on none."""

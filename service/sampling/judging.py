@@ -22,7 +22,7 @@ from trimtab.contract.pruners import (
 )
 from trimtab.contract.reasons import AUDIT, LONGEST, Reason
 from trimtab.contract.schedulers import AshaScheduler, FreezeThawScheduler, HyperbandScheduler
-from trimtab.contract.studies import Search
+from trimtab.contract.search import Search
 
 Rule = Callable[[Curve], Reason | None]
 """Returns why a running trial with this curve is to stop; None: it goes on."""

@@ -212,7 +212,8 @@ class Sampling:
     def _study(self, study_id: int, document: StudyDocument) -> ActiveStudy:
         with self._lock:
             study = self._studies.get(study_id)
-            if study is None:
+            # The points to begin with change once, when the first trial has told the study's data.
+            if study is None or study.starts != document.starts:
                 read = partial(self._read, study_id)
                 study = ActiveStudy(
                     document,

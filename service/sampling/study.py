@@ -24,9 +24,10 @@ from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wa
 from service.sampling.seeds import seed_of
 from service.sampling.untried import Untried
 from trimtab.contract.metrics import Direction
+from trimtab.contract.search import Search
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.starts import PRIOR, Start
-from trimtab.contract.studies import Search, StudyDocument
+from trimtab.contract.studies import StudyDocument
 
 REREAD_AFTER_S = 1.0
 """How old a history may be for pruning, and how long a stored proposal may take to appear in it."""
@@ -78,6 +79,8 @@ class ActiveStudy:
         largest_shown: int | None,
         kernels: Kernels = "arrays",
     ) -> None:
+        self.starts = document.starts
+        """The points to begin with that its initial design was made of."""
         self._canonical = Canonical(document.space)
         self._cells = Cells(document.space)
         self._direction: Direction = document.task.direction

@@ -1,12 +1,13 @@
 """What won in the studies that are done."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Connection, text
 
 from service.storage.ranking import BEST_FIRST_OF_ANY
+from trimtab.contract.studies import StudyState
 
 MOST_STUDIES = 1000
 """The newest ones: reading documents takes time, and older ones teach the less."""
@@ -16,6 +17,7 @@ MOST_STUDIES = 1000
 class DoneStudy:
     """A study that is done, with its winner's hyperparameters and the best known recipe that it tried."""
 
+    name: str
     kind: str
     model: Mapping[str, Any]
     fixed: Mapping[str, Any]
@@ -27,7 +29,7 @@ def done(connection: Connection) -> list[DoneStudy]:
     """Return the studies that are done and have a winner, the newest first."""
     rows = connection.execute(
         text(f"""
-            SELECT s.document #>> '{{task,kind}}', s.document -> 'model', s.document -> 'fixed',
+            SELECT s.name, s.document #>> '{{task,kind}}', s.document -> 'model', s.document -> 'fixed',
                    winner.hyperparameters, known.proposed_by
             FROM trimtab.studies s
             JOIN LATERAL (
@@ -44,3 +46,49 @@ def done(connection: Connection) -> list[DoneStudy]:
         {"most": MOST_STUDIES},
     ).all()
     return [DoneStudy(*row) for row in rows]
+
+
+@dataclass(frozen=True, slots=True)
+class EarlierStudy:
+    """A study, with what its best trials were and what they were trained on."""
+
+    name: str
+    state: StudyState
+    kind: str
+    model: dict[str, Any]
+    fixed: dict[str, Any]
+    data: dict[str, Any] | None
+    searched: list[str]
+    best: list[dict[str, Any]]
+
+
+def earlier(
+    connection: Connection,
+    *,
+    best: int,
+    kind: str | None = None,
+    names: Sequence[str] | None = None,
+) -> list[EarlierStudy]:
+    """Return studies with their best completed trials, the newest study first.
+
+    Args:
+        connection: The connection.
+        best: The number of trials of each.
+        kind: The kind of task that those have which are done; None where `names` are given.
+        names: The names of the studies, in whatever state; None: all that are done.
+    """
+    rows = connection.execute(
+        text(f"""
+            SELECT s.name, s.state, s.document #>> '{{task,kind}}', s.document -> 'model', s.document -> 'fixed', s.data,
+                   ARRAY(SELECT json_object_keys(s.document -> 'space')),
+                   ARRAY(SELECT t.hyperparameters FROM trimtab.trials t
+                         WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
+                         ORDER BY {BEST_FIRST_OF_ANY} LIMIT :best)
+            FROM trimtab.studies s
+            WHERE CASE WHEN CAST(:names AS text[]) IS NULL
+                  THEN s.state = 'done' AND s.document #>> '{{task,kind}}' = :kind ELSE s.name = ANY(:names) END
+            ORDER BY s.study_id DESC LIMIT :most"""),
+        {"kind": kind, "names": None if names is None else list(names), "best": best}
+        | {"most": MOST_STUDIES},
+    ).all()
+    return [EarlierStudy(*row) for row in rows]

@@ -41,3 +41,9 @@ def page(connection: Connection, *, before: int | None, size: int) -> list[Summa
         {"before": before, "size": size},
     ).all()
     return [SummaryRow(*row) for row in rows]
+
+
+def names(connection: Connection) -> list[str]:
+    """Return the names of the newest studies."""
+    sql = "SELECT name FROM trimtab.studies ORDER BY study_id DESC LIMIT 1000"
+    return list(connection.execute(text(sql)).scalars())

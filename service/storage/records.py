@@ -1,11 +1,13 @@
 """What workers found when they began their trials, in SQL."""
 
+from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Connection, text
 
 from service.storage.statements import Statement
 from trimtab.contract.records import StudyData, TrialRecord
+from trimtab.contract.studies import StudyDocument
 
 # A repeat that comes at the same moment must see the event of the first.
 _HOLD = Statement("SELECT FROM trimtab.trials WHERE lease_id = :lease_id FOR UPDATE")
@@ -91,3 +93,22 @@ def first_epoch(connection: Connection, study_id: int) -> dict[str, float] | Non
             WHERE t.study_id = :study_id AND t.kind = 'trial' ORDER BY t.number LIMIT 1"""),
         {"study_id": study_id},
     ).scalar_one_or_none()
+
+
+def document_of(connection: Connection, study_id: int) -> tuple[dict[str, Any], int]:
+    """Return a study's stored document and the number of its trials; the caller holds its row."""
+    row = connection.execute(
+        text("SELECT document, trials_created FROM trimtab.studies WHERE study_id = :study_id"),
+        {"study_id": study_id},
+    ).one()
+    return row.document, row.trials_created
+
+
+def keep_document(connection: Connection, study_id: int, document: StudyDocument) -> None:
+    """Store what has become of a document since its study's data are known."""
+    connection.execute(
+        text(
+            "UPDATE trimtab.studies SET document = CAST(:document AS json) WHERE study_id = :study_id"
+        ),
+        {"study_id": study_id, "document": document.model_dump_json()},
+    )

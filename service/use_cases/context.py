@@ -30,6 +30,7 @@ class Documents:
 
     A person may change a document's budget, priority and parallel, on any replica. Claims go by the columns of these, so that a
     document that is `known` may have older ones: who tells them reads the stored document, and asks `of`.
+    A document that awaits what is transferred to it is never kept, since any replica may be told of the study's data.
     """
 
     _parsed: dict[int, StudyDocument] = field(default_factory=dict[int, StudyDocument])
@@ -65,6 +66,8 @@ class Documents:
                 "The study's document is not one of this release: "
                 f"{'/'.join(map(str, first['loc']))}: {first['msg']}"
             ) from error
+        if parsed.awaits_transfer:
+            return parsed
         with self._lock:
             if len(self._parsed) >= 1000:
                 self._parsed.clear()

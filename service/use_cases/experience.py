@@ -1,7 +1,7 @@
 """What the studies of this database teach the next one, and what people are told of it."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from typing import get_args
 
 from sqlalchemy import Connection
@@ -36,18 +36,24 @@ def priors(context: Context) -> Priors:
 
 
 def taught(connection: Connection, document: StudyDocument) -> Sequence[Won]:
-    """What won in the studies of the document's kind, unless it wants to know of none, or has no use for it."""
+    """What won in the studies of the document's kind, or in those that it names; nothing where it has no use for that."""
     search = document.search
     # Recipes are put into an order by it, and the centre of a space of ours is moved: others need not be read for it.
     if search.transfer == "none" or not (search.known_recipes or document.auto_space):
         return ()
     model = document.model
-    return _won(connection)[family_of(model.backbone, model.weights), document.task.kind]
+    names = search.transfer if isinstance(search.transfer, tuple) else None
+    found = _won(connection, names)
+    return found[family_of(model.backbone, model.weights), document.task.kind]
 
 
-def _won(connection: Connection) -> Mapping[Kind, list[Won]]:
+def _won(
+    connection: Connection, names: Container[str] | None = None
+) -> Mapping[Kind, list[Won]]:
     found: defaultdict[Kind, list[Won]] = defaultdict(list)
     for study in experience.done(connection):
+        if names is not None and study.name not in names:
+            continue
         recipe = {**study.fixed, **study.hyperparameters}
         rate = recipe.get("learning_rate")
         if isinstance(rate, int | float) and rate > 0:

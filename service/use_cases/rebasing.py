@@ -6,6 +6,7 @@ from itertools import count
 
 from sqlalchemy import Connection
 
+from service.domain.transfer import untransferred
 from service.storage import idempotency, rebasing, studies
 from service.use_cases.context import Context
 from service.use_cases.races import again
@@ -58,7 +59,7 @@ def _begin_anew(context: Context, connection: Connection, name: str) -> None:
     document = context.documents.of(row.study_id, row.document)
     old = free_name(name, lambda one: studies.name_taken(connection, one) is not None)
     _put_away(connection, row, document.model_copy(update={"name": old}))
-    studies.insert(connection, document)
+    studies.insert(connection, untransferred(document))
     context.documents.forget(row.study_id)
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 from service.domain import data, leasing
 from service.storage import leases, records, set_aside
-from service.use_cases import ending
+from service.use_cases import ending, transfer
 from service.use_cases.context import Context
 from service.use_cases.holding import live
 from trimtab.contract.problems import DataChanged
@@ -14,7 +14,8 @@ from trimtab.contract.records import StudyData, TrialRecord
 def store(context: Context, lease_id: UUID, record: TrialRecord) -> None:
     """Keep what the holder of a lease found; of an attempt's words the last one counts.
 
-    The first record of a study tells its data: that is what its probe passes with.
+    The first record of a study tells its data: that is what its probe passes with, and what earlier studies are held
+    against whose configurations it is to begin with.
 
     Raises:
         LeaseNotFound, LeaseLost: the caller does not hold this lease.
@@ -38,6 +39,7 @@ def _settle_data(context: Context, lease_id: UUID, found: StudyData) -> str | No
         known = records.lock_data(connection, lease_id, facts.study_id)
         if known is None:
             records.set_data(connection, lease_id, found)
+            transfer.settle(context, connection, facts.study_id, found)
         if known is None or known.is_same(found):
             return None
         problem = data.told(facts.study_name, known, found)

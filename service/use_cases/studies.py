@@ -8,7 +8,7 @@ from sqlalchemy import Connection
 
 from service.domain.lifecycle import STUDY_STEPS
 from service.storage import artifacts, idempotency, listing, refits, studies, trials
-from service.use_cases import ending, experience, serving, settling, teachers
+from service.use_cases import ending, experience, serving, settling, teachers, transfer
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract import finish
@@ -51,7 +51,7 @@ def create(context: Context, document: StudyDocument, idempotency_key: str | Non
         StudyExists: the name is taken.
         IdempotencyKeyReused: the key came before with another document.
         StudyNotFound, TeacherNotReady: the study that is to teach has no model.
-        Invalid: it searches a range that is none.
+        Invalid: it searches a range that is none, or names a study to begin with that can give nothing.
     """
     _refuse_narrow(document)
     digest = hashlib.sha256(document.model_dump_json().encode()).hexdigest()
@@ -74,7 +74,7 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
         document = settling.with_chosen_search(
             settling.with_known_recipes(document, experience.taught(connection, document))
         )
-        document = settling.with_tpe_startup_trials(document)
+        document = settling.with_tpe_startup_trials(transfer.awaited(connection, document))
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:

@@ -11,7 +11,8 @@ from service.sampling import Sampling, SamplingFailed
 from tests.unit.sampling.ledger import Clock, Ledger, document, stopped
 from trimtab.contract.message import Message
 from trimtab.contract.pruners import AnyPruner, Pruner
-from trimtab.contract.studies import Search, StudyDocument
+from trimtab.contract.search import Search
+from trimtab.contract.studies import StudyDocument
 
 PRUNERS: dict[str, dict[str, Any]] = {
     "median": {"startup_trials": 2, "warmup_epochs": 1, "min_trials": 2},

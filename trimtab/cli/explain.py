@@ -8,16 +8,19 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.cli import reasons, tables
+from trimtab.cli import reasons, tables, transferred
 from trimtab.cli.failures import printable
 from trimtab.cli.figures import figure, table, words
 from trimtab.cli.paging import every_trial
+from trimtab.cli.transferred import Transferred
 from trimtab.client import Client
 from trimtab.contract.message import Message
 from trimtab.contract.metrics import Direction
 from trimtab.contract.pruners import AnyPruner
 from trimtab.contract.reasons import AUDIT, Reason
-from trimtab.contract.studies import SamplerName, StudyState
+from trimtab.contract.search import SamplerName
+from trimtab.contract.studies import StudyState
+from trimtab.contract.transfer import Transfer
 from trimtab.contract.trials import Trial, TrialState
 
 GOOD_SHARE = 10
@@ -68,6 +71,10 @@ class Explanation(Message):
     """Why the service chose this sampler and pruner in the place of `auto`; null: a person did."""
     origins: Mapping[str, int]
     """The number of trials by what their hyperparameters come from."""
+    transfer: Transfer
+    """The earlier studies that the search was to begin with, as the document says."""
+    transferred: tuple[Transferred, ...] | None
+    """Those that were looked at, the nearest first; null before the first trial has told its data."""
     decisions: tuple[Decision, ...]
     epochs: int
     """Epochs that were trained."""
@@ -95,6 +102,8 @@ def explain(client: Client, name: str) -> Explanation:
         pruner=search.pruner,
         auto_reason=search.auto_reason,
         origins=Counter(trial.proposed_by or UNTOLD for trial in trials),
+        transfer=search.transfer,
+        transferred=transferred.told(study.document, trials),
         decisions=decisions(trials),
         epochs=study.progress.epochs,
         epochs_saved=study.progress.epochs_saved,
@@ -158,6 +167,7 @@ def _summary(answer: Explanation) -> list[str]:
         "proposed by: " + (_counts(answer.origins) or "nothing yet"),
         "epochs: " + tables.epochs(answer.epochs, answer.epochs_saved),
     ]
+    told += transferred.lines(answer.metric, answer.transferred)
     told += [f"{one.rule}: {one.trials} {one.state}" for one in answer.decisions]
     return [printable(line) for line in (*told, *_audit_lines(answer.audit))]
 

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field
 
-from trimtab.contract.message import Int, Message, Sha256, Text
+from trimtab.contract.message import Int, Message, Number, Sha256, Text
 from trimtab.contract.text import storable
 
 MOST_CLASSES = 100
@@ -17,6 +17,7 @@ MOST_LEFT_OUT = 5
 MOST_NAMED = 20
 MOST_REASONS = 8
 MOST_TENSORS = 10
+MOST_STATISTICS = 16
 LONGEST_LINE = 200
 
 Part = Literal["train", "validation", "test"]
@@ -124,6 +125,15 @@ class Environment(Message):
     """The number of threads that compute the steps when the trial begins; null where a GPU does."""
 
 
+class DataFeatures(Message):
+    """Statistics of what a pretrained backbone makes of training samples; comparable where `backbone` is the same."""
+
+    backbone: Line
+    """The backbone, its weights and the size of its inputs."""
+    values: Annotated[tuple[Number, ...], Field(min_length=1, max_length=MOST_STATISTICS)]
+    """Means and standard deviations of its features, projected to a few numbers."""
+
+
 class StudyData(Message):
     """The data that a study's trials are trained on, and their division into splits."""
 
@@ -136,6 +146,10 @@ class StudyData(Message):
     class_counts: Annotated[tuple[ClassCount, ...], Field(max_length=MOST_CLASSES)] = ()
     """The counts of the first hundred classes."""
     skipped: Skipped = Skipped()
+    input_size: Count | None = None
+    """The side of the pictures as the trial was given them, in pixels."""
+    features: DataFeatures | None = None
+    """null where the backbone has random weights, and of records of older releases."""
 
     def is_same(self, other: "StudyData") -> bool:
         """Tell whether these are the same data, divided alike."""

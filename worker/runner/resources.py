@@ -1,6 +1,6 @@
 """The resources of a training process, which all of its trials use."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -14,6 +14,7 @@ from worker.pipe_messages import RunTrial
 from worker.runner.agent_channel import AgentChannel
 from worker.runner.thread_counts import ThreadCounts
 from worker.training.features.feature_cache import FeatureCache
+from worker.training.features.statistics import KnownStatistics
 from worker.training.model import backbones
 from worker.training.model.backbone_cache import BackboneCache
 from worker.training.model.user_backbones import OwnBackbones
@@ -34,6 +35,7 @@ class Resources:
         threads: The numbers of threads that work of this process is computed with.
         roots: The folders that studies may make this process read.
         download: Whether public data sets that are missing may be fetched from the network.
+        statistics: The statistics of data sets that this process has computed.
     """
 
     channel: AgentChannel
@@ -46,6 +48,7 @@ class Resources:
     threads: ThreadCounts
     roots: Roots
     download: bool = False
+    statistics: KnownStatistics = field(default_factory=KnownStatistics)
 
     def load(self, lease: Lease) -> TaskData:
         """Open the data that a lease's trial is trained on.

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from trimtab.contract.leases import Completed, Lease, Pruned, Report
 from trimtab.contract.memory import MemoryFinding
+from trimtab.contract.records import DataFeatures
 from worker.data import TaskData, with_validation
 from worker.pipe_messages import Began, EpochDone, RunTrial
 from worker.runner import refit_lease, trial_record
@@ -28,12 +29,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class StartedTraining:
-    """A training that is ready for its next epoch, with its data, its memory watch and its choice of threads."""
+    """A training that is ready for its next epoch, with its data, its memory watch and its choice of threads.
+
+    Its data are told with what they look like to the backbone, where that is known.
+    """
 
     training: Training
     seen: TaskData
     watch: MemoryWatch
     threads: ChoiceOfThreads
+    features: DataFeatures | None = None
 
 
 def start_training(
@@ -74,9 +79,11 @@ def start_training(
             teacher = Teacher(order.teacher, seen.classes, resources.own)
 
         threads = _choice_of_threads(resources, lease, seen)
+        features = None if member is None else member.features
 
         # Each try takes the model anew, since a state that does not fit may have been loaded in part.
         def start(state: FitState | None) -> Training:
+            nonlocal features
             model = resources.backbone_cache.take(
                 lease.model,
                 classes=seen.outputs,
@@ -85,6 +92,9 @@ def start_training(
                 head=heads.of(lease.recipe, seen.kind),
                 place=place,
             )
+            if member is None and lease.kind == "trial":
+                # While the weights are the pretrained ones.
+                features = resources.statistics.of(model, seen, resources.device)
             request = TrainingRequest(
                 model,
                 seen,
@@ -103,7 +113,7 @@ def start_training(
             return begin(request, beside=None if member is None else member.training)
 
         training = _from_the_first_that_fits(order, start)
-        return StartedTraining(training, seen, watch, threads)
+        return StartedTraining(training, seen, watch, threads, features)
 
 
 def _seen(resources: Resources, lease: Lease) -> TaskData:
@@ -219,6 +229,7 @@ class TrialRun:
             freezing=self.started.training.learner.freezing,
             first_micro_batch_size=self.started.watch.first_micro_batch_size,
             threads=trying.threads_of(self.started.training),
+            features=self.started.features,
         )
         trial_record.log_left_out(
             f"{self._lease.study} trial {self._lease.trial_number}", record

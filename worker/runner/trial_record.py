@@ -11,6 +11,7 @@ from trimtab.contract.records import (
     MOST_NAMED,
     MOST_TENSORS,
     ClassCount,
+    DataFeatures,
     Environment,
     LoadedWeights,
     Names,
@@ -33,6 +34,7 @@ def record_of(
     freezing: Freezing | None = None,
     first_micro_batch_size: int | None = None,
     threads: int | None = None,
+    features: DataFeatures | None = None,
 ) -> TrialRecord:
     """Make the record of a training that is about to begin.
 
@@ -43,6 +45,7 @@ def record_of(
         freezing: The network and what of it is trained; None in a final evaluation, which trains nothing.
         first_micro_batch_size: The number of pictures computed at once, if that is less than a batch.
         threads: The number of threads that compute its steps; None where a GPU does, and in a final evaluation.
+        features: Statistics of what the backbone makes of the data; None where they are not known.
     """
     weights = None if freezing is None else freezing.model.report
     notes = (
@@ -58,6 +61,8 @@ def record_of(
         class_counts=tuple(_class_counts(data))[:MOST_CLASSES],
         labels_used=len(data.train),
         skipped=data.skipped,
+        input_size=int(data.train.inputs.shape[1]),
+        features=features,
         left_out=data.left_out,
         duplicates=data.duplicates,
         weights=None if weights is None else _loaded(weights),

@@ -104,6 +104,40 @@ def test_a_person_reads_a_summary_and_a_line_for_each_trial(
         assert words in said
 
 
+def test_earlier_studies_are_told_with_distance_its_parts_and_how_their_points_did(
+    service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = {"size": 0.5, "classes": 0.0, "features": None}
+    near = {"study": "flowers", "distance": 1.118, "parts": parts, "points": 2}
+    far = {"study": "roses", "distance": 3.0, "parts": {}, "points": 0}
+    document = STUDY["document"] | {"starts": [], "transferred": [near, far]}
+    given = {"proposed_by": "study:flowers"}
+    _study(service, {"value": 0.95}, given | {"value": 0.9}, given | {"value": 0.92})
+    service.answer("GET /v1/studies/digits", STUDY | {"document": document})
+    first, second = _explained(capsys)["transferred"]
+    assert (first["trials"], first["best"], first["place"]) == ([1, 2], 0.92, 2)
+    assert (second["trials"], second["best"], second["place"]) == ([], None, None)
+    assert app.run(["study", "explain", "digits"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert (
+        "from flowers, at distance 1.12 (size 0.50, classes 0.00, features not known): "
+        "gave 2 points, trial 1, 2; the best came to 92.00 %, place 2 of all"
+    ) in said
+    assert "from roses, at distance 3.00 (): gave nothing new that fits this space" in said
+
+
+def test_what_is_still_to_be_transferred_is_said_to_come(
+    service: Played, capsys: pytest.CaptureFixture[str]
+) -> None:
+    _study(service, {})
+    service.answer(
+        "GET /v1/studies/digits", STUDY | {"document": STUDY["document"] | {"starts": []}}
+    )
+    assert _explained(capsys)["transferred"] is None
+    assert app.run(["study", "explain", "digits"]) == 0
+    assert "chosen when the first trial has told its data" in capsys.readouterr().out
+
+
 def test_one_trial_is_shown_with_why_it_stopped_and_what_was_expected(
     service: Played, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -28,7 +28,8 @@ from trimtab.contract.leases import (
     Reports,
 )
 from trimtab.contract.pruners import MedianPruner
-from trimtab.contract.studies import Search, StudyDocument
+from trimtab.contract.search import Search
+from trimtab.contract.studies import StudyDocument
 
 Handler = Callable[[httpx2.Request], httpx2.Response]
 

@@ -26,7 +26,8 @@ from trimtab.contract.pruners import (
     ThresholdPruner,
 )
 from trimtab.contract.schedulers import FreezeThawScheduler
-from trimtab.contract.studies import Search, StudyDocument
+from trimtab.contract.search import Search
+from trimtab.contract.studies import StudyDocument
 
 KINDS: tuple[type[Any], ...] = get_args(get_args(AnyPruner)[0])
 NAMES = [get_args(kind.model_fields["kind"].annotation)[0] for kind in KINDS]
