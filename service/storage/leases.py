@@ -47,7 +47,8 @@ LEASE_COLUMNS = """
     t.lease_id, t.kind, t.study_id, t.trial_id, t.number, t.fence, t.hyperparameters, t.checkpoint,
     t.previous_checkpoint,
     (SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial') AS trial_value,
-    t.runs_until"""
+    t.runs_until, (SELECT coalesce(json_array_length(d.document -> 'space_edits'), 0) FROM trimtab.studies d
+                   WHERE d.study_id = t.study_id) AS space_edits"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,7 @@ class LeaseRow:
     previous_checkpoint: dict[str, Any] | None
     trial_value: float | None
     runs_until: int | None
+    space_edits: int = 0  # how often the study's space had been changed by then
 
 
 _OF_CLAIM = Statement(f"""

@@ -76,7 +76,8 @@ class Documents:
 
 
 def _changeable(document: StudyDocument) -> tuple[object, ...]:
-    return document.budget, document.priority, document.parallel
+    edits = len(document.space_edits)
+    return document.budget, document.priority, document.parallel, edits
 
 
 def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
@@ -84,6 +85,7 @@ def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
         Budget.model_validate(stored["budget"]),
         stored.get("priority", DEFAULT_PRIORITY),
         stored.get("parallel"),
+        len(stored.get("space_edits", ())),
     )
 
 

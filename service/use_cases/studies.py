@@ -53,7 +53,7 @@ def create(context: Context, document: StudyDocument, idempotency_key: str | Non
         StudyNotFound, TeacherNotReady: the study that is to teach has no model.
         Invalid: it searches a range that is none, or names a study to begin with that can give nothing.
     """
-    _refuse_narrow(document)
+    refuse_narrow(document)
     digest = hashlib.sha256(document.model_dump_json().encode()).hexdigest()
     return again(lambda: _create(context, document, idempotency_key, digest))
 
@@ -91,8 +91,8 @@ def _taken(name: str, *, is_ours: bool) -> str:
     )
 
 
-def _refuse_narrow(document: StudyDocument) -> None:
-    """Refused here and not where documents are parsed: one that was stored by an older release must stay readable."""
+def refuse_narrow(document: StudyDocument) -> None:
+    """Refuse a range that is none, here and not where documents are parsed: one that was stored by an older release must stay readable."""
     faults = [
         FieldError(
             pointer=pointer_to(("space", name)),
@@ -186,7 +186,7 @@ def best(context: Context, name: str) -> Best:
         study=name,
         state=row.state,
         trial=_best_trial(row, winner),
-        recipe=document.recipe(winner.hyperparameters),
+        recipe=document.recipe(winner.hyperparameters, winner.number),
         final=_final(row),
         earlier_finals=_earlier(row),
         problem=problem,
@@ -315,14 +315,16 @@ def exhaust(context: Context, name: str, study_id: int, at_number: int) -> None:
     ending.follow(context, name)
 
 
-def document(context: Context, study_id: int, connection: Connection) -> StudyDocument:
-    """The study's document, from this process's memory or the database.
+def document(
+    context: Context, study_id: int, connection: Connection, *, space_edits: int = 0
+) -> StudyDocument:
+    """The study's document, from this process's memory or the database; at least as new as a space changed so often.
 
     Raises:
         StudyDeleted: it was deleted at this moment.
     """
     known = context.documents.known(study_id)
-    if known is not None:
+    if known is not None and len(known.space_edits) >= space_edits:
         return known
     stored = studies.document(connection, study_id)
     if stored is None:

@@ -1,5 +1,6 @@
 """Studies: the document that a person writes, and what the service answers about it."""
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self, cast
@@ -17,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from trimtab.contract import auto_space, search_space
 from trimtab.contract.budget import Budget, EndedBy
+from trimtab.contract.edits import SpaceEdit
 from trimtab.contract.faults import refuse
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Finish, Refits
@@ -76,6 +78,8 @@ class StudyDocument(Message):
 
     Stored documents without them are of a release whose samplers proposed from the first trial on.
     """
+    space_edits: Annotated[tuple[SpaceEdit, ...], Field(max_length=1000)] = ()
+    """How the space was changed while the study ran, the first change first."""
     search: Search = Search()
     transferred: Annotated[tuple[Source, ...], Field(max_length=100)] | None = None
     """The earlier studies that gave points of `starts`, the nearest first, once the first trial has told its data.
@@ -154,9 +158,17 @@ class StudyDocument(Message):
             return 0
         return max(len(self.first_trials) + len(self.starts), self.search.initial_trials)
 
-    def recipe(self, sampled: Mapping[str, Scalar]) -> Recipe:
-        """All that a worker needs to train: this study's fixed values and one trial's sampled ones."""
-        return Recipe.model_validate({**self.fixed, **sampled})
+    def recipe(self, sampled: Mapping[str, Scalar], number: int | None = None) -> Recipe:
+        """All that a worker needs to train: this study's fixed values and one trial's sampled ones; None: a new trial's."""
+        values = sampled if number is None else self.values_of(number, sampled)
+        return Recipe.model_validate({**self.fixed, **values})
+
+    def values_of(self, number: int, sampled: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+        """Return what a trial has of all that is searched: also what was not when it began."""
+        if not self.space_edits:
+            return sampled
+        before = [edit.values for edit in reversed(self.space_edits) if number < edit.trials]
+        return dict(ChainMap(dict(sampled), *map(dict, reversed(before))))
 
 
 class Progress(Message):
