@@ -35,8 +35,8 @@ def request_faults(before: StudyDocument, edit: StudyEdit) -> Iterator[Fault]:
             "trials are compared by their epochs: whether they are searched stays as it is"
         )
         yield Fault(("space", "epochs"), "epochs_stay", message)
-    for name in edit.fixed or {}:
-        if name not in before.space:
+    for name, value in (edit.fixed or {}).items():
+        if name not in before.space and before.fixed.get(name, ...) != value:
             message = "was not searched until now: what is fixed stays as it is"
             yield Fault(("fixed", name), "fixed_stays", message)
 

@@ -192,7 +192,7 @@ def start(
         study_id: the study.
         new: the trial.
         in_turn: the caller holds the study's decisions, as it must where `parallel` limits its trials.
-        space_edits: how often the study's space had been changed when it was proposed: of another space, it is void.
+        space_edits: the number of changes of the study's space before the proposal, which is void after another one.
 
     Raises:
         IntegrityError: the same worker or claim was served at the same moment; read again.

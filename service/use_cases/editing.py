@@ -1,4 +1,4 @@
-"""Change a study that has begun: its budget, its priority, `parallel`; more budget takes a study that is done up again."""
+"""Change a study that has begun: its budget, its priority, `parallel`, its space; more budget takes a study that is done up again."""
 
 from collections.abc import Iterable
 
@@ -19,12 +19,12 @@ from trimtab.contract.studies import Study, StudyDocument
 
 
 def edit(context: Context, name: str, changes: StudyEdit) -> Study:
-    """Change a study's budget, priority or `parallel`; a repeat changes nothing, and takes no study up again.
+    """Change a study's budget, priority, `parallel` or space; a repeat changes nothing, and takes no study up again.
 
     Raises:
         StudyNotFound: there is none of this name.
         StudyNotActive: its state takes no such change.
-        Invalid: the budget is less than what was spent.
+        Invalid: the budget is less than what was spent, or no study may have this space, or trials that run lie outside.
     """
     with context.database.transaction() as connection:
         locked = studies.lock(connection, name)

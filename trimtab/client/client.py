@@ -14,7 +14,7 @@ import httpx2
 from pydantic import TypeAdapter, ValidationError
 
 from trimtab.client import files
-from trimtab.client.wire import Wire
+from trimtab.client.wire import Wire, page, read_event
 from trimtab.contract import problems
 from trimtab.contract.edits import BudgetEdit, StudyEdit, TrialRequest
 from trimtab.contract.events import Event
@@ -34,7 +34,7 @@ from trimtab.contract.leases import (
 from trimtab.contract.memory import MemoryFinding, MemoryFindings
 from trimtab.contract.message import Name
 from trimtab.contract.records import TrialRecord
-from trimtab.contract.search_space import Scalar
+from trimtab.contract.search_space import Scalar, Space
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
 from trimtab.contract.validation_outputs import TrialOutputsPage
@@ -107,12 +107,13 @@ class Client:
     ) -> Study:
         """Submit a study. A repeated call with the same key creates no second study; None makes a new key."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        response = self._wire.send("POST", "/v1/studies", document, headers=headers)
-        return self._wire.parse(Study, response)
+        return self._wire.parse(
+            Study, self._wire.send("POST", "/v1/studies", document, headers=headers)
+        )
 
     def studies(self, *, page_size: int = 100, page_token: str | None = None) -> StudyPage:
         """List studies, newest first, a page at a time."""
-        params = _page(page_size, page_token)
+        params = page(page_size, page_token)
         return self._wire.parse(StudyPage, self._wire.send("GET", "/v1/studies", params=params))
 
     def study(self, name: str) -> Study:
@@ -131,6 +132,8 @@ class Client:
         no_progress_trials: int | Literal["none"] | None = None,
         priority: int | None = None,
         parallel: int | Literal["none"] | None = None,
+        space: Space | None = None,
+        fixed: Mapping[str, Scalar] | None = None,
     ) -> Study:
         """Change a study that has begun; more budget takes one that is done up again.
 
@@ -144,6 +147,8 @@ class Client:
             no_progress_trials: The number of trials in a row without a better value that ends the search; `none`; None.
             priority: The priority; None: as it is.
             parallel: The number of trials that may be leased at a time; `none`: no limit; None: as it is.
+            space: The whole search space from now on; None: as it is.
+            fixed: The values of hyperparameters that `space` no longer has; None: the recipe's own.
 
         Raises:
             problems.StudyNotActive: the study's state takes no such change.
@@ -157,7 +162,8 @@ class Client:
             target_value=target_value,
             no_progress_trials=no_progress_trials,
         )
-        changes = StudyEdit(budget=budget, priority=priority, parallel=parallel)
+        of_study = {"priority": priority, "parallel": parallel, "space": space, "fixed": fixed}
+        changes = StudyEdit.model_validate({"budget": budget, **of_study})
         return self._wire.parse(Study, self._wire.send("PATCH", _study(name), changes))
 
     def pause(self, name: str) -> Study:
@@ -199,7 +205,7 @@ class Client:
         state: TrialState | None = None,
     ) -> TrialPage:
         """List a study's trials by number, a page at a time."""
-        params = _page(page_size, page_token)
+        params = page(page_size, page_token)
         if state is not None:
             params["state"] = state
         response = self._wire.send("GET", f"{_study(name)}/trials", params=params)
@@ -373,17 +379,9 @@ class Client:
             headers["Last-Event-ID"] = cursor
         with self._wire.stream(f"{_study(name)}/events", headers) as response:
             for message in httpx2.EventSource(response):
-                event = _read_event(message.data)
+                event = read_event(message.data)
                 if event is not None:
                     yield event
-
-
-def _read_event(data: str) -> Event | None:
-    """Return one event; None for a kind that only a newer service knows."""
-    try:
-        return Event.model_validate_json(data, extra="ignore")
-    except ValidationError:
-        return None
 
 
 def _study(name: str) -> str:
@@ -394,7 +392,3 @@ def _study(name: str) -> str:
             f"{name!r} cannot be the name of a study: a name has 1 to 63 of the characters a-z, 0-9, '.', '_' and '-'."
         ) from None
     return f"/v1/studies/{quote(name, safe='')}"
-
-
-def _page(page_size: int, page_token: str | None) -> dict[str, str | int]:
-    return {"page_size": page_size} | ({"page_token": page_token} if page_token else {})

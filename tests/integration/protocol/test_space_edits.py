@@ -55,7 +55,13 @@ def test_what_is_proposed_from_then_on_lies_in_the_changed_space(
     either.study(space=SPACE, budget=MANY, search={"sampler": sampler, "tpe_startup_trials": 2})
     for rate in (1e-5, 2e-5, 1e-4, 1e-2, 2e-2):
         tried(either, learning_rate=rate, batch_size=16)
-    reshape(either, {"learning_rate": HIGH_RATE, "head_dropout": {"kind": "float", "low": 0.0, "high": 0.5}})
+    reshape(
+        either,
+        {
+            "learning_rate": HIGH_RATE,
+            "head_dropout": {"kind": "float", "low": 0.0, "high": 0.5},
+        },
+    )
     for lease in proposals(either, 4):
         assert set(lease.hyperparameters) == {"learning_rate", "head_dropout"}
         assert 1e-3 <= float(str(lease.hyperparameters["learning_rate"])) <= 1e-1
@@ -71,7 +77,10 @@ def test_trials_outside_stay_in_the_tables_and_may_be_the_best(service: Service)
     assert (told.trials, told.outside) == (2, 1)
     assert study.best is not None
     assert study.progress.completed == 2
-    assert service.value("SELECT count(*) FROM public.trial_params WHERE trial_id = :t", t=low) == 2
+    assert (
+        service.value("SELECT count(*) FROM public.trial_params WHERE trial_id = :t", t=low)
+        == 2
+    )
 
 
 def test_earlier_trials_have_the_fixed_value_of_a_name_that_is_searched_from_then_on(
@@ -204,9 +213,9 @@ def test_a_grid_and_a_search_that_is_over_keep_their_space(service: Service) -> 
 def test_the_same_space_again_changes_nothing(service: Service) -> None:
     service.study(space=SPACE, budget=MANY)
     assert reshape(service, SPACE).document.space_edits == ()
-    for _ in range(2):
-        study = reshape(service, {"learning_rate": HIGH_RATE})
-    assert len(study.document.space_edits) == 1
+    first = reshape(service, {"learning_rate": HIGH_RATE}).document
+    assert len(first.space_edits) == 1
+    assert reshape(service, {"learning_rate": HIGH_RATE}, fixed=first.fixed).document == first
     told = service.value("SELECT body FROM trimtab.events WHERE kind = 'study_edited'")
     assert told["space_edit"] == {"trials": 0, "outside": 0, "values": {}}
 
