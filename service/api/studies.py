@@ -14,9 +14,19 @@ from service.api.dependencies import (
     token_of,
 )
 from service.api.downloads import WholeFile
-from service.use_cases import artifacts, editing, enqueuing, rebasing, steering, studies, trials
+from service.use_cases import (
+    artifacts,
+    editing,
+    enqueuing,
+    pareto,
+    rebasing,
+    steering,
+    studies,
+    trials,
+)
 from trimtab.contract.edits import StudyEdit, TrialRequest
 from trimtab.contract.finish import WhichModel
+from trimtab.contract.pareto import Pareto
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
 
@@ -151,6 +161,12 @@ def retry_trial(name: StudyName, number: TrialNumber, context: ServiceContext) -
 def get_best(name: StudyName, context: ServiceContext) -> Best:
     """The winner so far; once the study is done, with its scores on the sealed test split."""
     return studies.best(context, name)
+
+
+@router.get("/{study}/pareto")
+def get_pareto(name: StudyName, context: ServiceContext) -> Pareto:
+    """The Pareto front of a study with two objectives: the trials that no other one beats in both."""
+    return pareto.read(context, name)
 
 
 @router.get("/{study}/model", response_class=WholeFile)

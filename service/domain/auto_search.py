@@ -41,6 +41,12 @@ def chosen(document: StudyDocument) -> Chosen:
         document: The document, with all else settled: its epochs, and the finish that decides how many trials the search has.
     """
     own = document.search.pruner
+    if document.objectives:
+        return Chosen(
+            "gp",
+            own,
+            "gp, whose models of both objectives tell what each trial may add to the front.",
+        )
     if isinstance(own, FreezeThawScheduler):
         return Chosen("gp", own, "gp, whose model the pruner freeze_thaw shares.")
     why = _why_not(document)

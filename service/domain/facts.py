@@ -25,6 +25,14 @@ class TrialFacts:
     paused_by_search: bool = False
     """Whether it is paused, or about to, by the search; a claim may take it up again."""
 
+    violation: float | None = None
+    """The shares of their bounds by which a completed trial violates constraints, in sum; None: it keeps them all."""
+    margin: float | None = None
+    """The share of its bound by which the constraint is violated that is violated most, below 0 where all are kept; None:
+    there are no constraints, or the trial has not completed."""
+    second_value: float | None = None
+    """The second objective's value of a completed trial, where its study has two."""
+
     @property
     def epochs(self) -> int | None:
         """How many epochs the trial is to have; None where its study's trials all have the same number."""

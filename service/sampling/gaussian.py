@@ -19,6 +19,7 @@ from service.sampling.model.observations import (
     INFEASIBLE,
     PRUNED,
     RUNNING,
+    VIOLATING,
     Observations,
 )
 from service.sampling.model.prior_weights import PriorWeights
@@ -61,23 +62,34 @@ class _Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class _Outlook:
-    """What there is to improve on.
+class Outlook:
+    """What is known and assumed, and so what there is to improve on; values are in the unit of the fit.
 
     Attributes:
+        fit: the hyperparameters and the unit.
         around: the points of the best posterior means, shape (m, size).
-        best: the best value that is known or assumed, in the unit of the fit.
+        flying: the points of trials that run or are about to, shape (f, size).
+        assumed: the values that these are assumed to end with, shape (f,).
+        seen: the values of all trials that have one, shape (s,).
+        feasible: those of completed trials that keep the constraints, shape (c,).
+        feasible_points: the points of these, shape (c, size).
     """
 
+    fit: _Fit
     around: Floats
-    best: float
+    flying: Floats
+    assumed: Floats
+    seen: Floats
+    feasible: Floats
+    feasible_points: Floats
 
 
 class GaussianSampler:
     """Expected improvement under a Gaussian process, over all trials of one study.
 
-    Trials that run, and proposals in flight, are assumed to end with their predicted mean. Infeasible trials have no
-    value: the probability that a configuration can be trained weighs its improvement. So do the priors of the space, with
+    Trials that run, and proposals in flight, are assumed to end with their predicted mean. The probability that a
+    configuration can be trained and keeps the study's constraints weighs its improvement, which is over the best feasible
+    trial (Gardner et al., Bayesian Optimization with Inequality Constraints, ICML 2014). So do the priors of the space, with
     a weight that fades as trials end (Hvarfner et al., piBO, ICLR 2022).
 
     A proposal depends on the trials, what is in flight and the seed alone. `hear` may be called by any thread; `propose`
@@ -114,18 +126,47 @@ class GaussianSampler:
             in_flight: the configurations of trials that were proposed and that were not heard of yet.
             seed: the seed of the random numbers.
         """
-        self._take_over()
-        finished = self._observations.of(COMPLETED, PRUNED)
+        if self.leaves_no_choice:
+            return self.values(np.zeros(0)) if len(self._finished()) >= FEWEST else None
+        outlook = self.look(in_flight)
+        if outlook is None:
+            return None
+        found = self.candidates(outlook, outlook.around, seed)
+        return self.values(found[np.argmax(self._scores(outlook, found))])
+
+    @property
+    def leaves_no_choice(self) -> bool:
+        """Whether the space is one configuration."""
+        return not self._cube.size
+
+    def look(self, in_flight: Sequence[Mapping[str, Scalar]]) -> Outlook | None:
+        """Take over what was heard, and return what is known and assumed now; None where that is too little.
+
+        Args:
+            in_flight: the configurations of trials that were proposed and that were not heard of yet.
+        """
+        finished = self._finished()
         if len(finished) < FEWEST:
             return None
-        if not self._cube.size:
-            return self._cube.values(())
-        flying = self._points(in_flight)
-        chance = np.random.default_rng(seed)
-        fit = self._fit(finished)
-        outlook = self._condition(fit, finished, flying)
-        found = self._candidates(outlook.around, flying, chance)
-        return self._cube.values(found[np.argmax(self._scores(fit, found, outlook.best))])
+        return self._condition(self._fit(finished), finished, self._points(in_flight))
+
+    def values(self, point: Floats) -> dict[str, Scalar]:
+        """Return the configuration of a point, shape (size,)."""
+        return self._cube.values(point)
+
+    def predicted(self, outlook: Outlook, points: Floats) -> tuple[Floats, Floats]:
+        """Return means and standard deviations of the values of points in the unit of the fit, shape (n,) each."""
+        mean, variance = outlook.fit.process.predict(self._cube.features(points))
+        return mean, np.sqrt(variance)
+
+    def weights(self, points: Floats) -> Floats:
+        """Return what weighs an improvement's logarithm: feasibility and priors, shape (n,)."""
+        return self._log_feasible(self._cube.features(points)) + self._log_prior(points)
+
+    def _finished(self) -> Indices:
+        """Take over what was heard, and return the numbers of the trials that have a value."""
+        self._take_over()
+        return self._observations.of(COMPLETED, PRUNED, VIOLATING)
 
     def _take_over(self) -> None:
         while self._heard:
@@ -144,7 +185,7 @@ class GaussianSampler:
         kinds, values = seen.kinds[first], seen.values[first]
         made_from = first.tobytes() + kinds.tobytes() + values.tobytes()
         if self._fitted is None or self._fitted.made_from != made_from:
-            completed = values[kinds == COMPLETED]
+            completed = values[(kinds == COMPLETED) | (kinds == VIOLATING)]
             unit = unit_of(completed if len(completed) >= FEWEST else values, self._sign)
             process = GaussianProcess(self._cube.groups)
             shown = self._seen(_some(first, *self._finals.predicted(first, unit)), unit)
@@ -152,7 +193,7 @@ class GaussianSampler:
             self._fitted = _Fit(made_from, unit, process)
         return self._fitted
 
-    def _condition(self, fit: _Fit, finished: Indices, flying: Floats) -> _Outlook:
+    def _condition(self, fit: _Fit, finished: Indices, flying: Floats) -> Outlook:
         """Show the model what is known and what is assumed."""
         numbers = _best_and_newest(finished, *self._finals.predicted(finished, fit.unit))
         seen = self._seen(numbers, fit.unit)
@@ -161,8 +202,16 @@ class GaussianSampler:
         flying = np.concatenate([self._observations.points[running], flying])
         assumed = fit.process.assume(self._cube.features(flying), np.full(len(flying), ASSUMED))
         points, means = np.concatenate([seen.points, flying]), np.concatenate([means, assumed])
-        best = max(self._best(fit.unit), assumed.max(initial=WORST))
-        return _Outlook(points[np.argsort(-means, kind="stable")[:BEST]], float(best))
+        completed = self._observations.of(COMPLETED)
+        return Outlook(
+            fit,
+            points[np.argsort(-means, kind="stable")[:BEST]],
+            flying,
+            assumed,
+            fit.unit.of(self._observations.values[finished]),
+            fit.unit.of(self._observations.values[completed]),
+            self._observations.points[completed],
+        )
 
     def _seen(self, numbers: Indices, unit: Unit) -> _Seen:
         mean, variance = self._finals.predicted(numbers, unit)
@@ -171,41 +220,49 @@ class GaussianSampler:
             seen.points[numbers], seen.features[numbers], np.maximum(mean, WORST), variance
         )
 
-    def _candidates(
-        self, around: Floats, flying: Floats, chance: np.random.Generator
-    ) -> Floats:
-        """Return points to choose from, where points can be told apart those that were not tried, while there are any."""
+    def candidates(self, outlook: Outlook, around: Floats, seed: int) -> Floats:
+        """Return points to choose from, shape (n, size): where points can be told apart those that were not tried, while there are any.
+
+        Args:
+            outlook: the values that are known and assumed.
+            around: the points to look around, shape (m, size), m at most `candidates.BEST`.
+            seed: the seed of the random numbers.
+        """
         if 0 < self._cube.cells <= MOST_ENUMERATED:
             found = self._cube.every_point()
         else:
-            found = candidates(self._cube, around, chance, self._priors)
+            found = candidates(self._cube, around, np.random.default_rng(seed), self._priors)
         if not (self._cube.cells or self._cube.activity):
             return found
-        new = ~self._observations.was_tried(found, beside=flying)
+        new = ~self._observations.was_tried(found, beside=outlook.flying)
         return found[new] if new.any() else found
 
-    def _scores(self, fit: _Fit, points: Floats, best: float) -> Floats:
-        features = self._cube.features(points)
-        mean, variance = fit.process.predict(features)
-        improvement = log_expected_improvement(mean, np.sqrt(variance), best)
-        return improvement + self._log_feasible(features) + self._log_prior(points)
+    def _scores(self, outlook: Outlook, points: Floats) -> Floats:
+        best = max(self._best(outlook.fit.unit), outlook.assumed.max(initial=-np.inf))
+        if not np.isfinite(best):
+            return self.weights(points)
+        mean, deviation = self.predicted(outlook, points)
+        return log_expected_improvement(mean, deviation, best) + self.weights(points)
 
     def _best(self, unit: Unit) -> float:
-        """The best value that is known, in the unit; an early one where nothing has completed."""
+        """The best feasible value that is known, in the unit; an early one where nothing has completed; else -inf."""
         seen = self._observations
         completed = seen.of(COMPLETED)
         numbers = completed if len(completed) else seen.of(PRUNED)
-        return float(unit.of(seen.values[numbers]).max())
+        return float(unit.of(seen.values[numbers]).max(initial=-np.inf))
 
     def _log_feasible(self, features: Floats) -> Floats:
         seen = self._observations
-        known = seen.of(COMPLETED, PRUNED, INFEASIBLE)
+        known = seen.of(COMPLETED, PRUNED, INFEASIBLE, VIOLATING)
+        if seen.rooms_are_known:
+            # What was pruned has not been measured: it says nothing about the constraints.
+            known = known[seen.kinds[known] != PRUNED]
         failed = np.flatnonzero(seen.kinds[known] == INFEASIBLE)
-        self._feasibility.learn(seen.features[known], failed)
+        self._feasibility.learn(seen.features[known], failed, seen.rooms[known])
         return self._feasibility.log_probability(features)
 
     def _log_prior(self, points: Floats) -> Floats:
-        ended = len(self._observations.of(COMPLETED, PRUNED, INFEASIBLE))
+        ended = len(self._observations.of(COMPLETED, PRUNED, INFEASIBLE, VIOLATING))
         return self._priors.weigh(points, self._prior_strength, ended)
 
 

@@ -30,11 +30,13 @@ def role(trial: TrialFacts) -> Role | None:
     """Tell what a trial is to a sampler; None when it must not see the trial at all.
 
     A trial that waits for a worker counts as running. A paused one has taught what its curve says, like a
-    pruned one. One that failed by its configuration's fault is infeasible. Other failures say nothing about
-    the configuration.
+    pruned one. One that failed by its configuration's fault is infeasible, and so is one that completed and
+    violates a constraint. Other failures say nothing about the configuration.
     """
     match trial.state:
         case "completed":
+            if trial.violation is not None:
+                return "infeasible"
             return "completed" if trial.value is not None else None
         case "pruned" | "paused":
             return "pruned"
@@ -101,8 +103,8 @@ class History:
 
     @property
     def has_only_infeasible(self) -> bool:
-        """Whether some trials have ended, and every one of them was infeasible."""
-        return bool(self._ranks) and self._ranks[0] >= (2,)
+        """Whether some trials have ended, and every one of them failed: not even how far each is from feasible is known."""
+        return bool(self._ranks) and self._ranks[0] >= (2, math.inf)
 
     def values_at(self, step: int, epochs: int | None) -> list[float]:
         """Return the finite intermediate values of the completed trials at `step`, ascending.
@@ -129,7 +131,8 @@ class History:
     def split(self, limit: int | None) -> Split:
         """Return the same by numbers, ascending: those that TPE takes as good, and all others.
 
-        Completed trials are better than pruned ones, and those are better than infeasible ones; of equals, older ones.
+        Completed trials are better than pruned ones, and those are better than infeasible ones, of which those are the best that
+        violate their constraints least and those the worst that failed; of equals, older ones.
         """
         count = len(self._finished) if limit is None else min(limit, len(self._finished))
         good = np.array([rank[-1] for rank in self._ranks[: good_share(count)]], dtype=np.int64)
@@ -180,7 +183,8 @@ class History:
             case "pruned":
                 yield self._ranks, (1, *self._pruned_score(trial.curve), trial.number)
             case "infeasible":
-                yield self._ranks, (2, 0.0, 0.0, trial.number)
+                far = math.inf if trial.violation is None else trial.violation
+                yield self._ranks, (2, far, 0.0, trial.number)
         yield self._finished, trial.number
 
     def _pruned_score(self, curve: Curve) -> tuple[float, float]:

@@ -19,12 +19,14 @@ from service.sampling.initial import InitialDesign
 from service.sampling.inside import Inside
 from service.sampling.joint import Kernels, attributes, joint_tpe
 from service.sampling.judging import GO_ON, Judge, Judgement, judged, unless_audited
+from service.sampling.pareto import ParetoSampler
 from service.sampling.proposals import Exhausted, Next, Proposal, Resumption, Waiting
 from service.sampling.scheduling.choosing import scheduler_for
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wait
 from service.sampling.seeds import seed_of
 from service.sampling.untried import Untried
 from trimtab.contract.metrics import Direction
+from trimtab.contract.objectives import better_of
 from trimtab.contract.search import Search
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.starts import PRIOR, Start
@@ -264,7 +266,7 @@ class ActiveStudy:
         return replace(found, attributes=attributes(self._distributions, found.values))
 
     def _by_gaussian(
-        self, sampler: GaussianSampler, known: Known, seed: int
+        self, sampler: GaussianSampler | ParetoSampler, known: Known, seed: int
     ) -> Proposal | Exhausted:
         values = sampler.propose(known.in_flight, seed)
         if values is None:
@@ -380,9 +382,12 @@ class ActiveStudy:
         self._read_at = now
 
 
-def _gaussian(document: StudyDocument) -> GaussianSampler | None:
+def _gaussian(document: StudyDocument) -> GaussianSampler | ParetoSampler | None:
     """The model of a study that is searched by one."""
     if document.search.sampler != "gp":
         return None
     strength = document.search.prior_strength
+    if document.second is not None:
+        directions = document.task.direction, better_of(document.second.metric)
+        return ParetoSampler(document.space, directions, strength)
     return GaussianSampler(document.space, document.task.direction, strength)

@@ -25,6 +25,10 @@ RANDOM_TRIALS = 10
 """The number of trials that Optuna's TPE draws at random before it learns from them."""
 
 
+FURTHEST = 1e300
+"""The violation of a trial that failed by its configuration's fault, which no constraint tells."""
+
+
 class JointTPE(TPESampler):
     """Optuna's TPE, multivariate and with the constant liar, over a space that is known from the start.
 
@@ -78,7 +82,9 @@ class Shown:
         shown = frozen(trial.number, _STATES[found], trial.hyperparameters, self._distributions)
         if found == "infeasible":
             # A trial whose configuration failed says where not to look, and nothing about how good it was.
-            shown.system_attrs["constraints:trains"] = 1.0
+            # Optuna ranks infeasible trials by the sum of their violations; one that failed is further off than any.
+            far = FURTHEST if trial.violation is None else trial.violation
+            shown.system_attrs["constraints:trains"] = far
             return shown
         shown.intermediate_values = {
             step: float("nan") if value is None else value for step, value in trial.curve

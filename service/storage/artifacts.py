@@ -11,7 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
-from service.storage.ranking import BEST_FIRST_OF_ANY
+from service.storage.ranking import BEST_FIRST_OF_ANY, MAY_WIN
 from service.storage.refits import ENSEMBLE
 from trimtab.contract.problems import Sha256Mismatch, StorageFull
 
@@ -74,7 +74,7 @@ def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[s
                 UNION ALL
                 SELECT best.checkpoint, best.best_checkpoint, NULL FROM trimtab.studies s CROSS JOIN LATERAL (
                     SELECT t.checkpoint, t.best_checkpoint FROM trimtab.trials t
-                    WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
+                    WHERE t.study_id = s.study_id AND {MAY_WIN}
                     ORDER BY {BEST_FIRST_OF_ANY}
                     LIMIT CASE WHEN s.state IN ('done', 'cancelled') THEN 1 ELSE {ENSEMBLE} END) best
                 UNION ALL

@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from service.storage.ranking import BEST_FIRST_OF_ANY
+from service.storage.ranking import BEST_FIRST_OF_ANY, MAY_WIN
 from trimtab.contract.studies import StudyState
 
 MOST_STUDIES = 1000
@@ -34,12 +34,12 @@ def done(connection: Connection) -> list[DoneStudy]:
             FROM trimtab.studies s
             JOIN LATERAL (
                 SELECT t.hyperparameters FROM trimtab.trials t
-                WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
+                WHERE t.study_id = s.study_id AND {MAY_WIN}
                 ORDER BY {BEST_FIRST_OF_ANY} LIMIT 1) winner ON true
             LEFT JOIN LATERAL (
                 SELECT u.value_json::json #>> '{{}}' AS proposed_by FROM trimtab.trials t
                 JOIN public.trial_user_attributes u ON u.trial_id = t.trial_id AND u.key = 'proposed_by'
-                WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
+                WHERE t.study_id = s.study_id AND {MAY_WIN}
                   AND u.value_json LIKE '"known_recipe:%'
                 ORDER BY {BEST_FIRST_OF_ANY} LIMIT 1) known ON true
             WHERE s.state = 'done' ORDER BY s.study_id DESC LIMIT :most"""),
@@ -82,7 +82,7 @@ def earlier(
             SELECT s.name, s.state, s.document #>> '{{task,kind}}', s.document -> 'model', s.document -> 'fixed', s.data,
                    ARRAY(SELECT json_object_keys(s.document -> 'space')),
                    ARRAY(SELECT t.hyperparameters FROM trimtab.trials t
-                         WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'
+                         WHERE t.study_id = s.study_id AND {MAY_WIN}
                          ORDER BY {BEST_FIRST_OF_ANY} LIMIT :best)
             FROM trimtab.studies s
             WHERE CASE WHEN CAST(:names AS text[]) IS NULL

@@ -5,7 +5,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from service.storage.ranking import BEST_FIRST
+from service.storage.ranking import BEST_FIRST, MAY_WIN
 from service.storage.refits import ON_CONFLICT_ANEW
 from trimtab.contract.final_report import FinalReport
 from trimtab.contract.metrics import Direction
@@ -20,7 +20,7 @@ def queue(connection: Connection, study_id: int, direction: Direction) -> None:
                 SELECT t.trial_id, 'final', t.study_id, t.number, 'queued', t.hyperparameters,
                        coalesce(t.best_checkpoint, t.checkpoint)
                 FROM trimtab.trials t
-                WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.state = 'completed'
+                WHERE t.study_id = :study_id AND {MAY_WIN}
                 ORDER BY {BEST_FIRST[direction]} LIMIT 1
                 {ON_CONFLICT_ANEW}
                 RETURNING study_id, trial_id, number, fence)

@@ -17,7 +17,12 @@ SELECT CAST(CAST(f.floor AS text) AS bigint), t.number, t.state, CAST(t.hyperpar
        coalesce(CAST(t.curve AS text), (
            SELECT CAST(jsonb_agg(jsonb_build_array(v.step, v.intermediate_value) ORDER BY v.step) AS text)
            FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id), '[]'),
-       t.value, t.error_kind, t.runs_until, t.paused_by_search
+       t.value, t.error_kind, t.runs_until, t.paused_by_search,
+       CASE WHEN NOT t.feasible THEN (
+           SELECT sum(greatest(CAST(v.share AS float8), 0)) FROM jsonb_array_elements_text(t.violations) v (share)) END,
+       CASE WHEN t.violations IS NOT NULL THEN (
+           SELECT max(CAST(v.share AS float8)) FROM jsonb_array_elements_text(t.violations) v (share)) END,
+       t.second_value
 FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS floor) f
 LEFT JOIN trimtab.trials t ON t.study_id = :study_id AND t.kind = 'trial'"""
 
@@ -58,4 +63,4 @@ def _some_facts(rows: list[tuple[Any, ...]]) -> Iterable[TrialFacts]:
     values = json.loads(f"[{','.join(row[3] for row in rows)}]")
     curves = json.loads(f"[{','.join(row[4] for row in rows)}]")
     for row, hyperparameters, curve in zip(rows, values, curves, strict=True):
-        yield TrialFacts(row[1], row[2], hyperparameters, tuple(map(tuple, curve)), *row[5:9])
+        yield TrialFacts(row[1], row[2], hyperparameters, tuple(map(tuple, curve)), *row[5:12])

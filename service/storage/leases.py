@@ -12,6 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.leasing import AttemptOutcome, Departure, Held
+from service.storage.outcomes import ALONE, FOUND, SHOWN
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState
@@ -47,8 +48,8 @@ LEASE_COLUMNS = """
     t.lease_id, t.kind, t.study_id, t.trial_id, t.number, t.fence, t.hyperparameters, t.checkpoint,
     t.previous_checkpoint,
     (SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial') AS trial_value,
-    t.runs_until, (SELECT coalesce(json_array_length(d.document -> 'space_edits'), 0) FROM trimtab.studies d
-                   WHERE d.study_id = t.study_id) AS space_edits"""
+    t.runs_until,
+    (SELECT coalesce(json_array_length(d.document -> 'space_edits'), 0) FROM trimtab.studies d WHERE d.study_id = t.study_id)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,21 +269,23 @@ def checkpoint(
 HOLD = Statement("""
 SELECT FROM trimtab.trials WHERE lease_id = ANY(CAST(:lease_ids AS uuid[])) ORDER BY trial_id FOR UPDATE""")
 
-LEAVE = Statement("""
+LEAVE = Statement(f"""
 WITH d AS (
     SELECT * FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:states AS text[]), CAST(:outcomes AS text[]),
                          CAST(:hashes AS text[]), CAST(:crashes AS int[]), CAST(:delays AS float8[]),
                          CAST(:values AS float8[]), CAST(:error_kinds AS text[]), CAST(:error_messages AS text[]),
                          CAST(:are_over AS bool[]), CAST(:optuna_states AS text[]), CAST(:events AS text[]),
-                         CAST(:validation_outputs AS text[]))
+                         CAST(:validation_outputs AS text[]), CAST(:measured AS text[]))
         AS d (lease_id, state, outcome, sha256, crashes, delay_s, value, error_kind, error_message, is_over,
-              optuna_state, event, validation_outputs)),
+              optuna_state, event, validation_outputs, measured)),
+{FOUND}
 t AS (
     UPDATE trimtab.trials t
     SET state = d.state, lease_id = NULL, worker_id = NULL, slot = NULL, lease_until = NULL,
         crashes = t.crashes + d.crashes,
         not_before = trimtab.now() + make_interval(secs => d.delay_s),
-        value = d.value, error_kind = d.error_kind, error_message = d.error_message,
+        value = d.value, measured = found.measured, violations = found.violations,
+        second_value = found.second_value, feasible = coalesce(found.feasible, true), error_kind = d.error_kind, error_message = d.error_message,
         paused_by_search = t.paused_by_search AND d.state = 'paused',
         ended_at = CASE WHEN d.is_over THEN trimtab.now() END,
         -- The next attempt is judged anew; an audited trial stays one.
@@ -290,10 +293,11 @@ t AS (
         curve = CASE t.kind WHEN 'trial' THEN
             (SELECT coalesce(jsonb_agg(jsonb_build_array(v.step, v.intermediate_value) ORDER BY v.step), '[]')
              FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id) END
-    FROM d
-    WHERE t.lease_id = d.lease_id AND t.state = 'running' AND (NOT :only_trials OR t.kind = 'trial')
+    FROM d LEFT JOIN found USING (lease_id)
+    WHERE t.lease_id = d.lease_id AND t.state = 'running' AND coalesce(found.is_whole, true) AND (NOT :only_trials OR t.kind = 'trial')
     RETURNING t.trial_id, t.kind, t.study_id, t.number, t.state, t.hyperparameters, t.fence, t.value, t.error_kind,
-              t.error_message, t.curve, t.reason, t.paused_by_search, d.lease_id AS ended, d.outcome, d.sha256, d.is_over,
+              t.error_message, t.curve, t.reason, t.paused_by_search, t.measured, t.violations, t.second_value,
+              d.lease_id AS ended, d.outcome, d.sha256, d.is_over,
               d.optuna_state, d.event, d.validation_outputs),
 attempt AS (
     UPDATE trimtab.attempts a
@@ -308,10 +312,11 @@ optuna AS (
 optuna_value AS (
     -- Optuna gives a pruned trial its last intermediate value, if that is finite.
     INSERT INTO public.trial_values (trial_id, objective, value, value_type)
-    SELECT t.trial_id, 0, given.value, 'FINITE'
+    SELECT t.trial_id, 0, given.value, CAST('FINITE' AS public.trialvaluetype)
     FROM t, LATERAL (SELECT CASE t.state WHEN 'completed' THEN t.value
                                          WHEN 'pruned' THEN CAST(t.curve -> -1 ->> 1 AS float8) END AS value) given
-    WHERE t.kind = 'trial' AND given.value IS NOT NULL),
+    WHERE t.kind = 'trial' AND given.value IS NOT NULL AND (t.state = 'completed' OR {ALONE})
+    UNION ALL SELECT t.trial_id, 1, t.second_value, 'FINITE' FROM t WHERE t.second_value IS NOT NULL),
 attributes AS (
     INSERT INTO public.trial_system_attributes AS a (trial_id, key, value_json)
     -- Once told, an attribute is kept true: a trial that completed after a crash has the error kind null.
@@ -319,20 +324,13 @@ attributes AS (
     FROM t, LATERAL (VALUES
         ('trimtab:state', to_jsonb(t.state), t.state IN ('queued', 'paused')),
         ('fixed_params', t.hyperparameters, t.state IN ('queued', 'paused')),
+        ('constraints', t.violations, t.violations IS NOT NULL),
         ('trimtab:error_kind', coalesce(to_jsonb(t.error_kind), 'null'), t.error_kind IS NOT NULL)
     ) pair (key, value, wanted)
     WHERE t.kind = 'trial' AND (pair.wanted OR EXISTS (
         SELECT FROM public.trial_system_attributes o WHERE o.trial_id = t.trial_id AND o.key = pair.key))
     ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json),
-shown AS (
-    -- What a person sees in the Dashboard of a trial that failed, or that the search stopped.
-    INSERT INTO public.trial_user_attributes AS a (trial_id, key, value_json)
-    SELECT t.trial_id, 'failure',
-           to_json(concat_ws(': ', nullif(t.error_kind, 'poison'), nullif(t.error_message, '')))::text
-    FROM t WHERE t.kind = 'trial' AND t.error_kind IS NOT NULL AND t.is_over
-    UNION ALL
-    SELECT t.trial_id, 'reason', CAST(t.reason -> 'text' AS text)
-    FROM t WHERE t.kind = 'trial' AND t.state = 'pruned' AND t.reason IS NOT NULL),
+{SHOWN},
 validation AS (
     INSERT INTO trimtab.validation_outputs (trial_id, outputs)
     SELECT t.trial_id, CAST(t.validation_outputs AS json) FROM t
@@ -345,8 +343,7 @@ event AS (
 SELECT ended, CASE WHEN is_over AND EXISTS (
     -- Those who wait for what this trial comes to may go on now.
     SELECT FROM trimtab.trials p WHERE p.study_id = t.study_id AND p.state = 'paused' AND p.paused_by_search)
-    OR t.kind = 'trial' AND EXISTS (
-    -- And those who wait for its place.
+    OR t.kind = 'trial' AND EXISTS (  -- and those who wait for its place
     SELECT FROM trimtab.studies s WHERE s.study_id = t.study_id AND s.parallel IS NOT NULL)
     THEN pg_notify('trimtab', '') END
 FROM t""")
@@ -362,6 +359,8 @@ class Leaving:
     outcome_sha256: str | None = None
     validation_outputs: str | None = None
     """What a completed trial answered to the validation split, as JSON."""
+    measured: str | None = None
+    """What was measured of a completed trial, as JSON."""
 
 
 def to_leave(leaving: Sequence[Leaving], *, only_trials: bool) -> dict[str, Any]:
@@ -372,6 +371,7 @@ def to_leave(leaving: Sequence[Leaving], *, only_trials: bool) -> dict[str, Any]
         "lease_ids": array([one.lease_id for one in leaving]),
         "hashes": [one.outcome_sha256 for one in leaving],
         "validation_outputs": [one.validation_outputs for one in leaving],
+        "measured": [one.measured for one in leaving],
         "events": [one.departure.event(one.kind) for one in leaving],
         "states": [one.state for one in departures],
         "outcomes": [one.outcome for one in departures],
@@ -393,8 +393,9 @@ def leave(
     *,
     outcome_sha256: str | None = None,
     validation_outputs: str | None = None,
+    measured: str | None = None,
 ) -> bool:
     """End the lease as decided: settle, release or expire. False: the lease was gone already."""
-    leaving = Leaving(lease_id, departure, kind, outcome_sha256, validation_outputs)
+    leaving = Leaving(lease_id, departure, kind, outcome_sha256, validation_outputs, measured)
     row = LEAVE.row(connection, first=HOLD, **to_leave([leaving], only_trials=False))
     return row is not None

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, text
 
+from service.storage.ranking import MAY_WIN
 from service.storage.refits import PLANNED
 from service.storage.set_aside import BLOCKED
 from trimtab.contract.studies import StudyState
@@ -34,7 +35,7 @@ def page(connection: Connection, *, before: int | None, size: int) -> list[Summa
                    s.objective,
                    (SELECT CASE s.direction WHEN 'maximize' THEN max(value) ELSE min(value) END
                     FROM trimtab.trials t
-                    WHERE t.study_id = s.study_id AND t.kind = 'trial' AND t.state = 'completed'),
+                    WHERE t.study_id = s.study_id AND {MAY_WIN}),
                    {BLOCKED}
             FROM trimtab.studies s WHERE s.study_id < coalesce(CAST(:before AS int), 2147483647)
             ORDER BY s.study_id DESC LIMIT :size"""),

@@ -1,6 +1,6 @@
 """Which completed trial is better: one order for the best, the refits, the final lease, and what is kept of artifacts.
 
-By the objective value; of equals, by the mean of the second half of the curve, which says that a trial was as good for
+Only those that keep the constraints have a place in it. By the objective value; of equals, by the mean of the second half of the curve, which says that a trial was as good for
 longer; then by a lot that is drawn once and for all. Never by how early a trial came, which says nothing.
 """
 
@@ -18,6 +18,9 @@ _LOT = "md5(t.study_id || '/' || t.number)"
 def _order(better_first: Callable[[str], str]) -> str:
     return f"{better_first('t.value')}, {better_first(_LATE)} NULLS LAST, {_LOT}"
 
+
+MAY_WIN = "t.kind = 'trial' AND t.state = 'completed' AND t.feasible"
+"""Which trials `t` have a place in the order: those that completed and keep every constraint of their study."""
 
 BEST_FIRST: Mapping[Direction, str] = {
     "maximize": _order(lambda score: f"{score} DESC"),

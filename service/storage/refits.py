@@ -6,7 +6,7 @@ from typing import Any
 
 from sqlalchemy import Connection, text
 
-from service.storage.ranking import BEST_FIRST
+from service.storage.ranking import BEST_FIRST, MAY_WIN
 from trimtab.contract.finish import Refits
 from trimtab.contract.metrics import Direction
 
@@ -31,7 +31,7 @@ def queue(connection: Connection, study_id: int, direction: Direction, count: in
             WITH refit AS (
                 INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters)
                 SELECT t.trial_id, 'refit', t.study_id, t.number, 'queued', t.hyperparameters FROM trimtab.trials t
-                WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.state = 'completed'
+                WHERE t.study_id = :study_id AND {MAY_WIN}
                 ORDER BY {BEST_FIRST[direction]} LIMIT :count
                 {ON_CONFLICT_ANEW}
                 RETURNING study_id, trial_id, number, fence)
@@ -63,7 +63,7 @@ def members(
             FROM trimtab.trials t
             LEFT JOIN trimtab.trials r ON r.trial_id = t.trial_id AND r.kind = 'refit' AND r.state = 'completed'
                 AND NOT r.past
-            WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.state = 'completed'
+            WHERE t.study_id = :study_id AND {MAY_WIN}
             ORDER BY {BEST_FIRST[direction]} LIMIT :count"""),
         {"study_id": study_id, "count": count},
     )

@@ -9,7 +9,9 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.budget import Spending
+from service.storage.asked import asked
 from service.storage.leases import NO_PROGRESS, WALL_TIME_OVER
+from service.storage.ranking import MAY_WIN
 from service.storage.refits import PLANNED
 from service.storage.statements import Statement
 from trimtab.contract.budget import EndedBy
@@ -36,11 +38,12 @@ class StudyRow:
     ended_by: EndedBy | None
     data: dict[str, Any] | None
     earlier_finals: list[dict[str, Any]]
+    constraints: list[dict[str, Any]] | None
 
 
 _COLUMNS = """
     study_id, name, state, document, created_at, trials_created, final, problem, objective, direction, ended_by, data,
-    earlier_finals"""
+    earlier_finals, constraints"""
 
 
 def insert(connection: Connection, document: StudyDocument) -> StudyRow:
@@ -55,7 +58,8 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
                 INSERT INTO public.studies (study_name) VALUES (:name) RETURNING study_id),
             direction AS (
                 INSERT INTO public.study_directions (direction, study_id, objective)
-                SELECT CAST(upper(:direction) AS public.studydirection), study_id, 0 FROM optuna),
+                SELECT CAST(upper(d.direction) AS public.studydirection), study_id, d.place - 1
+                FROM optuna, unnest(CAST(:directions AS text[])) WITH ORDINALITY d (direction, place)),
             metric AS (
                 INSERT INTO public.study_system_attributes (study_id, key, value_json)
                 SELECT study_id, 'study:metric_names', :metric_names FROM optuna),
@@ -64,9 +68,10 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
                 SELECT study_id, 'fixed', :fixed FROM optuna),
             study AS (
                 INSERT INTO trimtab.studies (study_id, name, document, priority, parallel, trials_limit, wall_time_s, limits,
-                                             max_crashes, lease_ttl, objective, direction)
+                                             max_crashes, lease_ttl, objective, direction, constraints, second)
                 SELECT study_id, :name, CAST(:document AS json), :priority, :parallel, :trials_limit, :wall_time_s,
-                       CAST(:limits AS jsonb), :max_crashes, make_interval(secs => :lease_ttl_s), :objective, :direction
+                       CAST(:limits AS jsonb), :max_crashes, make_interval(secs => :lease_ttl_s), :objective, :direction,
+                       CAST(:constraints AS jsonb), CAST(:second AS jsonb)
                 FROM optuna
                 RETURNING *),
             event AS (
@@ -74,8 +79,6 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
             SELECT {_COLUMNS} FROM study"""),
         {
             "name": document.name,
-            # What Optuna Dashboard writes on its axes.
-            "metric_names": json.dumps([f"validation_{document.task.metric}"]),
             # And in its table of user attributes.
             "fixed": json.dumps(dict(document.fixed)),
             "objective": document.task.metric,
@@ -88,6 +91,7 @@ def insert(connection: Connection, document: StudyDocument) -> StudyRow:
             "limits": json.dumps(limits) if (limits := document.search_budget.limits) else None,
             "max_crashes": document.max_crashes,
             "lease_ttl_s": document.lease_ttl_s,
+            **asked(document),
         },
     ).one()
     return StudyRow(*row)
@@ -165,8 +169,7 @@ def lock(connection: Connection, name: str) -> LockedStudy | None:
         text(f"""
             SELECT s.state, s.trials_limit, s.trials_created, s.exhausted, {WALL_TIME_OVER} AS wall_time_over,
                    {_UNFINISHED} AS unfinished,
-                   EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'trial'
-                           AND t.state = 'completed') AS completed,
+                   EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND {MAY_WIN}) AS completed,
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id AND t.kind = 'final'
                            AND NOT t.past AND t.state IN ('failed', 'cancelled')) AS final_failed,
                    {_REFITS_UNFINISHED} AS refits_unfinished,

@@ -143,7 +143,9 @@ def repair(connection: Connection, trial_id: int) -> bool:
                 WHERE v.trial_id = was.trial_id AND was.state <> 'completed'),
             stored AS (
                 INSERT INTO public.trial_values AS v (trial_id, objective, value, value_type)
-                SELECT trial_id, 0, value, 'FINITE' FROM was WHERE state = 'completed'
+                SELECT trial_id, 0, value, CAST('FINITE' AS public.trialvaluetype) FROM was WHERE state = 'completed'
+                UNION ALL
+                SELECT trial_id, 1, second_value, 'FINITE' FROM was WHERE second_value IS NOT NULL
                 ON CONFLICT (trial_id, objective) DO UPDATE SET value = excluded.value, value_type = 'FINITE')
             INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
             SELECT study_id, trial_id, number, fence, 'trial_repaired', jsonb_build_object('was', optuna, 'is', wanted)

@@ -17,7 +17,7 @@ from service.storage.leases import (
     WALL_TIME_OVER,
     LeaseRow,
 )
-from service.storage.ranking import BEST_FIRST
+from service.storage.ranking import BEST_FIRST, MAY_WIN
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import LeaseKind
 from trimtab.contract.metrics import Direction
@@ -226,6 +226,11 @@ class TrialRow:
     runs_until: int | None
     paused_by_search: bool
     reason: dict[str, Any] | None
+    measured: dict[str, float] | None
+    violations: list[float] | None
+    """The shares of their bounds by which constraints are violated, in their order; 0 or less: kept."""
+    feasible: bool
+    second_value: float | None
 
 
 _TRIAL_COLUMNS = """
@@ -236,7 +241,7 @@ _TRIAL_COLUMNS = """
     t.crashes, t.error_kind, t.error_message, t.created_at, t.started_at, t.ended_at,
     (SELECT u.value_json::json #>> '{}' FROM public.trial_user_attributes u
      WHERE u.trial_id = t.trial_id AND u.key = 'proposed_by') AS proposed_by,
-    t.runs_until, t.paused_by_search, t.reason"""
+    t.runs_until, t.paused_by_search, t.reason, t.measured, t.violations, t.feasible, t.second_value"""
 
 
 def page(
@@ -331,7 +336,7 @@ def best(connection: Connection, study_id: int, direction: Direction) -> TrialRo
     row = connection.execute(
         text(f"""
             SELECT {_TRIAL_COLUMNS} FROM trimtab.trials t
-            WHERE t.study_id = :study_id AND t.kind = 'trial' AND t.state = 'completed'
+            WHERE t.study_id = :study_id AND {MAY_WIN}
             ORDER BY {BEST_FIRST[direction]} LIMIT 1"""),
         {"study_id": study_id},
     ).one_or_none()

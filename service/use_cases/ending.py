@@ -4,6 +4,7 @@ from sqlalchemy import Connection
 
 from service.domain import budget
 from service.storage import final_scores, refits, studies, taking_up, trials
+from service.use_cases import constraints
 from service.use_cases.context import Context
 
 
@@ -66,6 +67,9 @@ def _why_no_model(connection: Connection, locked: studies.LockedStudy) -> str:
         if failure is None:
             return "The final evaluation was cancelled, so there is no model."
         return f"The final evaluation failed, so there is no model: {failure.in_words}"
+    unkept = constraints.none_feasible(constraints.violated(connection, locked.study_id))
+    if unkept is not None:
+        return f"There is no model. {unkept}"
     failure = trials.last_failure(connection, locked.study_id, "trial")
     told = "" if failure is None else f" Trial {failure.number}: {failure.in_words}"
     return f"No trial completed, so there is no model.{told}"

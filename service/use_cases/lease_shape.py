@@ -29,6 +29,7 @@ def shape(row: LeaseRow, document: StudyDocument, members: Sequence[Member] = ()
         hyperparameters=row.hyperparameters,
         recipe=document.recipe(row.hyperparameters, row.number),
         runs_until=row.runs_until,
+        costs=document.costs,
         resume=_state(row.checkpoint),
         previous=_state(row.previous_checkpoint),
         validation_value=reached,

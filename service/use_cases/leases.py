@@ -5,6 +5,7 @@ only the current holder's words are stored, and a repeat is answered as the firs
 """
 
 import hashlib
+import json
 from uuid import UUID
 
 from service.domain import leasing
@@ -35,6 +36,7 @@ from trimtab.contract.problems import (
     ResultConflict,
     WorkerQuarantined,
 )
+from trimtab.contract.studies import StudyDocument
 from trimtab.contract.validation_outputs import TrialOutputsPage
 
 MOST_ON_A_PAGE = 64
@@ -151,7 +153,9 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
             return first
         facts = live(facts)
         departure = leasing.settled(facts.held, outcome)
-        metric = studies.document(context, facts.study_id, connection).task.metric
+        document = studies.document(context, facts.study_id, connection)
+        _refuse_half(facts, outcome, document)
+        metric = document.task.metric
         final = _final_scores(facts, outcome, metric)
         if final is not None and artifacts.missing(connection, _models(final)):
             raise ArtifactNotFound("Upload the model first.")
@@ -162,6 +166,7 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
             facts.held.kind,
             outcome_sha256=digest,
             validation_outputs=validation_outputs(outcome),
+            measured=measured(outcome),
         ):
             # Someone ended the lease between our reading and our writing.
             return _first_answer(leases.read(connection, lease_id), digest) or refuse(
@@ -179,6 +184,17 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
     return Settled(state=departure.state)
 
 
+def _refuse_half(facts: leases.LeaseFacts, outcome: Outcome, document: StudyDocument) -> None:
+    """Refuse a completed trial of two objectives without a value of the second."""
+    if facts.held.kind != "trial" or not isinstance(outcome, Completed):
+        return
+    if document.second is not None and document.second.metric not in outcome.measured:
+        raise Invalid(
+            f"The study has two objectives, and the outcome lacks `measured.{document.second.metric}`: "
+            "a worker of this release measures it."
+        )
+
+
 def outcome_sha256(outcome: Outcome) -> str:
     """By which a repeated outcome is known."""
     return hashlib.sha256(outcome.model_dump_json().encode()).hexdigest()
@@ -189,6 +205,13 @@ def validation_outputs(outcome: Outcome) -> str | None:
     if not isinstance(outcome, Completed) or outcome.validation_outputs is None:
         return None
     return outcome.validation_outputs.model_dump_json()
+
+
+def measured(outcome: Outcome) -> str | None:
+    """What was measured of a completed trial, as it is stored; None where nothing is told."""
+    if not isinstance(outcome, Completed) or not outcome.measured:
+        return None
+    return json.dumps(dict(outcome.measured))
 
 
 def _models(final: FinalScores) -> list[str]:

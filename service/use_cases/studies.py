@@ -8,7 +8,15 @@ from sqlalchemy import Connection
 
 from service.domain.lifecycle import STUDY_STEPS
 from service.storage import artifacts, idempotency, listing, refits, studies, trials
-from service.use_cases import ending, experience, serving, settling, teachers, transfer
+from service.use_cases import (
+    constraints,
+    ending,
+    experience,
+    serving,
+    settling,
+    teachers,
+    transfer,
+)
 from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract import finish
@@ -121,7 +129,9 @@ def _finished(document: StudyDocument) -> StudyDocument:
     trainings = document.budget.trials
     if document.budget.epochs is not None:
         trainings = min(trainings, document.budget.epochs // document.epochs)
-    usual = finish.usual(trainings, grid=document.search.sampler == "grid")
+    usual = finish.usual(
+        trainings, grid=document.search.sampler == "grid", alone=document.bounds_the_model
+    )
     return document.model_copy(update={"finish": usual})
 
 
@@ -179,8 +189,12 @@ def best(context: Context, name: str) -> Best:
         row = _found(studies.by_name(connection, name))
         winner = trials.best(connection, row.study_id, row.direction)
         problem = serving.of_study(connection, row)["problem"]
+        kept = constraints.violated(connection, row.study_id)
     if winner is None:
-        raise NoCompletedTrial(problem and f"The study has no completed trial. {problem}")
+        unkept = constraints.none_feasible(kept)
+        raise NoCompletedTrial(
+            unkept or (problem and f"The study has no completed trial. {problem}")
+        )
     document = context.documents.of(row.study_id, row.document)
     return Best(
         study=name,
@@ -189,6 +203,7 @@ def best(context: Context, name: str) -> Best:
         recipe=document.recipe(winner.hyperparameters, winner.number),
         final=_final(row),
         earlier_finals=_earlier(row),
+        constraints=kept,
         problem=problem,
     )
 
@@ -358,6 +373,7 @@ def _best_trial(study: studies.StudyRow, row: trials.TrialRow) -> BestTrial:
         value=row.value,
         validation_accuracy=row.value if study.objective == "accuracy" else None,
         hyperparameters=row.hyperparameters,
+        measured=row.measured or {},
     )
 
 

@@ -54,6 +54,12 @@ def read(context: Context, name: str, number: int) -> Trial:
         )
 
 
+def _violations(study: studies.StudyRow, row: trials.TrialRow) -> dict[str, float]:
+    """By how much of the bound a completed trial violates each constraint, by its metric."""
+    metrics = [one["metric"] for one in study.constraints or ()]
+    return dict(zip(metrics, row.violations or (), strict=False))
+
+
 def _shape(
     study: studies.StudyRow,
     row: trials.TrialRow,
@@ -70,6 +76,10 @@ def _shape(
         value=row.value,
         curve=tuple(IntermediateValue(step=step, value=value) for step, value in row.curve),
         metrics=metrics,
+        measured=row.measured or {},
+        violations=_violations(study, row),
+        feasible=row.feasible if row.state == "completed" else None,
+        second_value=row.second_value,
         runs_until=row.runs_until,
         paused_by_search=row.paused_by_search,
         reason=None if row.reason is None else Reason.model_validate(row.reason),

@@ -16,6 +16,7 @@ HINTS: Mapping[type[problems.Problem], str] = {
     problems.NoCompletedTrial: "`trimtab study show STUDY --watch` follows the study until it has one",
     problems.NoModel: "`trimtab study show STUDY` shows its state, `trimtab trial list STUDY` the trials that failed",
     problems.StudyExists: "choose another `name`, or remove that study: `trimtab study rm STUDY`",
+    problems.OneObjective: "`trimtab study best STUDY` shows its best trial",
     problems.StudyNotActive: "`trimtab study show STUDY` shows its state",
     problems.StudyNotIdle: "run `trimtab study cancel STUDY`, and try again when no trial is running",
     problems.Unavailable: "try again in a few seconds; the service's log says more",

@@ -7,7 +7,17 @@ from typing import Annotated, Any
 import typer
 from pydantic import ValidationError
 
-from trimtab.cli import board, documents, explain, failures, labels, tables, terminal, watch
+from trimtab.cli import (
+    board,
+    costs,
+    documents,
+    explain,
+    failures,
+    labels,
+    tables,
+    terminal,
+    watch,
+)
 from trimtab.client import Client
 from trimtab.client.client import ENDED
 from trimtab.contract.edits import BudgetEdit, StudyEdit
@@ -64,6 +74,14 @@ def show(context: typer.Context, name: Name, follow: Watch = False) -> None:
             _follow(here, client, name)
         else:
             here.show(client.study(name), tables.study)
+
+
+@app.command()
+def pareto(context: typer.Context, name: Name) -> None:
+    """Show the best compromises of a study with two objectives."""
+    here = terminal.of(context)
+    with here.client() as client:
+        here.show(client.pareto(name), costs.front)
 
 
 @app.command()

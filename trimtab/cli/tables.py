@@ -6,7 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.cli import reasons, report
+from trimtab.cli import costs, reasons, report
 from trimtab.cli.failures import printable
 from trimtab.cli.figures import figure, measured, table, words
 from trimtab.contract.conditions import condition, told
@@ -87,7 +87,7 @@ def study(answer: Study) -> RenderableType:
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
         *_probe_rows(answer.probe),
         *_recipe_rows(answer.document),
-        *_best_rows(answer.best),
+        *_best_rows(answer.best, bounded=bool(answer.document.constraints)),
         *report.brief(answer.final),
         *report.earlier(answer.earlier_finals),
     ]
@@ -109,7 +109,7 @@ def study(answer: Study) -> RenderableType:
 
 def _parallel_rows(document: StudyDocument) -> list[tuple[str, Text]]:
     most = document.parallel
-    return [] if most is None else [("parallel", Text(f"at most {most} trials at a time"))]
+    return [] if most is None else [("parallel", Text(f"at most {most} at a time"))]
 
 
 def _changed(edits: Sequence[SpaceEdit]) -> str:
@@ -140,6 +140,7 @@ def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
 def best(answer: Best) -> RenderableType:
     """Return the winner and its scores, what is handed over, and how far the numbers can be trusted."""
     rows = [("state", state(answer.state)), *_best_rows(answer.trial)]
+    rows += costs.constraints(answer.constraints)
     finals = [*report.full(answer.final), *report.earlier(answer.earlier_finals)]
     told = [*rows, *finals, *_problem_rows(answer.problem)]
     return Group(_facts(answer.study, told), *report.tables_of(answer.final))
@@ -158,6 +159,7 @@ def trial(answer: Trial) -> RenderableType:
     rows = [
         ("state", state(answer.state)),
         (f"validation {words(answer.objective)}", Text(figure(answer.objective, answer.value))),
+        *costs.of_trial(answer),
         ("curve", Text(curve(answer.curve))),
         *((f"  epoch {point.step}", Text(epoch(answer, point))) for point in answer.curve),
         *((name, Text(scalar(value))) for name, value in in_order(answer.hyperparameters)),
@@ -340,9 +342,10 @@ def curve(points: tuple[IntermediateValue, ...]) -> str:
     )
 
 
-def _best_rows(best: BestTrial | None) -> list[tuple[str, Text]]:
+def _best_rows(best: BestTrial | None, *, bounded: bool = False) -> list[tuple[str, Text]]:
     if best is None:
-        return [("best", Text("no completed trial yet", style="dim"))]
+        feasible = " that keeps the constraints" if bounded else ""
+        return [("best", Text(f"no completed trial{feasible} yet", style="dim"))]
     return [
         ("best", Text(f"trial {best.number}")),
         (
@@ -350,6 +353,7 @@ def _best_rows(best: BestTrial | None) -> list[tuple[str, Text]]:
             Text(figure(best.objective, best.value), style="bold"),
         ),
         *((f"  {name}", Text(scalar(value))) for name, value in in_order(best.hyperparameters)),
+        *costs.rows(best.measured),
     ]
 
 

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
-from urllib.parse import quote
 from uuid import UUID
 
 import httpx2
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ValidationError
 
 from trimtab.client import files
-from trimtab.client.wire import Wire, page, read_event
+from trimtab.client.addresses import of_page, of_study
+from trimtab.client.wire import Wire
 from trimtab.contract import problems
 from trimtab.contract.edits import BudgetEdit, StudyEdit, TrialRequest
 from trimtab.contract.events import Event
@@ -32,7 +32,7 @@ from trimtab.contract.leases import (
     Settled,
 )
 from trimtab.contract.memory import MemoryFinding, MemoryFindings
-from trimtab.contract.message import Name
+from trimtab.contract.pareto import Pareto
 from trimtab.contract.records import TrialRecord
 from trimtab.contract.search_space import Scalar, Space
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
@@ -107,18 +107,17 @@ class Client:
     ) -> Study:
         """Submit a study. A repeated call with the same key creates no second study; None makes a new key."""
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        return self._wire.parse(
-            Study, self._wire.send("POST", "/v1/studies", document, headers=headers)
-        )
+        response = self._wire.send("POST", "/v1/studies", document, headers=headers)
+        return self._wire.parse(Study, response)
 
     def studies(self, *, page_size: int = 100, page_token: str | None = None) -> StudyPage:
         """List studies, newest first, a page at a time."""
-        params = page(page_size, page_token)
+        params = of_page(page_size, page_token)
         return self._wire.parse(StudyPage, self._wire.send("GET", "/v1/studies", params=params))
 
     def study(self, name: str) -> Study:
         """Return one study as it is now."""
-        return self._wire.parse(Study, self._wire.send("GET", _study(name)))
+        return self._wire.parse(Study, self._wire.send("GET", of_study(name)))
 
     def edit_study(
         self,
@@ -162,9 +161,10 @@ class Client:
             target_value=target_value,
             no_progress_trials=no_progress_trials,
         )
-        of_study = {"priority": priority, "parallel": parallel, "space": space, "fixed": fixed}
-        changes = StudyEdit.model_validate({"budget": budget, **of_study})
-        return self._wire.parse(Study, self._wire.send("PATCH", _study(name), changes))
+        changes = StudyEdit(
+            budget=budget, priority=priority, parallel=parallel, space=space, fixed=fixed
+        )
+        return self._wire.parse(Study, self._wire.send("PATCH", of_study(name), changes))
 
     def pause(self, name: str) -> Study:
         """Start no more trials, and let the workers put the running ones aside."""
@@ -189,12 +189,12 @@ class Client:
         None makes a new key.
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
-        response = self._wire.send("POST", f"{_study(name)}:rebase", headers=headers)
+        response = self._wire.send("POST", f"{of_study(name)}:rebase", headers=headers)
         return self._wire.parse(Study, response)
 
     def delete(self, name: str) -> None:
         """Delete a study that has no running trial, with all its trials."""
-        self._wire.send("DELETE", _study(name))
+        self._wire.send("DELETE", of_study(name))
 
     def trials(
         self,
@@ -205,15 +205,15 @@ class Client:
         state: TrialState | None = None,
     ) -> TrialPage:
         """List a study's trials by number, a page at a time."""
-        params = page(page_size, page_token)
+        params = of_page(page_size, page_token)
         if state is not None:
             params["state"] = state
-        response = self._wire.send("GET", f"{_study(name)}/trials", params=params)
+        response = self._wire.send("GET", f"{of_study(name)}/trials", params=params)
         return self._wire.parse(TrialPage, response)
 
     def trial(self, name: str, number: int) -> Trial:
         """Return one trial with its attempts."""
-        response = self._wire.send("GET", f"{_study(name)}/trials/{number}")
+        response = self._wire.send("GET", f"{of_study(name)}/trials/{number}")
         return self._wire.parse(Trial, response)
 
     def enqueue_trial(
@@ -232,30 +232,34 @@ class Client:
         """
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         response = self._wire.send(
-            "POST", f"{_study(name)}/trials", TrialRequest(values=values), headers=headers
+            "POST", f"{of_study(name)}/trials", TrialRequest(values=values), headers=headers
         )
         return self._wire.parse(Trial, response)
 
     def stop_trial(self, name: str, number: int) -> Trial:
         """End one trial: one that runs is pruned after its epoch, with its curve; one that waits is cancelled."""
-        response = self._wire.send("POST", f"{_study(name)}/trials/{number}:stop")
+        response = self._wire.send("POST", f"{of_study(name)}/trials/{number}:stop")
         return self._wire.parse(Trial, response)
 
     def retry_trial(self, name: str, number: int) -> Trial:
         """Queue a trial that has failed again, with no crash counted."""
-        response = self._wire.send("POST", f"{_study(name)}/trials/{number}:retry")
+        response = self._wire.send("POST", f"{of_study(name)}/trials/{number}:retry")
         return self._wire.parse(Trial, response)
 
     def best(self, name: str) -> Best:
         """Return the best completed trial, and the winner's test scores once the study is done."""
-        return self._wire.parse(Best, self._wire.send("GET", f"{_study(name)}/best"))
+        return self._wire.parse(Best, self._wire.send("GET", f"{of_study(name)}/best"))
+
+    def pareto(self, name: str) -> Pareto:
+        """Return the Pareto front of a study with two objectives."""
+        return self._wire.parse(Pareto, self._wire.send("GET", f"{of_study(name)}/pareto"))
 
     def download_model(
         self, name: str, path: str | Path, *, which: WhichModel = "handed_over"
     ) -> Path:
         """Save the model that the study hands over (.safetensors) as `path`, or the winner as it was validated."""
         asked = "" if which == "handed_over" else f"?which={which}"
-        return files.download(self._wire, f"{_study(name)}/model{asked}", Path(path))
+        return files.download(self._wire, f"{of_study(name)}/model{asked}", Path(path))
 
     def events(self, name: str, *, after: str | None = None) -> Iterator[Event]:
         """Follow a study live until it is done or cancelled, from its beginning or after a cursor.
@@ -371,24 +375,22 @@ class Client:
             return False
 
     def _change(self, name: str, verb: str) -> Study:
-        return self._wire.parse(Study, self._wire.send("POST", f"{_study(name)}:{verb}"))
+        return self._wire.parse(Study, self._wire.send("POST", f"{of_study(name)}:{verb}"))
 
     def _one_stream(self, name: str, cursor: str | None) -> Iterator[Event]:
         headers = {"Accept": "text/event-stream", "Cache-Control": "no-store"}
         if cursor is not None:
             headers["Last-Event-ID"] = cursor
-        with self._wire.stream(f"{_study(name)}/events", headers) as response:
+        with self._wire.stream(f"{of_study(name)}/events", headers) as response:
             for message in httpx2.EventSource(response):
-                event = read_event(message.data)
+                event = _read_event(message.data)
                 if event is not None:
                     yield event
 
 
-def _study(name: str) -> str:
+def _read_event(data: str) -> Event | None:
+    """Return one event; None for a kind that only a newer service knows."""
     try:
-        TypeAdapter(Name).validate_python(name)
+        return Event.model_validate_json(data, extra="ignore")
     except ValidationError:
-        raise problems.StudyNotFound(
-            f"{name!r} cannot be the name of a study: a name has 1 to 63 of the characters a-z, 0-9, '.', '_' and '-'."
-        ) from None
-    return f"/v1/studies/{quote(name, safe='')}"
+        return None

@@ -10,7 +10,6 @@ import stamina
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from trimtab.contract import problems
-from trimtab.contract.events import Event
 from trimtab.contract.message import Message
 from trimtab.loopback import is_loopback
 
@@ -229,16 +228,3 @@ def _headers(token: str | None) -> dict[str, str]:
             "The token has spaces or other characters that cannot be sent: check --token or TRIMTAB_TOKEN."
         )
     return {"Authorization": f"Bearer {token}"}
-
-
-def page(page_size: int, page_token: str | None) -> dict[str, str | int]:
-    """Return the parameters that ask for a page of a list."""
-    return {"page_size": page_size} | ({"page_token": page_token} if page_token else {})
-
-
-def read_event(data: str) -> Event | None:
-    """Return one event; None for a kind that only a newer service knows."""
-    try:
-        return Event.model_validate_json(data, extra="ignore")
-    except ValidationError:
-        return None

@@ -38,18 +38,18 @@ class Finish(Message):
         return self.refits + self.ensemble
 
 
-def usual(trials: int, *, grid: bool) -> Finish:
+def usual(trials: int, *, grid: bool, alone: bool = False) -> Finish:
     """Return what a study does that leaves it open.
 
     Args:
         trials: The number of whole trainings that the study's budget pays.
         grid: Whether it walks a grid, of which a refit would cost a cell.
+        alone: Whether the model is to be that of one trial, since an ensemble would cost its users more.
     """
     if grid:
         return Finish(refit=False)
-    return Finish(
-        refit=trials >= FEWEST_TO_REFIT, ensemble=3 if trials >= FEWEST_TO_AVERAGE else 1
-    )
+    averages = trials >= FEWEST_TO_AVERAGE and not alone
+    return Finish(refit=trials >= FEWEST_TO_REFIT, ensemble=3 if averages else 1)
 
 
 class Refits(Message):

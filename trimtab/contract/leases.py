@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from trimtab.contract.final_report import FinalReport
 from trimtab.contract.message import Int, Message, Name, Number, Sha256, Text
+from trimtab.contract.objectives import Cost
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.tasks import Model, Task
@@ -114,6 +115,8 @@ class Lease(Message):
     """The objective value of the winner; None except in a final lease."""
     validation_accuracy: float | None = None
     """The objective value of the winner where the objective is accuracy."""
+    costs: tuple[Cost, ...] = ()
+    """The costs that the study's constraints or objectives name: the outcome has to tell them."""
     members: tuple[Member, ...] = ()
     """In a final lease, the trials that the model is made of, the winner first; in a refit, the one that it repeats."""
 
@@ -164,6 +167,10 @@ class Completed(Message):
     metrics: Mapping[Annotated[Text, Field(max_length=128)], Number] = Field(
         default_factory=dict[str, float]
     )
+    measured: Mapping[Annotated[Text, Field(max_length=128)], Number] = Field(
+        default_factory=dict[str, float]
+    )
+    """What a trial's model was measured to be: its metrics on the validation split after the kept epoch, and its costs."""
     model_sha256: Sha256 | None = None
     """The model that is handed over; only of a final lease, like the next two."""
     validated_sha256: Sha256 | None = None

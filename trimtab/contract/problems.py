@@ -9,7 +9,7 @@ status. The service answers with `application/problem+json` (RFC 9457), and the 
     ├── Forbidden: CrossOrigin, WorkerQuarantined
     ├── NotFound: StudyNotFound, TrialNotFound, WorkerNotFound, LeaseNotFound, ArtifactNotFound, NoCompletedTrial, NoModel
     ├── MethodNotAllowed
-    ├── Conflict: StudyExists, StudyNotActive, StudyNotIdle, BudgetSpent, GridTakesNoTrials, TrialNotActive,
+    ├── Conflict: StudyExists, OneObjective, StudyNotActive, StudyNotIdle, BudgetSpent, GridTakesNoTrials, TrialNotActive,
     │             TrialNotFailed, TeacherNotReady, LeaseLost, DataChanged, StepConflict, ResultConflict, WorkerBusy,
     │             CheckpointGoesBack
     ├── Gone: StudyDeleted
@@ -156,6 +156,10 @@ class StudyExists(Conflict):
     """A study with this name exists already."""
 
 
+class OneObjective(Conflict):
+    """The study has one objective, and so no front of compromises; ask for its best trial."""
+
+
 class StudyNotActive(Conflict):
     """The state of the study does not allow this."""
 
@@ -294,6 +298,7 @@ TABLE: Mapping[type[Problem], Row] = {
     MethodNotAllowed: Row("method-not-allowed", "Method not allowed", 405),
     Conflict: Row("conflict", "Conflict", 409),
     StudyExists: Row("study-exists", "Study exists", 409),
+    OneObjective: Row("one-objective", "One objective", 409),
     StudyNotActive: Row("study-not-active", "Study not active", 409),
     BudgetSpent: Row("budget-spent", "Budget spent", 409),
     GridTakesNoTrials: Row("grid-takes-no-trials", "A grid takes no trials", 409),

@@ -23,6 +23,15 @@ from trimtab.contract.faults import refuse
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Finish, Refits
 from trimtab.contract.message import Flag, Int, Message, Name, Number
+from trimtab.contract.objectives import (
+    COSTS,
+    OF_THE_MODEL,
+    Constraint,
+    Cost,
+    Objective,
+    Violated,
+)
+from trimtab.contract.progress import BestTrial, Progress
 from trimtab.contract.pruners import Pruner
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import Probe, StudyData
@@ -87,6 +96,10 @@ class StudyDocument(Message):
     null: that is still to come. A study that nothing can be transferred to has none from the first moment on.
     """
     budget: Budget
+    constraints: Annotated[tuple[Constraint, ...], Field(max_length=10)] = ()
+    """What a trial must keep to be handed over; one that does not is completed, and infeasible."""
+    objectives: Annotated[tuple[Objective, ...], Field(max_length=2)] = ()
+    """Two metrics to find the best compromises of, the task's objective first; none: that one alone."""
     finish: Finish | None = None
     """What is made of the best trials; null: the usual for the budget, which the service writes into the document.
 
@@ -113,7 +126,7 @@ class StudyDocument(Message):
 
         A person who mends one fault should not meet the next one afterwards.
         """
-        given = _with_space(given)
+        given = _with_objectives(_with_space(given))
         try:
             document = handler(given)
         except ValidationError as error:
@@ -158,6 +171,22 @@ class StudyDocument(Message):
             return 0
         return max(len(self.first_trials) + len(self.starts), self.search.initial_trials)
 
+    @property
+    def second(self) -> Objective | None:
+        """The objective beside the task's own; None where that stands alone."""
+        return self.objectives[1] if len(self.objectives) > 1 else None
+
+    @property
+    def costs(self) -> tuple[Cost, ...]:
+        """The costs that a constraint or the second objective names: workers have to measure them."""
+        named = {one.metric for one in (*self.constraints, *self.objectives)}
+        return tuple(cost for cost in COSTS if cost in named)
+
+    @property
+    def bounds_the_model(self) -> bool:
+        """Whether the costs of using the model matter, so that it has to be one trial's and not an ensemble."""
+        return not OF_THE_MODEL.isdisjoint(self.costs)
+
     def recipe(self, sampled: Mapping[str, Scalar], number: int | None = None) -> Recipe:
         """All that a worker needs to train: this study's fixed values and one trial's sampled ones; None: a new trial's."""
         values = sampled if number is None else self.values_of(number, sampled)
@@ -167,38 +196,8 @@ class StudyDocument(Message):
         """Return what a trial has of all that is searched: also what was not when it began."""
         if not self.space_edits:
             return sampled
-        before = [edit.values for edit in reversed(self.space_edits) if number < edit.trials]
-        return dict(ChainMap(dict(sampled), *map(dict, reversed(before))))
-
-
-class Progress(Message):
-    """How many trials are in each state, and how many epochs were trained and saved."""
-
-    queued: int = 0
-    running: int = 0
-    paused: int = 0
-    completed: int = 0
-    pruned: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    epochs: int = 0
-    """Epochs reported so far."""
-    epochs_saved: int = 0
-    """Epochs that pruned trials did not train, against their recipe."""
-    device_seconds: float = 0
-    """Seconds in which workers had trials, added up; what one worker trains at a time counts once."""
-
-
-class BestTrial(Message):
-    """The completed trial of the best objective value."""
-
-    number: int
-    objective: str
-    """The metric that trials are compared by, on the validation split."""
-    value: float
-    validation_accuracy: float | None = None
-    """The value, where the objective is accuracy."""
-    hyperparameters: Mapping[str, Scalar]
+        before = (dict(one.values) for one in self.space_edits if number < one.trials)
+        return dict(ChainMap(dict(sampled), *before))
 
 
 class Study(Message):
@@ -267,6 +266,8 @@ class Best(Message):
     final: FinalScores | None = None
     earlier_finals: tuple[FinalScores, ...] = ()
     """The scores of its earlier ends, the first one first: it was done, and got more budget."""
+    constraints: tuple[Violated, ...] = ()
+    """The study's constraints, each with the number of completed trials that violate it."""
     problem: str | None = None
     """Why the study has no scores and no model, where it is done without them or is blocked."""
 
@@ -289,6 +290,10 @@ def _readable(document: object) -> Readable:
             pruner=document.search.pruner,
             epochs=document.budget.epochs,
             epochs_of_trial=_epochs(document),
+            constraints=document.constraints,
+            objectives=document.objectives,
+            objective=document.task.metric,
+            metrics=document.task.metrics,
         )
     fields = _fields(document)
     dimensions = {name: _dimension(one) for name, one in _fields(fields.get("space")).items()}
@@ -331,6 +336,16 @@ def _with_space(given: object) -> object:
     if isinstance(fixed, Mapping):
         fixed = {**auto_space.beside(setting), **_fields(cast("object", fixed))}
     return {**fields, "space": space, "auto_space": True, "fixed": fixed}
+
+
+def _with_objectives(given: object) -> object:
+    """Leave the search of two objectives to what can search for both, where a document names nothing else."""
+    fields = _fields(given)
+    search = fields.get("search", {})
+    if not fields.get("objectives") or not isinstance(search, Mapping):
+        return given
+    usual = {"sampler": "gp", "pruner": {"kind": "none"}}
+    return {**fields, "search": {**usual, **_fields(cast("object", search))}}
 
 
 def _fields(given: object) -> Mapping[str, Any]:

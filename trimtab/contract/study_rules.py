@@ -11,12 +11,17 @@ from trimtab.contract.conditions import Conditions
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint
 from trimtab.contract.finish import Finish
 from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
-from trimtab.contract.pruners import Pruner
+from trimtab.contract.objective_rules import of_constraints, of_objectives
+from trimtab.contract.objectives import OF_THE_MODEL, Constraint, Objective
+from trimtab.contract.pruners import NoPruner, Pruner
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.schedulers import FreezeThawScheduler, Scheduler
 from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, contains
 
 Place = tuple[str | int, ...]
+
+FIND_COMPROMISES = ("gp", "auto", "random", "grid")
+"""The samplers that two objectives go with."""
 
 SHARE_A_MODEL = ("gp", "auto")
 """The samplers that `pruner: freeze_thaw` goes with."""
@@ -42,6 +47,12 @@ class Readable:
     epochs_of_trial: int = 1
     """The points to begin with, each with its place in the document."""
     pruner: Pruner | None = None
+    constraints: Sequence[Constraint] = ()
+    objectives: Sequence[Objective] = ()
+    objective: str = ""
+    """The metric that the task names."""
+    metrics: Sequence[str] = ()
+    """The metrics that are measured of the task."""
 
 
 def faults(readable: Readable) -> Iterator[Fault]:
@@ -73,6 +84,9 @@ def faults(readable: Readable) -> Iterator[Fault]:
     if readable.sampler == "grid":
         yield from _no_grid(readable)
     yield from _incomparable(readable)
+    yield from of_constraints(readable.constraints, readable.metrics)
+    yield from of_objectives(readable.objectives, readable.objective, readable.metrics)
+    yield from _several(readable)
 
 
 def _strange_points(readable: Readable) -> Iterator[Fault]:
@@ -108,6 +122,24 @@ def _no_grid(readable: Readable) -> Iterator[Fault]:
         yield Fault(("space",), "auto_grid", message)
     else:
         yield from _endless(readable.space)
+
+
+def _several(readable: Readable) -> Iterator[Fault]:
+    """Yield what does not go with two objectives, or with bounds on what the model costs."""
+    if readable.objectives and readable.sampler not in FIND_COMPROMISES:
+        known = ", ".join(FIND_COMPROMISES)
+        message = f"{readable.sampler!r} looks for one best value; with two objectives it is one of {known}"
+        yield Fault(("search", "sampler"), "sampler_of_one_objective", message)
+    if readable.objectives and not isinstance(readable.pruner, NoPruner | None):
+        message = (
+            "is none with two objectives: a curve of the first says nothing about the second"
+        )
+        yield Fault(("search", "pruner"), "pruner_of_one_objective", message)
+    named = {one.metric for one in (*readable.constraints, *readable.objectives)}
+    bounded = sorted(named & OF_THE_MODEL)
+    if bounded and readable.finish is not None and readable.finish.ensemble > 1:
+        message = f"is 1 where {bounded[0]} counts: an ensemble costs what all its members do"
+        yield Fault(("finish", "ensemble"), "ensemble_beside_costs", message)
 
 
 def _unpaid(readable: Readable) -> Iterator[Fault]:

@@ -213,7 +213,7 @@ class Task(Message):
 
     @model_validator(mode="after")
     def _can_be_measured(self) -> Self:
-        if self.metric not in (known := self._metrics()):
+        if self.metric not in (known := self.metrics):
             raise ValueError(f"the objective of this {self.kind} is one of {', '.join(known)}")
         return self
 
@@ -239,7 +239,9 @@ class Task(Message):
         """Whether more or less of the metric is better."""
         return direction_of(self.metric)
 
-    def _metrics(self) -> tuple[str, ...]:
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Names of what is measured of this task on the validation split."""
         if self.kind != "multi_task":
             return METRICS[self.kind]
         of_columns = (

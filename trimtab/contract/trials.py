@@ -68,6 +68,14 @@ class Trial(Message):
         default_factory=dict[int, Mapping[str, float]]
     )
     """All metrics after each epoch, by step and name; filled for a single trial, empty in lists."""
+    measured: Mapping[str, float] = Field(default_factory=dict[str, float])
+    """What its worker measured of a completed trial: the metrics of the kept epoch, and what the model costs."""
+    violations: Mapping[str, float] = Field(default_factory=dict[str, float])
+    """The share of its bound by which a completed trial violates each constraint, by its metric; 0 or less: it keeps it."""
+    feasible: bool | None = None
+    """Whether a completed trial keeps every constraint of its study; null for any other trial."""
+    second_value: Number | None = None
+    """The second objective's value of a completed trial, where its study has two."""
     runs_until: int | None = None
     """The number of epochs at which the search decides on the trial again; null: nothing pauses it before its end."""
     paused_by_search: bool = False

@@ -41,6 +41,13 @@ class MemoryWatch:
         if alone and device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(device)
 
+    @property
+    def peak_bytes(self) -> int | None:
+        """The most memory of the device that the training has taken; None where nothing tells that of it alone."""
+        if not self._alone or self._device.type != "cuda":
+            return None
+        return torch.cuda.max_memory_allocated(self._device)
+
     def news(self, micro_batch_size: int | None) -> MemoryFinding | None:
         """Return what an epoch has shown about memory, or None if it is the same as after the epoch before.
 

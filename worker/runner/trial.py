@@ -9,7 +9,7 @@ from trimtab.contract.memory import MemoryFinding
 from trimtab.contract.records import DataFeatures
 from worker.data import TaskData, with_validation
 from worker.pipe_messages import Began, EpochDone, RunTrial
-from worker.runner import refit_lease, trial_record
+from worker.runner import costs, refit_lease, trial_record
 from worker.runner.ending import TrialEnding
 from worker.runner.memory_watch import MemoryWatch
 from worker.runner.progress import Cancelled, Finished, Paused, ProgressReporter
@@ -65,6 +65,7 @@ def start_training(
     lease = order.lease
     plan = refit_lease.plan_of(order)
     with progress.busy():
+        costs.refuse_untold(lease, resources.device)
         seen = _seen(resources, lease) if member is None else member.seen
         watch = MemoryWatch(
             lease,
@@ -191,6 +192,8 @@ class TrialRun:
         self.place = place
         self.may_group = (
             lease.kind == "trial"
+            # Where its memory counts, a training has the device for itself: of a group nothing tells each one's share.
+            and "memory_bytes" not in lease.costs
             and started.training.may_group
             and resources.backbone_cache.has_places(lease.model)
         )
@@ -306,9 +309,18 @@ class TrialRun:
         training = self.started.training
         self._ending.end(
             Completed(
-                value=training.progress.value, validation_outputs=training.validation_outputs
+                value=training.progress.value,
+                validation_outputs=training.validation_outputs,
+                measured=self._measured() if self._lease.kind == "trial" else {},
             )
         )
+
+    def _measured(self) -> dict[str, float]:
+        with self._progress.busy():
+            found = costs.measured(self.started.seen, self.started.training, self._lease)
+        if (peak := self.started.watch.peak_bytes) is not None:
+            found["memory_bytes"] = float(peak)
+        return found
 
 
 def start_trial(

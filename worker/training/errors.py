@@ -5,6 +5,7 @@ TrainingError
 ├── Diverged                   a loss that is not finite
 ├── RecipeUnfit                a recipe that the backbone cannot compute
 ├── NothingToChooseBy          a recipe that chooses by a validation split that there is not
+├── MemoryUntold               a bound on memory, on a device that does not tell its own
 ├── WeightsError
 │   ├── WeightsMissing         no such file
 │   ├── WeightsUnavailable     published weights that can be neither found nor downloaded
@@ -104,6 +105,16 @@ class TooMuchAtOnce(TrainingError):
 
     def __init__(self, trainings: int) -> None:
         super().__init__(f"there was no memory for {trainings} heads at a time")
+
+
+class MemoryUntold(TrainingError):
+    """A study asks for the memory that a training takes, and the device does not tell it."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(
+            f"the study names memory_bytes, and {device} does not tell how much memory a training takes; start a worker on "
+            "a CUDA device, or take memory_bytes out of the study's constraints and objectives"
+        )
 
 
 class WeightsError(TrainingError):

@@ -1,4 +1,4 @@
-"""How likely it is that a configuration can be trained at all, from those that could not."""
+"""How likely it is that a configuration can be trained and keeps the constraints, from those that could not or do not."""
 
 import numpy as np
 from scipy.special import log_ndtr
@@ -8,12 +8,16 @@ from service.sampling.model.gaussian_process import GaussianProcess, fitted_at
 
 CERTAINTY = 0.01
 """The variance of a label, which is 1 or -1."""
+FAR = 0.5
+"""From this share of its bound on, a constraint counts as kept or violated by far: its label is 1 or -1."""
 MOST = 100
 """How many trials of each kind are looked at, the newest."""
 
 
 class Feasibility:
     """A Gaussian process over labels: 1 for what was trained, -1 for what failed by its configuration's fault.
+
+    Where there are constraints, what was trained has a label by how far it keeps them.
 
     Least-squares classification: Rasmussen & Williams, Gaussian Processes for Machine Learning, 2006, section 6.5.
 
@@ -27,24 +31,28 @@ class Feasibility:
         self._fitted_to = b""
         self._any = False
 
-    def learn(self, features: Floats, failed: Indices) -> None:
+    def learn(self, features: Floats, failed: Indices, rooms: Floats | None = None) -> None:
         """Take over what is known now, in place of what was.
 
         Args:
             features: the features of all configurations that trained or could not be trained, oldest first, shape (n, width).
             failed: the rows of those that could not be trained.
+            rooms: the shares of their bounds by which configurations keep their constraints, below 0 where they violate one,
+                shape (n,); NaN, or None for all, where there are none.
         """
-        self._any = bool(len(failed))
+        labels = np.ones(len(features))
+        if rooms is not None:
+            labels = np.where(np.isnan(rooms), 1.0, np.clip(rooms / FAR, -1.0, 1.0))
+        labels[failed] = -1.0
+        self._any = bool((labels < 0).any())
         if not self._any:
             return
-        labels = np.ones(len(features))
-        labels[failed] = -1.0
         self._fit(features, labels)
         rows = _newest(labels)
         self._process.observe(features[rows], labels[rows], np.full(len(rows), CERTAINTY))
 
     def log_probability(self, features: Floats) -> Floats:
-        """Return the logarithm of the probability that each can be trained, shape (n,), given the shape (n, width)."""
+        """Return the logarithm of the probability that each is feasible, shape (n,), given the shape (n, width)."""
         if not self._any:
             return np.zeros(len(features))
         mean, variance = self._process.predict(features)
@@ -63,5 +71,5 @@ class Feasibility:
 
 def _newest(labels: Floats) -> Indices:
     """Return the rows of the last ones of each kind."""
-    kinds = (np.flatnonzero(labels > 0)[-MOST:], np.flatnonzero(labels < 0)[-MOST:])
+    kinds = (np.flatnonzero(labels >= 0)[-MOST:], np.flatnonzero(labels < 0)[-MOST:])
     return np.concatenate(kinds)

@@ -72,7 +72,7 @@ class LastValues:
             self._values = grown(self._values, trial.number)
             self._variance = grown(self._variance, trial.number)
             self._values[trial.number] = self._sign * last_value(trial, self._sign)
-            is_over = role(trial) == "completed"
+            is_over = role(trial) == "completed" or trial.violation is not None
             self._variance[trial.number] = 0.0 if is_over else CUT_SHORT
 
     def predicted(self, numbers: Indices, unit: Unit) -> tuple[Floats, Floats]:

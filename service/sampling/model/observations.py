@@ -11,7 +11,8 @@ from service.sampling.model.arrays import Floats, Indices, grown
 from service.sampling.model.cube import Cube
 from service.sampling.model.finals import last_value
 
-UNSEEN, COMPLETED, PRUNED, INFEASIBLE, RUNNING = range(5)
+UNSEEN, COMPLETED, PRUNED, INFEASIBLE, RUNNING, VIOLATING = range(6)
+"""What a trial is; of the infeasible ones, those that violate a constraint have a value, and the others failed."""
 _KINDS: Mapping[Role | None, int] = {
     None: UNSEEN,
     "completed": COMPLETED,
@@ -28,6 +29,8 @@ class Observations:
         points: the points of the cube, shape (capacity, size); rows are trial numbers.
         features: the inputs of a kernel at these points, shape (capacity, width).
         values: the last values, more being better, shape (capacity,).
+        rooms: the shares of their bounds by which constraints are kept, below 0 where one is violated, shape (capacity,);
+            NaN where none is known.
         kinds: the roles, as the constants of this module, shape (capacity,).
 
     Args:
@@ -40,6 +43,7 @@ class Observations:
         self.points: Floats = np.zeros((0, cube.size))
         self.features: Floats = np.zeros((0, cube.width))
         self.values: Floats = np.zeros(0)
+        self.rooms: Floats = np.zeros(0)
         self.kinds: NDArray[np.int8] = np.zeros(0, np.int8)
         self._tried: set[bytes] = set()
 
@@ -49,7 +53,9 @@ class Observations:
         self._grow(max(latest, default=-1))
         self._place([trial for number, trial in latest.items() if not self.kinds[number]])
         for number, trial in latest.items():
-            self.kinds[number] = _KINDS[role(trial)]
+            violates = trial.violation is not None and role(trial) == "infeasible"
+            self.kinds[number] = VIOLATING if violates else _KINDS[role(trial)]
+            self.rooms[number] = np.nan if trial.margin is None else -trial.margin
             self.values[number] = self._sign * last_value(trial, self._sign)
 
     def of(self, *kinds: int) -> Indices:
@@ -58,6 +64,14 @@ class Observations:
         for kind in kinds[1:]:
             found |= self.kinds == kind
         return np.flatnonzero(found)
+
+    @property
+    def rooms_are_known(self) -> bool:
+        """Whether any trial has told how it keeps constraints."""
+        return bool(
+            (self.kinds == VIOLATING).any()
+            or (self.kinds[~np.isnan(self.rooms)] == COMPLETED).any()
+        )
 
     def was_tried(self, points: Floats, beside: Floats) -> NDArray[np.bool_]:
         """Tell of each snapped point, shape (n, size), whether a trial has had it; only where the space is of cells, or conditional.
@@ -84,6 +98,7 @@ class Observations:
         self.points = grown(self.points, number)
         self.features = grown(self.features, number)
         self.values = grown(self.values, number)
+        self.rooms = grown(self.rooms, number)
         self.kinds = grown(self.kinds, number)
 
 

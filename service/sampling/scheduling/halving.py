@@ -18,6 +18,11 @@ COUNTED: frozenset[TrialState] = frozenset(
 """Trials that count on a rung. One that failed or was cancelled says nothing about how good others are."""
 
 
+def counts(trial: TrialFacts) -> bool:
+    """Return whether a trial is one that others are held against: not if it violates a constraint, however good it is."""
+    return trial.state in COUNTED and trial.violation is None
+
+
 class SuccessiveHalving:
     """A scheduler over one ladder or several, each trial on the ladder of its number.
 
@@ -156,16 +161,16 @@ class SuccessiveHalving:
 
     def _note(self, trial: TrialFacts) -> None:
         place = self._ladder_of(trial.number)
-        if trial.state in COUNTED:
+        if counts(trial):
             self._ladders[place].put(trial, waits=_waits(trial))
         if _runs(trial):
             self._running[place].add(trial.number)
-        if trial.state == "completed":
+        if trial.state == "completed" and counts(trial):
             self._completed.add(trial.number)
 
     def _forget(self, trial: TrialFacts) -> None:
         place = self._ladder_of(trial.number)
-        if trial.state in COUNTED:
+        if counts(trial):
             self._ladders[place].take(trial, waits=_waits(trial))
         self._running[place].discard(trial.number)
         self._completed.discard(trial.number)

@@ -12,7 +12,7 @@ from service.storage.async_connection import AsyncConnection
 from service.storage.engine import Locked
 from service.storage.leases import HOLD, LEAVE, Leaving, to_leave
 from service.storage.studies import HOW_ENDED, Ended
-from service.use_cases.leases import outcome_sha256, validation_outputs
+from service.use_cases.leases import measured, outcome_sha256, validation_outputs
 from trimtab.contract.leases import Outcome, Settled
 
 
@@ -41,7 +41,12 @@ class FastOutcomes:
             return None
         departure = leasing.settled_for_good(outcome)
         leaving = Leaving(
-            lease, departure, "trial", outcome_sha256(outcome), validation_outputs(outcome)
+            lease,
+            departure,
+            "trial",
+            outcome_sha256(outcome),
+            validation_outputs(outcome),
+            measured(outcome),
         )
         return await self._storing.submit(leaving)
 

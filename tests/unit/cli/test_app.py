@@ -264,7 +264,7 @@ def test_an_edit_sends_parallel_beside_the_budget_and_it_is_shown(
     service.answer("PATCH /v1/studies/digits", shown)
     assert app.run(["study", "edit", "digits", "--parallel", "2"]) == 0
     assert json.loads(service.bodies[-1])["parallel"] == 2
-    assert "at most 2 trials at a time" in capsys.readouterr().out
+    assert "at most 2 at a time" in capsys.readouterr().out
 
 
 def test_an_edit_sends_the_space_of_a_document_and_what_became_of_the_trials_is_shown(

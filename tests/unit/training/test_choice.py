@@ -135,3 +135,11 @@ def test_the_worth_of_an_error_is_the_mean_of_the_last_ones_and_not_the_least() 
     results = _results(tiny_columns("regression"), recipe)
     assert results[-1].value == results[-1].metrics["rmse"]
     assert results[-1].trial_value == fmean(result.value for result in results[-3:])
+
+
+def test_the_metrics_of_the_kept_epoch_stand_and_the_seconds_of_all_add_up() -> None:
+    progress = Progress()
+    for loss, value in ((0.9, 0.5), (0.2, 0.75), (0.1, 0.7)):
+        progress = PATIENT.after(progress, value, metrics={"loss": loss}, seconds=2.0)
+    assert (progress.kept_epoch, progress.kept_metrics) == (1, {"loss": 0.2})
+    assert progress.seconds == 6.0

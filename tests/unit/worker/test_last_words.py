@@ -6,6 +6,7 @@ from typing import Any
 from unittest.mock import Mock
 
 import pytest
+from torch import nn
 
 from tests.support.leases import a_lease
 from trimtab.contract.leases import Completed, Failed
@@ -18,6 +19,7 @@ from worker.training.errors import Diverged
 from worker.training.loop import trying
 from worker.training.loop.epochs import EpochResult
 
+MEASURED = {"loss": 0.5, "accuracy": 0.7, "parameters": 2.0, "train_seconds": 2.0}
 HITS = ValidationOutputs(form="hits", epochs=1, rows=8, columns=1, body="eJwTAAAACgAK")
 
 
@@ -65,10 +67,13 @@ def a_run(folder: Path, *, epochs: int) -> tuple[TrialRun, Any]:
     """A trial of so many epochs, which is worth 0.7, and what it works on."""
     resources, training = Mock(), Mock()
     training.progress.epochs, training.progress.value = epochs, 0.7
+    training.progress.kept_metrics, training.progress.seconds = {"loss": 0.5}, 2.0
     training.validation_outputs = HITS
+    training.learner.objective.metric = "accuracy"
+    training.learner.model.network = nn.Linear(1, 1)
     ending = TrialEnding(resources, RunTrial(lease=a_lease(), folder=folder))
     ending.writer = Mock(newest=None, best=None)
-    started = StartedTraining(training, Mock(), Mock(), Mock())
+    started = StartedTraining(training, Mock(), Mock(peak_bytes=None), Mock())
     return TrialRun(resources, RunTrial(lease=a_lease(), folder=folder), started, ending, 0), (
         resources,
         ending.writer,
@@ -90,13 +95,18 @@ def test_a_trial_told_to_finish_after_an_epoch_completes_with_it(
     trial._epoch = Mock(epoch=2, last=False)  # pyright: ignore[reportPrivateUsage] - what `report` leaves
     resources.channel.verdict.return_value = "finish"
     trial.obey_verdict()
-    assert outcome_of(resources) == Completed(value=0.7, validation_outputs=HITS)
+    assert outcome_of(resources) == Completed(
+        value=0.7, validation_outputs=HITS, measured=MEASURED
+    )
     assert writer.save_best.called
 
 
 @pytest.mark.parametrize(
     ("epochs", "outcome"),
-    [(3, Completed(value=0.7, validation_outputs=HITS)), (0, Failed(error="cancelled"))],
+    [
+        (3, Completed(value=0.7, validation_outputs=HITS, measured=MEASURED)),
+        (0, Failed(error="cancelled")),
+    ],
     ids=str,
 )
 def test_a_trial_told_to_finish_within_an_epoch_completes_if_it_has_another(

@@ -5,6 +5,7 @@ mostly the luckiest, and a schedule that ends at zero leaves the best weights to
 is worth the mean of its last validations.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from trimtab.contract.metrics import Direction
@@ -48,7 +49,13 @@ class EpochRule:
         return progress.epochs >= self.epochs or 0 < self.patience <= progress.stale
 
     def after(
-        self, progress: Progress, value: float, *, adaptation_weight: float | None = None
+        self,
+        progress: Progress,
+        value: float,
+        *,
+        adaptation_weight: float | None = None,
+        metrics: Mapping[str, float] | None = None,
+        seconds: float = 0.0,
     ) -> Progress:
         """Return the progress after one more epoch.
 
@@ -58,6 +65,8 @@ class EpochRule:
             progress: The progress before the epoch.
             value: The objective value after it.
             adaptation_weight: The point between pretrained and trained weights that was chosen after it, if one was.
+            metrics: All that was measured on the validation split after it.
+            seconds: The seconds that it took.
         """
         sign = 1 if self.direction == "maximize" else -1
         # Gains below `min_gain` do not raise the bar: many small ones in a row must add up to it before the patience
@@ -73,6 +82,8 @@ class EpochRule:
             bar=value if raised else progress.bar,
             stale=0 if raised else progress.stale + 1,
             adaptation_weight=adaptation_weight if kept else progress.adaptation_weight,
+            kept_metrics=(metrics or {}) if kept else progress.kept_metrics,
+            seconds=progress.seconds + seconds,
         )
 
 

@@ -152,7 +152,8 @@ def _result(
         scores, weight = _measure(training.learner, epoch)
         value = _value(training, scores, train_loss)
         answers = validation_outputs.answers_of(scores, training.learner.objective)
-        training.end_epoch(value, answers, weight)
+        seconds = trained_s + time.perf_counter() - began
+        training.end_epoch(value, answers, weight, scores.metrics, seconds)
     except Exception as error:  # noqa: BLE001 - as above
         return error
     return EpochResult(
@@ -163,7 +164,7 @@ def _result(
         metrics=scores.metrics
         if weight is None
         else {**scores.metrics, "adaptation_weight": weight},
-        seconds=trained_s + time.perf_counter() - began,
+        seconds=seconds,
         kept=training.progress.kept_epoch == epoch,
         last=training.ended,
         _training=training,

@@ -43,6 +43,8 @@ class Progress:
         bar: The objective value that early stopping compares with.
         stale: The number of epochs since the bar was last raised.
         adaptation_weight: The point between pretrained and trained weights that the kept state is; None without a grid.
+        kept_metrics: All that was measured on the validation split after the kept epoch, by name.
+        seconds: The seconds that the finished epochs took; no part of what the training comes to.
     """
 
     epochs: int = 0
@@ -52,6 +54,8 @@ class Progress:
     bar: float = 0.0
     stale: int = 0
     adaptation_weight: float | None = None
+    kept_metrics: Mapping[str, float] = field(default_factory=dict[str, float])
+    seconds: float = field(default=0.0, compare=False)
 
     @property
     def averaged(self) -> range:

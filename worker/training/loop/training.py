@@ -51,7 +51,12 @@ class Training:
         return self.rule.ends(self.progress)
 
     def end_epoch(
-        self, value: float, answers: Tensor | None, adaptation_weight: float | None
+        self,
+        value: float,
+        answers: Tensor | None,
+        adaptation_weight: float | None,
+        metrics: Mapping[str, float],
+        seconds: float,
     ) -> None:
         """Count an epoch as finished.
 
@@ -59,10 +64,16 @@ class Training:
             value: Its objective value.
             answers: The answers to the validation rows; None where these are not kept.
             adaptation_weight: The point between pretrained and trained weights that was chosen, if one was.
+            metrics: All that was measured on the validation split after it.
+            seconds: The seconds that it took.
         """
         known = {} if answers is None else {self.progress.epochs: answers}
         self.progress = self.rule.after(
-            self.progress, value, adaptation_weight=adaptation_weight
+            self.progress,
+            value,
+            adaptation_weight=adaptation_weight,
+            metrics=metrics,
+            seconds=seconds,
         )
         self.part = None
         valued = self.progress.valued

@@ -1,0 +1,37 @@
+"""What a trial that completes is beside its objective value: parts of the statement that ends leases."""
+
+from trimtab.contract.objectives import COSTS
+
+FOUND = """
+found AS (
+    -- What a trial that completes is beside its value.
+    SELECT d.lease_id, m.measured, v.violations,
+           CAST(m.measured ->> (s.second ->> 'metric') AS float8) AS second_value,
+           s.second IS NULL OR coalesce(m.measured ? (s.second ->> 'metric'), false) AS is_whole,
+           NOT coalesce(jsonb_path_exists(v.violations, '$[*] ? (@ > 0)'), false) AS feasible
+    FROM d JOIN trimtab.trials t ON t.lease_id = d.lease_id JOIN trimtab.studies s USING (study_id),
+         LATERAL (SELECT CAST(d.measured AS jsonb) AS measured) m,
+         LATERAL (SELECT CASE WHEN s.constraints IS NOT NULL
+                         THEN trimtab.violations(s.constraints, coalesce(m.measured, '{}')) END AS violations) v
+    WHERE d.state = 'completed' AND t.kind = 'trial'),"""
+"""A row for each trial that completes, from what is decided, `d`: what was measured, and whether it keeps the constraints."""
+
+ALONE = "NOT EXISTS (SELECT FROM trimtab.studies o WHERE o.study_id = t.study_id AND o.second IS NOT NULL)"
+"""Whether the study of a trial `t` has one objective: of two, Optuna takes both values or none."""
+
+_COSTS = ", ".join(f"'{cost}'" for cost in COSTS)
+
+SHOWN = f"""
+shown AS (
+    -- What a person sees in the Dashboard of a trial that failed, or that the search stopped.
+    INSERT INTO public.trial_user_attributes AS a (trial_id, key, value_json)
+    SELECT t.trial_id, 'failure',
+           to_json(concat_ws(': ', nullif(t.error_kind, 'poison'), nullif(t.error_message, '')))::text
+    FROM t WHERE t.kind = 'trial' AND t.error_kind IS NOT NULL AND t.is_over
+    UNION ALL
+    SELECT t.trial_id, 'reason', CAST(t.reason -> 'text' AS text)
+    FROM t WHERE t.kind = 'trial' AND t.state = 'pruned' AND t.reason IS NOT NULL
+    UNION ALL
+    SELECT t.trial_id, cost.key, CAST(cost.value AS text)
+    FROM t, LATERAL jsonb_each(t.measured) cost WHERE cost.key IN ({_COSTS}))"""
+"""What Optuna's user attributes tell of a trial `t` that leaves its lease."""

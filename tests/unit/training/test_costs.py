@@ -1,0 +1,68 @@
+"""What a model costs, measured on the model itself."""
+
+import time
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.support.leases import a_lease
+from trimtab.contract.tasks import Model
+from worker.runner.costs import refuse_untold
+from worker.training.errors import MemoryUntold
+from worker.training.model import backbones, costs
+from worker.training.model.heads import Head
+
+SAMPLE = torch.zeros(1, 2)
+SLOW_S = 0.05
+
+
+def test_the_parameters_are_those_of_the_network_with_its_head_whether_frozen_or_not() -> None:
+    plain = Model(backbone="glyphnet", weights="none")
+    model = backbones.build(plain, classes=("a", "b", "c"), seed=0)
+    before = costs.parameters(model)
+    inputs = cast(nn.Linear, model.head).in_features
+    model.put_head(Head(width=7, activation="relu"))
+    model.requires_grad_(False)
+    assert costs.parameters(model) - before == 7 * (inputs + 1) + 3 * 8 - 3 * (inputs + 1)
+    statistics = sum(value.numel() for value in model.network.buffers())
+    assert statistics > 0
+    assert costs.parameters(model) == _total(model.network) - statistics
+
+
+def _total(network: nn.Module) -> int:
+    return sum(value.numel() for value in network.state_dict().values())
+
+
+class SlowAtFirst(nn.Module):
+    """Takes long for as many passes as the warm-up has."""
+
+    def __init__(self, slow: int) -> None:
+        super().__init__()
+        self.slow, self.passes = slow, 0
+
+    def forward(self, stored: Tensor) -> Tensor:
+        """Return what came, late."""
+        self.passes += 1
+        if self.passes <= self.slow:
+            time.sleep(SLOW_S)
+        return stored
+
+
+def test_the_latency_is_the_median_of_the_passes_after_the_warm_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(costs, "ENOUGH_S", 0.0)
+    model: Any = SlowAtFirst(costs.WARM_UP + costs.FEWEST // 2)
+    found = costs.latency_ms(model, SAMPLE, precision="float32")
+    assert model.passes == costs.WARM_UP + costs.FEWEST
+    assert 0 < found < 1000 * SLOW_S
+    assert not model.training
+
+
+def test_a_study_that_bounds_memory_is_not_for_a_device_that_does_not_tell_it() -> None:
+    with pytest.raises(MemoryUntold, match="start a worker on a CUDA device"):
+        refuse_untold(a_lease(costs=["memory_bytes"]), torch.device("cpu"))
+    refuse_untold(a_lease(costs=["latency_ms"]), torch.device("cpu"))
+    refuse_untold(a_lease(costs=["memory_bytes"]), torch.device("cuda"))
