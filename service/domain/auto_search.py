@@ -16,6 +16,9 @@ FEWEST_EPOCHS = 6
 """With fewer there is little to save between the first decision and the end."""
 
 
+_FOR_CONSTRAINTS = "gp, which learns from each completed trial how far it keeps the constraints; freeze_thaw learns only whether."
+
+
 @dataclass(frozen=True, slots=True)
 class Chosen:
     """What a study uses in the place of `auto`.
@@ -47,6 +50,9 @@ def chosen(document: StudyDocument) -> Chosen:
             own,
             "gp, whose models of both objectives tell what each trial may add to the front.",
         )
+    if document.constraints and not isinstance(own, FreezeThawScheduler):
+        pruner = MedianPruner(kind="median") if isinstance(own, AutoPruner) else own
+        return Chosen("gp", pruner, _FOR_CONSTRAINTS)
     if isinstance(own, FreezeThawScheduler):
         return Chosen("gp", own, "gp, whose model the pruner freeze_thaw shares.")
     why = _why_not(document)

@@ -63,12 +63,12 @@ def reshaped(before: StudyDocument, edit: StudyEdit, trials_created: int) -> Stu
         "starts": None if before.starts is None else (),
     }
     after = StudyDocument.model_validate(before.model_dump() | now)
-    told = SpaceEdit(trials=trials_created, outside=0, values=_had(before, space))
+    told = SpaceEdit(trials=trials_created, outside=0, values=_had(before, after.space))
     points = {
-        "first_trials": tuple(_inside(space, values) for values in before.first_trials),
+        "first_trials": tuple(_inside(after.space, values) for values in before.first_trials),
         "starts": before.starts
         and tuple(
-            start.model_copy(update={"values": _inside(space, start.values)})
+            start.model_copy(update={"values": _inside(after.space, start.values)})
             for start in before.starts
         ),
         "space_edits": (*before.space_edits, told),

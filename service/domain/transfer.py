@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from trimtab.contract.conditions import Conditions
+from trimtab.contract.models import MODEL, models_of
 from trimtab.contract.priors import SGD_FACTOR, family_of
 from trimtab.contract.records import StudyData
 from trimtab.contract.search_space import Scalar, contains, nearest
@@ -35,10 +36,10 @@ class Earlier:
 
     Attributes:
         name: The study's name.
-        model: The backbone and its weights; None where nobody knows.
+        model: The backbone and its weights, of several those of its best trial; None where nobody knows.
         data: The data that it was trained on; None where nobody knows.
         searched: The names of the hyperparameters that it searched.
-        best: The hyperparameters of its best trials, the best first, those that were fixed among them.
+        best: The hyperparameters of its best trials with this model, the best first, those that were fixed among them.
     """
 
     name: str
@@ -69,7 +70,9 @@ def parts(
             "input_size": _decades(data.input_size, other.input_size),
             "features": _of_features(data, other),
         }
-    return {**found, "model": _of_models(document.model, earlier.model)}
+    models = models_of(document.model).values()
+    nearest_model = min((_of_models(one, earlier.model) or 0.0 for one in models), default=0.0)
+    return {**found, "model": None if earlier.model is None else nearest_model}
 
 
 def distance(found: Mapping[Part, float | None]) -> float:
@@ -127,12 +130,25 @@ def point(
     if not earlier.searched & document.space.keys():
         return None
     given = {name: values[name] for name in document.space if name in values}
+    if MODEL in document.space and earlier.model is not None:
+        named = _named(document, earlier.model)
+        if named is None:
+            return None
+        given[MODEL] = named
     if "learning_rate" in given and "optimizer" not in document.space:
         given["learning_rate"] = _rate(given["learning_rate"], values, document)
     inside = {name: nearest(document.space[name], value) for name, value in given.items()}
     active = Conditions(document.space).active(inside)
     fits = sum(contains(document.space[name], given[name]) for name in active)
     return active if 2 * fits > len(active) else None
+
+
+def _named(document: StudyDocument, earlier: Model | None) -> str | None:
+    """Return the name of the one of several models that an earlier one was, or is most like; None: all are of other kinds."""
+    apart = {name: _of_models(one, earlier) for name, one in models_of(document.model).items()}
+    found = {name: distance for name, distance in apart.items() if distance is not None}
+    nearest_one = min(found, key=found.__getitem__, default=None)
+    return nearest_one if nearest_one is not None and found[nearest_one] < 1.0 else None
 
 
 def _rate(rate: Scalar, values: Values, document: StudyDocument) -> Scalar:

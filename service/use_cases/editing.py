@@ -11,7 +11,8 @@ from service.domain.lifecycle import STUDY_STEPS_BACK
 from service.storage import editing, studies
 from service.use_cases import ending
 from service.use_cases.context import Context
-from service.use_cases.studies import read, refuse_narrow
+from service.use_cases.settling import refuse_narrow
+from service.use_cases.studies import read
 from trimtab.contract.edits import StudyEdit
 from trimtab.contract.faults import Fault, pointer_to, refusal
 from trimtab.contract.problems import FieldError, Invalid, StudyNotActive, StudyNotFound

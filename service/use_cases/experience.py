@@ -12,6 +12,7 @@ from service.storage import experience
 from service.storage.experience import DoneStudy
 from service.use_cases.context import Context
 from trimtab.contract.experience import KindPriors, Priors, RecipePrior
+from trimtab.contract.models import families_of, stored_model
 from trimtab.contract.priors import (
     RATES,
     SGD_FACTOR,
@@ -41,10 +42,11 @@ def taught(connection: Connection, document: StudyDocument) -> Sequence[Won]:
     # Recipes are put into an order by it, and the centre of a space of ours is moved: others need not be read for it.
     if search.transfer == "none" or not (search.known_recipes or document.auto_space):
         return ()
-    model = document.model
+    families = set(families_of(document.model).values())
+    if len(families) > 1:  # what won with one kind of model says little of another's rates
+        return ()
     names = search.transfer if isinstance(search.transfer, tuple) else None
-    found = _won(connection, names)
-    return found[family_of(model.backbone, model.weights), document.task.kind]
+    return _won(connection, names)[families.pop(), document.task.kind]
 
 
 def _won(
@@ -64,7 +66,7 @@ def _won(
 
 
 def _kind(study: DoneStudy) -> Kind:
-    model = study.model
+    model = stored_model(study.model, study.hyperparameters)
     return family_of(str(model["backbone"]), str(model["weights"])), study.kind
 
 

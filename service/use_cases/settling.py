@@ -1,21 +1,24 @@
 """What a new study's document leaves open and the service writes into it: known recipes, and what searches."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain, zip_longest
 
 from service.domain import auto_search, experience
 from service.domain.experience import Won
 from trimtab.contract.conditions import Conditions
+from trimtab.contract.faults import pointer_to
+from trimtab.contract.models import MODEL, families_of
 from trimtab.contract.priors import (
     RATES,
     SGD_FACTOR,
     SHADOWED,
     KnownRecipe,
-    family_of,
     known_recipes,
     rounded,
 )
+from trimtab.contract.problems import FieldError, Invalid
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.search_space import Scalar, Space, nearest
+from trimtab.contract.search_space import Scalar, Space, is_too_narrow, nearest
 from trimtab.contract.starts import KNOWN_RECIPE, Start
 from trimtab.contract.studies import StudyDocument
 
@@ -30,8 +33,8 @@ def with_known_recipes(document: StudyDocument, won: Sequence[Won] = ()) -> Stud
         document: The document; its finish is settled, since that decides how many trials the search has.
         won: The outcomes of studies of its kind.
     """
-    recipes = _recipes(document, won) if document.search.known_recipes else ()
-    added = _open_values(document, recipes[0]) if recipes else {}
+    recipes = _recipes(document, won)
+    added = _open_values(document, [found[0] for found in recipes.values()])
     starts = document.starts
     if starts is None:
         starts = () if document.search.sampler == "grid" else tuple(_starts(document, recipes))
@@ -79,15 +82,25 @@ def with_chosen_search(document: StudyDocument) -> StudyDocument:
     return document.model_copy(update={"search": search.model_copy(update=update)})
 
 
-def _recipes(document: StudyDocument, won: Sequence[Won]) -> tuple[KnownRecipe, ...]:
-    model, optimizer = document.model, str(document.fixed.get("optimizer", "adamw"))
-    family = family_of(model.backbone, model.weights)
-    return experience.order(known_recipes(family, optimizer, document.task.kind), won)
+def _recipes(
+    document: StudyDocument, won: Sequence[Won]
+) -> Mapping[str, tuple[KnownRecipe, ...]]:
+    """Return the known recipes of each of the document's models, the best one first; none where it wants none."""
+    if not document.search.known_recipes:
+        return {}
+    optimizer, kind = str(document.fixed.get("optimizer", "adamw")), document.task.kind
+    return {
+        name: experience.order(known_recipes(family, optimizer, kind), won)
+        for name, family in families_of(document.model).items()
+    }
 
 
 def _moved(document: StudyDocument, won: Sequence[Won]) -> Space:
     """Move the learning rate's centre in a space that was made from `auto`, unless that has been settled before."""
-    usual = RATES[family_of(document.model.backbone, document.model.weights)]
+    families = set(families_of(document.model).values())
+    if len(families) > 1:
+        return document.space
+    usual = RATES[families.pop()]
     factor = SGD_FACTOR if document.fixed.get("optimizer") == "sgd" else 1.0
     rate = document.space.get("learning_rate")
     is_usual = rate is not None and rate.prior == rounded(factor * usual.centre)
@@ -97,21 +110,31 @@ def _moved(document: StudyDocument, won: Sequence[Won]) -> Space:
     return {**document.space, "learning_rate": rate.model_copy(update=moved)}
 
 
-def _open_values(document: StudyDocument, best: KnownRecipe) -> dict[str, Scalar]:
+def _open_values(document: StudyDocument, best: Sequence[KnownRecipe]) -> dict[str, Scalar]:
+    """Return what the best recipes of all models say alike and the document leaves open."""
     given = {*document.fixed, *document.space}
     return {
         name: value
-        for name, value in best.values.items()
-        if name not in given and SHADOWED.get(name) not in given
+        for name, value in (best[0].values.items() if best else ())
+        if name not in given
+        and SHADOWED.get(name) not in given
+        and all(other.values.get(name) == value for other in best)
     }
 
 
-def _starts(document: StudyDocument, recipes: tuple[KnownRecipe, ...]) -> Iterator[Start]:
-    """Yield the recipes as points of the space, each once; they take a third of the search's trials at most."""
-    most = max(1, document.search_budget.trials // 3)
+def _starts(
+    document: StudyDocument, recipes: Mapping[str, tuple[KnownRecipe, ...]]
+) -> Iterator[Start]:
+    """Yield the recipes as points of the space, each once: the best of each model, then the next.
+
+    They take a third of the search's trials at most, or as many as there are models.
+    """
+    trials = document.search_budget.trials
+    most = min(max(1, len(recipes), trials // 3), trials)
     seen: list[Mapping[str, Scalar]] = list(document.first_trials)
-    for recipe in recipes:
-        values = projected(document.space, recipe.values)
+    ranks = zip_longest(*([(name, one) for one in found] for name, found in recipes.items()))
+    for name, recipe in filter(None, chain.from_iterable(ranks)):
+        values = projected(document.space, {**recipe.values, MODEL: name})
         if values not in seen and most > 0:
             most -= 1
             seen.append(values)
@@ -119,7 +142,28 @@ def _starts(document: StudyDocument, recipes: tuple[KnownRecipe, ...]) -> Iterat
 
 
 def projected(space: Space, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
-    """Return the point of a space that comes nearest to a recipe, whose other values are the defaults."""
-    recipe = Recipe.model_validate(values).model_dump()
+    """Return the point of a space that comes nearest to a recipe, whose other values are the defaults.
+
+    Args:
+        space: The space.
+        values: The recipe's values, and the name of the model where several are searched.
+    """
+    own = {name: value for name, value in values.items() if name != MODEL}
+    recipe = {**Recipe.model_validate(own).model_dump(), MODEL: values.get(MODEL)}
     found = {name: nearest(dimension, recipe[name]) for name, dimension in space.items()}
     return Conditions(space).active(found)
+
+
+def refuse_narrow(document: StudyDocument) -> None:
+    """Refuse a range that is none, here and not where documents are parsed: one that was stored by an older release must stay readable."""
+    faults = [
+        FieldError(
+            pointer=pointer_to(("space", name)),
+            code="narrow_range",
+            message="low and high are so close that a sampler cannot tell them apart; make them equal, or move them apart",
+        )
+        for name, dimension in document.space.items()
+        if is_too_narrow(dimension)
+    ]
+    if faults:
+        raise Invalid(errors=faults)

@@ -7,7 +7,7 @@ import structlog
 from sqlalchemy import Connection
 
 from service.domain.lifecycle import STUDY_STEPS
-from service.storage import artifacts, idempotency, listing, refits, studies, trials
+from service.storage import artifacts, idempotency, imports, listing, refits, studies, trials
 from service.use_cases import (
     constraints,
     ending,
@@ -21,13 +21,10 @@ from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract import finish
 from trimtab.contract.events import EventKind
-from trimtab.contract.faults import pointer_to
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Refits, WhichModel
 from trimtab.contract.problems import (
-    FieldError,
     IdempotencyKeyReused,
-    Invalid,
     NoCompletedTrial,
     NoModel,
     StudyDeleted,
@@ -37,7 +34,6 @@ from trimtab.contract.problems import (
     StudyNotIdle,
 )
 from trimtab.contract.records import StudyData
-from trimtab.contract.search_space import is_too_narrow
 from trimtab.contract.studies import (
     Best,
     BestTrial,
@@ -61,7 +57,7 @@ def create(context: Context, document: StudyDocument, idempotency_key: str | Non
         StudyNotFound, TeacherNotReady: the study that is to teach has no model.
         Invalid: it searches a range that is none, or names a study to begin with that can give nothing.
     """
-    refuse_narrow(document)
+    settling.refuse_narrow(document)
     digest = hashlib.sha256(document.model_dump_json().encode()).hexdigest()
     return again(lambda: _create(context, document, idempotency_key, digest))
 
@@ -97,21 +93,6 @@ def _taken(name: str, *, is_ours: bool) -> str:
         f"The name {name!r} is taken by a study that trimtab did not make: others keep it in the same database, with Optuna. "
         "Choose another name."
     )
-
-
-def refuse_narrow(document: StudyDocument) -> None:
-    """Refuse a range that is none, here and not where documents are parsed: one that was stored by an older release must stay readable."""
-    faults = [
-        FieldError(
-            pointer=pointer_to(("space", name)),
-            code="narrow_range",
-            message="low and high are so close that a sampler cannot tell them apart; make them equal, or move them apart",
-        )
-        for name, dimension in document.space.items()
-        if is_too_narrow(dimension)
-    ]
-    if faults:
-        raise Invalid(errors=faults)
 
 
 def _seeded(document: StudyDocument) -> StudyDocument:
@@ -200,6 +181,7 @@ def best(context: Context, name: str) -> Best:
         study=name,
         state=row.state,
         trial=_best_trial(row, winner),
+        model=document.model_of(winner.hyperparameters),
         recipe=document.recipe(winner.hyperparameters, winner.number),
         final=_final(row),
         earlier_finals=_earlier(row),
@@ -315,12 +297,13 @@ def delete(context: Context, name: str) -> None:
 def _delete(context: Context, name: str) -> int:
     with context.database.transaction() as connection:
         locked = studies.lock(connection, name)
-        if locked is None:
+        gone = imports.study_id(connection, name) if locked is None else locked.study_id
+        if gone is None:
             raise _not_found(name)
-        if locked.running:
+        if locked is not None and locked.running:
             raise StudyNotIdle
-        studies.delete(connection, locked.study_id)
-    return locked.study_id
+        studies.delete(connection, gone)
+    return gone
 
 
 def exhaust(context: Context, name: str, study_id: int, at_number: int) -> None:

@@ -90,7 +90,7 @@ class _Trainings:
 
     def run(self, number: int) -> Curve:
         """Train one; test pictures are opened as a final evaluation opens them."""
-        task, model = self._document.task, self._document.model
+        task, model = self._document.task, self._document.model_of({})
         start = self._design.at(number)
         if start is None:
             raise ValueError("the space has no further point")

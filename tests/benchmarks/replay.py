@@ -2,6 +2,7 @@
 
     ./run bench replay [--tasks TASK ...] [--sides SIDE ...] [--workers 1 4 16] [--restarts 0 2] [--seeds 10] [--full-runs 10]
                        [--through service|room] [--candidate SIDE] [--keep FILE] [--folder FOLDER] [--quick] [--json]
+                       [--transfer]
 
 Simulated workers claim trials, report a table's value after each epoch, and do as they are told; time is simulated. A side
 is compared by its median time to the median end value of a peer, over the peer's own time to it; the value of a search is
@@ -9,7 +10,8 @@ what the best model that it has measured is truly worth. Only tasks that constan
 
 With `--keep` results gather in a file: what is in it is not run again, and several processes may add to it. `--folder`
 keeps the environment of the peers. `--through room` asks our sampling room over a history in memory, which is ten times as
-fast and proposes the same.
+fast and proposes the same. `--transfer` measures what earlier studies of other tasks give, and nothing else
+(`replay_transfer.py`).
 """
 
 import argparse
@@ -29,6 +31,7 @@ from service import embedded
 from service.storage import engine, schema
 from service.storage.engine import Database
 from tests.benchmarks import replay_figures as told
+from tests.benchmarks import replay_transfer
 from tests.benchmarks.peer_venv import PeerMissing
 from tests.benchmarks.replay_ours import SEARCHES, OfRoom, OfService
 from tests.benchmarks.replay_peers import OPTUNAS, SYNE_TUNES, OfOptuna, OfSyneTune
@@ -139,6 +142,10 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
         FileNotFoundError: the curves are not there.
         PeerMissing: what reads them cannot be installed here.
     """
+    if options.transfer:
+        with _curves(options) as curves:
+            tasks = {name: task_of(curves, name) for name in options.tasks}
+            return {"transfer": replay_transfer.measure(tasks, seeds=options.seeds, say=say)}
     kept, wanted = Kept(options.keep), list(runs(options))
     missing = [run for run in wanted if run not in kept.done]
     if missing:
@@ -148,14 +155,20 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
 
 def _make(missing: Sequence[Run], kept: Kept, options: argparse.Namespace) -> None:
     with ExitStack() as stack:
-        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        curves = stack.enter_context(desk(folder))
+        curves = stack.enter_context(_curves(options))
         tasks = {name: task_of(curves, name) for name in options.tasks}
         is_ours = any(run.side in SEARCHES for run in missing)
         through_service = is_ours and options.through == "service"
         where = stack.enter_context(cluster()) if through_service else None
         for run in missing:
             kept.add(run, replayed(run, tasks[run.setting.task], curves, where))
+
+
+@contextmanager
+def _curves(options: argparse.Namespace) -> Generator[Desk]:
+    with ExitStack() as stack:
+        folder = options.folder or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        yield stack.enter_context(desk(folder))
 
 
 def _told(done: dict[Run, Replayed], candidate: str | None) -> dict[str, Any]:
@@ -185,6 +198,7 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--candidate", choices=[name for name in SIDES if name in SEARCHES])
     parser.add_argument("--keep", type=Path)
     parser.add_argument("--folder", type=Path)
+    parser.add_argument("--transfer", action="store_true", help="from the other tasks")
     parser.add_argument("--quick", action="store_true", help="one task, 4 workers, 3 seeds")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
@@ -195,7 +209,8 @@ def options_of(arguments: Sequence[str] | None = None) -> argparse.Namespace:
 
 def part(seeds: int) -> dict[str, Any]:
     """Measure with the usual options, as a part of another benchmark; empty where the curves or their reader are missing."""
-    return measured(options_of(["--seeds", str(seeds)]))
+    usual = ["--seeds", str(seeds)]
+    return measured(options_of(usual)) | measured(options_of([*usual, "--transfer"]))
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:

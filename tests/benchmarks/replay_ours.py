@@ -6,7 +6,7 @@ to the same trials.
 """
 
 import itertools
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from uuid import UUID
 
 from service.domain import decisions
 from service.domain.facts import Changes, Cursor, TrialFacts
+from service.domain.transfer import Earlier, with_transferred
 from service.sampling import Next, Proposal, Resumption, Sampling, decides_at
 from service.storage import history
 from service.storage.artifacts import Folder
@@ -26,6 +27,7 @@ from tests.support.contexts import a_worker
 from tests.support.protocol import Clock, Service
 from tests.unit.sampling.ledger import Ledger
 from trimtab.contract.leases import Lease
+from trimtab.contract.records import StudyData
 from trimtab.contract.studies import StudyDocument
 
 SEARCHES: Mapping[str, Mapping[str, Any]] = {
@@ -166,6 +168,14 @@ class OfService:
         self._service.fail(self._leases[number], "diverged")
 
 
+@dataclass(frozen=True)
+class Tried:
+    """A trial that has had all its epochs, and its value."""
+
+    point: Point
+    value: float
+
+
 class OfRoom:
     """A study of the sampling room alone.
 
@@ -173,12 +183,23 @@ class OfRoom:
         task: The task.
         search: The `search` of the study document, as JSON would hold it.
         seed: The seed of the study.
+        earlier: The studies whose best configurations it begins with, once its first trial has begun.
     """
 
-    def __init__(self, task: Task, search: Mapping[str, Any], *, seed: int) -> None:
+    def __init__(
+        self,
+        task: Task,
+        search: Mapping[str, Any],
+        *,
+        seed: int,
+        earlier: Sequence[Earlier] = (),
+    ) -> None:
         self._ledger = Ledger()
         self._sampling = Sampling(self._ledger.read, minutes().__next__)
         self._document = as_stored(document(task, search, seed))
+        if earlier:
+            data = StudyData(data_sha256="0" * 64, pictures={})
+            self._document = with_transferred(self._document, data, earlier, 1)
         self._claims = Claims()
         self._trials: list[TrialFacts] = []
         self._holders: dict[int, int] = {}
@@ -187,6 +208,15 @@ class OfRoom:
     def points(self) -> list[Point]:
         """What was tried, in the order of the trials' numbers."""
         return [trial.hyperparameters for trial in self._trials]
+
+    @property
+    def completed(self) -> list[Tried]:
+        """The trials that had all their epochs."""
+        return [
+            Tried(one.hyperparameters, one.value)
+            for one in self._trials
+            if one.value is not None
+        ]
 
     def claim(self, worker: int) -> Job | None:
         number, claim = len(self._trials), self._claims.next()

@@ -43,3 +43,14 @@ def test_a_cuda_error_fails_its_trial_as_crashed_and_the_next_process_trains(
     fresh = Trials(tmp_path, "cuda")
     assert isinstance(fresh.run(a_lease(epochs=1)).outcome, Completed)
     fresh.runner.close()
+
+
+def test_a_trial_tells_the_memory_and_the_latency_that_its_study_asks_for(
+    tmp_path: Path,
+) -> None:
+    trials = Trials(tmp_path, "cuda")
+    outcome = trials.run(a_lease(epochs=1, costs=["latency_ms", "memory_bytes"])).outcome
+    trials.runner.close()
+    assert isinstance(outcome, Completed)
+    assert outcome.measured["latency_ms"] > 0
+    assert outcome.measured["memory_bytes"] >= 4 * outcome.measured["parameters"]

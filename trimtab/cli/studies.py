@@ -13,6 +13,7 @@ from trimtab.cli import (
     documents,
     explain,
     failures,
+    imports,
     labels,
     tables,
     terminal,
@@ -232,6 +233,9 @@ def rebase(context: typer.Context, name: Name) -> None:
     here = terminal.of(context)
     with here.client() as client:
         here.show(client.rebase(name), tables.study)
+
+
+app.command("import")(imports.import_study)
 
 
 @app.command("rm")

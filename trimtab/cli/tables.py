@@ -139,11 +139,18 @@ def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
 
 def best(answer: Best) -> RenderableType:
     """Return the winner and its scores, what is handed over, and how far the numbers can be trusted."""
-    rows = [("state", state(answer.state)), *_best_rows(answer.trial)]
+    rows = [("state", state(answer.state)), *_best_rows(answer.trial), *_model_rows(answer)]
     rows += costs.constraints(answer.constraints)
     finals = [*report.full(answer.final), *report.earlier(answer.earlier_finals)]
     told = [*rows, *finals, *_problem_rows(answer.problem)]
     return Group(_facts(answer.study, told), *report.tables_of(answer.final))
+
+
+def _model_rows(answer: Best) -> list[tuple[str, Text]]:
+    if answer.model is None:
+        return []
+    told = f"{answer.model.backbone}, weights {answer.model.weights}"
+    return [("pretrained model", Text(printable(told)))]
 
 
 def trials(page: TrialPage) -> RenderableType:

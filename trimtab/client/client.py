@@ -5,7 +5,6 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Literal, Self
 from uuid import UUID
 
@@ -20,6 +19,7 @@ from trimtab.contract.edits import BudgetEdit, StudyEdit, TrialRequest
 from trimtab.contract.events import Event
 from trimtab.contract.experience import Priors
 from trimtab.contract.finish import WhichModel
+from trimtab.contract.imports import ImportReport, StudyImport
 from trimtab.contract.info import Info
 from trimtab.contract.leases import (
     Answer,
@@ -92,12 +92,7 @@ class Client:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     # Studies
@@ -109,6 +104,12 @@ class Client:
         headers = {"Idempotency-Key": idempotency_key or str(uuid.uuid4())}
         response = self._wire.send("POST", "/v1/studies", document, headers=headers)
         return self._wire.parse(Study, response)
+
+    def import_study(self, found: StudyImport) -> ImportReport:
+        """Bring in a study of plain Optuna as history."""
+        headers = {"Idempotency-Key": str(uuid.uuid4())}
+        response = self._wire.send("POST", "/v1/imports", found, headers=headers)
+        return self._wire.parse(ImportReport, response)
 
     def studies(self, *, page_size: int = 100, page_token: str | None = None) -> StudyPage:
         """List studies, newest first, a page at a time."""

@@ -1,12 +1,15 @@
 """The space that `auto` stands for: the few hyperparameters that matter for a kind of model, task and data."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import log10
+from statistics import fmean
 from typing import Any, cast
 
 from trimtab.contract.message import Message
-from trimtab.contract.priors import SHADOWED, Family, family_of, rates_of
-from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar
+from trimtab.contract.models import MODEL
+from trimtab.contract.priors import SHADOWED, Family, Rates, family_of, rates_of, rounded
+from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, When
 
 FEW_EPOCHS = 20
 """Below so many, changed pictures cost more than they bring: they hurt at 8 epochs on drawings (our experiment)."""
@@ -25,7 +28,7 @@ class Setting:
     """What of a document a space is made for.
 
     Attributes:
-        family: The kind of model.
+        families: The kind of each model by its name; one model alone has the name ''.
         optimizer: The optimizer.
         kind: The kind of task.
         dataset: The name of a public or builtin data set, else None.
@@ -33,7 +36,7 @@ class Setting:
         fixed: The names of the hyperparameters that the document fixes.
     """
 
-    family: Family
+    families: Mapping[str, Family]
     optimizer: str
     kind: str
     dataset: str | None
@@ -48,7 +51,7 @@ class Setting:
         )
         epochs, dataset = fixed.get("epochs"), _fields(task.get("dataset")).get("name")
         return cls(
-            family=family_of(str(model.get("backbone")), str(model.get("weights", "default"))),
+            families={name: _family(one) for name, one in _models(model).items()},
             optimizer=str(fixed.get("optimizer", "adamw")),
             kind=str(task.get("kind", "classification")),
             dataset=None if dataset is None else str(dataset),
@@ -60,21 +63,25 @@ class Setting:
 def space(setting: Setting) -> dict[str, Dimension]:
     """Return the space for a setting, without what the document fixes.
 
+    What matters for some of several models only has a condition on the model.
+
     The size of the data is not known before a worker has opened them; for a few dozen pictures smaller batches than these
     may be better.
     """
     found: dict[str, Dimension] = {
+        MODEL: _choices(*setting.families),
         "learning_rate": _learning_rate(setting),
         "schedule": _choices("constant", "cosine"),
         "batch_size": _choices(16, 32),
         "augmentation": _augmentation(setting),
     }
-    if setting.family != "from_scratch":
-        found["frozen_stages"] = _choices(0, 1, 2, prior=0)
-        found["head_factor"] = FloatRange(kind="float", low=1.0, high=30.0, log=True)
-    if setting.family == "transformer":
+    if pretrained := [name for name, one in setting.families.items() if one != "from_scratch"]:
+        when = _with_models(pretrained, setting)
+        found["frozen_stages"] = _choices(0, 1, 2, prior=0, when=when)
+        found["head_factor"] = FloatRange(kind="float", low=1.0, high=30.0, log=True, when=when)
+    if deep := [name for name, one in setting.families.items() if one == "transformer"]:
         # BEiT (https://arxiv.org/abs/2106.08254) and MAE (https://arxiv.org/abs/2111.06377) fine-tune with 0.65 to 0.75.
-        found["layer_decay"] = _choices(1.0, 0.75)
+        found["layer_decay"] = _choices(1.0, 0.75, when=_with_models(deep, setting))
     if setting.kind == "classification":
         found["label_smoothing"] = _choices(0.0, 0.1)
     return {
@@ -93,8 +100,13 @@ def _is_settled(name: str, setting: Setting) -> bool:
     return name in setting.fixed or SHADOWED.get(name) in setting.fixed
 
 
+def _with_models(names: Sequence[str], setting: Setting) -> When | None:
+    """Return the condition of what matters for these models; None where these are all."""
+    return None if len(names) == len(setting.families) else {MODEL: tuple(names)}
+
+
 def _learning_rate(setting: Setting) -> FloatRange:
-    rates = rates_of(setting.family, setting.optimizer)
+    rates = _rates(setting)
     return FloatRange(
         kind="float",
         low=rates.low,
@@ -102,6 +114,25 @@ def _learning_rate(setting: Setting) -> FloatRange:
         log=True,
         prior=rates.centre,
         prior_spread=rates.decades,
+    )
+
+
+def _rates(setting: Setting) -> Rates:
+    """Return the prior of the rates of all models: in the middle of theirs, and as wide as reaches them all."""
+    first, *others = {
+        one: rates_of(one, setting.optimizer) for one in setting.families.values()
+    }.values()
+    if not others:
+        return first
+    every = (first, *others)
+    centres = [log10(one.centre) for one in every]
+    reach = (max(centres) - min(centres)) / 2
+    return replace(
+        first,
+        centre=rounded(10 ** fmean((min(centres), max(centres)))),
+        decades=rounded(max(one.decades for one in every) + reach),
+        low=min(one.low for one in every),
+        high=max(one.high for one in every),
     )
 
 
@@ -113,8 +144,18 @@ def _augmentation(setting: Setting) -> Choices:
     return _choices("none", "flip", "flip_crop", "trivial", prior=favoured)
 
 
-def _choices(*choices: Scalar, prior: Scalar = None) -> Choices:
-    return Choices(kind="choices", choices=choices, prior=prior)
+def _choices(*choices: Scalar, prior: Scalar = None, when: When | None = None) -> Choices:
+    return Choices(kind="choices", choices=choices, prior=prior, when=when)
+
+
+def _models(model: Mapping[str, Any]) -> Mapping[str, Mapping[str, Any]]:
+    """Return the models of a document by name; one alone has the name ''."""
+    named = _fields(model.get("choices"))
+    return {str(name): _fields(one) for name, one in named.items()} or {"": model}
+
+
+def _family(model: Mapping[str, Any]) -> Family:
+    return family_of(str(model.get("backbone")), str(model.get("weights", "default")))
 
 
 def _fields(given: object) -> Mapping[str, Any]:

@@ -77,6 +77,8 @@ class Member(Message):
     trial_number: int
     seed: int
     hyperparameters: Mapping[str, Scalar]
+    model: Model | None = None
+    """The pretrained model that it began with; null, of an older service: that of the lease."""
     recipe: Recipe
     value: float
     """Its objective value."""

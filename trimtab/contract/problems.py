@@ -14,7 +14,7 @@ status. The service answers with `application/problem+json` (RFC 9457), and the 
     │             CheckpointGoesBack
     ├── Gone: StudyDeleted
     ├── PayloadTooLarge, TooManyPoints, UnsupportedMediaType
-    ├── Invalid: UnknownField, WrongType, NonFinite, IdempotencyKeyReused, Sha256Mismatch
+    ├── Invalid: UnknownField, WrongType, NonFinite, IdempotencyKeyReused, ImportRefused, Sha256Mismatch
     └── Unavailable: StorageFull, Unreachable (raised by the client alone)
 """
 
@@ -252,6 +252,10 @@ class IdempotencyKeyReused(Invalid):
     """This Idempotency-Key was already used for a different request: send a new key."""
 
 
+class ImportRefused(Invalid):
+    """The study of Optuna cannot be imported."""
+
+
 class Sha256Mismatch(Invalid):
     """The bytes that arrived do not have the sha256 in the address."""
 
@@ -322,6 +326,7 @@ TABLE: Mapping[type[Problem], Row] = {
     WrongType: Row("wrong-type", "Wrong type", 422),
     NonFinite: Row("non-finite", "Non-finite number", 422),
     IdempotencyKeyReused: Row("idempotency-key-reused", "Idempotency-Key reused", 422),
+    ImportRefused: Row("import-refused", "Import refused", 422),
     Sha256Mismatch: Row("sha256-mismatch", "sha256 mismatch", 422),
     Unavailable: Row("unavailable", "Service unavailable", 503),
     StorageFull: Row("storage-full", "Storage full", 503),

@@ -3,26 +3,33 @@
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from datetime import datetime
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
     BeforeValidator,
     Field,
     ModelWrapValidatorHandler,
-    TypeAdapter,
     ValidationError,
     field_validator,
     model_validator,
 )
 from pydantic_core import PydanticCustomError
 
-from trimtab.contract import auto_space, search_space
+from trimtab.contract import search_space
 from trimtab.contract.budget import Budget, EndedBy
 from trimtab.contract.edits import SpaceEdit
 from trimtab.contract.faults import refuse
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Finish, Refits
+from trimtab.contract.given import (
+    dimension_of,
+    fields_of,
+    pruner_of,
+    with_objectives,
+    with_space,
+)
 from trimtab.contract.message import Flag, Int, Message, Name, Number
+from trimtab.contract.models import MODEL, GivenModel, models_of, names_of
 from trimtab.contract.objectives import (
     COSTS,
     OF_THE_MODEL,
@@ -32,7 +39,6 @@ from trimtab.contract.objectives import (
     Violated,
 )
 from trimtab.contract.progress import BestTrial, Progress
-from trimtab.contract.pruners import Pruner
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import Probe, StudyData
 from trimtab.contract.search import Search
@@ -70,7 +76,8 @@ class StudyDocument(Message):
 
     name: Name
     task: Task
-    model: Model
+    model: GivenModel
+    """The pretrained model; or several by name, of which each trial has one: then `space` has a dimension `model`."""
     teacher: Teacher | None = None
     """The model whose answers the trials learn beside the labels (knowledge distillation)."""
     space: GivenSpace = Field(default_factory=dict[str, Dimension])
@@ -126,7 +133,7 @@ class StudyDocument(Message):
 
         A person who mends one fault should not meet the next one afterwards.
         """
-        given = _with_objectives(_with_space(given))
+        given = with_objectives(with_space(given))
         try:
             document = handler(given)
         except ValidationError as error:
@@ -188,9 +195,10 @@ class StudyDocument(Message):
         return not OF_THE_MODEL.isdisjoint(self.costs)
 
     def recipe(self, sampled: Mapping[str, Scalar], number: int | None = None) -> Recipe:
-        """All that a worker needs to train: this study's fixed values and one trial's sampled ones; None: a new trial's."""
-        values = sampled if number is None else self.values_of(number, sampled)
-        return Recipe.model_validate({**self.fixed, **values})
+        """All that a worker needs to train but the model: this study's fixed values and a trial's sampled ones; None: a new one's."""
+        of_trial = sampled if number is None else self.values_of(number, sampled)
+        values = {**self.fixed, **of_trial}
+        return Recipe.model_validate({name: values[name] for name in values if name != MODEL})
 
     def values_of(self, number: int, sampled: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
         """Return what a trial has of all that is searched: also what was not when it began."""
@@ -198,6 +206,11 @@ class StudyDocument(Message):
             return sampled
         before = (dict(one.values) for one in self.space_edits if number < one.trials)
         return dict(ChainMap(dict(sampled), *before))
+
+    def model_of(self, sampled: Mapping[str, Scalar]) -> Model:
+        """Return the model of a trial with these sampled values."""
+        models = models_of(self.model)
+        return models[str(sampled[MODEL])] if names_of(self.model) else models[""]
 
 
 class Study(Message):
@@ -262,6 +275,8 @@ class Best(Message):
     study: str
     state: StudyState
     trial: BestTrial
+    model: Model | None = None
+    """The pretrained model that it began with; null, of an older service: that of the document."""
     recipe: Recipe
     final: FinalScores | None = None
     earlier_finals: tuple[FinalScores, ...] = ()
@@ -290,21 +305,25 @@ def _readable(document: object) -> Readable:
             pruner=document.search.pruner,
             epochs=document.budget.epochs,
             epochs_of_trial=_epochs(document),
+            models=names_of(document.model),
             constraints=document.constraints,
             objectives=document.objectives,
             objective=document.task.metric,
             metrics=document.task.metrics,
         )
-    fields = _fields(document)
-    dimensions = {name: _dimension(one) for name, one in _fields(fields.get("space")).items()}
+    fields = fields_of(document)
+    dimensions = {
+        name: dimension_of(one) for name, one in fields_of(fields.get("space")).items()
+    }
     return Readable(
         dimensions,
-        _fields(fields.get("fixed")),
-        str(_fields(fields.get("search")).get("sampler", "tpe")),
+        fields_of(fields.get("fixed")),
+        str(fields_of(fields.get("search")).get("sampler", "tpe")),
         fields.get("teacher") is not None,
-        str(_fields(fields.get("task")).get("kind", "classification")),
+        str(fields_of(fields.get("task")).get("kind", "classification")),
         is_auto=fields.get("auto_space") is True,
-        pruner=_pruner(_fields(fields.get("search")).get("pruner")),
+        pruner=pruner_of(fields_of(fields.get("search")).get("pruner")),
+        models=names_of(fields.get("model")),
     )
 
 
@@ -321,50 +340,3 @@ def _points(document: StudyDocument) -> Iterator[tuple[Place, Mapping[str, Scala
         yield ("first_trials", number), values
     for number, start in enumerate(document.starts or ()):
         yield ("starts", number, "values"), start.values
-
-
-def _with_space(given: object) -> object:
-    """Put a space in the place of `auto`, or of none at all."""
-    if not isinstance(given, Mapping):
-        return given
-    fields = _fields(cast("object", given))
-    if fields.get("space", "auto") != "auto":
-        return fields
-    setting = auto_space.Setting.of(fields)
-    space = auto_space.space(setting)
-    fixed: object = fields.get("fixed", {})
-    if isinstance(fixed, Mapping):
-        fixed = {**auto_space.beside(setting), **_fields(cast("object", fixed))}
-    return {**fields, "space": space, "auto_space": True, "fixed": fixed}
-
-
-def _with_objectives(given: object) -> object:
-    """Leave the search of two objectives to what can search for both, where a document names nothing else."""
-    fields = _fields(given)
-    search = fields.get("search", {})
-    if not fields.get("objectives") or not isinstance(search, Mapping):
-        return given
-    usual = {"sampler": "gp", "pruner": {"kind": "none"}}
-    return {**fields, "search": {**usual, **_fields(cast("object", search))}}
-
-
-def _fields(given: object) -> Mapping[str, Any]:
-    """Return the fields of an object; none if it is something else."""
-    if not isinstance(given, Mapping):
-        return {}
-    fields = cast("Mapping[object, Any]", given)
-    return {name: value for name, value in fields.items() if isinstance(name, str)}
-
-
-def _pruner(given: object) -> Pruner | None:
-    try:
-        return TypeAdapter[Pruner](Pruner).validate_python(given)
-    except ValidationError:
-        return None
-
-
-def _dimension(given: object) -> Dimension | None:
-    try:
-        return TypeAdapter[Dimension](Dimension).validate_python(given)
-    except ValidationError:
-        return None

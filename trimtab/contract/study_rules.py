@@ -11,6 +11,7 @@ from trimtab.contract.conditions import Conditions
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint
 from trimtab.contract.finish import Finish
 from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
+from trimtab.contract.models import MODEL
 from trimtab.contract.objective_rules import of_constraints, of_objectives
 from trimtab.contract.objectives import OF_THE_MODEL, Constraint, Objective
 from trimtab.contract.pruners import NoPruner, Pruner
@@ -47,6 +48,8 @@ class Readable:
     epochs_of_trial: int = 1
     """The points to begin with, each with its place in the document."""
     pruner: Pruner | None = None
+    models: Sequence[str] | None = None
+    """The names of the models that trials have one of; None where all have the same."""
     constraints: Sequence[Constraint] = ()
     objectives: Sequence[Objective] = ()
     objective: str = ""
@@ -59,7 +62,8 @@ def faults(readable: Readable) -> Iterator[Fault]:
     """Yield what is wrong between the fields of a document."""
     known = hyperparameters()
     space, fixed = readable.space, readable.fixed
-    yield from _unknown(space, fixed, known)
+    yield from _unknown(space, fixed, known, readable.models)
+    yield from _other_models(readable)
     yield from _illegal_fixed(fixed, known)
     yield from _unpaid(readable)
     if isinstance(readable.pruner, AutoPruner) and readable.sampler != "auto":
@@ -196,12 +200,29 @@ def _unknown(
     space: Mapping[str, object],
     fixed: Mapping[str, Scalar],
     known: Mapping[str, Hyperparameter],
+    models: Sequence[str] | None,
 ) -> Iterator[Fault]:
-    named = [("space", name) for name in space] + [("fixed", name) for name in fixed]
+    searched = [("space", name) for name in space if models is None or name != MODEL]
+    named = searched + [("fixed", name) for name in fixed]
     strange = [place for place in named if place[1] not in known]
     for place in strange[:MOST_FAULTS]:
-        message = f"no worker understands this hyperparameter; {hint(place[1], known)}"
-        yield Fault(place, "unknown_hyperparameter", message)
+        why = "no worker understands this hyperparameter"
+        if place[1] == MODEL:
+            why = "is searched where `model` of the document has `choices`, and never fixed"
+        else:
+            why = f"{why}; {hint(place[1], known)}"
+        yield Fault(place, "unknown_hyperparameter", why)
+
+
+def _other_models(readable: Readable) -> Iterator[Fault]:
+    """Yield that the dimension of the models has not the names of the models."""
+    found, names = readable.space.get(MODEL), readable.models
+    if names is None or found is None:
+        return
+    own = found.choices if isinstance(found, Choices) else ()
+    if set(own) != set(names):
+        message = f"has to be the choices {', '.join(sorted(names))}, as `model` names these"
+        yield Fault(("space", MODEL), "other_models", message)
 
 
 def _illegal_fixed(

@@ -99,11 +99,11 @@ def _finalists(order: RunTrial, winner: FitState) -> Iterator[Finalist]:
         for member, saved in zip(lease.members, order.members, strict=True)
     ]
     first = refits[0] if refits else None
-    yield Finalist(lease.trial_number, lease.recipe, lambda: winner, first)
+    yield Finalist(lease.trial_number, lease.recipe, lambda: winner, first, lease.model)
     others = zip(lease.members[1:], order.members[1:], refits[1:], strict=True)
     for member, saved, refit in others:
         validated = partial(_read, saved.validated)
-        yield Finalist(member.trial_number, member.recipe, validated, refit)
+        yield Finalist(member.trial_number, member.recipe, validated, refit, member.model)
 
 
 def answers(order: RunTrial) -> list[TrialAnswers]:

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from trimtab.contract.leases import Lease
+from trimtab.contract.tasks import Model
 from trimtab.contract.teachers import FileTeacher
 from worker import data
 from worker.data import TaskData
@@ -72,10 +73,20 @@ class Resources:
             OutsideRoots: One of them may not be read.
         """
         lease, teacher = order.lease, order.teacher
-        if lease.model.weights not in ("default", "none"):
-            weights = str(self.roots.resolve(lease.model.weights))
-            model = lease.model.model_copy(update={"weights": weights})
-            lease = lease.model_copy(update={"model": model})
+        members = tuple(
+            one.model_copy(update={"model": one.model and _admitted(one.model, self.roots)})
+            for one in lease.members
+        )
+        lease = lease.model_copy(
+            update={"model": _admitted(lease.model, self.roots), "members": members}
+        )
         if teacher is not None and isinstance(lease.teacher, FileTeacher):
             teacher = self.roots.resolve(teacher)
         return order.model_copy(update={"lease": lease, "teacher": teacher})
+
+
+def _admitted(model: Model, roots: Roots) -> Model:
+    """Return a model whose file of weights is named by its real path."""
+    if model.weights in ("default", "none"):
+        return model
+    return model.model_copy(update={"weights": str(roots.resolve(model.weights))})

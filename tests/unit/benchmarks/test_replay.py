@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.benchmarks import replay_transfer
 from tests.benchmarks.replay import options_of, runs
 from tests.benchmarks.replay_figures import (
     TPE,
@@ -298,3 +299,14 @@ class TestRuns:
         run = Run(Setting("7593", 4, 10.0), "optuna tpe", 3)
         Kept(tmp_path / "kept").add(run, a_run((1.0, 2.0)))
         assert Kept(tmp_path / "kept").done == {run: a_run((1.0, 2.0))}
+
+
+def test_a_gain_by_earlier_studies_is_the_time_to_what_the_search_alone_has() -> None:
+    def run(*better: tuple[float, float]) -> Replayed:
+        return Replayed(tuple(Better(*one) for one in better), 0, 0, 0, 0.0, 0.0)
+
+    alone = {0: run((0.1, 50.0), (0.5, 60.0), (2.0, 80.0))}
+    sooner, never = {0: run((0.25, 70.0))}, {0: run((0.25, 55.0))}
+    # What it has at 0.62 is 60, since 0.5.
+    assert replay_transfer.ratio_at(sooner, alone, 0.62) == 0.5
+    assert replay_transfer.ratio_at(never, alone, 0.62) == 10.0

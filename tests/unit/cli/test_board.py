@@ -323,3 +323,9 @@ def test_an_error_is_shown_in_its_own_unit_and_the_least_is_the_best_of_a_curve(
 def test_a_share_is_shown_in_per_cent_and_all_else_as_a_number(metric: str, shown: str) -> None:
     assert tables.measured(metric, 0.5) == shown
     assert tables.measured(metric, None) == "-"
+
+
+def test_best_tells_the_pretrained_model_of_the_winner() -> None:
+    model = {"backbone": "resnet18", "weights": "none"}
+    told = " ".join(drawn(tables.best(Best.model_validate({**BEST, "model": model}))).split())
+    assert "pretrained model resnet18, weights none" in told

@@ -109,7 +109,7 @@ def test_earlier_studies_are_told_with_distance_its_parts_and_how_their_points_d
 ) -> None:
     parts = {"size": 0.5, "classes": 0.0, "features": None}
     near = {"study": "flowers", "distance": 1.118, "parts": parts, "points": 2}
-    far = {"study": "roses", "distance": 3.0, "parts": {}, "points": 0}
+    far: dict[str, Any] = {"study": "roses", "distance": 3.0, "parts": {}, "points": 0}
     document = STUDY["document"] | {"starts": [], "transferred": [near, far]}
     given = {"proposed_by": "study:flowers"}
     _study(service, {"value": 0.95}, given | {"value": 0.9}, given | {"value": 0.92})

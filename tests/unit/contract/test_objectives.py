@@ -89,3 +89,11 @@ def test_two_objectives_are_searched_by_what_can_and_nothing_prunes_their_trials
         "search/pruner": "pruner_of_one_objective",
     }
     assert chosen(document(objectives=BOTH, search={"sampler": "auto"})).sampler == "gp"
+
+
+def test_auto_leaves_constraints_to_what_learns_how_far_they_are_kept() -> None:
+    bounds = [{"metric": "latency_ms", "max": 20}]
+    found = chosen(document(constraints=bounds, search={"sampler": "auto"}))
+    assert (found.sampler, found.pruner.kind) == ("gp", "median")
+    plain = chosen(document(constraints=bounds, search={"sampler": "auto", "pruner": "none"}))
+    assert (plain.sampler, plain.pruner.kind) == ("gp", "none")

@@ -231,6 +231,31 @@ def test_weights_and_teachers_are_admitted_by_their_real_paths(
             Resources.admit(resources, order(path))
 
 
+def test_the_weights_of_each_member_are_admitted_by_their_real_paths(
+    inside: Path, outside: Path
+) -> None:
+    def order(path: Path) -> RunTrial:
+        model = {"backbone": "glyphnet", "weights": str(path)}
+        member: dict[str, Any] = {
+            "trial_number": 1,
+            "seed": 1,
+            "hyperparameters": {},
+            "recipe": {},
+            "value": 0.5,
+        }
+        lease = a_lease(kind="final", members=[member, {**member, "model": model}])
+        return RunTrial(lease=lease, folder=inside)
+
+    resources = _resources(Roots.of([inside]))
+    (inside / "link.safetensors").symlink_to(inside / "real.safetensors")
+    former, other = Resources.admit(resources, order(inside / "link.safetensors")).lease.members
+    assert former.model is None
+    assert other.model is not None
+    assert other.model.weights == str(inside / "real.safetensors")
+    with pytest.raises(OutsideRoots):
+        Resources.admit(resources, order(outside / "a.safetensors"))
+
+
 def test_a_teacher_that_the_agent_has_fetched_needs_no_root(
     inside: Path, outside: Path
 ) -> None:

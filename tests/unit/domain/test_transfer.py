@@ -171,3 +171,30 @@ def test_a_value_that_is_not_active_at_a_point_is_left_out() -> None:
         "optimizer": "sgd",
         "momentum": 0.9,
     }
+
+
+CHOICES = {
+    "deep": {"backbone": "vit_b_16"},
+    "small": {"backbone": "glyphnet"},
+    "other": {"backbone": "cifar_resnet20"},
+}
+
+
+@pytest.mark.parametrize(
+    ("backbone", "name", "apart"),
+    [("glyphnet", "small", 0.0), ("cifar_resnet56", "small", 0.5), ("swin_t", "deep", 0.5)],
+)
+def test_among_several_models_a_point_goes_to_the_one_that_is_most_like_its_own(
+    backbone: str, name: str, apart: float
+) -> None:
+    several = document(model={"choices": CHOICES})
+    other = earlier(model=Model(backbone=backbone))
+    assert transfer.point(several, other, BEST) == {"model": name, **BEST}
+    assert transfer.parts(several, data(), other)["model"] == apart
+
+
+def test_a_point_of_a_model_of_another_kind_goes_to_none_of_several() -> None:
+    several = document(model={"choices": CHOICES})
+    other = earlier(model=Model(backbone="resnet18"))
+    assert transfer.point(several, other, BEST) is None
+    assert transfer.parts(several, data(), other)["model"] == 1.0

@@ -3,6 +3,7 @@
 import math
 import random
 from collections.abc import Mapping
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -20,6 +21,7 @@ from service.sampling.initial import InitialDesign
 from service.sampling.joint import ArrayTPE, joint_tpe
 from service.sampling.model.cube import Cube
 from service.sampling.model.prior_weights import PriorWeights
+from service.sampling.pareto import ParetoSampler
 from tests.unit.sampling.ledger import Clock, Ledger, any_values, completed, document
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.starts import Start
@@ -224,3 +226,18 @@ def test_the_gaussian_sampler_scores_no_point_that_was_tried() -> None:
     proposed = sampler.propose((), 0)
     assert proposed is not None
     assert proposed["optimizer"] == "sgd"
+
+
+def test_two_objectives_are_searched_over_points_where_trials_lie() -> None:
+    sampler = ParetoSampler(space(ARMS), ("maximize", "minimize"), 0.0)
+    canonical, rng = Canonical(space(ARMS)), random.Random(2)
+    points = [canonical.whole(any_values(space(ARMS), rng)) for _ in range(12)]
+    sampler.hear(
+        [
+            replace(completed(n, one, worth(one)), second_value=rng.random())
+            for n, one in enumerate(points)
+        ]
+    )
+    found = sampler.propose((), 0)
+    assert found is not None
+    assert found == pytest.approx(canonical.whole(found))

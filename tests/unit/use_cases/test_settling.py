@@ -11,6 +11,7 @@ from trimtab.contract.search_space import Choices, FloatRange
 from trimtab.contract.studies import StudyDocument
 
 RATE = {"kind": "float", "low": 1e-5, "high": 1e-1, "log": True}
+BATCH = {"kind": "choices", "choices": [16, 32]}
 SGD = {"epochs": 8, "optimizer": "sgd"}
 KNOWN = {"known_recipes": True, "initial_trials": 10}
 
@@ -165,3 +166,32 @@ def test_tpe_waits_for_fewer_trials_where_those_spread_by_themselves(
     assert document.search.tpe_startup_trials == expected
     told = StudyDocument.model_validate_json(document.model_dump_json())
     assert with_tpe_startup_trials(told) == told == document
+
+
+def test_each_of_several_models_begins_with_the_best_recipe_of_its_kind() -> None:
+    models = {"small": {"backbone": "glyphnet"}, "deep": {"backbone": "vit_b_16"}}
+    document = settled(model={"choices": models})
+    starts = [
+        (one.values["model"], one.proposed_by.partition(":")[2], one.values["learning_rate"])
+        for one in document.starts or ()
+    ]
+    assert starts == [
+        ("small", "warm_cosine", 3e-3),
+        ("deep", "warm_cosine", 7.5e-5),
+        ("small", "fast_head", 1e-3),
+        ("deep", "fast_head", 2.5e-5),
+    ]
+    few = settled(model={"choices": models}, budget={"trials": 4})
+    assert [one.values["model"] for one in few.starts or ()] == ["small", "deep"]
+
+
+def test_what_the_best_recipes_of_several_models_say_alike_is_filled_in() -> None:
+    models = {"small": {"backbone": "glyphnet"}, "big": {"backbone": "resnet18"}}
+    document = settled(model={"choices": models}, space={"batch_size": BATCH})
+    # The one takes a cosine and the other a constant rate, each its own; both leave the optimizer alike.
+    assert document.fixed == {"epochs": 4, "optimizer": "adamw"}
+    alike = settled(
+        model={"choices": {**models, "big": {"backbone": "cifar_resnet20"}}},
+        space={"batch_size": BATCH},
+    )
+    assert alike.fixed["learning_rate"] == 3e-3

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from trimtab.contract.final_report import CandidateKind
 from trimtab.contract.recipe import Recipe
+from trimtab.contract.tasks import Model
 from worker.data import Split, TaskData
 from worker.training.device.placement import PlacedSplit
 from worker.training.errors import CheckpointError
@@ -36,12 +37,14 @@ class Finalist:
         recipe: The recipe that it was trained by.
         validated: Reads the state that its objective value was measured of; may raise CheckpointError.
         refit: Reads the state of the same recipe trained on train and validation; None where there is none.
+        model: The pretrained model that it began with; None: the evaluator's.
     """
 
     number: int
     recipe: Recipe
     validated: Callable[[], FitState]
     refit: Callable[[], FitState] | None = None
+    model: Model | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,15 +55,17 @@ class TrainedState:
         recipe: The recipe that it was trained by.
         seen: The data that its trial saw.
         read: Reads the state.
+        model: The pretrained model that it began with; None: the evaluator's.
     """
 
     recipe: Recipe
     seen: TaskData
     read: Callable[[], FitState]
+    model: Model | None = None
 
     def open(self, evaluator: Evaluator) -> Freezing:
         """Build its network on the device; raises CheckpointError where the state is of no use."""
-        return evaluator.trained(self.recipe, self.read(), self.seen)
+        return evaluator.of(self.model).trained(self.recipe, self.read(), self.seen)
 
     def told(self, evaluator: Evaluator, part: str, split: Split) -> Told:
         """Ask it about a split, in the form that its trial saw."""
@@ -109,8 +114,8 @@ def members_of(
     members: list[Member] = []
     notes: list[str] = []
     for finalist in finalists:
-        seen = evaluator.load(finalist.recipe)
-        validated = TrainedState(finalist.recipe, seen, finalist.validated)
+        seen = evaluator.of(finalist.model).load(finalist.recipe)
+        validated = TrainedState(finalist.recipe, seen, finalist.validated, finalist.model)
         try:
             told = validated.told(evaluator, "validation", seen.validation)
         except CheckpointError as error:
@@ -129,7 +134,7 @@ def _refit_of(
 ) -> tuple[TrainedState | None, list[str]]:
     if finalist.refit is None:
         return None, []
-    refit = TrainedState(finalist.recipe, seen, finalist.refit)
+    refit = TrainedState(finalist.recipe, seen, finalist.refit, finalist.model)
     try:
         # Before the choice: what cannot be opened cannot be handed over.
         refit.open(evaluator)
@@ -144,7 +149,7 @@ def _left_out(name: str, error: CheckpointError) -> str:
 
 
 class Untrained:
-    """The pretrained model that no trial has trained: as it was, and with a linear probe in place of its head.
+    """The winner's pretrained model that no trial has trained: as it was, and with a linear probe in place of its head.
 
     Args:
         evaluator: The task and the machine.
@@ -155,6 +160,8 @@ class Untrained:
         seen = winner.seen
         self.recipe = winner.validated.recipe
         self.seed = winner.validated.read().seed
+        evaluator = evaluator.of(winner.validated.model)
+        self.pretrained = evaluator.model
         self.before = evaluator.before(seen, self.seed)
         self._evaluator = evaluator
         self._placed = [

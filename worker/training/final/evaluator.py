@@ -1,7 +1,7 @@
 """What a final evaluation needs of every candidate: its data, its network, its answers."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -52,7 +52,7 @@ class Evaluator:
 
     Attributes:
         task: The task that was learned.
-        model: The pretrained model that all trials began with.
+        model: The pretrained model that its trials began with; `of` gives one for those that began with another.
         cache_dir: The folder of decoded data sets.
         device: The device that the models are measured on.
         download: Whether a public data set that is not there may be fetched.
@@ -70,6 +70,10 @@ class Evaluator:
     weights_dir: Path | None = None
     own: OwnBackbones | None = None
     _test: dict[InputSpec, Split] = field(default_factory=dict[InputSpec, Split])
+
+    def of(self, model: Model | None) -> "Evaluator":
+        """Return the same for trials that began with this model; the splits that are open are shared. None: its own."""
+        return self if model in (None, self.model) else replace(self, model=model)
 
     def load(self, recipe: Recipe) -> TaskData:
         """Open the data that a recipe's trial saw; raises as `data.load`."""

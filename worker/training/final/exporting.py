@@ -43,7 +43,8 @@ def export_states(
     for state, told in states:
         trained = state.open(evaluator)
         seed = state.read().seed
-        cards.append(_card(trained, state, told, seed, scores, evaluator.model, teacher))
+        pretrained = evaluator.of(state.model).model
+        cards.append(_card(trained, state, told, seed, scores, pretrained, teacher))
         trained.model.cpu()
         models.append(trained)
     if len(models) == 1:
@@ -114,7 +115,7 @@ def export_untrained(
         recipe=recipe,
         seed=untrained.seed,
         scores=scores,
-        pretrained=evaluator.model,
+        pretrained=untrained.pretrained,
         precision=computed_in,
         head_precision=of_head or computed_in,
     )

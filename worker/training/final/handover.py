@@ -126,7 +126,7 @@ class _Tester:
         self._told: dict[int, Told] = {}
 
     def split(self, state: TrainedState) -> Split:
-        return self._evaluator.open_test(state.recipe, self._seal)
+        return self._evaluator.of(state.model).open_test(state.recipe, self._seal)
 
     def told(self, state: TrainedState) -> Told:
         if id(state) not in self._told:

@@ -76,6 +76,9 @@ InputCard = ImageCard
 class CardMember(Message):
     """One of several models in a file; each field is the field of `ModelCard` that has its name."""
 
+    backbone: Text | None = None
+    """Null in files of releases whose members all had the card's backbone."""
+    pretrained: Model | None = None
     targets: tuple[CardTarget, ...] = ()
     shape: Annotated[tuple[_Size, ...], Field(min_length=3, max_length=3)]
     levels: tuple[int, int] = SIXTEEN_BITS
@@ -153,7 +156,7 @@ def together(cards: Sequence[ModelCard], *, scores: Scores) -> ModelCard:
         scores: The scores of the average.
 
     Raises:
-        MembersUnlike: They do not tell the same classes or targets apart, or are built on different backbones.
+        MembersUnlike: They do not tell the same classes or targets apart.
     """
     first, *others = cards
     for number, other in enumerate(others, 2):
@@ -165,8 +168,6 @@ def together(cards: Sequence[ModelCard], *, scores: Scores) -> ModelCard:
 
 
 def _difference(one: ModelCard, other: ModelCard) -> str | None:
-    if one.backbone != other.backbone:
-        return f"its backbone is {other.backbone}, not {one.backbone}"
     if one.kind != other.kind:
         return f"it is a {other.kind}, not a {one.kind}"
     if one.classes != other.classes or not same_targets(one.targets, other.targets):

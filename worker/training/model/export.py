@@ -143,14 +143,11 @@ def load_exported(path: Path, *, own: OwnBackbones | None = None) -> Predictor:
     """
     card = read_card(path)
     try:
-        plain = Model(backbone=card.backbone, weights="none")
         weights, _ = safetensors_files.read(path)
-    except ValidationError as error:
-        raise ModelUnreadable(path, f"this release knows no {card.backbone}") from error
     except (safetensors_files.SafetensorError, OSError) as error:
         raise ModelUnreadable(path, str(error)) from error
     members = [
-        Member(one, _loaded(path, card, one, plain, own_weights, own))
+        Member(one, _loaded(path, card, one, own_weights, own))
         for one, own_weights in _by_member(path, card, weights)
     ]
     return Predictor(card, members)
@@ -179,16 +176,20 @@ def _loaded(
     path: Path,
     card: ModelCard,
     member: CardMember,
-    plain: Model,
     weights: dict[str, Tensor],
     own: OwnBackbones | None,
 ) -> Backbone:
+    backbone = member.backbone or card.backbone
+    try:
+        plain = Model(backbone=backbone, weights="none")
+    except ValidationError as error:
+        raise ModelUnreadable(path, f"this release knows no {backbone}") from error
     head = heads.of(member.recipe, card.kind)
     model = backbones.build(plain, classes=card.classes, seed=0, own=own, head=head)
     try:
         model.network.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelUnreadable(path, f"its tensors are not those of {card.backbone}") from error
+        raise ModelUnreadable(path, f"its tensors are not those of {backbone}") from error
     # The layer is built from the file: the code of a later release may normalise in another way.
     model.input = backbones.input_layer(member.input, model.input)
     return model
