@@ -68,7 +68,7 @@ def get_study(name: StudyName, context: ServiceContext) -> Study:
 
 @router.patch("/{study}")
 def edit_study(name: StudyName, changes: StudyEdit, context: ServiceContext) -> Study:
-    """Change the budget, the priority or `parallel` of a study that has begun; more budget takes one that is done up again."""
+    """Change the budget, priority, `parallel` or space of a study that has begun; more budget takes one that is done up again."""
     return editing.edit(context, name, changes)
 
 

@@ -11,6 +11,8 @@ BUDGET_MAY_CHANGE: Collection[StudyState] = ("active", "paused", "done")
 """The search goes on, or more budget takes it up again."""
 PRIORITY_MAY_CHANGE: Collection[StudyState] = ("active", "paused", "stopping", "finalising")
 """Something of the study is still to be claimed."""
+SPACE_MAY_CHANGE: Collection[StudyState] = ("active", "paused")
+"""The search goes on."""
 PARALLEL_MAY_CHANGE: Collection[StudyState] = ("active", "paused", "stopping")
 """Trials of the study are still to be claimed."""
 
@@ -46,6 +48,8 @@ def refusal(before: StudyDocument, after: StudyDocument, state: StudyState) -> s
     """Return why a study in this state takes no such change; None where it does."""
     if before.budget != after.budget and state not in BUDGET_MAY_CHANGE:
         return _NO_BUDGET[state]
+    if before.space_edits != after.space_edits and state not in SPACE_MAY_CHANGE:
+        return f"The study is {state}: its search is over, and takes no other space."
     if before.priority != after.priority and state not in PRIORITY_MAY_CHANGE:
         return f"The study is {state}: nothing of it is claimed any more, so it has no use for a priority."
     if before.parallel != after.parallel and state not in PARALLEL_MAY_CHANGE:

@@ -212,8 +212,9 @@ class Sampling:
     def _study(self, study_id: int, document: StudyDocument) -> ActiveStudy:
         with self._lock:
             study = self._studies.get(study_id)
-            # The points to begin with change once, when the first trial has told the study's data.
-            if study is None or study.starts != document.starts:
+            # The points to begin with change once, when the first trial has told the study's data, the space by a person.
+            made_of = (document.starts, document.space_edits)
+            if study is None or study.made_of != made_of:
                 read = partial(self._read, study_id)
                 study = ActiveStudy(
                     document,

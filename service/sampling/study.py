@@ -16,6 +16,7 @@ from service.sampling.gaussian import GaussianSampler
 from service.sampling.grid import Cells
 from service.sampling.history import History
 from service.sampling.initial import InitialDesign
+from service.sampling.inside import Inside
 from service.sampling.joint import Kernels, attributes, joint_tpe
 from service.sampling.judging import GO_ON, Judge, Judgement, judged, unless_audited
 from service.sampling.pareto import ParetoSampler
@@ -81,8 +82,9 @@ class ActiveStudy:
         largest_shown: int | None,
         kernels: Kernels = "arrays",
     ) -> None:
-        self.starts = document.starts
-        """The points to begin with that its initial design was made of."""
+        self.made_of = (document.starts, document.space_edits)
+        """The parts of the document that it was made of and that may change."""
+        self._inside = Inside(document)
         self._canonical = Canonical(document.space)
         self._cells = Cells(document.space)
         self._direction: Direction = document.task.direction
@@ -367,7 +369,7 @@ class ActiveStudy:
         self._changed = False
         try:
             changed = self._history.apply(
-                self._canonical.shown(self._read(self._history.cursor))
+                self._canonical.shown(self._inside.shown(self._read(self._history.cursor)))
             )
             self._untried.learn(changed)
             if self._gaussian is not None:

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import Connection, text
 
 from service.domain.editing import Spent
+from service.domain.space_editing import Begun
 from service.storage.leases import NO_PROGRESS
 from trimtab.contract.studies import StudyDocument
 
@@ -24,6 +25,17 @@ def spent(connection: Connection, study_id: int) -> Spent:
     return Spent(*row)
 
 
+def begun(connection: Connection, study_id: int) -> list[Begun]:
+    """Read the values of all trials of a study."""
+    rows = connection.execute(
+        text("""
+            SELECT number, state, hyperparameters FROM trimtab.trials
+            WHERE study_id = :study_id AND kind = 'trial' ORDER BY number"""),
+        {"study_id": study_id},
+    ).all()
+    return [Begun(*row) for row in rows]
+
+
 def change(
     connection: Connection, study_id: int, before: StudyDocument, after: StudyDocument
 ) -> None:
@@ -33,7 +45,8 @@ def change(
             WITH study AS (
                 UPDATE trimtab.studies
                 SET document = CAST(:document AS json), priority = :priority, parallel = :parallel, trials_limit = :trials_limit,
-                    wall_time_s = :wall_time_s, limits = CAST(:limits AS jsonb), exhausted = exhausted AND trials_created < trials_limit
+                    wall_time_s = :wall_time_s, limits = CAST(:limits AS jsonb),
+                    exhausted = exhausted AND trials_created < trials_limit AND NOT :has_other_space
                 WHERE study_id = :study_id)
             INSERT INTO trimtab.events (study_id, kind, body)
             VALUES (:study_id, 'study_edited', CAST(:body AS jsonb))"""),
@@ -95,11 +108,21 @@ def _bound(study_id: int, before: StudyDocument, after: StudyDocument) -> dict[s
         "document": after.model_dump_json(),
         "priority": after.priority,
         "parallel": after.parallel,
+        "has_other_space": before.space_edits != after.space_edits,
         "trials_limit": after.search_budget.trials,
         "wall_time_s": after.search_budget.wall_time_s,
         "limits": json.dumps(limits) if (limits := after.search_budget.limits) else None,
-        "body": json.dumps({"before": _told(before), "after": _told(after)}),
+        "body": json.dumps(
+            {"before": _told(before), "after": _told(after)} | _space(before, after)
+        ),
     }
+
+
+def _space(before: StudyDocument, after: StudyDocument) -> dict[str, Any]:
+    if before.space_edits == after.space_edits:
+        return {}
+    space = {name: one.model_dump(exclude_none=True) for name, one in after.space.items()}
+    return {"space": space, "space_edit": after.space_edits[-1].model_dump()}
 
 
 def _told(document: StudyDocument) -> dict[str, Any]:

@@ -45,10 +45,10 @@ FREE_SLOT = """
     ORDER BY n LIMIT 1"""
 
 LEASE_COLUMNS = """
-    t.lease_id, t.kind, t.study_id, t.trial_id, t.number, t.fence, t.hyperparameters, t.checkpoint,
-    t.previous_checkpoint,
+    t.lease_id, t.kind, t.study_id, t.trial_id, t.number, t.fence, t.hyperparameters, t.checkpoint, t.previous_checkpoint,
     (SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial') AS trial_value,
-    t.runs_until"""
+    t.runs_until,
+    (SELECT coalesce(json_array_length(d.document -> 'space_edits'), 0) FROM trimtab.studies d WHERE d.study_id = t.study_id)"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +66,7 @@ class LeaseRow:
     previous_checkpoint: dict[str, Any] | None
     trial_value: float | None
     runs_until: int | None
+    space_edits: int = 0  # how often the study's space had been changed by then
 
 
 _OF_CLAIM = Statement(f"""
@@ -341,8 +342,7 @@ event AS (
 SELECT ended, CASE WHEN is_over AND EXISTS (
     -- Those who wait for what this trial comes to may go on now.
     SELECT FROM trimtab.trials p WHERE p.study_id = t.study_id AND p.state = 'paused' AND p.paused_by_search)
-    OR t.kind = 'trial' AND EXISTS (
-    -- And those who wait for its place.
+    OR t.kind = 'trial' AND EXISTS (  -- and those who wait for its place
     SELECT FROM trimtab.studies s WHERE s.study_id = t.study_id AND s.parallel IS NOT NULL)
     THEN pg_notify('trimtab', '') END
 FROM t""")

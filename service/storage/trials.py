@@ -49,6 +49,7 @@ budget AS (
       AND NOT s.exhausted AND NOT {WALL_TIME_OVER} AND NOT {NO_PROGRESS} AND {HAS_ROOM}
       -- A claim that looked before an edit gave the study this limit has waited for nobody.
       AND (s.parallel IS NULL OR :in_turn)
+      AND coalesce(json_array_length(s.document -> 'space_edits'), 0) = :space_edits
       AND s.trials_created = coalesce(CAST(:only_as_number AS int), s.trials_created)
       AND (CAST(:only_as_number AS int) IS NULL OR f.wanted = (SELECT count(*) FROM asked))
     RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl, s.data IS NULL AS probe),
@@ -122,7 +123,7 @@ class NewTrial:
 
 
 def to_start(
-    study_id: int, new: Sequence[NewTrial], *, in_turn: bool = False
+    study_id: int, new: Sequence[NewTrial], *, in_turn: bool = False, space_edits: int = 0
 ) -> dict[str, Any]:
     """What `START` binds: trials of one study, each for a slot of its own; all of them or none are stored."""
     names = [
@@ -138,6 +139,7 @@ def to_start(
     return {
         "study_id": study_id,
         "in_turn": in_turn,
+        "space_edits": space_edits,
         "only_as_number": new[0].only_as_number,
         "worker_ids": array([one.worker_id for one in new]),
         "claim_ids": array([one.claim_id for one in new]),
@@ -176,7 +178,12 @@ def started(row: tuple[Any, ...]) -> tuple[int, LeaseRow]:
 
 
 def start(
-    connection: Connection, study_id: int, new: NewTrial, *, in_turn: bool = False
+    connection: Connection,
+    study_id: int,
+    new: NewTrial,
+    *,
+    in_turn: bool = False,
+    space_edits: int = 0,
 ) -> LeaseRow | None:
     """Take one trial from the budget and store it, leased, with its Optuna trial; None when nothing was stored.
 
@@ -185,6 +192,7 @@ def start(
         study_id: the study.
         new: the trial.
         in_turn: the caller holds the study's decisions, as it must where `parallel` limits its trials.
+        space_edits: the number of changes of the study's space before the proposal, which is void after another one.
 
     Raises:
         IntegrityError: the same worker or claim was served at the same moment; read again.
@@ -193,7 +201,7 @@ def start(
         connection,
         first=HOLD_WORKER,
         worker_id=new.worker_id,
-        **to_start(study_id, [new], in_turn=in_turn),
+        **to_start(study_id, [new], in_turn=in_turn, space_edits=space_edits),
     )
     return None if row is None else started(row)[1]
 

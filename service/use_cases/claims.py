@@ -1,9 +1,7 @@
 """Claims: a worker asks for work. A queued trial first; else the sampler proposes and one statement stores."""
 
-import zlib
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
 
 from sqlalchemy import Connection
 
@@ -17,12 +15,13 @@ from service.sampling import (
     Resumption,
     SamplingFailed,
 )
-from service.storage import leases, refits, taking_up, trials, turn, workers
+from service.storage import leases, taking_up, trials, turn, workers
 from service.storage.engine import Locked
 from service.use_cases import deciding, reconciling, studies
 from service.use_cases.context import Context, DocumentUnreadable, Holder
+from service.use_cases.lease_shape import members, shape
 from service.use_cases.races import TRIES, again
-from trimtab.contract.leases import Checkpoint, Lease, LeaseRequest, Leases, Member
+from trimtab.contract.leases import LeaseRequest, Leases
 from trimtab.contract.problems import (
     LeaseLost,
     StudyDeleted,
@@ -44,9 +43,12 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
     """
     rows = again(lambda: _claim(context, request))
     with context.database.statements() as connection:
-        documents = [studies.document(context, row.study_id, connection) for row in rows]
-        members = [
-            _members(connection, row, document)
+        documents = [
+            studies.document(context, row.study_id, connection, space_edits=row.space_edits)
+            for row in rows
+        ]
+        of_models = [
+            members(connection, row, document)
             for row, document in zip(rows, documents, strict=True)
         ]
     for row in rows:
@@ -54,7 +56,7 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
             epochs = epochs_of(row.hyperparameters)
             holder = Holder(row.study_id, row.number, epochs=epochs, runs_until=row.runs_until)
             context.holders.note(row.lease_id, holder)
-    return Leases(leases=tuple(map(shape, rows, documents, members)))
+    return Leases(leases=tuple(map(shape, rows, documents, of_models)))
 
 
 def _claim(context: Context, request: LeaseRequest) -> list[leases.LeaseRow]:
@@ -132,7 +134,9 @@ def _claim_of_study(
 ) -> leases.LeaseRow | None:
     try:
         with context.database.statements() as connection:
-            document = studies.document(context, candidate.study_id, connection)
+            document = studies.document(
+                context, candidate.study_id, connection, space_edits=candidate.space_edits
+            )
         return _serve(context, candidate, document, request, ordinal, holding)
     except StudyDeleted:
         return None  # since it was listed
@@ -232,7 +236,10 @@ def _chosen(
             row = _take_up(study.connection, candidate, chosen, request, ordinal)
         elif isinstance(chosen, Proposal):
             new = new_trial(chosen, request, ordinal)
-            row = trials.start(study.connection, candidate.study_id, new, in_turn=True)
+            edits = len(document.space_edits)
+            row = trials.start(
+                study.connection, candidate.study_id, new, in_turn=True, space_edits=edits
+            )
             if row is None:
                 raise NotStored
     return chosen, row
@@ -305,7 +312,8 @@ def _start(
         if not isinstance(proposal, Exhausted):
             with context.database.statements() as connection:
                 new = new_trial(proposal, request, ordinal)
-                row = trials.start(connection, candidate.study_id, new)
+                edits = len(document.space_edits)
+                row = trials.start(connection, candidate.study_id, new, space_edits=edits)
             if row is None:
                 raise NotStored
             return row, False
@@ -335,64 +343,3 @@ def new_trial(proposal: Proposal, request: LeaseRequest, ordinal: int) -> trials
         runs_until=proposal.runs_until,
         reason=proposal.reason,
     )
-
-
-def shape(
-    row: leases.LeaseRow, document: StudyDocument, members: Sequence[Member] = ()
-) -> Lease:
-    """Everything that the lease's holder needs; that of a refit and a final one has members."""
-    reached = row.trial_value if row.kind == "final" else None
-    return Lease(
-        lease_id=row.lease_id,
-        kind=row.kind,
-        study=document.name,
-        trial_number=row.number,
-        fence=row.fence,
-        ttl_s=document.lease_ttl_s,
-        seed=_seed(document, row.number),
-        task=document.task,
-        model=document.model_of(row.hyperparameters),
-        teacher=document.teacher,
-        hyperparameters=row.hyperparameters,
-        recipe=document.recipe(row.hyperparameters),
-        runs_until=row.runs_until,
-        costs=document.costs,
-        resume=_state(row.checkpoint),
-        previous=_state(row.previous_checkpoint),
-        validation_value=reached,
-        validation_accuracy=reached if document.task.metric == "accuracy" else None,
-        members=tuple(members),
-    )
-
-
-def _members(
-    connection: Connection, lease: leases.LeaseRow, document: StudyDocument
-) -> Sequence[Member]:
-    """The trials that the study's model is made of; for a refit, the one that it repeats."""
-    if lease.kind == "trial":
-        return ()
-    count = 1 if document.finish is None else document.finish.ensemble
-    rows = refits.members(connection, lease.study_id, document.task.direction, count)
-    return [
-        Member(
-            trial_number=row.number,
-            seed=_seed(document, row.number),
-            hyperparameters=row.hyperparameters,
-            model=document.model_of(row.hyperparameters),
-            recipe=document.recipe(row.hyperparameters),
-            value=row.value,
-            validated=_state(row.validated),
-            refit=_state(row.refit),
-        )
-        for row in rows
-        if lease.kind == "final" or row.number == lease.number
-    ]
-
-
-def _state(stored: Mapping[str, Any] | None) -> Checkpoint | None:
-    return None if stored is None else Checkpoint.model_validate(stored)
-
-
-def _seed(document: StudyDocument, number: int) -> int:
-    """The trial's own seed: the same for each attempt, unlike its neighbours'."""
-    return zlib.crc32(f"{document.name}/{document.search.seed}/{number}".encode()) & 0x7FFFFFFF

@@ -29,7 +29,8 @@ class Documents:
     """Parsed study documents: parsing one costs more than a claim's SQL.
 
     A person may change a document's budget, priority and parallel, on any replica. Claims go by the columns of these, so that a
-    document that is `known` may have older ones: who tells them reads the stored document, and asks `of`.
+    document that is `known` may have older ones: who tells them reads the stored document, and asks `of`. A changed space is
+    counted in the document: who proposes or leases compares the counts.
     A document that awaits what is transferred to it is never kept, since any replica may be told of the study's data.
     """
 
@@ -76,7 +77,8 @@ class Documents:
 
 
 def _changeable(document: StudyDocument) -> tuple[object, ...]:
-    return document.budget, document.priority, document.parallel
+    edits = len(document.space_edits)
+    return document.budget, document.priority, document.parallel, edits
 
 
 def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
@@ -84,6 +86,7 @@ def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
         Budget.model_validate(stored["budget"]),
         stored.get("priority", DEFAULT_PRIORITY),
         stored.get("parallel"),
+        len(stored.get("space_edits", ())),
     )
 
 

@@ -6,6 +6,7 @@ from itertools import chain, zip_longest
 from service.domain import auto_search, experience
 from service.domain.experience import Won
 from trimtab.contract.conditions import Conditions
+from trimtab.contract.faults import pointer_to
 from trimtab.contract.models import MODEL, families_of
 from trimtab.contract.priors import (
     RATES,
@@ -15,8 +16,9 @@ from trimtab.contract.priors import (
     known_recipes,
     rounded,
 )
+from trimtab.contract.problems import FieldError, Invalid
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.search_space import Scalar, Space, nearest
+from trimtab.contract.search_space import Scalar, Space, is_too_narrow, nearest
 from trimtab.contract.starts import KNOWN_RECIPE, Start
 from trimtab.contract.studies import StudyDocument
 
@@ -150,3 +152,18 @@ def projected(space: Space, values: Mapping[str, Scalar]) -> dict[str, Scalar]:
     recipe = {**Recipe.model_validate(own).model_dump(), MODEL: values.get(MODEL)}
     found = {name: nearest(dimension, recipe[name]) for name, dimension in space.items()}
     return Conditions(space).active(found)
+
+
+def refuse_narrow(document: StudyDocument) -> None:
+    """Refuse a range that is none, here and not where documents are parsed: one that was stored by an older release must stay readable."""
+    faults = [
+        FieldError(
+            pointer=pointer_to(("space", name)),
+            code="narrow_range",
+            message="low and high are so close that a sampler cannot tell them apart; make them equal, or move them apart",
+        )
+        for name, dimension in document.space.items()
+        if is_too_narrow(dimension)
+    ]
+    if faults:
+        raise Invalid(errors=faults)

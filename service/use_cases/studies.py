@@ -21,13 +21,10 @@ from service.use_cases.context import Context
 from service.use_cases.races import again
 from trimtab.contract import finish
 from trimtab.contract.events import EventKind
-from trimtab.contract.faults import pointer_to
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Refits, WhichModel
 from trimtab.contract.problems import (
-    FieldError,
     IdempotencyKeyReused,
-    Invalid,
     NoCompletedTrial,
     NoModel,
     StudyDeleted,
@@ -37,7 +34,6 @@ from trimtab.contract.problems import (
     StudyNotIdle,
 )
 from trimtab.contract.records import StudyData
-from trimtab.contract.search_space import is_too_narrow
 from trimtab.contract.studies import (
     Best,
     BestTrial,
@@ -61,7 +57,7 @@ def create(context: Context, document: StudyDocument, idempotency_key: str | Non
         StudyNotFound, TeacherNotReady: the study that is to teach has no model.
         Invalid: it searches a range that is none, or names a study to begin with that can give nothing.
     """
-    _refuse_narrow(document)
+    settling.refuse_narrow(document)
     digest = hashlib.sha256(document.model_dump_json().encode()).hexdigest()
     return again(lambda: _create(context, document, idempotency_key, digest))
 
@@ -97,21 +93,6 @@ def _taken(name: str, *, is_ours: bool) -> str:
         f"The name {name!r} is taken by a study that trimtab did not make: others keep it in the same database, with Optuna. "
         "Choose another name."
     )
-
-
-def _refuse_narrow(document: StudyDocument) -> None:
-    """Refused here and not where documents are parsed: one that was stored by an older release must stay readable."""
-    faults = [
-        FieldError(
-            pointer=pointer_to(("space", name)),
-            code="narrow_range",
-            message="low and high are so close that a sampler cannot tell them apart; make them equal, or move them apart",
-        )
-        for name, dimension in document.space.items()
-        if is_too_narrow(dimension)
-    ]
-    if faults:
-        raise Invalid(errors=faults)
 
 
 def _seeded(document: StudyDocument) -> StudyDocument:
@@ -201,7 +182,7 @@ def best(context: Context, name: str) -> Best:
         state=row.state,
         trial=_best_trial(row, winner),
         model=document.model_of(winner.hyperparameters),
-        recipe=document.recipe(winner.hyperparameters),
+        recipe=document.recipe(winner.hyperparameters, winner.number),
         final=_final(row),
         earlier_finals=_earlier(row),
         constraints=kept,
@@ -332,14 +313,16 @@ def exhaust(context: Context, name: str, study_id: int, at_number: int) -> None:
     ending.follow(context, name)
 
 
-def document(context: Context, study_id: int, connection: Connection) -> StudyDocument:
-    """The study's document, from this process's memory or the database.
+def document(
+    context: Context, study_id: int, connection: Connection, *, space_edits: int = 0
+) -> StudyDocument:
+    """The study's document, from this process's memory or the database; at least as new as a space changed so often.
 
     Raises:
         StudyDeleted: it was deleted at this moment.
     """
     known = context.documents.known(study_id)
-    if known is not None:
+    if known is not None and len(known.space_edits) >= space_edits:
         return known
     stored = studies.document(connection, study_id)
     if stored is None:

@@ -24,22 +24,24 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from mutant import Mutant, needs_postgres
+from servers import Servers
 
 ROOT_PACKAGES = ("trimtab", "service", "worker", "migrations")
 PRELOADED = (
-    "alembic.command", "fastapi", "fastapi.testclient", "httpx2", "hypothesis.strategies", "numpy", "optuna", "psycopg2", "pydantic",
+    "alembic.command", "fastapi", "fastapi.testclient", "httpx2", "hypothesis.strategies", "numpy", "optuna", "optuna.storages._rdb.models", "psycopg2", "pydantic",
     "pydantic_settings", "rich.live", "safetensors.torch", "sqlalchemy.orm", "stamina", "structlog", "torch", "torchmetrics", "torchvision", "typer",
     "typer.testing", "uvicorn", "yaml",
 )  # fmt: skip
 PRELOAD_FROM = 4
-JOBS = 3
-"""More than there are cores: a third of all mutants make a test wait for what never comes."""
+JOBS = 2 * len(os.sched_getaffinity(0)) + 1
+"""More than there are cores: many mutants make a test wait for what never comes."""
 PATIENCE_S = 10
 """How long such a test waits."""
 TRIES = 3
@@ -48,34 +50,6 @@ TEST_TIMEOUT_S = 120
 CLEAN_LIMIT_S = 1800
 """For all named tests together, on a machine that is busy with other things."""
 WRONG_COPY = 90
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One patch and the tests that must notice it."""
-
-    name: str
-    patch: Path
-    tests: tuple[str, ...]
-    files: frozenset[str]
-
-    @classmethod
-    def read(cls, patch: Path) -> "Mutant":
-        """Parse the header lines, and those that say which files it breaks."""
-        lines = patch.read_text().splitlines()
-        tests = tuple(
-            line.removeprefix("# test:").strip() for line in lines if line.startswith("# test:")
-        )
-        files = frozenset(
-            line[len("+++ b/") :] for line in lines if line.startswith(("--- a/", "+++ b/"))
-        )
-        return cls(patch.stem, patch, tests, files)
-
-    def is_of(self, changed: Collection[str], root: Path) -> bool:
-        """Whether it breaks one of these files, one holds a test that it names, or one is its own."""
-        own = {self.patch.relative_to(root).as_posix()}
-        own |= self.files | {test.partition("::")[0] for test in self.tests}
-        return not own.isdisjoint(changed)
 
 
 @dataclass(frozen=True)
@@ -89,10 +63,11 @@ class Run:
 
 
 class Workshop:
-    """A clean copy of the source and `JOBS` copies to break."""
+    """A clean copy of the source, `JOBS` copies to break, and a server for each."""
 
     def __init__(self, root: Path, folder: Path) -> None:
         self.clean = folder / "clean"
+        self.servers = Servers(self.clean, folder)
         self.benches = [folder / f"bench{number}" for number in range(JOBS)]
         self._folder = folder
         self._times = itertools.count(int(time.time()) + 60)
@@ -127,6 +102,12 @@ class Workshop:
                 os.utime(bench / name, (moment, moment))
         return answer.stderr.strip() if answer.returncode else ""
 
+    def begin(self, bench: Path, mutant: Mutant) -> int:
+        """Start the mutant's tests; the child's pid."""
+        number = self.benches.index(bench)
+        postgres = self.servers.url(number) if mutant.needs_postgres else None
+        return fork_pytest(bench, mutant.tests, postgres=postgres)
+
     def mend(self, bench: Path, mutant: Mutant) -> None:
         """Put back what the patch changed."""
         for name in self.touched(mutant):
@@ -151,6 +132,7 @@ def fork_pytest(
     *,
     log_name: str = "mutants.log",
     limit_s: float = 2 * TEST_TIMEOUT_S,
+    postgres: str | None = None,
 ) -> int:
     """Start pytest on `tests` in a fork whose working folder and first import path is `copy`; the child's pid."""
     sys.stdout.flush()
@@ -166,6 +148,7 @@ def fork_pytest(
         os.chdir(copy)
         os.environ["PYTHONPATH"] = str(copy)
         os.environ["TRIMTAB_TEST_PATIENCE_S"] = str(PATIENCE_S)
+        os.environ |= {} if postgres is None else {"TRIMTAB_TEST_POSTGRES": postgres}
         # Of its own: runs side by side sweep away what they take for leftovers in a common one.
         scratch = copy.parent / f"tmp-{copy.name}-{log_name}"
         scratch.mkdir(exist_ok=True)
@@ -176,6 +159,7 @@ def fork_pytest(
             "no:cacheprovider",
             "-p",
             "no:xdist",
+            "--exitfirst",
             f"--timeout={TEST_TIMEOUT_S}",
             "-Wignore::pytest.PytestAssertRewriteWarning",
         ]
@@ -220,9 +204,12 @@ def clean_run_passes(workshop: Workshop, mutants: Sequence[Mutant]) -> bool:
     shares = [share for start in range(JOBS) if (share := tests[start::JOBS])]
     logs = [f"clean{number}.log" for number in range(len(shares))]
     runs = [
-        fork_pytest(workshop.clean, share, log_name=log, limit_s=CLEAN_LIMIT_S)
-        for share, log in zip(shares, logs, strict=True)
-    ]
+        fork_pytest(
+            workshop.clean, share, log_name=log, limit_s=CLEAN_LIMIT_S,
+            postgres=workshop.servers.url(number) if needs_postgres(share) else None,
+        )
+        for number, (share, log) in enumerate(zip(shares, logs, strict=True))
+    ]  # fmt: skip
     codes = [os.waitstatus_to_exitcode(os.waitpid(run, 0)[1]) for run in runs]
     if not any(codes):
         return True
@@ -236,7 +223,11 @@ def outcomes(
     workshop: Workshop, mutants: Sequence[Mutant]
 ) -> Iterator[tuple[Mutant, str, float]]:
     """Run every mutant, `JOBS` at a time; yields (mutant, verdict, seconds) as they end."""
-    waiting, free = list(mutants), list(workshop.benches)
+    # Those that may wait for long begin first.
+    waiting = sorted(
+        mutants, key=lambda mutant: all("tests/unit/" in one for one in mutant.tests)
+    )
+    free = list(workshop.benches)
     under_way: dict[int, Run] = {}
     while waiting or under_way:
         while waiting and free:
@@ -246,16 +237,16 @@ def outcomes(
                 free.append(bench)
                 yield mutant, f"BROKEN ({complaint})", 0.0
             else:
-                under_way[fork_pytest(bench, mutant.tests)] = Run(
-                    mutant, bench, time.monotonic()
-                )
+                under_way[workshop.begin(bench, mutant)] = Run(mutant, bench, time.monotonic())
         if under_way:
             pid, status = os.wait()
-            run = under_way.pop(pid)
+            run = under_way.pop(pid, None)
+            if run is None:
+                continue  # a server that fell: who needs it says so
             outcome = verdict(os.waitstatus_to_exitcode(status))
             if outcome == "SURVIVED" and run.tries < TRIES:
                 again = replace(run, tries=run.tries + 1)
-                under_way[fork_pytest(run.copy, run.mutant.tests)] = again
+                under_way[workshop.begin(run.copy, run.mutant)] = again
                 continue
             workshop.mend(run.copy, run.mutant)
             free.append(run.copy)
@@ -345,9 +336,13 @@ def main(arguments: Sequence[str]) -> int:
     if len(mutants) >= PRELOAD_FROM:
         preload()
         atexit.register(gc.unfreeze)
-    with tempfile.TemporaryDirectory(prefix="trimtab-mutants-") as folder:
+    with (
+        tempfile.TemporaryDirectory(prefix="trimtab-mutants-") as folder,
+        contextlib.ExitStack() as ending,
+    ):
         Path(folder).chmod(0o755)
         workshop = Workshop(options.root, Path(folder).resolve())
+        ending.callback(workshop.servers.end)
         if not options.passed and not clean_run_passes(workshop, mutants):
             return 1
         workshop.lay_out()

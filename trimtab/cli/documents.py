@@ -10,6 +10,7 @@ import yaml
 from pydantic import ValidationError
 
 from trimtab.contract import faults, problems
+from trimtab.contract.edits import StudyEdit
 from trimtab.contract.studies import StudyDocument
 
 LARGEST_BYTES = 1 << 20
@@ -37,6 +38,31 @@ def read(path: Path) -> StudyDocument:
             f"{source} is not a valid study document:",
             errors=faults.faults(
                 StudyDocument, fields, error.errors(include_url=False, include_input=False)
+            ),
+        ) from None
+
+
+def read_space(path: Path) -> StudyEdit:
+    """Read a changed space: a study's document, or its `space` and `fixed` alone; `-` is the standard input.
+
+    Raises:
+        problems.Invalid: the file cannot be read, or has no valid space; the errors name each faulty place.
+    """
+    source = "standard input" if str(path) == "-" else str(path)
+    document = parse(_read_text(path, source), source)
+    if not isinstance(document, dict) or "space" not in document:
+        raise problems.Invalid(
+            f"{source} has no `space`: give the study's document with its space changed, or that part of it."
+        )
+    fields = cast("dict[str, object]", document)
+    given = {name: fields[name] for name in ("space", "fixed") if name in fields}
+    try:
+        return StudyEdit.model_validate(given)
+    except ValidationError as error:
+        raise problems.Invalid(
+            f"{source} has no valid space:",
+            errors=faults.faults(
+                StudyEdit, given, error.errors(include_url=False, include_input=False)
             ),
         ) from None
 

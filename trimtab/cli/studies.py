@@ -173,8 +173,15 @@ def edit(
     parallel: Annotated[
         str | None, _limit("N", "The number of trials that may be leased at a time, or `none`.")
     ] = None,
+    space: Annotated[
+        Path | None,
+        typer.Option(
+            help="The study's document with its space changed, or that part of it; YAML or JSON, - reads stdin.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
-    """Change the budget, the priority or `parallel`; more budget takes a study that is done up again."""
+    """Change the budget, the priority, `parallel` or the space; more budget takes a study that is done up again."""
     limits = {
         "wall_time_s": wall_time_s,
         "device_seconds": device_seconds,
@@ -182,7 +189,7 @@ def edit(
         "target_value": target_value,
         "no_progress_trials": no_progress_trials,
     }
-    changes = _edit(trials, {**limits, "parallel": parallel}, priority)
+    changes = _edit(trials, {**limits, "parallel": parallel}, priority, space)
     here = terminal.of(context)
     with here.client() as client:
         here.show(client.edit_study(name, **changes), tables.study)
@@ -241,7 +248,10 @@ def remove(context: typer.Context, name: Name) -> None:
 
 
 def _edit(
-    trials: int | None, limits: Mapping[str, str | None], priority: int | None
+    trials: int | None,
+    limits: Mapping[str, str | None],
+    priority: int | None,
+    space: Path | None,
 ) -> dict[str, Any]:
     """Return the changes that were given, as the client takes them."""
     given: dict[str, Any] = {
@@ -249,7 +259,7 @@ def _edit(
     }
     given |= {} if trials is None else {"trials": trials}
     given |= {} if priority is None else {"priority": priority}
-    if not given:
+    if not given and space is None:
         raise typer.BadParameter("give what is to change, such as --trials or --priority")
     try:
         _check(given)
@@ -259,6 +269,9 @@ def _edit(
         raise typer.BadParameter(
             f"{first['msg']}, or `none` for no limit", param_hint=option
         ) from None
+    if space is not None:
+        read = documents.read_space(space)
+        given |= {"space": read.space, "fixed": read.fixed}
     return given
 
 

@@ -1,6 +1,6 @@
 """Answers as tables, with the most important row first."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -10,6 +10,7 @@ from trimtab.cli import costs, reasons, report
 from trimtab.cli.failures import printable
 from trimtab.cli.figures import figure, measured, table, words
 from trimtab.contract.conditions import condition, told
+from trimtab.contract.edits import SpaceEdit
 from trimtab.contract.finish import Refits
 from trimtab.contract.metrics import direction_of
 from trimtab.contract.records import Environment, LeftOut, LoadedWeights, Probe, TrialRecord
@@ -111,6 +112,12 @@ def _parallel_rows(document: StudyDocument) -> list[tuple[str, Text]]:
     return [] if most is None else [("parallel", Text(f"at most {most} at a time"))]
 
 
+def _changed(edits: Sequence[SpaceEdit]) -> str:
+    last = edits[-1]
+    times = "once" if len(edits) == 1 else f"{len(edits)} times"
+    return f"changed {times}, last after {last.trials} trials; {last.outside} of those lie outside, and the sampler no longer sees them"
+
+
 def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
     """Return what is searched, and what the document fixes: by its person, and by the service."""
     searched = ", ".join(
@@ -120,6 +127,8 @@ def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
     own = {name: one for name, one in document.fixed.items() if name not in document.completed}
     filled_in = {name: document.fixed[name] for name in document.completed}
     rows = [("searched", f"{searched} (auto)" if document.auto_space else searched)]
+    if document.space_edits:
+        rows.append(("", _changed(document.space_edits)))
     rows += [
         (label, hyperparameters(values))
         for label, values in (("fixed", own), ("known recipe", filled_in))

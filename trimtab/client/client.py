@@ -34,7 +34,7 @@ from trimtab.contract.leases import (
 from trimtab.contract.memory import MemoryFinding, MemoryFindings
 from trimtab.contract.pareto import Pareto
 from trimtab.contract.records import TrialRecord
-from trimtab.contract.search_space import Scalar
+from trimtab.contract.search_space import Scalar, Space
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
 from trimtab.contract.validation_outputs import TrialOutputsPage
@@ -132,6 +132,8 @@ class Client:
         no_progress_trials: int | Literal["none"] | None = None,
         priority: int | None = None,
         parallel: int | Literal["none"] | None = None,
+        space: Space | None = None,
+        fixed: Mapping[str, Scalar] | None = None,
     ) -> Study:
         """Change a study that has begun; more budget takes one that is done up again.
 
@@ -145,6 +147,8 @@ class Client:
             no_progress_trials: The number of trials in a row without a better value that ends the search; `none`; None.
             priority: The priority; None: as it is.
             parallel: The number of trials that may be leased at a time; `none`: no limit; None: as it is.
+            space: The whole search space from now on; None: as it is.
+            fixed: The values of hyperparameters that `space` no longer has; None: the recipe's own.
 
         Raises:
             problems.StudyNotActive: the study's state takes no such change.
@@ -158,7 +162,9 @@ class Client:
             target_value=target_value,
             no_progress_trials=no_progress_trials,
         )
-        changes = StudyEdit(budget=budget, priority=priority, parallel=parallel)
+        changes = StudyEdit(
+            budget=budget, priority=priority, parallel=parallel, space=space, fixed=fixed
+        )
         return self._wire.parse(Study, self._wire.send("PATCH", of_study(name), changes))
 
     def pause(self, name: str) -> Study:

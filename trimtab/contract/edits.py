@@ -6,7 +6,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from trimtab.contract.message import Int, Message, Number
-from trimtab.contract.search_space import Scalar
+from trimtab.contract.search_space import Scalar, Space
 
 NO_LIMIT: Literal["none"] = "none"
 
@@ -30,6 +30,17 @@ class BudgetEdit(Message):
     """The number of trials in a row without a better value at which the search ends from now on; `none`: no limit."""
 
 
+class SpaceEdit(Message):
+    """A change of the search space, as it stands in the study's document from then on."""
+
+    trials: int
+    """The number of trials that had begun before it: theirs are the numbers below."""
+    outside: int
+    """The number of those that lie outside of the changed space: the sampler sees them no more."""
+    values: Mapping[str, Scalar] = Field(default_factory=dict[str, Scalar])
+    """What those trials had for the names that are searched since: the fixed value, or the recipe's own."""
+
+
 class StudyEdit(Message):
     """The changes of a study that has begun; what is null stays.
 
@@ -41,12 +52,19 @@ class StudyEdit(Message):
     parallel: Annotated[Int, Field(ge=1, le=10_000)] | Literal["none"] | None = None
     """At most so many trials are leased at a time from now on; `none`: no limit. Those that run go on."""
 
+    space: Space | None = None
+    """The whole search space from now on; what is no longer in it takes its value in `fixed`, or else the recipe's own."""
+    fixed: Mapping[str, Scalar] | None = None
+    """The values from now on of hyperparameters that `space` no longer has."""
+
     @model_validator(mode="after")
     def _check(self) -> Self:
-        others = (self.priority, self.parallel)
-        if others == (None, None) and self.budget in (None, BudgetEdit()):
+        if self.fixed is not None and self.space is None:
+            raise ValueError("`fixed` stands beside `space`: it is for what that no longer has")
+        others = (self.priority, self.parallel, self.space)
+        if others == (None, None, None) and self.budget in (None, BudgetEdit()):
             raise ValueError(
-                "changes nothing: give a limit of the budget, such as budget.trials, or priority or parallel"
+                "changes nothing: give a limit of the budget, such as budget.trials, or priority, parallel or space"
             )
         return self
 

@@ -1,5 +1,6 @@
 """Studies: the document that a person writes, and what the service answers about it."""
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
@@ -16,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from trimtab.contract import search_space
 from trimtab.contract.budget import Budget, EndedBy
+from trimtab.contract.edits import SpaceEdit
 from trimtab.contract.faults import refuse
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Finish, Refits
@@ -92,6 +94,8 @@ class StudyDocument(Message):
 
     Stored documents without them are of a release whose samplers proposed from the first trial on.
     """
+    space_edits: Annotated[tuple[SpaceEdit, ...], Field(max_length=1000)] = ()
+    """How the space was changed while the study ran, the first change first."""
     search: Search = Search()
     transferred: Annotated[tuple[Source, ...], Field(max_length=100)] | None = None
     """The earlier studies that gave points of `starts`, the nearest first, once the first trial has told its data.
@@ -190,10 +194,18 @@ class StudyDocument(Message):
         """Whether the costs of using the model matter, so that it has to be one trial's and not an ensemble."""
         return not OF_THE_MODEL.isdisjoint(self.costs)
 
-    def recipe(self, sampled: Mapping[str, Scalar]) -> Recipe:
-        """All that a worker needs to train but the model: this study's fixed values and one trial's sampled ones."""
-        values = {**self.fixed, **sampled}
+    def recipe(self, sampled: Mapping[str, Scalar], number: int | None = None) -> Recipe:
+        """All that a worker needs to train but the model: this study's fixed values and a trial's sampled ones; None: a new one's."""
+        of_trial = sampled if number is None else self.values_of(number, sampled)
+        values = {**self.fixed, **of_trial}
         return Recipe.model_validate({name: values[name] for name in values if name != MODEL})
+
+    def values_of(self, number: int, sampled: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
+        """Return what a trial has of all that is searched: also what was not when it began."""
+        if not self.space_edits:
+            return sampled
+        before = (dict(one.values) for one in self.space_edits if number < one.trials)
+        return dict(ChainMap(dict(sampled), *before))
 
     def model_of(self, sampled: Mapping[str, Scalar]) -> Model:
         """Return the model of a trial with these sampled values."""

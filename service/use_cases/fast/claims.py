@@ -19,8 +19,9 @@ from service.storage.engine import Locked
 from service.storage.leases import LeaseRow
 from service.storage.statements import array
 from service.storage.trials import START, NewTrial, started, to_start
-from service.use_cases.claims import new_trial, proposal_key, shape
+from service.use_cases.claims import new_trial, proposal_key
 from service.use_cases.context import Context, Holder
+from service.use_cases.lease_shape import shape
 from trimtab.contract.leases import LeaseRequest, Leases
 from trimtab.contract.studies import StudyDocument
 
@@ -65,6 +66,8 @@ class Starting:
     study_id: int
     trial: NewTrial
     is_quiet: bool
+    space_edits: int = 0
+    """How often the study's space had been changed when it was proposed."""
 
 
 class FastClaims:
@@ -160,7 +163,8 @@ class FastClaims:
             if isinstance(proposal, Exhausted):
                 return None
             trial = new_trial(proposal, request, ordinal=0)
-            starting = Starting(study.study_id, trial, chosen.is_quiet)
+            edits = len(document.space_edits)
+            starting = Starting(study.study_id, trial, chosen.is_quiet, edits)
             row = await self._storing.submit(starting)
             if row is None:
                 self._next_number.pop(study.study_id, None)
@@ -206,18 +210,20 @@ class FastClaims:
     async def _store(self, starting: Sequence[Starting]) -> list[LeaseRow | None]:
         """Store the proposals of each study with one statement; None for each that was not stored."""
         stored: dict[int, LeaseRow] = {}
-        for study_id in dict.fromkeys(one.study_id for one in starting):
-            of_study = [n for n, one in enumerate(starting) if one.study_id == study_id]
+        for alike in dict.fromkeys((one.study_id, one.space_edits) for one in starting):
+            of_study = [
+                n for n, one in enumerate(starting) if (one.study_id, one.space_edits) == alike
+            ]
             for places in storable_at_once(
                 [starting[n].trial.only_as_number for n in of_study]
             ):
                 some = [of_study[place] for place in places]
-                rows = await self._store_some(study_id, [starting[place] for place in some])
+                rows = await self._store_some(*alike, [starting[place] for place in some])
                 stored |= {some[place]: row for place, row in rows}
         return [stored.get(place) for place in range(len(starting))]
 
     async def _store_some(
-        self, study_id: int, starting: Sequence[Starting]
+        self, study_id: int, space_edits: int, starting: Sequence[Starting]
     ) -> list[tuple[int, LeaseRow]]:
         quiet = [one.trial.worker_id for one in starting if one.is_quiet]
         statements = (MARK_SEEN, START) if quiet else (START,)
@@ -225,7 +231,7 @@ class FastClaims:
             rows = await self._store_connection.rows(
                 *statements,
                 quiet_ids=array(quiet),
-                **to_start(study_id, [one.trial for one in starting]),
+                **to_start(study_id, [one.trial for one in starting], space_edits=space_edits),
             )
         except (psycopg2.IntegrityError, Locked):
             return []

@@ -267,6 +267,34 @@ def test_an_edit_sends_parallel_beside_the_budget_and_it_is_shown(
     assert "at most 2 at a time" in capsys.readouterr().out
 
 
+def test_an_edit_sends_the_space_of_a_document_and_what_became_of_the_trials_is_shown(
+    service: Played, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(
+        "name: digits\nspace:\n  learning_rate: {kind: float, low: 1e-3, high: 1e-1}\nfixed: {batch_size: 32}\n"
+    )
+    edits = [{"trials": 12, "outside": 3}]
+    shown = {**STUDY, "document": {**STUDY["document"], "space_edits": edits}}
+    service.answer("PATCH /v1/studies/digits", shown)
+    assert app.run(["study", "edit", "digits", "--space", str(file)]) == 0
+    sent = json.loads(service.bodies[-1])
+    assert (sent["space"]["learning_rate"]["low"], sent["fixed"]) == (1e-3, {"batch_size": 32})
+    told = " ".join(capsys.readouterr().out.split())
+    assert "changed once, last after 12 trials; 3 of those lie outside" in told
+
+
+@pytest.mark.parametrize("text", ["[1]", "fixed: {}", "space: [1]", "space: {a: {kind: flt}}"])
+def test_a_file_without_a_space_is_refused_before_it_is_sent(
+    text: str, service: Played, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "study.yaml"
+    file.write_text(text)
+    assert app.run(["study", "edit", "digits", "--space", str(file)]) == 1
+    assert "space" in capsys.readouterr().err
+    assert service.bodies == []
+
+
 def test_values_to_try_are_read_as_json_or_else_as_words(service: Played) -> None:
     service.answer("POST /v1/studies/digits/trials", TRIAL)
     pairs = [

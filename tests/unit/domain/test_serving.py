@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from uuid import UUID
@@ -147,3 +148,24 @@ def test_a_study_for_which_a_worker_is_set_aside_serves_the_others() -> None:
     aside = Claim(set_aside=(1,))
     assert [one and one.study_id for one in distribute(studies, [aside, Claim()])] == [2, 1]
     assert distribute(studies, [Claim(beside="study-1", set_aside=(1,))]) == [None]
+
+
+@pytest.mark.parametrize(
+    ("workers", "share"), [(1, 1.0), (2, 0.5), (3, 2 / 3), (4, 0.5), (8, 0.5)]
+)
+def test_of_equal_studies_each_has_half_of_the_workers_time_and_the_older_what_is_left_over(
+    workers: int, share: float
+) -> None:
+    # The trials of the younger one take five times as long.
+    lasts = {1: 1, 2: 5}
+    ends: list[tuple[int, int]] = []
+    spent = Counter[int]()
+    for now in range(600):
+        ends = [one for one in ends if one[0] > now]
+        running = Counter(number for _, number in ends)
+        standing = [work(one, running=running[one], trials_limit=10**6) for one in lasts]
+        for number in served(*standing, claims=workers - len(ends)):
+            assert number is not None
+            ends.append((now + lasts[number], number))
+        spent.update(number for _, number in ends)
+    assert spent[1] / spent.total() == pytest.approx(share, abs=0.02)

@@ -1,0 +1,71 @@
+"""What the holder of a lease is told with it."""
+
+import zlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection
+
+from service.storage import refits
+from service.storage.leases import LeaseRow
+from trimtab.contract.leases import Checkpoint, Lease, Member
+from trimtab.contract.studies import StudyDocument
+
+
+def shape(row: LeaseRow, document: StudyDocument, members: Sequence[Member] = ()) -> Lease:
+    """Everything that the lease's holder needs; that of a refit and a final one has members."""
+    reached = row.trial_value if row.kind == "final" else None
+    return Lease(
+        lease_id=row.lease_id,
+        kind=row.kind,
+        study=document.name,
+        trial_number=row.number,
+        fence=row.fence,
+        ttl_s=document.lease_ttl_s,
+        seed=_seed(document, row.number),
+        task=document.task,
+        model=document.model_of(row.hyperparameters),
+        teacher=document.teacher,
+        hyperparameters=row.hyperparameters,
+        recipe=document.recipe(row.hyperparameters, row.number),
+        runs_until=row.runs_until,
+        costs=document.costs,
+        resume=_state(row.checkpoint),
+        previous=_state(row.previous_checkpoint),
+        validation_value=reached,
+        validation_accuracy=reached if document.task.metric == "accuracy" else None,
+        members=tuple(members),
+    )
+
+
+def members(
+    connection: Connection, lease: LeaseRow, document: StudyDocument
+) -> Sequence[Member]:
+    """The trials that the study's model is made of; for a refit, the one that it repeats."""
+    if lease.kind == "trial":
+        return ()
+    count = 1 if document.finish is None else document.finish.ensemble
+    rows = refits.members(connection, lease.study_id, document.task.direction, count)
+    return [
+        Member(
+            trial_number=row.number,
+            seed=_seed(document, row.number),
+            hyperparameters=row.hyperparameters,
+            model=document.model_of(row.hyperparameters),
+            recipe=document.recipe(row.hyperparameters, row.number),
+            value=row.value,
+            validated=_state(row.validated),
+            refit=_state(row.refit),
+        )
+        for row in rows
+        if lease.kind == "final" or row.number == lease.number
+    ]
+
+
+def _state(stored: Mapping[str, Any] | None) -> Checkpoint | None:
+    return None if stored is None else Checkpoint.model_validate(stored)
+
+
+def _seed(document: StudyDocument, number: int) -> int:
+    """The trial's own seed: the same for each attempt, unlike its neighbours'."""
+    return zlib.crc32(f"{document.name}/{document.search.seed}/{number}".encode()) & 0x7FFFFFFF
