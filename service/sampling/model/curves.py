@@ -136,14 +136,16 @@ def _regression(curves: Curves, at: int, size: int) -> tuple[Floats, float]:
 def _ridge(found: Floats, rest: Floats, weight: Floats, noise: float) -> tuple[Floats, float]:
     """Regress `rest` on features with a normal prior, and estimate the noise beside it by turns."""
     count, size = found.shape
-    precision = np.diag(1 / _spreads(size) ** 2)
+    precision = 1 / _spreads(size) ** 2
     weighted = found * weight[:, None]
     gram, target, total = weighted.T @ found, weighted.T @ rest, float(weight.sum())
     known = PSEUDO_OBSERVATIONS * noise
     variance = (known + float((weight * rest * rest).sum())) / (PSEUDO_OBSERVATIONS + total)
     moved = np.zeros(size)
     for _ in range(ROUNDS):
-        moved = _solved(gram / variance + precision, target / variance)
+        matrix = gram / variance
+        matrix.flat[:: size + 1] += precision
+        moved = _solved(matrix, target / variance)
         left = rest - found @ moved
         freedom = PSEUDO_OBSERVATIONS + total - min(size, 0.3 * count)
         variance = (known + float((weight * left * left).sum())) / freedom

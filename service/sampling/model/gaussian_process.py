@@ -12,6 +12,7 @@ from service.sampling.model.arrays import (
     Floats,
     Indices,
     cholesky,
+    diagonal_of_inverse,
     inverse,
     minimised,
     solved,
@@ -134,7 +135,7 @@ class GaussianProcess:
     ) -> tuple[Floats, Floats]:
         """Do as `observe`, and return the variance of the function there too, never above the observation's own."""
         mean = self.observe(features, observed, variance)
-        precision = np.diag(inverse(self._known.factor))
+        precision = diagonal_of_inverse(self._known.factor)
         left = np.minimum(variance - variance * variance * precision, variance)
         return mean, np.maximum(left, SMALLEST)
 

@@ -24,6 +24,7 @@ ARRAYS = (
     "epochs",
     "best",
     "half",
+    "last",
     "standing",
     "committed",
     "is_finite",
@@ -56,6 +57,7 @@ class _Seen(NamedTuple):
     epochs: int
     best: float
     half: float
+    last: float
     at: Sequence[float]
     is_finite: bool
 
@@ -81,6 +83,7 @@ class Board:
         epochs: the number of epochs reported.
         best: the best value so far; -inf: none that is finite.
         half: the best value of the first half of all epochs.
+        last: the last value that is finite; -inf: none is.
         standing: the trial's `Standing`.
         committed: whether it was chosen to run to its end, and not taken up for less since.
         is_finite: whether the last value that was reported is finite.
@@ -101,6 +104,7 @@ class Board:
         self.epochs: Indices = np.zeros(AT_FIRST, np.intp)
         self.best: Floats = np.zeros(AT_FIRST)
         self.half: Floats = np.zeros(AT_FIRST)
+        self.last: Floats = np.zeros(AT_FIRST)
         self.standing: Indices = np.zeros(AT_FIRST, np.intp)
         self.committed: Flags = np.zeros(AT_FIRST, np.bool_)
         self.is_finite: Flags = np.zeros(AT_FIRST, np.bool_)
@@ -162,23 +166,25 @@ class Board:
         self.is_finite[row] = seen.is_finite
         self.best[row] = seen.best if counts else -np.inf
         self.half[row] = seen.half
+        self.last[row] = seen.last
         self.reached[row] = len(seen.at) - 1 if counts else -1
         self.curves[row] = np.nan
         self.curves[row, : len(seen.at)] = seen.at
 
     def _read(self, curve: Curve, *, is_over: bool) -> _Seen:
         """Return a curve as it is kept; one that is over stays flat from its last epoch on."""
-        best, half = -np.inf, -np.inf
+        best, half, last = -np.inf, -np.inf, -np.inf
         at: list[float] = []
         for step, value in curve:
             self._come_to(at, step, best)
-            best = best if value is None else max(best, self.sign * value)
+            last = last if value is None else self.sign * value
+            best = max(best, last)
             half = best if step < max(1, self.length // 2) else half
         epochs = curve[-1][0] + 1 if curve else 0
         self._come_to(at, self.length if is_over else epochs, best)
         if not np.isfinite(best):
             at.clear()
-        return _Seen(epochs, best, half, at, not curve or curve[-1][1] is not None)
+        return _Seen(epochs, best, half, last, at, not curve or curve[-1][1] is not None)
 
     def _come_to(self, at: list[float], epochs: int, best: float) -> None:
         """Note the best value at each decision epoch up to this number of epochs."""

@@ -7,12 +7,15 @@ import numpy as np
 
 from service.sampling.model.arrays import Floats, Indices
 from service.sampling.model.candidates import candidates
+from service.sampling.model.prior_weights import PriorWeights
 from service.sampling.scheduling import guard
 from service.sampling.scheduling.board import Board, Flags, Standing
 from service.sampling.scheduling.forecast import Forecast, Posterior, unclipped
 from service.sampling.scheduling.options import LEAST_CHANCE, Options
 from service.sampling.scheduling.scheduler import Asked
 
+TAUGHT = (Standing.PAUSED, Standing.DONE, Standing.ENDED, Standing.INFEASIBLE)
+"""Trials that have taught something: the priors' weight fades with their number."""
 MOST_PROMISING = 6
 """New configurations are drawn around this many of the best."""
 RESTART_EPOCHS = 0.25
@@ -24,20 +27,35 @@ configuration that completed trials speak for, or TPE's proposal."""
 
 
 @dataclass(frozen=True, slots=True)
+class Belief:
+    """Where a study's priors say that good values lie.
+
+    Attributes:
+        weights: The priors.
+        strength: The weight of the logarithm of their density against that of the improvement, after one trial.
+    """
+
+    weights: PriorWeights
+    strength: float
+
+
+@dataclass(frozen=True, slots=True)
 class Question:
     """What is asked, with what is found once for it.
 
     Attributes:
         asked: The question as it came.
         last: The row of the trial that has just reported; None at a claim.
-        correlation: The rank correlation of completed trials' halves with their ends; None: they are too few.
+        correlation: The correlation of completed trials' halves with their ends; None: they are too few.
         chance: The source of random numbers.
+        belief: The study's priors and their weight; None: it has none.
     """
 
     asked: Asked
     last: int | None
-    correlation: float | None
+    correlation: guard.Correlation | None
     chance: np.random.Generator
+    belief: Belief | None = None
 
     @property
     def is_blind(self) -> bool:
@@ -74,6 +92,7 @@ def _all(board: Board, forecast: Forecast, question: Question, way: Way) -> Opti
         spread=np.sqrt(np.concatenate([ends.variance[rows], variance])),
         left=_left(board, rows, len(points), question.last),
         best=forecast.best,
+        belief=_belief(board, np.concatenate([board.points[rows], points]), question),
     )
 
 
@@ -100,8 +119,17 @@ def _new(board: Board, posterior: Posterior, question: Question) -> Floats:
     if not (question.asked.may_begin and board.cube.size):
         return board.points[:0]
     best = posterior.rows[np.argsort(-posterior.mean)[:MOST_PROMISING]]
-    drawn = candidates(board.cube, board.points[best], question.chance)
+    priors = question.belief.weights if question.belief else None
+    drawn = candidates(board.cube, board.points[best], question.chance, priors)
     return drawn[board.are_new(drawn)]
+
+
+def _belief(board: Board, points: Floats, question: Question) -> Floats:
+    """Return what the priors add to the logarithm of an expected improvement, for each point: less as trials end."""
+    if question.belief is None:
+        return np.zeros(len(points))
+    ended = len(board.where(*TAUGHT))
+    return question.belief.weights.weigh(points, question.belief.strength, max(1, ended))
 
 
 def _takes(board: Board, rows: Indices, question: Question, way: Way) -> Flags:

@@ -157,16 +157,15 @@ class Forecast:
             self._process.fit(*self._observed(ends, fitted))
             self._renewed_at = board.size
         features, mean, variance = self._observed(ends, rows)
-        found = self._process.condition(features, mean, variance)
         if len(believed):
+            self._process.observe(features, mean, variance)
             guess, _ = self._process.predict(believed)
-            found = self._process.condition(
-                np.concatenate([features, believed]),
-                np.concatenate([mean, guess]),
-                np.concatenate([variance, np.full(len(believed), BELIEVED_VARIANCE)]),
-            )
+            features = np.concatenate([features, believed])
+            mean = np.concatenate([mean, guess])
+            variance = np.concatenate([variance, np.full(len(believed), BELIEVED_VARIANCE)])
+        found = self._process.condition(features, mean, variance)
         posterior, left = (one[: len(rows)] for one in found)
-        return Posterior(rows, posterior, np.minimum(left, variance))
+        return Posterior(rows, posterior, np.minimum(left, variance[: len(rows)]))
 
     def predict(self, features: Floats) -> tuple[Floats, Floats]:
         """Return the mean and the variance, each of shape (m,), that the process expects of configurations not tried."""

@@ -8,10 +8,11 @@ from service.domain.facts import TrialFacts
 from service.sampling.model.arrays import Indices
 from service.sampling.model.cube import Cube
 from service.sampling.model.curves import decision_epochs
+from service.sampling.model.prior_weights import PriorWeights
 from service.sampling.scheduling import freeze_thaw_reasons as reasons
 from service.sampling.scheduling import guard
 from service.sampling.scheduling.board import Board, Standing
-from service.sampling.scheduling.comparison import Question, Way, options
+from service.sampling.scheduling.comparison import Belief, Question, Way, options
 from service.sampling.scheduling.forecast import Forecast
 from service.sampling.scheduling.options import Options
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Over, Stop, Wait
@@ -37,10 +38,18 @@ class FreezeThaw:
         first: The number of trials that begin before any are compared.
         wanted: The number of trials that must have completed at the study's end.
         by_tpe: The proposals of TPE over the same trials.
+        belief: The study's priors and their weight; None: it has none.
     """
 
     def __init__(
-        self, board: Board, forecast: Forecast, *, first: int, wanted: int, by_tpe: TpeBeside
+        self,
+        board: Board,
+        forecast: Forecast,
+        *,
+        first: int,
+        wanted: int,
+        by_tpe: TpeBeside,
+        belief: Belief | None = None,
     ) -> None:
         self._board = board
         self._forecast = forecast
@@ -48,6 +57,7 @@ class FreezeThaw:
         self._first = first
         self._wanted = wanted
         self._by_tpe = by_tpe
+        self._belief = belief
         self._passed: dict[int, Reason] = {}
 
     @classmethod
@@ -56,6 +66,7 @@ class FreezeThaw:
         direction = document.task.direction
         grid = decision_epochs(document.recipe({}).epochs)
         board = Board(Cube(document.space), grid, direction)
+        weights = PriorWeights(board.cube)
         bounds = (0.0, 1.0) if is_bounded(document.task.metric) else (-np.inf, np.inf)
         return cls(
             board,
@@ -63,6 +74,7 @@ class FreezeThaw:
             first=max(FIRST_TRIALS, document.numbered_trials),
             wanted=wanted,
             by_tpe=TpeBeside(document.space, direction),
+            belief=Belief(weights, document.search.prior_strength) if weights else None,
         )
 
     def learn(self, trials: Iterable[TrialFacts]) -> None:
@@ -80,7 +92,7 @@ class FreezeThaw:
         board = self._board
         last = None if asked.last is None else board.rows[asked.last]
         chance = np.random.default_rng(asked.seed)
-        question = Question(asked, last, guard.correlation(board), chance)
+        question = Question(asked, last, guard.correlation(board), chance, self._belief)
         if last is None:
             return self._next(question)[0]
         if decided := self._without_comparing(last, question):

@@ -94,11 +94,13 @@ class Reasons:
 
     def _why_tested(self, question: Question) -> str:
         done = _count(len(self._board.where(Standing.DONE)), "completed trial")
-        if not question.is_blind:
+        found = question.correlation
+        if found is None or not question.is_blind:
             return f"{_TO_THE_END}: {done} alone speak for this configuration."
         return (
-            f"The first halves of {done} say little of their ends (rank correlation {question.correlation:.2f}), so that "
-            "new configurations are judged by completed trials alone and run to their end."
+            f"The first halves of {done} say little of their ends (rank correlation {found.value:.2f}, where "
+            f"{found.wanted:.2f} is wanted), so that new configurations are judged by completed trials alone and run to "
+            "their end."
         )
 
     def _why_hopeless(self, row: int, question: Question) -> str | None:

@@ -1,5 +1,8 @@
 """What keeps freeze-thaw from harm where the beginnings of curves mislead: half of all epochs run to their end."""
 
+from math import sqrt
+from typing import NamedTuple
+
 import numpy as np
 
 from service.sampling.model.arrays import Floats, Indices
@@ -10,7 +13,27 @@ COMMITTED_SHARE = 0.5
 FEWEST_DONE = 5
 """Nothing is concluded from completed trials before there are this many."""
 LEAST_CORRELATION = 0.3
-"""Beginnings whose rank correlation with the ends is lower than this tell nothing."""
+"""Beginnings whose rank correlation with the ends is lower than this tell nothing, however many have completed."""
+DOUBT = 0.7
+"""This much more, over the square root of their number, is wanted of few: by chance alone five reach 0.3 in three of ten cases."""
+
+
+class Correlation(NamedTuple):
+    """What the beginnings of completed trials tell of their ends.
+
+    Attributes:
+        value: The rank correlation (Spearman) of the best values of the first halves with the last values. Best values of
+            all epochs would be no measure: those of a curve that falls later are its first half's.
+        done: The number of completed trials that it was found from.
+    """
+
+    value: float
+    done: int
+
+    @property
+    def wanted(self) -> float:
+        """The least correlation that is taken for more than chance."""
+        return LEAST_CORRELATION + DOUBT / sqrt(self.done)
 
 
 def owes_a_commitment(board: Board, leaving: int | None, *, is_blind: bool) -> bool:
@@ -37,18 +60,18 @@ def commitments(board: Board) -> int:
     return int(kept.sum())
 
 
-def correlation(board: Board) -> float | None:
-    """Return the rank correlation of completed trials' halves with their ends (Spearman); None: they are too few."""
+def correlation(board: Board) -> Correlation | None:
+    """Return what the halves of completed trials tell of their ends; None: they are too few."""
     done = board.where(Standing.DONE)
     if len(done) < FEWEST_DONE:
         return None
-    ranks = [np.argsort(np.argsort(found[done])) for found in (board.half, board.best)]
-    return float(np.corrcoef(ranks[0], ranks[1])[0, 1])
+    ranks = [np.argsort(np.argsort(found[done])) for found in (board.half, board.last)]
+    return Correlation(float(np.corrcoef(ranks[0], ranks[1])[0, 1]), len(done))
 
 
-def is_blind(found: float | None) -> bool:
-    """Tell whether beginnings of curves tell nothing of their ends, by `correlation`."""
-    return found is not None and found < LEAST_CORRELATION
+def is_blind(found: Correlation | None) -> bool:
+    """Tell whether beginnings of curves are not shown to tell anything of their ends, by `correlation`."""
+    return found is not None and found.value < found.wanted
 
 
 def medians(board: Board) -> dict[int, float]:

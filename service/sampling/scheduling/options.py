@@ -27,6 +27,7 @@ class Options(NamedTuple):
             the model is surer of these than it should be.
         left: The epochs that each has to its end, shape (k + m,).
         best: The best value so far.
+        belief: The addition of the study's priors to the logarithm of an expected improvement, shape (k + m,).
     """
 
     rows: Indices
@@ -37,14 +38,18 @@ class Options(NamedTuple):
     spread: Floats
     left: Floats
     best: float
+    belief: Floats
 
     def gains(self) -> Floats:
         """Return how much each is worth its epochs: log expected improvement, less half the log of the epochs."""
         return self.improvements() - COST_EXPONENT * np.log(self.left)
 
     def improvements(self) -> Floats:
-        """Return the logarithm of the expected improvement of each on the best value so far."""
-        return log_expected_improvement(self.mean, self.deviation, self.best)
+        """Return the logarithm of the expected improvement of each on the best value so far, weighed by the priors.
+
+        Hvarfner et al., piBO: Augmenting Acquisition Functions with User Beliefs, ICLR 2022.
+        """
+        return log_expected_improvement(self.mean, self.deviation, self.best) + self.belief
 
     def chances(self) -> Floats:
         """Return the probability of each to end better than the best value so far, by how open its end is as it is told."""
@@ -62,4 +67,5 @@ class Options(NamedTuple):
             self.spread[kept],
             self.left[kept],
             self.best,
+            self.belief[kept],
         )

@@ -198,3 +198,11 @@ def test_a_point_of_a_model_of_another_kind_goes_to_none_of_several() -> None:
     other = earlier(model=Model(backbone="resnet18"))
     assert transfer.point(several, other, BEST) is None
     assert transfer.parts(several, data(), other)["model"] == 1.0
+
+
+def test_where_models_are_searched_a_point_of_nobody_knows_which_names_none() -> None:
+    models = {"small": {"backbone": "glyphnet"}, "big": {"backbone": "cifar_resnet20"}}
+    several = document(model={"choices": models})
+    known, unknown = earlier(), earlier(model=None, data=None)
+    assert (transfer.point(several, known, BEST) or {})["model"] == "small"
+    assert transfer.point(several, unknown, BEST) == BEST

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from service.sampling.model.arrays import Floats, cholesky, inverse
+from service.sampling.model.arrays import Floats, cholesky, diagonal_of_inverse, inverse
 from service.sampling.model.gaussian_process import (
     GaussianProcess,
     fitted_at,
@@ -177,3 +177,10 @@ def test_fits_are_due_when_a_fifth_more_is_known():
     due = [n for n in range(1, 40) if fitted_at(n) == n]
     assert due == [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 18, 22, 27, 33]
     assert fitted_at(32) == 27
+
+
+def test_the_diagonal_of_an_inverse_is_that_of_the_whole():
+    half = np.random.default_rng(0).normal(size=(30, 30))
+    matrix = half @ half.T + np.eye(30)
+    right = np.diag(np.linalg.inv(matrix))
+    assert diagonal_of_inverse(cholesky(matrix)) == pytest.approx(right, rel=1e-9)

@@ -13,7 +13,7 @@ from service.domain.facts import TrialFacts
 from service.sampling.model.arrays import Floats
 from service.sampling.model.cube import Cube
 from service.sampling.model.curves import decision_epochs
-from service.sampling.scheduling import comparison
+from service.sampling.scheduling import comparison, guard
 from service.sampling.scheduling.board import Board
 from service.sampling.scheduling.forecast import Forecast
 from service.sampling.scheduling.freeze_thaw import FreezeThaw
@@ -112,7 +112,9 @@ def test_each_decision_is_the_references(
         return cube.snapped(np.array([[rng.random() for _ in range(4)] for _ in range(40)]))
 
     monkeypatch.setattr(comparison, "candidates", draw)
+    # What we do otherwise on purpose.
     monkeypatch.setattr(comparison, "RESTART_EPOCHS", 0.0)
+    monkeypatch.setattr(guard, "DOUBT", 0.0)
     study = Study(known)
     for step, (last, number, begins, until, _) in enumerate(known["decisions"]):
         match study.decide(last, step):

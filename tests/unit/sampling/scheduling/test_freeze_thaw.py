@@ -11,9 +11,11 @@ from hypothesis import strategies as st
 
 from service.sampling.model.cube import Cube
 from service.sampling.model.curves import decision_epochs
+from service.sampling.model.expected_improvement import log_expected_improvement
+from service.sampling.model.prior_weights import PriorWeights
 from service.sampling.scheduling import guard
 from service.sampling.scheduling.board import Board
-from service.sampling.scheduling.comparison import Question, options
+from service.sampling.scheduling.comparison import Belief, Question, options
 from service.sampling.scheduling.forecast import Forecast
 from service.sampling.scheduling.freeze_thaw import FIRST_TRIALS, FreezeThaw
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Over, Stop, Wait
@@ -328,8 +330,43 @@ def test_near_proposals_in_flight_less_is_to_be_found_out():
     assert (beside.deviation[drawn] < 0.95 * alone.deviation[drawn]).any()
 
 
-def question(given: Asked) -> Question:
-    return Question(given, None, None, np.random.default_rng(given.seed))
+def question(given: Asked, belief: Belief | None = None) -> Question:
+    return Question(given, None, None, np.random.default_rng(given.seed), belief)
+
+
+PRIOR: dict[str, Any] = SPACE | {
+    "momentum": {"kind": "float", "low": 0.0, "high": 0.9, "prior": 0.8, "prior_spread": 0.02}
+}
+
+
+def test_priors_weigh_what_promises_most_and_fade_as_trials_end():
+    board = Board(Cube(document(PRIOR).space), GRID, "maximize")
+    board.learn(facts(n, draw(n), [0.1 * n] * 3, "paused", runs_until=2) for n in range(6))
+    belief = Belief(PriorWeights(board.cube), 3.0)
+    plain, weighed = (
+        options(board, Forecast(board), question(Asked(None, True, 8, (), 0), given), "gain")
+        for given in (None, belief)
+    )
+    assert plain
+    assert weighed
+    assert not plain.belief.any()
+    points = np.concatenate([board.points[weighed.rows], weighed.points])
+    # Half of the logarithm of the density: a weight of 3, and six trials that have ended.
+    added = 0.5 * belief.weights.log_density(points)
+    assert weighed.belief == pytest.approx(added)
+    only = log_expected_improvement(weighed.mean, weighed.deviation, weighed.best)
+    assert weighed.improvements() == pytest.approx(only + added)
+
+
+def test_new_configurations_lie_where_a_strong_prior_says():
+    found = scheduler(PRIOR, prior_strength=1000)
+    found.learn(facts(n, draw(n), [0.2, 0.3], "paused", runs_until=2) for n in range(8))
+    # So many epochs are owed to these that the next choice is what promises most.
+    found.learn(facts(8 + n, draw(8 + n), [0.2, 0.3]) for n in range(2))
+    choice = found.decide(asked(number=10))
+    assert isinstance(choice, Begin)
+    assert choice.values
+    assert choice.values["momentum"] == pytest.approx(0.8, abs=0.03)
 
 
 def test_a_failed_trial_is_not_taken_up():

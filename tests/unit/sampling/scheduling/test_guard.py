@@ -74,6 +74,7 @@ def rising(beginning: float, end: float) -> list[float]:
         ([0.6, 0.7, 0.8, 0.9, 1.0], 1.0, False),
         ([1.0, 0.9, 0.8, 0.7, 0.6], -1.0, True),
         ([0.8, 0.6, 0.7, 0.9, 1.0], 0.7, False),
+        ([0.7, 0.6, 1.0, 0.8, 0.9], 0.6, True),
         ([0.8, 1.0, 0.6, 0.9, 0.7], -0.3, True),
     ],
 )
@@ -83,8 +84,24 @@ def test_beginnings_tell_something_where_their_ranks_are_those_of_the_ends(
     beginnings = [0.1, 0.2, 0.3, 0.4, 0.5]
     curves = [rising(*both) for both in zip(beginnings, ends, strict=True)]
     found = guard.correlation(board(*[(curve, "completed", None) for curve in curves]))
-    assert found == pytest.approx(expected)
+    assert found is not None
+    assert found.value == pytest.approx(expected)
     assert guard.is_blind(found) is blind
+
+
+@pytest.mark.parametrize(("done", "wanted"), [(5, 0.613), (16, 0.475), (100, 0.37)])
+def test_of_few_trials_more_is_wanted_than_chance_would_give(done: int, wanted: float):
+    assert guard.Correlation(0.0, done).wanted == pytest.approx(wanted, abs=5e-4)
+    assert guard.is_blind(guard.Correlation(wanted - 0.01, done))
+    assert not guard.is_blind(guard.Correlation(wanted + 0.01, done))
+
+
+def test_a_beginning_that_later_epochs_fall_below_does_not_foretell_itself():
+    # The best values of all epochs are those of the first halves, which the ends have nothing to do with.
+    curves = [[0.5 + 0.1 * n] * 5 + [0.4 - 0.1 * n] * 5 for n in range(5)]
+    found = guard.correlation(board(*[(curve, "completed", None) for curve in curves]))
+    assert found is not None
+    assert found.value == pytest.approx(-1.0)
 
 
 def test_four_completed_trials_tell_nothing_of_beginnings():
