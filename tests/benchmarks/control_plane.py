@@ -159,13 +159,15 @@ def beside(parts: Bench, finished: int) -> dict[str, Any]:
     return {"other_study_claim_ms": asdict(one)}
 
 
-def trips(parts: Bench, ways: Sequence[Way], before: Bench | None) -> dict[str, Any]:
-    """SQL round trips a call; `before`: the parts of the way of that name."""
+def trips(parts: Bench, ways: Sequence[Way]) -> dict[str, Any]:
+    """SQL round trips a call."""
     found: dict[str, Any] = {}
     for way in ways:
         if way == "vizier":
             continue  # it speaks no SQL over a wire
-        found[way] = round_trips.counted(before if before and way == "before" else parts, way)
+        if way == "before":
+            continue  # this checkout's client may say what an earlier service does not know
+        found[way] = round_trips.counted(parts, way)
         verbs = ", ".join(f"{verb} {count:g}" for verb, count in found[way].items())
         say(f"{way:>7} SQL round trips: {verbs}")
     return {"round_trips": found}
@@ -181,7 +183,7 @@ def measured(options: argparse.Namespace, parts: Bench, before: Bench | None) ->
     found = growth(parts, options.finished, options.ways)
     if "ours" in options.ways and options.finished:
         found |= beside(parts, max(options.finished))
-    found |= trips(parts, options.ways, before)
+    found |= trips(parts, options.ways)
     sizes = [finished for finished in options.finished if finished <= LARGEST_SAMPLED]
     found["sampler_ms_by_dimensions"] = search.cpu(sizes, say, proposals=5)
     if options.vizier_default:
