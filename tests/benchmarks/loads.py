@@ -91,7 +91,7 @@ class Worker:
         _, answer = await self._connection.request("POST", "/v1/leases", claim)
         lease = f"/v1/leases/{answer['leases'][0]['lease_id']}"
         await self._connection.request(
-            "PUT", f"{lease}/record", a_record().model_dump(mode="json")
+            "PUT", f"{lease}/record", a_record().model_dump(mode="json", exclude_defaults=True)
         )
         await self._connection.request(
             "PUT", f"{lease}/outcome", {"kind": "completed", "value": 0.6}
