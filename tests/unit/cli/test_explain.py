@@ -7,7 +7,7 @@ import httpx2
 import pytest
 
 from tests.unit.cli.played_service import STUDY, TRIAL, Played
-from trimtab.cli import app, explain, terminal
+from trimtab.cli import app, explain
 from trimtab.cli.paging import every_trial
 from trimtab.client import Client
 from trimtab.contract.reasons import Reason
@@ -15,18 +15,6 @@ from trimtab.contract.trials import Trial
 
 WHY = "Its best value 0.5 after 1 epoch is below the median 0.9 of 5 completed trials at that point."
 MEDIAN = {"rule": "median", "text": WHY, "epoch": 1}
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Played:
-    played = Played()
-    transport = httpx2.MockTransport(played.handle)
-
-    def client(_: terminal.Terminal) -> Client:
-        return Client("http://service.test", transport=transport)
-
-    monkeypatch.setattr(terminal.Terminal, "client", client)
-    return played
 
 
 def _study(service: Played, *trials: dict[str, Any]) -> None:

@@ -3,15 +3,13 @@
 import json
 from pathlib import Path
 
-import httpx2
 import optuna
 import pytest
 from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from tests.unit.cli.played_service import Played
-from trimtab.cli import app, terminal
-from trimtab.client import Client
+from trimtab.cli import app
 
 REPORT = {
     "name": "old",
@@ -27,18 +25,6 @@ REPORT = {
     "strange_names": ["mood"],
     "changed_names": ["momentum"],
 }
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Played:
-    played = Played()
-    transport = httpx2.MockTransport(played.handle)
-
-    def client(_: terminal.Terminal) -> Client:
-        return Client("http://service.test", transport=transport)
-
-    monkeypatch.setattr(terminal.Terminal, "client", client)
-    return played
 
 
 def words(storage: Path, *more: str) -> list[str]:

@@ -3,25 +3,11 @@
 import json
 from typing import Any
 
-import httpx2
 import pytest
 
 from tests.support.records import a_record
 from tests.unit.cli.played_service import STUDY, TRIAL, Played
-from trimtab.cli import app, terminal
-from trimtab.client import Client
-
-
-@pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> Played:
-    played = Played()
-    transport = httpx2.MockTransport(played.handle)
-
-    def client(_: terminal.Terminal) -> Client:
-        return Client("http://service.test", transport=transport)
-
-    monkeypatch.setattr(terminal.Terminal, "client", client)
-    return played
+from trimtab.cli import app
 
 
 def _record(labels_used: int, **changes: Any) -> dict[str, Any]:
