@@ -3,15 +3,19 @@
 import re
 import stat
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 import yaml
 from pydantic import ValidationError
 
 from trimtab.contract import faults, problems
 from trimtab.contract.edits import StudyEdit
+from trimtab.contract.message import Message
 from trimtab.contract.studies import StudyDocument
+
+M = TypeVar("M", bound=Message)
 
 LARGEST_BYTES = 1 << 20
 MOST_NODES = 100_000
@@ -30,16 +34,8 @@ def read(path: Path) -> StudyDocument:
         raise problems.Invalid(
             f"{source} is not a study document: it must have fields, such as `name: my-study`."
         )
-    fields = cast("dict[object, object]", document)
-    try:
-        return StudyDocument.model_validate(fields)
-    except ValidationError as error:
-        raise problems.Invalid(
-            f"{source} is not a valid study document:",
-            errors=faults.faults(
-                StudyDocument, fields, error.errors(include_url=False, include_input=False)
-            ),
-        ) from None
+    fields = cast("dict[str, object]", document)
+    return _checked(StudyDocument, fields, f"{source} is not a valid study document:")
 
 
 def read_space(path: Path) -> StudyEdit:
@@ -56,15 +52,16 @@ def read_space(path: Path) -> StudyEdit:
         )
     fields = cast("dict[str, object]", document)
     given = {name: fields[name] for name in ("space", "fixed") if name in fields}
+    return _checked(StudyEdit, given, f"{source} has no valid space:")
+
+
+def _checked(message: type[M], given: Mapping[str, object], trouble: str) -> M:
+    """Return what was given as a message; the problem says `trouble`, and names each faulty place."""
     try:
-        return StudyEdit.model_validate(given)
+        return message.model_validate(given)
     except ValidationError as error:
-        raise problems.Invalid(
-            f"{source} has no valid space:",
-            errors=faults.faults(
-                StudyEdit, given, error.errors(include_url=False, include_input=False)
-            ),
-        ) from None
+        found = error.errors(include_url=False, include_input=False)
+        raise problems.Invalid(trouble, errors=faults.faults(message, given, found)) from None
 
 
 def parse(text: str, source: str) -> object:
