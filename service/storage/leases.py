@@ -28,6 +28,8 @@ HAS_ROOM = """(
 """Whether a trial that does not run may begin: the budget leaves an epoch for it, and not as many run as may at a time."""
 ONE_AT_A_TIME = "(s.parallel IS NOT NULL OR coalesce(s.limits ? 'epochs', false))"
 """Whether claims of a study's trials are decided one at a time: each takes a part of what the one before it has left."""
+IS_PROBE = "(s.data IS NULL AND NOT s.external)"
+"""Whether the next lease of a study is its probe; of an external study no data are ever told."""
 NO_PROGRESS = """(s.limits IS NOT NULL AND trimtab.no_progress(s.study_id))"""
 
 # Claims of one worker at once: each sees which slot the one before it took.
@@ -119,7 +121,7 @@ picked AS (
 t AS (
     UPDATE trimtab.trials t
     SET state = 'running', fence = t.fence + 1, lease_id = gen_random_uuid(), worker_id = free.worker_id,
-        slot = free.slot, lease_until = trimtab.now() + s.lease_ttl, probe = s.data IS NULL,
+        slot = free.slot, lease_until = trimtab.now() + s.lease_ttl, probe = {IS_PROBE},
         started_at = coalesce(t.started_at, trimtab.now()), curve = NULL
     FROM picked, free, trimtab.studies s
     WHERE t.trial_id = picked.trial_id AND t.kind = picked.kind AND t.state = 'queued' AND s.study_id = t.study_id

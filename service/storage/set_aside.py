@@ -16,12 +16,15 @@ _LIVE = """
         SELECT FROM trimtab.trials r WHERE r.worker_id = w.worker_id AND r.state = 'running'))"""
 """A worker that waits speaks every few seconds; one that trains is looked after by its lease."""
 
+MAY_TAKE = "w.study_id IS NOT DISTINCT FROM CASE WHEN s.external THEN s.study_id END"
+"""Whether trials of a study `s` are for a worker `w`: those of an external one for its loops, all others for our workers."""
+
 BLOCKED = f"""(
     s.state IN ('active', 'stopping', 'finalising')
     AND EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id)
     AND NOT EXISTS (SELECT FROM trimtab.trials r WHERE r.study_id = s.study_id AND r.state = 'running')
     AND NOT EXISTS (
-        SELECT FROM trimtab.workers w WHERE {_LIVE} AND NOT EXISTS (
+        SELECT FROM trimtab.workers w WHERE {_LIVE} AND {MAY_TAKE} AND NOT EXISTS (
             SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = w.worker_id)))"""
 """Whether a study `s` waits for somebody to put right what its workers lack: nothing is stored that could go stale."""
 
@@ -35,7 +38,7 @@ aside AS (
 clock AS (
     -- While nobody trains, no time is spent; and what an unpassed probe took is given back.
     UPDATE trimtab.studies s
-    SET active_s = active_s + CASE WHEN s.data IS NULL THEN 0
+    SET active_s = active_s + CASE WHEN s.data IS NULL AND NOT s.external THEN 0
                                    ELSE coalesce(extract(epoch FROM trimtab.now() - s.active_since), 0) END,
         active_since = NULL
     FROM t WHERE s.study_id = t.study_id AND NOT EXISTS (

@@ -98,7 +98,7 @@ def _recipes(
 def _moved(document: StudyDocument, won: Sequence[Won]) -> Space:
     """Move the learning rate's centre in a space that was made from `auto`, unless that has been settled before."""
     families = set(families_of(document.model).values())
-    if len(families) > 1:
+    if len(families) != 1:
         return document.space
     usual = RATES[families.pop()]
     factor = SGD_FACTOR if document.fixed.get("optimizer") == "sgd" else 1.0
