@@ -1,7 +1,6 @@
 """Leases in SQL: each verb is one statement, fenced by `lease_id`, over our tables and Optuna's.
 
-In one statement, a `SELECT ... FOR UPDATE` and an `UPDATE` of the same row do not see each other: so the `UPDATE` comes
-first and its `RETURNING` feeds every `INSERT`.
+In one statement, `SELECT ... FOR UPDATE` and `UPDATE` of a row do not see each other: so the `UPDATE` feeds every `INSERT`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.leasing import AttemptOutcome, Departure, Held
+from service.storage.external import IS_PROBE
 from service.storage.outcomes import ALONE, FOUND, SHOWN
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
@@ -28,8 +28,6 @@ HAS_ROOM = """(
 """Whether a trial that does not run may begin: the budget leaves an epoch for it, and not as many run as may at a time."""
 ONE_AT_A_TIME = "(s.parallel IS NOT NULL OR coalesce(s.limits ? 'epochs', false))"
 """Whether claims of a study's trials are decided one at a time: each takes a part of what the one before it has left."""
-IS_PROBE = "(s.data IS NULL AND NOT s.external)"
-"""Whether the next lease of a study is its probe; of an external study no data are ever told."""
 NO_PROGRESS = """(s.limits IS NOT NULL AND trimtab.no_progress(s.study_id))"""
 
 # Claims of one worker at once: each sees which slot the one before it took.

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from service.storage.external import MAY_TAKE
 from service.storage.statements import Statement
 
 MOST_TOLD = 20
@@ -15,9 +16,6 @@ _LIVE = """
     w.state = 'alive' AND (w.last_seen > trimtab.now() - interval '1 minute' OR EXISTS (
         SELECT FROM trimtab.trials r WHERE r.worker_id = w.worker_id AND r.state = 'running'))"""
 """A worker that waits speaks every few seconds; one that trains is looked after by its lease."""
-
-MAY_TAKE = "w.study_id IS NOT DISTINCT FROM CASE WHEN s.external THEN s.study_id END"
-"""Whether trials of a study `s` are for a worker `w`: those of an external one for its loops, all others for our workers."""
 
 BLOCKED = f"""(
     s.state IN ('active', 'stopping', 'finalising')

@@ -4,11 +4,11 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from service.storage.external import IS_PROBE
 from service.storage.leases import (
     FREE_SLOT,
     HAS_ROOM,
     HOLD_WORKER,
-    IS_PROBE,
     LEASED,
     NO_PROGRESS,
     WALL_TIME_OVER,

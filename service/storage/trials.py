@@ -10,10 +10,10 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection, text
 
+from service.storage.external import IS_PROBE
 from service.storage.leases import (
     HAS_ROOM,
     HOLD_WORKER,
-    IS_PROBE,
     NO_PROGRESS,
     WALL_TIME_OVER,
     LeaseRow,

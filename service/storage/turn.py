@@ -9,9 +9,9 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from service.domain.serving import TURN
+from service.storage.external import IS_PROBE, OF_ITS_KIND
 from service.storage.leases import (
     HAS_ROOM,
-    IS_PROBE,
     NO_PROGRESS,
     ONE_AT_A_TIME,
     WALL_TIME_OVER,
@@ -63,13 +63,10 @@ ORDER BY {TURN} LIMIT 50"""
 _BY_OTHERS = "r.worker_id IS DISTINCT FROM CAST(:beside_worker AS uuid)"
 _NOT_SET_ASIDE = """NOT EXISTS (
             SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = CAST(:worker_id AS uuid))"""
-_OF_ITS_KIND = """(SELECT w.study_id FROM trimtab.workers w WHERE w.worker_id = CAST(:worker_id AS uuid))
-            IS NOT DISTINCT FROM CASE WHEN s.external THEN s.study_id END"""
-"""As `set_aside.MAY_TAKE`, for the worker that claims."""
 _CANDIDATES = Statement(
     f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose, c.has_paused, c.one_at_a_time,
        CAST(c.running AS int), c.space_edits
-FROM {studies_with_work(counted=_BY_OTHERS, open_to=f"{_NOT_SET_ASIDE} AND {_OF_ITS_KIND}")}"""
+FROM {studies_with_work(counted=_BY_OTHERS, open_to=f"{_NOT_SET_ASIDE} AND {OF_ITS_KIND}")}"""
 )
 
 

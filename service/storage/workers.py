@@ -39,7 +39,7 @@ class WorkerRow:
 
 
 def insert(
-    connection: Connection, registration: Registration, study_id: int | None
+    connection: Connection, registration: Registration, study_id: int | None = None
 ) -> WorkerRow:
     """Store a new worker process, or a loop of an external study, and give it its id."""
     row = connection.execute(

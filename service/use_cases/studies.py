@@ -20,7 +20,6 @@ from service.use_cases import (
 )
 from service.use_cases.context import Context
 from service.use_cases.races import again
-from trimtab.contract import finish
 from trimtab.contract.events import EventKind
 from trimtab.contract.external import EPOCHS
 from trimtab.contract.final_report import FinalScores
@@ -75,7 +74,7 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
             return Study.model_validate(kept.body)
         if is_ours is not None:
             raise StudyExists(_taken(document.name, is_ours=is_ours))
-        document = _finished(_seeded(teachers.settled(connection, document)))
+        document = settling.with_usual_finish(_seeded(teachers.settled(connection, document)))
         # After the finish is known, whose refits are no trials of the search.
         document = settling.with_chosen_search(
             settling.with_known_recipes(document, experience.taught(connection, document))
@@ -103,19 +102,6 @@ def _seeded(document: StudyDocument) -> StudyDocument:
         return document
     search = document.search.model_copy(update={"seed": secrets.randbelow(2**31)})
     return document.model_copy(update={"search": search})
-
-
-def _finished(document: StudyDocument) -> StudyDocument:
-    """The document with the usual finish for its budget, if it leaves that open."""
-    if document.finish is not None or document.is_external:
-        return document
-    trainings = document.budget.trials
-    if document.budget.epochs is not None:
-        trainings = min(trainings, document.budget.epochs // document.epochs)
-    usual = finish.usual(
-        trainings, grid=document.search.sampler == "grid", alone=document.bounds_the_model
-    )
-    return document.model_copy(update={"finish": usual})
 
 
 def read(context: Context, name: str) -> Study:

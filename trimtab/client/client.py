@@ -246,8 +246,8 @@ class Client(WorkerVerbs):
 
         Args:
             name: The study's name.
-            label: As of `trial`.
-            silent_s: As of `trial`.
+            label: The name that the loop is listed by among the workers; None: this machine's and process's.
+            silent_s: The seconds without a word after which the loop counts as hung; None: never.
 
         Raises:
             problems.NotExternal: trimtab's workers train this study.

@@ -20,7 +20,10 @@ def with_space(given: object) -> object:
     if fields.get("space", "auto") != "auto":
         return with_model_dimension(fields)
     if fields_of(fields.get("task")).get("kind") == EXTERNAL:
-        return {**fields, "space": {}, "auto_space": True}  # which its rules refuse
+        # Its rules refuse that, and say what an external study has instead.
+        return {name: one for name, one in fields.items() if name != "space"} | {
+            "auto_space": True
+        }
     setting = auto_space.Setting.of(fields)
     space = auto_space.space(setting)
     fixed: object = fields.get("fixed", {})
