@@ -274,9 +274,10 @@ WITH d AS (
                          CAST(:hashes AS text[]), CAST(:crashes AS int[]), CAST(:delays AS float8[]),
                          CAST(:values AS float8[]), CAST(:error_kinds AS text[]), CAST(:error_messages AS text[]),
                          CAST(:are_over AS bool[]), CAST(:optuna_states AS text[]), CAST(:events AS text[]),
-                         CAST(:validation_outputs AS text[]), CAST(:measured AS text[]))
+                         CAST(:validation_outputs AS text[]), CAST(:measured AS text[]),
+                         CAST(:reasons AS text[]))
         AS d (lease_id, state, outcome, sha256, crashes, delay_s, value, error_kind, error_message, is_over,
-              optuna_state, event, validation_outputs, measured)),
+              optuna_state, event, validation_outputs, measured, reason)),
 {FOUND}
 t AS (
     UPDATE trimtab.trials t
@@ -288,7 +289,8 @@ t AS (
         paused_by_search = t.paused_by_search AND d.state = 'paused',
         ended_at = CASE WHEN d.is_over THEN trimtab.now() END,
         -- The next attempt is judged anew; an audited trial stays one.
-        reason = CASE WHEN d.state <> 'queued' OR t.reason ->> 'rule' = 'audit' THEN t.reason END,
+        reason = CASE WHEN d.reason IS NOT NULL THEN CAST(d.reason AS jsonb)
+                      WHEN d.state <> 'queued' OR t.reason ->> 'rule' = 'audit' THEN t.reason END,
         curve = CASE t.kind WHEN 'trial' THEN
             (SELECT coalesce(jsonb_agg(jsonb_build_array(v.step, v.intermediate_value) ORDER BY v.step), '[]')
              FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id) END
@@ -359,7 +361,9 @@ class Leaving:
     validation_outputs: str | None = None
     """What a completed trial answered to the validation split, as JSON."""
     measured: str | None = None
-    """What was measured of a completed trial, as JSON."""
+    """What was measured of a trial's model, as JSON."""
+    reason: str | None = None
+    """Why a trial was not trained, as JSON."""
 
 
 def to_leave(leaving: Sequence[Leaving], *, only_trials: bool) -> dict[str, Any]:
@@ -371,6 +375,7 @@ def to_leave(leaving: Sequence[Leaving], *, only_trials: bool) -> dict[str, Any]
         "hashes": [one.outcome_sha256 for one in leaving],
         "validation_outputs": [one.validation_outputs for one in leaving],
         "measured": [one.measured for one in leaving],
+        "reasons": [one.reason for one in leaving],
         "events": [one.departure.event(one.kind) for one in leaving],
         "states": [one.state for one in departures],
         "outcomes": [one.outcome for one in departures],
@@ -393,8 +398,11 @@ def leave(
     outcome_sha256: str | None = None,
     validation_outputs: str | None = None,
     measured: str | None = None,
+    reason: str | None = None,
 ) -> bool:
     """End the lease as decided: settle, release or expire. False: the lease was gone already."""
-    leaving = Leaving(lease_id, departure, kind, outcome_sha256, validation_outputs, measured)
+    leaving = Leaving(
+        lease_id, departure, kind, outcome_sha256, validation_outputs, measured, reason
+    )
     row = LEAVE.row(connection, first=HOLD, **to_leave([leaving], only_trials=False))
     return row is not None

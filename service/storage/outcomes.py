@@ -1,20 +1,26 @@
-"""What a trial that completes is beside its objective value: parts of the statement that ends leases."""
+"""What a trial is beside its objective value that completes, or is not trained: parts of the statement that ends leases."""
 
 from trimtab.contract.objectives import COSTS
 
 FOUND = """
 found AS (
-    -- What a trial that completes is beside its value.
+    -- What a trial that completes is beside its value, and what one is that was not trained.
     SELECT d.lease_id, m.measured, v.violations,
-           CAST(m.measured ->> (s.second ->> 'metric') AS float8) AS second_value,
-           s.second IS NULL OR coalesce(m.measured ? (s.second ->> 'metric'), false) AS is_whole,
+           CASE WHEN d.state = 'completed'
+                THEN CAST(m.measured ->> (s.second ->> 'metric') AS float8) END AS second_value,
+           s.second IS NULL OR d.state <> 'completed' OR coalesce(m.measured ? (s.second ->> 'metric'), false) AS is_whole,
            NOT coalesce(jsonb_path_exists(v.violations, '$[*] ? (@ > 0)'), false) AS feasible
     FROM d JOIN trimtab.trials t ON t.lease_id = d.lease_id JOIN trimtab.studies s USING (study_id),
          LATERAL (SELECT CAST(d.measured AS jsonb) AS measured) m,
          LATERAL (SELECT CASE WHEN s.constraints IS NOT NULL
-                         THEN trimtab.violations(s.constraints, coalesce(m.measured, '{}')) END AS violations) v
-    WHERE d.state = 'completed' AND t.kind = 'trial'),"""
-"""A row for each trial that completes, from what is decided, `d`: what was measured, and whether it keeps the constraints."""
+                         THEN trimtab.violations(s.constraints, coalesce(m.measured, '{}')) END AS shares) w,
+         LATERAL (SELECT CASE WHEN d.state = 'completed' THEN w.shares ELSE (
+                      -- What is measured at its end alone is neither kept nor violated.
+                      SELECT jsonb_agg(CASE WHEN m.measured ? (c.bounds ->> 'metric') THEN w.shares -> CAST(c.place AS int) - 1
+                                            ELSE '0' END ORDER BY c.place)
+                      FROM jsonb_array_elements(s.constraints) WITH ORDINALITY c (bounds, place)) END AS violations) v
+    WHERE (d.state = 'completed' OR d.state = 'pruned' AND d.measured IS NOT NULL) AND t.kind = 'trial'),"""
+"""A row for each trial that completes or is not trained, from what is decided, `d`: what was measured, and whether it keeps the constraints."""
 
 ALONE = "NOT EXISTS (SELECT FROM trimtab.studies o WHERE o.study_id = t.study_id AND o.second IS NOT NULL)"
 """Whether the study of a trial `t` has one objective: of two, Optuna takes both values or none."""
