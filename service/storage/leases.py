@@ -48,7 +48,7 @@ LEASE_COLUMNS = """
     t.lease_id, t.kind, t.study_id, t.trial_id, t.number, t.fence, t.hyperparameters, t.checkpoint, t.previous_checkpoint,
     (SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial') AS trial_value,
     t.runs_until,
-    (SELECT coalesce(json_array_length(d.document -> 'space_edits'), 0) FROM trimtab.studies d WHERE d.study_id = t.study_id)"""
+    (SELECT d.space_edits FROM trimtab.studies d WHERE d.study_id = t.study_id)"""
 
 
 @dataclass(frozen=True, slots=True)
