@@ -13,7 +13,7 @@ def foretold(constraints: Sequence[Constraint], measured: Mapping[str, float]) -
 
     Args:
         constraints: The constraints of the study.
-        measured: What is known before training, by the names of costs; a constraint on anything else is left out.
+        measured: The costs that are known before training, by their names; a constraint on anything else is left out.
     """
     broken = [
         f"{one.metric} = {measured[one.metric]:.12g}, and the study wants {one.told}"

@@ -40,7 +40,7 @@ ASSUMED = 0.1
 HOPED = 0.3
 """The best ones are those of the highest mean with so many standard deviations on top."""
 DRAWN, LIKELY = 100, np.log(0.5)
-"""Of so many points at random the first is taken that is feasible with this logarithm of the probability at least."""
+"""This many points are drawn, and the first one is taken whose logarithm of the probability to be feasible is at least this."""
 MOST_ENUMERATED = 1000
 """A space of so few configurations is looked at as a whole."""
 

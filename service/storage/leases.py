@@ -12,7 +12,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.leasing import AttemptOutcome, Departure, Held
-from service.storage.outcomes import ALONE, FOUND, SHOWN
+from service.storage.outcomes import ALONE, FOUND, SHOWN, Leaving, to_leave
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState
@@ -348,45 +348,6 @@ SELECT ended, CASE WHEN is_over AND EXISTS (
     SELECT FROM trimtab.studies s WHERE s.study_id = t.study_id AND s.parallel IS NOT NULL)
     THEN pg_notify('trimtab', '') END
 FROM t""")
-
-
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    """A lease that ends, as decided; the rest is of the message that settles it."""
-
-    lease_id: UUID
-    departure: Departure
-    kind: LeaseKind
-    outcome_sha256: str | None = None
-    validation_outputs: str | None = None
-    """What a completed trial answered to the validation split, as JSON."""
-    measured: str | None = None
-    """What was measured of a trial's model, as JSON."""
-    reason: str | None = None
-    """Why a trial was not trained, as JSON."""
-
-
-def to_leave(leaving: Sequence[Leaving], *, only_trials: bool) -> dict[str, Any]:
-    """What `HOLD` and `LEAVE` bind."""
-    departures = [one.departure for one in leaving]
-    return {
-        "only_trials": only_trials,
-        "lease_ids": array([one.lease_id for one in leaving]),
-        "hashes": [one.outcome_sha256 for one in leaving],
-        "validation_outputs": [one.validation_outputs for one in leaving],
-        "measured": [one.measured for one in leaving],
-        "reasons": [one.reason for one in leaving],
-        "events": [one.departure.event(one.kind) for one in leaving],
-        "states": [one.state for one in departures],
-        "outcomes": [one.outcome for one in departures],
-        "crashes": array([int(one.crash) for one in departures]),
-        "delays": array([one.delay_s for one in departures]),
-        "values": array([one.value for one in departures]),
-        "error_kinds": [one.error_kind for one in departures],
-        "error_messages": [one.error_message for one in departures],
-        "are_over": [one.is_over for one in departures],
-        "optuna_states": [one.optuna_state for one in departures],
-    }
 
 
 def leave(

@@ -1,5 +1,13 @@
 """What a trial is beside its objective value that completes, or is not trained: parts of the statement that ends leases."""
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from service.domain.leasing import Departure
+from service.storage.statements import array
+from trimtab.contract.leases import LeaseKind
 from trimtab.contract.objectives import COSTS
 
 FOUND = """
@@ -41,3 +49,42 @@ shown AS (
     SELECT t.trial_id, cost.key, CAST(cost.value AS text)
     FROM t, LATERAL jsonb_each(t.measured) cost WHERE cost.key IN ({_COSTS}))"""
 """What Optuna's user attributes tell of a trial `t` that leaves its lease."""
+
+
+@dataclass(frozen=True, slots=True)
+class Leaving:
+    """A lease that ends, as decided; the rest is of the message that settles it."""
+
+    lease_id: UUID
+    departure: Departure
+    kind: LeaseKind
+    outcome_sha256: str | None = None
+    validation_outputs: str | None = None
+    """What a completed trial answered to the validation split, as JSON."""
+    measured: str | None = None
+    """What was measured of a trial's model, as JSON."""
+    reason: str | None = None
+    """Why a trial was not trained, as JSON."""
+
+
+def to_leave(leaving: Sequence[Leaving], *, only_trials: bool) -> dict[str, Any]:
+    """What `HOLD` and `LEAVE` bind."""
+    departures = [one.departure for one in leaving]
+    return {
+        "only_trials": only_trials,
+        "lease_ids": array([one.lease_id for one in leaving]),
+        "hashes": [one.outcome_sha256 for one in leaving],
+        "validation_outputs": [one.validation_outputs for one in leaving],
+        "measured": [one.measured for one in leaving],
+        "reasons": [one.reason for one in leaving],
+        "events": [one.departure.event(one.kind) for one in leaving],
+        "states": [one.state for one in departures],
+        "outcomes": [one.outcome for one in departures],
+        "crashes": array([int(one.crash) for one in departures]),
+        "delays": array([one.delay_s for one in departures]),
+        "values": array([one.value for one in departures]),
+        "error_kinds": [one.error_kind for one in departures],
+        "error_messages": [one.error_message for one in departures],
+        "are_over": [one.is_over for one in departures],
+        "optuna_states": [one.optuna_state for one in departures],
+    }

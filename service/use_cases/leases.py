@@ -202,7 +202,7 @@ def _reason(outcome: Outcome, document: StudyDocument) -> str | None:
     """Return why a trial was not trained, as it is stored; None of any other outcome.
 
     Raises:
-        Invalid: what was measured keeps every constraint.
+        Invalid: the trial keeps every constraint, as far as it was measured.
     """
     if not isinstance(outcome, Infeasible):
         return None

@@ -10,7 +10,8 @@ from service.batching import Batcher
 from service.domain import leasing
 from service.storage.async_connection import AsyncConnection
 from service.storage.engine import Locked
-from service.storage.leases import HOLD, LEAVE, Leaving, to_leave
+from service.storage.leases import HOLD, LEAVE
+from service.storage.outcomes import Leaving, to_leave
 from service.storage.studies import HOW_ENDED, Ended
 from service.use_cases.leases import measured, outcome_sha256, validation_outputs
 from trimtab.contract.leases import Infeasible, Outcome, Settled
