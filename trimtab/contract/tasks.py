@@ -22,6 +22,7 @@ from trimtab.contract.metrics import (
     TargetKind,
     TaskKind,
     direction_of,
+    is_bounded,
 )
 
 
@@ -238,6 +239,11 @@ class Task(Message):
     def direction(self) -> Direction:
         """Whether more or less of the metric is better."""
         return direction_of(self.metric)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the objective lies within 0 and 1."""
+        return is_bounded(self.metric)
 
     @property
     def metrics(self) -> tuple[str, ...]:
