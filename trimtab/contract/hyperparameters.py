@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
-from trimtab.contract.recipe import Reads, Recipe, Scope
+from trimtab.contract.datasets import Modality
+from trimtab.contract.recipe import Recipe, Scope
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,7 +18,7 @@ class Hyperparameter:
     default: int | float | str | None
     description: str
     scope: Scope
-    reads: Reads | None = None
+    reads: Modality | None = None
     low: float | None = None
     high: float | None = None
     low_exclusive: bool = False

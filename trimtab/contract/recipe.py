@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.config import JsonDict
 
+from trimtab.contract.datasets import Modality
 from trimtab.contract.message import Int, Message, Number
 
 Scope = Literal["head", "step", "network", "data"]
@@ -13,11 +14,9 @@ Resize = Literal["crop", "squash", "pad"]
 """What is done about pictures that are not square."""
 Pooling = Literal["cls", "mean", "max"]
 """What stands for a text: the vector of its first token, or of all its tokens together."""
-Reads = Literal["image", "text"]
-"""The kind of data that alone gives a hyperparameter a meaning."""
 
 
-def _scope(scope: Scope, reads: Reads | None = None) -> JsonDict:
+def _scope(scope: Scope, reads: Modality | None = None) -> JsonDict:
     """Mark a field; the words stand in its JSON schema."""
     return {"scope": scope} if reads is None else {"scope": scope, "reads": reads}
 

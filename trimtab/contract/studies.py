@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 from trimtab.contract import search_space
 from trimtab.contract.backbones import reads_text
 from trimtab.contract.budget import Budget, EndedBy
+from trimtab.contract.datasets import Modality
 from trimtab.contract.edits import SpaceEdit
 from trimtab.contract.faults import refuse
 from trimtab.contract.final_report import FinalScores
@@ -40,7 +41,7 @@ from trimtab.contract.objectives import (
     Violated,
 )
 from trimtab.contract.progress import BestTrial, Progress
-from trimtab.contract.recipe import Reads, Recipe
+from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import Probe, StudyData
 from trimtab.contract.search import Search
 from trimtab.contract.search_space import Choices, Dimension, Scalar, Space
@@ -337,7 +338,7 @@ def _epochs(document: StudyDocument) -> int:
         return 1
 
 
-def _reads(backbones: Iterable[str]) -> frozenset[Reads]:
+def _reads(backbones: Iterable[str]) -> frozenset[Modality]:
     """Return the kinds of data that backbones read."""
     return frozenset("text" if reads_text(one) else "image" for one in backbones)
 

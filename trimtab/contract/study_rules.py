@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from trimtab.contract import conditions
 from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.conditions import Conditions
+from trimtab.contract.datasets import Modality
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint
 from trimtab.contract.finish import Finish
 from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
@@ -15,7 +16,7 @@ from trimtab.contract.models import MODEL
 from trimtab.contract.objective_rules import of_constraints, of_objectives
 from trimtab.contract.objectives import OF_THE_MODEL, Constraint, Objective
 from trimtab.contract.pruners import NoPruner, Pruner
-from trimtab.contract.recipe import Reads, Recipe
+from trimtab.contract.recipe import Recipe
 from trimtab.contract.schedulers import FreezeThawScheduler, Scheduler
 from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, contains
 
@@ -56,7 +57,7 @@ class Readable:
     """The metric that the task names."""
     metrics: Sequence[str] = ()
     """The metrics that are measured of the task."""
-    reads: frozenset[Reads] = frozenset()
+    reads: frozenset[Modality] = frozenset()
     """The kinds of data that the models read, as far as that is known."""
 
 

@@ -18,6 +18,7 @@ DataError
 ├── ColumnTwice         two columns of the table have a name that the study uses
 ├── BadRows             rows of the table cannot be used; each is named with its reason
 ├── NothingToMeasure    the labels of a split are all equal or unknown, and the objective needs others
+├── TokenizerUnusable   the backbone's folder has no tokenizer, or one that cannot be read
 ├── UnreadableImages    files are broken, truncated or too large; each is named with its reason
 └── CacheUnwritable     the decoded pictures cannot be written to disk
 """
@@ -289,6 +290,17 @@ class UnreadableImages(DataError):
             )
         )
         self.reasons = reasons
+
+
+class TokenizerUnusable(DataError):
+    """A folder of published weights without a tokenizer that can be used."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path}: {reason}; a text backbone needs the tokenizer that it was trained with: put its files beside the "
+            "weights, as they are published"
+        )
+        self.path = path
 
 
 class CacheUnwritable(DataError):

@@ -11,6 +11,12 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from trimtab.contract.datasets import (
+    BuiltinDataset,
+    ImageFolderDataset,
+    TableDataset,
+    TorchvisionDataset,
+)
 from trimtab.contract.metrics import Direction, TaskKind
 from trimtab.contract.records import (
     MOST_NAMED,
@@ -20,13 +26,7 @@ from trimtab.contract.records import (
     Skipped,
     SkippedFile,
 )
-from trimtab.contract.tasks import (
-    BuiltinDataset,
-    CsvDataset,
-    ImageFolderDataset,
-    Task,
-    TorchvisionDataset,
-)
+from trimtab.contract.tasks import Task
 from worker.data import cache, decoding, shots, table, targets
 from worker.data.cache import Split
 from worker.data.decoding import Encoder
@@ -235,7 +235,7 @@ def _open_source(
             return folder.scan(roots.resolve(path), group, roots)
         case TorchvisionDataset(name=name, root=root):
             return VisionSet(name, roots.resolve(root), download=download, roots=roots)
-        case CsvDataset(path=path) as dataset:
+        case TableDataset(path=path) as dataset:
             return table.scan(roots.resolve(path), dataset, task, roots)
 
 
@@ -243,7 +243,7 @@ def _place(task: Task) -> str:
     match task.dataset:
         case BuiltinDataset(name=name):
             return name
-        case ImageFolderDataset(path=path) | CsvDataset(path=path):
+        case ImageFolderDataset(path=path) | TableDataset(path=path):
             return path
         case TorchvisionDataset(name=name, root=root):
             return f"{name} in {root}"

@@ -10,7 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.contract.tasks import CsvDataset, TargetColumn, Task
+from trimtab.contract.datasets import TableDataset, TargetColumn
+from trimtab.contract.tasks import Task
 from worker.data.errors import (
     BadRows,
     ColumnTwice,
@@ -75,7 +76,7 @@ class Table(ImageFolder):
         return picture_files.header(self._file(sample))
 
 
-def scan(path: Path, dataset: CsvDataset, task: Task, roots: Roots | None = None) -> Table:
+def scan(path: Path, dataset: TableDataset, task: Task, roots: Roots | None = None) -> Table:
     """Read a table. Bad rows are refused all at once, or left out if the task says so.
 
     Args:
@@ -128,7 +129,7 @@ def scan(path: Path, dataset: CsvDataset, task: Task, roots: Roots | None = None
     )
 
 
-def _rows(path: Path, text: str, dataset: CsvDataset) -> list[_Row]:
+def _rows(path: Path, text: str, dataset: TableDataset) -> list[_Row]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[_Row] = []
     try:
@@ -147,7 +148,7 @@ def _rows(path: Path, text: str, dataset: CsvDataset) -> list[_Row]:
     return rows
 
 
-def _places(path: Path, dataset: CsvDataset, found: Sequence[str]) -> Mapping[str, int]:
+def _places(path: Path, dataset: TableDataset, found: Sequence[str]) -> Mapping[str, int]:
     """Return the position of each column that is read."""
     used = dataset.columns
     if missing := [name for name in used if name not in found]:
@@ -176,7 +177,7 @@ class _Reader:
     def __init__(
         self,
         root: Path,
-        dataset: CsvDataset,
+        dataset: TableDataset,
         targets: Sequence[TargetColumn],
         rows: Sequence[_Row],
         roots: Roots,
@@ -215,9 +216,10 @@ class _Reader:
             return Sample(Path(), (), None)
 
     def _picture(self, row: _Row) -> Path:
-        name = _cell(row, self._dataset.image)
+        (column,) = self._dataset.sample_columns
+        name = _cell(row, column)
         if not name:
-            raise ValueError(f"{self._dataset.image!r} is empty")
+            raise ValueError(f"{column!r} is empty")
         # Before it is asked whether there is such a file: the answer must not tell.
         if "\0" not in name and not self._roots.allow(f"{self._root / name}"):
             raise ValueError(f"{_quoted(name)} leads to where this worker does not read")

@@ -5,9 +5,10 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, model_validator
 
+from trimtab.contract.datasets import Modality
 from trimtab.contract.message import Int, Message, Number, Sha256, Text
 from trimtab.contract.metrics import TargetKind, TaskKind
-from trimtab.contract.recipe import Reads, Recipe
+from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from trimtab.contract.teachers import Teacher
 from worker.data.images.pixels import SIXTEEN_BITS
@@ -196,7 +197,7 @@ class ModelCard(Message):
         return told
 
     @property
-    def reads(self) -> Reads:
+    def reads(self) -> Modality:
         """What the model predicts of."""
         return "text" if isinstance(self.input, TokenCard) else "image"
 
