@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
@@ -90,19 +91,19 @@ def tiny_texts(folder: Path, count: int = 48) -> TaskData:
         folder: The folder of the tokenizer (`folder_of`).
         count: The number of texts to learn from; a third of it validates.
     """
-    random = np.random.default_rng(0)
-    fillers = ("film", "a", "the", "was", "so")
-    labels = random.permutation(np.arange(count + count // 3) % 2)
+    random = Random(0)
+    labels = [place % 2 for place in range(count + count // 3)]
+    random.shuffle(labels)
     texts: list[str] = []
-    for label in labels.tolist():
-        words = [fillers[place] for place in random.integers(5, size=random.integers(8))]
-        words.insert(int(random.integers(len(words) + 1)), ("bad", "good")[label])
+    for label in labels:
+        words = random.choices(("film", "a", "the", "was", "so"), k=random.randrange(8))
+        words.insert(random.randrange(len(words) + 1), ("bad", "good")[label])
         texts.append(" ".join(words))
     tokenizer = open_tokenizer(folder)
     stored = tokenizer.padded(tokenizer.encode(texts, 12))
     return TaskData(
-        train=Split(stored[:count], labels[:count]),
-        validation=Split(stored[count:], labels[count:]),
+        train=Split(stored[:count], np.array(labels[:count])),
+        validation=Split(stored[count:], np.array(labels[count:])),
         classes=("no", "yes"),
         sha256="0" * 64,
         counts={"train": count, "validation": count // 3, "test": 0},

@@ -1,5 +1,6 @@
 """Our encoder computes what transformers computes, for each kind of model that is published."""
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -10,15 +11,19 @@ from torch import Tensor
 
 from tests.support.texts import minilm, word_pieces
 from trimtab.contract.tasks import Model
-from worker.data.text.tokenizer import open_tokenizer
+from worker.data.text.tokenizer import Content, open_tokenizer
 from worker.training.model import backbones, bert
 
-TEXTS = ["a good film", "not so bad a play played", ("the film was good", "bad"), "good"]
+TEXTS: list[Content] = [
+    "a good film",
+    "not so bad a play played",
+    ("the film was good", "bad"),
+    "good",
+]
 
 
 def _kinds() -> dict[str, Any]:
-    import transformers as hf
-
+    hf: Any = importlib.import_module("transformers")
     small = {
         "vocab_size": 20,
         "hidden_size": 16,
@@ -60,9 +65,9 @@ def test_texts_and_pairs_of_any_length_give_the_hidden_states_of_transformers(
 
 
 def test_the_published_minilm_gives_the_hidden_states_of_transformers() -> None:
-    import transformers as hf
+    hf: Any = importlib.import_module("transformers")
 
-    texts = [
+    texts: list[Content] = [
         "How did serfdom develop in and then leave Russia ?",
         ("A man sings.", "No one does."),
         "Hi",
@@ -70,7 +75,7 @@ def test_the_published_minilm_gives_the_hidden_states_of_transformers() -> None:
     _agree(minilm(), hf.BertModel.from_pretrained(str(minilm())).eval(), texts)
 
 
-def _agree(folder: Path, theirs: Any, texts: Sequence[Any]) -> None:
+def _agree(folder: Path, theirs: Any, texts: Sequence[Content]) -> None:
     model = Model(backbone="bert", weights=str(folder))
     ours = backbones.build(model, classes=("no", "yes"), seed=0).eval()
     tokenizer = open_tokenizer(folder)

@@ -292,7 +292,8 @@ def input_layer(card: InputCard | ImageStatistics, built: InputLayer) -> InputLa
         case TokenCard():
             return TokenInput(card)
         case ImageStatistics(mean=mean, std=std):
-            return ImageInput.of(built.card().model_copy(update={"mean": mean, "std": std}))
+            told = {**built.card().model_dump(), "mean": mean, "std": std}
+            return ImageInput.of(ImageCard.model_validate(told))
 
 
 def _architecture(

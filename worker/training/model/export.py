@@ -196,7 +196,6 @@ def _member(
     own: OwnBackbones | None,
     metadata: Mapping[str, str],
 ) -> Member:
-    backbone = member.backbone or card.backbone
     tokenizer = ""
     if isinstance(member.input, TokenCard):
         tokenizer = metadata.get(tokenizer_key(member.input.sha256), "")
@@ -206,7 +205,7 @@ def _member(
     try:
         model.network.load_state_dict(weights)
     except RuntimeError as error:
-        raise ModelUnreadable(path, f"its tensors are not those of {backbone}") from error
+        raise ModelUnreadable(path, f"its tensors are not those of {model.name}") from error
     # The layer is built from the file: the code of a later release may normalise in another way.
     model.input = backbones.input_layer(member.input, model.input)
     return Member(member, model, path)

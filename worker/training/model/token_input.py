@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Sequence
-from typing import Self
+from typing import Self, cast
 
 import torch
 from torch import Tensor
@@ -43,7 +43,7 @@ class TokenInput(InputLayer):
     def lengths(self, stored: Tensor) -> Tensor:
         """Return the number of word pieces of each text, `(N,)`."""
         # A part at a time: the samples may be mapped from a file that is larger than the memory.
-        parts = stored.split(_COUNTED_AT_ONCE)
+        parts = cast(tuple[Tensor, ...], stored.split(_COUNTED_AT_ONCE))
         return torch.cat([(part != self._card.pad_id).sum(dim=1) for part in parts])
 
     def _types(self, words: Tensor) -> Tensor:
