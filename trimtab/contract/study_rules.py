@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from trimtab.contract import conditions
 from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.conditions import Conditions
+from trimtab.contract.datasets import Modality
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint
 from trimtab.contract.finish import Finish
 from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
@@ -56,12 +57,15 @@ class Readable:
     """The metric that the task names."""
     metrics: Sequence[str] = ()
     """The metrics that are measured of the task."""
+    reads: frozenset[Modality] = frozenset()
+    """The kinds of data that the models read, as far as that is known."""
 
 
 def faults(readable: Readable) -> Iterator[Fault]:
     """Yield what is wrong between the fields of a document."""
     known = hyperparameters()
     space, fixed = readable.space, readable.fixed
+    yield from _unread(readable, known)
     yield from _unknown(space, fixed, known, readable.models)
     yield from _other_models(readable)
     yield from _illegal_fixed(fixed, known)
@@ -126,6 +130,27 @@ def _no_grid(readable: Readable) -> Iterator[Fault]:
         yield Fault(("space",), "auto_grid", message)
     else:
         yield from _endless(readable.space)
+
+
+def _unread(readable: Readable, known: Mapping[str, Hyperparameter]) -> Iterator[Fault]:
+    """Yield which hyperparameters none of the models reads: those of pictures beside texts, and the reverse."""
+    if not readable.reads:
+        return
+    # To fix a default says nothing that would be lost.
+    said = [
+        ("fixed", name)
+        for name, value in readable.fixed.items()
+        if name in known and value != known[name].default
+    ]
+    for place in (*(("space", name) for name in readable.space if name in known), *said):
+        reads = known[place[1]].reads
+        if reads is not None and reads not in readable.reads:
+            message = (
+                "is about pictures, and the model reads texts: leave it out"
+                if reads == "image"
+                else "is about texts, and the model sees pictures: leave it out"
+            )
+            yield Fault(place, "not_read", message)
 
 
 def _several(readable: Readable) -> Iterator[Fault]:

@@ -7,14 +7,17 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from trimtab.contract.backbones import (
+    BERT,
     CIFAR_RESNETS,
     GLYPHNET,
     OWN_NAME,
     OWN_PREFIX,
+    TEXT_BACKBONES,
     TORCHVISION_BACKBONES,
+    reads_text,
 )
 from trimtab.contract.datasets import Dataset, TableDataset, TargetColumn
-from trimtab.contract.message import Message, Number, Text
+from trimtab.contract.message import Int, Message, Number, Text
 from trimtab.contract.metrics import (
     METRICS,
     TARGET_METRICS,
@@ -139,7 +142,7 @@ def _check_columns(kind: TaskKind, table: TableDataset) -> None:
 
 
 def _known_backbone(name: str) -> str:
-    known = (GLYPHNET, *CIFAR_RESNETS, *TORCHVISION_BACKBONES)
+    known = (GLYPHNET, *CIFAR_RESNETS, *TORCHVISION_BACKBONES, *TEXT_BACKBONES)
     if name in known:
         return name
     if name.startswith(OWN_PREFIX):
@@ -170,17 +173,40 @@ class Model(Message):
     """The pretrained model that a study begins with."""
 
     backbone: Annotated[Text, Field(max_length=100), AfterValidator(_known_backbone)] = Field(
-        description="glyphnet, a classification model of torchvision or a CIFAR ResNet by its name, "
+        description="glyphnet, a classification model of torchvision or a CIFAR ResNet by its name, bert for texts, "
         "or user:NAME, which the workers' owner has registered on them."
     )
     weights: Annotated[Text, Field(max_length=4096), AfterValidator(_known_weights)] = Field(
         default="default",
-        description="default: the backbone's published weights; none: random ones; else a file the workers can read.",
+        description="default: the backbone's published weights; none: random ones; else a file the workers can read, or for "
+        "bert a folder as it is published, with config.json, weights and tokenizer.",
     )
     partial_weights: bool = Field(
         default=False,
         description="Whether weights may fit less than 90 % of the backbone; what they do not fit begins at random.",
     )
+
+    layers: Annotated[Int, Field(ge=1, le=1_000)] | None = Field(
+        default=None,
+        description="Layers of bert that are kept, such as a student's; null: all.",
+    )
+    layers_kept: Literal["spread", "first"] = Field(
+        default="spread",
+        description="Which layers are kept where `layers` says how many: every k-th from the first on, or the first ones.",
+    )
+
+    @model_validator(mode="after")
+    def _is_whole_where_it_reads_text(self) -> Self:
+        if self.backbone == BERT and self.weights in ("default", "none"):
+            raise ValueError(
+                "bert takes its weights, its shape and its tokenizer from a folder: set `weights` to the path of one as it "
+                "is published, with config.json, model.safetensors and tokenizer.json; a name is not fetched from a hub"
+            )
+        if self.layers is not None and not reads_text(self.backbone):
+            raise ValueError(
+                "`layers` says how much is kept of bert; other backbones are taken whole"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_published_weights(self) -> Self:
