@@ -7,7 +7,10 @@ import pytest
 
 from tests.support.pictures import folder_task, write_classes
 from tests.support.texts import sentences, text_task, wanted, write_csv, write_jsonl
+from tests.support.tiny import CPU
+from trimtab.cli import record_table
 from trimtab.contract.metrics import TaskKind
+from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Task
 from worker.data import Seal, TaskData, load, open_test
 from worker.data.errors import (
@@ -23,6 +26,7 @@ from worker.data.errors import (
 )
 from worker.data.modality import ImageSpec
 from worker.data.roots import Roots
+from worker.runner import trial_record
 
 HEADER = ("text", "label")
 
@@ -342,3 +346,19 @@ def test_the_splits_of_texts_and_of_pictures_follow_one_rule(
     rows = [(text, str(number % 2)) for number, (text, _) in enumerate(sentences(50))]
     data = _load(text_task(_table(tmp_path, rows), kind), tmp_path)
     assert data.counts == {"train": 30, "validation": 10, "test": 10}
+
+
+def test_the_record_tells_which_texts_were_cut_and_what_is_unknown(tmp_path: Path) -> None:
+    rows = [(f"{text} zzz", label) for text, label in sentences(20)]
+    data = _load(text_task(_table(tmp_path, rows)), tmp_path, length=8)
+    record = trial_record.record_of(data, Recipe(), CPU)
+    texts = record.texts
+    assert texts is not None
+    assert (texts.length, texts.longest, texts.cut, texts.cut_share) == (8, 14, 12, 0.6)
+    assert texts.unknown_share == pytest.approx(20 / 190)
+    assert record.input_size == 8
+    told = {name: str(text) for name, text in record_table.rows_of(record)}
+    assert told["texts"] == "12 train, 4 validation, 4 test"
+    assert told["tokens"] == (
+        "at most 8 a text, 12 texts cut (60.0%); the longest has 14; unknown: 10.53%"
+    )

@@ -73,7 +73,7 @@ class Texts:
             wanted: The tokenizer, and the most tokens of a sample.
         """
         lengths = {int(length): count for length, count in facts["lengths"].items()}
-        longest = max(lengths, default=1)
+        longest = max(lengths, default=wanted.length)
         length = max(1, min(wanted.length, longest))
         details = {
             "length": length,
