@@ -25,6 +25,7 @@ from trimtab.contract.metrics import (
     TargetKind,
     TaskKind,
     direction_of,
+    is_bounded,
 )
 
 _KIND_OF_COLUMNS: Mapping[TaskKind, TargetKind] = {
@@ -107,6 +108,11 @@ class Task(Message):
     def direction(self) -> Direction:
         """Whether more or less of the metric is better."""
         return direction_of(self.metric)
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the objective lies within 0 and 1."""
+        return is_bounded(self.metric)
 
     @property
     def metrics(self) -> tuple[str, ...]:
