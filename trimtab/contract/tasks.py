@@ -12,6 +12,8 @@ from trimtab.contract.backbones import (
     GLYPHNET,
     OWN_NAME,
     OWN_PREFIX,
+    TIMM_NAME,
+    TIMM_PREFIX,
     TORCHVISION_BACKBONES,
 )
 from trimtab.contract.message import Message, Number, Text
@@ -278,6 +280,8 @@ def _known_backbone(name: str) -> str:
         return name
     if name.startswith(OWN_PREFIX):
         return _own_backbone(name)
+    if name.startswith(TIMM_PREFIX):
+        return _timm_backbone(name)
     nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
     raise ValueError(f"there is no backbone of this name; the nearest is {nearest!r}")
 
@@ -287,6 +291,16 @@ def _own_backbone(name: str) -> str:
         return name
     raise ValueError(
         f"{OWN_PREFIX} goes before a name of up to 64 letters, digits, '_', '.' and '-'"
+    )
+
+
+def _timm_backbone(name: str) -> str:
+    # Whether there is such a model is known where timm is, on the workers.
+    if TIMM_NAME.fullmatch(name.removeprefix(TIMM_PREFIX)):
+        return name
+    raise ValueError(
+        f"{TIMM_PREFIX} goes before a name of timm's own models, such as {TIMM_PREFIX}resnet10t or "
+        f"{TIMM_PREFIX}resnet10t.c3_in1k: small letters, digits and '_', and its published weights behind a dot"
     )
 
 
@@ -305,7 +319,7 @@ class Model(Message):
 
     backbone: Annotated[Text, Field(max_length=100), AfterValidator(_known_backbone)] = Field(
         description="glyphnet, a classification model of torchvision or a CIFAR ResNet by its name, "
-        "or user:NAME, which the workers' owner has registered on them."
+        "timm:NAME for one of timm, or user:NAME, which the workers' owner has registered on them."
     )
     weights: Annotated[Text, Field(max_length=4096), AfterValidator(_known_weights)] = Field(
         default="default",

@@ -5,7 +5,7 @@ Pictures are the only one today (`data/images/encoding`).
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
@@ -16,6 +16,10 @@ ContentT = TypeVar("ContentT", contravariant=True)
 SpecT = TypeVar("SpecT", contravariant=True)
 
 
+Interpolation = Literal["bilinear", "bicubic"]
+"""How pictures are scaled; both average over all pixels where they make a picture smaller."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
     """The form of samples that a network takes: square pictures.
@@ -23,10 +27,14 @@ class ImageSpec:
     Attributes:
         side: The side in pixels; None leaves it to the data set.
         resize: The way in which pictures that are not square become so.
+        interpolation: The way in which they are scaled.
+        crop: The share of the shorter side that `resize: crop` keeps; the other two keep the whole picture.
     """
 
     side: int | None = None
     resize: Resize = "crop"
+    interpolation: Interpolation = "bilinear"
+    crop: float = 1.0
 
 
 ANY_SIDE = ImageSpec()

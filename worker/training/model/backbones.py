@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from trimtab.contract.backbones import CIFAR_RESNETS, GLYPHNET, OWN_PREFIX
+from trimtab.contract.backbones import CIFAR_RESNETS, GLYPHNET, OWN_PREFIX, TIMM_PREFIX
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.data.modality import ImageSpec, InputSpec
@@ -21,6 +21,7 @@ from worker.training.model import (
     heads,
     published_weights,
     small_maps,
+    timm_models,
     user_code,
     weights_files,
 )
@@ -66,7 +67,7 @@ class Backbone(nn.Module):
         self.stages = architecture.stages
         self.head_name = architecture.head
         self.code = architecture.code
-        self._tried = {self._input_shape(self.input.example(1))} if self.code else set()
+        self._tried: set[tuple[int, ...]] = set()
         self.report: WeightsReport | None = None
         self.known_head: dict[str, Tensor] | None = None
         self.halves: dict[int, Halves | None] = {}
@@ -139,7 +140,11 @@ class Backbone(nn.Module):
         Raises:
             RecipeUnfit: It does not.
         """
-        if not self.code or (shape := self._input_shape(stored)) in self._tried:
+        if not self.code:
+            return
+        # Whoever built the network has seen that it takes the example.
+        self._tried = self._tried or {self._input_shape(self.input.example(1))}
+        if (shape := self._input_shape(stored)) in self._tried:
             return
         try:
             with torch.no_grad(), seeded(0):
@@ -177,7 +182,7 @@ def build(
 
     Raises:
         WeightsError: The weights are missing, unreachable, unreadable or another network's.
-        BackboneError: An own backbone is not registered here, or no network for the task.
+        BackboneError: An own backbone or its library is not here, or it is no network for the task.
     """
     # The head is drawn apart, so that a kept backbone gets the same one as a new backbone.
     with seeded(seed if model.weights == "none" else 0):
@@ -219,8 +224,10 @@ def input_spec(model: Model, recipe: Recipe, own: OwnBackbones | None = None) ->
         own: The backbones that are registered on this worker.
 
     Raises:
-        BackboneError: An own backbone is not registered here, or none.
+        BackboneError: An own backbone is not registered here, or none; timm is not here, or has no such model.
     """
+    if model.backbone.startswith(TIMM_PREFIX):
+        return timm_models.input_spec(model.backbone, recipe)
     if recipe.image_size is not None or model.backbone == GLYPHNET:
         return ImageSpec(recipe.image_size, recipe.resize)
     if model.backbone.startswith(OWN_PREFIX):
@@ -252,6 +259,8 @@ def _architecture(name: str, classes: int, own: OwnBackbones) -> Architecture:
         return glyphnet.architecture(classes)
     if name.startswith(OWN_PREFIX):
         return own.architecture(name, classes)
+    if name.startswith(TIMM_PREFIX):
+        return timm_models.architecture(name, classes)
     if name in CIFAR_RESNETS:
         return cifar_resnets.architecture(name, classes)
     from worker.training.model import torchvision_models  # As above.
@@ -262,6 +271,8 @@ def _architecture(name: str, classes: int, own: OwnBackbones) -> Architecture:
 def _weights_path(model: Model, architecture: Architecture, weights_dir: Path | None) -> Path:
     if model.weights != "default":
         return (weights_dir or Path.cwd()) / Path(model.weights).expanduser()
+    if architecture.weights_path is not None:
+        return architecture.weights_path(weights_dir)
     if architecture.weights_url is None:
         return GLYPHNET_WEIGHTS
     return published_weights.download(model.backbone, architecture.weights_url, weights_dir)

@@ -69,7 +69,8 @@ class Member:
         side, _, channels = card.shape
         self.card = card
         self.model = model.eval().to(memory_format=model.input.memory_format)
-        self.form = Form(side, channels, card.recipe.resize, card.levels)
+        scaled = card.interpolation, card.crop
+        self.form = Form(side, channels, card.recipe.resize, card.levels, *scaled)
 
     def outputs(self, batch: NDArray[np.uint8]) -> Tensor:
         """Return the outputs `(N, width)` in float64, where a softmax adds up to 1 for everybody who looks."""
