@@ -152,7 +152,7 @@ def _join_heads(network: nn.Module) -> None:
 
 def _head(backbone: str, network: nn.Module, classes: int) -> str:
     """Return the name of the last layer."""
-    told: object = cast(Any, network).get_classifier()
+    told: object = getattr(network, "get_classifier", lambda: None)()
     classifier = cast(tuple[object, ...], told)[0] if isinstance(told, tuple) else told
     within = next((name for name, module in _modules(network) if module is classifier), "")
     try:
