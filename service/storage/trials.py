@@ -49,7 +49,7 @@ budget AS (
       AND NOT s.exhausted AND NOT {WALL_TIME_OVER} AND NOT {NO_PROGRESS} AND {HAS_ROOM}
       -- A claim that looked before an edit gave the study this limit has waited for nobody.
       AND (s.parallel IS NULL OR :in_turn)
-      AND coalesce(json_array_length(s.document -> 'space_edits'), 0) = :space_edits
+      AND s.space_edits = :space_edits
       AND s.trials_created = coalesce(CAST(:only_as_number AS int), s.trials_created)
       AND (CAST(:only_as_number AS int) IS NULL OR f.wanted = (SELECT count(*) FROM asked))
     RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl, s.data IS NULL AS probe),

@@ -59,7 +59,7 @@ _NOT_SET_ASIDE = """NOT EXISTS (
             SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = CAST(:worker_id AS uuid))"""
 _CANDIDATES = Statement(
     f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose, c.has_paused, c.one_at_a_time,
-       CAST(c.running AS int), coalesce(json_array_length(c.document -> 'space_edits'), 0)
+       CAST(c.running AS int), c.space_edits
 FROM {studies_with_work(counted=_BY_OTHERS, open_to=_NOT_SET_ASIDE)}"""
 )
 

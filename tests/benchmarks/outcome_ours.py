@@ -128,7 +128,7 @@ def document(
         "task": {"kind": "classification", "dataset": dataset},
         "model": job.model,
         "fixed": {"epochs": job.epochs},
-        "budget": {"trials": trials},
+        "budget": _budget(job, trials),
     }
     # A study must not learn from others that saw the same pictures.
     search = {"seed": study, "transfer": "none", **said.get("search", {})}
@@ -136,9 +136,12 @@ def document(
 
 
 def _live(job: Job, trials: int) -> dict[str, Any]:
-    runs = 2 * trials
-    budget = {"trials": 3 * runs, "epochs": runs * job.epochs}
-    return {"budget": budget, "finish": {"refit": False}}
+    return {"budget": _budget(job, 2 * trials), "finish": {"refit": False}}
+
+
+def _budget(job: Job, runs: int) -> dict[str, int]:
+    """Return what as many epochs as `runs` whole trainings take allow: what the pruner saves goes into further trials."""
+    return {"trials": 3 * runs, "epochs": runs * job.epochs}
 
 
 def _accuracy(model: Path, folder: Path) -> float:
