@@ -37,7 +37,7 @@ def test_a_model_of_timm_is_trained_handed_over_and_predicts(
         for event in client.events("digits"):
             assert event.kind != "study_problem"
     study = client.study("digits")
-    assert (study.state, study.problem, study.trials.completed) == ("done", None, 2)
+    assert (study.state, study.problem, study.trials_created) == ("done", None, 2)
     card = load_exported(client.download_model("digits", tmp_path / "model")).card
     assert (card.backbone, card.interpolation, card.crop) == (NAME, "bilinear", 0.95)
     answer = subprocess.run(

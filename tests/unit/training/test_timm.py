@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 import torch
 from huggingface_hub import constants
-from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 
 from tests.support.pictures import picture, tiny_data
 from tests.support.tiny import CPU
@@ -30,6 +29,8 @@ from worker.training.model.backbones import Backbone
 from worker.training.model.card import Scores
 from worker.training.model.export import export, load_exported, make_card
 from worker.training.model.freezing import Freezing
+from worker.training.model.predictor import Prediction
+from worker.training.safetensors_files import write
 
 CLASSES = tuple("abcdefg")
 RESNET = "timm:test_resnet"
@@ -148,7 +149,7 @@ def test_weights_come_from_a_file(tmp_path: Path, suffix: str) -> None:
     if suffix == ".bin":
         torch.save(state, path)
     else:
-        save_file(state, path)
+        write(path, state, {})
     model = Model(backbone=RESNET, weights=str(path))
     loaded = backbones.build(model, classes=CLASSES, seed=1)
     assert torch.equal(loaded.network.state_dict()["conv1.0.weight"], state["conv1.0.weight"])
@@ -164,7 +165,7 @@ def _in_the_hubs_cache(folder: Path) -> Path:
     refs.mkdir()
     (refs / "main").write_text("abc")
     path = snapshot / "model.safetensors"
-    save_file(timm_models.architecture(RESNET, 1000).network.state_dict(), path)
+    write(path, timm_models.architecture(RESNET, 1000).network.state_dict(), {})
     return path
 
 
@@ -190,7 +191,7 @@ def test_offline_a_name_without_cached_weights_is_refused_at_once(
         backbones.build(Model(backbone=RESNET), classes=CLASSES, seed=0, weights_dir=tmp_path)
     wanted = tmp_path / "test_resnet.r160_in1k.safetensors"
     assert str(wanted) in str(caught.value)
-    save_file(timm_models.architecture(RESNET, 1000).network.state_dict(), wanted)
+    write(wanted, timm_models.architecture(RESNET, 1000).network.state_dict(), {})
     found = backbones.build(
         Model(backbone=RESNET), classes=CLASSES, seed=0, weights_dir=tmp_path
     )
@@ -231,8 +232,12 @@ def test_lora_reaches_its_linear_layers_and_convolutions() -> None:
 
 def test_a_network_that_was_distilled_has_one_head_for_both() -> None:
     model = _built("timm:levit_128s").eval()
-    seen: list[torch.Tensor] = []
-    model.head.register_forward_hook(lambda *told: seen.append(told[2]))
+    seen: list[Tensor] = []
+
+    def keep(_: nn.Module, __: tuple[Tensor, ...], outputs: Tensor) -> None:
+        seen.append(outputs)
+
+    model.head.register_forward_hook(keep)
     with torch.no_grad():
         outputs = model(torch.zeros(2, 8, 8, 3, dtype=torch.uint8))
     assert all(torch.equal(outputs, one) for one in seen)
@@ -267,4 +272,5 @@ def test_a_small_one_trains_and_its_file_predicts_what_it_did(
     with torch.no_grad():
         wanted = model.eval()(stored).softmax(1)[0]
     (told,) = loaded.predict([drawn])
+    assert isinstance(told, Prediction)
     assert list(told.probabilities.values()) == pytest.approx(wanted.tolist(), abs=1e-5)

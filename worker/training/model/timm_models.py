@@ -65,7 +65,7 @@ def architecture(backbone: str, classes: int) -> Architecture:
     return Architecture(
         network=network,
         head=head,
-        stages=_stages(network, head),
+        stages=_stages(backbone, network, head),
         input=layer,
         code=f"timm {_timm(backbone).__version__}",
         weights_path=partial(_published, backbone, facts),
@@ -163,14 +163,15 @@ def _head(backbone: str, network: nn.Module, classes: int) -> str:
     return within + inner.removeprefix("head")
 
 
-def _stages(network: nn.Module, head: str) -> tuple[tuple[str, ...], ...]:
+def _stages(backbone: str, network: nn.Module, head: str) -> tuple[tuple[str, ...], ...]:
     """Group the parameters, but the head's, as timm does for its own decay of learning rates by layers."""
     matcher = cast(Callable[..., Any] | None, getattr(network, "group_matcher", None))
     if matcher is None:
         return find_stages(network, head)
-    from timm.models import group_parameters
-
-    grouped = cast(Mapping[int, Sequence[str]], group_parameters(network, matcher(coarse=True)))
+    grouped = cast(
+        Mapping[int, Sequence[str]],
+        _timm(backbone).models.group_parameters(network, matcher(coarse=True)),
+    )
     groups = [
         [name for name in names if not name.startswith(f"{head}.")]
         for _, names in sorted(grouped.items())
