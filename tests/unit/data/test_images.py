@@ -349,7 +349,7 @@ def test_a_border_is_left_out_of_a_picture_that_is_cropped_and_of_no_other() -> 
 
 
 def test_pictures_are_scaled_as_the_form_says() -> None:
-    step = Image.fromarray(np.repeat(np.uint8([[0, 200]]), 2, axis=0))
+    step = Image.fromarray(np.repeat(np.array([[0, 200]], dtype=np.uint8), 2, axis=0))
     linear, cubic = (
         square(step, Form(8, 1, interpolation=way))[0, :, 0].tolist()
         for way in ("bilinear", "bicubic")
