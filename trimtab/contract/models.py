@@ -5,6 +5,8 @@ from typing import Annotated, Any, cast
 
 from pydantic import Discriminator, Field, Tag
 
+from trimtab.contract.backbones import reads_text
+from trimtab.contract.datasets import Modality
 from trimtab.contract.message import Message, Name
 from trimtab.contract.priors import Family, family_of
 from trimtab.contract.tasks import Model
@@ -38,6 +40,13 @@ def models_of(model: Model | ModelChoices | None) -> Mapping[str, Model]:
     if model is None:
         return {}
     return model.choices if isinstance(model, ModelChoices) else {"": model}
+
+
+def reads_of(model: Model | ModelChoices | None) -> frozenset[Modality]:
+    """Return the kinds of data that the models read."""
+    return frozenset(
+        "text" if reads_text(one.backbone) else "image" for one in models_of(model).values()
+    )
 
 
 def families_of(model: Model | ModelChoices | None) -> Mapping[str, Family]:

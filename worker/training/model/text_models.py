@@ -62,7 +62,7 @@ def of_model(folder: Path, model: Model) -> EncoderCard:
 
     Raises:
         WeightsMissing, TextModelUnreadable: As `read_shape`.
-        TextModelUnfit: As `read_shape`; or it has fewer layers than `model` keeps.
+        TextModelUnfit: Its shape is none that this encoder computes, or it has fewer layers than `model` keeps.
     """
     shape = published_text.read_shape(folder)
     if model.layers is None:
