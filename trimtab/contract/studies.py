@@ -318,6 +318,7 @@ def _readable(document: object) -> Readable:
             objectives=document.objectives,
             objective=document.task.metric,
             metrics=document.task.metrics,
+            modality=document.task.dataset.modality,
             reads=_reads(one.backbone for one in models_of(document.model).values()),
         )
     fields = fields_of(document)

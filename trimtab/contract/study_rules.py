@@ -59,12 +59,15 @@ class Readable:
     """The metrics that are measured of the task."""
     reads: frozenset[Modality] = frozenset()
     """The kinds of data that the models read, as far as that is known."""
+    modality: Modality | None = None
+    """The kind of the data set's samples; None where it is not known."""
 
 
 def faults(readable: Readable) -> Iterator[Fault]:
     """Yield what is wrong between the fields of a document."""
     known = hyperparameters()
     space, fixed = readable.space, readable.fixed
+    yield from _another_kind(readable)
     yield from _unread(readable, known)
     yield from _unknown(space, fixed, known, readable.models)
     yield from _other_models(readable)
@@ -130,6 +133,16 @@ def _no_grid(readable: Readable) -> Iterator[Fault]:
         yield Fault(("space",), "auto_grid", message)
     else:
         yield from _endless(readable.space)
+
+
+def _another_kind(readable: Readable) -> Iterator[Fault]:
+    """Yield that a model reads other samples than the data set has: nothing could be learned, and no trial would say more."""
+    if readable.modality == "text" and "image" in readable.reads:
+        message = "sees pictures, and `task.dataset` has texts: take a model that reads them, such as bert"
+        yield Fault(("model",), "another_kind_of_samples", message)
+    if readable.modality == "image" and "text" in readable.reads:
+        message = "reads texts, and `task.dataset` has pictures: name the column of texts of a csv or jsonl in `text`"
+        yield Fault(("model",), "another_kind_of_samples", message)
 
 
 def _unread(readable: Readable, known: Mapping[str, Hyperparameter]) -> Iterator[Fault]:
