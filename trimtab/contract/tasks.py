@@ -16,7 +16,7 @@ from trimtab.contract.backbones import (
     TORCHVISION_BACKBONES,
     reads_text,
 )
-from trimtab.contract.datasets import Dataset, TableDataset, TargetColumn
+from trimtab.contract.datasets import Dataset, Modality, TableDataset, TargetColumn
 from trimtab.contract.message import Int, Message, Number, Text
 from trimtab.contract.metrics import (
     METRICS,
@@ -25,6 +25,7 @@ from trimtab.contract.metrics import (
     TargetKind,
     TaskKind,
     direction_of,
+    is_bounded,
 )
 
 _KIND_OF_COLUMNS: Mapping[TaskKind, TargetKind] = {
@@ -107,6 +108,16 @@ class Task(Message):
     def direction(self) -> Direction:
         """Whether more or less of the metric is better."""
         return direction_of(self.metric)
+
+    @property
+    def modality(self) -> Modality:
+        """The kind of the samples."""
+        return self.dataset.modality
+
+    @property
+    def is_bounded(self) -> bool:
+        """Whether the objective lies within 0 and 1."""
+        return is_bounded(self.metric)
 
     @property
     def metrics(self) -> tuple[str, ...]:
