@@ -213,7 +213,9 @@ def test_another_teacher_is_asked_anew(tmp_path: Path, teacher: Teacher) -> None
     cache = FeatureCache(tmp_path / "features")
     known = replace(DATA, key="these pictures")
     heard = [
-        lessons_of(each, known, Recipe(), CPU, cache=cache, each_batch=lambda: None)
+        lessons_of(
+            each, known, Recipe(), CPU, taken=PICTURES, cache=cache, each_batch=lambda: None
+        )
         for each in (teacher, Teacher(exported(tmp_path), DATA.classes))
     ]
     rows = torch.arange(4)

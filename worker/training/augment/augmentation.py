@@ -94,7 +94,7 @@ def of(recipe: Recipe, modality: str, taken: InputCard | None = None) -> Augment
     """Return what a recipe asks for; None where it asks for nothing.
 
     Args:
-        recipe: What it says of pictures is read for pictures alone, and what it says of words for texts.
+        recipe: The recipe. Its fields about pictures are read for pictures alone, and those about words for texts.
         modality: Name of the kind of data (`TaskData.modality`).
         taken: The network's input layer, which tells the word pieces apart where samples are texts.
 

@@ -23,7 +23,7 @@ class PlacedSplit:
     Attributes:
         device: The device that takes the batches.
         full_precision: Whether what follows is computed in float32 whatever the recipe says.
-        lengths: How much of each sample there is, `(N,)`, in the order of the labels; None where all are of one size.
+        lengths: The length of each sample, `(N,)`, in the order of the labels; None where all are of one size.
     """
 
     def __init__(
@@ -43,7 +43,7 @@ class PlacedSplit:
             inputs: Stand for all its samples if something was computed from them before.
             full_precision: Compute in float32: with these inputs so little is computed that casting costs more than
                 it saves.
-            lengths: How much of each of its samples there is, `(N,)`; None where all are of one size.
+            lengths: The length of each of its samples, `(N,)`; None where all are of one size.
         """
         self.device = device
         self.full_precision = full_precision

@@ -20,7 +20,7 @@ from worker.training.model.card import EncoderCard
 from worker.training.model.inputs import InputLayer
 
 _INITIAL_STD = 0.02
-"""Of all random weights, as in BERT's own code."""
+"""The standard deviation of random weights, as in BERT's own code."""
 
 
 class Embeddings(nn.Module):

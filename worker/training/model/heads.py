@@ -25,7 +25,7 @@ class Head:
         width: Units of its hidden layer; 0 has none.
         activation: The activation of the hidden layer: `relu`, `gelu` or `silu`; empty without one.
         dropout: Probability with which a training step drops an input of the last layer.
-        pooling: What stands for a text before the head; networks for pictures do not read it.
+        pooling: The way from the vectors of tokens to one for the text; networks for pictures do not read it.
         signed: Whether outputs below zero say something: those of numbers and of yes and no, not those of classes.
     """
 
