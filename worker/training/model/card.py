@@ -165,6 +165,8 @@ class ModelCard(Message):
     """The way in which pictures are scaled."""
     crop: _Share = 1.0
     """The share of the shorter side that is kept of pictures that are cropped."""
+    texts: Annotated[tuple[Text, ...], Field(max_length=2)] = ()
+    """The columns of the texts that it was trained on, two of them for pairs; none of pictures."""
     input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
     """The model's first layer, which is built from this."""
     network: EncoderCard | None = None

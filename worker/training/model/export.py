@@ -56,6 +56,7 @@ def make_card(
         levels=tuple(data.details.get("levels", SIXTEEN_BITS)),
         interpolation=data.details.get("interpolation", "bilinear"),
         crop=data.details.get("crop", 1.0),
+        texts=tuple(data.details.get("columns", ())),
         input=model.input.card(),
         network=model.shape,
         recipe=recipe,
