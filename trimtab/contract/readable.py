@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from trimtab.contract.datasets import Modality
 from trimtab.contract.finish import Finish
 from trimtab.contract.objectives import Constraint, Objective
 from trimtab.contract.pruners import Pruner
@@ -40,5 +41,7 @@ class Readable:
     """The metric that the task names."""
     metrics: Sequence[str] = ()
     """The metrics that are measured of the task."""
+    reads: frozenset[Modality] = frozenset()
+    """The kinds of data that the models read, as far as that is known."""
     has_model: bool = True
     transfer: object = "auto"

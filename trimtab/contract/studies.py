@@ -1,7 +1,7 @@
 """Studies: the document that a person writes, and what the service answers about it."""
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -16,7 +16,9 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from trimtab.contract import search_space
+from trimtab.contract.backbones import reads_text
 from trimtab.contract.budget import Budget, EndedBy
+from trimtab.contract.datasets import Modality
 from trimtab.contract.edits import SpaceEdit
 from trimtab.contract.external import EPOCHS, ExternalTask
 from trimtab.contract.faults import refuse
@@ -357,6 +359,7 @@ def _readable(document: object) -> Readable:
             metrics=_metrics(document.task),
             has_model=document.model is not None,
             transfer=document.search.transfer,
+            reads=_reads(one.backbone for one in models_of(document.model).values()),
         )
     fields = fields_of(document)
     dimensions = {
@@ -385,6 +388,11 @@ def _epochs(document: StudyDocument) -> int:
         return document.epochs
     except ValidationError:
         return 1
+
+
+def _reads(backbones: Iterable[str]) -> frozenset[Modality]:
+    """Return the kinds of data that backbones read."""
+    return frozenset("text" if reads_text(one) else "image" for one in backbones)
 
 
 def _points(document: StudyDocument) -> Iterator[tuple[Place, Mapping[str, Scalar]]]:

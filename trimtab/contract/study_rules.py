@@ -66,6 +66,7 @@ def faults(readable: Readable) -> Iterator[Fault]:
 def _of_a_recipe(readable: Readable) -> Iterator[Fault]:
     """Yield what is wrong with a study that trimtab's workers train, which know their hyperparameters and models."""
     known = hyperparameters()
+    yield from _unread(readable, known)
     yield from _unknown(readable.space, readable.fixed, known, readable.models)
     yield from _other_models(readable)
     if not readable.has_model:
@@ -112,6 +113,27 @@ def _no_grid(readable: Readable) -> Iterator[Fault]:
         yield Fault(("space",), "auto_grid", message)
     else:
         yield from _endless(readable.space)
+
+
+def _unread(readable: Readable, known: Mapping[str, Hyperparameter]) -> Iterator[Fault]:
+    """Yield which hyperparameters none of the models reads: those of pictures beside texts, and the reverse."""
+    if not readable.reads:
+        return
+    # To fix a default says nothing that would be lost.
+    said = [
+        ("fixed", name)
+        for name, value in readable.fixed.items()
+        if name in known and value != known[name].default
+    ]
+    for place in (*(("space", name) for name in readable.space if name in known), *said):
+        reads = known[place[1]].reads
+        if reads is not None and reads not in readable.reads:
+            message = (
+                "is about pictures, and the model reads texts: leave it out"
+                if reads == "image"
+                else "is about texts, and the model sees pictures: leave it out"
+            )
+            yield Fault(place, "not_read", message)
 
 
 def _several(readable: Readable) -> Iterator[Fault]:
