@@ -44,4 +44,5 @@ class Readable:
     reads: frozenset[Modality] = frozenset()
     """The kinds of data that the models read, as far as that is known."""
     has_model: bool = True
+    has_finish: bool = False
     transfer: object = "auto"

@@ -358,6 +358,7 @@ def _readable(document: object) -> Readable:
             objective=document.task.metric,
             metrics=_metrics(document.task),
             has_model=document.model is not None,
+            has_finish=document.finish is not None,
             transfer=document.search.transfer,
             reads=_reads(one.backbone for one in models_of(document.model).values()),
         )
@@ -375,6 +376,7 @@ def _readable(document: object) -> Readable:
         pruner=pruner_of(fields_of(fields.get("search")).get("pruner")),
         models=names_of(fields.get("model")),
         has_model=fields.get("model") is not None,
+        has_finish=fields.get("finish") is not None,
     )
 
 
