@@ -49,7 +49,7 @@ def mlp(outputs: int) -> nn.Module:
 
 def train(trial: LoopTrial) -> None:
     """Train one policy: an epoch is a rollout and ten passes over it."""
-    h = {name: float(str(value)) for name, value in trial.hyperparameters.items()}
+    h = trial.hyperparameters
     torch.manual_seed(trial.seed)
     environment, (actor, critic) = gymnasium.make("CartPole-v1"), (mlp(2), mlp(1))
     optimizer = torch.optim.Adam(
@@ -57,9 +57,9 @@ def train(trial: LoopTrial) -> None:
     )
     seen, _ = environment.reset(seed=trial.seed)
     episode, returns = 0.0, [0.0]
-    for epoch in range(int(h["epochs"])):
+    for epoch in range(h["epochs"]):
         states, actions, rewards, ends = [], [], [], []
-        for _ in range(int(h["steps"])):
+        for _ in range(h["steps"]):
             states.append(torch.from_numpy(seen))
             with torch.no_grad():
                 actions.append(Categorical(logits=actor(states[-1])).sample())

@@ -31,7 +31,7 @@ def train(trial: LoopTrial) -> None:
     x, y = load_digits(return_X_y=True)
     x_train, x_test, y_train, y_test = train_test_split(x / 16, y, random_state=0)
     model = SGDClassifier(alpha=alpha, loss=loss, random_state=trial.seed)
-    for epoch in range(int(str(trial.hyperparameters["epochs"]))):
+    for epoch in range(trial.hyperparameters["epochs"]):
         model.partial_fit(x_train, y_train, classes=np.arange(10))
         if not trial.report(epoch, accuracy=model.score(x_test, y_test)):
             break

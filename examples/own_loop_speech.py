@@ -75,13 +75,13 @@ def network(channels: int, classes: int, dropout: float) -> nn.Module:
 def train(trial: LoopTrial, data: tuple[torch.Tensor, torch.Tensor, torch.Tensor]) -> None:
     """Train one configuration."""
     torch.manual_seed(trial.seed)
-    given = {name: float(str(value)) for name, value in trial.hyperparameters.items()}
+    given = trial.hyperparameters
     recordings, digits, held_out = data
-    inputs = spectrograms(recordings, int(given["n_fft"]))
-    model = network(int(given["channels"]), int(digits.max()) + 1, given["dropout"])
+    inputs = spectrograms(recordings, given["n_fft"])
+    model = network(given["channels"], int(digits.max()) + 1, given["dropout"])
     optimizer = torch.optim.AdamW(model.parameters(), given["learning_rate"])
     x, y = inputs[~held_out], digits[~held_out]
-    for epoch in range(int(given["epochs"])):
+    for epoch in range(given["epochs"]):
         model.train()
         for batch in torch.randperm(len(x)).split(32):
             optimizer.zero_grad()

@@ -47,18 +47,18 @@ def spiral(count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
 def train(trial: LoopTrial, path: str = "own-torch.pt") -> None:
     """Train one configuration from where it was left."""
     torch.manual_seed(trial.seed)
-    width = int(str(trial.hyperparameters["width"]))
+    width = trial.hyperparameters["width"]
     network = nn.Sequential(
         nn.Linear(2, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh(), nn.Linear(width, 2)
     )
-    rate = float(str(trial.hyperparameters["learning_rate"]))
+    rate = trial.hyperparameters["learning_rate"]
     optimizer = torch.optim.Adam(network.parameters(), rate)
     if trial.resume is not None:
         state = torch.load(trial.resume, weights_only=True)
         network.load_state_dict(state["network"])
         optimizer.load_state_dict(state["optimizer"])
     (x, y), (x_new, y_new) = spiral(1000, seed=0), spiral(1000, seed=1)
-    for epoch in range(trial.first_step, int(str(trial.hyperparameters["epochs"]))):
+    for epoch in range(trial.first_step, trial.hyperparameters["epochs"]):
         for batch in torch.randperm(len(x)).split(100):
             optimizer.zero_grad()
             nn.functional.cross_entropy(network(x[batch]), y[batch]).backward()

@@ -97,6 +97,10 @@ class Loops:
         worker = self._worker(key)
         try:
             lease = self._claimed(key, worker)
+        except problems.Problem:
+            # The claim may have been served although its answer was lost: its next one is answered with the same trial.
+            self._free(key, worker)
+            raise
         except KeyboardInterrupt:
             self._forgo(worker)
             raise
