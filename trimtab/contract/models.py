@@ -43,10 +43,9 @@ def models_of(model: Model | ModelChoices | None) -> Mapping[str, Model]:
 
 
 def reads_of(model: Model | ModelChoices | None) -> frozenset[Modality]:
-    """Return the kinds of data that the models read."""
-    return frozenset(
-        "text" if reads_text(one.backbone) else "image" for one in models_of(model).values()
-    )
+    """Return the kinds of samples that the models read."""
+    read = (reads_text(one.backbone) for one in models_of(model).values())
+    return frozenset("text" if texts else "image" for texts in read)
 
 
 def families_of(model: Model | ModelChoices | None) -> Mapping[str, Family]:

@@ -16,7 +16,7 @@ from trimtab.contract.backbones import (
     TORCHVISION_BACKBONES,
     reads_text,
 )
-from trimtab.contract.datasets import Dataset, TableDataset, TargetColumn
+from trimtab.contract.datasets import Dataset, Modality, TableDataset, TargetColumn
 from trimtab.contract.message import Int, Message, Number, Text
 from trimtab.contract.metrics import (
     METRICS,
@@ -108,6 +108,11 @@ class Task(Message):
     def direction(self) -> Direction:
         """Whether more or less of the metric is better."""
         return direction_of(self.metric)
+
+    @property
+    def modality(self) -> Modality:
+        """The kind of the samples."""
+        return self.dataset.modality
 
     @property
     def is_bounded(self) -> bool:

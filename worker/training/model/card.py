@@ -157,6 +157,8 @@ class ModelCard(Message):
     """
     levels: tuple[int, int] = SIXTEEN_BITS
     """The numbers of black and white in pictures of more than 8 bits a pixel."""
+    texts: Annotated[tuple[Text, ...], Field(max_length=2)] = ()
+    """The columns of the texts that it was trained on, two of them for pairs; none of pictures."""
     input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
     """The model's first layer, which is built from this."""
     network: EncoderCard | None = None
