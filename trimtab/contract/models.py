@@ -42,17 +42,17 @@ def models_of(model: Model | ModelChoices | None) -> Mapping[str, Model]:
     return model.choices if isinstance(model, ModelChoices) else {"": model}
 
 
-def reads_of(model: Model | ModelChoices | None) -> frozenset[Modality]:
-    """Return the kinds of samples that the models read."""
-    read = (reads_text(one.backbone) for one in models_of(model).values())
-    return frozenset("text" if texts else "image" for texts in read)
-
-
 def families_of(model: Model | ModelChoices | None) -> Mapping[str, Family]:
     """Return the kind of each model by its name; one alone has the name ''; an external study has none."""
     return {
         name: family_of(one.backbone, one.weights) for name, one in models_of(model).items()
     }
+
+
+def modalities_of(model: Model | ModelChoices | None) -> frozenset[Modality]:
+    """Return the kinds of samples that a study's models take; none where it has no model."""
+    backbones = (one.backbone for one in models_of(model).values())
+    return frozenset("text" if reads_text(one) else "image" for one in backbones)
 
 
 def stored_model(model: Mapping[str, Any], sampled: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -31,7 +31,7 @@ from trimtab.contract.given import (
 )
 from trimtab.contract.message import Flag, Int, Message, Name, Number
 from trimtab.contract.metrics import Direction
-from trimtab.contract.models import MODEL, GivenModel, models_of, names_of, reads_of
+from trimtab.contract.models import MODEL, GivenModel, modalities_of, models_of, names_of
 from trimtab.contract.objectives import (
     COSTS,
     FORETOLD,
@@ -356,7 +356,7 @@ def _readable(document: object) -> Readable:
             objective=document.task.metric,
             metrics=_metrics(document.task),
             modality=document.task.modality,
-            reads=reads_of(document.model),
+            reads=modalities_of(document.model),
             has_model=document.model is not None,
             transfer=document.search.transfer,
         )

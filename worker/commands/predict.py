@@ -36,7 +36,7 @@ class Sample:
     """A picture or a text to predict; only a built-in picture has a label.
 
     Attributes:
-        name: What it is called in messages and in plain text.
+        name: The word for it in messages and in plain text.
         content: The picture or the text; or why it cannot be read.
         label: Its class, where that is known.
         told: Its name in a JSON object; None tells `image` and the name.

@@ -54,6 +54,8 @@ def make_card(
         targets=() if data.kind == "classification" else tuple(map(_on_card, data.targets)),
         shape=data.train.inputs.shape[1:],
         levels=tuple(data.details.get("levels", SIXTEEN_BITS)),
+        interpolation=data.details.get("interpolation", "bilinear"),
+        crop=data.details.get("crop", 1.0),
         texts=tuple(data.details.get("columns", ())),
         input=model.input.card(),
         network=model.shape,
