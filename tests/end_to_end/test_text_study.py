@@ -21,7 +21,7 @@ def _table(path: Path) -> Path:
         rows.writerow(["review", "verdict"])
         for number in range(120):
             words: list[str] = random.choices(
-                ["film", "a", "the", "was", "so", "play"], k=1 + random.randrange(7)
+                ("film", "a", "the", "was", "so", "play"), k=1 + random.randrange(7)
             )
             words.insert(random.randrange(len(words) + 1), ("bad", "good")[number % 2])
             rows.writerow([" ".join(words), ("blame", "praise")[number % 2]])
