@@ -22,12 +22,12 @@ def finals_of(document: StudyDocument) -> Finals:
     """Return what the trials of a study end with, as its document says how they are judged and stopped."""
     task, search = document.task, document.search
     sign = 1.0 if task.direction == "maximize" else -1.0
-    last = LastValues(sign, of_shares=plain(task.metric) in SHARES)
+    last = LastValues(sign, of_shares=task.is_bounded and plain(task.metric) in SHARES)
     if search.pruner.kind == "none" or isinstance(
         document.space.get("epochs"), IntRange | Choices
     ):
         return last
-    grid = decision_epochs(document.recipe({}).epochs)
+    grid = decision_epochs(document.usual_epochs)
     return ExpectedEnds(last, Board(Cube(document.space), grid, task.direction))
 
 

@@ -3,7 +3,6 @@
 from service.sampling.expected_ends import finals_of
 from service.sampling.gaussian import GaussianSampler
 from service.sampling.pareto import ParetoSampler
-from trimtab.contract.objectives import better_of
 from trimtab.contract.studies import StudyDocument
 
 
@@ -12,7 +11,7 @@ def gaussian_of(document: StudyDocument) -> GaussianSampler | ParetoSampler | No
     if document.search.sampler != "gp":
         return None
     strength, direction = document.search.prior_strength, document.task.direction
-    if document.second is not None:
-        directions = direction, better_of(document.second.metric)
+    if document.second_direction is not None:
+        directions = direction, document.second_direction
         return ParetoSampler(document.space, directions, strength)
     return GaussianSampler(document.space, direction, strength, finals_of(document))

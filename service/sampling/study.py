@@ -99,7 +99,7 @@ class ActiveStudy:
         self._proposing = Lock()
         self._reading = Lock()
         self._history = History(self._direction)
-        self._judge = Judge(self._history, self._direction, document.recipe({}).epochs)
+        self._judge = Judge(self._history, self._direction, document.usual_epochs)
         self._read_at: float | None = None
         self._changed = True
         self._untried = Untried(document.space)

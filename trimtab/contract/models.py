@@ -5,6 +5,8 @@ from typing import Annotated, Any, cast
 
 from pydantic import Discriminator, Field, Tag
 
+from trimtab.contract.backbones import reads_text
+from trimtab.contract.datasets import Modality
 from trimtab.contract.message import Message, Name
 from trimtab.contract.priors import Family, family_of
 from trimtab.contract.tasks import Model
@@ -33,16 +35,24 @@ GivenModel = Annotated[
 """What `model` of a document may be."""
 
 
-def models_of(model: Model | ModelChoices) -> Mapping[str, Model]:
-    """Return the models by their names; one alone has the name ''."""
+def models_of(model: Model | ModelChoices | None) -> Mapping[str, Model]:
+    """Return the models by their names; one alone has the name ''; an external study has none."""
+    if model is None:
+        return {}
     return model.choices if isinstance(model, ModelChoices) else {"": model}
 
 
-def families_of(model: Model | ModelChoices) -> Mapping[str, Family]:
-    """Return the kind of each model by its name; one alone has the name ''."""
+def families_of(model: Model | ModelChoices | None) -> Mapping[str, Family]:
+    """Return the kind of each model by its name; one alone has the name ''; an external study has none."""
     return {
         name: family_of(one.backbone, one.weights) for name, one in models_of(model).items()
     }
+
+
+def modalities_of(model: Model | ModelChoices | None) -> frozenset[Modality]:
+    """Return the kinds of samples that a study's models take; none where it has no model."""
+    backbones = (one.backbone for one in models_of(model).values())
+    return frozenset("text" if reads_text(one) else "image" for one in backbones)
 
 
 def stored_model(model: Mapping[str, Any], sampled: Mapping[str, Any]) -> Mapping[str, Any]:
