@@ -26,10 +26,13 @@ class TrialFacts:
     """Whether it is paused, or about to, by the search; a claim may take it up again."""
 
     violation: float | None = None
-    """The shares of their bounds by which a completed trial violates constraints, in sum; None: it keeps them all."""
+    """The shares of their bounds by which a trial violates constraints, in sum; None: it keeps them all, as far as is known.
+
+    One that is pruned and violates any was not trained.
+    """
     margin: float | None = None
     """The share of its bound by which the constraint is violated that is violated most, below 0 where all are kept; None:
-    there are no constraints, or the trial has not completed."""
+    there are no constraints, or none was measured."""
     second_value: float | None = None
     """The second objective's value of a completed trial, where its study has two."""
 

@@ -12,7 +12,15 @@ from service.domain.lifecycle import (
     optuna_state,
 )
 from trimtab.contract.events import EventKind
-from trimtab.contract.leases import Completed, Failed, LeaseKind, Outcome, Pruned, Verdict
+from trimtab.contract.leases import (
+    Completed,
+    Failed,
+    Infeasible,
+    LeaseKind,
+    Outcome,
+    Pruned,
+    Verdict,
+)
 from trimtab.contract.studies import StudyState
 from trimtab.contract.trials import FailureKind, TrialState
 
@@ -159,7 +167,7 @@ def settled_for_good(outcome: Outcome) -> Departure:
     match outcome:
         case Completed():
             return Departure("completed", "completed", value=outcome.value)
-        case Pruned():
+        case Pruned() | Infeasible():
             return Departure("pruned", "pruned")
         case Failed(error="cancelled"):
             return Departure("cancelled", "cancelled", error_kind="cancelled")

@@ -19,6 +19,7 @@ from service.sampling.model.observations import (
     INFEASIBLE,
     PRUNED,
     RUNNING,
+    UNTRAINED,
     VIOLATING,
     Observations,
 )
@@ -38,6 +39,8 @@ ASSUMED = 0.1
 """The variance of the values that trials which run are assumed to end with: their predicted means."""
 HOPED = 0.3
 """The best ones are those of the highest mean with so many standard deviations on top."""
+DRAWN, LIKELY = 100, np.log(0.5)
+"""This many points are drawn, and the first one is taken whose logarithm of the probability to be feasible is at least this."""
 MOST_ENUMERATED = 1000
 """A space of so few configurations is looked at as a whole."""
 
@@ -130,7 +133,7 @@ class GaussianSampler:
             return self.values(np.zeros(0)) if len(self._finished()) >= FEWEST else None
         outlook = self.look(in_flight)
         if outlook is None:
-            return None
+            return self.likely_feasible(seed)
         found = self.candidates(outlook, outlook.around, seed)
         return self.values(found[np.argmax(self._scores(outlook, found))])
 
@@ -162,6 +165,19 @@ class GaussianSampler:
     def weights(self, points: Floats) -> Floats:
         """Return what weighs an improvement's logarithm: feasibility and priors, shape (n,)."""
         return self._log_feasible(self._cube.features(points)) + self._log_prior(points)
+
+    def likely_feasible(self, seed: int) -> dict[str, Scalar] | None:
+        """Return a configuration at random that is likely to be feasible; None where no trial was left untrained.
+
+        Such trials have no value to model: where they take much of the space, drawing on would waste most of the budget.
+        """
+        if not len(self._observations.of(UNTRAINED)):
+            return None
+        drawn = np.random.default_rng(seed).random((DRAWN, self._cube.size))
+        points = self._cube.snapped(self._priors.at(drawn) if self._priors else drawn)
+        likely = self._log_feasible(self._cube.features(points))
+        good = np.flatnonzero(likely >= LIKELY)
+        return self.values(points[good[0] if len(good) else np.argmax(likely)])
 
     def _finished(self) -> Indices:
         """Take over what was heard, and return the numbers of the trials that have a value."""
@@ -253,7 +269,7 @@ class GaussianSampler:
 
     def _log_feasible(self, features: Floats) -> Floats:
         seen = self._observations
-        known = seen.of(COMPLETED, PRUNED, INFEASIBLE, VIOLATING)
+        known = seen.of(COMPLETED, PRUNED, INFEASIBLE, VIOLATING, UNTRAINED)
         if seen.rooms_are_known:
             # What was pruned has not been measured: it says nothing about the constraints.
             known = known[seen.kinds[known] != PRUNED]
@@ -262,7 +278,7 @@ class GaussianSampler:
         return self._feasibility.log_probability(features)
 
     def _log_prior(self, points: Floats) -> Floats:
-        ended = len(self._observations.of(COMPLETED, PRUNED, INFEASIBLE, VIOLATING))
+        ended = len(self._observations.of(COMPLETED, PRUNED, INFEASIBLE, VIOLATING, UNTRAINED))
         return self._priors.weigh(points, self._prior_strength, ended)
 
 

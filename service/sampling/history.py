@@ -30,13 +30,13 @@ def role(trial: TrialFacts) -> Role | None:
     """Tell what a trial is to a sampler; None when it must not see the trial at all.
 
     A trial that waits for a worker counts as running. A paused one has taught what its curve says, like a
-    pruned one. One that failed by its configuration's fault is infeasible, and so is one that completed and
-    violates a constraint. Other failures say nothing about the configuration.
+    pruned one. One that failed by its configuration's fault is infeasible, and so is one that violates a constraint,
+    whether it completed or was not trained for it. Other failures say nothing about the configuration.
     """
     match trial.state:
+        case "completed" | "pruned" if trial.violation is not None:
+            return "infeasible"
         case "completed":
-            if trial.violation is not None:
-                return "infeasible"
             return "completed" if trial.value is not None else None
         case "pruned" | "paused":
             return "pruned"

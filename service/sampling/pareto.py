@@ -47,7 +47,7 @@ class ParetoSampler:
             return self._first.propose(in_flight, seed)
         first, second = self._first.look(in_flight), self._second.look(in_flight)
         if first is None or second is None:
-            return None
+            return self._first.likely_feasible(seed)
         points = self._first.candidates(first, _around(first, second), seed)
         scores = self._gain(first, second, points) + self._first.weights(points)
         return self._first.values(points[np.argmax(scores)])
@@ -85,7 +85,7 @@ def _around(first: Outlook, second: Outlook) -> Floats:
 def _whole(trial: TrialFacts) -> TrialFacts:
     """Return a trial as both processes see it: without a curve, which tells of one objective alone."""
     match trial.state:
-        case "pruned":
+        case "pruned" if trial.violation is None:
             # A person stopped it before its second objective was measured: nothing is known of both.
             return replace(trial, state="cancelled", curve=())
         case "paused":

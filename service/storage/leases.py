@@ -12,8 +12,12 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.leasing import AttemptOutcome, Departure, Held
+<<<<<<< HEAD
 from service.storage.outcomes import ALONE, FOUND, SHOWN
 from service.storage.refits import TOLD_SEED
+=======
+from service.storage.outcomes import ALONE, FOUND, SHOWN, Leaving, to_leave
+>>>>>>> main
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState
@@ -277,9 +281,10 @@ WITH d AS (
                          CAST(:hashes AS text[]), CAST(:crashes AS int[]), CAST(:delays AS float8[]),
                          CAST(:values AS float8[]), CAST(:error_kinds AS text[]), CAST(:error_messages AS text[]),
                          CAST(:are_over AS bool[]), CAST(:optuna_states AS text[]), CAST(:events AS text[]),
-                         CAST(:validation_outputs AS text[]), CAST(:measured AS text[]))
+                         CAST(:validation_outputs AS text[]), CAST(:measured AS text[]),
+                         CAST(:reasons AS text[]))
         AS d (lease_id, state, outcome, sha256, crashes, delay_s, value, error_kind, error_message, is_over,
-              optuna_state, event, validation_outputs, measured)),
+              optuna_state, event, validation_outputs, measured, reason)),
 {FOUND}
 t AS (
     UPDATE trimtab.trials t
@@ -291,7 +296,8 @@ t AS (
         paused_by_search = t.paused_by_search AND d.state = 'paused',
         ended_at = CASE WHEN d.is_over THEN trimtab.now() END,
         -- The next attempt is judged anew; an audited trial stays one.
-        reason = CASE WHEN d.state <> 'queued' OR t.reason ->> 'rule' = 'audit' THEN t.reason END,
+        reason = CASE WHEN d.reason IS NOT NULL THEN CAST(d.reason AS jsonb)
+                      WHEN d.state <> 'queued' OR t.reason ->> 'rule' = 'audit' THEN t.reason END,
         curve = CASE t.kind WHEN 'trial' THEN
             (SELECT coalesce(jsonb_agg(jsonb_build_array(v.step, v.intermediate_value) ORDER BY v.step), '[]')
              FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id) END
@@ -352,42 +358,6 @@ SELECT ended, CASE WHEN is_over AND EXISTS (
 FROM t""")
 
 
-@dataclass(frozen=True, slots=True)
-class Leaving:
-    """A lease that ends, as decided; the rest is of the message that settles it."""
-
-    lease_id: UUID
-    departure: Departure
-    kind: LeaseKind
-    outcome_sha256: str | None = None
-    validation_outputs: str | None = None
-    """What a completed trial answered to the validation split, as JSON."""
-    measured: str | None = None
-    """What was measured of a completed trial, as JSON."""
-
-
-def to_leave(leaving: Sequence[Leaving], *, only_trials: bool) -> dict[str, Any]:
-    """What `HOLD` and `LEAVE` bind."""
-    departures = [one.departure for one in leaving]
-    return {
-        "only_trials": only_trials,
-        "lease_ids": array([one.lease_id for one in leaving]),
-        "hashes": [one.outcome_sha256 for one in leaving],
-        "validation_outputs": [one.validation_outputs for one in leaving],
-        "measured": [one.measured for one in leaving],
-        "events": [one.departure.event(one.kind) for one in leaving],
-        "states": [one.state for one in departures],
-        "outcomes": [one.outcome for one in departures],
-        "crashes": array([int(one.crash) for one in departures]),
-        "delays": array([one.delay_s for one in departures]),
-        "values": array([one.value for one in departures]),
-        "error_kinds": [one.error_kind for one in departures],
-        "error_messages": [one.error_message for one in departures],
-        "are_over": [one.is_over for one in departures],
-        "optuna_states": [one.optuna_state for one in departures],
-    }
-
-
 def leave(
     connection: Connection,
     lease_id: UUID,
@@ -397,8 +367,11 @@ def leave(
     outcome_sha256: str | None = None,
     validation_outputs: str | None = None,
     measured: str | None = None,
+    reason: str | None = None,
 ) -> bool:
     """End the lease as decided: settle, release or expire. False: the lease was gone already."""
-    leaving = Leaving(lease_id, departure, kind, outcome_sha256, validation_outputs, measured)
+    leaving = Leaving(
+        lease_id, departure, kind, outcome_sha256, validation_outputs, measured, reason
+    )
     row = LEAVE.row(connection, first=HOLD, **to_leave([leaving], only_trials=False))
     return row is not None

@@ -31,6 +31,7 @@ def shape(row: LeaseRow, document: StudyDocument, members: Sequence[Member] = ()
         recipe=document.recipe(row.hyperparameters, row.number),
         runs_until=row.runs_until,
         costs=document.costs,
+        constraints=document.foretold if row.kind == "trial" else (),
         resume=_state(row.checkpoint),
         previous=_state(row.previous_checkpoint),
         validation_value=reached,

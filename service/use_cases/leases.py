@@ -8,7 +8,7 @@ import hashlib
 import json
 from uuid import UUID
 
-from service.domain import leasing
+from service.domain import constraints, leasing
 from service.storage import artifacts, editing, final_scores, leases, set_aside, workers
 from service.storage import validation_outputs as outputs
 from service.use_cases import ending, quarantine, reports, studies
@@ -20,6 +20,7 @@ from trimtab.contract.leases import (
     CheckpointReport,
     Completed,
     Failed,
+    Infeasible,
     Outcome,
     Pruned,
     Release,
@@ -145,6 +146,7 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
         LeaseNotFound, LeaseLost: the caller does not hold this lease.
         ResultConflict: it was settled with another outcome.
         ArtifactNotFound: the outcome names a model that was never uploaded.
+        Invalid: the outcome does not fit the lease or its study.
     """
     digest = outcome_sha256(outcome)
     with context.database.transaction() as connection:
@@ -167,6 +169,7 @@ def settle(context: Context, lease_id: UUID, outcome: Outcome) -> Settled:
             outcome_sha256=digest,
             validation_outputs=validation_outputs(outcome),
             measured=measured(outcome),
+            reason=_reason(outcome, document),
         ):
             # Someone ended the lease between our reading and our writing.
             return _first_answer(leases.read(connection, lease_id), digest) or refuse(
@@ -195,6 +198,23 @@ def _refuse_half(facts: leases.LeaseFacts, outcome: Outcome, document: StudyDocu
         )
 
 
+def _reason(outcome: Outcome, document: StudyDocument) -> str | None:
+    """Return why a trial was not trained, as it is stored; None of any other outcome.
+
+    Raises:
+        Invalid: the trial keeps every constraint, as far as it was measured.
+    """
+    if not isinstance(outcome, Infeasible):
+        return None
+    reason = constraints.foretold(document.constraints, outcome.measured)
+    if reason is None:
+        raise Invalid(
+            "What was measured before training violates no constraint of the study: train the trial, and settle it as "
+            "completed."
+        )
+    return reason.model_dump_json()
+
+
 def outcome_sha256(outcome: Outcome) -> str:
     """By which a repeated outcome is known."""
     return hashlib.sha256(outcome.model_dump_json().encode()).hexdigest()
@@ -208,8 +228,8 @@ def validation_outputs(outcome: Outcome) -> str | None:
 
 
 def measured(outcome: Outcome) -> str | None:
-    """What was measured of a completed trial, as it is stored; None where nothing is told."""
-    if not isinstance(outcome, Completed) or not outcome.measured:
+    """What was measured of a trial's model, as it is stored; None where nothing is told."""
+    if not isinstance(outcome, Completed | Infeasible) or not outcome.measured:
         return None
     return json.dumps(dict(outcome.measured))
 
@@ -232,7 +252,7 @@ def _final_scores(
     """What a completed final lease measured; None of any other outcome that fits its lease."""
     if facts.held.kind == "trial":
         return None
-    if isinstance(outcome, Pruned):
+    if isinstance(outcome, Pruned | Infeasible):
         raise Invalid(f"A {facts.held.kind} lease cannot be pruned.")
     if facts.held.kind == "refit" or not isinstance(outcome, Completed):
         return None

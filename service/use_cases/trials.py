@@ -55,9 +55,12 @@ def read(context: Context, name: str, number: int) -> Trial:
 
 
 def _violations(study: studies.StudyRow, row: trials.TrialRow) -> dict[str, float]:
-    """By how much of the bound a completed trial violates each constraint, by its metric."""
+    """By how much of the bound a trial violates each constraint, by its metric; of one not trained, those that are known."""
     metrics = [one["metric"] for one in study.constraints or ()]
-    return dict(zip(metrics, row.violations or (), strict=False))
+    found = dict(zip(metrics, row.violations or (), strict=False))
+    if row.state == "completed":
+        return found
+    return {metric: share for metric, share in found.items() if metric in (row.measured or {})}
 
 
 def _shape(
@@ -78,7 +81,7 @@ def _shape(
         metrics=metrics,
         measured=row.measured or {},
         violations=_violations(study, row),
-        feasible=row.feasible if row.state == "completed" else None,
+        feasible=row.feasible if row.state == "completed" or row.violations else None,
         second_value=row.second_value,
         runs_until=row.runs_until,
         paused_by_search=row.paused_by_search,

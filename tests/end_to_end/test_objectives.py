@@ -51,17 +51,20 @@ def test_the_model_that_is_handed_over_keeps_the_constraints(
     mlp, linear = (client.trial("small", number) for number in range(2))
     assert mlp.hyperparameters["head"] == "mlp"
     assert mlp.measured["parameters"] > MOST_PARAMETERS > linear.measured["parameters"]
+    assert (mlp.state, mlp.curve) == ("pruned", ())
     assert (mlp.feasible, linear.feasible) == (False, True)
     assert 0 < linear.measured["latency_ms"] < 10_000
     assert linear.measured["accuracy"] == linear.value
     best = client.best("small")
     assert best.trial.number == 1
     assert best.final is not None
-    assert [one.violated for one in best.constraints] == [1, 0]
-    assert "parameters <= 150000: 1 of 2 trials violate it" in cli(
+    assert [(one.violated, one.untrained) for one in best.constraints] == [(0, 1), (0, 0)]
+    assert "parameters <= 150000: 0 of 1 trials violate it, 1 more were not trained" in cli(
         client, "study", "best", "small"
     )
-    assert "violates parameters by" in cli(client, "trial", "show", "small", "0")
+    shown = cli(client, "trial", "show", "small", "0")
+    assert "violates parameters by" in shown
+    assert "not trained: its model has parameters =" in " ".join(shown.split())
     study = optuna.load_study(study_name="small", storage=url_of(database))
     assert study.best_trial.number == 1
 

@@ -64,11 +64,14 @@ def _scalar(given: Scalar) -> str:
 
 
 def constraints(found: Sequence[Violated]) -> Rows:
-    """Return how many completed trials violate each constraint."""
+    """Return how many trials violate each constraint."""
     return [
         (
             "constraint",
-            Text(f"{one.constraint.told}: {one.violated} of {one.completed} trials violate it"),
+            Text(
+                f"{one.constraint.told}: {one.violated} of {one.completed} trials violate it"
+                + f", {one.untrained} more were not trained for it" * bool(one.untrained)
+            ),
         )
         for one in found
     ]

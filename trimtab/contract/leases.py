@@ -12,7 +12,7 @@ from pydantic import BeforeValidator, Field
 
 from trimtab.contract.final_report import FinalReport
 from trimtab.contract.message import Int, Message, Name, Number, Sha256, Text
-from trimtab.contract.objectives import Cost
+from trimtab.contract.objectives import Constraint, Cost
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.tasks import Model, Task
@@ -131,6 +131,8 @@ class Lease(Message):
     """The objective value of the winner where the objective is accuracy."""
     costs: tuple[Cost, ...] = ()
     """The costs that the study's constraints or objectives name: the outcome has to tell them."""
+    constraints: tuple[Constraint, ...] = ()
+    """The study's constraints on what is known before training: a trial that violates one ends without it."""
     members: tuple[Member, ...] = ()
     """In a final lease, the trials that the model is made of, the winner first; in a refit, the one that it repeats."""
 
@@ -200,6 +202,16 @@ class Pruned(Message):
     kind: Literal["pruned"] = "pruned"
 
 
+class Infeasible(Message):
+    """The trial was not trained: what its configuration makes of the model violates a constraint of its study."""
+
+    kind: Literal["infeasible"] = "infeasible"
+    measured: Annotated[
+        Mapping[Annotated[Text, Field(max_length=128)], Number], Field(min_length=1)
+    ]
+    """What was measured of the model before the first epoch, by the names of costs."""
+
+
 def _make_storable(message: object) -> object:
     return storable(message)[:LONGEST_MESSAGE] if isinstance(message, str) else message
 
@@ -217,7 +229,7 @@ class Failed(Message):
     retryable: bool = False
 
 
-Outcome = Annotated[Completed | Pruned | Failed, Field(discriminator="kind")]
+Outcome = Annotated[Completed | Pruned | Infeasible | Failed, Field(discriminator="kind")]
 
 
 class Settled(Message):

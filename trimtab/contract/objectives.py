@@ -16,6 +16,9 @@ COSTS: tuple[Cost, ...] = get_args(Cost)
 OF_THE_MODEL: frozenset[str] = frozenset({"parameters", "latency_ms"})
 """The costs of whoever uses a model. An ensemble has those of all its members; the others are the training's."""
 
+FORETOLD: frozenset[str] = frozenset({"parameters"})
+"""The costs that follow from a configuration, so that they are known before anything is trained."""
+
 LEAST_BOUND, LARGEST_BOUND = 1e-9, 1e18
 
 MetricName = Annotated[Text, Field(min_length=1, max_length=128)]
@@ -57,6 +60,12 @@ class Constraint(Message):
             raise PydanticCustomError("tiny_bound", message)
         return self
 
+    def keeps(self, found: float) -> bool:
+        """Return whether a value of its metric lies within the bounds."""
+        return (self.max is None or found <= self.max) and (
+            self.min is None or found >= self.min
+        )
+
     @property
     def told(self) -> str:
         """The constraint in words, such as `latency_ms <= 20`."""
@@ -86,5 +95,7 @@ class Violated(Message):
     """Completed trials that violate it."""
     completed: int
     """Completed trials in all."""
+    untrained: int = 0
+    """Trials that violate it by what is known before training, and were not trained."""
     nearest: float | None = None
     """The value that comes nearest to keeping it, where all violate it."""

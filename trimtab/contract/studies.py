@@ -32,6 +32,7 @@ from trimtab.contract.message import Flag, Int, Message, Name, Number
 from trimtab.contract.models import MODEL, GivenModel, models_of, names_of
 from trimtab.contract.objectives import (
     COSTS,
+    FORETOLD,
     OF_THE_MODEL,
     Constraint,
     Cost,
@@ -188,6 +189,11 @@ class StudyDocument(Message):
         """The costs that a constraint or the second objective names: workers have to measure them."""
         named = {one.metric for one in (*self.constraints, *self.objectives)}
         return tuple(cost for cost in COSTS if cost in named)
+
+    @property
+    def foretold(self) -> tuple[Constraint, ...]:
+        """The constraints that a trial can be known to violate before it is trained."""
+        return tuple(one for one in self.constraints if one.metric in FORETOLD)
 
     @property
     def bounds_the_model(self) -> bool:

@@ -69,11 +69,16 @@ class Trial(Message):
     )
     """All metrics after each epoch, by step and name; filled for a single trial, empty in lists."""
     measured: Mapping[str, float] = Field(default_factory=dict[str, float])
-    """What its worker measured of a completed trial: the metrics of the kept epoch, and what the model costs."""
+    """What its worker measured of a completed trial: the metrics of the kept epoch, and what the model costs.
+
+    Of a trial that was not trained, since it violates a constraint, what was known of its model before.
+    """
     violations: Mapping[str, float] = Field(default_factory=dict[str, float])
-    """The share of its bound by which a completed trial violates each constraint, by its metric; 0 or less: it keeps it."""
+    """The share of its bound by which a trial violates each constraint that it was measured for, by its metric; 0 or less:
+    it keeps it."""
     feasible: bool | None = None
-    """Whether a completed trial keeps every constraint of its study; null for any other trial."""
+    """Whether a completed trial keeps every constraint of its study; false for one that was not trained, since it violates
+    one; null for any other trial."""
     second_value: Number | None = None
     """The second objective's value of a completed trial, where its study has two."""
     runs_until: int | None = None

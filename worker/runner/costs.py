@@ -1,13 +1,17 @@
 """What a trial's model was measured to be, beside its objective value: its other metrics, and what it costs."""
 
+from collections.abc import Sequence
+
 import torch
 
 from trimtab.contract.leases import Lease
+from trimtab.contract.objectives import Constraint
 from worker.data import TaskData
 from worker.training.device.threads import computing_on
 from worker.training.errors import MemoryUntold
 from worker.training.loop.training import Training
 from worker.training.model import costs
+from worker.training.model.backbones import Backbone
 
 
 def refuse_untold(lease: Lease, device: torch.device) -> None:
@@ -18,6 +22,34 @@ def refuse_untold(lease: Lease, device: torch.device) -> None:
     """
     if lease.kind == "trial" and "memory_bytes" in lease.costs and device.type != "cuda":
         raise MemoryUntold(str(device))
+
+
+class Violates(Exception):
+    """The model of a configuration violates a constraint: the trial ends before it is trained.
+
+    Attributes:
+        measured: The costs of the model that a constraint names, by their names.
+    """
+
+    def __init__(self, measured: dict[str, float]) -> None:
+        super().__init__(f"the model violates a constraint: {measured}")
+        self.measured = measured
+
+
+def refuse_violating(model: Backbone, constraints: Sequence[Constraint]) -> None:
+    """See that a model keeps the constraints on what is known before training.
+
+    Args:
+        model: The model with its head, as it is before training.
+        constraints: The constraints; those on other things than `parameters` are left to the end of the training.
+
+    Raises:
+        Violates: It violates one.
+    """
+    found = {"parameters": float(costs.parameters(model))}
+    named = [one for one in constraints if one.metric in found]
+    if not all(one.keeps(found[one.metric]) for one in named):
+        raise Violates(found)
 
 
 def measured(seen: TaskData, training: Training, lease: Lease) -> dict[str, float]:

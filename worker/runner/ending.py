@@ -8,9 +8,10 @@ import logging
 from collections.abc import Generator
 from contextlib import contextmanager
 
-from trimtab.contract.leases import Failed, Outcome
+from trimtab.contract.leases import Failed, Infeasible, Outcome
 from worker.pipe_messages import Ended, RunTrial, StoredFile
 from worker.runner.checkpoint_writer import CheckpointWriter
+from worker.runner.costs import Violates
 from worker.runner.failures import failure_of
 from worker.runner.progress import Cancelled, Finished, Paused
 from worker.runner.resources import Resources
@@ -45,6 +46,8 @@ class TrialEnding:
             yield
         except Paused:
             self.end(None)
+        except Violates as found:
+            self.end(Infeasible(measured=found.measured))
         except (Cancelled, Finished):
             # One that is to finish and has no epoch as yet has nothing to complete with.
             self.end(Failed(error="cancelled"))

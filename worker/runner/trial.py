@@ -93,6 +93,8 @@ def start_training(
                 head=heads.of(lease.recipe, seen.kind),
                 place=place,
             )
+            if not order.resume:
+                costs.refuse_violating(model, lease.constraints)
             if member is None and lease.kind == "trial":
                 # While the weights are the pretrained ones.
                 features = resources.statistics.of(model, seen, resources.device)

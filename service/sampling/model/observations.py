@@ -11,8 +11,9 @@ from service.sampling.model.arrays import Floats, Indices, grown
 from service.sampling.model.cube import Cube
 from service.sampling.model.finals import last_value
 
-UNSEEN, COMPLETED, PRUNED, INFEASIBLE, RUNNING, VIOLATING = range(6)
-"""What a trial is; of the infeasible ones, those that violate a constraint have a value, and the others failed."""
+UNSEEN, COMPLETED, PRUNED, INFEASIBLE, RUNNING, VIOLATING, UNTRAINED = range(7)
+"""What a trial is; of the infeasible ones, those that violate a constraint have a value, or were not trained for it; the
+others failed."""
 _KINDS: Mapping[Role | None, int] = {
     None: UNSEEN,
     "completed": COMPLETED,
@@ -53,8 +54,7 @@ class Observations:
         self._grow(max(latest, default=-1))
         self._place([trial for number, trial in latest.items() if not self.kinds[number]])
         for number, trial in latest.items():
-            violates = trial.violation is not None and role(trial) == "infeasible"
-            self.kinds[number] = VIOLATING if violates else _KINDS[role(trial)]
+            self.kinds[number] = _kind(trial)
             self.rooms[number] = np.nan if trial.margin is None else -trial.margin
             self.values[number] = self._sign * last_value(trial, self._sign)
 
@@ -69,7 +69,7 @@ class Observations:
     def rooms_are_known(self) -> bool:
         """Whether any trial has told how it keeps constraints."""
         return bool(
-            (self.kinds == VIOLATING).any()
+            np.isin(self.kinds, (VIOLATING, UNTRAINED)).any()
             or (self.kinds[~np.isnan(self.rooms)] == COMPLETED).any()
         )
 
@@ -100,6 +100,13 @@ class Observations:
         self.values = grown(self.values, number)
         self.rooms = grown(self.rooms, number)
         self.kinds = grown(self.kinds, number)
+
+
+def _kind(trial: TrialFacts) -> int:
+    found = role(trial)
+    if found != "infeasible" or trial.violation is None:
+        return _KINDS[found]
+    return UNTRAINED if trial.value is None else VIOLATING
 
 
 def _keys(points: Floats) -> Iterator[bytes]:

@@ -201,7 +201,7 @@ class Board:
 def standing_of(trial: TrialFacts) -> Standing:
     """Tell what a trial is to a decision."""
     match trial.state:
-        case "completed" if trial.violation is not None:
+        case "completed" | "pruned" if trial.violation is not None:
             return Standing.INFEASIBLE
         case "completed":
             return Standing.DONE if trial.value is not None else Standing.GONE

@@ -10,10 +10,11 @@ from service.batching import Batcher
 from service.domain import leasing
 from service.storage.async_connection import AsyncConnection
 from service.storage.engine import Locked
-from service.storage.leases import HOLD, LEAVE, Leaving, to_leave
+from service.storage.leases import HOLD, LEAVE
+from service.storage.outcomes import Leaving, to_leave
 from service.storage.studies import HOW_ENDED, Ended
 from service.use_cases.leases import measured, outcome_sha256, validation_outputs
-from trimtab.contract.leases import Outcome, Settled
+from trimtab.contract.leases import Infeasible, Outcome, Settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +38,8 @@ class FastOutcomes:
 
     async def settle(self, lease: UUID, outcome: Outcome) -> Answered | None:
         """Do as `leases.settle`; None: the outcome has to take the full path."""
-        if not leasing.depends_on_outcome_alone(outcome):
+        # Of one that was not trained the study says why.
+        if isinstance(outcome, Infeasible) or not leasing.depends_on_outcome_alone(outcome):
             return None
         departure = leasing.settled_for_good(outcome)
         leaving = Leaving(

@@ -8,7 +8,7 @@ import pytest
 from service.use_cases import pareto, studies, trials
 from tests.support.optuna_twin import storage_on
 from tests.support.protocol import Service
-from trimtab.contract.leases import Completed, Lease
+from trimtab.contract.leases import Completed, Infeasible, Lease
 from trimtab.contract.problems import Invalid, NoCompletedTrial, OneObjective
 
 BOUNDS = [{"metric": "latency_ms", "max": 20}, {"metric": "accuracy", "min": 0.5}]
@@ -39,6 +39,63 @@ def test_a_trial_that_violates_a_constraint_is_completed_and_never_the_best(
     assert trials.read(either.context, "digits", 1).feasible is True
     refit = either.lease()
     assert (refit.kind, refit.trial_number) == ("refit", 1)
+
+
+SMALL = {"metric": "parameters", "max": 500}
+
+
+def test_a_trial_that_violates_a_constraint_before_training_is_pruned_and_says_why(
+    either: Service, database_url: str
+) -> None:
+    either.study(budget={"trials": 3}, constraints=[*BOUNDS, SMALL])
+    lease = either.lease()
+    assert [one.told for one in lease.constraints] == ["parameters <= 500"]
+    told = either.settle(lease, Infeasible(measured={"parameters": 1000.0}))
+    assert told == "pruned"
+    complete(either, either.lease(), 0.7, latency_ms=20.0, parameters=400.0)
+    trial = trials.read(either.context, "digits", 0)
+    assert (trial.state, trial.feasible, trial.value, trial.curve) == (
+        "pruned",
+        False,
+        None,
+        (),
+    )
+    assert (trial.measured, trial.violations) == ({"parameters": 1000.0}, {"parameters": 1.0})
+    assert trial.reason is not None
+    assert (trial.reason.rule, trial.reason.text) == (
+        "constraint",
+        "not trained: its model has parameters = 1000, and the study wants parameters <= 500",
+    )
+    best = studies.best(either.context, "digits")
+    assert best.trial.number == 1
+    kept = [(one.violated, one.completed, one.untrained) for one in best.constraints]
+    assert kept == [(0, 1, 0), (0, 1, 0), (0, 1, 1)]
+    storage = storage_on(database_url)
+    seen = optuna.load_study(study_name="digits", storage=storage).get_trials()[0]
+    storage.engine.dispose()
+    assert (seen.state, seen.value) == (optuna.trial.TrialState.PRUNED, None)
+    assert seen.constraints == {"0": 0.0, "1": 0.0, "2": 1.0}
+
+
+def test_where_no_trial_is_trained_the_study_ends_and_says_what_came_nearest(
+    either: Service,
+) -> None:
+    either.study(budget={"trials": 2}, constraints=[SMALL])
+    for parameters in (1500.0, 1000.0):
+        either.settle(either.lease(), Infeasible(measured={"parameters": parameters}))
+    told = studies.read(either.context, "digits")
+    assert told.problem == (
+        "There is no model. No trial completed: 2 were not trained, as they violate parameters <= 500 (the nearest has "
+        "1000). Loosen the bounds, or search a space that has smaller or faster models."
+    )
+
+
+def test_a_trial_that_keeps_what_is_known_before_has_to_be_trained(either: Service) -> None:
+    either.study(budget={"trials": 2}, constraints=[SMALL])
+    lease = either.lease()
+    with pytest.raises(Invalid, match="violates no constraint"):
+        either.settle(lease, Infeasible(measured={"parameters": 500.0}))
+    assert trials.read(either.context, "digits", 0).state == "running"
 
 
 def test_what_was_not_measured_violates_its_constraint(either: Service) -> None:

@@ -1,6 +1,7 @@
 """What becomes of a search where a part of the space violates a constraint: nothing trains here, the samplers are real."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from statistics import fmean
 from typing import Any
 
@@ -8,7 +9,8 @@ import pytest
 
 from service.domain.facts import TrialFacts
 from service.sampling import Exhausted, Sampling
-from service.sampling.history import History
+from service.sampling.gaussian import GaussianSampler
+from service.sampling.history import History, role
 from service.sampling.scheduling.board import Standing, standing_of
 from service.sampling.scheduling.halving import counts
 from tests.unit.sampling.ledger import Clock, Ledger, document
@@ -32,14 +34,18 @@ def trained(number: int, values: Mapping[str, Scalar]) -> TrialFacts:
     )
 
 
-def best_feasible(sampler: str, seed: int) -> float:
+def best_feasible(
+    sampler: str,
+    seed: int,
+    judge: Callable[[int, Mapping[str, Scalar]], TrialFacts] = trained,
+) -> float:
     study = document(SPACE, sampler=sampler, pruner="none", seed=seed)
     ledger = Ledger()
     sampling, found = Sampling(ledger.read, Clock()), [0.0]
     for number in range(TRIALS):
         with sampling.proposal(1, study, claim_id=str(number), next_number=number) as proposal:
             assert not isinstance(proposal, Exhausted)
-        trial = trained(number, proposal.values)
+        trial = judge(number, proposal.values)
         ledger.commit(trial)
         if trial.violation is None:
             found.append(trial.value or 0.0)
@@ -53,6 +59,41 @@ def test_samplers_end_at_the_edge_of_what_is_feasible():
     )
     assert tpe > chance
     assert gp > chance
+
+
+def judged_before(number: int, values: Mapping[str, Scalar]) -> TrialFacts:
+    """The same, but what violates the bound is known to before it is trained."""
+    trial = trained(number, values)
+    return (
+        trial
+        if trial.violation is None
+        else replace(trial, state="pruned", curve=(), value=None)
+    )
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp"])
+def test_samplers_learn_from_trials_that_were_not_trained(sampler: str):
+    chance = [best_feasible("random", seed, judged_before) for seed in range(SEEDS)]
+    found = [best_feasible(sampler, seed, judged_before) for seed in range(SEEDS)]
+    assert fmean(found) > fmean(chance)
+
+
+def test_gp_leaves_the_part_of_the_space_that_cannot_be_trained_before_it_has_any_value():
+    sampler = GaussianSampler(document(SPACE, sampler="gp").space, "maximize", 0.0)
+    corners = ((0.9, 0.9), (0.8, 0.6), (0.5, 0.9), (0.9, 0.4), (0.6, 0.6))
+    values = [dict(zip(SPACE, corner, strict=True)) for corner in corners]
+    sampler.hear(judged_before(number, one) for number, one in enumerate(values))
+    found = [sampler.propose((), seed) for seed in range(20)]
+    sizes = [trained(0, one or {}).margin or 0.0 for one in found]
+    assert max(sizes) < min(trained(0, one).margin or 0.0 for one in values)
+    assert len({str(one) for one in found}) == 20
+
+
+def test_what_was_not_trained_is_no_bar_for_others():
+    untrained = TrialFacts(0, "pruned", {}, violation=0.5)
+    assert role(untrained) == "infeasible"
+    assert not counts(untrained)
+    assert standing_of(untrained) == Standing.INFEASIBLE
 
 
 def test_what_violates_least_stands_before_what_violates_more_and_both_behind_what_is_pruned():

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.leases import a_lease
+from trimtab.contract.objectives import Constraint
 from trimtab.contract.tasks import Model
-from worker.runner.costs import refuse_untold
+from worker.runner.costs import Violates, refuse_untold, refuse_violating
 from worker.training.errors import MemoryUntold
 from worker.training.model import backbones, costs
 from worker.training.model.heads import Head
@@ -29,6 +30,18 @@ def test_the_parameters_are_those_of_the_network_with_its_head_whether_frozen_or
     statistics = sum(value.numel() for value in model.network.buffers())
     assert statistics > 0
     assert costs.parameters(model) == _total(model.network) - statistics
+
+
+def test_a_model_that_is_too_large_is_refused_before_it_is_trained() -> None:
+    model = backbones.build(
+        Model(backbone="glyphnet", weights="none"), classes=("a", "b"), seed=0
+    )
+    count = costs.parameters(model)
+    late = Constraint(metric="latency_ms", max=1e-9)
+    refuse_violating(model, [Constraint(metric="parameters", max=count), late])
+    with pytest.raises(Violates) as refused:
+        refuse_violating(model, [Constraint(metric="parameters", max=count - 1), late])
+    assert refused.value.measured == {"parameters": count}
 
 
 def _total(network: nn.Module) -> int:

@@ -9,9 +9,10 @@ import pytest
 from torch import nn
 
 from tests.support.leases import a_lease
-from trimtab.contract.leases import Completed, Failed
+from trimtab.contract.leases import Completed, Failed, Infeasible
 from trimtab.contract.validation_outputs import ValidationOutputs
 from worker.pipe_messages import Ended, RunTrial
+from worker.runner.costs import Violates
 from worker.runner.ending import TrialEnding
 from worker.runner.progress import Cancelled, Finished, Paused, ProgressReporter
 from worker.runner.trial import StartedTraining, TrialRun
@@ -37,6 +38,11 @@ def words_after(error: Exception, folder: Path) -> tuple[Ended, Any]:
 def test_a_word_to_end_is_no_failure_of_the_trial(tmp_path: Path) -> None:
     told, _ = words_after(Cancelled(), tmp_path)
     assert told.outcome == Failed(error="cancelled")
+
+
+def test_a_configuration_that_violates_a_constraint_is_no_failure(tmp_path: Path) -> None:
+    told, _ = words_after(Violates({"parameters": 9.0}), tmp_path)
+    assert told.outcome == Infeasible(measured={"parameters": 9.0})
 
 
 def test_what_went_wrong_is_told_by_its_kind(tmp_path: Path) -> None:
