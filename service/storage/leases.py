@@ -12,12 +12,8 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.leasing import AttemptOutcome, Departure, Held
-<<<<<<< HEAD
-from service.storage.outcomes import ALONE, FOUND, SHOWN
-from service.storage.refits import TOLD_SEED
-=======
 from service.storage.outcomes import ALONE, FOUND, SHOWN, Leaving, to_leave
->>>>>>> main
+from service.storage.refits import TOLD_SEED
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState

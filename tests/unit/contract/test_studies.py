@@ -205,6 +205,12 @@ def test_the_search_has_what_the_refits_leave_of_each_limit() -> None:
     }
 
 
+def test_each_seed_of_a_refit_is_paid() -> None:
+    finish = {"ensemble": 2, "seeds": 2}
+    document = a_study_document(budget={"trials": 10, "epochs": 50}, finish=finish)
+    assert (document.search_budget.trials, document.search_budget.epochs) == (6, 34)
+
+
 @pytest.mark.parametrize(
     ("epochs", "most"),
     [
