@@ -15,6 +15,7 @@ from service.api.dependencies import (
 from service.api.fast_path import FastRoute
 from service.api.long_poll import LongPoll
 from service.use_cases import leases, records
+from trimtab.contract.external_leases import ExternalLeases
 from trimtab.contract.leases import (
     Answer,
     CheckpointReport,
@@ -42,8 +43,11 @@ async def claim(
     request: LeaseRequest,
     http: Request,
     long_poll: Annotated[LongPoll, Depends(_long_poll)],
-) -> Leases:
-    """Get work; with `wait_s`, wait for it. A repeat of the same claim gets the same leases."""
+) -> Leases | ExternalLeases:
+    """Get work; with `wait_s`, wait for it. A repeat of the same claim gets the same leases.
+
+    A loop of a person's own, registered for an external study, is told hyperparameters and nothing else.
+    """
     got = await long_poll.claim(request, http)
     return got or Response(status_code=204)  # pyright: ignore[reportReturnType]
 

@@ -9,6 +9,7 @@ from service.api.dependencies import refuse_if_leaving
 from service.housekeeping import Readiness
 from service.use_cases.fast import FastPath
 from service.waiting import Waiters, wait
+from trimtab.contract.external_leases import ExternalLeases
 from trimtab.contract.leases import LeaseRequest, Leases
 
 LONGEST_NAP_S = 5.0
@@ -29,7 +30,9 @@ class LongPoll:
     waiters: Waiters
     readiness: Readiness
 
-    async def claim(self, request: LeaseRequest, http: Request) -> Leases | None:
+    async def claim(
+        self, request: LeaseRequest, http: Request
+    ) -> Leases | ExternalLeases | None:
         """Claim until there is work; None: there was none within `wait_s` seconds, or the worker has hung up.
 
         Raises:

@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 
 from trimtab.contract.auto_search import AutoPruner
-from trimtab.contract.metrics import is_bounded
 from trimtab.contract.pruners import MedianPruner, Pruner
 from trimtab.contract.schedulers import FreezeThawScheduler
 from trimtab.contract.search import SamplerName
@@ -80,14 +79,14 @@ def _traits(document: StudyDocument) -> str:
     ranges = sum(not isinstance(one, Choices) for one in document.space.values())
     return (
         f"{document.task.metric} lies within 0 and 1, {ranges} of {len(document.space)} dimensions are ranges, and the "
-        f"search has {document.search_budget.trials} trials of {document.recipe({}).epochs} epochs"
+        f"search has {document.search_budget.trials} trials of {document.usual_epochs} epochs"
     )
 
 
 def _why_not(document: StudyDocument) -> str | None:
     """Return why freeze-thaw is not for this study; None: it is."""
-    trials, epochs = document.search_budget.trials, document.recipe({}).epochs
-    if not is_bounded(document.task.metric):
+    trials, epochs = document.search_budget.trials, document.usual_epochs
+    if not document.task.is_bounded:
         return f"{document.task.metric} has no worst value, and there freeze_thaw was not shown to be as good"
     if all(isinstance(one, Choices) for one in document.space.values()):
         return "all dimensions are choices, and there freeze_thaw was not shown to be as good"

@@ -32,6 +32,8 @@ class Spending:
     """The limit beside the wall time that ended the search; `wall_time_over` is true then as well."""
     no_progress: bool = False
     """So many trials have ended without a better value that no further one is to begin."""
+    is_external: bool = False
+    """Loops of a person's own train its trials: nothing is left to do when these are over."""
 
 
 def may_propose(spending: Spending) -> bool:
@@ -85,7 +87,8 @@ def next_state(spending: Spending) -> StudyState:
     """The state that follows from what was spent; the same state when nothing follows."""
     match spending.state:
         case "active" | "stopping" if not spending.unfinished and not may_propose(spending):
-            return "finalising" if spending.completed else "done"
+            is_evaluated = spending.completed and not spending.is_external
+            return "finalising" if is_evaluated else "done"
         case "finalising" if spending.final_failed:
             return "done"
         case state:

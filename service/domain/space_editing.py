@@ -78,7 +78,7 @@ def reshaped(before: StudyDocument, edit: StudyEdit, trials_created: int) -> Stu
 
 def _had(before: StudyDocument, space: Space) -> dict[str, Scalar]:
     """Return what all trials had so far of the names that are searched from now on."""
-    recipe = before.recipe({}).model_dump()
+    recipe = before.fixed if before.is_external else before.recipe({}).model_dump()
     return {name: recipe[name] for name in space if name not in before.space and name in recipe}
 
 

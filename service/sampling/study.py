@@ -26,7 +26,6 @@ from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Wa
 from service.sampling.seeds import seed_of
 from service.sampling.untried import Untried
 from trimtab.contract.metrics import Direction
-from trimtab.contract.objectives import better_of
 from trimtab.contract.search import Search
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.starts import PRIOR, Start
@@ -98,7 +97,7 @@ class ActiveStudy:
         self._proposing = Lock()
         self._reading = Lock()
         self._history = History(self._direction)
-        self._judge = Judge(self._history, self._direction, document.recipe({}).epochs)
+        self._judge = Judge(self._history, self._direction, document.usual_epochs)
         self._read_at: float | None = None
         self._changed = True
         self._untried = Untried(document.space)
@@ -387,7 +386,7 @@ def _gaussian(document: StudyDocument) -> GaussianSampler | ParetoSampler | None
     if document.search.sampler != "gp":
         return None
     strength = document.search.prior_strength
-    if document.second is not None:
-        directions = document.task.direction, better_of(document.second.metric)
+    if document.second_direction is not None:
+        directions = document.task.direction, document.second_direction
         return ParetoSampler(document.space, directions, strength)
     return GaussianSampler(document.space, document.task.direction, strength)

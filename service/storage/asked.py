@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from trimtab.contract.objectives import better_of, is_cost
+from trimtab.contract.objectives import is_cost
 from trimtab.contract.studies import StudyDocument
 
 
@@ -11,11 +11,14 @@ def asked(document: StudyDocument) -> dict[str, Any]:
     """Return what the statement that stores a study binds: directions and names for Optuna, constraints, second objective."""
     named, second = document.task.metric, document.second
     metrics = [named] if second is None else [named, second.metric]
-    direction = None if second is None else better_of(second.metric)
+    direction = document.second_direction
     return {
         # What Optuna Dashboard writes on its axes.
         "metric_names": json.dumps(
-            [one if is_cost(one) else f"validation_{one}" for one in metrics]
+            [
+                one if document.is_external or is_cost(one) else f"validation_{one}"
+                for one in metrics
+            ]
         ),
         "directions": [document.task.direction, *([direction] if direction else [])],
         "constraints": _json([one.model_dump() for one in document.constraints] or None),

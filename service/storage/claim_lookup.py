@@ -14,7 +14,7 @@ CLAIM_FACTS = Statement(f"""
 SELECT asked.place, w.capacity, (
            SELECT CAST(count(*) AS int) FROM trimtab.trials t
            WHERE t.worker_id = w.worker_id AND t.state = 'running'),
-       w.state = 'alive', w.last_seen < trimtab.now() - interval '10 seconds',
+       w.state = 'alive' AND w.study_id IS NULL, w.last_seen < trimtab.now() - interval '10 seconds',
        EXISTS (SELECT FROM trimtab.attempts a WHERE a.worker_id = w.worker_id AND a.claim_id = asked.claim_id),
        ARRAY(SELECT a.study_id FROM trimtab.set_aside a WHERE a.worker_id = w.worker_id),
        NULL::int, NULL::timestamptz, NULL::int, NULL::int, NULL::text, NULL::bool,
@@ -24,7 +24,7 @@ JOIN trimtab.workers w ON w.worker_id = asked.worker_id
 UNION ALL (
 SELECT NULL, c.study_id, CAST(c.running AS int), c.has_queued, c.may_propose, c.data IS NULL, NULL, c.priority, c.created_at,
        c.trials_created, c.trials_limit, c.name, c.has_paused, c.one_at_a_time
-FROM {studies_with_work()})""")
+FROM {studies_with_work(open_to="NOT s.external")})""")
 
 MARK_SEEN = Statement("""
 UPDATE trimtab.workers SET last_seen = trimtab.now() WHERE worker_id = ANY(CAST(:quiet_ids AS uuid[]))
@@ -38,7 +38,7 @@ class Asking:
     Attributes:
         capacity: the leases that it may hold at once.
         running: the leases that it holds.
-        is_alive: it is neither gone nor quarantined.
+        is_ready: it is neither gone nor quarantined, nor a loop of a person's own, which the full path serves.
         is_quiet: it was last seen so long ago that the time is to be noted anew.
         has_claimed: it has got a lease under this very claim id.
         set_aside: the ids of the studies that it gets no trials of.
@@ -46,14 +46,14 @@ class Asking:
 
     capacity: int
     running: int
-    is_alive: bool
+    is_ready: bool
     is_quiet: bool
     has_claimed: bool
     set_aside: Sequence[int]
 
     def may_take(self, taking: int) -> bool:
         """Whether a slot is free for one more lease, when `taking` others are just being given to it."""
-        return self.is_alive and not self.has_claimed and self.running + taking < self.capacity
+        return self.is_ready and not self.has_claimed and self.running + taking < self.capacity
 
 
 def bind(worker_ids: Sequence[UUID], claim_ids: Sequence[UUID]) -> dict[str, Any]:

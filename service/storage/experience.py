@@ -42,7 +42,7 @@ def done(connection: Connection) -> list[DoneStudy]:
                 WHERE t.study_id = s.study_id AND {MAY_WIN}
                   AND u.value_json LIKE '"known_recipe:%'
                 ORDER BY {BEST_FIRST_OF_ANY} LIMIT 1) known ON true
-            WHERE s.state = 'done' ORDER BY s.study_id DESC LIMIT :most"""),
+            WHERE s.state = 'done' AND NOT s.external ORDER BY s.study_id DESC LIMIT :most"""),
         {"most": MOST_STUDIES},
     ).all()
     return [DoneStudy(*row) for row in rows]

@@ -1,7 +1,6 @@
 """Leases in SQL: each verb is one statement, fenced by `lease_id`, over our tables and Optuna's.
 
-In one statement, a `SELECT ... FOR UPDATE` and an `UPDATE` of the same row do not see each other: so the `UPDATE` comes
-first and its `RETURNING` feeds every `INSERT`.
+In one statement, `SELECT ... FOR UPDATE` and `UPDATE` of a row do not see each other: so the `UPDATE` feeds every `INSERT`.
 """
 
 from collections.abc import Sequence
@@ -12,6 +11,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.leasing import AttemptOutcome, Departure, Held
+from service.storage.external import IS_PROBE
 from service.storage.outcomes import ALONE, FOUND, SHOWN, Leaving, to_leave
 from service.storage.refits import TOLD_SEED
 from service.storage.statements import Statement, array
@@ -121,7 +121,7 @@ picked AS (
 t AS (
     UPDATE trimtab.trials t
     SET state = 'running', fence = t.fence + 1, lease_id = gen_random_uuid(), worker_id = free.worker_id,
-        slot = free.slot, lease_until = trimtab.now() + s.lease_ttl, probe = s.data IS NULL,
+        slot = free.slot, lease_until = trimtab.now() + s.lease_ttl, probe = {IS_PROBE},
         started_at = coalesce(t.started_at, trimtab.now()), curve = NULL
     FROM picked, free, trimtab.studies s
     WHERE t.trial_id = picked.trial_id AND t.kind = picked.kind AND t.seed_index = picked.seed_index AND t.state = 'queued'

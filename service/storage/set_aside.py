@@ -7,6 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from service.storage.external import MAY_TAKE
 from service.storage.statements import Statement
 
 MOST_TOLD = 20
@@ -21,7 +22,7 @@ BLOCKED = f"""(
     AND EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id)
     AND NOT EXISTS (SELECT FROM trimtab.trials r WHERE r.study_id = s.study_id AND r.state = 'running')
     AND NOT EXISTS (
-        SELECT FROM trimtab.workers w WHERE {_LIVE} AND NOT EXISTS (
+        SELECT FROM trimtab.workers w WHERE {_LIVE} AND {MAY_TAKE} AND NOT EXISTS (
             SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = w.worker_id)))"""
 """Whether a study `s` waits for somebody to put right what its workers lack: nothing is stored that could go stale."""
 
@@ -35,7 +36,7 @@ aside AS (
 clock AS (
     -- While nobody trains, no time is spent; and what an unpassed probe took is given back.
     UPDATE trimtab.studies s
-    SET active_s = active_s + CASE WHEN s.data IS NULL THEN 0
+    SET active_s = active_s + CASE WHEN s.data IS NULL AND NOT s.external THEN 0
                                    ELSE coalesce(extract(epoch FROM trimtab.now() - s.active_since), 0) END,
         active_since = NULL
     FROM t WHERE s.study_id = t.study_id AND NOT EXISTS (

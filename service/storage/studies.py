@@ -121,12 +121,17 @@ def document(connection: Connection, study_id: int) -> dict[str, Any] | None:
     ).scalar_one_or_none()
 
 
-def progress(connection: Connection, study_id: int, epochs_of_recipe: int) -> dict[str, float]:
-    """Trials by state, epochs trained and saved, and seconds of devices; `epochs_of_recipe` where a trial did not sample its own."""
+def progress(
+    connection: Connection, study_id: int, epochs_of_recipe: int | None
+) -> dict[str, float]:
+    """Trials by state, epochs trained and saved, and seconds of devices; `epochs_of_recipe` where a trial did not sample its own.
+
+    None: nobody has said how many a trial has, and none is told as saved.
+    """
     rows = connection.execute(
         text("""
             SELECT t.state, count(*) AS trials, coalesce(sum(r.epochs), 0) AS epochs,
-                   coalesce(sum(coalesce(CAST(t.hyperparameters ->> 'epochs' AS int), :epochs_of_recipe) - r.epochs)
+                   coalesce(sum(coalesce(CAST(t.hyperparameters ->> 'epochs' AS int), CAST(:epochs_of_recipe AS int)) - r.epochs)
                             FILTER (WHERE t.state = 'pruned'), 0) AS saved
             FROM trimtab.trials t CROSS JOIN LATERAL (
                 SELECT CASE WHEN t.curve IS NOT NULL THEN jsonb_array_length(t.curve) ELSE
@@ -178,7 +183,7 @@ def lock(connection: Connection, name: str) -> LockedStudy | None:
                    {NO_PROGRESS} AS no_progress,
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
                            AND t.state = 'running') AS running,
-                   s.direction, {PLANNED} AS refits,
+                   s.direction, {PLANNED} AS refits, s.external,
                    EXISTS (SELECT FROM trimtab.trials t WHERE t.study_id = s.study_id
                            AND t.state = 'paused' AND t.paused_by_search) AS paused_by_search
             FROM trimtab.studies s WHERE s.study_id = :study_id"""),
@@ -189,6 +194,7 @@ def lock(connection: Connection, name: str) -> LockedStudy | None:
         paused_by_search=row.paused_by_search,
         reached_limit=row.reached_limit,
         no_progress=row.no_progress,
+        is_external=row.external,
     )
     return LockedStudy(study_id, spending, row.running, row.direction, row.refits)
 

@@ -4,6 +4,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
+from service.storage.external import IS_PROBE
 from service.storage.leases import (
     FREE_SLOT,
     HAS_ROOM,
@@ -27,7 +28,7 @@ t AS (
     UPDATE trimtab.trials t
     SET state = 'running', paused_by_search = false, runs_until = :runs_until, reason = CAST(:reason AS jsonb),
         fence = t.fence + 1, lease_id = gen_random_uuid(), worker_id = free.worker_id, slot = free.slot,
-        lease_until = trimtab.now() + s.lease_ttl, probe = s.data IS NULL, curve = NULL
+        lease_until = trimtab.now() + s.lease_ttl, probe = {IS_PROBE}, curve = NULL
     FROM free, trimtab.studies s
     WHERE t.study_id = :study_id AND t.number = :number AND t.kind = 'trial' AND t.state = 'paused' AND t.paused_by_search
       AND s.study_id = t.study_id AND s.state = 'active' AND NOT s.exhausted AND NOT {WALL_TIME_OVER} AND {HAS_ROOM}

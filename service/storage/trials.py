@@ -10,6 +10,7 @@ from uuid import UUID
 from pydantic import JsonValue
 from sqlalchemy import Connection, text
 
+from service.storage.external import IS_PROBE
 from service.storage.leases import (
     HAS_ROOM,
     HOLD_WORKER,
@@ -52,7 +53,7 @@ budget AS (
       AND s.space_edits = :space_edits
       AND s.trials_created = coalesce(CAST(:only_as_number AS int), s.trials_created)
       AND (CAST(:only_as_number AS int) IS NULL OR f.wanted = (SELECT count(*) FROM asked))
-    RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl, s.data IS NULL AS probe),
+    RETURNING s.study_id, s.trials_created - f.wanted AS created, s.lease_ttl, {IS_PROBE} AS probe),
 optuna AS (
     INSERT INTO public.trials (number, study_id, state, datetime_start)
     SELECT b.created + f.nth - 1, b.study_id, 'RUNNING', trimtab.now() AT TIME ZONE 'UTC' FROM budget b, free f

@@ -9,7 +9,13 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from service.domain.serving import TURN
-from service.storage.leases import HAS_ROOM, NO_PROGRESS, ONE_AT_A_TIME, WALL_TIME_OVER
+from service.storage.external import IS_PROBE, OF_ITS_KIND
+from service.storage.leases import (
+    HAS_ROOM,
+    NO_PROGRESS,
+    ONE_AT_A_TIME,
+    WALL_TIME_OVER,
+)
 from service.storage.statements import Statement
 from service.storage.taking_up import MAY_TAKE_UP
 
@@ -48,7 +54,7 @@ def studies_with_work(*, counted: str = "true", open_to: str = "true") -> str:
             WHERE r.study_id = s.study_id AND r.state = 'running' AND {counted}) AS running
     FROM trimtab.studies s
     WHERE s.state IN ('active', 'stopping', 'finalising') AND ({open_to}) AND (
-        s.data IS NOT NULL OR NOT EXISTS (
+        NOT {IS_PROBE} OR NOT EXISTS (
             SELECT FROM trimtab.trials p WHERE p.study_id = s.study_id AND p.state = 'running'))) c
 WHERE c.has_queued OR c.may_propose OR c.has_paused
 ORDER BY {TURN} LIMIT 50"""
@@ -60,7 +66,7 @@ _NOT_SET_ASIDE = """NOT EXISTS (
 _CANDIDATES = Statement(
     f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose, c.has_paused, c.one_at_a_time,
        CAST(c.running AS int), c.space_edits
-FROM {studies_with_work(counted=_BY_OTHERS, open_to=_NOT_SET_ASIDE)}"""
+FROM {studies_with_work(counted=_BY_OTHERS, open_to=f"{_NOT_SET_ASIDE} AND {OF_ITS_KIND}")}"""
 )
 
 

@@ -20,7 +20,8 @@ _COLUMNS = f"""
     CASE WHEN w.state = 'alive' AND w.last_seen < trimtab.now() - interval '{SILENT_AFTER}' THEN 'gone'
          ELSE w.state END AS state,
     w.last_seen,
-    (SELECT count(*) FROM trimtab.trials t WHERE t.worker_id = w.worker_id AND t.state = 'running') AS running"""
+    (SELECT count(*) FROM trimtab.trials t WHERE t.worker_id = w.worker_id AND t.state = 'running') AS running,
+    (SELECT s.name FROM trimtab.studies s WHERE s.study_id = w.study_id) AS study"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +36,20 @@ class WorkerRow:
     state: WorkerState
     last_seen: datetime
     running: int
+    study: str | None
 
 
-def insert(connection: Connection, registration: Registration) -> WorkerRow:
-    """Store a new worker process and give it its id."""
+def insert(
+    connection: Connection, registration: Registration, study_id: int | None = None
+) -> WorkerRow:
+    """Store a new worker process, or a loop of an external study, and give it its id."""
     row = connection.execute(
         text(f"""
             WITH w AS (
-                INSERT INTO trimtab.workers (label, device, memory_bytes, capacity)
-                VALUES (:label, :device, :memory_bytes, :capacity) RETURNING *)
+                INSERT INTO trimtab.workers (label, device, memory_bytes, capacity, study_id)
+                VALUES (:label, :device, :memory_bytes, :capacity, :study_id) RETURNING *)
             SELECT {_COLUMNS} FROM w"""),
-        registration.model_dump(),
+        {**registration.model_dump(), "study_id": study_id},
     ).one()
     return WorkerRow(*row)
 

@@ -19,8 +19,9 @@ from service.storage import leases, taking_up, trials, turn, workers
 from service.storage.engine import Locked
 from service.use_cases import deciding, reconciling, studies
 from service.use_cases.context import Context, DocumentUnreadable, Holder
-from service.use_cases.lease_shape import members, shape
+from service.use_cases.lease_shape import answer, members
 from service.use_cases.races import TRIES, again
+from trimtab.contract.external_leases import ExternalLeases
 from trimtab.contract.leases import LeaseRequest, Leases
 from trimtab.contract.problems import (
     LeaseLost,
@@ -32,7 +33,7 @@ from trimtab.contract.problems import (
 from trimtab.contract.studies import StudyDocument
 
 
-def claim(context: Context, request: LeaseRequest) -> Leases:
+def claim(context: Context, request: LeaseRequest) -> Leases | ExternalLeases:
     """Give the worker up to `capacity` leases, or as many as there is work for; a repeat gets the same ones.
 
     Raises:
@@ -56,7 +57,7 @@ def claim(context: Context, request: LeaseRequest) -> Leases:
             epochs = epochs_of(row.hyperparameters)
             holder = Holder(row.study_id, row.number, epochs=epochs, runs_until=row.runs_until)
             context.holders.note(row.lease_id, holder)
-    return Leases(leases=tuple(map(shape, rows, documents, of_models)))
+    return answer(rows, documents, of_models)
 
 
 def _claim(context: Context, request: LeaseRequest) -> list[leases.LeaseRow]:

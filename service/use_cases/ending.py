@@ -60,8 +60,13 @@ def _end(connection: Connection, locked: studies.LockedStudy) -> None:
     )
 
 
-def _why_no_model(connection: Connection, locked: studies.LockedStudy) -> str:
-    """What a person is told of a study that ends without a model, with the error that is to blame."""
+def _why_no_model(connection: Connection, locked: studies.LockedStudy) -> str | None:
+    """What a person is told of a study that ends without a model, with the error that is to blame.
+
+    An external study has none of ours in any case: there a completed trial is all that was asked for.
+    """
+    if locked.spending.is_external and locked.spending.completed:
+        return None
     if locked.spending.final_failed:
         failure = trials.last_failure(connection, locked.study_id, "final")
         if failure is None:

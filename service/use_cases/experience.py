@@ -43,7 +43,7 @@ def taught(connection: Connection, document: StudyDocument) -> Sequence[Won]:
     if search.transfer == "none" or not (search.known_recipes or document.auto_space):
         return ()
     families = set(families_of(document.model).values())
-    if len(families) > 1:  # what won with one kind of model says little of another's rates
+    if len(families) != 1:  # what won with one kind of model says little of another's rates
         return ()
     names = search.transfer if isinstance(search.transfer, tuple) else None
     return _won(connection, names)[families.pop(), document.task.kind]

@@ -8,8 +8,39 @@ from sqlalchemy import Connection
 
 from service.storage import refits
 from service.storage.leases import LeaseRow
-from trimtab.contract.leases import Checkpoint, Lease, Member
+from trimtab.contract.external import ExternalTask
+from trimtab.contract.external_leases import ExternalLease, ExternalLeases
+from trimtab.contract.leases import Checkpoint, Lease, Leases, Member
 from trimtab.contract.studies import StudyDocument
+from trimtab.contract.tasks import Task
+
+
+def answer(
+    rows: Sequence[LeaseRow],
+    documents: Sequence[StudyDocument],
+    of_models: Sequence[Sequence[Member]],
+) -> Leases | ExternalLeases:
+    """The leases as their holder is told them: a loop's are all of its external study."""
+    told = list(zip(rows, documents, strict=True))
+    if told and told[0][1].is_external:
+        return ExternalLeases(leases=tuple(_external(row, one) for row, one in told))
+    return Leases(leases=tuple(map(shape, rows, documents, of_models)))
+
+
+def _external(row: LeaseRow, document: StudyDocument) -> ExternalLease:
+    return ExternalLease(
+        lease_id=row.lease_id,
+        study=document.name,
+        trial_number=row.number,
+        fence=row.fence,
+        ttl_s=document.lease_ttl_s,
+        seed=_seed(document, row.number),
+        task=ExternalTask.model_validate(document.task),
+        hyperparameters=document.values(row.hyperparameters, row.number),
+        runs_until=row.runs_until,
+        resume=_state(row.checkpoint),
+        previous=_state(row.previous_checkpoint),
+    )
 
 
 def shape(row: LeaseRow, document: StudyDocument, members: Sequence[Member] = ()) -> Lease:
@@ -24,7 +55,7 @@ def shape(row: LeaseRow, document: StudyDocument, members: Sequence[Member] = ()
         ttl_s=document.lease_ttl_s,
         seed=_seed(document, row.number, row.seed_index),
         seed_index=row.seed_index,
-        task=document.task,
+        task=Task.model_validate(document.task),
         model=document.model_of(row.hyperparameters),
         teacher=document.teacher,
         hyperparameters=row.hyperparameters,

@@ -3,7 +3,7 @@
 from service.domain import pareto as rules
 from service.storage import pareto, studies
 from service.use_cases.context import Context
-from trimtab.contract.objectives import Objective, better_of
+from trimtab.contract.objectives import Objective
 from trimtab.contract.pareto import FrontTrial, Pareto
 from trimtab.contract.problems import OneObjective, StudyNotFound
 
@@ -20,11 +20,11 @@ def read(context: Context, name: str) -> Pareto:
         if row is None:
             raise StudyNotFound
         document = context.documents.of(row.study_id, row.document)
-        if document.second is None:
+        if document.second is None or document.second_direction is None:
             raise OneObjective
         rows = pareto.compromises(connection, row.study_id)
     metrics = document.task.metric, document.second.metric
-    directions = better_of(metrics[0]), better_of(metrics[1])
+    directions = document.task.direction, document.second_direction
     places = rules.front([(one.value, one.second_value) for one in rows], directions)
     return Pareto(
         study=name,

@@ -4,10 +4,10 @@ from uuid import UUID
 
 from service.domain import data, leasing
 from service.storage import leases, records, set_aside
-from service.use_cases import ending, transfer
+from service.use_cases import ending, studies, transfer
 from service.use_cases.context import Context
 from service.use_cases.holding import live
-from trimtab.contract.problems import DataChanged
+from trimtab.contract.problems import Conflict, DataChanged
 from trimtab.contract.records import StudyData, TrialRecord
 
 
@@ -19,6 +19,7 @@ def store(context: Context, lease_id: UUID, record: TrialRecord) -> None:
 
     Raises:
         LeaseNotFound, LeaseLost: the caller does not hold this lease.
+        Conflict: its study is external.
         DataChanged: its data is not the study's. The lease has ended without a crash, and its worker is set aside.
     """
     with context.database.statements() as connection:
@@ -36,6 +37,10 @@ def _settle_data(context: Context, lease_id: UUID, found: StudyData) -> str | No
     """Give the study its data if it has none; else end the lease if they differ, and return what does."""
     with context.database.transaction() as connection:
         facts = live(leases.read(connection, lease_id))
+        if studies.document(context, facts.study_id, connection).is_external:
+            raise Conflict(
+                "An external study has no data that workers could compare: its loops tell no record."
+            )
         known = records.lock_data(connection, lease_id, facts.study_id)
         if known is None:
             records.set_data(connection, lease_id, found)

@@ -5,6 +5,7 @@ from itertools import chain, zip_longest
 
 from service.domain import auto_search, experience
 from service.domain.experience import Won
+from trimtab.contract import finish
 from trimtab.contract.conditions import Conditions
 from trimtab.contract.faults import pointer_to
 from trimtab.contract.models import MODEL, families_of
@@ -46,6 +47,19 @@ def with_known_recipes(document: StudyDocument, won: Sequence[Won] = ()) -> Stud
             "starts": starts,
         }
     )
+
+
+def with_usual_finish(document: StudyDocument) -> StudyDocument:
+    """Fill in the usual finish for the budget, where a document leaves it open; an external study has none."""
+    if document.finish is not None or document.is_external:
+        return document
+    trainings = document.budget.trials
+    if document.budget.epochs is not None:
+        trainings = min(trainings, document.budget.epochs // document.epochs)
+    usual = finish.usual(
+        trainings, grid=document.search.sampler == "grid", alone=document.bounds_the_model
+    )
+    return document.model_copy(update={"finish": usual})
 
 
 STARTUP_TRIALS = 5
@@ -98,7 +112,7 @@ def _recipes(
 def _moved(document: StudyDocument, won: Sequence[Won]) -> Space:
     """Move the learning rate's centre in a space that was made from `auto`, unless that has been settled before."""
     families = set(families_of(document.model).values())
-    if len(families) > 1:
+    if len(families) != 1:
         return document.space
     usual = RATES[families.pop()]
     factor = SGD_FACTOR if document.fixed.get("optimizer") == "sgd" else 1.0

@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from typing import Any
 
 import structlog
 from sqlalchemy import Connection
@@ -19,8 +20,8 @@ from service.use_cases import (
 )
 from service.use_cases.context import Context
 from service.use_cases.races import again
-from trimtab.contract import finish
 from trimtab.contract.events import EventKind
+from trimtab.contract.external import EPOCHS
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Refits, WhichModel
 from trimtab.contract.problems import (
@@ -73,7 +74,7 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
             return Study.model_validate(kept.body)
         if is_ours is not None:
             raise StudyExists(_taken(document.name, is_ours=is_ours))
-        document = _finished(_seeded(teachers.settled(connection, document)))
+        document = settling.with_usual_finish(_seeded(teachers.settled(connection, document)))
         # After the finish is known, whose refits are no trials of the search.
         document = settling.with_chosen_search(
             settling.with_known_recipes(document, experience.taught(connection, document))
@@ -103,19 +104,6 @@ def _seeded(document: StudyDocument) -> StudyDocument:
     return document.model_copy(update={"search": search})
 
 
-def _finished(document: StudyDocument) -> StudyDocument:
-    """The document with the usual finish for its budget, if it leaves that open."""
-    if document.finish is not None:
-        return document
-    trainings = document.budget.trials
-    if document.budget.epochs is not None:
-        trainings = min(trainings, document.budget.epochs // document.epochs)
-    usual = finish.usual(
-        trainings, grid=document.search.sampler == "grid", alone=document.bounds_the_model
-    )
-    return document.model_copy(update={"finish": usual})
-
-
 def read(context: Context, name: str) -> Study:
     """One study with its progress and its best trial.
 
@@ -125,7 +113,11 @@ def read(context: Context, name: str) -> Study:
     with context.database.statements() as connection:
         row = _found(studies.by_name(connection, name))
         document = context.documents.of(row.study_id, row.document)
-        epochs = document.recipe({}).epochs
+        epochs = (
+            None
+            if document.is_external and EPOCHS not in document.fixed
+            else document.usual_epochs
+        )
         counts = studies.progress(connection, row.study_id, epochs)
         best = trials.best(connection, row.study_id, row.direction)
         stored = artifacts.bytes_of_study(connection, row.study_id)
@@ -181,13 +173,22 @@ def best(context: Context, name: str) -> Best:
         study=name,
         state=row.state,
         trial=_best_trial(row, winner),
-        model=document.model_of(winner.hyperparameters),
-        recipe=document.recipe(winner.hyperparameters, winner.number),
+        **_trained_as(document, winner),
         final=_final(row),
         earlier_finals=_earlier(row),
         constraints=kept,
         problem=problem,
     )
+
+
+def _trained_as(document: StudyDocument, winner: trials.TrialRow) -> dict[str, Any]:
+    """The model and the recipe of the winner; none where a loop of a person's own trained it."""
+    if document.is_external:
+        return {}
+    return {
+        "model": document.model_of(winner.hyperparameters),
+        "recipe": document.recipe(winner.hyperparameters, winner.number),
+    }
 
 
 def model_sha256(context: Context, name: str, which: WhichModel = "handed_over") -> str:
@@ -199,6 +200,10 @@ def model_sha256(context: Context, name: str, which: WhichModel = "handed_over")
     """
     with context.database.statements() as connection:
         row = _found(studies.by_name(connection, name))
+    if context.documents.of(row.study_id, row.document).is_external:
+        raise NoModel(
+            "The study is external: the loops that train its trials keep their models themselves."
+        )
     # While a study that got more budget is not done again, the model of its last end is the one that there is.
     final = _final(row) or next(reversed(_earlier(row)), None)
     if final is None:

@@ -34,6 +34,8 @@ def awaited(connection: Connection, document: StudyDocument) -> StudyDocument:
     names = document.search.transfer
     if isinstance(names, tuple):
         _refuse(connection, document, names)
+    if document.is_external:
+        return document.model_copy(update={"transferred": ()})
     if not document.awaits_transfer:
         return document
     if document.search.sampler == "grid" or not _earlier(connection, document):

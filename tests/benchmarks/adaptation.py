@@ -21,8 +21,9 @@ from pathlib import Path
 import torch
 
 from tests.support import lab
+from trimtab.contract.datasets import ImageFolderDataset
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.tasks import ImageFolderDataset, Model, Task
+from trimtab.contract.tasks import Model, Task
 from worker import data
 from worker.training.final.evaluation import final_evaluation
 from worker.training.final.scores import FinalScores

@@ -19,8 +19,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from trimtab.contract.datasets import BuiltinDataset
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.tasks import BuiltinDataset, Model, Task
+from trimtab.contract.tasks import Model, Task
 from worker import data
 from worker.data import Split, TaskData
 from worker.training.device.placement import PlacedSplit

@@ -10,8 +10,9 @@ from torch.nn import functional
 
 from tests.benchmarks import worker_script
 from tests.benchmarks.worker_jobs import Job
+from trimtab.contract.datasets import ImageFolderDataset
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.tasks import ImageFolderDataset, Model, Task
+from trimtab.contract.tasks import Model, Task
 from worker import data
 from worker.data import Split, TaskData
 from worker.data.modality import ImageSpec

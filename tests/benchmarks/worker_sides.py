@@ -15,9 +15,10 @@ from typing import Any, Protocol
 
 from tests.benchmarks.worker_jobs import Done, Job, Stopwatch
 from trimtab import lifeline
+from trimtab.contract.datasets import ImageFolderDataset
 from trimtab.contract.leases import Completed, Lease
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.tasks import ImageFolderDataset, Model, Task
+from trimtab.contract.tasks import Model, Task
 from worker import checkpoints
 from worker.agent import runner_process
 from worker.agent.events import RunnerExited, RunnerMessage

@@ -10,10 +10,13 @@ import pytest
 from PIL import Image
 
 from tests.support.pictures import picture
+from tests.support.texts import minilm
 from worker.data.images import pixels
 from worker.data.images.encoding import Images
 from worker.data.images.picture_files import ImageHeader
-from worker.data.modality import ImageSpec, Modality
+from worker.data.modality import ImageSpec, Modality, TokenSpec
+from worker.data.text.encoding import TextHeader, Texts
+from worker.data.text.tokenizer import sha256_of
 
 
 @dataclass(frozen=True)
@@ -33,6 +36,7 @@ class Case:
     wanted: Sequence[Any]
 
 
+SHA256 = sha256_of(minilm())
 CASES: Mapping[str, Case] = {
     "image": Case(
         Images(),
@@ -59,7 +63,21 @@ CASES: Mapping[str, Case] = {
             ImageSpec(33, "squash"),
             ImageSpec(33, "pad"),
         ),
-    )
+    ),
+    "text": Case(
+        Texts(TokenSpec(minilm(), SHA256, 512)),
+        data_sets=(
+            (),
+            (TextHeader(6, 0),) * 2,
+            (TextHeader(5, 0), TextHeader(9, 1), TextHeader(600, 4)),
+        ),
+        contents=("", "a film", ("a pair", "of texts"), "a long one " * 300, "東京 \0 \u00e9"),
+        wanted=(
+            TokenSpec(minilm(), SHA256, 512),
+            TokenSpec(minilm(), SHA256, 8),
+            TokenSpec(minilm(), "0" * 64, 8),
+        ),
+    ),
 }
 every_modality = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 

@@ -12,8 +12,9 @@ from uuid import UUID
 from service.storage.async_connection import AsyncConnection
 from service.storage.statements import Statement
 from service.use_cases.fast import FastPath
-from tests.support.protocol import Service, a_claim
-from trimtab.contract.leases import Lease, Outcome, Report, Reports, Verdict
+from tests.support.protocol import AnyLease, Service, a_claim, external_of
+from trimtab.contract.external_leases import ExternalLease
+from trimtab.contract.leases import Lease, Leases, Outcome, Report, Reports, Verdict
 from trimtab.contract.trials import TrialState
 
 A = TypeVar("A")
@@ -36,15 +37,22 @@ class FastService(Service):
     ) -> Sequence[Lease]:
         """Claim; a new claim unless `claim_id` repeats an old one."""
         request = a_claim(worker, claim_id=claim_id, capacity=capacity, beside=beside)
-        return self.wait_for(self.fast_path.claim(request)).leases
+        found = self.wait_for(self.fast_path.claim(request))
+        assert isinstance(found, Leases)
+        return found.leases
 
-    def report(self, lease: Lease, *values: float | None, step: int = 0) -> Verdict:
+    def claim_external(self, worker: UUID) -> Sequence[ExternalLease]:
+        """Claim as a loop of a person's own."""
+        found = self.wait_for(self.fast_path.claim(a_claim(worker)))
+        return external_of(found)
+
+    def report(self, lease: AnyLease, *values: float | None, step: int = 0) -> Verdict:
         """Report values of consecutive steps in one batch."""
         reports = tuple(Report(step=step + n, value=value) for n, value in enumerate(values))
         batch = Reports(reports=reports)
         return self.wait_for(self.fast_path.report(lease.lease_id, batch)).verdict
 
-    def settle(self, lease: Lease, outcome: Outcome) -> TrialState:
+    def settle(self, lease: AnyLease, outcome: Outcome) -> TrialState:
         """End the lease with an outcome."""
         return self.wait_for(self.fast_path.settle(lease.lease_id, outcome)).state
 

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from trimtab.contract.datasets import CsvDataset, ImageFolderDataset
 from trimtab.contract.metrics import METRICS, TaskKind, direction_of
-from trimtab.contract.tasks import CsvDataset, ImageFolderDataset, Task
+from trimtab.contract.tasks import Task
 from worker.data import Split, TaskData
 from worker.data.targets import Target
 

@@ -10,12 +10,14 @@ from uuid import UUID, uuid4
 from sqlalchemy import Row, text
 
 from service.storage.engine import Database
-from service.use_cases import artifacts, claims, expiry, leases, records, studies
+from service.use_cases import artifacts, claims, expiry, leases, records, studies, workers
 from service.use_cases.context import Context
 from tests.support.contexts import a_context, a_worker
 from tests.support.documents import a_study_document
 from tests.support.optuna_twin import optuna_tables
+from tests.support.own_loops import an_external_document
 from tests.support.records import a_record
+from trimtab.contract.external_leases import ExternalLease, ExternalLeases
 from trimtab.contract.final_report import FinalReport
 from trimtab.contract.leases import (
     Checkpoint,
@@ -24,6 +26,7 @@ from trimtab.contract.leases import (
     Failed,
     Lease,
     LeaseRequest,
+    Leases,
     Outcome,
     Pruned,
     Release,
@@ -32,9 +35,14 @@ from trimtab.contract.leases import (
     Verdict,
 )
 from trimtab.contract.trials import FailureKind, TrialState
+from trimtab.contract.workers import Registration
 
 TTL_S = 60.0
 A_MODEL = hashlib.sha256(b"a model").hexdigest()
+
+
+AnyLease = Lease | ExternalLease
+"""A worker's lease, or that of a loop of a person's own."""
 
 
 class Clock:
@@ -69,6 +77,12 @@ def a_claim(
     )
 
 
+def external_of(found: Leases | ExternalLeases) -> Sequence[ExternalLease]:
+    """The leases of a loop; none where it got nothing."""
+    assert isinstance(found, ExternalLeases) or not found.leases
+    return found.leases if isinstance(found, ExternalLeases) else ()
+
+
 @dataclass(frozen=True)
 class Service:
     """The verbs of the service with arguments as short as tests like them."""
@@ -93,7 +107,12 @@ class Service:
             )
         return name
 
-    def begin(self, lease: Lease, **changes: Any) -> None:
+    def external(self, name: str = "own", **changes: Any) -> str:
+        """Create an external study and return its name."""
+        studies.create(self.context, an_external_document(name, **changes), None)
+        return name
+
+    def begin(self, lease: AnyLease, **changes: Any) -> None:
         """Tell what the holder of a lease has found."""
         records.store(self.context, lease.lease_id, a_record(**changes))
 
@@ -111,23 +130,34 @@ class Service:
     ) -> Sequence[Lease]:
         """Claim; a new claim unless `claim_id` repeats an old one."""
         request = a_claim(worker, claim_id=claim_id, capacity=capacity, beside=beside)
-        return claims.claim(self.context, request).leases
+        found = claims.claim(self.context, request)
+        assert isinstance(found, Leases)
+        return found.leases
+
+    def own_loop(self, study: str, label: str = "loop") -> UUID:
+        """Register a loop of a person's own."""
+        registration = Registration(label=label, device="own loop", study=study)
+        return workers.register(self.context, registration).worker_id
+
+    def claim_external(self, worker: UUID) -> Sequence[ExternalLease]:
+        """Claim as a loop of a person's own."""
+        return external_of(claims.claim(self.context, a_claim(worker)))
 
     def lease(self, worker: UUID | None = None) -> Lease:
         """Claim exactly one lease, for a worker of its own unless one is given."""
         (lease,) = self.claim(worker or self.worker())
         return lease
 
-    def report(self, lease: Lease, *values: float | None, step: int = 0) -> Verdict:
+    def report(self, lease: AnyLease, *values: float | None, step: int = 0) -> Verdict:
         """Report values of consecutive steps in one batch."""
         reports = tuple(Report(step=step + n, value=value) for n, value in enumerate(values))
         return leases.report(self.context, lease.lease_id, Reports(reports=reports)).verdict
 
-    def heartbeat(self, lease: Lease) -> Verdict:
+    def heartbeat(self, lease: AnyLease) -> Verdict:
         """Renew the lease."""
         return leases.heartbeat(self.context, lease.lease_id).verdict
 
-    def checkpoint(self, lease: Lease, step: int, *, best: int | None = None) -> None:
+    def checkpoint(self, lease: AnyLease, step: int, *, best: int | None = None) -> None:
         """Upload and record training states."""
         leases.checkpoint(
             self.context,
@@ -150,16 +180,16 @@ class Service:
         artifacts.record(self.context, sha256, len(content))
         return sha256
 
-    def settle(self, lease: Lease, outcome: Outcome) -> TrialState:
+    def settle(self, lease: AnyLease, outcome: Outcome) -> TrialState:
         """End the lease with an outcome."""
         return leases.settle(self.context, lease.lease_id, outcome).state
 
-    def complete(self, lease: Lease, value: float) -> TrialState:
+    def complete(self, lease: AnyLease, value: float) -> TrialState:
         """Complete a trial."""
         return self.settle(lease, Completed(value=value))
 
     def complete_final(
-        self, lease: Lease, value: float = 0.9, report: FinalReport | None = None
+        self, lease: AnyLease, value: float = 0.9, report: FinalReport | None = None
     ) -> TrialState:
         """Complete a final lease with its scores and a model."""
         self.upload("a model")
@@ -167,21 +197,21 @@ class Service:
         outcome = Completed(value=value, metrics=metrics, model_sha256=A_MODEL, report=report)
         return self.settle(lease, outcome)
 
-    def prune(self, lease: Lease) -> TrialState:
+    def prune(self, lease: AnyLease) -> TrialState:
         """Prune a trial."""
         return self.settle(lease, Pruned())
 
     def fail(
-        self, lease: Lease, error: FailureKind = "crashed", *, retryable: bool = False
+        self, lease: AnyLease, error: FailureKind = "crashed", *, retryable: bool = False
     ) -> TrialState:
         """Fail a trial."""
         return self.settle(lease, Failed(error=error, message="It fell.", retryable=retryable))
 
-    def drain(self, lease: Lease) -> None:
+    def drain(self, lease: AnyLease) -> None:
         """Give the lease back, as a worker does that must leave."""
         leases.release(self.context, lease.lease_id, Release(reason="drain"))
 
-    def give_back_paused(self, lease: Lease) -> None:
+    def give_back_paused(self, lease: AnyLease) -> None:
         """Give the lease back, as a worker does that was told to pause."""
         leases.release(self.context, lease.lease_id, Release(reason="paused"))
 

@@ -1,19 +1,19 @@
 """Answers as tables, with the most important row first."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from trimtab.cli import costs, reasons, report
+from trimtab.cli import costs, reasons, record_table, report
 from trimtab.cli.failures import printable
 from trimtab.cli.figures import figure, measured, table, words
 from trimtab.contract.conditions import condition, told
 from trimtab.contract.edits import SpaceEdit
 from trimtab.contract.finish import Refits
 from trimtab.contract.metrics import direction_of
-from trimtab.contract.records import Environment, LeftOut, LoadedWeights, Probe, TrialRecord
+from trimtab.contract.records import Probe
 from trimtab.contract.search_space import Scalar
 from trimtab.contract.studies import (
     Best,
@@ -28,7 +28,6 @@ from trimtab.contract.trials import IntermediateValue, Trial, TrialPage
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 CURVE_WIDTH = 20
-CLASSES_SHOWN = 10
 TOLD_OF_EPOCHS = ("train_loss", "validation_loss", "validation_adaptation_weight")
 
 ENDS: Mapping[EndedBy, str] = {
@@ -180,7 +179,7 @@ def trial(answer: Trial) -> RenderableType:
         outcome = attempt.outcome or "running"
         rows.append((f"attempt {attempt.fence}", Text(f"{outcome}, by {attempt.worker}")))
     if answer.record is not None:
-        rows += record(answer.record)
+        rows += record_table.rows_of(answer.record)
     return _facts(f"trial {answer.number}", rows)
 
 
@@ -189,69 +188,6 @@ def epoch(trial: Trial, point: IntermediateValue) -> str:
     measured = trial.metrics.get(point.step, {})
     told = [f"{name}={measured[name]:.4g}" for name in TOLD_OF_EPOCHS if name in measured]
     return "  ".join([figure(trial.objective, point.value), *told])
-
-
-def record(answer: TrialRecord) -> list[tuple[str, Text]]:
-    """Return what the worker found when it began the trial, as names and values."""
-    pictures = ", ".join(f"{count} {part}" for part, count in answer.pictures.items())
-    skipped, twins = answer.skipped, answer.duplicates
-    facts = [
-        ("pictures", pictures),
-        *_classes(answer),
-        ("labels used", str(answer.labels_used)),
-        ("data sha256", answer.data_sha256),
-        ("split sha256", answer.split_sha256 or "-"),
-        ("on", _machine(answer.environment)),
-    ]
-    if skipped.count:
-        facts.append(("bad files left out", str(skipped.count)))
-        facts += [("", f"{file.path}: {file.reason}") for file in skipped.first]
-    facts += [("left out", others(each)) for each in answer.left_out]
-    if twins.copies:
-        across, labels = twins.across_splits, twins.conflicting_labels
-        told = f"{twins.copies}; in several splits: {across}; under several labels: {labels}"
-        facts.append(("copies of pictures", told))
-    if answer.weights is not None:
-        facts.append(("weights", weights(answer.weights)))
-    facts += [("note", note) for note in answer.notes]
-    return [(name, Text(printable(text))) for name, text in facts]
-
-
-def _machine(environment: Environment) -> str:
-    facts = [environment.device, environment.precision, f"torch {environment.torch}"]
-    if environment.threads is not None:
-        facts.append(
-            "1 thread" if environment.threads == 1 else f"{environment.threads} threads"
-        )
-    return ", ".join(facts)
-
-
-def _classes(answer: TrialRecord) -> Iterator[tuple[str, str]]:
-    for each in answer.class_counts[:CLASSES_SHOWN]:
-        counts = f"{each.train} train, {each.validation} validation, {each.test} test"
-        yield "", f"{each.name}: {counts}"
-    if answer.classes > CLASSES_SHOWN:
-        yield "", f"and {answer.classes - CLASSES_SHOWN} more classes"
-
-
-def others(left_out: LeftOut) -> str:
-    """Return how many files or folders are none of the data set for one reason, with the first of them."""
-    more = ", ..." if left_out.count > len(left_out.first) else ""
-    return f"{left_out.count} {left_out.reason}: {', '.join(left_out.first)}{more}"
-
-
-def weights(loaded: LoadedWeights) -> str:
-    """Return how the tensors of a weights file match those of the network, in words."""
-    groups = (
-        ("left out (of another shape, or a head for other classes)", loaded.left_out),
-        ("left out as quantised", loaded.quantised),
-        ("missing in the file", loaded.missing),
-        ("not used", loaded.unused),
-    )
-    rest = [f"{names.count} {how}" for how, names in groups if names.count]
-    source = f"{loaded.source} ({loaded.part})" if loaded.part else loaded.source
-    kept = ["its own head kept by the names of the classes"] if loaded.head else []
-    return ", ".join([f"{loaded.matched.count} tensors of {source}", *rest, *kept])
 
 
 def trial_row(trial: Trial) -> tuple[RenderableType, ...]:

@@ -4,16 +4,19 @@ import os
 import time
 import uuid
 from collections.abc import Iterator, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Literal, Self
-from uuid import UUID
+from typing import Literal, Self, overload
 
 import httpx2
 from pydantic import ValidationError
 
 from trimtab.client import files
 from trimtab.client.addresses import of_page, of_study
+from trimtab.client.loop_trial import LoopTrial
+from trimtab.client.loops import Loops
 from trimtab.client.wire import Wire
+from trimtab.client.worker_verbs import WorkerVerbs
 from trimtab.contract import problems
 from trimtab.contract.edits import BudgetEdit, StudyEdit, TrialRequest
 from trimtab.contract.events import Event
@@ -21,33 +24,18 @@ from trimtab.contract.experience import Priors
 from trimtab.contract.finish import WhichModel
 from trimtab.contract.imports import ImportReport, StudyImport
 from trimtab.contract.info import Info
-from trimtab.contract.leases import (
-    Answer,
-    CheckpointReport,
-    LeaseRequest,
-    Leases,
-    Outcome,
-    Release,
-    Reports,
-    Settled,
-)
-from trimtab.contract.memory import MemoryFinding, MemoryFindings
 from trimtab.contract.pareto import Pareto
-from trimtab.contract.records import TrialRecord
 from trimtab.contract.search_space import Scalar, Space
 from trimtab.contract.studies import Best, Study, StudyDocument, StudyPage
 from trimtab.contract.trials import Trial, TrialPage, TrialState
-from trimtab.contract.validation_outputs import TrialOutputsPage
-from trimtab.contract.workers import Registration, Worker, Workers
 
 DEFAULT_SERVER = "http://127.0.0.1:8000"
-NO_CONTENT = 204
 RECONNECT_S = 0.5
 ENDED = ("done", "cancelled")
 LAST_EVENTS = ("study_done", "study_cancelled")
 
 
-class Client:
+class Client(WorkerVerbs):
     """Speaks to one trimtab service. Threads may share it; use it as a context manager or `close` it.
 
     Every verb raises the subclass of `problems.Problem` that the service raised, and `problems.Unreachable`
@@ -79,6 +67,7 @@ class Client:
             retry_for_s=retry_for_s,
             transport=transport,
         )
+        self._loops = Loops(self, self)
 
     @property
     def server(self) -> str:
@@ -212,10 +201,59 @@ class Client:
         response = self._wire.send("GET", f"{of_study(name)}/trials", params=params)
         return self._wire.parse(TrialPage, response)
 
-    def trial(self, name: str, number: int) -> Trial:
+    def read_trial(self, name: str, number: int) -> Trial:
         """Return one trial with its attempts."""
         response = self._wire.send("GET", f"{of_study(name)}/trials/{number}")
         return self._wire.parse(Trial, response)
+
+    @overload
+    def trial(self, name: str, number: int) -> Trial: ...
+
+    @overload
+    def trial(
+        self, name: str, *, label: str | None = None, silent_s: float | None = None
+    ) -> AbstractContextManager[LoopTrial]: ...
+
+    def trial(
+        self,
+        name: str,
+        number: int | None = None,
+        *,
+        label: str | None = None,
+        silent_s: float | None = None,
+    ) -> Trial | AbstractContextManager[LoopTrial]:
+        """Train a trial of an external study in a `with` block; with a number, return a trial with its attempts.
+
+        Args:
+            name: The study's name.
+            number: The number of the trial to read; None: the next one is claimed, which waits for one if need be.
+            label: The name that the loop is listed by among the workers; None: this machine's and process's.
+            silent_s: The seconds without a report or a checkpoint after which the loop counts as hung, so that another one
+                gets its trial; None: a trial is this process's for as long as it lives.
+
+        Raises:
+            problems.NotExternal: trimtab's workers train this study.
+            problems.StudyNotActive: the study has no more trials.
+        """
+        if number is not None:
+            return self.read_trial(name, number)
+        return self._loops.one(name, label, silent_s)
+
+    def loop(
+        self, name: str, *, label: str | None = None, silent_s: float | None = None
+    ) -> Iterator[LoopTrial]:
+        """Claim the trials of an external study, one after the other, until it is over: each is for a `with` block.
+
+        Args:
+            name: The study's name.
+            label: The name that the loop is listed by among the workers; None: this machine's and process's.
+            silent_s: The seconds without a word after which the loop counts as hung; None: never.
+
+        Raises:
+            problems.NotExternal: trimtab's workers train this study.
+            problems.Invalid: a trial was not ended by a `with` block.
+        """
+        return self._loops.all(name, label, silent_s)
 
     def enqueue_trial(
         self, name: str, values: Mapping[str, Scalar], *, idempotency_key: str | None = None
@@ -288,74 +326,6 @@ class Client:
             if whole and cursor == before and state in ENDED:
                 return
             time.sleep(RECONNECT_S)
-
-    # Workers
-
-    def workers(self) -> Workers:
-        """List the workers, newest first."""
-        return self._wire.parse(Workers, self._wire.send("GET", "/v1/workers"))
-
-    def register(self, registration: Registration) -> Worker:
-        """Register a worker; the answer has its id."""
-        return self._wire.parse(Worker, self._wire.send("POST", "/v1/workers", registration))
-
-    def claim(self, request: LeaseRequest) -> Leases:
-        """Ask for work; empty when there was none within the request's `wait_s`."""
-        response = self._wire.send("POST", "/v1/leases", request, wait_s=request.wait_s)
-        if response.status_code == NO_CONTENT:
-            return Leases(leases=())
-        return self._wire.parse(Leases, response)
-
-    def report(self, lease_id: UUID, reports: Reports) -> Answer:
-        """Store intermediate values, renew the lease, and learn whether to go on."""
-        response = self._wire.send("POST", f"/v1/leases/{lease_id}/reports", reports)
-        return self._wire.parse(Answer, response)
-
-    def heartbeat(self, lease_id: UUID) -> Answer:
-        """Renew the lease, and learn whether to go on."""
-        response = self._wire.send("POST", f"/v1/leases/{lease_id}:heartbeat")
-        return self._wire.parse(Answer, response)
-
-    def checkpoint(self, lease_id: UUID, report: CheckpointReport) -> None:
-        """Record the newest checkpoint; its bytes must have been uploaded before."""
-        self._wire.send("POST", f"/v1/leases/{lease_id}/checkpoints", report)
-
-    def remember_memory(self, lease_id: UUID, finding: MemoryFinding) -> None:
-        """Record how much of its device's memory a training took."""
-        self._wire.send("POST", f"/v1/leases/{lease_id}/memory", finding)
-
-    def memory(self, backbone: str) -> MemoryFindings:
-        """Return how much of their devices' memory earlier trainings of a backbone took."""
-        response = self._wire.send("GET", "/v1/memory", params={"backbone": backbone})
-        return self._wire.parse(MemoryFindings, response)
-
-    def record(self, lease_id: UUID, record: TrialRecord) -> None:
-        """Store what the worker found when the attempt began; a later record of the attempt replaces it."""
-        self._wire.send("PUT", f"/v1/leases/{lease_id}/record", record)
-
-    def validation_outputs(self, lease_id: UUID, *, start: int = 0) -> TrialOutputsPage:
-        """Return what completed trials answered to the validation split, from a trial number on; for a final lease."""
-        response = self._wire.send(
-            "GET", f"/v1/leases/{lease_id}/validation-outputs", params={"from": start}
-        )
-        return self._wire.parse(TrialOutputsPage, response)
-
-    def release(self, lease_id: UUID, release: Release) -> None:
-        """Give the trial back unfinished."""
-        self._wire.send("POST", f"/v1/leases/{lease_id}:release", release)
-
-    def settle(self, lease_id: UUID, outcome: Outcome) -> Settled:
-        """Record how the attempt ended; a repeated call gets the answer of the first."""
-        response = self._wire.send("PUT", f"/v1/leases/{lease_id}/outcome", outcome)
-        return self._wire.parse(Settled, response)
-
-    def upload(self, path: str | Path, sha256: str) -> None:
-        """Store a file's bytes under their sha256."""
-        files.upload(self._wire, f"/v1/artifacts/{sha256}", Path(path))
-
-    def download(self, sha256: str, path: str | Path) -> Path:
-        """Fetch the bytes with this sha256 into `path`; other bytes are refused."""
-        return files.download(self._wire, f"/v1/artifacts/{sha256}", Path(path), sha256)
 
     # The service itself
 

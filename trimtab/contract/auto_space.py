@@ -43,6 +43,11 @@ class Setting:
     epochs: int
     fixed: frozenset[str]
 
+    @property
+    def reads_text(self) -> bool:
+        """Whether all models read texts."""
+        return set(self.families.values()) == {"encoder"}
+
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> "Setting":
         """Read a document as it was given; what is wrong in it, and told elsewhere, counts as not given."""
@@ -71,10 +76,13 @@ def space(setting: Setting) -> dict[str, Dimension]:
     found: dict[str, Dimension] = {
         MODEL: _choices(*setting.families),
         "learning_rate": _learning_rate(setting),
-        "schedule": _choices("constant", "cosine"),
+        "schedule": _schedule(setting),
         "batch_size": _choices(16, 32),
-        "augmentation": _augmentation(setting),
     }
+    if setting.reads_text:
+        found["pooling"] = _choices("mean", "cls")
+    else:
+        found["augmentation"] = _augmentation(setting)
     if pretrained := [name for name, one in setting.families.items() if one != "from_scratch"]:
         when = _with_models(pretrained, setting)
         found["frozen_stages"] = _choices(0, 1, 2, prior=0, when=when)
@@ -82,6 +90,9 @@ def space(setting: Setting) -> dict[str, Dimension]:
     if deep := [name for name, one in setting.families.items() if one == "transformer"]:
         # BEiT (https://arxiv.org/abs/2106.08254) and MAE (https://arxiv.org/abs/2111.06377) fine-tune with 0.65 to 0.75.
         found["layer_decay"] = _choices(1.0, 0.75, when=_with_models(deep, setting))
+    if setting.reads_text:
+        # ELECTRA fine-tunes with 0.8 and 0.9 (https://arxiv.org/abs/2003.10555, appendix B).
+        found["layer_decay"] = _choices(1.0, 0.9)
     if setting.kind == "classification":
         found["label_smoothing"] = _choices(0.0, 0.1)
     return {
@@ -133,6 +144,12 @@ def _rates(setting: Setting) -> Rates:
         decades=rounded(max(one.decades for one in every) + reach),
         low=min(one.low for one in every),
         high=max(one.high for one in every),
+    )
+
+
+def _schedule(setting: Setting) -> Choices:
+    return (
+        _choices("linear", "cosine") if setting.reads_text else _choices("constant", "cosine")
     )
 
 

@@ -14,6 +14,12 @@ CIFAR_RESNETS = (
 )
 """The networks for 32 x 32 pixels of He et al. (2016), https://arxiv.org/abs/1512.03385, section 4.2."""
 
+BERT = "bert"
+"""The encoders of BERT's family: `weights` is a folder as published, whose config.json tells which one it is."""
+
+TEXT_BACKBONES = (BERT,)
+"""The backbones that read texts; all others see pictures."""
+
 OWN_PREFIX = "user:"
 """The prefix of the names of backbones that the owner of the workers has registered on them."""
 OWN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
@@ -101,3 +107,8 @@ TORCHVISION_BACKBONES = (
     "wide_resnet50_2",
 )
 """The classification models of torchvision; a test compares them with the installed release."""
+
+
+def reads_text(backbone: str) -> bool:
+    """Return whether a backbone reads texts; the others see pictures."""
+    return backbone in TEXT_BACKBONES

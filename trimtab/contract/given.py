@@ -6,6 +6,7 @@ from typing import Any, cast
 from pydantic import TypeAdapter, ValidationError
 
 from trimtab.contract import auto_space
+from trimtab.contract.external import EXTERNAL
 from trimtab.contract.models import with_model_dimension
 from trimtab.contract.pruners import Pruner
 from trimtab.contract.search_space import Dimension
@@ -18,6 +19,11 @@ def with_space(given: object) -> object:
     fields = fields_of(cast("object", given))
     if fields.get("space", "auto") != "auto":
         return with_model_dimension(fields)
+    if fields_of(fields.get("task")).get("kind") == EXTERNAL:
+        # Its rules refuse that, and say what an external study has instead.
+        return {name: one for name, one in fields.items() if name != "space"} | {
+            "auto_space": True
+        }
     setting = auto_space.Setting.of(fields)
     space = auto_space.space(setting)
     fixed: object = fields.get("fixed", {})

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Literal
 
+from trimtab.contract.datasets import Modality
 from trimtab.contract.recipe import Recipe, Scope
 
 
@@ -17,6 +18,7 @@ class Hyperparameter:
     default: int | float | str | None
     description: str
     scope: Scope
+    reads: Modality | None = None
     low: float | None = None
     high: float | None = None
     low_exclusive: bool = False
@@ -74,6 +76,7 @@ def _read(name: str, schema: dict[str, Any]) -> Hyperparameter:
         default=schema["default"],
         description=schema["description"],
         scope=schema["scope"],
+        reads=schema.get("reads"),
         low=value.get("minimum", value.get("exclusiveMinimum")),
         high=value.get("maximum", value.get("exclusiveMaximum")),
         low_exclusive="exclusiveMinimum" in value,

@@ -33,13 +33,15 @@ GivenModel = Annotated[
 """What `model` of a document may be."""
 
 
-def models_of(model: Model | ModelChoices) -> Mapping[str, Model]:
-    """Return the models by their names; one alone has the name ''."""
+def models_of(model: Model | ModelChoices | None) -> Mapping[str, Model]:
+    """Return the models by their names; one alone has the name ''; an external study has none."""
+    if model is None:
+        return {}
     return model.choices if isinstance(model, ModelChoices) else {"": model}
 
 
-def families_of(model: Model | ModelChoices) -> Mapping[str, Family]:
-    """Return the kind of each model by its name; one alone has the name ''."""
+def families_of(model: Model | ModelChoices | None) -> Mapping[str, Family]:
+    """Return the kind of each model by its name; one alone has the name ''; an external study has none."""
     return {
         name: family_of(one.backbone, one.weights) for name, one in models_of(model).items()
     }

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 
 from trimtab.contract.faults import Fault, hint
-from trimtab.contract.objectives import COSTS, Constraint, Objective, better_of
+from trimtab.contract.objectives import Constraint, Objective, better_of
 
 
 def of_constraints(
@@ -13,7 +13,7 @@ def of_constraints(
 
     Args:
         constraints: The constraints of a document.
-        metrics: The metrics that are measured of its task.
+        metrics: The metrics and costs that are measured of its task.
     """
     seen: set[str] = set()
     for number, one in enumerate(constraints):
@@ -26,14 +26,19 @@ def of_constraints(
 
 
 def of_objectives(
-    objectives: Sequence[Objective], objective: str, metrics: Sequence[str]
+    objectives: Sequence[Objective],
+    objective: str,
+    metrics: Sequence[str],
+    *,
+    directions_follow: bool = True,
 ) -> Iterator[Fault]:
     """Yield what is wrong with objectives.
 
     Args:
         objectives: The objectives of a document; none where its task's stands alone.
         objective: The objective of its task.
-        metrics: The metrics that are measured of its task.
+        metrics: The metrics and costs that are measured of its task.
+        directions_follow: Whether the name of a metric says if more or less of it is better.
     """
     if not objectives:
         return
@@ -42,7 +47,7 @@ def of_objectives(
         yield Fault(("objectives",), "not_two_objectives", message)
     for number, one in enumerate(objectives):
         yield from _unknown(("objectives", number, "metric"), one.metric, metrics)
-        if one.direction not in (None, better_of(one.metric)):
+        if directions_follow and one.direction not in (None, better_of(one.metric)):
             message = f"is {better_of(one.metric)} for {one.metric}"
             yield Fault(("objectives", number, "direction"), "wrong_direction", message)
     if objectives[0].metric != objective:
@@ -56,7 +61,6 @@ def of_objectives(
 def _unknown(
     place: tuple[str | int, ...], metric: str, metrics: Sequence[str]
 ) -> Iterator[Fault]:
-    known = (*metrics, *COSTS)
-    if metrics and metric not in known:
-        message = f"is no metric of this task and no cost; {hint(metric, known)}"
+    if metrics and metric not in metrics:
+        message = f"is no metric of this task and no cost; {hint(metric, metrics)}"
         yield Fault(place, "unknown_metric", message)

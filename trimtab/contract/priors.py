@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from trimtab.contract.backbones import OWN_PREFIX, TORCHVISION_BACKBONES
+from trimtab.contract.backbones import OWN_PREFIX, TORCHVISION_BACKBONES, reads_text
 from trimtab.contract.search_space import Scalar
 
-Family = Literal["small_convnet", "convnet", "transformer", "from_scratch"]
+Family = Literal["small_convnet", "convnet", "transformer", "encoder", "from_scratch"]
 """Kinds of models that want about the same learning rate."""
 
 SGD_FACTOR = 10.0
@@ -87,6 +87,11 @@ RATES: Mapping[Family, Rates] = MappingProxyType(
             "ConvNeXt, appendix A.2 (adamw 5e-5), https://arxiv.org/abs/2201.03545; Swin (1e-5 to 5e-5), "
             "https://arxiv.org/abs/2103.14030",
         ),
+        "encoder": Rates(
+            *(5e-5, 0.4, 5e-6, 5e-4, 3e-5),
+            "BERT, appendix A.3 (2e-5 to 5e-5), https://arxiv.org/abs/1810.04805; smaller ones, of width 384, take up to ten "
+            "times as much",
+        ),
         "from_scratch": Rates(
             1e-3, 0.5, 1e-4, 3e-2, 1e-3, "torch's default of adamw; not measured by us"
         ),
@@ -99,6 +104,8 @@ def family_of(backbone: str, weights: str) -> Family:
     is_own = backbone.startswith(OWN_PREFIX)
     if weights == "none" and not is_own:  # what its owner's function makes may be pretrained
         return "from_scratch"
+    if reads_text(backbone):
+        return "encoder"
     if backbone.startswith(_TRANSFORMERS):
         return "transformer"
     return "convnet" if backbone in TORCHVISION_BACKBONES else "small_convnet"
@@ -118,6 +125,12 @@ def known_recipes(family: Family, optimizer: str, kind: str) -> tuple[KnownRecip
         kind: The kind of task.
     """
     rates = rates_of(family, optimizer)
+    if family == "encoder":
+        return (
+            _warm_linear(rates, optimizer),
+            _fast_head(rates, optimizer),
+            _plain(rates, optimizer),
+        )
     warm, fast, plain = (
         _warm_cosine(rates, optimizer, kind),
         _fast_head(rates, optimizer),
@@ -143,6 +156,21 @@ def _warm_cosine(rates: Rates, optimizer: str, kind: str) -> KnownRecipe:
         "(2017), https://arxiv.org/abs/1706.02677; smoothing: Szegedy et al. (2016), https://arxiv.org/abs/1512.00567"
     )
     return KnownRecipe("warm_cosine", values, source)
+
+
+def _warm_linear(rates: Rates, optimizer: str) -> KnownRecipe:
+    values: dict[str, Scalar] = {
+        "learning_rate": rates.centre,
+        "optimizer": optimizer,
+        "schedule": "linear",
+        "warmup_share": 0.1,
+        "head_factor": 10.0,
+    }
+    source = (
+        "rate and schedule: Devlin et al. (2019), appendix A.3, https://arxiv.org/abs/1810.04805; warm-up and Adam's correction "
+        "of its bias: Mosbach et al. (2021), https://arxiv.org/abs/2006.04884"
+    )
+    return KnownRecipe("warm_linear", values, source)
 
 
 def _fast_head(rates: Rates, optimizer: str) -> KnownRecipe:

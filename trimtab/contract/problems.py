@@ -9,8 +9,8 @@ status. The service answers with `application/problem+json` (RFC 9457), and the 
     ├── Forbidden: CrossOrigin, WorkerQuarantined
     ├── NotFound: StudyNotFound, TrialNotFound, WorkerNotFound, LeaseNotFound, ArtifactNotFound, NoCompletedTrial, NoModel
     ├── MethodNotAllowed
-    ├── Conflict: StudyExists, OneObjective, StudyNotActive, StudyNotIdle, BudgetSpent, GridTakesNoTrials, TrialNotActive,
-    │             TrialNotFailed, TeacherNotReady, LeaseLost, DataChanged, StepConflict, ResultConflict, WorkerBusy,
+    ├── Conflict: StudyExists, OneObjective, NotExternal, StudyNotActive, StudyNotIdle, BudgetSpent, GridTakesNoTrials,
+    │             TrialNotActive, TrialNotFailed, TeacherNotReady, LeaseLost, DataChanged, StepConflict, ResultConflict, WorkerBusy,
     │             CheckpointGoesBack
     ├── Gone: StudyDeleted
     ├── PayloadTooLarge, TooManyPoints, UnsupportedMediaType
@@ -160,6 +160,10 @@ class OneObjective(Conflict):
     """The study has one objective, and so no front of compromises; ask for its best trial."""
 
 
+class NotExternal(Conflict):
+    """Trimtab's workers train this study: a loop of your own takes trials of a study of `task: {kind: external}` alone."""
+
+
 class StudyNotActive(Conflict):
     """The state of the study does not allow this."""
 
@@ -303,6 +307,7 @@ TABLE: Mapping[type[Problem], Row] = {
     Conflict: Row("conflict", "Conflict", 409),
     StudyExists: Row("study-exists", "Study exists", 409),
     OneObjective: Row("one-objective", "One objective", 409),
+    NotExternal: Row("not-external", "Not an external study", 409),
     StudyNotActive: Row("study-not-active", "Study not active", 409),
     BudgetSpent: Row("budget-spent", "Budget spent", 409),
     GridTakesNoTrials: Row("grid-takes-no-trials", "A grid takes no trials", 409),

@@ -5,17 +5,20 @@ from typing import Annotated, Literal
 from pydantic import Field
 from pydantic.config import JsonDict
 
+from trimtab.contract.datasets import Modality
 from trimtab.contract.message import Int, Message, Number
 
 Scope = Literal["head", "step", "network", "data"]
 """What of a training a hyperparameter changes: see `Recipe`."""
 Resize = Literal["crop", "squash", "pad"]
 """What is done about pictures that are not square."""
+Pooling = Literal["cls", "mean", "max"]
+"""What stands for a text: the vector of its first token, or of all its tokens together."""
 
 
-def _scope(scope: Scope) -> JsonDict:
-    """Mark a field; the word stands in its JSON schema."""
-    return {"scope": scope}
+def _scope(scope: Scope, reads: Modality | None = None) -> JsonDict:
+    """Mark a field; the words stand in its JSON schema."""
+    return {"scope": scope} if reads is None else {"scope": scope, "reads": reads}
 
 
 class Recipe(Message):
@@ -166,7 +169,7 @@ class Recipe(Message):
         default="train",
         description="Statistics of batch normalisation in the stages that are trained: each batch's, or the "
         "pretrained ones; scale and shift are trained either way.",
-        json_schema_extra=_scope("network"),
+        json_schema_extra=_scope("network", "image"),
     )
     lora_rank: Int = Field(
         default=0,
@@ -253,13 +256,26 @@ class Recipe(Message):
         default=None,
         description="Side in pixels of the square images; null: what the backbone's published weights were made "
         "for; glyphnet keeps small images that all have one side as they are.",
-        json_schema_extra=_scope("data"),
+        json_schema_extra=_scope("data", "image"),
     )
     resize: Resize = Field(
         default="crop",
         description="How a picture that is not square becomes so: crop keeps its middle, squash changes its "
         "proportions, pad puts it on black.",
-        json_schema_extra=_scope("data"),
+        json_schema_extra=_scope("data", "image"),
+    )
+    max_tokens: Annotated[Int, Field(ge=4, le=8192)] | None = Field(
+        default=None,
+        description="Word pieces of a text that are read, those that begin and end it included; null: 256, or as many as "
+        "the model has positions for. What is longer is cut, and counted in the record.",
+        json_schema_extra=_scope("data", "text"),
+    )
+    word_dropout: Number = Field(
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="Probability with which a training step reads a word piece as an unknown one.",
+        json_schema_extra=_scope("data", "text"),
     )
     shots: Annotated[Int, Field(ge=1, le=1_000_000)] | None = Field(
         default=None,
@@ -271,21 +287,21 @@ class Recipe(Message):
         default="none",
         description="How training pictures are changed at random: mirrored; mirrored and shifted by up to an eighth; "
         "TrivialAugment; RandAugment of two operations.",
-        json_schema_extra=_scope("data"),
+        json_schema_extra=_scope("data", "image"),
     )
     augmentation_strength: Number = Field(
         default=0.5,
         ge=0,
         le=1,
         description="Of rand's operations; the others do not read it.",
-        json_schema_extra=_scope("data"),
+        json_schema_extra=_scope("data", "image"),
     )
     mixup: Number = Field(
         default=0.0,
         ge=0,
         le=100,
         description="Training pictures are blended in pairs, by a share drawn from Beta(mixup, mixup); 0: never.",
-        json_schema_extra=_scope("data"),
+        json_schema_extra=_scope("data", "image"),
     )
     cutmix: Number = Field(
         default=0.0,
@@ -293,14 +309,27 @@ class Recipe(Message):
         le=100,
         description="A box of each training picture comes from another, its area drawn from Beta(cutmix, cutmix); "
         "0: never; beside mixup a coin decides batch by batch.",
-        json_schema_extra=_scope("data"),
+        json_schema_extra=_scope("data", "image"),
     )
     random_erasing: Number = Field(
         default=0.0,
         ge=0,
         le=1,
         description="Probability with which a box of a training picture becomes noise.",
-        json_schema_extra=_scope("data"),
+        json_schema_extra=_scope("data", "image"),
+    )
+    pooling: Pooling = Field(
+        default="mean",
+        description="What stands for a text before the head: cls takes the vector of its first token, mean and max those "
+        "of all tokens.",
+        json_schema_extra=_scope("network", "text"),
+    )
+    reinit_layers: Int = Field(
+        default=0,
+        ge=0,
+        le=1_000,
+        description="Last layers of a text model that begin with random weights, as far as they are trained.",
+        json_schema_extra=_scope("network", "text"),
     )
     head: Literal["linear", "mlp"] = Field(
         default="linear",

@@ -147,13 +147,28 @@ class StudyData(Message):
     """The counts of the first hundred classes."""
     skipped: Skipped = Skipped()
     input_size: Count | None = None
-    """The side of the pictures as the trial was given them, in pixels."""
+    """The size of the samples as the trial was given them: the side of pictures in pixels, of texts in tokens."""
     features: DataFeatures | None = None
     """null where the backbone has random weights, and of records of older releases."""
 
     def is_same(self, other: "StudyData") -> bool:
         """Tell whether these are the same data, divided alike."""
         return (self.data_sha256, self.split_sha256) == (other.data_sha256, other.split_sha256)
+
+
+class Texts(Message):
+    """What became of the texts of a data set, counted over all splits."""
+
+    length: Count
+    """The most tokens that a text was stored with, those that begin and end it included."""
+    longest: Count
+    """The number of tokens of the longest text."""
+    cut: Count
+    """The number of texts that have more than `length` tokens and lost their ends."""
+    cut_share: Number
+    """The share of those in all texts, in [0, 1]."""
+    unknown_share: Number
+    """The share of tokens that the model's vocabulary lacks, in [0, 1]."""
 
 
 class TrialRecord(StudyData):
@@ -166,6 +181,8 @@ class TrialRecord(StudyData):
     """
     left_out: Annotated[tuple[LeftOut, ...], Field(max_length=MOST_REASONS)] = ()
     duplicates: Duplicates = Duplicates()
+    texts: Texts | None = None
+    """null where the samples are no texts."""
     weights: LoadedWeights | None = None
     notes: Annotated[tuple[Line, ...], Field(max_length=MOST_NAMED)] = ()
     environment: Environment

@@ -1,7 +1,7 @@
 """Studies: the document that a person writes, and what the service answers about it."""
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -16,8 +16,11 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from trimtab.contract import search_space
+from trimtab.contract.backbones import reads_text
 from trimtab.contract.budget import Budget, EndedBy
+from trimtab.contract.datasets import Modality
 from trimtab.contract.edits import SpaceEdit
+from trimtab.contract.external import EPOCHS, ExternalTask
 from trimtab.contract.faults import refuse
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Finish, Refits
@@ -29,6 +32,7 @@ from trimtab.contract.given import (
     with_space,
 )
 from trimtab.contract.message import Flag, Int, Message, Name, Number
+from trimtab.contract.metrics import Direction
 from trimtab.contract.models import MODEL, GivenModel, models_of, names_of
 from trimtab.contract.objectives import (
     COSTS,
@@ -38,14 +42,16 @@ from trimtab.contract.objectives import (
     Cost,
     Objective,
     Violated,
+    better_of,
 )
 from trimtab.contract.progress import BestTrial, Progress
+from trimtab.contract.readable import Place, Readable
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import Probe, StudyData
 from trimtab.contract.search import Search
 from trimtab.contract.search_space import Choices, Dimension, Scalar, Space
 from trimtab.contract.starts import Start
-from trimtab.contract.study_rules import Place, Readable, faults
+from trimtab.contract.study_rules import faults
 from trimtab.contract.tasks import Model, Task
 from trimtab.contract.teachers import Teacher
 from trimtab.contract.transfer import Source
@@ -76,9 +82,13 @@ class StudyDocument(Message):
     """What to learn, from which model, over which space, for how long."""
 
     name: Name
-    task: Task
-    model: GivenModel
-    """The pretrained model; or several by name, of which each trial has one: then `space` has a dimension `model`."""
+    task: Annotated[Task | ExternalTask, Field(discriminator="kind")]
+    """What trimtab's workers adapt a model to; or `{kind: external}`, which loops of a person's own train."""
+    model: GivenModel | None = None
+    """The pretrained model; or several by name, of which each trial has one: then `space` has a dimension `model`.
+
+    Only an external study has none.
+    """
     teacher: Teacher | None = None
     """The model whose answers the trials learn beside the labels (knowledge distillation)."""
     space: GivenSpace = Field(default_factory=dict[str, Dimension])
@@ -147,7 +157,12 @@ class StudyDocument(Message):
     def awaits_transfer(self) -> bool:
         """Whether its starts change once more: when its first trial has told its data."""
         is_wanted = self.search.transfer not in ("none", "done_studies")
-        return is_wanted and self.starts is not None and self.transferred is None
+        return (
+            is_wanted
+            and not self.is_external
+            and self.starts is not None
+            and self.transferred is None
+        )
 
     @property
     def search_budget(self) -> Budget:
@@ -165,12 +180,25 @@ class StudyDocument(Message):
         return budget.model_copy(update=left)
 
     @property
+    def is_external(self) -> bool:
+        """Whether loops of a person's own train its trials, and none of trimtab's workers."""
+        return isinstance(self.task, ExternalTask)
+
+    @property
     def epochs(self) -> int:
         """The number of epochs of a trial; the most that one may have, where they are searched."""
         searched = self.space.get("epochs")
         if isinstance(searched, Choices):
             return max(int(choice or 0) for choice in searched.choices)
-        return self.recipe({}).epochs if searched is None else int(searched.high)
+        return self.usual_epochs if searched is None else int(searched.high)
+
+    @property
+    def usual_epochs(self) -> int:
+        """The number of epochs of a trial that has not sampled its own; 1 in an external study that does not say."""
+        if not self.is_external:
+            return self.recipe({}).epochs
+        told = self.fixed.get(EPOCHS)
+        return told if isinstance(told, int) else 1
 
     @property
     def numbered_trials(self) -> int:
@@ -183,6 +211,12 @@ class StudyDocument(Message):
     def second(self) -> Objective | None:
         """The objective beside the task's own; None where that stands alone."""
         return self.objectives[1] if len(self.objectives) > 1 else None
+
+    @property
+    def second_direction(self) -> Direction | None:
+        """Whether more or less of the second objective is better; None where there is none."""
+        second = self.second
+        return second and (second.direction or better_of(second.metric))
 
     @property
     def costs(self) -> tuple[Cost, ...]:
@@ -200,10 +234,16 @@ class StudyDocument(Message):
         """Whether the costs of using the model matter, so that it has to be one trial's and not an ensemble."""
         return not OF_THE_MODEL.isdisjoint(self.costs)
 
-    def recipe(self, sampled: Mapping[str, Scalar], number: int | None = None) -> Recipe:
-        """All that a worker needs to train but the model: this study's fixed values and a trial's sampled ones; None: a new one's."""
+    def values(
+        self, sampled: Mapping[str, Scalar], number: int | None = None
+    ) -> dict[str, Scalar]:
+        """This study's fixed values and a trial's sampled ones; None: a new one's."""
         of_trial = sampled if number is None else self.values_of(number, sampled)
-        values = {**self.fixed, **of_trial}
+        return {**self.fixed, **of_trial}
+
+    def recipe(self, sampled: Mapping[str, Scalar], number: int | None = None) -> Recipe:
+        """All that a worker needs to train but the model: `values`, and the defaults of the rest."""
+        values = self.values(sampled, number)
         return Recipe.model_validate({name: values[name] for name in values if name != MODEL})
 
     def values_of(self, number: int, sampled: Mapping[str, Scalar]) -> Mapping[str, Scalar]:
@@ -283,7 +323,8 @@ class Best(Message):
     trial: BestTrial
     model: Model | None = None
     """The pretrained model that it began with; null, of an older service: that of the document."""
-    recipe: Recipe
+    recipe: Recipe | None = None
+    """null where a loop of a person's own trained it."""
     final: FinalScores | None = None
     earlier_finals: tuple[FinalScores, ...] = ()
     """The scores of its earlier ends, the first one first: it was done, and got more budget."""
@@ -315,7 +356,10 @@ def _readable(document: object) -> Readable:
             constraints=document.constraints,
             objectives=document.objectives,
             objective=document.task.metric,
-            metrics=document.task.metrics,
+            metrics=_metrics(document.task),
+            has_model=document.model is not None,
+            transfer=document.search.transfer,
+            reads=_reads(one.backbone for one in models_of(document.model).values()),
         )
     fields = fields_of(document)
     dimensions = {
@@ -330,7 +374,12 @@ def _readable(document: object) -> Readable:
         is_auto=fields.get("auto_space") is True,
         pruner=pruner_of(fields_of(fields.get("search")).get("pruner")),
         models=names_of(fields.get("model")),
+        has_model=fields.get("model") is not None,
     )
+
+
+def _metrics(task: Task | ExternalTask) -> tuple[str, ...]:
+    return task.reported if isinstance(task, ExternalTask) else task.metrics
 
 
 def _epochs(document: StudyDocument) -> int:
@@ -339,6 +388,11 @@ def _epochs(document: StudyDocument) -> int:
         return document.epochs
     except ValidationError:
         return 1
+
+
+def _reads(backbones: Iterable[str]) -> frozenset[Modality]:
+    """Return the kinds of data that backbones read."""
+    return frozenset("text" if reads_text(one) else "image" for one in backbones)
 
 
 def _points(document: StudyDocument) -> Iterator[tuple[Place, Mapping[str, Scalar]]]:

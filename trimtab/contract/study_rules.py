@@ -1,25 +1,23 @@
 """What the fields of a study's document must say of one another."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from trimtab.contract import conditions
+from trimtab.contract import conditions, external_rules
 from trimtab.contract.auto_search import AutoPruner
 from trimtab.contract.conditions import Conditions
+from trimtab.contract.external import EXTERNAL
 from trimtab.contract.faults import MOST_FAULTS, Fault, hint
-from trimtab.contract.finish import Finish
 from trimtab.contract.hyperparameters import Hyperparameter, hyperparameters
 from trimtab.contract.models import MODEL
 from trimtab.contract.objective_rules import of_constraints, of_objectives
-from trimtab.contract.objectives import OF_THE_MODEL, Constraint, Objective
-from trimtab.contract.pruners import NoPruner, Pruner
+from trimtab.contract.objectives import COSTS, OF_THE_MODEL
+from trimtab.contract.pruners import NoPruner
+from trimtab.contract.readable import Readable
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.schedulers import FreezeThawScheduler, Scheduler
 from trimtab.contract.search_space import Choices, Dimension, FloatRange, Scalar, contains
-
-Place = tuple[str | int, ...]
 
 FIND_COMPROMISES = ("gp", "auto", "random", "grid")
 """The samplers that two objectives go with."""
@@ -28,69 +26,58 @@ SHARE_A_MODEL = ("gp", "auto")
 """The samplers that `pruner: freeze_thaw` goes with."""
 
 
-@dataclass(frozen=True)
-class Readable:
-    """What can be read of a document, whether or not the rest of it is right."""
-
-    space: Mapping[str, Dimension | None]
-    """A dimension that is wrong by itself is None."""
-    fixed: Mapping[str, Scalar]
-    sampler: str
-    taught: bool
-    kind: str
-    trials: int | None = None
-    finish: Finish | None = None
-    is_auto: bool = False
-    completed: Sequence[str] = ()
-    points: Sequence[tuple[Place, Mapping[str, Scalar]]] = ()
-    epochs: int | None = None
-    """The budget of epochs."""
-    epochs_of_trial: int = 1
-    """The points to begin with, each with its place in the document."""
-    pruner: Pruner | None = None
-    models: Sequence[str] | None = None
-    """The names of the models that trials have one of; None where all have the same."""
-    constraints: Sequence[Constraint] = ()
-    objectives: Sequence[Objective] = ()
-    objective: str = ""
-    """The metric that the task names."""
-    metrics: Sequence[str] = ()
-    """The metrics that are measured of the task."""
-
-
 def faults(readable: Readable) -> Iterator[Fault]:
     """Yield what is wrong between the fields of a document."""
-    known = hyperparameters()
-    space, fixed = readable.space, readable.fixed
-    yield from _unknown(space, fixed, known, readable.models)
-    yield from _other_models(readable)
-    yield from _illegal_fixed(fixed, known)
+    if readable.kind == EXTERNAL:
+        yield from external_rules.faults(readable)
+    else:
+        yield from _of_a_recipe(readable)
     yield from _unpaid(readable)
     if isinstance(readable.pruner, AutoPruner) and readable.sampler != "auto":
         message = "stands beside `sampler: auto` alone, which chooses both"
         yield Fault(("search", "pruner"), "auto_beside_a_sampler", message)
-    if readable.taught and readable.kind != "classification":
-        message = f"only a classification learns from a teacher, and this is a {readable.kind}"
-        yield Fault(("teacher",), "untaught_kind", message)
-    for name, dimension in space.items():
-        if name in fixed:
+    for name in readable.space:
+        if name in readable.fixed:
             yield Fault(("fixed", name), "fixed_and_sampled", "stands in `space` as well")
-        if name in known and dimension is not None:
-            yield from _illegal_dimension(name, dimension, known[name])
-    condition_faults = tuple(conditions.faults(space))
+    condition_faults = tuple(conditions.faults(readable.space))
     yield from condition_faults
     yield from _strange_points(readable)
     if not condition_faults:
         yield from _inactive_points(readable)
     for number, name in enumerate(readable.completed):
-        if name not in fixed:
+        if name not in readable.fixed:
             yield Fault(("completed", number), "not_fixed", "does not stand in `fixed`")
     if readable.sampler == "grid":
         yield from _no_grid(readable)
     yield from _incomparable(readable)
-    yield from of_constraints(readable.constraints, readable.metrics)
-    yield from of_objectives(readable.objectives, readable.objective, readable.metrics)
+    measured = readable.metrics
+    if measured and readable.kind != EXTERNAL:
+        measured = (*measured, *COSTS)
+    yield from of_constraints(readable.constraints, measured)
+    yield from of_objectives(
+        readable.objectives,
+        readable.objective,
+        measured,
+        directions_follow=readable.kind != EXTERNAL,
+    )
     yield from _several(readable)
+
+
+def _of_a_recipe(readable: Readable) -> Iterator[Fault]:
+    """Yield what is wrong with a study that trimtab's workers train, which know their hyperparameters and models."""
+    known = hyperparameters()
+    yield from _unread(readable, known)
+    yield from _unknown(readable.space, readable.fixed, known, readable.models)
+    yield from _other_models(readable)
+    if not readable.has_model:
+        yield Fault(("model",), "missing", "Field required")
+    yield from _illegal_fixed(readable.fixed, known)
+    if readable.taught and readable.kind != "classification":
+        message = f"only a classification learns from a teacher, and this is a {readable.kind}"
+        yield Fault(("teacher",), "untaught_kind", message)
+    for name, dimension in readable.space.items():
+        if name in known and dimension is not None:
+            yield from _illegal_dimension(name, dimension, known[name])
 
 
 def _strange_points(readable: Readable) -> Iterator[Fault]:
@@ -126,6 +113,27 @@ def _no_grid(readable: Readable) -> Iterator[Fault]:
         yield Fault(("space",), "auto_grid", message)
     else:
         yield from _endless(readable.space)
+
+
+def _unread(readable: Readable, known: Mapping[str, Hyperparameter]) -> Iterator[Fault]:
+    """Yield which hyperparameters none of the models reads: those of pictures beside texts, and the reverse."""
+    if not readable.reads:
+        return
+    # To fix a default says nothing that would be lost.
+    said = [
+        ("fixed", name)
+        for name, value in readable.fixed.items()
+        if name in known and value != known[name].default
+    ]
+    for place in (*(("space", name) for name in readable.space if name in known), *said):
+        reads = known[place[1]].reads
+        if reads is not None and reads not in readable.reads:
+            message = (
+                "is about pictures, and the model reads texts: leave it out"
+                if reads == "image"
+                else "is about texts, and the model sees pictures: leave it out"
+            )
+            yield Fault(place, "not_read", message)
 
 
 def _several(readable: Readable) -> Iterator[Fault]:
@@ -192,7 +200,7 @@ def _incomparable(readable: Readable) -> Iterator[Fault]:
         message = f"cannot be searched beside `pruner: {pruner.kind}`, which compares trials at the same epochs; set it in `fixed`"
         yield Fault(("space", "epochs"), "searched_epochs", message)
         return
-    epochs = readable.fixed.get("epochs", Recipe.model_fields["epochs"].default)
+    epochs = readable.fixed.get("epochs", _usual_epochs(readable))
     if isinstance(pruner, FreezeThawScheduler) or not isinstance(epochs, int):
         return
     if pruner.first_rung is None:
@@ -202,6 +210,11 @@ def _incomparable(readable: Readable) -> Iterator[Fault]:
             f"has to be less than the {epochs} epochs of a trial: nothing is paused at its end"
         )
         yield Fault(("search", "pruner", "first_rung"), "rung_beyond_the_end", message)
+
+
+def _usual_epochs(readable: Readable) -> int | None:
+    """The epochs of a trial where the document says nothing; None: they are not known, which is a fault by itself."""
+    return None if readable.kind == EXTERNAL else Recipe.model_fields["epochs"].default
 
 
 def _unknown(

@@ -1,6 +1,5 @@
 """What to learn, from which data, and which pretrained model to begin with."""
 
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Annotated, Literal, Self
@@ -8,13 +7,17 @@ from typing import Annotated, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from trimtab.contract.backbones import (
+    BERT,
     CIFAR_RESNETS,
     GLYPHNET,
     OWN_NAME,
     OWN_PREFIX,
+    TEXT_BACKBONES,
     TORCHVISION_BACKBONES,
+    reads_text,
 )
-from trimtab.contract.message import Message, Number, Text
+from trimtab.contract.datasets import Dataset, TableDataset, TargetColumn
+from trimtab.contract.message import Int, Message, Number, Text
 from trimtab.contract.metrics import (
     METRICS,
     TARGET_METRICS,
@@ -22,141 +25,8 @@ from trimtab.contract.metrics import (
     TargetKind,
     TaskKind,
     direction_of,
+    is_bounded,
 )
-
-
-class BuiltinDataset(Message):
-    """A data set that comes with the worker and needs no download."""
-
-    kind: Literal["builtin"]
-    name: Literal["digits"] = Field(
-        description="digits: scikit-learn's 1,797 handwritten digits, 8 by 8 grey pixels, 10 classes."
-    )
-
-
-def _regular_expression(pattern: str) -> str:
-    try:
-        re.compile(pattern)
-    except (re.error, OverflowError, RecursionError) as error:
-        raise ValueError(f"is not a regular expression: {error}") from error
-    return pattern
-
-
-GroupPattern = Annotated[
-    Text, Field(min_length=1, max_length=200), AfterValidator(_regular_expression)
-]
-
-
-class ImageFolderDataset(Message):
-    """Pictures in a folder that the workers can read, one folder per class.
-
-    Either `train`, `val` and `test` folders, or others of their usual names in any case, that hold the class folders
-    (what is missing of the last two is split off `train`), or the class folders alone.
-    """
-
-    kind: Literal["image_folder"]
-    path: Annotated[Text, Field(min_length=1, max_length=4096)] = Field(
-        description="The folder, as the workers see it."
-    )
-    group: GroupPattern | None = Field(
-        default=None,
-        description="A regular expression (Python's) that finds in each picture's path below the folder which group it "
-        "belongs to, by what its parentheses capture or else by its whole match: all of a group go to one split.",
-    )
-
-
-class TorchvisionDataset(Message):
-    """A public data set by its name in torchvision, in torchvision's own files; its published splits are kept."""
-
-    kind: Literal["torchvision"]
-    name: Literal[
-        "CIFAR10",
-        "CIFAR100",
-        "DTD",
-        "EuroSAT",
-        "FGVCAircraft",
-        "FashionMNIST",
-        "Flowers102",
-        "Food101",
-        "GTSRB",
-        "KMNIST",
-        "MNIST",
-        "OxfordIIITPet",
-        "SVHN",
-    ]
-    root: Annotated[Text, Field(min_length=1, max_length=4096)] = Field(
-        description="The folder that holds its files, as the workers see it; they download what is not there, "
-        "unless they may not."
-    )
-
-
-ColumnName = Annotated[Text, Field(min_length=1, max_length=80)]
-
-
-class TargetColumn(Message):
-    """A column to learn, told what it holds."""
-
-    column: ColumnName
-    kind: TargetKind = Field(
-        description="classification: names of classes; regression: numbers; binary: 0 or 1, true or false, yes or no."
-    )
-    weight: Annotated[Number, Field(gt=0, le=1_000_000)] = Field(
-        default=1.0, description="Of this target's loss in the sum over all targets."
-    )
-
-
-class CsvDataset(Message):
-    """A table of pictures and what is to be learned of each; an empty cell is a label that is not known."""
-
-    kind: Literal["csv"]
-    path: Annotated[Text, Field(min_length=1, max_length=4096)] = Field(
-        description="The file, as the workers see it: UTF-8, commas, the names of its columns in the first line."
-    )
-    image: ColumnName = Field(
-        default="image",
-        description="Column of the pictures' paths, relative to the file's folder.",
-    )
-    targets: Annotated[
-        tuple[ColumnName | TargetColumn, ...], Field(min_length=1, max_length=1000)
-    ] = Field(description="Columns to learn; a bare name takes its kind from the task.")
-    split: ColumnName | None = Field(
-        default=None,
-        description="Column that says train, val or test; training, valid, validation, dev and testing do too.",
-    )
-
-    group: ColumnName | None = Field(
-        default=None,
-        description="Column that says what a picture has in common with others, such as the person on it: all of a "
-        "group go to one split.",
-    )
-
-    @model_validator(mode="after")
-    def _each_column_has_one_use(self) -> Self:
-        used = self.columns
-        if twice := sorted({name for name in used if used.count(name) > 1}):
-            raise ValueError(f"each column has one use; named twice: {', '.join(twice)}")
-        return self
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The columns that are read."""
-        return (
-            self.image,
-            *self.names,
-            *([self.split] if self.split else []),
-            *([self.group] if self.group else []),
-        )
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The columns to learn."""
-        return tuple(one if isinstance(one, str) else one.column for one in self.targets)
-
-
-Dataset = Annotated[
-    BuiltinDataset | ImageFolderDataset | TorchvisionDataset | CsvDataset,
-    Field(discriminator="kind"),
-]
 
 _KIND_OF_COLUMNS: Mapping[TaskKind, TargetKind] = {
     "classification": "classification",
@@ -203,11 +73,11 @@ class Task(Message):
 
     @model_validator(mode="after")
     def _its_data_have_its_targets(self) -> Self:
-        if isinstance(self.dataset, CsvDataset):
+        if isinstance(self.dataset, TableDataset):
             _check_columns(self.kind, self.dataset)
         elif self.kind != "classification":
             raise ValueError(
-                f"a {self.kind} needs a dataset of kind csv; {self.dataset.kind} holds classes"
+                f"a {self.kind} needs a dataset of kind csv or jsonl; {self.dataset.kind} holds classes"
             )
         return self
 
@@ -220,7 +90,7 @@ class Task(Message):
     @property
     def targets(self) -> tuple[TargetColumn, ...]:
         """The columns to learn, each with its kind; none where the data set is no table."""
-        if not isinstance(self.dataset, CsvDataset):
+        if not isinstance(self.dataset, TableDataset):
             return ()
         return tuple(
             TargetColumn(column=one, kind=_KIND_OF_COLUMNS[self.kind])
@@ -240,6 +110,11 @@ class Task(Message):
         return direction_of(self.metric)
 
     @property
+    def is_bounded(self) -> bool:
+        """Whether the objective lies within 0 and 1."""
+        return is_bounded(self.metric)
+
+    @property
     def metrics(self) -> tuple[str, ...]:
         """Names of what is measured of this task on the validation split."""
         if self.kind != "multi_task":
@@ -252,7 +127,7 @@ class Task(Message):
         return (*METRICS[self.kind], *of_columns)
 
 
-def _check_columns(kind: TaskKind, table: CsvDataset) -> None:
+def _check_columns(kind: TaskKind, table: TableDataset) -> None:
     count = len(table.targets)
     if kind == "multi_task":
         if count < 2:
@@ -273,7 +148,7 @@ def _check_columns(kind: TaskKind, table: CsvDataset) -> None:
 
 
 def _known_backbone(name: str) -> str:
-    known = (GLYPHNET, *CIFAR_RESNETS, *TORCHVISION_BACKBONES)
+    known = (GLYPHNET, *CIFAR_RESNETS, *TORCHVISION_BACKBONES, *TEXT_BACKBONES)
     if name in known:
         return name
     if name.startswith(OWN_PREFIX):
@@ -304,17 +179,40 @@ class Model(Message):
     """The pretrained model that a study begins with."""
 
     backbone: Annotated[Text, Field(max_length=100), AfterValidator(_known_backbone)] = Field(
-        description="glyphnet, a classification model of torchvision or a CIFAR ResNet by its name, "
+        description="glyphnet, a classification model of torchvision or a CIFAR ResNet by its name, bert for texts, "
         "or user:NAME, which the workers' owner has registered on them."
     )
     weights: Annotated[Text, Field(max_length=4096), AfterValidator(_known_weights)] = Field(
         default="default",
-        description="default: the backbone's published weights; none: random ones; else a file the workers can read.",
+        description="default: the backbone's published weights; none: random ones; else a file the workers can read, or for "
+        "bert a folder as it is published, with config.json, weights and tokenizer.",
     )
     partial_weights: bool = Field(
         default=False,
         description="Whether weights may fit less than 90 % of the backbone; what they do not fit begins at random.",
     )
+
+    layers: Annotated[Int, Field(ge=1, le=1_000)] | None = Field(
+        default=None,
+        description="Layers of bert that are kept, such as a student's; null: all.",
+    )
+    layers_kept: Literal["spread", "first"] = Field(
+        default="spread",
+        description="Which layers are kept where `layers` says how many: every k-th from the first on, or the first ones.",
+    )
+
+    @model_validator(mode="after")
+    def _is_whole_where_it_reads_text(self) -> Self:
+        if self.backbone == BERT and self.weights in ("default", "none"):
+            raise ValueError(
+                "bert takes its weights, its shape and its tokenizer from a folder: set `weights` to the path of one as it "
+                "is published, with config.json, model.safetensors and tokenizer.json; a name is not fetched from a hub"
+            )
+        if self.layers is not None and not reads_text(self.backbone):
+            raise ValueError(
+                "`layers` says how much is kept of bert; other backbones are taken whole"
+            )
+        return self
 
     @model_validator(mode="after")
     def _has_published_weights(self) -> Self:

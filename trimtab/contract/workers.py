@@ -27,6 +27,8 @@ class Registration(Message):
     memory_bytes: Annotated[Int, Field(ge=0, lt=2**63)] | None = None
     capacity: Annotated[Int, Field(ge=1, le=64)] = 1
     """The number of leases that it may hold at a time; more than one if it trains trials of one study together."""
+    study: Name | None = None
+    """The external study whose trials a loop of a person's own takes, and no others; null: one of trimtab's workers."""
 
 
 class Worker(Message):
@@ -40,6 +42,8 @@ class Worker(Message):
     state: WorkerState
     last_seen: datetime
     running: int = 0
+    study: str | None = None
+    """The external study whose trials it takes; null: one of trimtab's workers, which takes those of all others."""
 
 
 class Workers(Message):

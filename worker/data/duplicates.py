@@ -51,18 +51,18 @@ def report(
     )
 
 
-def notes(found: Duplicates) -> Iterator[str]:
-    """Yield a sentence for the person about each kind of harmful duplicate."""
+def notes(found: Duplicates, noun: str = "picture") -> Iterator[str]:
+    """Yield a sentence for the person about each kind of harmful duplicate; `noun` is the word for one sample."""
     if found.across_splits:
         (first, second), parts = found.first[0].paths, found.first[0].parts
         yield (
-            f"pictures in more than one split: {found.across_splits}, such as {first} ({parts[0]}) "
+            f"{noun}s in more than one split: {found.across_splits}, such as {first} ({parts[0]}) "
             f"and {second} ({parts[1]}); what is measured on them was seen before"
         )
     if found.conflicting_labels:
         pair = next((pair for pair in found.first if not pair.same_label), None)
         such_as = "" if pair is None else f", such as {pair.paths[0]} and {pair.paths[1]}"
-        yield f"pictures with more than one label: {found.conflicting_labels}{such_as}"
+        yield f"{noun}s with more than one label: {found.conflicting_labels}{such_as}"
 
 
 def _pairs(group: Sequence[Sample]) -> Iterator[Twin]:

@@ -18,6 +18,9 @@ DataError
 ├── ColumnTwice         two columns of the table have a name that the study uses
 ├── BadRows             rows of the table cannot be used; each is named with its reason
 ├── NothingToMeasure    the labels of a split are all equal or unknown, and the objective needs others
+├── NumbersForTexts     the column that should hold texts holds numbers
+├── ModalityUnfit       the data set is of pictures and the backbone takes texts, or the reverse
+├── TokenizerUnusable   the backbone's folder has no tokenizer, or one that cannot be read
 ├── UnreadableImages    files are broken, truncated or too large; each is named with its reason
 └── CacheUnwritable     the decoded pictures cannot be written to disk
 """
@@ -148,12 +151,19 @@ class ClassTooSmall(DataError):
         count: The number of its different pictures or groups.
         needed: The number that it takes.
         grouped: Whether groups were counted.
+        noun: The word for one sample.
     """
 
     def __init__(
-        self, name: str | None, count: int, needed: int, *, grouped: bool = False
+        self,
+        name: str | None,
+        count: int,
+        needed: int,
+        *,
+        grouped: bool = False,
+        noun: str = "picture",
     ) -> None:
-        many = f"{count} {'group' if grouped else 'different picture'}{'s' * (count != 1)}"
+        many = f"{count} {'group' if grouped else f'different {noun}'}{'s' * (count != 1)}"
         has = f"class {name!r} has {many}" if name else f"the data set has {many}"
         if name and grouped:
             has = f"class {name!r} is the most frequent one in {many}"
@@ -289,6 +299,37 @@ class UnreadableImages(DataError):
             )
         )
         self.reasons = reasons
+
+
+class NumbersForTexts(DataError):
+    """A column of texts in which every cell is a number."""
+
+    def __init__(self, path: Path, column: str) -> None:
+        super().__init__(
+            f"{path}: every cell of {column!r} is a number; name the column of the texts in `task.dataset.text`"
+        )
+        self.path = path
+
+
+class ModalityUnfit(DataError):
+    """A data set of one kind of samples for a backbone that takes another kind."""
+
+    def __init__(self, data: str, backbone: str) -> None:
+        super().__init__(
+            f"the samples of the data set are of the kind {data}, and the backbone takes those of the kind {backbone}; "
+            "change `task.dataset` or `model.backbone`"
+        )
+
+
+class TokenizerUnusable(DataError):
+    """A folder of published weights without a tokenizer that can be used."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path}: {reason}; a text backbone needs the tokenizer that it was trained with: put its files beside the "
+            "weights, as they are published"
+        )
+        self.path = path
 
 
 class CacheUnwritable(DataError):

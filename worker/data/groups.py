@@ -46,19 +46,32 @@ def draws(samples: Sequence[Sample], contents: Sequence[int]) -> list[int]:
         contents: The number of each sample's content (`splits.draw_of`).
     """
     own = [
-        content if sample.group is None else _draw_of(sample.group)
+        content if sample.group is None else draw_of(sample.group)
         for sample, content in zip(samples, contents, strict=True)
     ]
-    joined: dict[int, int] = {}
+    # A split that the data set brings takes no part: what is in it stays there, and joins nothing that is not.
+    divisible = [sample.part in (None, "train") for sample in samples]
+    return joined(own, contents, divisible)
+
+
+def joined(own: Sequence[int], contents: Sequence[int], divisible: Sequence[bool]) -> list[int]:
+    """Return numbers that are alike for samples of one group or of one content, and for all that these join.
+
+    Args:
+        own: The number of each sample's group; of one without a group, that of its content.
+        contents: The number of each sample's content.
+        divisible: Whether a sample is of those that are divided.
+    """
+    roots: dict[int, int] = {}
     holder: dict[int, int] = {}
-    for sample, number, content in zip(samples, own, contents, strict=True):
-        # A split that the data set brings takes no part: what is in it stays there, and joins nothing that is not.
-        if sample.part in (None, "train"):
-            _join(joined, number, holder.setdefault(content, number))
-    return [_root(joined, number) for number in own]
+    for number, content, takes_part in zip(own, contents, divisible, strict=True):
+        if takes_part:
+            _join(roots, number, holder.setdefault(content, number))
+    return [_root(roots, number) for number in own]
 
 
-def _draw_of(group: str) -> int:
+def draw_of(group: str) -> int:
+    """Return the number that a group is dealt by."""
     return splits.draw_of(hashlib.sha256(group.encode(errors="surrogateescape")).hexdigest())
 
 
@@ -84,10 +97,23 @@ def notes(parts: Mapping[Part, Sequence[Sample]]) -> Iterator[str]:
     for part, members in parts.items():
         for group in {sample.group for sample in members} - {None}:
             held[str(group)].add(part)
+    yield from notes_on(held, tuple(parts))
+
+
+def notes_on(
+    held: Mapping[str, set[Part]], parts: Sequence[Part], noun: str = "picture"
+) -> Iterator[str]:
+    """Yield the same, of the splits that hold each group.
+
+    Args:
+        held: The splits that hold samples of each group, by its name.
+        parts: The splits in their order.
+        noun: The word for one sample.
+    """
     if not held:
         return
     counts = [f"{sum(part in of for of in held.values())} in {part}" for part in parts]
-    yield f"pictures of one group stay in one split; groups: {', '.join(counts)}"
+    yield f"{noun}s of one group stay in one split; groups: {', '.join(counts)}"
     if shared := {group: of for group, of in held.items() if len(of) > 1}:
         group, of = min(shared.items())
         yield (

@@ -11,6 +11,14 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from trimtab.contract.datasets import (
+    BuiltinDataset,
+    CsvDataset,
+    ImageFolderDataset,
+    JsonlDataset,
+    TableDataset,
+    TorchvisionDataset,
+)
 from trimtab.contract.metrics import Direction, TaskKind
 from trimtab.contract.records import (
     MOST_NAMED,
@@ -20,23 +28,18 @@ from trimtab.contract.records import (
     Skipped,
     SkippedFile,
 )
-from trimtab.contract.tasks import (
-    BuiltinDataset,
-    CsvDataset,
-    ImageFolderDataset,
-    Task,
-    TorchvisionDataset,
-)
+from trimtab.contract.tasks import Task
 from worker.data import cache, decoding, shots, table, targets
 from worker.data.cache import Split
 from worker.data.decoding import Encoder
+from worker.data.errors import ModalityUnfit
 from worker.data.images import folder
 from worker.data.images.digits import Digits
 from worker.data.images.encoding import Images
 from worker.data.images.folder import ImageFolder
 from worker.data.images.picture_files import ImageHeader
 from worker.data.images.torchvision_sets import VisionSet
-from worker.data.modality import ANY_SIDE, Encoding, InputSpec
+from worker.data.modality import ANY_SIDE, Encoding, ImageSpec, InputSpec, TokenSpec
 from worker.data.roots import Roots
 from worker.data.seal import Seal
 from worker.data.source import Source
@@ -127,7 +130,7 @@ def load(
     Raises:
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
-    decoded, encoding, left_out = _decoded(
+    decoded, encoding, left_out = _stored(
         task, cache_dir, wanted, roots or Roots(), download=download
     )
     manifest = json.loads((decoded / "manifest.json").read_text())
@@ -155,6 +158,7 @@ def load(
         direction=task.direction,
         kind=task.kind,
         targets=targets.targets_of(task, manifest["target_classes"], train.labels),
+        modality=task.dataset.modality,
         details=encoding.details,
     )
 
@@ -182,12 +186,33 @@ def open_test(
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
     del seal  # To have it is what counts.
-    decoded, *_ = _decoded(task, cache_dir, wanted, roots or Roots(), download=download)
+    decoded, *_ = _stored(task, cache_dir, wanted, roots or Roots(), download=download)
     return cache.open_split(decoded, "test")
 
 
-def _decoded(
+def _stored(
     task: Task, cache_dir: Path, wanted: InputSpec, roots: Roots, *, download: bool
+) -> tuple[Path, Encoding, tuple[LeftOut, ...]]:
+    """Return the folder of the stored splits, how they are stored, and what was left out by reason."""
+    dataset = task.dataset
+    match wanted:
+        case TokenSpec() if isinstance(dataset, TableDataset) and dataset.texts:
+            # Imported here, as its tokenizers are: tasks of pictures do without.
+            from worker.data.text import preparing
+            from worker.data.text.table import TextTable
+
+            table = TextTable(roots.resolve(dataset.path), dataset, task)
+            return *preparing.prepared(table, cache_dir, wanted), ()
+        case ImageSpec() if dataset.modality == "image":
+            return _decoded(task, cache_dir, wanted, roots, download=download)
+        case TokenSpec():
+            raise ModalityUnfit(dataset.modality, "text")
+        case ImageSpec():
+            raise ModalityUnfit(dataset.modality, "image")
+
+
+def _decoded(
+    task: Task, cache_dir: Path, wanted: ImageSpec, roots: Roots, *, download: bool
 ) -> tuple[Path, Encoding, tuple[LeftOut, ...]]:
     """Return the folder of the decoded splits, how they are stored, and what was left out by reason."""
     roots = Roots(roots.folders)  # Links may have changed since the last look.
@@ -235,7 +260,7 @@ def _open_source(
             return folder.scan(roots.resolve(path), group, roots)
         case TorchvisionDataset(name=name, root=root):
             return VisionSet(name, roots.resolve(root), download=download, roots=roots)
-        case CsvDataset(path=path) as dataset:
+        case CsvDataset(path=path) | JsonlDataset(path=path) as dataset:
             return table.scan(roots.resolve(path), dataset, task, roots)
 
 
@@ -243,7 +268,7 @@ def _place(task: Task) -> str:
     match task.dataset:
         case BuiltinDataset(name=name):
             return name
-        case ImageFolderDataset(path=path) | CsvDataset(path=path):
+        case ImageFolderDataset(path=path) | CsvDataset(path=path) | JsonlDataset(path=path):
             return path
         case TorchvisionDataset(name=name, root=root):
             return f"{name} in {root}"

@@ -1,10 +1,11 @@
 """The interface of a modality: all that one kind of data says of itself, so that its samples can be stored.
 
-Pictures are the only one today (`data/images/encoding`).
+There are two: pictures (`data/images/encoding`) and texts (`data/text/encoding`).
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
 from numpy.typing import NDArray
@@ -29,9 +30,24 @@ class ImageSpec:
     resize: Resize = "crop"
 
 
+@dataclass(frozen=True, slots=True)
+class TokenSpec:
+    """The form of samples that a network takes: rows of token numbers.
+
+    Attributes:
+        tokenizer: The folder of the tokenizer that the network was trained with.
+        sha256: The hash of its files (`text.tokenizer.sha256_of`).
+        length: The most tokens of a sample, special ones included.
+    """
+
+    tokenizer: Path
+    sha256: str
+    length: int
+
+
 ANY_SIDE = ImageSpec()
 """The form that most networks take: they compute pictures of any size."""
-InputSpec = ImageSpec
+InputSpec = ImageSpec | TokenSpec
 """The form of samples that a network takes, whatever its modality. A backbone says it, and samples are stored so."""
 
 

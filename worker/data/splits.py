@@ -4,8 +4,11 @@ Who goes where, the content of each sample decides for itself. A seed of the who
 as soon as one is added, and a study that then goes on would be measured on what it has learned.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
 
 from worker.data.errors import ClassTooSmall
 from worker.data.source import Part, Sample
@@ -51,58 +54,123 @@ def assign(
     Raises:
         ClassTooSmall: A class has too few different pictures, or too few groups, to give each split one.
     """
-    parts: list[Part] = [sample.part or "train" for sample in samples]
-    shares: dict[Part, float] = {"validation": validation, "test": test}
-    wanted: dict[Part, float] = {
-        part: share for part, share in shares.items() if part not in parts
-    }
-    divisible = [row for row, part in enumerate(parts) if part == "train"]
-    dealt: dict[int, Part] = {}
-    labels = [one.label if isinstance(one.label, int) and classes else 0 for one in samples]
-    strata = _strata((draws[row], labels[row]) for row in divisible)
-    for stratum in strata.values():
-        dealt |= _deal(sorted(stratum), wanted)
-    held: defaultdict[int, set[Part]] = defaultdict(set)
-    for row in divisible:
-        parts[row] = dealt[draws[row]]
-        held[labels[row]].add(parts[row])
-    for label, name in enumerate(classes or (None,)):
-        if held[label] != {"train", *wanted}:
-            grouped = any(sample.group is not None for sample in samples)
-            count = len(strata.get(label, ()))
-            raise ClassTooSmall(name, count, len(wanted) + 1, grouped=grouped)
+    rows = Rows(
+        draws=np.array(draws, dtype=np.uint64),
+        labels=np.array(
+            [one.label if isinstance(one.label, int) and classes else 0 for one in samples],
+            dtype=np.int64,
+        ),
+        parts=np.array(
+            [-1 if one.part is None else PARTS.index(one.part) for one in samples],
+            dtype=np.int8,
+        ),
+    )
+    grouped = any(sample.group is not None for sample in samples)
+    places, notes = assign_rows(
+        rows, classes, validation=validation, test=test, grouped=grouped
+    )
     splits: Splits = {
-        wanted_part: tuple(
-            sample for sample, part in zip(samples, parts, strict=True) if part == wanted_part
-        )
-        for wanted_part in PARTS
+        part: tuple(samples[row] for row in np.flatnonzero(places == place).tolist())
+        for place, part in enumerate(PARTS)
     }
-    brings_splits = any(sample.part for sample in samples)
-    return splits, tuple(_note(*taken) for taken in wanted.items() if brings_splits)
+    return splits, notes
 
 
-def _strata(labelled: Iterable[tuple[int, int]]) -> Mapping[int, Sequence[int]]:
-    """Return the different draws of each label; those under several labels count for the one that most have."""
-    counted: defaultdict[int, Counter[int]] = defaultdict(Counter)
-    for draw, label in labelled:
-        counted[draw][label] += 1
-    strata: defaultdict[int, list[int]] = defaultdict(list)
-    for draw, counts in counted.items():
-        # Not the label that comes first: the order of the samples changes when a file is renamed.
-        strata[min(counts, key=lambda label: (-counts[label], label))].append(draw)
-    return strata
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """What decides where each of N samples goes, in arrays: a table may have more rows than fit in memory as objects.
+
+    Attributes:
+        draws: The number that each is dealt by, uint64 `(N,)`.
+        labels: The position of its class, int64 `(N,)`; 0 where the labels are not classes.
+        parts: The place in `PARTS` of the split that the data set puts it in, int8 `(N,)`; -1 for none.
+    """
+
+    draws: NDArray[np.uint64]
+    labels: NDArray[np.int64]
+    parts: NDArray[np.int8]
 
 
-def _deal(draws: Sequence[int], shares: Mapping[Part, float]) -> dict[int, Part]:
-    """Deal the draws of a class, given in their order, to the splits; if they are too few, all stay in train."""
-    dealt: dict[int, Part] = dict.fromkeys(draws, "train")
-    if len(draws) <= len(shares):
+def assign_rows(
+    rows: Rows,
+    classes: Sequence[str],
+    *,
+    validation: float,
+    test: float,
+    grouped: bool,
+    noun: str = "picture",
+) -> tuple[NDArray[np.int8], tuple[str, ...]]:
+    """Divide samples as `assign` does.
+
+    Args:
+        rows: The samples.
+        classes: The class names; empty if the labels are not classes.
+        validation: The share of train that becomes validation if the data set brings none.
+        test: The share of train that becomes test if the data set brings none.
+        grouped: Whether any sample has a group, for messages.
+        noun: The word for one sample in messages.
+
+    Returns:
+        The place in `PARTS` of each sample's split, int8 `(N,)`, and notes for the person.
+
+    Raises:
+        ClassTooSmall: A class has too few different samples, or too few groups, to give each split one.
+    """
+    shares: dict[Part, float] = {"validation": validation, "test": test}
+    brought: set[int] = set(np.unique(rows.parts).tolist())
+    wanted: dict[Part, float] = {
+        part: share for part, share in shares.items() if PARTS.index(part) not in brought
+    }
+    parts = rows.parts.copy()
+    divisible = np.flatnonzero(parts <= 0)
+    draws, labels = rows.draws[divisible], rows.labels[divisible]
+    strata, of_stratum = _strata(draws, labels)
+    dealt = np.zeros(len(strata), dtype=np.int8)
+    sizes: dict[int, int] = {}
+    for label in np.unique(of_stratum).tolist():
+        members = np.flatnonzero(of_stratum == label)  # In the order of their draws.
+        sizes[label] = len(members)
+        dealt[members] = _deal(len(members), wanted)
+    parts[divisible] = dealt[np.searchsorted(strata, draws)]
+    for label, name in enumerate(classes or (None,)):
+        held = np.unique(parts[divisible][labels == label])
+        if {PARTS[place] for place in held.tolist()} != {"train", *wanted}:
+            count = sizes.get(label, 0)
+            raise ClassTooSmall(name, count, len(wanted) + 1, grouped=grouped, noun=noun)
+    notes = tuple(_note(*taken) for taken in wanted.items() if brought - {-1})
+    return parts, notes
+
+
+def _strata(
+    draws: NDArray[np.uint64], labels: NDArray[np.int64]
+) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
+    """Return the different draws in their order, each with its label: of several, the one that most have."""
+    if not len(draws):
+        return draws, labels
+    order = np.lexsort((labels, draws))
+    draws, labels = draws[order], labels[order]
+    begins = np.flatnonzero(
+        np.concatenate([[True], (draws[1:] != draws[:-1]) | (labels[1:] != labels[:-1])])
+    )
+    counts = np.diff(np.append(begins, len(draws)))
+    draws, labels = draws[begins], labels[begins]
+    # Not the label that comes first: the order of the samples changes when a file is renamed.
+    order = np.lexsort((labels, -counts, draws))
+    draws, labels = draws[order], labels[order]
+    first = np.concatenate([[True], draws[1:] != draws[:-1]])
+    return draws[first], labels[first]
+
+
+def _deal(count: int, shares: Mapping[Part, float]) -> NDArray[np.int8]:
+    """Return the places in `PARTS` of a class's draws, in their order; if they are too few, all stay in train."""
+    dealt = np.zeros(count, dtype=np.int8)
+    if count <= len(shares):
         return dealt
-    counts = _counts(len(draws), shares)
+    counts = _counts(count, shares)
     begin = 0
     for part in _IN_TURN:
         end = begin + counts.get(part, 0)
-        dealt.update((draw, part) for draw in draws[begin:end])
+        dealt[begin:end] = PARTS.index(part)
         begin = end
     return dealt
 

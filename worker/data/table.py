@@ -1,45 +1,26 @@
 """Tables: a CSV file (RFC 4180) that lists pictures and their targets, one picture a row."""
 
-import csv
 import hashlib
 import io
 import json
-import math
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from trimtab.contract.tasks import CsvDataset, TargetColumn, Task
+from trimtab.contract.datasets import TableDataset, TargetColumn
+from trimtab.contract.tasks import Task
+from worker.data import csv_rows
 from worker.data.errors import (
     BadRows,
-    ColumnTwice,
     DataMissing,
-    MissingColumns,
     TableUnreadable,
 )
 from worker.data.images import picture_files
 from worker.data.images.folder import ImageFolder
-from worker.data.images.layout import PART_NAMES, part_of
 from worker.data.images.picture_files import ImageHeader
 from worker.data.roots import Roots
-from worker.data.source import Part, Sample
-
-_YES_AND_NO = {"1": 1.0, "true": 1.0, "yes": 1.0, "0": 0.0, "false": 0.0, "no": 0.0}
-_LARGEST = 3.4e38
-"""The largest label: that of float32. Labels are float64, and the sums of their squares must be finite there."""
-
-_QUOTED = 60
-"""At most this many characters of a cell stand in a message."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """The cells of one row that are read, by their columns; `line` is the line of the file that it begins in."""
-
-    line: int
-    cells: Mapping[str, str]
-    has_more_cells: bool
+from worker.data.rows import Row, RowReader, cell, classes_of, quoted
+from worker.data.source import Sample
 
 
 @dataclass(frozen=True)
@@ -75,7 +56,7 @@ class Table(ImageFolder):
         return picture_files.header(self._file(sample))
 
 
-def scan(path: Path, dataset: CsvDataset, task: Task, roots: Roots | None = None) -> Table:
+def scan(path: Path, dataset: TableDataset, task: Task, roots: Roots | None = None) -> Table:
     """Read a table. Bad rows are refused all at once, or left out if the task says so.
 
     Args:
@@ -92,7 +73,8 @@ def scan(path: Path, dataset: CsvDataset, task: Task, roots: Roots | None = None
         raise DataMissing(path, "there is no such file on this worker")
     try:
         contents = path.read_bytes()
-        rows = _rows(path, contents.decode("utf-8-sig"), dataset)
+        text = contents.decode("utf-8-sig")
+        rows = list(csv_rows.read(path, io.StringIO(text, newline=""), len(text), dataset))
     except OSError as error:
         raise DataMissing(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:
@@ -128,64 +110,22 @@ def scan(path: Path, dataset: CsvDataset, task: Task, roots: Roots | None = None
     )
 
 
-def _rows(path: Path, text: str, dataset: CsvDataset) -> list[_Row]:
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
-    rows: list[_Row] = []
-    try:
-        with _cells_of_any_length(text):
-            found = next(reader, list[str]())
-            places = _places(path, dataset, found)
-            # A quoted cell may have several lines, and empty lines are no rows: a row begins after what was read.
-            read = reader.line_num
-            for row in reader:
-                cells = {name: row[at] for name, at in places.items() if at < len(row)}
-                if row:
-                    rows.append(_Row(read + 1, cells, len(row) > len(found)))
-                read = reader.line_num
-    except csv.Error as error:
-        raise TableUnreadable(path, f"line {reader.line_num}: {error}") from error
-    return rows
-
-
-def _places(path: Path, dataset: CsvDataset, found: Sequence[str]) -> Mapping[str, int]:
-    """Return the position of each column that is read."""
-    used = dataset.columns
-    if missing := [name for name in used if name not in found]:
-        raise MissingColumns(path, missing, found, is_table=len(missing) < len(used))
-    for name in used:
-        if found.count(name) > 1:
-            raise ColumnTwice(
-                path, name, [at for at, each in enumerate(found, 1) if each == name]
-            )
-    return {name: found.index(name) for name in used}
-
-
-@contextmanager
-def _cells_of_any_length(text: str) -> Generator[None]:
-    """Let a cell be as long as the table; else one of 131,073 characters, read or not, makes it unreadable."""
-    before = csv.field_size_limit(max(csv.field_size_limit(), len(text)))
-    try:
-        yield
-    finally:
-        csv.field_size_limit(before)
-
-
 class _Reader:
     """Turns rows into samples, and keeps the reasons why rows are bad by their lines."""
 
     def __init__(
         self,
         root: Path,
-        dataset: CsvDataset,
+        dataset: TableDataset,
         targets: Sequence[TargetColumn],
-        rows: Sequence[_Row],
+        rows: Sequence[Row],
         roots: Roots,
         *,
         skips_files: bool,
     ) -> None:
         self.reasons: dict[int, str] = {}
         self.classes = {
-            target.column: _classes(target.column, rows)
+            target.column: classes_of(target.column, rows)
             if target.kind == "classification"
             else ()
             for target in targets
@@ -194,92 +134,33 @@ class _Reader:
         self._roots = roots
         self._skips_files = skips_files
         self._dataset = dataset
-        self._targets = targets
-        self._positions = {
+        positions = {
             column: {name: position for position, name in enumerate(names)}
             for column, names in self.classes.items()
         }
+        self._rows = RowReader(dataset, targets, positions)
 
-    def sample(self, row: _Row) -> Sample:
+    def sample(self, row: Row) -> Sample:
         """Return the sample of a row; for a bad row, note the reason and return a sample that must not be used."""
         try:
-            if row.has_more_cells:
-                raise ValueError("has more cells than there are columns")
-            labels = tuple(self._label(target, row) for target in self._targets)
-            # With several targets, a row of which none is known is one end of a table of partial labels.
-            if len(labels) == 1 and math.isnan(labels[0]):
-                raise ValueError("has no label")
-            return Sample(self._picture(row), labels, self._part(row), self._group(row))
+            read = self._rows
+            labels = read.labels(row)
+            return Sample(self._picture(row), labels, read.part(row), read.group(row))
         except ValueError as error:
             self.reasons[row.line] = str(error)
             return Sample(Path(), (), None)
 
-    def _picture(self, row: _Row) -> Path:
-        name = _cell(row, self._dataset.image)
+    def _picture(self, row: Row) -> Path:
+        (column,) = self._dataset.sample_columns
+        name = cell(row, column)
         if not name:
-            raise ValueError(f"{self._dataset.image!r} is empty")
+            raise ValueError(f"{column!r} is empty")
         # Before it is asked whether there is such a file: the answer must not tell.
         if "\0" not in name and not self._roots.allow(f"{self._root / name}"):
-            raise ValueError(f"{_quoted(name)} leads to where this worker does not read")
+            raise ValueError(f"{quoted(name)} leads to where this worker does not read")
         if "\0" in name or not (self._skips_files or _is_file(self._root / name)):
-            raise ValueError(f"{_quoted(name)} is not a file in {self._root}")
+            raise ValueError(f"{quoted(name)} is not a file in {self._root}")
         return Path(name)
-
-    def _group(self, row: _Row) -> str | None:
-        if self._dataset.group is None:
-            return None
-        if name := _cell(row, self._dataset.group):
-            return name
-        raise ValueError(f"{self._dataset.group!r} is empty")
-
-    def _part(self, row: _Row) -> Part | None:
-        if self._dataset.split is None:
-            return None
-        word = _cell(row, self._dataset.split)
-        if part := part_of(word):
-            return part
-        raise ValueError(
-            f"{self._dataset.split!r} is {_quoted(word)}, not one of {', '.join(PART_NAMES)}"
-        )
-
-    def _label(self, target: TargetColumn, row: _Row) -> float:
-        """Return the label of a cell; NaN if it is empty."""
-        word = _cell(row, target.column)
-        match target.kind:
-            case _ if not word:
-                return math.nan
-            case "classification":
-                return float(self._positions[target.column][word])
-            case "binary":
-                return _yes_or_no(target.column, word)
-            case "regression":
-                return _number(target.column, word)
-
-
-def _yes_or_no(column: str, word: str) -> float:
-    """Return 0 or 1; as 0.0 and 1.0 too, which is how pandas writes a column that has empty cells."""
-    number = _YES_AND_NO.get(word.lower(), _float(word))
-    if number not in (0, 1):
-        raise ValueError(f"{column!r} is {_quoted(word)}, neither 0 nor 1")
-    return number
-
-
-def _number(column: str, word: str) -> float:
-    number = _float(word)
-    if not abs(number) <= _LARGEST:
-        raise ValueError(f"{column!r} is {_quoted(word)}, not a number that can be learned")
-    return number
-
-
-def _float(word: str) -> float:
-    try:
-        return float(word)
-    except ValueError:
-        return math.nan
-
-
-def _quoted(word: str) -> str:
-    return repr(word if len(word) <= _QUOTED else f"{word[:_QUOTED]}...")
 
 
 def _is_file(path: Path) -> bool:
@@ -287,16 +168,6 @@ def _is_file(path: Path) -> bool:
         return path.is_file()
     except OSError:  # A name that the file system does not take.
         return False
-
-
-def _classes(column: str, rows: Sequence[_Row]) -> tuple[str, ...]:
-    return tuple(sorted({row.cells.get(column, "").strip() for row in rows} - {""}))
-
-
-def _cell(row: _Row, column: str) -> str:
-    if column not in row.cells:
-        raise ValueError(f"has no cell for {column!r}")
-    return row.cells[column].strip()
 
 
 def _class_of(sample: Sample) -> int:

@@ -6,8 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from trimtab.contract.datasets import TargetColumn
 from trimtab.contract.metrics import TargetKind, needs_two_labels
-from trimtab.contract.tasks import TargetColumn, Task
+from trimtab.contract.tasks import Task
 from worker.data.cache import Labels
 from worker.data.errors import NothingToMeasure
 from worker.data.source import Sample

@@ -15,6 +15,7 @@ from trimtab.contract.records import (
     Environment,
     LoadedWeights,
     Names,
+    Texts,
     TrialRecord,
 )
 from worker.data import TaskData
@@ -65,6 +66,7 @@ def record_of(
         features=features,
         left_out=data.left_out,
         duplicates=data.duplicates,
+        texts=_texts(data),
         weights=None if weights is None else _loaded(weights),
         notes=(*notes, *data.notes)[:MOST_NAMED],
         environment=Environment(
@@ -127,6 +129,19 @@ def _class_counts(data: TaskData) -> Iterator[ClassCount]:
         columns = (counts["train"], counts["validation"], counts["test"])
         for name, train, validation, test in zip(data.classes, *columns, strict=True):
             yield ClassCount(name=name, train=train, validation=validation, test=test)
+
+
+def _texts(data: TaskData) -> Texts | None:
+    if data.modality != "text":
+        return None
+    told = data.details
+    return Texts(
+        length=told["length"],
+        longest=told["longest"],
+        cut=told["cut"],
+        cut_share=told["cut"] / max(1, told["texts"]),
+        unknown_share=told["unknown_share"],
+    )
 
 
 def _loaded(weights: WeightsReport) -> LoadedWeights:

@@ -4,6 +4,8 @@ Interrupted                    no error: whoever trains asked to leave between t
 TrainingError
 ├── Diverged                   a loss that is not finite
 ├── RecipeUnfit                a recipe that the backbone cannot compute
+├── NoUnknownWord              words to drop, in a vocabulary without an unknown one
+├── TooManyTokens              a recipe that reads more of a text than the backbone has positions for
 ├── NothingToChooseBy          a recipe that chooses by a validation split that there is not
 ├── MemoryUntold               a bound on memory, on a device that does not tell its own
 ├── WeightsError
@@ -13,6 +15,8 @@ TrainingError
 │   ├── WeightsUnfit           nothing in the file fits the backbone
 │   ├── WeightsNotFinite       weights with infinities or without numbers
 │   ├── WeightsOfSeveral       several models in one file
+│   ├── TextModelUnreadable    a folder of an encoder that lacks a part
+│   ├── TextModelUnfit         parts that do not belong together, or a network that is not known
 │   └── WeightsPartial         too little in the file fits the backbone
 ├── BackboneError
 │   ├── BackbonesUnreadable    a file of own backbones that is missing, raises or offers none
@@ -83,6 +87,28 @@ class RecipeUnfit(TrainingError):
         super().__init__(
             f"{backbone} does not take pictures of {side} x {side} pixels, which the recipe asks for ({reason}); leave "
             "such an image_size out, or say `one_size` of a backbone that takes one alone"
+        )
+
+
+class TooManyTokens(TrainingError):
+    """The recipe reads more word pieces than the backbone has positions for."""
+
+    kind: ClassVar[FailureKind] = "recipe_unfit"
+
+    def __init__(self, folder: Path, wanted: int, positions: int) -> None:
+        super().__init__(
+            f"max_tokens is {wanted}, and {folder} has positions for {positions}: set it to {positions} or less"
+        )
+
+
+class NoUnknownWord(TrainingError):
+    """The recipe drops words, and the vocabulary has no word piece for unknown ones."""
+
+    kind: ClassVar[FailureKind] = "recipe_unfit"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "word_dropout reads words as unknown ones, and the tokenizer has no such word piece: set it to 0"
         )
 
 
@@ -182,6 +208,25 @@ class WeightsOfSeveral(WeightsError):
             f"{path} holds {models} models whose probabilities are averaged, and a training begins from one: "
             "name the file of a single model, or let this one teach (`teacher`)"
         )
+
+
+class TextModelUnreadable(WeightsError):
+    """A folder of a published encoder that lacks a part, or a part that cannot be read."""
+
+    def __init__(self, path: Path, reason: str) -> None:
+        super().__init__(
+            f"{path}: no model for texts can be read from it ({reason}); `model.weights` is a folder as it is published, "
+            "with config.json, model.safetensors or pytorch_model.bin, and tokenizer.json or vocab.txt"
+        )
+        self.path = path
+
+
+class TextModelUnfit(WeightsError):
+    """A folder whose parts do not belong together, or whose network is not known here."""
+
+    def __init__(self, folder: Path, reason: str) -> None:
+        super().__init__(f"{folder}: this model for texts cannot be used: {reason}")
+        self.folder = folder
 
 
 class WeightsPartial(WeightsError):

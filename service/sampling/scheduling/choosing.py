@@ -11,7 +11,7 @@ from trimtab.contract.studies import StudyDocument
 
 def scheduler_for(document: StudyDocument) -> Scheduler | None:
     """Make the scheduler that the document names; None where its trials are never paused by the search."""
-    epochs, direction = document.recipe({}).epochs, document.task.direction
+    epochs, direction = document.usual_epochs, document.task.direction
     wanted = 1 if document.finish is None else document.finish.ensemble
     match document.search.pruner:
         case AshaScheduler() as chosen:
@@ -28,4 +28,4 @@ def decides_at(document: StudyDocument, epochs: int) -> bool:
     """Tell whether a trial that runs to its end is decided on all the same when it has this many epochs."""
     if not isinstance(document.search.pruner, FreezeThawScheduler):
         return False
-    return epochs in decision_epochs(document.recipe({}).epochs)[:-1]
+    return epochs in decision_epochs(document.usual_epochs)[:-1]

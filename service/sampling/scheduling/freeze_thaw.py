@@ -17,7 +17,6 @@ from service.sampling.scheduling.forecast import Forecast
 from service.sampling.scheduling.options import Options
 from service.sampling.scheduling.scheduler import Asked, Begin, Choice, GoOn, Over, Stop, Wait
 from service.sampling.scheduling.tpe_beside import TpeBeside
-from trimtab.contract.metrics import is_bounded
 from trimtab.contract.reasons import Reason
 from trimtab.contract.studies import StudyDocument
 
@@ -64,10 +63,10 @@ class FreezeThaw:
     def of(cls, document: StudyDocument, *, wanted: int) -> "FreezeThaw":
         """Return the scheduler of a study, which knows no trials yet."""
         direction = document.task.direction
-        grid = decision_epochs(document.recipe({}).epochs)
+        grid = decision_epochs(document.usual_epochs)
         board = Board(Cube(document.space), grid, direction)
         weights = PriorWeights(board.cube)
-        bounds = (0.0, 1.0) if is_bounded(document.task.metric) else (-np.inf, np.inf)
+        bounds = (0.0, 1.0) if document.task.is_bounded else (-np.inf, np.inf)
         return cls(
             board,
             Forecast(board, bounds),

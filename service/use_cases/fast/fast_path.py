@@ -15,6 +15,7 @@ from service.use_cases.fast.claims import FastClaims, NothingToDo, Served, TakeF
 from service.use_cases.fast.outcomes import FastOutcomes
 from service.use_cases.fast.reports import FastReports
 from service.use_cases.reports import Said
+from trimtab.contract.external_leases import ExternalLeases
 from trimtab.contract.leases import Answer, LeaseRequest, Leases, Outcome, Reports, Settled
 from trimtab.contract.problems import Problem, TooManyPoints
 
@@ -60,7 +61,7 @@ class FastPath:
             await self._aside(ending.follow, self._context, answered.to_follow)
         return answered.settled
 
-    async def claim(self, request: LeaseRequest) -> Leases:
+    async def claim(self, request: LeaseRequest) -> Leases | ExternalLeases:
         """Do as `claims.claim`."""
         match await self._claims.claim(request):
             case Served(got):

@@ -178,7 +178,7 @@ def test_a_study_at_further_seeds_is_evaluated_without_them_by_a_release_that_kn
     trained(service, leases[1, 0], 20)
     database = service.context.database
     with database.transaction() as connection:
-        command.downgrade(schema_config(connection), "0010")
+        command.downgrade(schema_config(connection), "0011")
     schema.migrate(database)
     service.sweep()
     assert refits(service.lease()) == [(1, [20])]

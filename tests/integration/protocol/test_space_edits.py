@@ -98,7 +98,9 @@ def test_earlier_trials_have_the_fixed_value_of_a_name_that_is_searched_from_the
     assert study.document.fixed == {"epochs": 4}
     again = service.lease()
     assert (again.trial_number, again.recipe.batch_size) == (waiting.trial_number, 16)
-    assert studies.best(service.context, "digits").recipe.batch_size == 16
+    recipe = studies.best(service.context, "digits").recipe
+    assert recipe is not None
+    assert recipe.batch_size == 16
     # Such a trial lies outside of a space that has no such batch.
     service.complete(again, 0.4)
     without = {"learning_rate": RATE, "batch_size": {"kind": "choices", "choices": [32, 64]}}

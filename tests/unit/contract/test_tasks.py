@@ -7,14 +7,15 @@ import pytest
 from pydantic import ValidationError
 
 from trimtab.contract.backbones import TORCHVISION_BACKBONES
-from trimtab.contract.metrics import METRICS, TARGET_METRICS, direction_of
-from trimtab.contract.tasks import (
+from trimtab.contract.datasets import (
     BuiltinDataset,
+    CsvDataset,
     ImageFolderDataset,
-    Model,
+    JsonlDataset,
     TargetColumn,
-    Task,
 )
+from trimtab.contract.metrics import METRICS, TARGET_METRICS, direction_of
+from trimtab.contract.tasks import Model, Task
 
 
 def test_a_task_reads_its_dataset_by_kind() -> None:
@@ -100,6 +101,49 @@ def test_targets_that_do_not_fit_their_task_are_refused(
 ) -> None:
     with pytest.raises(ValidationError, match=why):
         _table(kind, *targets)
+
+
+def _texts(**columns: object) -> Task:
+    dataset = {"kind": "csv", "path": "t.csv", "targets": ["label"], **columns}
+    return Task.model_validate({"kind": "classification", "dataset": dataset})
+
+
+def test_a_table_has_pictures_unless_it_has_texts_or_pairs_of_texts() -> None:
+    assert (_texts().dataset.modality, _texts(text="a").dataset.modality) == ("image", "text")
+    read = {
+        "a": ("a", "label"),
+        ("a", "b"): ("a", "b", "label"),
+        None: ("image", "label"),
+    }
+    for text, columns in read.items():
+        dataset = _texts(text=text).dataset
+        assert isinstance(dataset, CsvDataset)
+        assert dataset.columns == columns
+    lines = {"kind": "jsonl", "path": "t.jsonl", "targets": ["label"], "text": ["a", "b"]}
+    pairs = Task.model_validate({"kind": "classification", "dataset": lines}).dataset
+    assert isinstance(pairs, JsonlDataset)
+    assert (pairs.modality, pairs.texts) == ("text", ("a", "b"))
+
+
+def test_a_table_of_an_older_document_still_names_its_pictures() -> None:
+    assert _texts(image="image").dataset.modality == "image"
+
+
+@pytest.mark.parametrize(
+    ("columns", "why"),
+    [
+        ({"text": "a", "image": "b"}, "either pictures or texts"),
+        ({"text": ["a", "a"]}, "named twice: a"),
+        ({"text": "label"}, "named twice: label"),
+        ({"text": ["a", "b", "c"]}, "text"),
+        ({"text": ""}, "text"),
+    ],
+)
+def test_columns_of_texts_that_cannot_be_meant_are_refused(
+    columns: dict[str, object], why: str
+) -> None:
+    with pytest.raises(ValidationError, match=why):
+        _texts(**columns)
 
 
 @pytest.mark.parametrize("kind", ["regression", "multi_label", "multi_task"])

@@ -13,7 +13,8 @@ from PIL import Image
 
 from tests.support import vision_files
 from tests.support.pictures import folder_task, hash_of, picture, table_task, write_table
-from trimtab.contract.tasks import ImageFolderDataset, Task
+from trimtab.contract.datasets import ImageFolderDataset
+from trimtab.contract.tasks import Task
 from worker import data
 from worker.data import Seal, groups, splits
 from worker.data.errors import BadRows, ClassTooSmall, GroupUnknown, LayoutUnclear

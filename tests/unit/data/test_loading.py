@@ -17,8 +17,9 @@ import pytest
 from PIL import Image
 
 from tests.support.pictures import folder_task, hash_of, picture, write_classes
+from trimtab.contract.datasets import BuiltinDataset
 from trimtab.contract.recipe import Resize
-from trimtab.contract.tasks import BuiltinDataset, Task
+from trimtab.contract.tasks import Task
 from worker import data
 from worker.data import Seal, cache
 from worker.data.errors import (

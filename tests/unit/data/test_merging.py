@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from tests.support.pictures import tiny_data
-from trimtab.contract.tasks import BuiltinDataset, Task
+from trimtab.contract.datasets import BuiltinDataset
+from trimtab.contract.tasks import Task
 from worker.data import TaskData, load, with_validation
 
 DIGITS = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))

@@ -13,7 +13,8 @@ from torchvision import datasets
 
 from tests.support import vision_files
 from tests.support.vision_files import PER_CLASS
-from trimtab.contract.tasks import Task, TorchvisionDataset
+from trimtab.contract.datasets import TorchvisionDataset
+from trimtab.contract.tasks import Task
 from worker import data
 from worker.data import Seal
 from worker.data.errors import DatasetAbsent

@@ -191,4 +191,6 @@ def test_every_backbone_takes_pictures_made_square_as_the_recipe_says(
     name: str, size: int | None
 ) -> None:
     recipe = Recipe(image_size=size, resize="pad")
-    assert backbones.input_spec(Model(backbone=name), recipe).resize == "pad"
+    spec = backbones.input_spec(Model(backbone=name), recipe)
+    assert isinstance(spec, ImageSpec)
+    assert spec.resize == "pad"

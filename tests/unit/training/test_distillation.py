@@ -27,7 +27,9 @@ from worker.training.model import backbones
 from worker.training.model.backbones import Backbone
 from worker.training.model.card import CARD_KEY, Scores
 from worker.training.model.export import export, load_exported, make_card
+from worker.training.model.image_input import ImageInput
 
+PICTURES = ImageInput((0.4,), (0.3,)).card()
 DATA = tiny_data()
 SHORT = Recipe(epochs=3, batch_size=8, learning_rate=1e-2)
 
@@ -111,14 +113,18 @@ def test_a_teacher_is_asked_about_changed_pictures_as_the_student_sees_them(
     teacher: Teacher,
 ) -> None:
     recipe = SHORT.model_copy(update={"augmentation": "flip", "distillation_weight": 0.5})
-    lessons = lessons_of(teacher, DATA, recipe, CPU, cache=None, each_batch=lambda: None)
+    lessons = lessons_of(
+        teacher, DATA, recipe, CPU, taken=PICTURES, cache=None, each_batch=lambda: None
+    )
     assert lessons is not None
     pictures = torch.from_numpy(DATA.train.inputs)[:4]
     changed = pictures.flip(2)
     rows = torch.arange(4)
     assert torch.equal(lessons.of(rows, changed), teacher.at_work(CPU, "auto")(changed))
     plain = SHORT.model_copy(update={"distillation_weight": 0.5})
-    once = lessons_of(teacher, DATA, plain, CPU, cache=None, each_batch=lambda: None)
+    once = lessons_of(
+        teacher, DATA, plain, CPU, taken=PICTURES, cache=None, each_batch=lambda: None
+    )
     assert once is not None
     torch.testing.assert_close(once.of(rows, changed), teacher.at_work(CPU, "auto")(pictures))
 
@@ -207,7 +213,9 @@ def test_another_teacher_is_asked_anew(tmp_path: Path, teacher: Teacher) -> None
     cache = FeatureCache(tmp_path / "features")
     known = replace(DATA, key="these pictures")
     heard = [
-        lessons_of(each, known, Recipe(), CPU, cache=cache, each_batch=lambda: None)
+        lessons_of(
+            each, known, Recipe(), CPU, taken=PICTURES, cache=cache, each_batch=lambda: None
+        )
         for each in (teacher, Teacher(exported(tmp_path), DATA.classes))
     ]
     rows = torch.arange(4)

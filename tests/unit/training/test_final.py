@@ -20,9 +20,10 @@ from tests.support.pictures import (
     write_table,
 )
 from tests.support.tiny import CPU
+from trimtab.contract.datasets import BuiltinDataset
 from trimtab.contract.metrics import TaskKind
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.tasks import BuiltinDataset, Model, Task
+from trimtab.contract.tasks import Model, Task
 from trimtab.contract.teachers import Artifact, StudyTeacher
 from worker import data
 from worker.data import Seal, Split, TaskData

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from tests.support.pictures import TARGETS, tiny_columns, tiny_data
 from tests.support.tiny import CPU, same_tensors, tiny_backbone
+from trimtab.contract.datasets import BuiltinDataset
 from trimtab.contract.metrics import TaskKind
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.tasks import BuiltinDataset, Model, Task
+from trimtab.contract.tasks import Model, Task
 from worker import data as data_room
 from worker.data import Split
 from worker.training.errors import CheckpointIncompatible, Diverged

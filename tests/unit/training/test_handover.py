@@ -11,9 +11,10 @@ from PIL import Image
 
 from tests.support.pictures import folder_task, write_classes
 from tests.support.tiny import CPU, memory_for
+from trimtab.contract.datasets import BuiltinDataset
 from trimtab.contract.final_report import CandidateKind, FinalReport
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.tasks import BuiltinDataset, Model, Task
+from trimtab.contract.tasks import Model, Task
 from worker import data
 from worker.data import Seal, Split, TaskData, with_validation
 from worker.training.errors import CheckpointIncompatible, CheckpointMissing

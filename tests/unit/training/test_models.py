@@ -126,5 +126,5 @@ def test_what_is_handed_over_is_built_of_the_models_of_its_trials(
         getattr(one, "class_name", None) == names[int(label)]
         for one, label in zip(predictor.predict(pictures), split.labels, strict=True)
     ]
-    if len({one.form for one in predictor.members}) == 1:
+    if len({one.encoder.key for one in predictor.members}) == 1:
         assert sum(right) / len(right) == made.scores.value

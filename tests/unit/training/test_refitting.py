@@ -9,8 +9,9 @@ import torch
 
 from tests.support.pictures import tiny_columns, tiny_data
 from tests.support.tiny import CPU, same_tensors, tiny_backbone
+from trimtab.contract.datasets import BuiltinDataset
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.tasks import BuiltinDataset, Model, Task
+from trimtab.contract.tasks import Model, Task
 from worker import data as data_room
 from worker.data import Split, TaskData, with_validation
 from worker.training.errors import NothingToChooseBy

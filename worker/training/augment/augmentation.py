@@ -1,4 +1,4 @@
-"""Augmentation: random changes to training pictures, a batch at a time, on the device where they lie.
+"""Augmentation: random changes to training pictures or texts, a batch at a time, on the device where they lie.
 
 All random numbers are drawn on the CPU from torch's generator, which the caller seeds, so that one seed changes the
 same pictures in the same way on every device.
@@ -15,6 +15,8 @@ from trimtab.contract.recipe import Recipe
 from worker.data.images.encoding import Images
 from worker.training.augment import image_operations
 from worker.training.augment.image_operations import Operation
+from worker.training.augment.words import WordDropout
+from worker.training.model.card import InputCard, TokenCard
 from worker.training.objective.objectives import Objective
 
 _BINS = 31
@@ -81,15 +83,28 @@ class Augmentation:
         return Batch(images, labels)
 
 
-def of(recipe: Recipe, modality: str) -> Augmentation | None:
+def is_wanted(recipe: Recipe, modality: str) -> bool:
+    """Whether a recipe has samples of this kind changed at random."""
+    if modality != Images.name:
+        return recipe.word_dropout > 0
+    return of(recipe, modality) is not None
+
+
+def of(recipe: Recipe, modality: str, taken: InputCard | None = None) -> Augmentation | None:
     """Return what a recipe asks for; None where it asks for nothing.
 
     Args:
-        recipe: Its fields of augmentation are read for pictures alone, as those of an optimizer's momentum are.
+        recipe: The recipe. Its fields about pictures are read for pictures alone, and those about words for texts.
         modality: Name of the kind of data (`TaskData.modality`).
+        taken: The network's input layer, which tells the word pieces apart where samples are texts.
+
+    Raises:
+        NoUnknownWord: Words are to be dropped, and the vocabulary has no piece that stands for an unknown one.
     """
     if modality != Images.name:
-        return None
+        if not recipe.word_dropout or not isinstance(taken, TokenCard):
+            return None
+        return Augmentation([WordDropout(taken, recipe.word_dropout)], mixup=0, cutmix=0)
     named: Mapping[str, Sequence[Change]] = {
         "none": (),
         "flip": (flipped,),

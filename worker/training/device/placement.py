@@ -1,8 +1,9 @@
 """Samples on the device that trains, and the precision it computes in."""
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from torch import Tensor
@@ -18,6 +19,11 @@ class PlacedSplit:
     """A split whose batches are tensors on the device, as they are stored; the model's first layer (`InputLayer`) does the rest.
 
     On a CPU nothing is copied: the tensors share the memory of the cache.
+
+    Attributes:
+        device: The device that takes the batches.
+        full_precision: Whether what follows is computed in float32 whatever the recipe says.
+        lengths: The length of each sample, `(N,)`, in the order of the labels; None where all are of one size.
     """
 
     def __init__(
@@ -27,6 +33,7 @@ class PlacedSplit:
         inputs: Tensor | None = None,
         *,
         full_precision: bool = False,
+        lengths: Tensor | None = None,
     ) -> None:
         """Place a split.
 
@@ -36,11 +43,13 @@ class PlacedSplit:
             inputs: Stand for all its samples if something was computed from them before.
             full_precision: Compute in float32: with these inputs so little is computed that casting costs more than
                 it saves.
+            lengths: The length of each of its samples, `(N,)`; None where all are of one size.
         """
         self.device = device
         self.full_precision = full_precision
         self._rows = None if split.rows is None else torch.from_numpy(split.rows)
         self._inputs = torch.from_numpy(split.inputs) if inputs is None else inputs
+        self.lengths = lengths if lengths is None or self._rows is None else lengths[self._rows]
         self._labels = torch.from_numpy(split.labels).to(device)
         if self._inputs.nbytes <= _RESIDENT_BYTES:
             self._inputs = _placed(self._inputs, device)
@@ -75,6 +84,39 @@ def sent(tensor: Tensor, device: torch.device) -> Tensor:
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)
+
+
+_POOL = 8
+"""Batches that are filled together: enough that padding is rare, few enough that batches differ from epoch to epoch."""
+
+
+def by_length(count: int, lengths: Tensor | None) -> Tensor:
+    """Return the order in which all samples are computed with the least padding: the shortest first."""
+    return torch.arange(count) if lengths is None else lengths.argsort(stable=True)
+
+
+def put_back(computed: Sequence[Tensor], order: Tensor) -> Tensor:
+    """Return what was computed of samples in an order, batch by batch, in the samples' own order."""
+    return torch.cat(list(computed))[order.argsort().to(computed[0].device)]
+
+
+def drawn_batches(order: Tensor, batch_size: int, lengths: Tensor | None) -> list[Tensor]:
+    """Cut the order of an epoch into batches; where samples have lengths, those of about one length share a batch.
+
+    The samples of the epoch are the same either way. Draws a number from torch's generator where there are lengths.
+
+    Args:
+        order: Row numbers of the epoch's samples, drawn at random.
+        batch_size: The number of samples in a batch.
+        lengths: The length of each row, by its number; None where all are of one size.
+    """
+    if lengths is None:
+        return row_batches(order, batch_size)
+    pools = row_batches(order, _POOL * batch_size)
+    sorted_pools = [pool[lengths[pool].argsort(stable=True)] for pool in pools]
+    batches = [batch for pool in sorted_pools for batch in row_batches(pool, batch_size)]
+    # Not from the shortest to the longest: the order of the steps tells nothing of the lengths.
+    return [batches[place] for place in cast(list[int], torch.randperm(len(batches)).tolist())]
 
 
 def row_batches(order: Tensor, batch_size: int) -> list[Tensor]:

@@ -3,18 +3,26 @@
 import hashlib
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from trimtab.contract.recipe import Recipe
 from worker.data import Split, TaskData
 from worker.training.augment import augmentation
 from worker.training.device.micro_batches import MicroBatches
-from worker.training.device.placement import PlacedSplit, autocast, dtype_of, row_batches
+from worker.training.device.placement import (
+    PlacedSplit,
+    autocast,
+    by_length,
+    dtype_of,
+    put_back,
+    row_batches,
+)
 from worker.training.device.threads import Attempt, computing_on
 from worker.training.features import frozen_prefix
 from worker.training.features.feature_cache import LIMIT_BYTES, FeatureCache
@@ -101,7 +109,9 @@ def means_of(
     # Without a cache the features lie in memory, so that the limit of the disk is a limit there too. Early stages make
     # maps that are many times as large as the pictures: to compute those again is better than to read them.
     if halves is None or _bytes_of(halves, model, data, device, recipe.precision) > limit:
-        return model, lambda _, split: PlacedSplit(split, device)
+        return model, lambda _, split: PlacedSplit(
+            split, device, lengths=model.input.lengths(torch.from_numpy(split.inputs))
+        )
 
     def place(part: str, split: Split) -> PlacedSplit:
         def make() -> Tensor:
@@ -115,7 +125,11 @@ def means_of(
         # every step would cost more than half precision saves, and float32 is what `HeadStack` computes in.
         if found.dim() == 2 and still >= len(model.stages):
             return PlacedSplit(split, device, found.float(), full_precision=True)
-        return PlacedSplit(split, device, found)
+        # What stands for a sample is still as long as the sample is.
+        lengths = (
+            model.input.lengths(torch.from_numpy(split.inputs)) if found.dim() > 2 else None
+        )
+        return PlacedSplit(split, device, found, lengths=lengths)
 
     return halves.rest, place
 
@@ -154,7 +168,7 @@ def attempt(freezing: Freezing, data: TaskData, device: torch.device) -> Attempt
 
 def _inputs_change(data: TaskData, recipe: Recipe) -> bool:
     """Whether the frozen stages see a sample differently at each step."""
-    return augmentation.of(recipe, data.modality) is not None
+    return augmentation.is_wanted(recipe, data.modality)
 
 
 def key(freezing: Freezing, data: TaskData, device: torch.device, part: str) -> str:
@@ -180,6 +194,8 @@ def key(freezing: Freezing, data: TaskData, device: torch.device, part: str) -> 
         "data": data.key,
         "part": part,
     }
+    if model.shape is not None:
+        facts["network"] = [model.shape.model_dump(), model.pooling]
     return json.dumps(facts)
 
 
@@ -196,13 +212,18 @@ def machine(device: torch.device, precision: str) -> dict[str, object]:
     }
 
 
-def digest(model: Backbone, frozen_stages: int) -> str:
+def digest(model: Backbone, frozen_stages: int, *, remember: bool = True) -> str:
     """Return the sha256 of the frozen weights; remembered where the model's maker vouches for them (`digests`).
+
+    Args:
+        model: The model.
+        frozen_stages: The number of its stages whose weights are asked about.
+        remember: Without it the weights are looked at anew: they are not all as they were loaded.
 
     The name of a file would not do: it may be replaced, and random weights have no file. The values are hashed, so
     that features belong to exactly the weights that made them.
     """
-    known = {} if model.digests is None else model.digests
+    known = model.digests if remember and model.digests is not None else {}
     if frozen_stages not in known:
         seen = hashlib.sha256()
         # With shapes and types, since the bytes of two tensors in a row could also be those of two others.
@@ -237,10 +258,19 @@ def _compute(
     with torch.no_grad(), autocast(device, precision):
         # Which kernel a library takes depends on the batch, and with it the last bits. In `evaluate`'s batches the
         # features are those that a validation without a cache would compute.
-        for rows in row_batches(torch.arange(len(stored)), BATCH_SIZE):
+        order = by_length(len(stored), model.input.lengths(stored))
+        for rows in row_batches(order, BATCH_SIZE):
             each_batch()
             kept += micro_batches.each(stored.index_select(0, rows), compute)
-    return torch.cat(kept)
+    return put_back(_of_one_shape(kept), order) if halves.marks_padding else torch.cat(kept)
+
+
+def _of_one_shape(kept: Sequence[Tensor]) -> list[Tensor]:
+    """Pad what was computed of batches of different lengths, `(n, l, F)`, to the longest; vectors are left as they are."""
+    if kept[0].dim() < 3:
+        return list(kept)
+    longest = max(one.shape[1] for one in kept)
+    return [functional.pad(one, (0, 0, 0, longest - one.shape[1])) for one in kept]
 
 
 def _bytes_of(
@@ -253,5 +283,8 @@ def _bytes_of(
         model.eval()
         with torch.no_grad(), autocast(device, precision):
             kept = halves.kept(model.input(torch.from_numpy(one).to(device)))
-        halves.bytes_each[looks] = kept.nbytes
+        longer = one.shape[1] if halves.marks_padding and kept.dim() > 2 else 0
+        halves.bytes_each[looks] = (
+            kept.nbytes // kept.shape[1] * longer if longer else kept.nbytes
+        )
     return halves.bytes_each[looks] * (len(data.train.inputs) + len(data.validation.inputs))

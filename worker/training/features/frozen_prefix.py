@@ -91,7 +91,7 @@ def _cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
     crossing = [node for node in graph.nodes if node in settled and set(node.users) - settled]
     if len(crossing) != 1 or crossing[0].op == "placeholder":
         return None
-    halves = _halves(graph, backbone.network, settled, crossing[0])
+    halves = _halves(graph, backbone, settled, crossing[0])
     # The graph is a reading of somebody's code. Only a comparison shows that it computes the same.
     return halves if _is_the_network(halves, backbone) else None
 
@@ -167,7 +167,7 @@ def _does_nothing_random(module: nn.Module) -> bool:
 
 
 def _halves(
-    graph: fx.Graph, network: nn.Module, settled: Collection[fx.Node], crossing: fx.Node
+    graph: fx.Graph, backbone: Backbone, settled: Collection[fx.Node], crossing: fx.Node
 ) -> Halves:
     # The nodes are copied, the modules are not: both halves call those of the network, whose weights training moves.
     first, second = fx.Graph(), fx.Graph()
@@ -182,7 +182,12 @@ def _halves(
             after[node] = second.node_copy(node, after.__getitem__)
     first.output(before[crossing])
     module = cast(Any, fx.GraphModule)
-    return Halves(module(network, first), module(network, second))
+    network = backbone.network
+    return Halves(
+        module(network, first),
+        module(network, second),
+        marks_padding=backbone.shape is not None,
+    )
 
 
 def _is_the_network(halves: Halves, backbone: Backbone) -> bool:

@@ -47,7 +47,9 @@ class KnownStatistics:
 
 
 def _identity(model: Backbone, data: TaskData) -> str:
-    size = "x".join(map(str, data.train.inputs.shape[1:]))
+    # The length of the longest text is the data's own, and no other form of them.
+    is_text = model.shape is not None
+    size = model.pooling if is_text else "x".join(map(str, data.train.inputs.shape[1:]))
     return f"{model.name} {features.digest(model, len(model.stages))[:16]} {size}"
 
 

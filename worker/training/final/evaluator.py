@@ -101,7 +101,7 @@ class Evaluator:
         return self._test[wanted]
 
     def _wanted(self, recipe: Recipe) -> InputSpec:
-        return backbones.input_spec(self.model, recipe, self.own)
+        return backbones.input_spec(self.model, recipe, self.own, self.weights_dir)
 
     def trained(self, recipe: Recipe, state: FitState, seen: TaskData) -> Freezing:
         """Build a trial's network on the device, with the weights of its state.
@@ -114,6 +114,7 @@ class Evaluator:
         # As it was trained: another layout of the weights may round otherwise.
         network.to(self.device).to(memory_format=network.input.memory_format)
         trained = Freezing(network, recipe)
+        trained.redraw(state.seed)
         load_weights(trained, state)
         return trained
 

@@ -103,10 +103,11 @@ def export_untrained(
         # As it was measured: its features in what the device is built for, the layer behind them in full.
         precision, of_head = "auto", "float32"
     computed_in = precision_of(precision, evaluator.device)
-    # Whoever builds the network from the file needs a linear head, and pictures in the same form.
+    # Whoever builds the network from the file needs a linear head, and samples in the same form.
     recipe = Recipe(
         image_size=untrained.recipe.image_size,
         resize=untrained.recipe.resize,
+        max_tokens=untrained.recipe.max_tokens,
         frozen_stages=len(model.stages),
     )
     card = make_card(

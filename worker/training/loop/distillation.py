@@ -24,6 +24,7 @@ from worker.training.errors import ModelUnreadable, TeacherMissing, TeacherUnfit
 from worker.training.features import features
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.model import export
+from worker.training.model.card import InputCard, TokenCard
 from worker.training.model.user_backbones import OwnBackbones
 from worker.training.objective.evaluate import BATCH_SIZE
 
@@ -61,7 +62,7 @@ class Teacher:
             raise TeacherUnfit(
                 path, f"only a classification is taught, and this is a {card.kind}"
             )
-        theirs = card.classes
+        self._card, theirs = card, card.classes
         if set(theirs) != set(classes):
             raise TeacherUnfit(path, _difference(theirs, classes))
         self.path = path
@@ -73,6 +74,24 @@ class Teacher:
                 self.sha256 = hashlib.file_digest(file, "sha256").hexdigest()
         except OSError as error:
             raise ModelUnreadable(path, str(error)) from error
+
+    def check(self, taken: InputCard) -> None:
+        """See that the teacher takes the samples that the student's input layer takes.
+
+        Raises:
+            TeacherUnfit: They are of another kind, or texts in another tokenizer's word pieces.
+        """
+        told = [member.input for member in self._card.each()]
+        if isinstance(taken, TokenCard):
+            if not all(
+                isinstance(one, TokenCard) and one.sha256 == taken.sha256 for one in told
+            ):
+                raise TeacherUnfit(
+                    self.path,
+                    "a text is told to it in the student's word pieces, and its tokenizer is another",
+                )
+        elif any(isinstance(one, TokenCard) for one in told):
+            raise TeacherUnfit(self.path, "it reads texts, and the task has pictures")
 
     def at_work(self, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
         """Load the teacher's network.
@@ -140,6 +159,7 @@ def lessons_of(
     recipe: Recipe,
     device: torch.device,
     *,
+    taken: InputCard,
     cache: FeatureCache | None,
     each_batch: Callable[[], object],
 ) -> Lessons | None:
@@ -150,11 +170,13 @@ def lessons_of(
         data: The data whose training split is asked about.
         recipe: Says temperature, weight and precision; at a weight of 0 nobody is asked.
         device: The device that computes.
+        taken: The student's input layer: the teacher must take the same samples.
         cache: Keeps answers for later trials; None computes them for this training alone.
         each_batch: Called before every batch.
     """
     if teacher is None or recipe.distillation_weight == 0:
         return None
+    teacher.check(taken)
     lessons = partial(
         Lessons,
         temperature=recipe.distillation_temperature,
@@ -162,7 +184,7 @@ def lessons_of(
     )
 
     # What an augmented sample looks like is not known before the step, so that the teacher must be asked at each one.
-    if augmentation.of(recipe, data.modality) is not None:
+    if augmentation.is_wanted(recipe, data.modality):
         return lessons(teacher.at_work(device, recipe.precision))
 
     def make() -> Tensor:

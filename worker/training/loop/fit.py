@@ -116,6 +116,7 @@ def begin(request: TrainingRequest, *, beside: Training | None = None) -> Traini
     request.model.to(request.device, memory_format=request.model.input.memory_format)  # pyright: ignore[reportCallIssue] - both in one walk, which torch's types do not know
     request.model.try_on(torch.from_numpy(request.data.train.inputs[:2]).to(request.device))
     # Before LoRA and the optimizer begin, while all weights are the pretrained ones.
+    freezing.redraw(request.seed)
     frozen_sha256 = origin(freezing)
     low_rank = freezing.low_rank(request.seed)
     count = _feature_threads(request, freezing, beside)
@@ -211,7 +212,7 @@ def _learner(
         lessons=lessons,
         each_batch=request.each_batch if plain is None else _patient(request.each_batch),
         plain=plain,
-        augmentation=augmentation.of(recipe, request.data.modality),
+        augmentation=augmentation.of(recipe, request.data.modality, request.model.input.card()),
     )
 
 
@@ -231,6 +232,7 @@ def _lessons(request: TrainingRequest) -> Lessons | None:
         request.data,
         request.recipe,
         request.device,
+        taken=request.model.input.card(),
         cache=request.features_cache,
         each_batch=request.each_batch,
     )

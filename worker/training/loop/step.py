@@ -94,7 +94,7 @@ def train_epoch(
     make_ready(learner, epoch)
     size = learner.recipe.batch_size
     order = whole_batches(torch.randperm(len(learner.inputs.train)), size)
-    batches = placement.row_batches(order, size)
+    batches = placement.drawn_batches(order, size, learner.inputs.train.lengths)
     # The sum stays on the device and in float64: to fetch each step's loss would wait for the device at each step.
     total, seen, done = torch.zeros((), dtype=torch.float64, device=learner.device), 0, 0
     if begun is not None:

@@ -218,4 +218,5 @@ def origin(freezing: Freezing) -> str:
     # mixes with them. Without them, what a trained stage began with no longer matters.
     builds_on_all = recipe.lora_rank or recipe.l2_sp or recipe.adaptation_grid
     stages = len(model.stages) if builds_on_all else freezing.still
-    return features.digest(model, stages)
+    # Layers that are drawn anew are not those that were loaded, whatever is known of these.
+    return features.digest(model, stages, remember=not recipe.reinit_layers)

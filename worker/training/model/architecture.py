@@ -26,6 +26,7 @@ class Architecture:
         head: Name of its last layer, a linear or a 1 x 1 convolution.
         stages: The stages from the input on; each is the names of modules or parameters that freeze together.
         input: The layer before the network, from stored samples to its inputs.
+        tokenizer: The tokenizer that its samples were made by, as JSON; empty where they are no texts.
         code: Text that changes with the code of a person's own network; empty for those of a release.
         weights_url: The address of its published weights, if there are any.
         weights_classes: The classes of the published head.
@@ -35,6 +36,7 @@ class Architecture:
     head: str
     stages: tuple[tuple[str, ...], ...]
     input: InputLayer
+    tokenizer: str = ""
     code: str = ""
     weights_url: str | None = None
     weights_classes: tuple[str, ...] = ()

@@ -10,27 +10,42 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from trimtab.contract.backbones import CIFAR_RESNETS, GLYPHNET, OWN_PREFIX
-from trimtab.contract.recipe import Recipe
+from trimtab.contract.backbones import BERT, CIFAR_RESNETS, GLYPHNET, OWN_PREFIX
+from trimtab.contract.recipe import Pooling, Recipe
 from trimtab.contract.tasks import Model
 from worker.data.modality import ImageSpec, InputSpec
-from worker.training.errors import RecipeUnfit, WeightsOfSeveral, is_out_of_memory
+from worker.training.errors import (
+    RecipeUnfit,
+    WeightsOfSeveral,
+    is_out_of_memory,
+)
 from worker.training.model import (
+    bert,
     cifar_resnets,
     glyphnet,
     heads,
+    published_text,
     published_weights,
     small_maps,
+    text_models,
     user_code,
     weights_files,
 )
 from worker.training.model.architecture import Architecture
-from worker.training.model.card import CARD_KEY, ImageCard, ImageStatistics, InputCard
+from worker.training.model.card import (
+    CARD_KEY,
+    EncoderCard,
+    ImageCard,
+    ImageStatistics,
+    InputCard,
+    TokenCard,
+)
 from worker.training.model.halves import Halves
 from worker.training.model.heads import Head, HeadSlot
 from worker.training.model.image_input import ImageInput
 from worker.training.model.inputs import InputLayer
 from worker.training.model.published_weights import WeightsReport
+from worker.training.model.token_input import TokenInput
 from worker.training.model.user_backbones import OwnBackbones
 from worker.training.model.weights_files import WeightsFile
 from worker.training.seeding import derive, seeded
@@ -50,6 +65,7 @@ class Backbone(nn.Module):
         network: The network itself; its state dict has the names that published weights have.
         stages: The names of modules or parameters that freeze together, a stage each (`Architecture`).
         report: The tensors of the weights' file that were loaded and left out; None for random weights.
+        tokenizer: The tokenizer that its samples were made by, as JSON; empty where they are no texts.
         known_head: Rows of the pretrained head for `classes`, where it knew them all.
         digests: Hash of the pretrained weights of the first stages, by their number, as far as asked for; None if
             nobody vouches that the weights are as they were loaded.
@@ -66,6 +82,7 @@ class Backbone(nn.Module):
         self.stages = architecture.stages
         self.head_name = architecture.head
         self.code = architecture.code
+        self.tokenizer = architecture.tokenizer
         self._tried = {self._input_shape(self.input.example(1))} if self.code else set()
         self.report: WeightsReport | None = None
         self.known_head: dict[str, Tensor] | None = None
@@ -76,6 +93,16 @@ class Backbone(nn.Module):
         }
         self._head_shape = heads.LINEAR
         self.digests: dict[int, str] | None = None
+
+    @property
+    def shape(self) -> EncoderCard | None:
+        """The shape of a network whose name does not tell it."""
+        return self.network.shape if isinstance(self.network, bert.Encoder) else None
+
+    @property
+    def pooling(self) -> Pooling:
+        """What stands for a text before the head."""
+        return self._head_shape.pooling
 
     @property
     def head(self) -> nn.Module:
@@ -92,6 +119,8 @@ class Backbone(nn.Module):
         """Give the network a head of this shape; `draw_head` gives it its weights."""
         if head != self._head_shape:
             self._slot.put(head)
+            if isinstance(self.network, bert.Encoder):
+                self.network.pooling.how = head.pooling
             self._head_shape = head
             # Their rest calls the head that was there before.
             self.halves = {}
@@ -181,9 +210,16 @@ def build(
     """
     # The head is drawn apart, so that a kept backbone gets the same one as a new backbone.
     with seeded(seed if model.weights == "none" else 0):
-        architecture = _architecture(model.backbone, len(classes), own or OwnBackbones())
+        architecture = _architecture(model, len(classes), own or OwnBackbones(), weights_dir)
     backbone = Backbone(model.backbone, classes, architecture)
     if model.weights == "none":
+        backbone.put_head(head)
+        backbone.draw_head(seed)
+        return backbone
+    if model.backbone == BERT:
+        folder = _folder(model, weights_dir)
+        backbone.report = published_text.load_into(backbone.network, folder, model)
+        log.info("%s: %s", model.backbone, backbone.report.in_words())
         backbone.put_head(head)
         backbone.draw_head(seed)
         return backbone
@@ -210,17 +246,27 @@ def build(
     return backbone
 
 
-def input_spec(model: Model, recipe: Recipe, own: OwnBackbones | None = None) -> InputSpec:
+def input_spec(
+    model: Model,
+    recipe: Recipe,
+    own: OwnBackbones | None = None,
+    weights_dir: Path | None = None,
+) -> InputSpec:
     """Return what a task's data are to be stored as, so that the backbone takes them.
 
     Args:
         model: The backbone.
         recipe: The recipe; its `image_size`, if it has one, goes before the size that the backbone was trained on.
         own: The backbones that are registered on this worker.
+        weights_dir: The folder that begins relative paths; None is the working directory.
 
     Raises:
         BackboneError: An own backbone is not registered here, or none.
+        WeightsError, DataError: A text model's folder is missing, or no whole model.
+        TooManyTokens: The recipe reads more of a text than a text model has positions for.
     """
+    if model.backbone == BERT:
+        return text_models.token_spec(_folder(model, weights_dir), recipe)
     if recipe.image_size is not None or model.backbone == GLYPHNET:
         return ImageSpec(recipe.image_size, recipe.resize)
     if model.backbone.startswith(OWN_PREFIX):
@@ -243,11 +289,19 @@ def input_layer(card: InputCard | ImageStatistics, built: InputLayer) -> InputLa
     match card:
         case ImageCard():
             return ImageInput.of(card)
+        case TokenCard():
+            return TokenInput(card)
         case ImageStatistics(mean=mean, std=std):
-            return ImageInput.of(built.card().model_copy(update={"mean": mean, "std": std}))
+            told = {**built.card().model_dump(), "mean": mean, "std": std}
+            return ImageInput.of(ImageCard.model_validate(told))
 
 
-def _architecture(name: str, classes: int, own: OwnBackbones) -> Architecture:
+def _architecture(
+    model: Model, classes: int, own: OwnBackbones, weights_dir: Path | None
+) -> Architecture:
+    name = model.backbone
+    if name == BERT:
+        return text_models.architecture(model, _folder(model, weights_dir), classes)
     if name == GLYPHNET:
         return glyphnet.architecture(classes)
     if name.startswith(OWN_PREFIX):
@@ -259,9 +313,14 @@ def _architecture(name: str, classes: int, own: OwnBackbones) -> Architecture:
     return torchvision_models.architecture(name, classes)
 
 
+def _folder(model: Model, weights_dir: Path | None) -> Path:
+    """Return the path that a model's weights are named by."""
+    return (weights_dir or Path.cwd()) / Path(model.weights).expanduser()
+
+
 def _weights_path(model: Model, architecture: Architecture, weights_dir: Path | None) -> Path:
     if model.weights != "default":
-        return (weights_dir or Path.cwd()) / Path(model.weights).expanduser()
+        return _folder(model, weights_dir)
     if architecture.weights_url is None:
         return GLYPHNET_WEIGHTS
     return published_weights.download(model.backbone, architecture.weights_url, weights_dir)

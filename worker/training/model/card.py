@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field, model_validator
 
-from trimtab.contract.message import Int, Message, Text
+from trimtab.contract.datasets import Modality
+from trimtab.contract.message import Int, Message, Number, Sha256, Text
 from trimtab.contract.metrics import TargetKind, TaskKind
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
@@ -69,8 +70,59 @@ class ImageStatistics(Message):
     std: _Statistics
 
 
-InputCard = ImageCard
+_Id = Annotated[Int, Field(ge=0)]
+_Count = Annotated[Int, Field(ge=1, le=100_000_000)]
+
+
+class TokenCard(Message):
+    """The description of a `TokenInput`: enough to build the layer with the same bits."""
+
+    kind: Literal["tokens"]
+    sha256: Sha256
+    """Hash of the tokenizer, which stands in the metadata of the file under `tokenizer_key`."""
+    vocab_size: _Count
+    pad_id: _Id
+    cls_id: _Id | None
+    """The word piece that begins a text; null where there is none."""
+    sep_id: _Id | None
+    """The word piece that ends a text; null where there is none."""
+    unk_id: _Id | None
+    """The word piece that stands for an unknown one; null where there is none."""
+    token_types: Annotated[Int, Field(ge=0, le=16)]
+    positions: _Count
+    """The most word pieces that the network takes."""
+
+
+class EncoderCard(Message):
+    """The shape of an encoder of BERT's family: enough to build the network."""
+
+    kind: Literal["bert"] = "bert"
+    vocab_size: _Count
+    """Rows of the table of word pieces."""
+    width: _Size
+    layers: _Size
+    heads: _Size
+    feed_forward: _Size
+    """Units between the two linear layers of each layer's feed-forward network."""
+    activation: Literal["gelu", "gelu_tanh", "relu", "silu"]
+    positions: _Count
+    first_position: _Id
+    """Rows of the table of positions before the first one that is used."""
+    token_types: Annotated[Int, Field(ge=0, le=16)]
+    embedding_width: _Size
+    norm_eps: Annotated[Number, Field(gt=0)]
+    dropout: Annotated[Number, Field(ge=0, lt=1)]
+    attention_dropout: Annotated[Number, Field(ge=0, lt=1)]
+    pad_id: _Id
+
+
+InputCard = ImageCard | TokenCard
 """The description of an input layer, whatever its modality; told apart by `kind`."""
+
+
+def tokenizer_key(sha256: str) -> str:
+    """Return the name in the metadata of a model's file under which the tokenizer of this hash stands, as JSON."""
+    return f"trimtab.tokenizer.{sha256}"
 
 
 class CardMember(Message):
@@ -80,9 +132,10 @@ class CardMember(Message):
     """Null in files of releases whose members all had the card's backbone."""
     pretrained: Model | None = None
     targets: tuple[CardTarget, ...] = ()
-    shape: Annotated[tuple[_Size, ...], Field(min_length=3, max_length=3)]
+    shape: Annotated[tuple[_Size, ...], Field(min_length=1, max_length=3)]
     levels: tuple[int, int] = SIXTEEN_BITS
     input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
+    network: EncoderCard | None = None
     recipe: Recipe
     precision: Precision = "float32"
     head_precision: Precision = "float32"
@@ -98,12 +151,16 @@ class ModelCard(Message):
     """Names of the last layer's outputs, in order: for a classification its classes."""
     targets: tuple[CardTarget, ...] = ()
     """The targets of a task that is not a single classification."""
-    shape: Annotated[tuple[_Size, ...], Field(min_length=3, max_length=3)]
-    """The stored samples that it was trained on: of pictures side, side, and 1 channel if they were grey, else 3."""
+    shape: Annotated[tuple[_Size, ...], Field(min_length=1, max_length=3)]
+    """The stored samples that it was trained on: of pictures side, side, and 1 channel if they were grey, else 3; of texts
+    the number of word pieces.
+    """
     levels: tuple[int, int] = SIXTEEN_BITS
     """The numbers of black and white in pictures of more than 8 bits a pixel."""
     input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
     """The model's first layer, which is built from this."""
+    network: EncoderCard | None = None
+    """The network's shape, where its backbone's name does not tell it."""
     recipe: Recipe
     pretrained: Model | None = None
     """The model that training began with; None for random weights."""
@@ -138,6 +195,11 @@ class ModelCard(Message):
         told["shape"] = (side, side, channels)
         told["input"] = {"kind": "image_statistics", **statistics}
         return told
+
+    @property
+    def reads(self) -> Modality:
+        """What the model predicts of."""
+        return "text" if isinstance(self.input, TokenCard) else "image"
 
     def each(self) -> tuple[CardMember, ...]:
         """Return what the card says of each model in the file."""

@@ -15,7 +15,7 @@ from worker.data.images.pixels import SIXTEEN_BITS
 from worker.data.targets import Target
 from worker.training import safetensors_files
 from worker.training.errors import ModelUnreadable
-from worker.training.model import backbones, heads
+from worker.training.model import backbones, bert, heads
 from worker.training.model.backbones import Backbone
 from worker.training.model.card import (
     CARD_KEY,
@@ -24,9 +24,12 @@ from worker.training.model.card import (
     ModelCard,
     Precision,
     Scores,
+    TokenCard,
     same_targets,
+    tokenizer_key,
 )
 from worker.training.model.predictor import Member, Predictor
+from worker.training.model.token_input import TokenInput
 from worker.training.model.user_backbones import OwnBackbones
 
 
@@ -52,6 +55,7 @@ def make_card(
         shape=data.train.inputs.shape[1:],
         levels=tuple(data.details.get("levels", SIXTEEN_BITS)),
         input=model.input.card(),
+        network=model.shape,
         recipe=recipe,
         pretrained=pretrained,
         teacher=teacher,
@@ -77,7 +81,7 @@ def _on_card(target: Target) -> CardTarget:
 
 def export(path: Path, model: Backbone, *, card: ModelCard) -> None:
     """Write a model with its card; the file appears whole or not at all."""
-    _write(path, _weights_of(model), card)
+    _write(path, _weights_of(model), card, _tokenizers([model]))
 
 
 def export_together(path: Path, models: Sequence[Backbone], *, card: ModelCard) -> None:
@@ -93,18 +97,30 @@ def export_together(path: Path, models: Sequence[Backbone], *, card: ModelCard) 
         for number, model in enumerate(models)
         for name, tensor in _weights_of(model).items()
     }
-    _write(path, weights, card)
+    _write(path, weights, card, _tokenizers(models))
 
 
 def _weights_of(model: Backbone) -> dict[str, Tensor]:
     return {name: tensor.cpu() for name, tensor in model.network.state_dict().items()}
 
 
-def _write(path: Path, weights: Mapping[str, Tensor], card: ModelCard) -> None:
+def _tokenizers(models: Sequence[Backbone]) -> dict[str, str]:
+    """Return the tokenizers of models for texts, by their names in the file; several mostly have one."""
+    return {
+        tokenizer_key(card.sha256): model.tokenizer
+        for model in models
+        if isinstance(card := model.input.card(), TokenCard)
+    }
+
+
+def _write(
+    path: Path, weights: Mapping[str, Tensor], card: ModelCard, tokenizers: Mapping[str, str]
+) -> None:
     # A name of its own, since two exports to one path may run at once; the last to finish stays, whole.
     beside = path.with_name(f".{path.name}.{uuid.uuid4().hex}")
     try:
-        safetensors_files.write(beside, weights, {CARD_KEY: card.model_dump_json()})
+        about = {CARD_KEY: card.model_dump_json(), **tokenizers}
+        safetensors_files.write(beside, weights, about)
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
@@ -143,11 +159,11 @@ def load_exported(path: Path, *, own: OwnBackbones | None = None) -> Predictor:
     """
     card = read_card(path)
     try:
-        weights, _ = safetensors_files.read(path)
+        weights, metadata = safetensors_files.read(path)
     except (safetensors_files.SafetensorError, OSError) as error:
         raise ModelUnreadable(path, str(error)) from error
     members = [
-        Member(one, _loaded(path, card, one, own_weights, own))
+        _member(path, card, one, own_weights, own, metadata)
         for one, own_weights in _by_member(path, card, weights)
     ]
     return Predictor(card, members)
@@ -172,24 +188,44 @@ def _by_member(
     return list(zip(card.members, own, strict=True))
 
 
-def _loaded(
+def _member(
     path: Path,
     card: ModelCard,
     member: CardMember,
     weights: dict[str, Tensor],
     own: OwnBackbones | None,
+    metadata: Mapping[str, str],
+) -> Member:
+    tokenizer = ""
+    if isinstance(member.input, TokenCard):
+        tokenizer = metadata.get(tokenizer_key(member.input.sha256), "")
+        if not tokenizer:
+            raise ModelUnreadable(path, "it lacks the tokenizer that its card names")
+    model = _built(path, card, member, tokenizer, own)
+    try:
+        model.network.load_state_dict(weights)
+    except RuntimeError as error:
+        raise ModelUnreadable(path, f"its tensors are not those of {model.name}") from error
+    # The layer is built from the file: the code of a later release may normalise in another way.
+    model.input = backbones.input_layer(member.input, model.input)
+    return Member(member, model, path)
+
+
+def _built(
+    path: Path, card: ModelCard, member: CardMember, tokenizer: str, own: OwnBackbones | None
 ) -> Backbone:
+    """Make the network of a model in a file, with random weights."""
     backbone = member.backbone or card.backbone
+    head = heads.of(member.recipe, card.kind)
+    if member.network is not None and isinstance(member.input, TokenCard):
+        shown = bert.architecture(
+            member.network, len(card.classes), TokenInput(member.input), tokenizer
+        )
+        model = Backbone(backbone, card.classes, shown)
+        model.put_head(head)
+        return model
     try:
         plain = Model(backbone=backbone, weights="none")
     except ValidationError as error:
         raise ModelUnreadable(path, f"this release knows no {backbone}") from error
-    head = heads.of(member.recipe, card.kind)
-    model = backbones.build(plain, classes=card.classes, seed=0, own=own, head=head)
-    try:
-        model.network.load_state_dict(weights)
-    except RuntimeError as error:
-        raise ModelUnreadable(path, f"its tensors are not those of {backbone}") from error
-    # The layer is built from the file: the code of a later release may normalise in another way.
-    model.input = backbones.input_layer(member.input, model.input)
-    return model
+    return backbones.build(plain, classes=card.classes, seed=0, own=own, head=head)

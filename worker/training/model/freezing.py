@@ -9,9 +9,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage] - the only common base
 
 from trimtab.contract.recipe import Recipe
-from worker.training.model import lora
+from worker.training.model import bert, lora
 from worker.training.model.backbones import Backbone, is_within
 from worker.training.model.lora import LowRank
+from worker.training.seeding import derive, seeded
 
 
 @dataclass(frozen=True)
@@ -89,6 +90,20 @@ class Freezing:
             if is_within(name, modules)
         }
         return LowRank(reached, self.recipe, seed)
+
+    def redraw(self, seed: int) -> None:
+        """Draw the last layers of a model for texts anew where the recipe says so, as far as some epoch trains them.
+
+        What the last layers have learned is often of the pretraining's task alone (Zhang et al., 2021,
+        https://arxiv.org/abs/2006.05987, section 5).
+        """
+        trained = len(self.model.stages) - max(1, self.still)  # The embeddings are no layer.
+        count = min(self.recipe.reinit_layers, trained)
+        if self.model.shape is None or count < 1:
+            return
+        with seeded(derive(seed, "reinit")):
+            for name in (name for names in self.model.stages[-count:] for name in names):
+                bert.draw(self.model.network.get_submodule(name))
 
     def freeze(self, epoch: int = 0) -> None:
         """Choose what an epoch trains: the head, and of each thawed stage everything, or what LoRA reaches."""

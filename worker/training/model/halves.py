@@ -11,11 +11,15 @@ class Halves:
     Attributes:
         prefix: The frozen half, from the network's inputs to the features that cross the cut, `(N, ...)`.
         layer: The linear layer that the other half is, if it is no more than that.
+        marks_padding: Whether the last feature of each token says that it is no padding, where tokens cross the cut.
         bytes_each: Bytes of the features of one sample, by its shape and the precision, as far as known.
     """
 
-    def __init__(self, prefix: fx.GraphModule, rest: fx.GraphModule) -> None:
+    def __init__(
+        self, prefix: fx.GraphModule, rest: fx.GraphModule, *, marks_padding: bool = False
+    ) -> None:
         self.prefix = prefix
+        self.marks_padding = marks_padding
         self.layer = _lone_layer(rest)
         self.bytes_each: dict[tuple[int | str, ...], int] = {}
         self._rest = rest
@@ -24,6 +28,8 @@ class Halves:
         """Return the logits `(N, classes)` of features as `kept` returns them."""
         # A view in the order of dimensions that convolutions expect; in memory the channels stay last.
         crossing = stored.permute(0, 3, 1, 2) if stored.dim() == 4 else stored
+        if self.marks_padding and stored.dim() == 3:
+            crossing = stored[:, : int(stored[..., -1].sum(dim=1).max())]
         return cast(Tensor, self._rest(crossing))
 
     def kept(self, taken: Tensor) -> Tensor:

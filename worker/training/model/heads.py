@@ -9,7 +9,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from trimtab.contract.metrics import TaskKind
-from trimtab.contract.recipe import Recipe
+from trimtab.contract.recipe import Pooling, Recipe
 from worker.training.seeding import derive, seeded
 
 _ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "gelu": nn.GELU, "silu": nn.SiLU}
@@ -25,12 +25,14 @@ class Head:
         width: Units of its hidden layer; 0 has none.
         activation: The activation of the hidden layer: `relu`, `gelu` or `silu`; empty without one.
         dropout: Probability with which a training step drops an input of the last layer.
+        pooling: The way from the vectors of tokens to one for the text; networks for pictures do not read it.
         signed: Whether outputs below zero say something: those of numbers and of yes and no, not those of classes.
     """
 
     width: int = 0
     activation: str = ""
     dropout: float = 0.0
+    pooling: Pooling = "mean"
     signed: bool = False
 
 
@@ -45,6 +47,7 @@ def of(recipe: Recipe, kind: TaskKind) -> Head:
         width=recipe.head_width if hidden else 0,
         activation=recipe.head_activation if hidden else "",
         dropout=recipe.head_dropout,
+        pooling=recipe.pooling,
         signed=kind != "classification",
     )
 

@@ -25,6 +25,14 @@ class InputLayer(nn.Module, ABC):
     def forward(self, stored: Tensor) -> Tensor:
         """Return what the network takes of stored samples `(N, ...)`."""
 
+    def lengths(self, stored: Tensor) -> Tensor | None:
+        """Return how much of each stored sample there is, `(N,)`, so that alike ones are computed together.
+
+        None where all samples of a data set are of one size.
+        """
+        del stored
+        return None
+
     @abstractmethod
     def example(self, count: int) -> Tensor:
         """Return a stored batch that the network is known to take, always the same one: to try a person's code with."""

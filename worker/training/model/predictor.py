@@ -1,31 +1,34 @@
-"""An exported model at work: from pictures to predictions."""
+"""An exported model at work: from pictures or texts to predictions."""
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor, nn
 
 from worker.data.errors import UnreadableImages
-from worker.data.images.encoding import encode_files, encoding_of
-from worker.data.images.pixels import Form
+from worker.data.text.tokenizer import Content
 from worker.training.model.averaging import average
 from worker.training.model.backbones import Backbone
 from worker.training.model.card import CardMember, CardTarget, ModelCard
+from worker.training.model.sample_encoders import encoder_of
 
 BATCH_SIZE = 256
 """As many as an evaluation takes at once."""
 
 
+Given = Path | Image.Image | Content
+"""A sample as a person gives it: a picture as a file or as a Pillow image; a text, or a pair of texts."""
+
+
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The likeliest class of a picture, and the probability of each."""
+    """The likeliest class of a sample, and the probability of each."""
 
     class_name: str
     probabilities: Mapping[str, float]
@@ -46,12 +49,12 @@ class Chance:
 
 
 Predictions = Prediction | Mapping[str, Prediction | Number | Chance]
-"""The prediction for one picture: its class, or, for a task with targets, the prediction of each target by its name."""
+"""The prediction for one sample: its class, or, for a task with targets, the prediction of each target by its name."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """The reason why a file could not be predicted."""
+    """The reason why a sample could not be predicted."""
 
     reason: str
 
@@ -62,16 +65,15 @@ class Member:
     Attributes:
         card: The file's card, as far as it is about this model.
         model: The network with its input layer, in evaluation mode.
-        form: The form of the pictures that it takes.
+        encoder: Turns samples into what it takes.
     """
 
-    def __init__(self, card: CardMember, model: Backbone) -> None:
-        side, _, channels = card.shape
+    def __init__(self, card: CardMember, model: Backbone, path: Path) -> None:
         self.card = card
         self.model = model.eval().to(memory_format=model.input.memory_format)
-        self.form = Form(side, channels, card.recipe.resize, card.levels)
+        self.encoder = encoder_of(card, model.tokenizer, path)
 
-    def outputs(self, batch: NDArray[np.uint8]) -> Tensor:
+    def outputs(self, batch: NDArray[Any]) -> Tensor:
         """Return the outputs `(N, width)` in float64, where a softmax adds up to 1 for everybody who looks."""
         own = self.card
         with (
@@ -100,29 +102,27 @@ class Predictor:
             return outputs[0]
         return average(outputs, [member.card.targets for member in self.members])
 
-    def predict(self, pictures: Sequence[Path | Image.Image]) -> list[Predictions]:
-        """Predict of pictures, given as files or as Pillow images.
+    def predict(self, samples: Sequence[Given]) -> list[Predictions]:
+        """Predict of pictures, given as files or as Pillow images, or of texts and pairs of texts.
 
         Raises:
             UnreadableImages: Some files are missing, broken or too large; each is named.
         """
-        found = self.predict_readable(pictures)
+        found = self.predict_readable(samples)
         # All are tried before any is refused: a person who mends one file should not meet the next one afterwards.
         if reasons := {
-            Path(str(picture)): one.reason
-            for picture, one in zip(pictures, found, strict=True)
+            Path(str(sample)): one.reason
+            for sample, one in zip(samples, found, strict=True)
             if isinstance(one, Unreadable)
         }:
             raise UnreadableImages(reasons)
         return [one for one in found if not isinstance(one, Unreadable)]
 
-    def predict_readable(
-        self, pictures: Sequence[Path | Image.Image]
-    ) -> list[Predictions | Unreadable]:
-        """Predict of those pictures that can be read; of the others, tell why they cannot."""
-        forms = {member.form for member in self.members}
-        # Members may take pictures of other sizes: each form is decoded once.
-        encoded = {form: encode_files(pictures, encoding_of(form)) for form in forms}
+    def predict_readable(self, samples: Sequence[Given]) -> list[Predictions | Unreadable]:
+        """Predict of those samples that can be read; of the others, tell why they cannot."""
+        # Members may take samples in other forms: each form is encoded once.
+        encoders = {member.encoder.key: member.encoder for member in self.members}
+        encoded = {key: encoder.encode(samples) for key, encoder in encoders.items()}
         reasons = [
             next((one for one in forms_of_one if isinstance(one, str)), None)
             for forms_of_one in zip(*encoded.values(), strict=True)
@@ -134,15 +134,17 @@ class Predictor:
         ]
 
     def _predictions(
-        self, encoded: Mapping[Form, Sequence[NDArray[np.uint8] | str]], rows: Sequence[int]
+        self, encoded: Mapping[Hashable, Sequence[NDArray[Any] | str]], rows: Sequence[int]
     ) -> Iterator[Predictions]:
         for start in range(0, len(rows), BATCH_SIZE):
             batch = rows[start : start + BATCH_SIZE]
             stored = {
-                form: np.stack([cast(NDArray[np.uint8], pictures[row]) for row in batch])
-                for form, pictures in encoded.items()
+                member.encoder.key: member.encoder.together(
+                    [cast(NDArray[Any], encoded[member.encoder.key][row]) for row in batch]
+                )
+                for member in self.members
             }
-            outputs = [member.outputs(stored[member.form]) for member in self.members]
+            outputs = [member.outputs(stored[member.encoder.key]) for member in self.members]
             yield from map(self._prediction, self.combine(outputs))
 
     def _prediction(self, outputs: Tensor) -> Predictions:

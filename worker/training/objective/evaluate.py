@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.training.device.micro_batches import MicroBatches
-from worker.training.device.placement import PlacedSplit, row_batches
+from worker.training.device.placement import PlacedSplit, by_length, put_back, row_batches
 from worker.training.objective.objectives import Objective
 
 BATCH_SIZE = 256
@@ -100,9 +100,12 @@ def answers_of(
     outputs: list[Tensor] = []
     labels: list[Tensor] = []
     with torch.inference_mode(), split.autocast(precision):
-        for rows in row_batches(torch.arange(len(split)), BATCH_SIZE):
+        order = by_length(len(split), split.lengths)
+        for rows in row_batches(order, BATCH_SIZE):
             each_batch()
             inputs, batch_labels = split.take(rows)
             outputs += micro_batches.each(inputs, compute)
             labels.append(batch_labels)
-    return Answers(torch.cat(outputs), torch.cat(labels))
+    if split.lengths is None:
+        return Answers(torch.cat(outputs), torch.cat(labels))
+    return Answers(put_back(outputs, order), put_back(labels, order))

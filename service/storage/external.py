@@ -1,0 +1,11 @@
+"""External studies in SQL: conditions on a study `s` whose trials loops of a person's own train, or trimtab's workers."""
+
+IS_PROBE = "(s.data IS NULL AND NOT s.external)"
+"""Whether the next lease of a study is its probe; of an external study no data are ever told."""
+
+MAY_TAKE = "w.study_id IS NOT DISTINCT FROM CASE WHEN s.external THEN s.study_id END"
+"""Whether trials of a study are for a worker `w`: those of an external one for its loops, all others for our workers."""
+
+OF_ITS_KIND = """(SELECT w.study_id FROM trimtab.workers w WHERE w.worker_id = CAST(:worker_id AS uuid))
+            IS NOT DISTINCT FROM CASE WHEN s.external THEN s.study_id END"""
+"""The same of the worker that claims."""
