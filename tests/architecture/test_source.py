@@ -12,7 +12,15 @@ import pytest
 
 REPOSITORY = Path(__file__).parents[2]
 PACKAGES = ("trimtab", "service", "worker", "migrations")
-WORKER_ONLY = {"torch", "torchvision", "torchmetrics", "scikit-learn", "pillow", "safetensors", "tokenizers"}
+WORKER_ONLY = {
+    "torch",
+    "torchvision",
+    "torchmetrics",
+    "scikit-learn",
+    "pillow",
+    "safetensors",
+    "tokenizers",
+}
 LONGEST = 400
 OF_ONE_MACHINE = re.compile(
     r"(?<![\w.}])/(?:work/\w|root/\.pyenv)"  # somebody's folders
