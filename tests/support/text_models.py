@@ -1,7 +1,7 @@
 """Published folders of encoders, with random weights; small enough for tests."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -25,6 +25,7 @@ SMALL: Mapping[str, Any] = {
     "max_position_embeddings": 16,
 }
 """A configuration of BERT's; the vocabulary of `texts.word_pieces` has 16 words."""
+FILLERS: Sequence[str] = ("film", "a", "the", "was", "so")
 
 
 def folder_of(
@@ -96,7 +97,7 @@ def tiny_texts(folder: Path, count: int = 48) -> TaskData:
     random.shuffle(labels)
     texts: list[str] = []
     for label in labels:
-        words = random.choices(("film", "a", "the", "was", "so"), k=random.randrange(8))
+        words = random.choices(FILLERS, k=random.randrange(8))
         words.insert(random.randrange(len(words) + 1), ("bad", "good")[label])
         texts.append(" ".join(words))
     tokenizer = open_tokenizer(folder)

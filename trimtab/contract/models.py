@@ -5,6 +5,8 @@ from typing import Annotated, Any, cast
 
 from pydantic import Discriminator, Field, Tag
 
+from trimtab.contract.backbones import reads_text
+from trimtab.contract.datasets import Modality
 from trimtab.contract.message import Message, Name
 from trimtab.contract.priors import Family, family_of
 from trimtab.contract.tasks import Model
@@ -45,6 +47,12 @@ def families_of(model: Model | ModelChoices | None) -> Mapping[str, Family]:
     return {
         name: family_of(one.backbone, one.weights) for name, one in models_of(model).items()
     }
+
+
+def modalities_of(model: Model | ModelChoices | None) -> frozenset[Modality]:
+    """Return the kinds of samples that a study's models take; none where it has no model."""
+    backbones = (one.backbone for one in models_of(model).values())
+    return frozenset("text" if reads_text(one) else "image" for one in backbones)
 
 
 def stored_model(model: Mapping[str, Any], sampled: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """Studies: the document that a person writes, and what the service answers about it."""
 
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal, Self
 
@@ -16,9 +16,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from trimtab.contract import search_space
-from trimtab.contract.backbones import reads_text
 from trimtab.contract.budget import Budget, EndedBy
-from trimtab.contract.datasets import Modality
 from trimtab.contract.edits import SpaceEdit
 from trimtab.contract.external import EPOCHS, ExternalTask
 from trimtab.contract.faults import refuse
@@ -33,7 +31,7 @@ from trimtab.contract.given import (
 )
 from trimtab.contract.message import Flag, Int, Message, Name, Number
 from trimtab.contract.metrics import Direction
-from trimtab.contract.models import MODEL, GivenModel, models_of, names_of
+from trimtab.contract.models import MODEL, GivenModel, modalities_of, models_of, names_of
 from trimtab.contract.objectives import (
     COSTS,
     FORETOLD,
@@ -359,7 +357,7 @@ def _readable(document: object) -> Readable:
             metrics=_metrics(document.task),
             has_model=document.model is not None,
             transfer=document.search.transfer,
-            reads=_reads(one.backbone for one in models_of(document.model).values()),
+            reads=modalities_of(document.model),
         )
     fields = fields_of(document)
     dimensions = {
@@ -388,11 +386,6 @@ def _epochs(document: StudyDocument) -> int:
         return document.epochs
     except ValidationError:
         return 1
-
-
-def _reads(backbones: Iterable[str]) -> frozenset[Modality]:
-    """Return the kinds of data that backbones read."""
-    return frozenset("text" if reads_text(one) else "image" for one in backbones)
 
 
 def _points(document: StudyDocument) -> Iterator[tuple[Place, Mapping[str, Scalar]]]:
