@@ -4,8 +4,9 @@ from uuid import uuid4
 
 import pytest
 from alembic import command
+from sqlalchemy import text
 
-from service.storage import schema
+from service.storage import schema, workers
 from service.use_cases import editing, studies
 from tests.integration.protocol.test_refits import VALUES, searched, study_of, trained
 from tests.integration.protocol.test_schema import schema_config
@@ -132,6 +133,26 @@ def test_a_seed_on_other_data_is_set_aside_alone(either: Service) -> None:
     assert either.lease().seed_index == 1
 
 
+def test_the_crash_of_a_bad_worker_is_refunded_to_the_seed_that_it_had(
+    service: Service,
+) -> None:
+    searched(service, ensemble=1, seeds=2)
+    leases = leased(service, 2)
+    for lease in leases.values():
+        service.fail(lease, retryable=True)
+    crashed = leases[1, 1].lease_id
+    with service.context.database.transaction() as connection:
+        holder = connection.execute(
+            text("SELECT worker_id FROM trimtab.attempts WHERE lease_id = :lease_id"),
+            {"lease_id": crashed},
+        ).scalar_one()
+        assert workers.quarantine(connection, holder, [crashed])
+    rows = service.rows(
+        "SELECT seed_index, crashes FROM trimtab.trials WHERE kind = 'refit' ORDER BY seed_index"
+    )
+    assert [tuple(row) for row in rows] == [(0, 1), (1, 0)]
+
+
 def test_more_budget_refits_the_best_with_each_seed_anew(service: Service) -> None:
     searched(service, ensemble=1, seeds=2)
     for lease in leased(service, 2).values():
@@ -154,15 +175,15 @@ def test_more_budget_refits_the_best_with_each_seed_anew(service: Service) -> No
 
 def test_replicas_lease_each_seed_once_and_queue_one_final_lease(replicas: Replicas) -> None:
     searched(replicas.one, seeds=2)
-    workers = [(service, service.worker()) for service in replicas.alternate(4)]
-    got = at_once(*(lambda s=s, w=w: s.lease(w) for s, w in workers))
+    pairs = [(service, service.worker()) for service in replicas.alternate(4)]
+    got = at_once(*(lambda s=s, w=w: s.lease(w) for s, w in pairs))
     assert {(lease.trial_number, lease.seed_index) for lease in got} == {
         (number, place) for number in (1, 2) for place in (0, 1)
     }
     at_once(
         *(
             lambda s=s, lease=lease: s.settle(lease, Completed(value=0.1))
-            for (s, _), lease in zip(workers, got, strict=True)
+            for (s, _), lease in zip(pairs, got, strict=True)
         )
     )
     finals = "SELECT count(*) FROM trimtab.events WHERE kind = 'final_queued'"
