@@ -43,5 +43,7 @@ class Readable:
     """The metrics that are measured of the task."""
     reads: frozenset[Modality] = frozenset()
     """The kinds of data that the models read, as far as that is known."""
+    modality: Modality | None = None
+    """The kind of the data set's samples; None where it is not known."""
     has_model: bool = True
     transfer: object = "auto"

@@ -355,9 +355,10 @@ def _readable(document: object) -> Readable:
             objectives=document.objectives,
             objective=document.task.metric,
             metrics=_metrics(document.task),
+            modality=document.task.modality,
+            reads=modalities_of(document.model),
             has_model=document.model is not None,
             transfer=document.search.transfer,
-            reads=modalities_of(document.model),
         )
     fields = fields_of(document)
     dimensions = {

@@ -66,6 +66,7 @@ def faults(readable: Readable) -> Iterator[Fault]:
 def _of_a_recipe(readable: Readable) -> Iterator[Fault]:
     """Yield what is wrong with a study that trimtab's workers train, which know their hyperparameters and models."""
     known = hyperparameters()
+    yield from _another_kind(readable)
     yield from _unread(readable, known)
     yield from _unknown(readable.space, readable.fixed, known, readable.models)
     yield from _other_models(readable)
@@ -113,6 +114,16 @@ def _no_grid(readable: Readable) -> Iterator[Fault]:
         yield Fault(("space",), "auto_grid", message)
     else:
         yield from _endless(readable.space)
+
+
+def _another_kind(readable: Readable) -> Iterator[Fault]:
+    """Yield that a model reads other samples than the data set has: nothing could be learned, and no trial would say more."""
+    if readable.modality == "text" and "image" in readable.reads:
+        message = "sees pictures, and `task.dataset` has texts: take a model that reads them, such as bert"
+        yield Fault(("model",), "another_kind_of_samples", message)
+    if readable.modality == "image" and "text" in readable.reads:
+        message = "reads texts, and `task.dataset` has pictures: name the column of texts of a csv or jsonl in `text`"
+        yield Fault(("model",), "another_kind_of_samples", message)
 
 
 def _unread(readable: Readable, known: Mapping[str, Hyperparameter]) -> Iterator[Fault]:
