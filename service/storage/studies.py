@@ -285,8 +285,7 @@ def set_state(
 _MOVE_UNLEASED = f"""
     WITH t AS (
         UPDATE trimtab.trials
-        SET state = CAST(:state AS text), not_before = trimtab.now(),
-            paused_by_search = false,
+        SET state = CAST(:state AS text), not_before = trimtab.now(), paused_by_search = false,
             error_kind = CASE :state WHEN 'cancelled' THEN 'cancelled' ELSE error_kind END,
             error_message = CASE :state WHEN 'cancelled' THEN NULL ELSE error_message END,
             ended_at = CASE :state WHEN 'cancelled' THEN trimtab.now() END
