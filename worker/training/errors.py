@@ -16,6 +16,7 @@ TrainingError
 │   ├── WeightsUnfit           nothing in the file fits the backbone
 │   ├── WeightsNotFinite       weights with infinities or without numbers
 │   ├── WeightsOfSeveral       several models in one file
+│   ├── TextModelMissing       no folder of an encoder
 │   ├── TextModelUnreadable    a folder of an encoder that lacks a part
 │   ├── TextModelUnfit         parts that do not belong together, or a network that is not known
 │   └── WeightsPartial         too little in the file fits the backbone
@@ -220,6 +221,19 @@ class WeightsOfSeveral(WeightsError):
             f"{path} holds {models} models whose probabilities are averaged, and a training begins from one: "
             "name the file of a single model, or let this one teach (`teacher`)"
         )
+
+
+class TextModelMissing(WeightsError):
+    """There is no such folder of a published encoder."""
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"{folder}: there is no such folder on this worker, and a name of a hub is not fetched: download the model "
+            "elsewhere and put its folder there, or correct `model.weights`"
+        )
+        self.folder = folder
 
 
 class TextModelUnreadable(WeightsError):
