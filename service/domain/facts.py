@@ -58,3 +58,5 @@ class Changes:
 
     trials: tuple[TrialFacts, ...]
     cursor: Cursor
+    validation_rows: int | None = None
+    """The size of the study's validation split; None: its data are not known yet."""

@@ -76,6 +76,7 @@ class Outlook:
         seen: the values of all trials that have one, shape (s,).
         feasible: those of completed trials that keep the constraints, shape (c,).
         feasible_points: the points of these, shape (c, size).
+        best: the best feasible value; -inf: there is none.
     """
 
     fit: _Fit
@@ -85,6 +86,7 @@ class Outlook:
     seen: Floats
     feasible: Floats
     feasible_points: Floats
+    best: float
 
 
 class GaussianSampler:
@@ -102,16 +104,23 @@ class GaussianSampler:
         space: the search space.
         direction: whether more or less is better.
         prior_strength: the weight of the logarithm of the prior's density, against that of the improvement, after one trial.
+        finals: the model of the values that trials end with; None: their last values.
     """
 
-    def __init__(self, space: Space, direction: Direction, prior_strength: float) -> None:
+    def __init__(
+        self,
+        space: Space,
+        direction: Direction,
+        prior_strength: float,
+        finals: Finals | None = None,
+    ) -> None:
         sign = 1.0 if direction == "maximize" else -1.0
         self._sign = sign
         self._prior_strength = prior_strength
         self._cube = Cube(space)
         self._priors = PriorWeights(self._cube)
         self._observations = Observations(self._cube, sign)
-        self._finals: Finals = LastValues(sign)
+        self._finals: Finals = LastValues(sign) if finals is None else finals
         self._feasibility = Feasibility(self._cube.groups)
         self._heard: deque[tuple[TrialFacts, ...]] = deque()
         self._fitted: _Fit | None = None
@@ -119,6 +128,10 @@ class GaussianSampler:
     def hear(self, trials: Iterable[TrialFacts]) -> None:
         """Note trials that changed; the next proposal takes them over."""
         self._heard.append(tuple(trials))
+
+    def measured_on(self, rows: int | None) -> None:
+        """Note the size of the validation split, by which the noise of values is judged."""
+        self._finals.measured_on(rows)
 
     def propose(
         self, in_flight: Sequence[Mapping[str, Scalar]], seed: int
@@ -214,6 +227,7 @@ class GaussianSampler:
         numbers = _best_and_newest(finished, *self._finals.predicted(finished, fit.unit))
         seen = self._seen(numbers, fit.unit)
         means = fit.process.observe(seen.features, seen.mean, seen.variance)
+        best = self._best(fit.unit, means[self._observations.kinds[numbers] == COMPLETED])
         running = self._observations.of(RUNNING)[-MOST:]
         flying = np.concatenate([self._observations.points[running], flying])
         assumed = fit.process.assume(self._cube.features(flying), np.full(len(flying), ASSUMED))
@@ -227,6 +241,7 @@ class GaussianSampler:
             fit.unit.of(self._observations.values[finished]),
             fit.unit.of(self._observations.values[completed]),
             self._observations.points[completed],
+            best,
         )
 
     def _seen(self, numbers: Indices, unit: Unit) -> _Seen:
@@ -254,14 +269,23 @@ class GaussianSampler:
         return found[new] if new.any() else found
 
     def _scores(self, outlook: Outlook, points: Floats) -> Floats:
-        best = max(self._best(outlook.fit.unit), outlook.assumed.max(initial=-np.inf))
+        best = max(outlook.best, outlook.assumed.max(initial=-np.inf))
         if not np.isfinite(best):
             return self.weights(points)
         mean, deviation = self.predicted(outlook, points)
         return log_expected_improvement(mean, deviation, best) + self.weights(points)
 
-    def _best(self, unit: Unit) -> float:
-        """The best feasible value that is known, in the unit; an early one where nothing has completed; else -inf."""
+    def _best(self, unit: Unit, means: Floats) -> float:
+        """The best feasible value, in the unit; an early one where nothing has completed; else -inf.
+
+        Where the noise of values is known, the best of what is left of completed ones without it: the luckiest is no mark.
+
+        Args:
+            unit: the unit.
+            means: the posterior means of completed trials, shape (c,).
+        """
+        if len(means) and self._finals.tells_noise:
+            return float(means.max())
         seen = self._observations
         completed = seen.of(COMPLETED)
         numbers = completed if len(completed) else seen.of(PRUNED)

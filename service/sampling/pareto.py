@@ -39,6 +39,9 @@ class ParetoSampler:
         self._first.hear(whole)
         self._second.hear([replace(one, value=one.second_value) for one in whole])
 
+    def measured_on(self, rows: int | None) -> None:
+        """Do nothing: the noise of two objectives is left to their processes."""
+
     def propose(
         self, in_flight: Sequence[Mapping[str, Scalar]], seed: int
     ) -> dict[str, Scalar] | None:

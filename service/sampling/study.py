@@ -8,6 +8,7 @@ from optuna.distributions import distribution_to_json
 
 from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
+from service.sampling.arms import Arms
 from service.sampling.asking import draw
 from service.sampling.canonical import Canonical
 from service.sampling.decisions import Decisions
@@ -19,6 +20,7 @@ from service.sampling.initial import InitialDesign
 from service.sampling.inside import Inside
 from service.sampling.joint import Kernels, attributes, joint_tpe
 from service.sampling.judging import GO_ON, Judge, Judgement, judged, unless_audited
+from service.sampling.models import gaussian_of
 from service.sampling.pareto import ParetoSampler
 from service.sampling.proposals import Exhausted, Next, Proposal, Resumption, Waiting
 from service.sampling.scheduling.choosing import scheduler_for
@@ -101,12 +103,13 @@ class ActiveStudy:
         self._read_at: float | None = None
         self._changed = True
         self._untried = Untried(document.space)
+        self._arms = Arms(document.space, document.search_budget.trials)
         self.is_immediate = document.search.sampler == "random" and not self._untried.is_counted
         """Whether proposals take no reading of the history and no mathematics."""
         self._tpe = joint_tpe(
             kernels, self._distributions, self._direction, largest_shown, self._canonical
         )
-        self._gaussian = _gaussian(document)
+        self._gaussian = gaussian_of(document)
         # Only single appends and removals, which Python makes atomic: whoever leaves must not wait for a lock.
         self._pending: list[Pending] = []
         self.deciding = Lock()
@@ -267,9 +270,11 @@ class ActiveStudy:
     def _by_gaussian(
         self, sampler: GaussianSampler | ParetoSampler, known: Known, seed: int
     ) -> Proposal | Exhausted:
-        values = sampler.propose(known.in_flight, seed)
+        arm = self._arms.untried(known.in_flight)
+        values = None if arm else sampler.propose(known.in_flight, seed)
         if values is None:
-            return self._untried_of(known, [self._initial.draw(seed)], seed, PRIOR)
+            drawn = {**self._initial.draw(seed), **(arm or {})}
+            return self._untried_of(known, [drawn], seed, PRIOR)
         return self._untried_of(known, [values], seed, "gp")
 
     def _untried_of(
@@ -367,11 +372,12 @@ class ActiveStudy:
         now = self._monotonic()
         self._changed = False
         try:
-            changed = self._history.apply(
-                self._canonical.shown(self._inside.shown(self._read(self._history.cursor)))
-            )
+            read = self._read(self._history.cursor)
+            changed = self._history.apply(self._canonical.shown(self._inside.shown(read)))
             self._untried.learn(changed)
+            self._arms.learn(changed)
             if self._gaussian is not None:
+                self._gaussian.measured_on(read.validation_rows)
                 self._gaussian.hear(changed)
             if self._decisions is not None:
                 self._decisions.hear(changed)
@@ -379,14 +385,3 @@ class ActiveStudy:
             self._changed = True
             raise
         self._read_at = now
-
-
-def _gaussian(document: StudyDocument) -> GaussianSampler | ParetoSampler | None:
-    """The model of a study that is searched by one."""
-    if document.search.sampler != "gp":
-        return None
-    strength = document.search.prior_strength
-    if document.second_direction is not None:
-        directions = document.task.direction, document.second_direction
-        return ParetoSampler(document.space, directions, strength)
-    return GaussianSampler(document.space, document.task.direction, strength)

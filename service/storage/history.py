@@ -22,8 +22,10 @@ SELECT CAST(CAST(f.floor AS text) AS bigint), t.number, t.state, CAST(t.hyperpar
            SELECT sum(greatest(CAST(v.share AS float8), 0)) FROM jsonb_array_elements_text(t.violations) v (share)) END,
        CASE WHEN t.violations IS NOT NULL THEN (
            SELECT max(CAST(v.share AS float8)) FROM jsonb_array_elements_text(t.violations) v (share)) END,
-       t.second_value
-FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS floor) f
+       t.second_value, f.validation_rows
+FROM (SELECT pg_snapshot_xmin(pg_current_snapshot()) AS floor,
+             (SELECT CAST(s.data -> 'pictures' ->> 'validation' AS int) FROM trimtab.studies s
+              WHERE s.study_id = :study_id) AS validation_rows) f
 LEFT JOIN trimtab.trials t ON t.study_id = :study_id AND t.kind = 'trial'"""
 
 _ALL = Statement(f"{_TRIALS} ORDER BY t.number")
@@ -49,7 +51,7 @@ def changes(connection: Connection, study_id: int, cursor: Cursor | None) -> Cha
             connection.execute(text("RESET statement_timeout"))
     else:
         rows = _CHANGED.rows(connection, study_id=study_id, xid=str(cursor[0]))
-    return Changes(tuple(_facts(rows)), (rows[0][0], 0))
+    return Changes(tuple(_facts(rows)), (rows[0][0], 0), rows[0][12])
 
 
 def _facts(rows: list[tuple[Any, ...]]) -> Iterable[TrialFacts]:

@@ -41,8 +41,12 @@ from tests.benchmarks.replay_tasks import TASKS, Task, task_of
 from tests.benchmarks.replay_venv import Desk, desk
 
 SIDES = (*SEARCHES, *OPTUNAS, *SYNE_TUNES)
-USUAL = tuple(name for name in SIDES if name not in ("syne-tune bohb", "ours freeze-thaw"))
-"""Without a peer that takes a minute a search, and without what `auto` stands for on most tasks."""
+USUAL = tuple(
+    name
+    for name in SIDES
+    if name not in ("syne-tune bohb", "ours freeze-thaw", "ours gp+median")
+)
+"""Without a peer that takes a minute a search, and without what `auto` stands for: on most tasks, and beside constraints."""
 CANDIDATES = ("ours auto", "ours gp", "ours tpe+median")
 MOST_EPOCHS = 4_200
 """The most epochs of a search by default: sixteen workers get half of the budget that four get."""

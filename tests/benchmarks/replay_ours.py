@@ -35,6 +35,7 @@ SEARCHES: Mapping[str, Mapping[str, Any]] = {
     "ours tpe": {"sampler": "tpe", "pruner": "none"},
     "ours tpe+median": {"sampler": "tpe", "pruner": "median"},
     "ours gp": {"sampler": "gp", "pruner": "none"},
+    "ours gp+median": {"sampler": "gp", "pruner": "median"},
     "ours tpe+asha": {"sampler": "tpe", "pruner": "asha"},
     "ours tpe+hyperband": {"sampler": "tpe", "pruner": "hyperband"},
     "ours freeze-thaw": {"sampler": "gp", "pruner": "freeze_thaw"},
@@ -195,7 +196,12 @@ class OfRoom:
         earlier: Sequence[Earlier] = (),
     ) -> None:
         self._ledger = Ledger()
-        self._sampling = Sampling(self._ledger.read, minutes().__next__)
+        rows = task.validation
+
+        def read(study_id: int, cursor: Cursor | None) -> Changes:
+            return replace(self._ledger.read(study_id, cursor), validation_rows=rows)
+
+        self._sampling = Sampling(read, minutes().__next__)
         self._document = as_stored(document(task, search, seed))
         if earlier:
             data = StudyData(data_sha256="0" * 64, pictures={})

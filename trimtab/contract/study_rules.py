@@ -163,11 +163,19 @@ def _several(readable: Readable) -> Iterator[Fault]:
     if bounded and readable.finish is not None and readable.finish.ensemble > 1:
         message = f"is 1 where {bounded[0]} counts: an ensemble costs what all its members do"
         yield Fault(("finish", "ensemble"), "ensemble_beside_costs", message)
+    if bounded and readable.finish is not None and readable.finish.seeds > 1:
+        message = f"is 1 where {bounded[0]} counts: the average of several seeds costs what all of them do"
+        yield Fault(("finish", "seeds"), "seeds_beside_costs", message)
 
 
 def _unpaid(readable: Readable) -> Iterator[Fault]:
     finish, trials = readable.finish, readable.trials
-    if finish is None or trials is None:
+    if finish is None:
+        return
+    if finish.seeds > 1 and not finish.refit:
+        message = f"{finish.seeds} seeds are of refits: give `refit: true` beside them, or leave them out"
+        yield Fault(("finish", "seeds"), "seeds_without_refit", message)
+    if trials is None:
         return
     if (
         readable.epochs is not None
@@ -182,7 +190,7 @@ def _unpaid(readable: Readable) -> Iterator[Fault]:
         return
     message = (
         f"needs a budget of {finish.fewest_trials} trials or more, and this one has {trials}: "
-        f"{finish.ensemble} to choose from, and as many again for the refits"
+        f"{finish.ensemble} to choose from, and {finish.refits} for the refits"
         if finish.refit
         else f"needs {finish.ensemble} trials to average, and the budget has {trials}"
     )

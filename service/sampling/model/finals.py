@@ -12,6 +12,8 @@ from service.sampling.model.arrays import Floats, Indices, grown
 
 LARGEST = 1e100
 """Values beyond it count as this far away: their differences stay finite."""
+OF_CHANCE = 1.0
+"""The number of hits, and of misses, that a share is taken to have more: one of 100 % is not known without any noise."""
 CUT_SHORT = 0.25
 """The variance, in units, of the value that a trial would have ended with, where only an early one is known."""
 
@@ -49,6 +51,15 @@ class Finals(Protocol):
         """Take over trials that changed, as they are now."""
         ...
 
+    def measured_on(self, rows: int | None) -> None:
+        """Note the size of the validation split; None: it is not known."""
+        ...
+
+    @property
+    def tells_noise(self) -> bool:
+        """Whether the noise of completed trials' values is known."""
+        ...
+
     def predicted(self, numbers: Indices, unit: Unit) -> tuple[Floats, Floats]:
         """Return means and variances of the final values of trials that completed, were pruned or are paused, in `unit`."""
         ...
@@ -59,10 +70,13 @@ class LastValues:
 
     Args:
         sign: 1 where more is better, -1 where less is.
+        of_shares: Whether values are shares of the rows of the validation split, so that its size tells their noise.
     """
 
-    def __init__(self, sign: float) -> None:
+    def __init__(self, sign: float, *, of_shares: bool = False) -> None:
         self._sign = sign
+        self._of_shares = of_shares
+        self._rows: int | None = None
         self._values: Floats = np.zeros(0)
         self._variance: Floats = np.zeros(0)
 
@@ -76,8 +90,28 @@ class LastValues:
             self._variance[trial.number] = 0.0 if is_over else CUT_SHORT
 
     def predicted(self, numbers: Indices, unit: Unit) -> tuple[Floats, Floats]:
-        """Return the values in `unit`, and 0 or `CUT_SHORT`."""
-        return unit.of(self._values[numbers]), self._variance[numbers]
+        """Return the values in `unit`, and 0 or `CUT_SHORT`; no less than the noise of a share."""
+        values, variance = self._values[numbers], self._variance[numbers]
+        if self._rows and self.tells_noise:
+            variance = np.maximum(
+                variance, _of_a_share(self._sign * values, self._rows) / unit.scale**2
+            )
+        return unit.of(values), variance
+
+    def measured_on(self, rows: int | None) -> None:
+        """Note the size of the validation split."""
+        self._rows = rows
+
+    @property
+    def tells_noise(self) -> bool:
+        """Whether the noise of completed trials' values is known: of shares of known rows."""
+        return self._of_shares and bool(self._rows)
+
+
+def _of_a_share(share: Floats, rows: int) -> Floats:
+    """Return the variance of shares of hits among this many rows drawn at random, shape (n,)."""
+    found = (np.clip(share, 0.0, 1.0) * rows + OF_CHANCE) / (rows + 2 * OF_CHANCE)
+    return found * (1.0 - found) / rows
 
 
 def last_value(trial: TrialFacts, sign: float) -> float:

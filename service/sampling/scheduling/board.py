@@ -28,6 +28,7 @@ ARRAYS = (
     "standing",
     "committed",
     "is_finite",
+    "rooms",
 )
 
 AT_FIRST = 64
@@ -46,7 +47,7 @@ class Standing(IntEnum):
     ENDED = 3
     """It was stopped: what its curve says counts, and no epoch of it is to come."""
     INFEASIBLE = 4
-    """It failed by its configuration's fault."""
+    """It failed by its configuration's fault, or violates a constraint."""
     GONE = 5
     """It says nothing about its configuration."""
 
@@ -87,6 +88,8 @@ class Board:
         standing: the trial's `Standing`.
         committed: whether it was chosen to run to its end, and not taken up for less since.
         is_finite: whether the last value that was reported is finite.
+        rooms: the share of its bound by which the constraint is kept that is kept least, below 0 where one is violated; NaN:
+            none was measured.
     """
 
     def __init__(self, cube: Cube, grid: Sequence[int], direction: Direction) -> None:
@@ -108,6 +111,7 @@ class Board:
         self.standing: Indices = np.zeros(AT_FIRST, np.intp)
         self.committed: Flags = np.zeros(AT_FIRST, np.bool_)
         self.is_finite: Flags = np.zeros(AT_FIRST, np.bool_)
+        self.rooms: Floats = np.full(AT_FIRST, np.nan)
 
     @property
     def length(self) -> int:
@@ -158,7 +162,7 @@ class Board:
 
     def _put(self, row: int, trial: TrialFacts) -> None:
         standing = standing_of(trial)
-        seen = self._read(trial.curve, is_over=standing is Standing.DONE)
+        seen = self._read(trial.curve, is_over=trial.state == "completed")
         counts = standing not in (Standing.INFEASIBLE, Standing.GONE)
         self.standing[row] = standing
         self.committed[row] = trial.runs_until is None
@@ -167,7 +171,10 @@ class Board:
         self.best[row] = seen.best if counts else -np.inf
         self.half[row] = seen.half
         self.last[row] = seen.last
-        self.reached[row] = len(seen.at) - 1 if counts else -1
+        # One that completed and violates a constraint has a value: it is the best of nothing, and tells of others.
+        is_known = counts or trial.state == "completed"
+        self.reached[row] = len(seen.at) - 1 if is_known else -1
+        self.rooms[row] = np.nan if trial.margin is None else -trial.margin
         self.curves[row] = np.nan
         self.curves[row, : len(seen.at)] = seen.at
 

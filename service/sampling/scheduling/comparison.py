@@ -64,11 +64,11 @@ class Question:
 
 
 def options(board: Board, forecast: Forecast, question: Question, way: Way) -> Options | None:
-    """Return what there is to choose from; None where no trial has shown anything to compare by.
+    """Return what there is to choose from; None where no feasible trial has shown anything to compare by.
 
     Where no trial may begin, only paused ones that are worth their epochs are among it.
     """
-    if not (board.reached[_known(board, way)] >= 0).any():
+    if not len(_known(board, way)) or np.isneginf(board.best_of_all()):
         return None
     found = _all(board, forecast, question, way)
     return found if question.asked.may_begin else found.only(_worth(board, found, question))
@@ -83,6 +83,7 @@ def _all(board: Board, forecast: Forecast, question: Question, way: Way) -> Opti
     kept = _takes(board, posterior.rows, question, way)
     rows, expected = posterior.rows[kept], posterior.mean[kept]
     told = unclipped(ends, rows, expected)
+    tried = np.concatenate([board.points[rows], points])
     return Options(
         rows=rows,
         points=points,
@@ -92,16 +93,17 @@ def _all(board: Board, forecast: Forecast, question: Question, way: Way) -> Opti
         spread=np.sqrt(np.concatenate([ends.variance[rows], variance])),
         left=_left(board, rows, len(points), question.last),
         best=forecast.best,
-        belief=_belief(board, np.concatenate([board.points[rows], points]), question),
+        belief=_belief(board, tried, question),
+        feasible=_feasible(board, forecast, rows, points),
     )
 
 
 def _known(board: Board, way: Way) -> Indices:
     """Return the rows that the process may see: all that have shown something, or the completed ones alone."""
-    if way == "tested":
-        return board.where(Standing.DONE, Standing.INFEASIBLE)
     told = board.reached[: board.size] >= 0
-    return np.flatnonzero(told | (board.standing[: board.size] == Standing.INFEASIBLE))
+    if way == "tested":
+        told &= np.isin(board.standing[: board.size], (Standing.DONE, Standing.INFEASIBLE))
+    return np.flatnonzero(told)
 
 
 def _believed(board: Board, question: Question, way: Way) -> Floats:
@@ -130,6 +132,16 @@ def _belief(board: Board, points: Floats, question: Question) -> Floats:
         return np.zeros(len(points))
     ended = len(board.where(*TAUGHT))
     return question.belief.weights.weigh(points, question.belief.strength, max(1, ended))
+
+
+def _feasible(board: Board, forecast: Forecast, rows: Indices, points: Floats) -> Floats:
+    """Return the logarithm of the probability that each is feasible; a paused trial trains, so that constraints alone count."""
+    found = forecast.log_feasible(
+        np.concatenate([board.features[rows], board.cube.features(points)])
+    )
+    if np.isnan(board.rooms[: board.size]).all():
+        found[: len(rows)] = 0.0
+    return found
 
 
 def _takes(board: Board, rows: Indices, question: Question, way: Way) -> Flags:

@@ -7,6 +7,7 @@ import numpy as np
 
 from service.sampling.model.arrays import Floats, Indices
 from service.sampling.model.curves import Chain, Curves
+from service.sampling.model.feasibility import Feasibility
 from service.sampling.model.gaussian_process import GaussianProcess
 from service.sampling.scheduling.board import Board, Standing
 from trimtab.contract.reasons import Expected
@@ -23,7 +24,6 @@ OPTIMISM = 0.3
 """The best ones are the highest by the mean and this many standard deviations."""
 BELIEVED_VARIANCE = 0.1
 """The variance of the value that is expected of a trial which has shown none."""
-SURE = 1e-6
 FEWEST_EXPECTED = 5
 """The middle is that of the expected ends from this many on, and that of what trials have shown before."""
 WITHIN = 1.96
@@ -97,6 +97,7 @@ class Forecast:
         self._board = board
         self._bounds = bounds
         self._process = GaussianProcess(board.cube.groups)
+        self._feasibility = Feasibility(board.cube.groups)
         self._expected: Floats = np.zeros(0)
         """What trials were expected to end with at the last decision, in the objective's unit."""
         self._renewed_at = 0
@@ -133,10 +134,22 @@ class Forecast:
         board = self._board
         values = np.maximum(self.units.to(board.curves[: board.size]), LOWEST_CURVE)
         curves = Curves(values, board.reached[: board.size], board.features[: board.size])
-        mean, variance = Chain.fit(curves).ends(curves)
-        failed = board.where(Standing.INFEASIBLE)
-        mean[failed], variance[failed] = LOWEST_CURVE, SURE
-        return Ends(mean, variance)
+        return Ends(*Chain.fit(curves).ends(curves))
+
+    def log_feasible(self, features: Floats) -> Floats:
+        """Return the logarithm of the probability that configurations can be trained and keep the constraints, shape (m,)."""
+        board = self._board
+        rooms = board.rooms[: board.size]
+        told = board.where(Standing.DONE, Standing.INFEASIBLE)
+        if np.isnan(rooms).all():
+            # Without constraints, what has trained for a while can be trained.
+            told = board.where(
+                Standing.DONE, Standing.INFEASIBLE, Standing.ENDED, Standing.PAUSED
+            )
+        is_infeasible = board.standing[told] == Standing.INFEASIBLE
+        failed = np.flatnonzero(is_infeasible & np.isnan(rooms[told]))
+        self._feasibility.learn(board.features[told], failed, rooms[told])
+        return self._feasibility.log_probability(features)
 
     def condition(
         self, ends: Ends, known: Indices, believed: Floats, chance: np.random.Generator

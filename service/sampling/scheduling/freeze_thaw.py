@@ -157,7 +157,7 @@ class FreezeThaw:
 
     def _chosen(self, question: Question, found: Options, way: Way) -> Choice:
         """Return the best of what there is to choose from, by the way in which it is chosen."""
-        scores = {"gain": found.gains, "end": lambda: found.mean, "tested": found.improvements}
+        scores = {"gain": found.gains, "end": found.ends, "tested": found.improvements}
         place = int(np.argmax(scores[way]()))
         why = self._reasons.chosen(question, found, way, place)
         if place >= len(found.rows):

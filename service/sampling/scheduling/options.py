@@ -26,8 +26,9 @@ class Options(NamedTuple):
         spread: The standard deviations that a person is told: for paused trials what their curves alone leave open, since
             the model is surer of these than it should be.
         left: The epochs that each has to its end, shape (k + m,).
-        best: The best value so far.
+        best: The best value so far of those that keep the constraints.
         belief: The addition of the study's priors to the logarithm of an expected improvement, shape (k + m,).
+        feasible: The logarithm of the probability that each can be trained and keeps the constraints, shape (k + m,).
     """
 
     rows: Indices
@@ -39,17 +40,24 @@ class Options(NamedTuple):
     left: Floats
     best: float
     belief: Floats
+    feasible: Floats
+
+    def ends(self) -> Floats:
+        """Return the expected values at the end, those that are hardly feasible as much lower as this is unlikely."""
+        return self.mean + self.feasible
 
     def gains(self) -> Floats:
         """Return how much each is worth its epochs: log expected improvement, less half the log of the epochs."""
         return self.improvements() - COST_EXPONENT * np.log(self.left)
 
     def improvements(self) -> Floats:
-        """Return the logarithm of the expected improvement of each on the best value so far, weighed by the priors.
+        """Return the logarithm of the expected improvement of each on the best feasible value, weighed by priors and feasibility.
 
-        Hvarfner et al., piBO: Augmenting Acquisition Functions with User Beliefs, ICLR 2022.
+        Hvarfner et al., piBO: Augmenting Acquisition Functions with User Beliefs, ICLR 2022; Gardner et al., Bayesian
+        Optimization with Inequality Constraints, ICML 2014.
         """
-        return log_expected_improvement(self.mean, self.deviation, self.best) + self.belief
+        gained = log_expected_improvement(self.mean, self.deviation, self.best)
+        return gained + self.belief + self.feasible
 
     def chances(self) -> Floats:
         """Return the probability of each to end better than the best value so far, by how open its end is as it is told."""
@@ -68,4 +76,5 @@ class Options(NamedTuple):
             self.left[kept],
             self.best,
             self.belief[kept],
+            self.feasible[kept],
         )

@@ -7,6 +7,7 @@ from unittest.mock import patch
 from service.sampling.asking import draw
 from service.sampling.distributions import distributions
 from service.sampling.study import ActiveStudy, seed_of
+from service.storage import history
 from service.use_cases.fast import claims
 from tests.support.fast_path import FastService
 from tests.support.protocol import Service, a_claim
@@ -30,6 +31,17 @@ def are_their_own(service: Service, leases: Sequence[Lease]) -> list[bool]:
         lease.hyperparameters == its_own(service, lease.trial_number)
         for lease in sorted(leases, key=lambda lease: lease.trial_number)
     ]
+
+
+def test_the_sampler_hears_how_many_rows_values_are_measured_on(service: Service) -> None:
+    service.study(probed=False)
+    with service.context.database.statements() as connection:
+        assert history.changes(connection, 1, None).validation_rows is None
+    lease = service.lease()
+    service.begin(lease)
+    with service.context.database.statements() as connection:
+        found = history.changes(connection, 1, None)
+    assert (found.validation_rows, [one.number for one in found.trials]) == (20, [0])
 
 
 def test_one_worker_gets_each_trial_numbers_own_proposal(either: Service) -> None:

@@ -205,6 +205,19 @@ def test_the_search_has_what_the_refits_leave_of_each_limit() -> None:
     }
 
 
+def test_seeds_without_refits_are_refused_in_words() -> None:
+    given = a_document(finish={"refit": False, "seeds": 2})
+    assert places(given) == {
+        "/finish/seeds": "2 seeds are of refits: give `refit: true` beside them, or leave them out"
+    }
+
+
+def test_each_seed_of_a_refit_is_paid() -> None:
+    finish = {"ensemble": 2, "seeds": 2}
+    document = a_study_document(budget={"trials": 10, "epochs": 50}, finish=finish)
+    assert (document.search_budget.trials, document.search_budget.epochs) == (6, 34)
+
+
 @pytest.mark.parametrize(
     ("epochs", "most"),
     [

@@ -12,6 +12,7 @@ import pytest
 
 from service.domain.facts import Changes, TrialFacts
 from service.sampling import Exhausted, Proposal, Sampling
+from service.sampling.arms import Arms
 from service.sampling.canonical import Canonical
 from service.sampling.distributions import distributions
 from service.sampling.gaussian import GaussianSampler
@@ -167,6 +168,28 @@ def test_a_model_beats_chance_where_arms_have_parameters_of_their_own(sampler: s
         return fmean(1.0 - max(map(worth, points)) for points in found)
 
     assert regret(sampler) < 0.5 * regret("random")
+
+
+def test_gp_decides_between_arms_of_which_each_had_some_trials() -> None:
+    optimizers = {"kind": "choices", "choices": ["sgd", "adam", "adamw"]}
+    given = ARMS | {"optimizer": optimizers}
+    for seed in range(10):
+        points = searched("gp", seed, 12, given)
+        own = [{"momentum", "weight_decay"} & set(one) for one in points]
+        arms = ({"momentum"}, {"weight_decay"}, set[str]())
+        assert min(own.count(each) for each in arms) >= 3
+
+
+def test_an_arm_that_a_machine_failed_is_still_to_be_tried() -> None:
+    arms = Arms(space(ARMS), 6)
+    sgd = {"optimizer": "sgd", "learning_rate": 0.1, "momentum": 0.9}
+    arms.learn([TrialFacts(0, "running", sgd)])
+    assert arms.untried(()) == {"optimizer": "adamw"}
+    assert arms.untried([{"optimizer": "adamw", "weight_decay": 0.1}]) is None
+    arms.learn([TrialFacts(0, "failed", sgd, error_kind="infrastructure")])
+    assert arms.untried(()) == {"optimizer": "sgd"}
+    assert Arms(space(ARMS), 5).untried(()) is None
+    assert Arms(space({"learning_rate": ARMS["learning_rate"]}), 100).untried(()) is None
 
 
 def test_tpe_scores_points_where_trials_lie() -> None:

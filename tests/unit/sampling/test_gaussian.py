@@ -10,6 +10,7 @@ import pytest
 
 from service.domain.facts import TrialFacts
 from service.sampling.gaussian import FEWEST, GaussianSampler
+from service.sampling.model.finals import LastValues
 from service.sampling.prior import halton
 from tests.benchmarks.search_sides import FUNCTIONS, Ours
 from trimtab.contract.metrics import Direction
@@ -207,6 +208,22 @@ class TestInFlight:
 
 def _distance(one: Point, other: Point) -> float:
     return math.dist(*([_number(x) for x in point.values()] for point in (one, other)))
+
+
+def test_where_noise_is_known_the_mark_is_not_the_luckiest_value():
+    def mark(rows: int | None) -> tuple[float, float]:
+        sampler = GaussianSampler(LINE, "maximize", 0.0, LastValues(1.0, of_shares=True))
+        lucky = [0.8 + 0.1 * (n == 7) for n in range(16)]
+        points = _even(LINE, 16)
+        sampler.hear([_completed(n, points[n], lucky[n]) for n in range(16)])
+        sampler.measured_on(rows)
+        outlook = sampler.look(())
+        assert outlook is not None
+        return outlook.best, float(outlook.seen.max())
+
+    sure, luckiest = mark(None)
+    assert sure == luckiest
+    assert mark(20)[0] < 0.5 * luckiest
 
 
 class TestPruned:

@@ -36,6 +36,28 @@ def test_the_value_of_a_completed_trial_is_sure_and_the_last_one_of_another_a_gu
     assert variance == pytest.approx([0, CUT_SHORT, CUT_SHORT])
 
 
+def test_the_noise_of_a_share_is_that_of_the_rows_it_is_measured_on():
+    finals = LastValues(1.0, of_shares=True)
+    whole = [_trial(n, "completed", (), value) for n, value in enumerate((0.9, 1.0))]
+    finals.learn([*whole, _trial(2, "pruned", ((0, 0.9),))])
+    numbers = np.array([0, 1, 2])
+    assert not finals.tells_noise
+    assert finals.predicted(numbers, UNIT)[1] == pytest.approx([0, 0, CUT_SHORT])
+    finals.measured_on(98)
+    assert finals.tells_noise
+    # A hit and a miss more: 0.892 of 100, and 0.99 of 100.
+    noise = np.array([0.892 * 0.108, 0.99 * 0.01]) / 98 / UNIT.scale**2
+    assert finals.predicted(numbers, UNIT)[1] == pytest.approx([*noise, CUT_SHORT])
+
+
+def test_what_is_no_share_has_no_noise_of_its_rows():
+    finals = LastValues(-1.0)
+    finals.learn([_trial(0, "completed", (), 0.5)])
+    finals.measured_on(10)
+    assert not finals.tells_noise
+    assert finals.predicted(np.array([0]), UNIT)[1] == pytest.approx([0])
+
+
 def test_less_is_better_where_that_is_said():
     finals = LastValues(-1.0)
     finals.learn([_trial(0, "completed", (), 2.0)])

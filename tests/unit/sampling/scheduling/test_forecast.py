@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -64,12 +65,34 @@ def test_the_first_units_are_those_of_the_values_that_trials_have_shown():
     assert (forecast.units.middle, forecast.best) == pytest.approx((0.3, 1.0))
 
 
-def test_failed_trials_are_as_bad_as_can_be_and_move_no_scale():
+def test_failed_trials_move_no_scale_and_no_expected_end():
     forecast = Forecast(board(*PAUSED, *[([-1e6] * 2, "failed")] * 9))
     ends = forecast.ends()
     assert forecast.units.middle == pytest.approx(0.3)
-    assert set(ends.mean[5:]) == {-3.0}
-    assert set(ends.variance[5:]) == {1e-6}
+    assert ends.mean[:5] == pytest.approx(Forecast(board(*PAUSED)).ends().mean)
+
+
+def test_near_failed_trials_others_are_likely_to_fail_and_without_any_none_is():
+    found = board(*PAUSED)
+    anywhere = found.cube.features(np.random.default_rng(0).random((50, found.cube.size)))
+    assert not Forecast(found).log_feasible(anywhere).any()
+    nothing: list[float] = []
+    learn(found, *[(nothing, "failed")] * 3, first=5)
+    chances = np.exp(Forecast(found).log_feasible(found.features[: found.size]))
+    assert chances[5:].max() < 0.4 < 0.6 < chances[:5].min()
+
+
+def test_a_completed_trial_that_violates_a_constraint_is_the_best_of_nothing_and_tells_of_others():
+    found = board(*PAUSED)
+    whole = facts(5, uniform(5), [0.9] * 10, epochs=10)
+    found.learn([replace(whole, violation=0.8, margin=0.8)])
+    kept = facts(6, uniform(6), [0.4] * 10, epochs=10)
+    found.learn([replace(kept, margin=-0.8)])
+    forecast = Forecast(found)
+    assert forecast.ends().mean[5] > 1.0 == pytest.approx(forecast.best)
+    assert forecast.units.back(np.array([1.0])) == pytest.approx(0.5)
+    chances = np.exp(forecast.log_feasible(found.features[5:7]))
+    assert chances[0] < 0.4 < 0.6 < chances[1]
 
 
 def test_units_are_renewed_by_expected_ends_when_a_fifth_more_trials_are_there():
