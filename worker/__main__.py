@@ -5,9 +5,10 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Iterable, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import stamina
 from pydantic import ValidationError
@@ -24,7 +25,11 @@ from worker.agent.stall_detector import Timeouts
 from worker.agent.warm_runner import CannotWork
 from worker.settings import Settings
 
+if TYPE_CHECKING:
+    from worker.commands import predict
+
 OK, FAILED, USAGE, UNREACHABLE = 0, 1, 2, 3
+STANDARD_INPUT = "-"
 NO_ROOTS = (
     "{} is not on this machine, and its users could make this worker read any file: set TRIMTAB_WORKER_ROOTS to the "
     "folders of data sets and weights, with : between them; / allows all"
@@ -52,7 +57,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -P -m worker", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_start(verbs.add_parser("start", help="run trials of a service until told to leave"))
-    _add_predict(verbs.add_parser("predict", help="predict pictures with an exported model"))
+    _add_predict(
+        verbs.add_parser("predict", help="predict pictures or texts with an exported model")
+    )
     _add_pretrain(verbs.add_parser("pretrain", help="pretrain the backbone glyphnet"))
     return parser
 
@@ -104,7 +111,18 @@ def _add_predict(predict: argparse.ArgumentParser) -> None:
     predict.add_argument("--model", metavar="FILE", type=Path, required=True)
     _add_backbones(predict)
     predict.add_argument("--json", action="store_true", help="one JSON object a line")
-    predict.add_argument("images", metavar="IMAGE", type=Path, nargs="*")
+    predict.add_argument(
+        "samples",
+        metavar="SAMPLE",
+        nargs="*",
+        help="pictures, or texts; - reads texts, one a line",
+    )
+    predict.add_argument(
+        "--file", metavar="TABLE", type=Path, help="texts in a CSV or JSONL file"
+    )
+    predict.add_argument(
+        "--text", metavar="COLUMN", action="append", help="a column of it that holds texts"
+    )
     predict.add_argument(
         "--skip-bad", action="store_true", help="name files that cannot be read, and succeed"
     )
@@ -242,15 +260,10 @@ def _by_hand(arguments: argparse.Namespace) -> int:
         if arguments.verb == "pretrain":
             pretrain.pretrain(arguments.out, epochs=arguments.epochs, seed=arguments.seed)
         else:
-            pictures = (
-                predict.digit(arguments.index)
-                if arguments.builtin
-                else predict.files(arguments.images, _complain)
-            )
             files = worker_settings.load(backbones=arguments.backbones).backbones
             for line in predict.predict(
                 arguments.model,
-                pictures,
+                _samples(arguments),
                 as_json=arguments.json,
                 backbones=files,
                 skip_bad=arguments.skip_bad,
@@ -263,9 +276,36 @@ def _by_hand(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _samples(arguments: argparse.Namespace) -> "Iterable[predict.Sample]":
+    from worker.commands import predict, predict_texts  # As above.
+    from worker.training.model.export import read_card
+
+    digit = predict.digit(arguments.index) if arguments.builtin else None
+    given, card = arguments.samples, read_card(arguments.model)
+    if not predict_texts.reads_texts(card):
+        if arguments.file or given == [STANDARD_INPUT]:
+            raise predict.NothingThere(
+                f"{arguments.model}: this model sees pictures: give files or folders of them"
+            )
+        return digit or predict.files([Path(name) for name in given], _complain)
+    if digit:
+        raise predict_texts.WrongInput(
+            f"{arguments.model}: this model reads texts, and {arguments.builtin} has pictures"
+        )
+    if arguments.file:
+        return predict_texts.table(card, arguments.file, arguments.text or ())
+    if given == [STANDARD_INPUT]:
+        return predict_texts.lines(card, sys.stdin.buffer)
+    return predict_texts.words(card, given)
+
+
 def _wrong_usage(arguments: argparse.Namespace) -> str | None:
-    if arguments.verb == "predict" and bool(arguments.images) == bool(arguments.builtin):
-        return "give either pictures or --builtin digits --index N"
+    if arguments.verb == "predict":
+        given = (arguments.samples, arguments.builtin, arguments.file)
+        if sum(map(bool, given)) != 1:
+            return (
+                "give one of these: pictures or texts, --file TABLE, --builtin digits --index N"
+            )
     if arguments.verb == "pretrain" and arguments.epochs < 1:
         return "--epochs must be 1 or more"
     return None

@@ -48,7 +48,8 @@ class MemberStates(Message):
     """The states of one of a final lease's members that could be had; None: there is none, or it is lost."""
 
     validated: SavedState | None = None
-    refit: SavedState | None = None
+    refits: tuple[SavedState | None, ...] = ()
+    """Those of its refits, in the order in which the lease names them."""
 
 
 class RunTrial(Message):

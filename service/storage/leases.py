@@ -13,6 +13,7 @@ from sqlalchemy import Connection, text
 from service.domain.leasing import AttemptOutcome, Departure, Held
 from service.storage.external import IS_PROBE
 from service.storage.outcomes import ALONE, FOUND, SHOWN, Leaving, to_leave
+from service.storage.refits import TOLD_SEED
 from service.storage.statements import Statement, array
 from trimtab.contract.leases import Checkpoint, LeaseKind
 from trimtab.contract.trials import TrialState
@@ -48,7 +49,7 @@ LEASE_COLUMNS = """
     t.lease_id, t.kind, t.study_id, t.trial_id, t.number, t.fence, t.hyperparameters, t.checkpoint, t.previous_checkpoint,
     (SELECT v.value FROM trimtab.trials v WHERE v.trial_id = t.trial_id AND v.kind = 'trial') AS trial_value,
     t.runs_until,
-    (SELECT d.space_edits FROM trimtab.studies d WHERE d.study_id = t.study_id)"""
+    (SELECT d.space_edits FROM trimtab.studies d WHERE d.study_id = t.study_id), t.seed_index"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +68,7 @@ class LeaseRow:
     trial_value: float | None
     runs_until: int | None
     space_edits: int = 0  # how often the study's space had been changed by then
+    seed_index: int = 0  # which of its trial's seeds a refit has
 
 
 _OF_CLAIM = Statement(f"""
@@ -90,8 +92,8 @@ clock AS (
     UPDATE trimtab.studies s SET active_since = trimtab.now() FROM t
     WHERE s.study_id = t.study_id AND s.state = 'active' AND s.active_since IS NULL),
 attempt AS (
-    INSERT INTO trimtab.attempts (lease_id, trial_id, kind, fence, worker_id, claim_id, ordinal)
-    SELECT lease_id, trial_id, kind, fence, worker_id, :claim_id, :ordinal FROM t),
+    INSERT INTO trimtab.attempts (lease_id, trial_id, kind, seed_index, fence, worker_id, claim_id, ordinal)
+    SELECT lease_id, trial_id, kind, seed_index, fence, worker_id, :claim_id, :ordinal FROM t),
 optuna AS (
     UPDATE public.trials p
     SET state = 'RUNNING', datetime_start = coalesce(p.datetime_start, trimtab.now() AT TIME ZONE 'UTC')
@@ -102,27 +104,28 @@ attributes AS (
 event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, CASE kind WHEN 'trial' THEN 'trial_resumed' ELSE kind || '_started' END,
-           jsonb_build_object('worker', label) FROM t)
+           jsonb_build_object('worker', label) || {TOLD_SEED} FROM t)
 SELECT {LEASE_COLUMNS} FROM t"""
 """What follows, in a statement, from the trial `t` that has just got a lease."""
 
 _CLAIM_QUEUED = Statement(f"""
 WITH free AS ({FREE_SLOT}),
 picked AS (
-    SELECT t.trial_id, t.kind FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
+    SELECT t.trial_id, t.kind, t.seed_index FROM trimtab.trials t JOIN trimtab.studies s USING (study_id)
     WHERE t.study_id = :study_id AND t.state = 'queued' AND t.not_before <= trimtab.now()
       AND (t.kind = 'trial' OR NOT :only_trials)
       AND s.state IN ('active', 'stopping', 'finalising') AND EXISTS (SELECT FROM free)
       AND NOT EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = :worker_id)
       AND (t.kind <> 'trial' OR NOT {WALL_TIME_OVER} AND {HAS_ROOM})
-    ORDER BY t.not_before, t.number LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
+    ORDER BY t.not_before, t.seed_index, t.number LIMIT 1 FOR UPDATE OF t SKIP LOCKED),
 t AS (
     UPDATE trimtab.trials t
     SET state = 'running', fence = t.fence + 1, lease_id = gen_random_uuid(), worker_id = free.worker_id,
         slot = free.slot, lease_until = trimtab.now() + s.lease_ttl, probe = {IS_PROBE},
         started_at = coalesce(t.started_at, trimtab.now()), curve = NULL
     FROM picked, free, trimtab.studies s
-    WHERE t.trial_id = picked.trial_id AND t.kind = picked.kind AND t.state = 'queued' AND s.study_id = t.study_id
+    WHERE t.trial_id = picked.trial_id AND t.kind = picked.kind AND t.seed_index = picked.seed_index AND t.state = 'queued'
+      AND s.study_id = t.study_id
     RETURNING t.*, free.label),
 {LEASED}""")
 
@@ -201,7 +204,7 @@ SELECT a.lease_id, a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
        CASE WHEN s.limits IS NOT NULL THEN trimtab.epochs_left(s.study_id) END, s.space_edits,
        t.paused_by_search, {IS_SAVED}, t.stop_asked
 FROM trimtab.attempts a
-JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind
+JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind AND t.seed_index = a.seed_index
 JOIN trimtab.studies s ON s.study_id = t.study_id
 WHERE a.lease_id = ANY(CAST(:lease_ids AS uuid[]))""")
 
@@ -241,7 +244,7 @@ def checkpoint(
 ) -> bool:
     """Record where the trial can carry on. False: the lease is lost, or a later step is recorded already."""
     row = connection.execute(
-        text("""
+        text(f"""
             WITH t AS (
                 UPDATE trimtab.trials
                 SET checkpoint = CAST(:newest AS jsonb), checkpoint_fence = fence,
@@ -251,10 +254,10 @@ def checkpoint(
                     best_checkpoint = coalesce(CAST(:best AS jsonb), best_checkpoint)
                 WHERE lease_id = :lease_id AND state = 'running' AND kind <> 'final'
                   AND (checkpoint IS NULL OR checkpoint_fence < fence OR CAST(checkpoint ->> 'step' AS int) <= :step)
-                RETURNING study_id, trial_id, number, fence, kind)
+                RETURNING study_id, trial_id, number, fence, kind, seed_index)
             INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
             SELECT study_id, trial_id, number, fence, CASE kind WHEN 'refit' THEN 'refit_checkpointed' ELSE 'checkpointed' END,
-                   jsonb_build_object('step', CAST(:step AS int))
+                   jsonb_build_object('step', CAST(:step AS int)) || {TOLD_SEED}
             FROM t RETURNING 1"""),
         {
             "lease_id": lease_id,
@@ -298,7 +301,7 @@ t AS (
              FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id) END
     FROM d LEFT JOIN found USING (lease_id)
     WHERE t.lease_id = d.lease_id AND t.state = 'running' AND coalesce(found.is_whole, true) AND (NOT :only_trials OR t.kind = 'trial')
-    RETURNING t.trial_id, t.kind, t.study_id, t.number, t.state, t.hyperparameters, t.fence, t.value, t.error_kind,
+    RETURNING t.trial_id, t.kind, t.seed_index, t.study_id, t.number, t.state, t.hyperparameters, t.fence, t.value, t.error_kind,
               t.error_message, t.curve, t.reason, t.paused_by_search, t.measured, t.violations, t.second_value,
               d.lease_id AS ended, d.outcome, d.sha256, d.is_over,
               d.optuna_state, d.event, d.validation_outputs),
@@ -342,6 +345,7 @@ event AS (
     INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
     SELECT study_id, trial_id, number, fence, t.event, jsonb_strip_nulls(jsonb_build_object(
         'outcome', t.outcome, 'value', t.value, 'error_kind', t.error_kind, 'error_message', t.error_message,
+        'seed_index', nullif(t.seed_index, 0),
         'reason', CASE WHEN t.state = 'pruned' OR t.paused_by_search THEN t.reason END)) FROM t)
 SELECT ended, CASE WHEN is_over AND EXISTS (
     -- Those who wait for what this trial comes to may go on now.

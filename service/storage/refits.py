@@ -12,32 +12,43 @@ from trimtab.contract.metrics import Direction
 
 ENSEMBLE = "coalesce(CAST(s.document #>> '{finish,ensemble}' AS int), 1)"
 """The number of best trials that the model of a study `s` is made of."""
-PLANNED = "CASE s.document #>> '{finish,refit}' WHEN 'true' THEN CAST(s.document #>> '{finish,ensemble}' AS int) ELSE 0 END"
+SEEDS = "coalesce(CAST(s.document #>> '{finish,seeds}' AS int), 1)"
+"""The number of seeds that each of them is refitted with."""
+PLANNED = (
+    f"CASE s.document #>> '{{finish,refit}}' WHEN 'true' THEN {ENSEMBLE} * {SEEDS} ELSE 0 END"
+)
 """The number of refits that the finish of a study `s` takes."""
 
 ON_CONFLICT_ANEW = """
-ON CONFLICT (trial_id, kind) DO UPDATE
+ON CONFLICT (trial_id, kind, seed_index) DO UPDATE
 SET past = false, state = 'queued', not_before = trimtab.now(), value = NULL, crashes = 0, error_kind = NULL,
     error_message = NULL, record = NULL, started_at = NULL, ended_at = NULL, checkpoint = excluded.checkpoint,
     checkpoint_fence = NULL, previous_checkpoint = NULL, best_checkpoint = NULL
 WHERE trials.past"""
 """The row of an earlier end is used again, so that its fence goes on rising; what it had found is not."""
 
+TOLD_SEED = "jsonb_strip_nulls(jsonb_build_object('seed_index', nullif(seed_index, 0)))"
+"""What an event tells of the seed of a refit: nothing of the first one, which is the trial's own."""
 
-def queue(connection: Connection, study_id: int, direction: Direction, count: int) -> None:
-    """Queue a refit of each of the best completed trials; of as many as there are, where fewer completed."""
+
+def queue(connection: Connection, study_id: int, direction: Direction) -> None:
+    """Queue the refits of the best completed trials, one for each seed; of as many as there are, where fewer completed."""
     connection.execute(
         text(f"""
-            WITH refit AS (
-                INSERT INTO trimtab.trials (trial_id, kind, study_id, number, state, hyperparameters)
-                SELECT t.trial_id, 'refit', t.study_id, t.number, 'queued', t.hyperparameters FROM trimtab.trials t
-                WHERE t.study_id = :study_id AND {MAY_WIN}
-                ORDER BY {BEST_FIRST[direction]} LIMIT :count
+            WITH finish AS (SELECT {ENSEMBLE} AS ensemble, {SEEDS} AS seeds FROM trimtab.studies s WHERE study_id = :study_id),
+            best AS (
+                SELECT t.*, row_number() OVER (ORDER BY {BEST_FIRST[direction]}) AS rank
+                FROM trimtab.trials t WHERE t.study_id = :study_id AND {MAY_WIN}
+                ORDER BY rank LIMIT (SELECT ensemble FROM finish)),
+            refit AS (
+                INSERT INTO trimtab.trials (trial_id, kind, seed_index, study_id, number, state, hyperparameters)
+                SELECT t.trial_id, 'refit', place, t.study_id, t.number, 'queued', t.hyperparameters
+                FROM best t, finish, generate_series(0, seeds - 1) AS place ORDER BY place, rank
                 {ON_CONFLICT_ANEW}
-                RETURNING study_id, trial_id, number, fence)
-            INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind)
-            SELECT study_id, trial_id, number, fence, 'refit_queued' FROM refit"""),
-        {"study_id": study_id, "count": count},
+                RETURNING study_id, trial_id, number, fence, seed_index)
+            INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
+            SELECT study_id, trial_id, number, fence, 'refit_queued', {TOLD_SEED} FROM refit"""),
+        {"study_id": study_id},
     )
 
 
@@ -49,7 +60,8 @@ class MemberRow:
     hyperparameters: dict[str, Any]
     value: float
     validated: dict[str, Any] | None
-    refit: dict[str, Any] | None
+    refits: list[dict[str, Any]]
+    """Those that were kept, in the order of their seeds."""
 
 
 def members(
@@ -59,10 +71,10 @@ def members(
     rows = connection.execute(
         text(f"""
             SELECT t.number, t.hyperparameters, t.value, coalesce(t.best_checkpoint, t.checkpoint),
-                   coalesce(r.best_checkpoint, r.checkpoint)
+                   ARRAY(SELECT coalesce(r.best_checkpoint, r.checkpoint) FROM trimtab.trials r
+                         WHERE r.trial_id = t.trial_id AND r.kind = 'refit' AND r.state = 'completed' AND NOT r.past
+                           AND coalesce(r.best_checkpoint, r.checkpoint) IS NOT NULL ORDER BY r.seed_index)
             FROM trimtab.trials t
-            LEFT JOIN trimtab.trials r ON r.trial_id = t.trial_id AND r.kind = 'refit' AND r.state = 'completed'
-                AND NOT r.past
             WHERE t.study_id = :study_id AND {MAY_WIN}
             ORDER BY {BEST_FIRST[direction]} LIMIT :count"""),
         {"study_id": study_id, "count": count},

@@ -28,7 +28,7 @@ BLOCKED = f"""(
 
 _ADD = Statement("""
 WITH a AS (SELECT * FROM trimtab.attempts WHERE lease_id = :lease_id),
-t AS (SELECT t.* FROM trimtab.trials t JOIN a USING (trial_id, kind)),
+t AS (SELECT t.* FROM trimtab.trials t JOIN a USING (trial_id, kind, seed_index)),
 aside AS (
     INSERT INTO trimtab.set_aside AS o (study_id, worker_id, problem)
     SELECT t.study_id, a.worker_id, :problem FROM t, a
@@ -42,8 +42,9 @@ clock AS (
     FROM t WHERE s.study_id = t.study_id AND NOT EXISTS (
         SELECT FROM trimtab.trials r WHERE r.study_id = s.study_id AND r.state = 'running'))
 INSERT INTO trimtab.events (study_id, kind, body)
-SELECT t.study_id, 'worker_set_aside', jsonb_build_object(
-    'worker', w.label, 'problem', CAST(:problem AS text), 'lease_kind', t.kind, 'trial_number', t.number)
+SELECT t.study_id, 'worker_set_aside', jsonb_strip_nulls(jsonb_build_object(
+    'worker', w.label, 'problem', CAST(:problem AS text), 'lease_kind', t.kind, 'trial_number', t.number,
+    'seed_index', nullif(t.seed_index, 0)))
 FROM t, a JOIN trimtab.workers w USING (worker_id)
 RETURNING 1""")
 

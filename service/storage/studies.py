@@ -12,7 +12,7 @@ from service.domain.budget import Spending
 from service.storage.asked import asked
 from service.storage.leases import NO_PROGRESS, WALL_TIME_OVER
 from service.storage.ranking import MAY_WIN
-from service.storage.refits import PLANNED
+from service.storage.refits import PLANNED, TOLD_SEED
 from service.storage.statements import Statement
 from trimtab.contract.budget import EndedBy
 from trimtab.contract.events import EventKind
@@ -237,7 +237,7 @@ def to_follow(connection: Connection, name: str | None = None) -> list[str]:
 HOW_ENDED = Statement(f"""
 SELECT a.lease_id, a.outcome_sha256, a.became, s.name, {MUST_FOLLOW}
 FROM trimtab.attempts a
-JOIN trimtab.trials l ON l.trial_id = a.trial_id AND l.kind = a.kind
+JOIN trimtab.trials l ON l.trial_id = a.trial_id AND l.kind = a.kind AND l.seed_index = a.seed_index
 JOIN trimtab.studies s ON s.study_id = l.study_id
 WHERE a.lease_id = ANY(CAST(:lease_ids AS uuid[]))""")
 
@@ -282,7 +282,7 @@ def set_state(
     )
 
 
-_MOVE_UNLEASED = """
+_MOVE_UNLEASED = f"""
     WITH t AS (
         UPDATE trimtab.trials
         SET state = CAST(:state AS text), not_before = trimtab.now(),
@@ -292,7 +292,7 @@ _MOVE_UNLEASED = """
             ended_at = CASE :state WHEN 'cancelled' THEN trimtab.now() END
         WHERE study_id = :study_id AND state = ANY(:from_states) AND (:state = 'cancelled' OR NOT paused_by_search)
           AND trial_id = coalesce(CAST(:trial_id AS int), trial_id)
-        RETURNING trial_id, kind, study_id, number, fence, state, error_kind),
+        RETURNING trial_id, kind, study_id, number, fence, state, error_kind, seed_index),
     optuna AS (
         UPDATE public.trials p
         SET state = CAST(:optuna_state AS public.trialstate),
@@ -307,8 +307,9 @@ _MOVE_UNLEASED = """
                                 ('trimtab:error_kind', to_jsonb(t.error_kind)::text)) pair (key, value_json)
         WHERE t.kind = 'trial' AND pair.value_json IS NOT NULL
         ON CONFLICT (trial_id, key) DO UPDATE SET value_json = excluded.value_json)
-    INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind)
-    SELECT study_id, trial_id, number, fence, CASE kind WHEN 'trial' THEN :event ELSE kind || '_settled' END FROM t"""
+    INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
+    SELECT study_id, trial_id, number, fence, CASE kind WHEN 'trial' THEN :event ELSE kind || '_settled' END, {TOLD_SEED}
+    FROM t"""
 
 
 def cancel_unleased(connection: Connection, study_id: int, trial_id: int | None = None) -> None:

@@ -8,6 +8,7 @@ from uuid import UUID
 from sqlalchemy import Connection, text
 
 from service.domain.tidying import Ended
+from service.storage.refits import TOLD_SEED
 from service.storage.statements import Statement
 from trimtab.contract.workers import Registration, WorkerState
 
@@ -139,20 +140,20 @@ def quarantine(connection: Connection, worker_id: UUID, refunded: Sequence[UUID]
     False: it was in quarantine already. A trial that has ended meanwhile stays as it is.
     """
     row = connection.execute(
-        text("""
+        text(f"""
             WITH w AS (
                 UPDATE trimtab.workers SET state = 'quarantined'
                 WHERE worker_id = :worker_id AND state <> 'quarantined' RETURNING worker_id, label),
             refunded AS (
                 UPDATE trimtab.trials t SET crashes = t.crashes - 1, not_before = trimtab.now()
                 FROM w, trimtab.attempts a
-                WHERE a.lease_id = ANY(:refunded) AND t.trial_id = a.trial_id AND t.kind = a.kind
+                WHERE a.lease_id = ANY(:refunded) AND t.trial_id = a.trial_id AND t.kind = a.kind AND t.seed_index = a.seed_index
                   AND t.state IN ('queued', 'running', 'paused')
-                RETURNING t.study_id, t.trial_id, t.kind, t.number, a.fence, w.label),
+                RETURNING t.study_id, t.trial_id, t.kind, t.seed_index, t.number, a.fence, w.label),
             events AS (
                 INSERT INTO trimtab.events (study_id, trial_id, trial_number, fence, kind, body)
                 SELECT study_id, trial_id, number, fence, 'crash_refunded',
-                       jsonb_build_object('worker', label, 'lease_kind', kind) FROM refunded)
+                       jsonb_build_object('worker', label, 'lease_kind', kind) || {TOLD_SEED} FROM refunded)
             SELECT 1 FROM w"""),
         {"worker_id": worker_id, "refunded": list(refunded)},
     ).one_or_none()

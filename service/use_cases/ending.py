@@ -46,7 +46,7 @@ def _finalise(connection: Connection, locked: studies.LockedStudy) -> None:
         connection, locked.study_id, "finalising", "study_finalising", ended_by=ended_by
     )
     if locked.refits:
-        refits.queue(connection, locked.study_id, locked.direction, locked.refits)
+        refits.queue(connection, locked.study_id, locked.direction)
     else:
         final_scores.queue(connection, locked.study_id, locked.direction)
 

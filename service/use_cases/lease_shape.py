@@ -53,7 +53,8 @@ def shape(row: LeaseRow, document: StudyDocument, members: Sequence[Member] = ()
         trial_number=row.number,
         fence=row.fence,
         ttl_s=document.lease_ttl_s,
-        seed=_seed(document, row.number),
+        seed=_seed(document, row.number, row.seed_index),
+        seed_index=row.seed_index,
         task=Task.model_validate(document.task),
         model=document.model_of(row.hyperparameters),
         teacher=document.teacher,
@@ -79,25 +80,34 @@ def members(
     count = 1 if document.finish is None else document.finish.ensemble
     rows = refits.members(connection, lease.study_id, document.task.direction, count)
     return [
-        Member(
-            trial_number=row.number,
-            seed=_seed(document, row.number),
-            hyperparameters=row.hyperparameters,
-            model=document.model_of(row.hyperparameters),
-            recipe=document.recipe(row.hyperparameters, row.number),
-            value=row.value,
-            validated=_state(row.validated),
-            refit=_state(row.refit),
-        )
+        _member(row, document, with_refits=lease.kind == "final")
         for row in rows
         if lease.kind == "final" or row.number == lease.number
     ]
+
+
+def _member(row: refits.MemberRow, document: StudyDocument, *, with_refits: bool) -> Member:
+    # Refits of a trial run beside each other: what one is told of another would be told otherwise a moment later.
+    states = [Checkpoint.model_validate(state) for state in row.refits if with_refits]
+    return Member(
+        trial_number=row.number,
+        seed=_seed(document, row.number),
+        hyperparameters=row.hyperparameters,
+        model=document.model_of(row.hyperparameters),
+        recipe=document.recipe(row.hyperparameters, row.number),
+        value=row.value,
+        validated=_state(row.validated),
+        refit=states[0] if states else None,
+        further_refits=tuple(states[1:]),
+    )
 
 
 def _state(stored: Mapping[str, Any] | None) -> Checkpoint | None:
     return None if stored is None else Checkpoint.model_validate(stored)
 
 
-def _seed(document: StudyDocument, number: int) -> int:
-    """The trial's own seed: the same for each attempt, unlike its neighbours'."""
-    return zlib.crc32(f"{document.name}/{document.search.seed}/{number}".encode()) & 0x7FFFFFFF
+def _seed(document: StudyDocument, number: int, place: int = 0) -> int:
+    """A seed of the trial, the same for each attempt and unlike its neighbours'; the first one is its own."""
+    further = f"/{place}" if place else ""
+    told = f"{document.name}/{document.search.seed}/{number}{further}"
+    return zlib.crc32(told.encode()) & 0x7FFFFFFF

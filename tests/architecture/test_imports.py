@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
+EXTRAS = {"timm", "transformers", "huggingface_hub"}
+"""Libraries of seconds of import, or that are not installed: only those wait for them who name one of their models."""
 CLOSED = {
     "trimtab.contract": {
         "service",
@@ -49,8 +51,8 @@ CLOSED = {
         "fastapi",
         "optuna",
     },
-    "worker.runner": {"service", "sqlalchemy", "fastapi", "optuna", "httpx2"},
-    "worker.training": {"service", "sqlalchemy", "fastapi", "optuna", "httpx2"},
+    "worker.runner": {"service", "sqlalchemy", "fastapi", "optuna", "httpx2", *EXTRAS},
+    "worker.training": {"service", "sqlalchemy", "fastapi", "optuna", "httpx2", *EXTRAS},
     "worker.data": {"service", "sqlalchemy", "fastapi", "optuna", "httpx2"},
 }
 """Module -> top-level packages that must not be in memory once it is imported."""

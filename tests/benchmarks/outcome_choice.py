@@ -18,6 +18,7 @@ from service.use_cases.settling import with_known_recipes
 from tests.benchmarks.outcome_results import Done
 from tests.benchmarks.outcome_tasks import Job
 from tests.support import lab
+from trimtab.contract.external import ExternalTask
 from trimtab.contract.studies import StudyDocument
 from worker import data
 from worker.training.device.placement import PlacedSplit
@@ -92,8 +93,8 @@ class _Trainings:
         """Train one; test pictures are opened as a final evaluation opens them."""
         task, model = self._document.task, self._document.model_of({})
         start = self._design.at(number)
-        if start is None:
-            raise ValueError("the space has no further point")
+        if start is None or isinstance(task, ExternalTask):
+            raise ValueError("the space has no further point, or no data")
         recipe = self._document.recipe(start.values)
         wanted = backbones.input_spec(model, recipe, self._own)
         seen = data.load(task, cache_dir=self._cache, wanted=wanted)

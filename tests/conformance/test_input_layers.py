@@ -10,9 +10,10 @@ from pydantic import TypeAdapter
 from torch import Tensor
 
 from worker.training.model import backbones
-from worker.training.model.card import InputCard
+from worker.training.model.card import InputCard, TokenCard
 from worker.training.model.image_input import ImageInput
 from worker.training.model.inputs import InputLayer
+from worker.training.model.token_input import TokenInput
 
 CARD: TypeAdapter[InputCard] = TypeAdapter(InputCard)
 
@@ -32,13 +33,40 @@ def _pictures(side: int, channels: int) -> Tensor:
 
 PICTURES = tuple(_pictures(side, channels) for side in (5, 8, 13) for channels in (1, 3))
 COLOUR = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-CASES: Mapping[str, Case] = {
+WORDS = TokenCard(
+    kind="tokens",
+    sha256="0" * 64,
+    vocab_size=20,
+    pad_id=0,
+    cls_id=2,
+    sep_id=3,
+    unk_id=1,
+    token_types=2,
+    positions=9,
+)
+
+
+def _texts(length: int) -> Tensor:
+    random = torch.Generator().manual_seed(length)
+    words = torch.randint(2, 20, (3, length), generator=random)
+    words[0, length // 2 :] = WORDS.pad_id
+    return words.to(torch.uint16)
+
+
+TEXTS = tuple(_texts(length) for length in (5, 8, 13))
+OTHER_WORDS = WORDS.model_copy(update={"sep_id": 4})
+PICTURE_CASES: Mapping[str, Case] = {
     "grey": Case(ImageInput((0.3,), (0.37,)), PICTURES),
     "other grey": Case(ImageInput((0.30000001192092896,), (0.36,)), PICTURES),
     "colour": Case(ImageInput(*COLOUR), PICTURES),
     "colour, not too small": Case(ImageInput(*COLOUR, least_side=9), PICTURES),
     "colour, one size": Case(ImageInput(*COLOUR, only_side=7), PICTURES),
     "colour, tried at another size": Case(ImageInput(*COLOUR, example_side=12), PICTURES),
+}
+CASES: Mapping[str, Case] = {
+    **PICTURE_CASES,
+    "texts": Case(TokenInput(WORDS), TEXTS),
+    "texts with another end": Case(TokenInput(OTHER_WORDS), TEXTS),
 }
 every_layer = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
@@ -94,7 +122,7 @@ def test_nothing_of_it_is_trained_or_stored_with_the_weights(case: Case) -> None
     assert not any(taken.requires_grad for taken in map(case.layer, case.batches))
 
 
-@every_layer
+@pytest.mark.parametrize("case", PICTURE_CASES.values(), ids=PICTURE_CASES)
 def test_a_resized_layer_makes_of_any_samples_what_the_network_was_trained_on(
     case: Case,
 ) -> None:
@@ -105,6 +133,13 @@ def test_a_resized_layer_makes_of_any_samples_what_the_network_was_trained_on(
             assert resized(other).shape[1:] == case.layer(known).shape[1:]
         assert torch.equal(resized(known), case.layer(known))
         assert case.layer.card() == card
+
+
+@every_layer
+def test_a_layer_that_is_resized_stays_what_it_was(case: Case) -> None:
+    # A network for texts takes those of any length.
+    resized = case.layer.resized_to(case.batches[0].shape[1:])
+    assert torch.equal(resized(case.batches[0]), case.layer(case.batches[0]))
 
 
 @every_layer

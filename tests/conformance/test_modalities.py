@@ -62,6 +62,9 @@ CASES: Mapping[str, Case] = {
             ImageSpec(33),
             ImageSpec(33, "squash"),
             ImageSpec(33, "pad"),
+            ImageSpec(33, crop=0.75),
+            ImageSpec(33, crop=0.5),
+            ImageSpec(33, interpolation="bicubic"),
         ),
     ),
     "text": Case(

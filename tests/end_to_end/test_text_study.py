@@ -20,7 +20,7 @@ def _table(path: Path) -> Path:
         rows = csv.writer(file)
         rows.writerow(["review", "verdict"])
         for number in range(120):
-            words = random.choices(
+            words: list[str] = random.choices(
                 ("film", "a", "the", "was", "so", "play"), k=1 + random.randrange(7)
             )
             words.insert(random.randrange(len(words) + 1), ("bad", "good")[number % 2])

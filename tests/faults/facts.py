@@ -12,6 +12,8 @@ from tests.faults.cluster import Cluster
 from tests.faults.log import Op, Window
 
 Row = dict[str, Any]
+Held = tuple[int, str, int]
+"""What a lease is held on: a trial's id, the kind of lease, and which of its seeds a refit has."""
 Key = TypeVar("Key")
 Item = TypeVar("Item")
 
@@ -44,15 +46,15 @@ class Facts:
         return {row["study_id"]: row for row in self.ours["studies"]}
 
     @cached_property
-    def trials(self) -> dict[tuple[int, str], Row]:
-        """Ours, by (trial_id, kind)."""
-        return {(row["trial_id"], row["kind"]): row for row in self.ours["trials"]}
+    def trials(self) -> dict[Held, Row]:
+        """Ours, by what a lease is held on."""
+        return {held(row): row for row in self.ours["trials"]}
 
     @cached_property
-    def attempts(self) -> dict[tuple[int, str], list[Row]]:
-        """By (trial_id, kind), in the order of their fences."""
+    def attempts(self) -> dict[Held, list[Row]]:
+        """By what a lease is held on, in the order of their fences."""
         ordered = sorted(self.ours["attempts"], key=lambda row: row["fence"])
-        return grouped(ordered, lambda row: (row["trial_id"], row["kind"]))
+        return grouped(ordered, held)
 
     @cached_property
     def attempt_of(self) -> dict[str, Row]:
@@ -102,6 +104,11 @@ class Facts:
             for op in self.ops
             if op.verb == verb and op.ending == "ok" and op.lease not in self.deleted_leases
         ]
+
+
+def held(row: Row) -> Held:
+    """What a row of trials or of attempts is of."""
+    return row["trial_id"], row["kind"], row["seed_index"]
 
 
 def gather(cluster: Cluster, windows: Sequence[Window], secrets: Sequence[str]) -> Facts:

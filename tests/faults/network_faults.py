@@ -131,7 +131,7 @@ def _is_worth_repeating(op: Op) -> bool:
 def _replay_predecessors(stage: Stage, http: httpx2.Client, kept: Sequence[Op]) -> None:
     """What was said of trials by those who held them before those who hold them now."""
     rows = stage.cluster.rows(
-        """SELECT a.lease_id FROM trimtab.attempts a JOIN trimtab.trials t USING (trial_id, kind)
+        """SELECT a.lease_id FROM trimtab.attempts a JOIN trimtab.trials t USING (trial_id, kind, seed_index)
            WHERE t.state = 'running' AND t.lease_id <> a.lease_id"""
     )
     leases = {str(row["lease_id"]) for row in rows}

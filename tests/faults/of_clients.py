@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.faults.facts import Facts, Row, grouped
+from tests.faults.facts import Facts, Held, Row, grouped, held
 from tests.faults.log import Op
 from tests.faults.violation import Violation
 
@@ -56,26 +56,29 @@ def no_acknowledged_word_is_lost(facts: Facts) -> Iterator[Violation]:
 
 def _checkpoints(facts: Facts) -> Iterator[Violation]:
     stored = {
-        (row["trial_id"], CHECKPOINTED[row["kind"]], row["fence"], row["body"]["step"])
+        (
+            *(row["trial_id"], CHECKPOINTED[row["kind"]], row["body"].get("seed_index", 0)),
+            *(row["fence"], row["body"]["step"]),
+        )
         for row in facts.ours["events"]
         if row["kind"] in CHECKPOINTED
     }
     for op in facts.accepted("checkpoints"):
         attempt = facts.attempt_of.get(op.lease or "")
         step = op.body["checkpoint"]["step"]
-        saved = attempt and (attempt["trial_id"], attempt["kind"], attempt["fence"], step)
+        saved = attempt and (*held(attempt), attempt["fence"], step)
         if saved not in stored:
             yield Violation("I11", "an acknowledged checkpoint is not stored", (op, attempt))
 
 
 def one_trial_has_one_result(facts: Facts) -> Iterator[Violation]:
     """I12: no two acknowledgements for one trial. I8: the value that was acknowledged is the trial's."""
-    completed: dict[tuple[int, str], Op] = {}
+    completed: dict[Held, Op] = {}
     for op in facts.accepted("outcome"):
         attempt = facts.attempt_of.get(op.lease or "")
         if attempt is None or op.body["kind"] != "completed":
             continue
-        key = (attempt["trial_id"], attempt["kind"])
+        key = held(attempt)
         first = completed.setdefault(key, op)
         if (first.lease, first.body) != (op.lease, op.body):
             yield Violation("I12", f"trial {key}: two results were acknowledged", (first, op))
@@ -138,14 +141,14 @@ def _lasting(answer: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def leases_tell_the_same_trial(facts: Facts) -> Iterator[Violation]:
-    """I15: every attempt at a trial was given the same hyperparameters."""
+    """I15: every attempt at a trial was given the same hyperparameters, and the same seed but for further refits."""
     groups = grouped(
         (
             (op, lease)
             for op, lease in facts.leases_told
             if lease["lease_id"] not in facts.deleted_leases
         ),
-        lambda told: (told[1]["study"], told[1]["trial_number"]),
+        lambda told: (told[1]["study"], told[1]["trial_number"], told[1]["seed_index"]),
     )
     for trial, told in groups.items():
         if len({repr((lease["hyperparameters"], lease["seed"])) for _, lease in told}) > 1:
@@ -180,6 +183,7 @@ def a_resumed_trial_has_its_checkpoint(facts: Facts) -> Iterator[Violation]:
             row
             for row in known.get(sha256, [])
             if (row["trial_id"], row["kind"]) == (mine["trial_id"], maker)
+            and row["seed_index"] == mine["seed_index"]
         ]
         # A repeated claim may be told of a checkpoint that this very attempt has recorded meanwhile.
         if not any(lease["kind"] == "final" or row["fence"] <= mine["fence"] for row in makers):
@@ -250,7 +254,7 @@ def an_outage_costs_no_lease(facts: Facts) -> Iterator[Violation]:
             or set(meanwhile) - OUTAGES - HARMLESS
         ):
             continue
-        study = facts.studies[facts.trials[attempt["trial_id"], attempt["kind"]]["study_id"]]
+        study = facts.studies[facts.trials[held(attempt)]["study_id"]]
         last = [
             op
             for op in asked.get(str(attempt["lease_id"]), [])

@@ -1,10 +1,11 @@
 """Invariants of the order in which things were stored: each trial's events, replayed."""
 
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from service.domain.lifecycle import is_over
-from tests.faults.facts import Facts, Row
+from tests.faults.facts import Facts, Held, Row
 from tests.faults.violation import Violation
 from trimtab.contract.trials import TrialState
 
@@ -107,15 +108,15 @@ def events_follow_the_lifecycle(facts: Facts) -> Iterator[Violation]:
     I24: what was trained when the search paused a trial is not trained again.
     """
     for trial_id, events in facts.events.items():
-        lives = {kind: Life() for kind in ("trial", "refit", "final")}
+        lives = defaultdict[Held, Life](Life)
         for event in events:
             if event["kind"] not in REMARKS:
-                yield from lives.get(event["kind"].partition("_")[0], lives["trial"]).take(
-                    event
-                )
-        for kind, life in lives.items():
-            row = facts.trials.get((trial_id, kind))
-            if row is not None and not _agree(life.state, row["state"]):
+                yield from lives[_led_by(event)].take(event)
+        for key, row in facts.trials.items():
+            if key[0] != trial_id:
+                continue
+            kind, life = key[1], lives[key]
+            if not _agree(life.state, row["state"]):
                 yield Violation(
                     "I5",
                     f"trial {trial_id} ({kind}) is {row['state']}; its events end {life.state}",
@@ -143,6 +144,13 @@ def no_more_at_a_time_than_parallel(facts: Facts) -> Iterator[Violation]:
                 )
         elif STEPS[event["kind"]][1] != "running" and event["kind"].startswith("trial_"):
             mine.discard(event["trial_id"])
+
+
+def _led_by(event: Row) -> Held:
+    """Whose life an event is of: that of the trial, of one of its refits, or of its final evaluation."""
+    kind = event["kind"].partition("_")[0]
+    known = kind if kind in ("refit", "final") else "trial"
+    return event["trial_id"], known, event["body"].get("seed_index", 0)
 
 
 def _agree(told: str, stored: TrialState) -> bool:

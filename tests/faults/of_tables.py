@@ -3,8 +3,8 @@
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from itertools import pairwise
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import pairwise, product
 from typing import Any
 
 from service.domain.lifecycle import is_over, optuna_state
@@ -49,19 +49,28 @@ def budget_is_exact(facts: Facts) -> Iterator[Violation]:
 def _refits(study: Row) -> int:
     """How many of its trials the study's finish trains anew; its budget pays them."""
     finish = study["document"].get("finish") or {"refit": False}
-    return finish["ensemble"] if finish["refit"] else 0
+    return finish["ensemble"] * finish.get("seeds", 1) if finish["refit"] else 0
+
+
+def _refitted(study: Row, ranked: Sequence[int]) -> set[tuple[int, int]]:
+    """The refits that the finish takes: of which trial, with which of its seeds."""
+    finish = study["document"].get("finish") or {"refit": False}
+    if not finish["refit"]:
+        return set()
+    return set(product(ranked[: finish["ensemble"]], range(finish.get("seeds", 1))))
 
 
 def one_live_lease_per_trial(facts: Facts) -> Iterator[Violation]:
     """I2: no attempt begins before the one before it has ended. I3: fences count the attempts."""
-    for (trial_id, kind), attempts in facts.attempts.items():
+    for key, attempts in facts.attempts.items():
+        trial_id, kind, _ = key
         for before, after in pairwise(attempts):
             if _outlasts(before, after):
                 yield Violation(
                     "I2", f"trial {trial_id} ({kind}) had two holders", (before, after)
                 )
         fences = [row["fence"] for row in attempts]
-        trial = facts.trials[trial_id, kind]
+        trial = facts.trials[key]
         if fences != list(range(1, len(fences) + 1)) or trial["fence"] != len(fences):
             yield Violation(
                 "I3",
@@ -78,7 +87,7 @@ def optuna_shows_the_newest_attempt(facts: Facts) -> Iterator[Violation]:
     shown = {
         (row["trial_id"], row["step"]): row
         for row in facts.optunas["trial_intermediate_values"]
-        if (row["trial_id"], "trial") in facts.trials
+        if (row["trial_id"], "trial", 0) in facts.trials
     }
     for key in sorted(newest.keys() | shown.keys()):
         ours, optunas = newest.get(key), shown.get(key)
@@ -109,7 +118,7 @@ def _value(row: Row) -> float | None:
 def a_completed_trial_has_one_value(facts: Facts) -> Iterator[Violation]:
     """I8: the completed event, our row and Optuna's row say the same number."""
     values = grouped(facts.optunas["trial_values"], lambda row: row["trial_id"])
-    for (trial_id, kind), trial in facts.trials.items():
+    for (trial_id, kind, _), trial in facts.trials.items():
         if kind != "trial" or trial["state"] != "completed":
             continue
         told = [
@@ -134,7 +143,7 @@ def optuna_states_are_the_mapping(facts: Facts) -> Iterator[Violation]:
         (row["trial_id"], row["key"]): row["value_json"]
         for row in facts.optunas["trial_system_attributes"]
     }
-    for (trial_id, kind), trial in facts.trials.items():
+    for (trial_id, kind, _), trial in facts.trials.items():
         if kind != "trial":
             continue
         shown = optunas.pop(trial_id, None)
@@ -166,13 +175,14 @@ def optuna_states_are_the_mapping(facts: Facts) -> Iterator[Violation]:
 def crashes_are_counted(facts: Facts) -> Iterator[Violation]:
     """I10: crashes are those of the attempts, at most `max_crashes`; every attempt that ended says how. I14: releases count none."""
     refunds = Counter(
-        (row["trial_id"], row["body"]["lease_kind"])
+        (row["trial_id"], row["body"]["lease_kind"], row["body"].get("seed_index", 0))
         for row in facts.ours["events"]
         if row["kind"] == "crash_refunded"
     )
-    for (trial_id, kind), trial in facts.trials.items():
-        attempts = facts.attempts.get((trial_id, kind), [])
-        crashed = sum(map(_crashed, attempts)) - refunds[trial_id, kind]
+    for key, trial in facts.trials.items():
+        trial_id, kind, _ = key
+        attempts = facts.attempts.get(key, [])
+        crashed = sum(map(_crashed, attempts)) - refunds[key]
         if trial["crashes"] != crashed:
             yield Violation(
                 "I10",
@@ -220,7 +230,7 @@ def _outlasts(before: Row, after: Row) -> bool:
 def hyperparameters_stay(facts: Facts) -> Iterator[Violation]:
     """I15: inside the space, and equal in Optuna's parameters. What began before the space was changed is of an earlier one."""
     names = grouped(facts.optunas["trial_params"], lambda row: row["trial_id"])
-    for (trial_id, kind), trial in facts.trials.items():
+    for (trial_id, kind, _), trial in facts.trials.items():
         document = facts.studies[trial["study_id"]]["document"]
         space, edits = document["space"], document.get("space_edits") or ()
         values = trial["hyperparameters"]
@@ -277,8 +287,8 @@ def the_winner_is_the_best(facts: Facts) -> Iterator[Violation]:
                 f"{study['name']}: its final evaluation is of another trial",
                 (*finals, ranked),
             )
-        wanted = set(ranked[: _refits(study)]) if refits or finals else set[int]()
-        if {row["trial_id"] for row in refits} != wanted:
+        wanted = _refitted(study, ranked) if refits or finals else set[tuple[int, int]]()
+        if {(row["trial_id"], row["seed_index"]) for row in refits} != wanted:
             yield Violation(
                 "I23",
                 f"{study['name']}: its refits are not of its best trials",
@@ -349,7 +359,7 @@ def who_is_decided_on_goes_no_further(facts: Facts) -> Iterator[Violation]:
     A worker whose service is away trains on, and reports all at once: the answer to the last of these is the decision.
     """
     steps = grouped(facts.ours["reports"], lambda row: row["trial_id"])
-    for (trial_id, kind), trial in facts.trials.items():
+    for (trial_id, kind, _), trial in facts.trials.items():
         bound = trial["runs_until"]
         if kind != "trial" or trial["state"] != "completed" or bound is None:
             continue

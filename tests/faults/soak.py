@@ -46,6 +46,7 @@ FINISHES: Sequence[dict[str, Any]] = (
     {"refit": False},
     {"refit": True},
     {"refit": True, "ensemble": 2},
+    {"refit": True, "seeds": 2},
 )
 PRUNERS: Sequence[dict[str, Any]] = (
     {"kind": "asha", "first_rung": 1, "eta": 2},

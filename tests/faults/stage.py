@@ -42,7 +42,7 @@ class Stage:
         """Whether the lease has ended, and (if asked) its trial has begun again or is over."""
         return bool(
             self.cluster.value(
-                """SELECT count(*) FROM trimtab.attempts a JOIN trimtab.trials t USING (trial_id, kind)
+                """SELECT count(*) FROM trimtab.attempts a JOIN trimtab.trials t USING (trial_id, kind, seed_index)
                    WHERE a.lease_id = %(lease)s AND a.ended_at IS NOT NULL
                      AND (NOT %(to_another)s OR t.fence > a.fence OR t.ended_at IS NOT NULL)""",
                 lease=lease,

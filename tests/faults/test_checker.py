@@ -36,7 +36,9 @@ def claim(began: float, answer: Any, status: int = 200) -> Op:
 
 
 def lease(lease_id: str = LEASE, study: str = "one") -> dict[str, Any]:
-    told = {"study": study, "trial_number": 0, "kind": "trial", "hyperparameters": {"x": 0.5}}
+    told: dict[str, Any] = {"study": study, "trial_number": 0, "kind": "trial"}
+    told["hyperparameters"] = {"x": 0.5}
+    told["seed_index"] = 0
     return {"lease_id": lease_id, "seed": 1, "resume": None, "previous": None} | told
 
 
@@ -64,6 +66,7 @@ def history() -> Facts:
     trial = {
         "trial_id": 7,
         "kind": "trial",
+        "seed_index": 0,
         "study_id": 1,
         "number": 0,
         "state": "completed",
@@ -81,6 +84,7 @@ def history() -> Facts:
         "lease_id": LEASE,
         "trial_id": 7,
         "kind": "trial",
+        "seed_index": 0,
         "fence": 1,
         "worker_id": WORKER,
         "started_at": at(1),
@@ -315,37 +319,34 @@ def test_a_finish_with_another_trial_or_before_its_time_is_found(
 
 
 @pytest.mark.parametrize(
-    ("parallel", "found"), [(None, set[str]()), (2, set[str]()), (1, {"I26"})]
+    ("seeds", "found"), [((0, 1), set[str]()), ((0,), {"I23"}), ((0, 2), {"I23"})]
 )
-def test_more_trials_at_a_time_than_the_study_may_run_are_found(
-    parallel: int | None, found: set[str]
+def test_refits_with_other_seeds_than_the_finish_takes_are_found(
+    seeds: tuple[int, ...], found: set[str]
 ) -> None:
-    facts = history()
-    facts.ours["studies"][0]["parallel"] = parallel
-    second = event(4, "trial_started") | {"trial_id": 8}
-    facts.ours["events"] = [
-        event(1, "trial_started"),
-        second,
-        event(5, "trial_paused"),
-        event(6, "trial_completed") | {"trial_id": 8},
-        event(7, "trial_resumed", fence=2),
+    facts = copy.deepcopy(history())
+    facts.ours["studies"][0]["document"]["finish"] = {"refit": True, "ensemble": 1, "seeds": 2}
+    trial = facts.ours["trials"][0]
+    refit = trial | {"kind": "refit", "ended_at": at(5)}
+    facts.ours["trials"] += [refit | {"seed_index": index} for index in seeds]
+    assert {one.invariant for one in of_tables.the_winner_is_the_best(facts)} == found
+
+
+def test_events_of_two_refits_of_a_trial_are_told_apart_by_their_seed() -> None:
+    facts = copy.deepcopy(history())
+    refit = facts.ours["trials"][0] | {"kind": "refit"}
+    facts.ours["trials"] += [refit, refit | {"seed_index": 1}]
+    of_both = [
+        event(4 + 2 * place, kind, fence, **told)
+        for place, (kind, fence) in enumerate(
+            [("refit_queued", 0), ("refit_started", 1), ("refit_settled", 1)]
+        )
+        for told in ({}, {"seed_index": 1})
     ]
-    rule = of_events.no_more_at_a_time_than_parallel
-    assert {one.invariant for one in rule(facts)} == found
-
-
-@pytest.mark.parametrize(
-    ("edited_at", "found"), [(None, {"I15"}), (1, set[str]()), (0, {"I15"})]
-)
-def test_a_proposal_outside_the_space_as_it_was_then_is_found(
-    edited_at: int | None, found: set[str]
-) -> None:
-    facts = history()
-    document = facts.ours["studies"][0]["document"]
-    document["space"]["x"]["high"] = 0.4
-    if edited_at is not None:
-        document["space_edits"] = [{"trials": 0}, {"trials": edited_at}]
-    assert {one.invariant for one in of_tables.hyperparameters_stay(facts)} == found
+    facts.ours["events"] += of_both
+    assert list(of_events.events_follow_the_lifecycle(facts)) == []
+    facts.ours["events"][-1]["body"].clear()
+    assert {one.invariant for one in of_events.events_follow_the_lifecycle(facts)} == {"I5"}
 
 
 @pytest.mark.parametrize(("more", "found"), [(1, set[str]()), (2, {"I13"})])

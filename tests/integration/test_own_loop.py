@@ -66,7 +66,7 @@ def test_a_loop_trains_the_trials_of_its_study_until_it_is_done(
             assert trial.number == len(told)
             assert set(trial.hyperparameters) == {"rate", "width"}
             assert trial.hyperparameters["width"] == 8
-            rate = float(str(trial.hyperparameters["rate"]))
+            rate = trial.hyperparameters["rate"]
             assert trial.report(0, accuracy=rate / 2, loss=1.0)
             assert trial.report(1, rate)
             told.append(rate)

@@ -16,14 +16,14 @@ INVARIANTS: Mapping[str, str] = {
         GROUP BY s.study_id HAVING s.trials_created > s.trials_limit OR s.trials_created <> count(t.trial_id)""",
     "I2 a running trial has one open attempt, any other has none": """
         SELECT t.trial_id FROM trimtab.trials t
-        LEFT JOIN trimtab.attempts a ON (a.trial_id, a.kind) = (t.trial_id, t.kind) AND a.ended_at IS NULL
-        GROUP BY t.trial_id, t.kind
+        LEFT JOIN trimtab.attempts a ON (a.trial_id, a.kind, a.seed_index) = (t.trial_id, t.kind, t.seed_index) AND a.ended_at IS NULL
+        GROUP BY t.trial_id, t.kind, t.seed_index
         HAVING count(a) <> CASE t.state WHEN 'running' THEN 1 ELSE 0 END
             OR t.state = 'running' AND min(a.lease_id::text) <> t.lease_id::text""",
     "I3 fences count the attempts of a trial, and the newest attempt has the trial's fence": """
         SELECT t.trial_id FROM trimtab.trials t
-        LEFT JOIN trimtab.attempts a ON (a.trial_id, a.kind) = (t.trial_id, t.kind)
-        GROUP BY t.trial_id, t.kind
+        LEFT JOIN trimtab.attempts a ON (a.trial_id, a.kind, a.seed_index) = (t.trial_id, t.kind, t.seed_index)
+        GROUP BY t.trial_id, t.kind, t.seed_index
         HAVING t.fence <> count(a) OR t.fence <> coalesce(max(a.fence), 0)""",
     "I4 every report lies within its attempt": """
         SELECT r.trial_id FROM trimtab.reports r LEFT JOIN trimtab.attempts a
@@ -34,7 +34,8 @@ INVARIANTS: Mapping[str, str] = {
         JOIN LATERAL (SELECT max(o.fence) AS fence FROM trimtab.events o
                       WHERE o.trial_id = e.trial_id AND o.id < e.id
                         AND (o.kind LIKE 'final%') = (e.kind LIKE 'final%')
-                        AND (o.kind LIKE 'refit%') = (e.kind LIKE 'refit%')) before ON true
+                        AND (o.kind LIKE 'refit%') = (e.kind LIKE 'refit%')
+                        AND o.body -> 'seed_index' IS NOT DISTINCT FROM e.body -> 'seed_index') before ON true
         WHERE e.fence < before.fence""",
     "I5 nothing is accepted after a trial's end": """
         SELECT e.id FROM trimtab.events e JOIN trimtab.events o ON o.trial_id = e.trial_id AND o.id < e.id
@@ -55,7 +56,7 @@ INVARIANTS: Mapping[str, str] = {
         SELECT t.trial_id FROM trimtab.trials t
         LEFT JOIN public.trial_values v USING (trial_id)
         LEFT JOIN trimtab.events e ON e.trial_id = t.trial_id AND e.kind = 'trial_completed'
-        WHERE t.kind = 'trial' AND t.state = 'completed' GROUP BY t.trial_id, t.kind
+        WHERE t.kind = 'trial' AND t.state = 'completed' GROUP BY t.trial_id, t.kind, t.seed_index
         HAVING count(*) <> 1 OR min(v.value) IS DISTINCT FROM t.value
             OR min((e.body ->> 'value')::float8) IS DISTINCT FROM t.value""",
     "I8 only completed and pruned trials have a value": """
@@ -87,7 +88,7 @@ INVARIANTS: Mapping[str, str] = {
         HAVING count(*) > w.capacity OR count(DISTINCT slot) <> count(*) OR max(slot) >= w.capacity""",
     "I14 crashes are attempts that ended by crashing": """
         SELECT t.trial_id FROM trimtab.trials t
-        LEFT JOIN trimtab.attempts a ON (a.trial_id, a.kind) = (t.trial_id, t.kind) AND (
+        LEFT JOIN trimtab.attempts a ON (a.trial_id, a.kind, a.seed_index) = (t.trial_id, t.kind, t.seed_index) AND (
             a.outcome = 'expired' OR a.outcome = 'failed' AND (a.became IN ('queued', 'paused') OR a.error_kind = 'poison'
             OR a.became = 'cancelled'))
             -- A person who has a trial tried again, or a study taken up again, forgives its crashes so far.
@@ -95,7 +96,7 @@ INVARIANTS: Mapping[str, str] = {
                 SELECT max(e.at) FROM trimtab.events e WHERE e.study_id = t.study_id
                 AND (e.kind = 'trial_retried' AND e.trial_id = t.trial_id OR e.kind = 'study_reopened' AND t.kind <> 'trial')),
                 '-infinity')
-        GROUP BY t.trial_id, t.kind HAVING t.crashes <> count(a)""",
+        GROUP BY t.trial_id, t.kind, t.seed_index HAVING t.crashes <> count(a)""",
     "I15 the hyperparameters are those that the trial started with, in Optuna's table too": """
         SELECT t.trial_id FROM trimtab.trials t JOIN trimtab.events e USING (trial_id)
         WHERE e.kind IN ('trial_started', 'trial_enqueued') AND (
@@ -124,7 +125,8 @@ INVARIANTS: Mapping[str, str] = {
         SELECT s.name FROM trimtab.studies s JOIN trimtab.trials r ON r.study_id = s.study_id AND r.kind = 'refit'
             AND NOT r.past
         GROUP BY s.study_id
-        HAVING count(*) > (s.document::jsonb #>> '{finish,ensemble}')::int
+        HAVING count(*) > (s.document::jsonb #>> '{finish,ensemble}')::int * (s.document::jsonb #>> '{finish,seeds}')::int
+            OR max(r.seed_index) >= (s.document::jsonb #>> '{finish,seeds}')::int
             OR s.document::jsonb #>> '{finish,refit}' <> 'true' OR s.state IN ('active', 'paused', 'stopping')""",
     "I23 the final evaluation waits for the refits": """
         SELECT s.name FROM trimtab.studies s WHERE EXISTS (

@@ -26,7 +26,9 @@ class StudyModel:
     wall_time_s: float | None
     max_crashes: int
     refits_wanted: int
+    """Trials that are refitted, each with `seeds` seeds."""
     age: int
+    seeds: int = 1
     active_since: float | None = None
     state: str = "active"
     active_s: float = 0.0
@@ -86,12 +88,17 @@ class TrialModel:
     curve: dict[int, float | None] = field(default_factory=dict[int, "float | None"])
     value: float | None = None
     error: str | None = None
+    seed_index: int = 0
 
     def resume(self) -> int | None:
         return None if self.checkpoint is None else self.checkpoint[1]
 
     def validated(self) -> int | None:
         return self.resume() if self.best_checkpoint is None else self.best_checkpoint
+
+    def turn(self) -> tuple[float, int, int]:
+        """The lowest is claimed first: the longest waiting, and the first seeds before the further ones."""
+        return self.not_before, self.seed_index, self.number
 
     def rank(self) -> tuple[float, float, str]:
         """The lowest is the best: by value, then by the mean of the later half of the curve, then by lot."""
@@ -147,9 +154,10 @@ class Model:
         wall_time_s: float | None,
         crashes: int,
         refits: int = 0,
+        seeds: int = 1,
     ) -> None:
         self.studies[name] = StudyModel(
-            study_id, name, limit, wall_time_s, crashes, refits, self.created
+            study_id, name, limit, wall_time_s, crashes, refits, self.created, seeds
         )
         self.created += 1
 
@@ -188,7 +196,7 @@ class Model:
             if beside not in (None, study.name):
                 return None
             if ready:
-                first = min(ready, key=lambda trial: (trial.not_before, trial.number))
+                first = min(ready, key=TrialModel.turn)
                 return first if beside is None or first.kind == "trial" else None
             study.trials.append(TrialModel(study, len(study.trials), "trial", self.now))
             return study.trials[-1]
@@ -397,7 +405,8 @@ class Model:
         study.become("finalising" if completed else "done", self.now)
         study.has_problem = not completed
         study.refits = [
-            TrialModel(study, trial.number, "refit", self.now)
+            TrialModel(study, trial.number, "refit", self.now, seed_index=index)
+            for index in range(study.seeds)
             for trial in completed[: study.refits_wanted]
         ]
         if completed and not study.refits:

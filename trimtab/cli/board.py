@@ -155,7 +155,11 @@ def _line(snapshot: Snapshot, event: Event) -> str:
         return f"{stamp}  worker {printable(str(worker))} set aside: {printable(str(why))}"
     if event.kind == "refit_settled":
         outcome = event.body.get("outcome", "cancelled")
-        return f"{stamp}  refit of trial {event.trial_number} {printable(str(outcome))}"
+        place = event.body.get("seed_index")
+        further = f" with further seed {place}" if isinstance(place, int) else ""
+        return (
+            f"{stamp}  refit of trial {event.trial_number}{further} {printable(str(outcome))}"
+        )
     if event.kind in SETTLED and event.trial_number is not None:
         what = f"{stamp}  trial {event.trial_number} {event.kind.removeprefix('trial_')}"
         trial = snapshot.trials.get(event.trial_number)

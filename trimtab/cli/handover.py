@@ -108,10 +108,22 @@ def start(
 def predict(
     context: typer.Context,
     model: Annotated[Path, typer.Option(help="A model that a study exported.")],
-    images: Annotated[
-        list[Path] | None,
+    samples: Annotated[
+        list[str] | None,
         typer.Argument(
-            help="The pictures to predict: files, folders, or patterns in quotes.",
+            help="Pictures: files, folders, or patterns in quotes. Or texts in quotes; - reads them, one a line.",
+            show_default=False,
+        ),
+    ] = None,
+    file: Annotated[
+        Path | None,
+        typer.Option(help="Predict the texts of this CSV or JSONL file.", show_default=False),
+    ] = None,
+    text: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="The column of that file that holds texts, if it is not the one that was learned from; "
+            "of pairs, give both.",
             show_default=False,
         ),
     ] = None,
@@ -128,18 +140,18 @@ def predict(
         bool, typer.Option("--skip-bad", help="Name files that cannot be read, and succeed.")
     ] = False,
 ) -> None:
-    """Predict pictures with a model that a study exported."""
-    if bool(images) == bool(builtin):
+    """Predict pictures or texts with a model that a study exported."""
+    if sum(map(bool, (samples, builtin, file))) != 1:
         raise typer.BadParameter(
-            "give picture files or --builtin, one of the two", param_hint="IMAGES"
+            "give one of these: pictures or texts, --file, or --builtin", param_hint="SAMPLES"
         )
     argv = ["predict", "--model", str(model), *(["--json"] if json else [])]
     argv += ["--skip-bad"] if skip_bad else []
     argv += _each("--backbones", backbones)
     if builtin:
         argv += ["--builtin", builtin, "--index", str(index)]
-    pictures = ["--", *map(str, images)] if images else []
-    _become(terminal.of(context), "worker", argv + pictures)
+    argv += _given("--file", file) + _each("--text", text)
+    _become(terminal.of(context), "worker", [*argv, *(["--", *samples] if samples else [])])
 
 
 def pretrain(

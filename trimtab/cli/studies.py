@@ -113,7 +113,8 @@ def best(
             )
             here.err.print(f"saved {model}")
         here.show(answer, tables.best)
-    if answer.state in ENDED and answer.final is None:
+    is_tested = answer.recipe is not None  # an external study's winner never is
+    if answer.state in ENDED and answer.final is None and is_tested:
         here.err.print(f"Study {name} ended without a tested model.")
         raise typer.Exit(failures.EXIT_FAILED)
 
@@ -306,5 +307,6 @@ def _follow(here: terminal.Terminal, client: Client, name: str) -> None:
         raise
     study = client.study(name)
     here.show(study, tables.study)
-    if study.final is None:
+    has_winner = study.best if study.document.is_external else study.final
+    if has_winner is None:
         raise typer.Exit(failures.EXIT_FAILED)

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self, SupportsFloat, SupportsIndex, TypeVar
+from typing import Any, Self, SupportsFloat, SupportsIndex, TypeVar
 
 from trimtab.client import loop_endings, loop_reports, loop_states
 from trimtab.client.loop_keeper import LOST, LoopKeeper
@@ -13,7 +13,6 @@ from trimtab.contract import problems
 from trimtab.contract.external_leases import ExternalLease
 from trimtab.contract.leases import CheckpointReport, Release, Report, Reports, Verdict
 from trimtab.contract.problems import Invalid
-from trimtab.contract.search_space import Scalar
 
 log = logging.getLogger(__name__)
 
@@ -75,8 +74,8 @@ class LoopTrial:
         return self._lease.seed
 
     @property
-    def hyperparameters(self) -> Mapping[str, Scalar]:
-        """The values that the search proposed, and those that the document fixes."""
+    def hyperparameters(self) -> Mapping[str, Any]:
+        """The values that the search proposed, and those that the document fixes: numbers, text, booleans or None."""
         return self._lease.hyperparameters
 
     @property

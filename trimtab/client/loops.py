@@ -97,6 +97,10 @@ class Loops:
         worker = self._worker(key)
         try:
             lease = self._claimed(key, worker)
+        except problems.Problem:
+            # The claim may have been served although its answer was lost: its next one is answered with the same trial.
+            self._free(key, worker)
+            raise
         except KeyboardInterrupt:
             self._forgo(worker)
             raise
@@ -113,9 +117,10 @@ class Loops:
 
     def _claimed(self, key: tuple[str, str, int], worker: LoopWorker) -> ExternalLease | None:
         """Claim until there is a trial; None: the study is over."""
+        wait_s = 0.0  # after the last trial, the study is over already
         while True:
             try:
-                found = self._client.claim_external(_request(worker, CLAIM_WAIT_S)).leases
+                found = self._client.claim_external(_request(worker, wait_s)).leases
             except problems.LeaseLost:  # what this claim got is over
                 worker.claim_id = uuid.uuid4()
                 continue
@@ -127,6 +132,7 @@ class Loops:
                 return found[0]
             if self._verbs.study(key[0]).state in OVER:
                 return None
+            wait_s = CLAIM_WAIT_S
 
     def _forgo(self, worker: LoopWorker) -> None:
         """Give back what an unanswered claim may have got."""

@@ -24,6 +24,11 @@ OWN_PREFIX = "user:"
 """The prefix of the names of backbones that the owner of the workers has registered on them."""
 OWN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,63}")
 
+TIMM_PREFIX = "timm:"
+"""The prefix of the names of timm's models. The worker looks them up in the release that it has."""
+TIMM_NAME = re.compile(r"[a-z][a-z0-9_]*(\.[A-Za-z0-9_]+)*")
+"""A name of timm: an architecture, and behind a dot which of its published weights are meant."""
+
 TORCHVISION_BACKBONES = (
     "alexnet",
     "convnext_base",

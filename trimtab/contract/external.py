@@ -55,6 +55,11 @@ class ExternalTask(Message):
         return (self.objective, *self.metrics)
 
     @property
+    def modality(self) -> None:
+        """The kind of the samples, which only the loop knows."""
+        return None
+
+    @property
     def is_bounded(self) -> bool:
         """Whether the objective is known to lie within 0 and 1, which a name alone does not tell."""
         return False

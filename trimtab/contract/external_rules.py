@@ -20,7 +20,7 @@ def faults(readable: Readable) -> Iterator[Fault]:
             "an external study names its hyperparameters itself, as "
             "{learning_rate: {kind: float, low: 1e-5, high: 0.1, log: true}}"
         )
-        yield Fault(("space",), "external_space", message)
+        yield Fault(("space",), "missing", message)
     yield from _of_epochs(readable)
 
 
@@ -32,7 +32,7 @@ def _ours(readable: Readable) -> Iterator[Fault]:
     if readable.taught:
         message = "an external study has none: its loop learns from what it likes; leave `teacher` out"
         yield Fault(("teacher",), "external_teacher", message)
-    if readable.finish is not None:
+    if readable.has_finish:
         message = (
             "an external study has none: no worker can train its best trials anew, or test them"
         )

@@ -9,8 +9,8 @@ from trimtab.contract.message import Message, Sha256, Text
 from trimtab.contract.records import Line
 
 CandidateKind = Literal["winner", "refit", "ensemble", "linear_probe", "before"]
-"""The best trial; its recipe trained on train and validation; the average of the best; a linear model on the pretrained
-features; the pretrained model as it was."""
+"""The best trial; its recipe trained on train and validation; the average of the best, with all their seeds; a linear model on
+the pretrained features; the pretrained model as it was."""
 MOST_CLASSES = 100
 
 
@@ -32,7 +32,7 @@ class Candidate(Message):
     validation_value: float | None = None
     """The objective on the validation split, by which it was chosen.
 
-    Of a refit, which was trained on that split, that of the trials which it repeats.
+    Of a refit, which was trained on that split, that of the trials which it repeats; so of an average of one trial's refits.
     """
     test: Interval | None = None
     """The objective on the test split, measured after the choice; null where it was not measured."""

@@ -27,10 +27,15 @@ class Finish(Message):
         description="Average the probabilities of this many of the best trials; 1: the best alone.",
     )
 
+    seeds: Annotated[Int, Field(ge=1, le=10)] = Field(
+        default=1,
+        description="Refit each of these trials with this many seeds, the first its own; their probabilities are averaged too.",
+    )
+
     @property
     def refits(self) -> int:
         """The number of trainings that it takes; each is paid from the study's budget like a trial."""
-        return self.ensemble if self.refit else 0
+        return self.ensemble * self.seeds if self.refit else 0
 
     @property
     def fewest_trials(self) -> int:

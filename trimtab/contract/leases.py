@@ -85,7 +85,17 @@ class Member(Message):
     validated: Checkpoint | None = None
     """What it came to on train alone: the model that the value was measured of."""
     refit: Checkpoint | None = None
-    """The same recipe trained on train and validation; null where nothing was refitted, or that failed."""
+    """The same recipe trained on train and validation; null where nothing was refitted, or that failed.
+
+    Of several seeds, the first that completed.
+    """
+    further_refits: tuple[Checkpoint, ...] = ()
+    """The same recipe, trained so with further seeds."""
+
+    @property
+    def refits(self) -> tuple[Checkpoint, ...]:
+        """All of its refits, in the order of their seeds."""
+        return () if self.refit is None else (self.refit, *self.further_refits)
 
 
 class Lease(Message):
@@ -99,6 +109,8 @@ class Lease(Message):
     ttl_s: float
     """Seconds after which the lease is lost unless its holder sends something; renew it after a quarter of them."""
     seed: int
+    seed_index: int = 0
+    """The place of `seed` among those that the trial is refitted with; 0 is the trial's own."""
     task: Task
     model: Model
     teacher: Teacher | None = None

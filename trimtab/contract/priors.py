@@ -10,7 +10,12 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Literal
 
-from trimtab.contract.backbones import OWN_PREFIX, TORCHVISION_BACKBONES, reads_text
+from trimtab.contract.backbones import (
+    OWN_PREFIX,
+    TIMM_PREFIX,
+    TORCHVISION_BACKBONES,
+    reads_text,
+)
 from trimtab.contract.search_space import Scalar
 
 Family = Literal["small_convnet", "convnet", "transformer", "encoder", "from_scratch"]
@@ -27,8 +32,25 @@ SHADOWED: Mapping[str, str] = MappingProxyType(
 )
 """Hyperparameters that nothing reads, or that say the same, where the other one is given."""
 
-_TRANSFORMERS = ("vit_", "swin_", "maxvit_", "convnext_")
-"""The beginnings of names: ConvNeXt is a convolution net, and is trained as transformers are."""
+_TRANSFORMERS = (
+    *(
+        "aimv2",
+        "beit",
+        "cait",
+        "coat",
+        "convnext",
+        "deit",
+        "edgenext",
+        "eva",
+        "focalnet",
+        "gmlp",
+    ),
+    *("hiera", "inception_next", "mambaout", "mixer", "nest", "pit_", "pvt", "resmlp", "swin"),
+    *("tnt", "twins", "volo", "xcit"),
+)
+"""The beginnings of names: ConvNeXt and some others are convolution nets, and are trained as transformers are."""
+_TRANSFORMERS_WITHIN = ("vit", "former")
+"""Parts of the names of others, such as maxvit and caformer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,9 +128,13 @@ def family_of(backbone: str, weights: str) -> Family:
         return "from_scratch"
     if reads_text(backbone):
         return "encoder"
-    if backbone.startswith(_TRANSFORMERS):
-        return "transformer"
-    return "convnet" if backbone in TORCHVISION_BACKBONES else "small_convnet"
+    name = backbone.removeprefix(TIMM_PREFIX)
+    if is_own or (name == backbone and name not in TORCHVISION_BACKBONES):
+        return "small_convnet"
+    is_transformer = name.startswith(_TRANSFORMERS) or any(
+        part in name for part in _TRANSFORMERS_WITHIN
+    )
+    return "transformer" if is_transformer else "convnet"
 
 
 def rates_of(family: Family, optimizer: str) -> Rates:

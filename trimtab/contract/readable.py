@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from trimtab.contract.datasets import Modality
 from trimtab.contract.finish import Finish
+from trimtab.contract.given import dimension_of, fields_of, pruner_of
+from trimtab.contract.models import names_of
 from trimtab.contract.objectives import Constraint, Objective
 from trimtab.contract.pruners import Pruner
 from trimtab.contract.search_space import Dimension, Scalar
@@ -43,5 +45,28 @@ class Readable:
     """The metrics that are measured of the task."""
     reads: frozenset[Modality] = frozenset()
     """The kinds of data that the models read, as far as that is known."""
+    modality: Modality | None = None
+    """The kind of the data set's samples; None where it is not known."""
     has_model: bool = True
+    has_finish: bool = False
     transfer: object = "auto"
+
+
+def readable_of(given: object) -> Readable:
+    """Read what can be read of a document as it was given, which is wrong somewhere."""
+    fields = fields_of(given)
+    dimensions = {
+        name: dimension_of(one) for name, one in fields_of(fields.get("space")).items()
+    }
+    return Readable(
+        dimensions,
+        fields_of(fields.get("fixed")),
+        str(fields_of(fields.get("search")).get("sampler", "tpe")),
+        fields.get("teacher") is not None,
+        str(fields_of(fields.get("task")).get("kind", "classification")),
+        is_auto=fields.get("auto_space") is True,
+        pruner=pruner_of(fields_of(fields.get("search")).get("pruner")),
+        models=names_of(fields.get("model")),
+        has_model=fields.get("model") is not None,
+        has_finish=fields.get("finish") is not None,
+    )

@@ -23,9 +23,6 @@ from trimtab.contract.faults import refuse
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Finish, Refits
 from trimtab.contract.given import (
-    dimension_of,
-    fields_of,
-    pruner_of,
     with_objectives,
     with_space,
 )
@@ -43,7 +40,7 @@ from trimtab.contract.objectives import (
     better_of,
 )
 from trimtab.contract.progress import BestTrial, Progress
-from trimtab.contract.readable import Place, Readable
+from trimtab.contract.readable import Place, Readable, readable_of
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.records import Probe, StudyData
 from trimtab.contract.search import Search
@@ -355,25 +352,13 @@ def _readable(document: object) -> Readable:
             objectives=document.objectives,
             objective=document.task.metric,
             metrics=_metrics(document.task),
-            has_model=document.model is not None,
-            transfer=document.search.transfer,
+            modality=document.task.modality,
             reads=modalities_of(document.model),
+            has_model=document.model is not None,
+            has_finish=document.finish is not None,
+            transfer=document.search.transfer,
         )
-    fields = fields_of(document)
-    dimensions = {
-        name: dimension_of(one) for name, one in fields_of(fields.get("space")).items()
-    }
-    return Readable(
-        dimensions,
-        fields_of(fields.get("fixed")),
-        str(fields_of(fields.get("search")).get("sampler", "tpe")),
-        fields.get("teacher") is not None,
-        str(fields_of(fields.get("task")).get("kind", "classification")),
-        is_auto=fields.get("auto_space") is True,
-        pruner=pruner_of(fields_of(fields.get("search")).get("pruner")),
-        models=names_of(fields.get("model")),
-        has_model=fields.get("model") is not None,
-    )
+    return readable_of(document)
 
 
 def _metrics(task: Task | ExternalTask) -> tuple[str, ...]:

@@ -66,6 +66,7 @@ def faults(readable: Readable) -> Iterator[Fault]:
 def _of_a_recipe(readable: Readable) -> Iterator[Fault]:
     """Yield what is wrong with a study that trimtab's workers train, which know their hyperparameters and models."""
     known = hyperparameters()
+    yield from _another_kind(readable)
     yield from _unread(readable, known)
     yield from _unknown(readable.space, readable.fixed, known, readable.models)
     yield from _other_models(readable)
@@ -115,6 +116,16 @@ def _no_grid(readable: Readable) -> Iterator[Fault]:
         yield from _endless(readable.space)
 
 
+def _another_kind(readable: Readable) -> Iterator[Fault]:
+    """Yield that a model reads other samples than the data set has: nothing could be learned, and no trial would say more."""
+    if readable.modality == "text" and "image" in readable.reads:
+        message = "sees pictures, and `task.dataset` has texts: take a model that reads them, such as bert"
+        yield Fault(("model",), "another_kind_of_samples", message)
+    if readable.modality == "image" and "text" in readable.reads:
+        message = "reads texts, and `task.dataset` has pictures: name the column of texts of a csv or jsonl in `text`"
+        yield Fault(("model",), "another_kind_of_samples", message)
+
+
 def _unread(readable: Readable, known: Mapping[str, Hyperparameter]) -> Iterator[Fault]:
     """Yield which hyperparameters none of the models reads: those of pictures beside texts, and the reverse."""
     if not readable.reads:
@@ -152,11 +163,19 @@ def _several(readable: Readable) -> Iterator[Fault]:
     if bounded and readable.finish is not None and readable.finish.ensemble > 1:
         message = f"is 1 where {bounded[0]} counts: an ensemble costs what all its members do"
         yield Fault(("finish", "ensemble"), "ensemble_beside_costs", message)
+    if bounded and readable.finish is not None and readable.finish.seeds > 1:
+        message = f"is 1 where {bounded[0]} counts: the average of several seeds costs what all of them do"
+        yield Fault(("finish", "seeds"), "seeds_beside_costs", message)
 
 
 def _unpaid(readable: Readable) -> Iterator[Fault]:
     finish, trials = readable.finish, readable.trials
-    if finish is None or trials is None:
+    if finish is None:
+        return
+    if finish.seeds > 1 and not finish.refit:
+        message = f"{finish.seeds} seeds are of refits: give `refit: true` beside them, or leave them out"
+        yield Fault(("finish", "seeds"), "seeds_without_refit", message)
+    if trials is None:
         return
     if (
         readable.epochs is not None
@@ -171,7 +190,7 @@ def _unpaid(readable: Readable) -> Iterator[Fault]:
         return
     message = (
         f"needs a budget of {finish.fewest_trials} trials or more, and this one has {trials}: "
-        f"{finish.ensemble} to choose from, and as many again for the refits"
+        f"{finish.ensemble} to choose from, and {finish.refits} for the refits"
         if finish.refit
         else f"needs {finish.ensemble} trials to average, and the budget has {trials}"
     )

@@ -13,10 +13,12 @@ from trimtab.contract.backbones import (
     OWN_NAME,
     OWN_PREFIX,
     TEXT_BACKBONES,
+    TIMM_NAME,
+    TIMM_PREFIX,
     TORCHVISION_BACKBONES,
     reads_text,
 )
-from trimtab.contract.datasets import Dataset, TableDataset, TargetColumn
+from trimtab.contract.datasets import Dataset, Modality, TableDataset, TargetColumn
 from trimtab.contract.message import Int, Message, Number, Text
 from trimtab.contract.metrics import (
     METRICS,
@@ -110,6 +112,11 @@ class Task(Message):
         return direction_of(self.metric)
 
     @property
+    def modality(self) -> Modality:
+        """The kind of the samples."""
+        return self.dataset.modality
+
+    @property
     def is_bounded(self) -> bool:
         """Whether the objective lies within 0 and 1."""
         return is_bounded(self.metric)
@@ -153,6 +160,8 @@ def _known_backbone(name: str) -> str:
         return name
     if name.startswith(OWN_PREFIX):
         return _own_backbone(name)
+    if name.startswith(TIMM_PREFIX):
+        return _timm_backbone(name)
     nearest = get_close_matches(name, known, n=1, cutoff=0.0)[0]
     raise ValueError(f"there is no backbone of this name; the nearest is {nearest!r}")
 
@@ -162,6 +171,16 @@ def _own_backbone(name: str) -> str:
         return name
     raise ValueError(
         f"{OWN_PREFIX} goes before a name of up to 64 letters, digits, '_', '.' and '-'"
+    )
+
+
+def _timm_backbone(name: str) -> str:
+    # Whether there is such a model is known where timm is, on the workers.
+    if TIMM_NAME.fullmatch(name.removeprefix(TIMM_PREFIX)):
+        return name
+    raise ValueError(
+        f"{TIMM_PREFIX} goes before a name of timm's own models, such as {TIMM_PREFIX}resnet10t or "
+        f"{TIMM_PREFIX}resnet10t.c3_in1k: small letters, digits and '_', and its published weights behind a dot"
     )
 
 
@@ -179,8 +198,8 @@ class Model(Message):
     """The pretrained model that a study begins with."""
 
     backbone: Annotated[Text, Field(max_length=100), AfterValidator(_known_backbone)] = Field(
-        description="glyphnet, a classification model of torchvision or a CIFAR ResNet by its name, bert for texts, "
-        "or user:NAME, which the workers' owner has registered on them."
+        description="glyphnet, a classification model of torchvision or a CIFAR ResNet by its name, "
+        "timm:NAME for one of timm, bert for texts, or user:NAME, which the workers' owner has registered on them."
     )
     weights: Annotated[Text, Field(max_length=4096), AfterValidator(_known_weights)] = Field(
         default="default",

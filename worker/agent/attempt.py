@@ -143,7 +143,9 @@ class Attempt:
     @property
     def name(self) -> str:
         """Study and trial number, as people read them."""
-        kind = "" if self.lease.kind == "trial" else f" ({self.lease.kind})"
+        place = self.lease.seed_index
+        further = f", further seed {place}" if place else ""
+        kind = "" if self.lease.kind == "trial" else f" ({self.lease.kind}{further})"
         return f"{self.lease.study}/{self.lease.trial_number}{kind}"
 
     def moves(self) -> bool:

@@ -68,7 +68,10 @@ def fetch_members(
         return _fetch_one(wanted, folder, client, go_on)
 
     return tuple(
-        MemberStates(validated=fetched(member.validated), refit=fetched(member.refit))
+        MemberStates(
+            validated=fetched(member.validated),
+            refits=tuple(fetched(refit) for refit in member.refits),
+        )
         for member in lease.members
     )
 

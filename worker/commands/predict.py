@@ -1,9 +1,10 @@
-"""`trimtab predict`: predicts pictures with an exported model."""
+"""`trimtab predict`: predicts pictures or texts with an exported model."""
 
 import glob
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
 from pathlib import Path
 from typing import cast
 
@@ -12,6 +13,7 @@ from PIL.Image import Image
 from worker.data.errors import DataError
 from worker.data.images import picture_files, tree
 from worker.data.images.digits import Digits
+from worker.data.text.tokenizer import Content
 from worker.training.errors import TrainingError
 from worker.training.model.export import load_exported
 from worker.training.model.predictor import (
@@ -20,6 +22,7 @@ from worker.training.model.predictor import (
     Number,
     Prediction,
     Predictions,
+    Predictor,
     Unreadable,
 )
 from worker.training.model.user_backbones import OwnBackbones
@@ -29,16 +32,24 @@ MISTAKES = (TrainingError, DataError, IndexError, OSError)
 
 
 @dataclass(frozen=True)
-class Picture:
-    """A picture to predict; only a built-in one has a label."""
+class Sample:
+    """A picture or a text to predict; only a built-in picture has a label.
+
+    Attributes:
+        name: The word for it in messages and in plain text.
+        content: The picture or the text; or why it cannot be read.
+        label: Its class, where that is known.
+        told: Its name in a JSON object; None tells `image` and the name.
+    """
 
     name: str
-    content: Path | Image
+    content: Path | Image | Content | Unreadable
     label: str | None = None
+    told: Mapping[str, object] | None = None
 
 
 class NothingThere(DataError):
-    """A folder without pictures, or a pattern that no file matches."""
+    """A folder without pictures, a pattern that no file matches, or a table without rows."""
 
 
 class SomeUnreadable(DataError):
@@ -48,11 +59,11 @@ class SomeUnreadable(DataError):
 _Told = Callable[[str], object]
 
 
-def files(paths: Sequence[Path], told: _Told = lambda _: None) -> list[Picture]:
+def files(paths: Sequence[Path], told: _Told = lambda _: None) -> list[Sample]:
     """Return the pictures of these files, of all below these folders, and of all that match these patterns.
 
     They are opened when they are predicted. Of a folder those files count that would count in a data set's (`tree`,
-    `picture_files.is_one`); whoever names a file, or a pattern that it matches, says that it is a picture.
+    `picture_files.is_one`); whoever names a file, or a pattern that it matches, says that it is a sample.
 
     Args:
         paths: The files, folders and patterns.
@@ -62,7 +73,7 @@ def files(paths: Sequence[Path], told: _Told = lambda _: None) -> list[Picture]:
         NothingThere: A folder holds no picture, or a pattern matches no file.
         LinkLoop: A link in a folder leads back to where it lies.
     """
-    return [Picture(str(path), path) for given in paths for path in _files_of(given, told)]
+    return [Sample(str(path), path) for given in paths for path in _files_of(given, told)]
 
 
 def _files_of(given: Path, told: _Told) -> list[Path]:
@@ -89,7 +100,7 @@ def _below(folder: Path, told: _Told) -> list[Path]:
     return found
 
 
-def digit(index: int) -> list[Picture]:
+def digit(index: int) -> list[Sample]:
     """Return one of scikit-learn's digits.
 
     Raises:
@@ -100,66 +111,83 @@ def digit(index: int) -> list[Picture]:
         raise IndexError(f"--index: digits has the pictures 0 to {len(digits.samples) - 1}")
     sample = digits.samples[index]
     return [
-        Picture(f"digits {index}", digits.read(sample), digits.classes[cast(int, sample.label)])
+        Sample(f"digits {index}", digits.read(sample), digits.classes[cast(int, sample.label)])
     ]
 
 
 def predict(
     model: Path,
-    pictures: Sequence[Picture],
+    samples: Iterable[Sample],
     *,
     as_json: bool,
     backbones: Sequence[Path] = (),
     skip_bad: bool = False,
     told: _Told = lambda _: None,
 ) -> Generator[str]:
-    """Yield a line with the model's prediction for each picture that can be read, a batch at a time.
+    """Yield a line with the model's prediction for each sample that can be read, a batch at a time.
 
     Args:
         model: The exported model's file.
-        pictures: The pictures to predict.
+        samples: The pictures or texts to predict.
         as_json: Whether each line is a JSON object rather than plain text.
         backbones: Python files of own backbones, one of which the model may be built on.
-        skip_bad: Whether it is no failure that a picture cannot be read, as long as another can.
-        told: A function that is called with a sentence about each picture that cannot be read.
+        skip_bad: Whether it is no failure that a sample cannot be read, as long as another can.
+        told: A function that is called with a sentence about each sample that cannot be read.
 
     Raises:
         TrainingError: The model cannot be used.
-        SomeUnreadable: Some pictures cannot be read; raised when all others have been predicted.
+        SomeUnreadable: Some samples cannot be read; raised when all others have been predicted.
     """
     predictor = load_exported(model, own=OwnBackbones.gather(backbones))
-    bad = 0
-    # A batch at a time: a folder may hold more pictures than fit in memory.
-    for start in range(0, len(pictures), BATCH_SIZE):
-        batch = pictures[start : start + BATCH_SIZE]
-        found = predictor.predict_readable([picture.content for picture in batch])
-        for picture, prediction in zip(batch, found, strict=True):
+    count = bad = 0
+    noun = "files"
+    # A batch at a time: there may be more of them than fit in memory.
+    for batch in _batches(samples):
+        count += len(batch)
+        noun = "files" if batch[0].told is None else "texts"
+        for sample, prediction in zip(batch, _predicted(predictor, batch), strict=True):
             if isinstance(prediction, Unreadable):
                 bad += 1
-                told(f"{picture.name}: {prediction.reason}")
+                told(f"{sample.name}: {prediction.reason}")
             elif as_json:
-                yield json.dumps(_as_object(picture, prediction))
+                yield json.dumps(_as_object(sample, prediction))
             else:
-                yield _as_text(picture, prediction)
-    _judge(bad, len(pictures), skip_bad=skip_bad)
+                yield _as_text(sample, prediction)
+    _judge(bad, count, noun, skip_bad=skip_bad)
 
 
-def _judge(bad: int, of: int, *, skip_bad: bool) -> None:
+def _batches(samples: Iterable[Sample]) -> Iterator[list[Sample]]:
+    rest = iter(samples)
+    while batch := list(islice(rest, BATCH_SIZE)):
+        yield batch
+
+
+def _predicted(
+    predictor: Predictor, batch: Sequence[Sample]
+) -> Iterator[Predictions | Unreadable]:
+    contents = [one.content for one in batch if not isinstance(one.content, Unreadable)]
+    found = iter(predictor.predict_readable(contents))
+    for one in batch:
+        yield one.content if isinstance(one.content, Unreadable) else next(found)
+
+
+def _judge(bad: int, of: int, noun: str, *, skip_bad: bool) -> None:
     if bad == of > 0:
-        raise SomeUnreadable(f"none of the {of} files can be read")
+        raise SomeUnreadable(f"none of the {of} {noun} can be read")
     if bad and not skip_bad:
         raise SomeUnreadable(
-            f"{bad} of {of} files cannot be read, the others are predicted; to take this for no failure, give --skip-bad"
+            f"{bad} of {of} {noun} cannot be read, the others are predicted; to take this for no failure, give --skip-bad"
         )
 
 
-def _as_object(picture: Picture, predicted: Predictions) -> dict[str, object]:
-    label = {} if picture.label is None else {"label": picture.label}
+def _as_object(sample: Sample, predicted: Predictions) -> dict[str, object]:
+    label = {} if sample.label is None else {"label": sample.label}
+    name = {"image": sample.name} if sample.told is None else sample.told
     if isinstance(predicted, Prediction):
         of_class = _of_target(predicted)
-        return {"image": picture.name, **of_class, **label}
+        return {**name, **of_class, **label}
     return {
-        "image": picture.name,
+        **name,
         "targets": {name: _of_target(one) for name, one in predicted.items()},
         **label,
     }
@@ -175,12 +203,12 @@ def _of_target(predicted: Prediction | Number | Chance) -> dict[str, object]:
     }
 
 
-def _as_text(picture: Picture, predicted: Predictions) -> str:
-    label = "" if picture.label is None else f" (it is {picture.label})"
+def _as_text(sample: Sample, predicted: Predictions) -> str:
+    label = "" if sample.label is None else f" (it is {sample.label})"
     if isinstance(predicted, Prediction):
-        return f"{picture.name}: {_words_of(predicted)}{label}"
+        return f"{sample.name}: {_words_of(predicted)}{label}"
     each = (f"{name} {_words_of(one)}" for name, one in predicted.items())
-    return f"{picture.name}: {'; '.join(each)}{label}"
+    return f"{sample.name}: {'; '.join(each)}{label}"
 
 
 def _words_of(predicted: Prediction | Number | Chance) -> str:

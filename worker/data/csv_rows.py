@@ -5,13 +5,12 @@ from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from trimtab.contract.datasets import TableDataset
 from worker.data.errors import ColumnTwice, MissingColumns, TableUnreadable
 from worker.data.rows import Row
 
 
 def read(
-    path: Path, lines: Iterable[str], longest: int, dataset: TableDataset
+    path: Path, lines: Iterable[str], longest: int, columns: Sequence[str]
 ) -> Iterator[Row]:
     """Yield the rows of a table, each with the line that it begins in; empty lines are no rows.
 
@@ -19,7 +18,7 @@ def read(
         path: The file, for messages.
         lines: Its lines with their ends, as `newline=""` gives them.
         longest: The most characters that a cell may have, such as the length of the file.
-        dataset: The columns that are read.
+        columns: The columns that are read.
 
     Raises:
         TableUnreadable: It is no CSV.
@@ -29,7 +28,7 @@ def read(
     try:
         with _cells_of_any_length(longest):
             found = next(reader, list[str]())
-            places = _places(path, dataset, found)
+            places = _places(path, columns, found)
             # A quoted cell may have several lines, and empty lines are no rows: a row begins after what was read.
             read = reader.line_num
             for row in reader:
@@ -41,9 +40,8 @@ def read(
         raise TableUnreadable(path, f"line {reader.line_num}: {error}") from error
 
 
-def _places(path: Path, dataset: TableDataset, found: Sequence[str]) -> Mapping[str, int]:
+def _places(path: Path, used: Sequence[str], found: Sequence[str]) -> Mapping[str, int]:
     """Return the position of each column that is read."""
-    used = dataset.columns
     if missing := [name for name in used if name not in found]:
         raise MissingColumns(path, missing, found, is_table=len(missing) < len(used))
     for name in used:

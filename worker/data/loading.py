@@ -202,7 +202,10 @@ def _stored(
             from worker.data.text.table import TextTable
 
             table = TextTable(roots.resolve(dataset.path), dataset, task)
-            return *preparing.prepared(table, cache_dir, wanted), ()
+            folder, encoding = preparing.prepared(table, cache_dir, wanted)
+            # Not kept with the samples, which a table of other names may share.
+            details = {**encoding.details, "columns": dataset.texts}
+            return folder, replace(encoding, details=details), ()
         case ImageSpec() if dataset.modality == "image":
             return _decoded(task, cache_dir, wanted, roots, download=download)
         case TokenSpec():

@@ -6,7 +6,7 @@ There are two: pictures (`data/images/encoding`) and texts (`data/text/encoding`
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from numpy.typing import NDArray
 
@@ -17,6 +17,10 @@ ContentT = TypeVar("ContentT", contravariant=True)
 SpecT = TypeVar("SpecT", contravariant=True)
 
 
+Interpolation = Literal["bilinear", "bicubic"]
+"""How pictures are scaled; both average over all pixels where they make a picture smaller."""
+
+
 @dataclass(frozen=True, slots=True)
 class ImageSpec:
     """The form of samples that a network takes: square pictures.
@@ -24,10 +28,14 @@ class ImageSpec:
     Attributes:
         side: The side in pixels; None leaves it to the data set.
         resize: The way in which pictures that are not square become so.
+        interpolation: The way in which they are scaled.
+        crop: The share of the shorter side that `resize: crop` keeps; the other two keep the whole picture.
     """
 
     side: int | None = None
     resize: Resize = "crop"
+    interpolation: Interpolation = "bilinear"
+    crop: float = 1.0
 
 
 @dataclass(frozen=True, slots=True)

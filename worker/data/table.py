@@ -74,7 +74,9 @@ def scan(path: Path, dataset: TableDataset, task: Task, roots: Roots | None = No
     try:
         contents = path.read_bytes()
         text = contents.decode("utf-8-sig")
-        rows = list(csv_rows.read(path, io.StringIO(text, newline=""), len(text), dataset))
+        rows = list(
+            csv_rows.read(path, io.StringIO(text, newline=""), len(text), dataset.columns)
+        )
     except OSError as error:
         raise DataMissing(path, error.strerror or str(error)) from error
     except UnicodeDecodeError as error:

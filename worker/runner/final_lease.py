@@ -1,11 +1,11 @@
 """Runs a final lease: chooses the model that a study hands over, evaluates it on the sealed test split, and exports it."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
-from trimtab.contract.leases import Checkpoint, Completed, Lease, Outcome
+from trimtab.contract.leases import Completed, Lease, Outcome
 from worker import atomic_files, trial_outputs
 from worker.data import Seal, TaskData
 from worker.pipe_messages import OPENING, Began, RunTrial, SavedState, StoredFile
@@ -94,11 +94,9 @@ def _evaluator(resources: Resources, lease: Lease) -> Evaluator:
 def _finalists(order: RunTrial, winner: FitState) -> Iterator[Finalist]:
     """Return the trials that the model may be made of, the winner first, with what reads their states."""
     lease = order.lease
-    refits = [
-        _reader(member.refit, saved.refit)
-        for member, saved in zip(lease.members, order.members, strict=True)
-    ]
-    first = refits[0] if refits else None
+    # One that was told of and could not be fetched is to be missed in words.
+    refits = [tuple(partial(_read, state) for state in saved.refits) for saved in order.members]
+    first = refits[0] if refits else ()
     yield Finalist(lease.trial_number, lease.recipe, lambda: winner, first, lease.model)
     others = zip(lease.members[1:], order.members[1:], refits[1:], strict=True)
     for member, saved, refit in others:
@@ -120,11 +118,6 @@ def answers(order: RunTrial) -> list[TrialAnswers]:
     except (OSError, ValueError) as error:
         log.warning("what trials answered to the validation split is of no use: %s", error)
         return []
-
-
-def _reader(told: Checkpoint | None, saved: SavedState | None) -> Callable[[], FitState] | None:
-    # One that was told of and could not be fetched is to be missed in words.
-    return None if told is None else partial(_read, saved)
 
 
 def _read(saved: SavedState | None) -> FitState:

@@ -11,16 +11,20 @@ TrainingError
 ├── WeightsError
 │   ├── WeightsMissing         no such file
 │   ├── WeightsUnavailable     published weights that can be neither found nor downloaded
+│   ├── WeightsUnpublished     the published weights of a backbone that has none
 │   ├── WeightsUnreadable      a corrupt file, or one of other things than tensors
 │   ├── WeightsUnfit           nothing in the file fits the backbone
 │   ├── WeightsNotFinite       weights with infinities or without numbers
 │   ├── WeightsOfSeveral       several models in one file
+│   ├── TextModelMissing       no folder of an encoder
 │   ├── TextModelUnreadable    a folder of an encoder that lacks a part
 │   ├── TextModelUnfit         parts that do not belong together, or a network that is not known
 │   └── WeightsPartial         too little in the file fits the backbone
 ├── BackboneError
 │   ├── BackbonesUnreadable    a file of own backbones that is missing, raises or offers none
 │   ├── BackboneMissing        an own backbone that is not registered here
+│   ├── BackboneUnknown        a name that the installed library does not know
+│   ├── LibraryMissing         a backbone of a library that is not installed here
 │   └── BackboneUnfit          what is registered is no network for the task
 ├── TeacherError
 │   ├── TeacherMissing         no such file
@@ -173,6 +177,15 @@ class WeightsUnavailable(WeightsError):
         self.path = path
 
 
+class WeightsUnpublished(WeightsError):
+    """Published weights of a backbone for which a library names none."""
+
+    def __init__(self, backbone: str, library: str) -> None:
+        super().__init__(
+            f"{library} names no published weights of {backbone}: set `model.weights` to a path, or to none for random ones"
+        )
+
+
 class WeightsUnreadable(WeightsError):
     """A weights file that is corrupt or holds more than tensors."""
 
@@ -208,6 +221,19 @@ class WeightsOfSeveral(WeightsError):
             f"{path} holds {models} models whose probabilities are averaged, and a training begins from one: "
             "name the file of a single model, or let this one teach (`teacher`)"
         )
+
+
+class TextModelMissing(WeightsError):
+    """There is no such folder of a published encoder."""
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(
+            f"{folder}: there is no such folder on this worker, and a name of a hub is not fetched: download the model "
+            "elsewhere and put its folder there, or correct `model.weights`"
+        )
+        self.folder = folder
 
 
 class TextModelUnreadable(WeightsError):
@@ -268,6 +294,30 @@ class BackboneMissing(BackboneError):
             f"{backbone} is not registered here (registered: {known}); give `trimtab worker start` or `predict` "
             "--backbones FILE, or set TRIMTAB_BACKBONES=FILE: a Python file that has a function of this name which "
             "takes the number of classes and returns the network"
+        )
+
+
+class BackboneUnknown(BackboneError):
+    """A name that the library on this worker does not know."""
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(self, backbone: str, library: str, nearest: Sequence[str]) -> None:
+        super().__init__(
+            f"{library} has no model {backbone}; the nearest: {', '.join(nearest) or 'none'}; correct `model.backbone`, "
+            "or install a release that has it on a worker"
+        )
+
+
+class LibraryMissing(BackboneError):
+    """A backbone of a library that is not installed: on a worker, or where a person predicts."""
+
+    kind: ClassVar[FailureKind] = "data_missing"
+
+    def __init__(self, backbone: str, library: str) -> None:
+        super().__init__(
+            f"{backbone} needs the library {library}, which is not installed here: "
+            f"pip install 'trimtab[{library}]' where the worker runs"
         )
 
 

@@ -21,13 +21,14 @@ def test_a_loop_is_handed_hyperparameters_and_nothing_else(either: Service) -> N
 
 def test_a_worker_never_takes_trials_of_an_external_study(either: Service) -> None:
     either.external(priority=1000)
+    # The process knows its document from now on, as the fast path needs it.
+    (trial,) = either.claim_external(either.own_loop("own"))
     worker = either.worker()
     assert either.claim(worker) == ()
     either.study("digits", priority=0)
     (lease,) = either.claim(worker)
     assert lease.study == "digits"
     # Nor one that waits.
-    (trial,) = either.claim_external(either.own_loop("own"))
     either.drain(trial)
     assert either.claim(either.worker(), capacity=1)[0].study == "digits"
     assert either.value("SELECT state FROM trimtab.trials WHERE lease_id IS NULL") == "queued"
@@ -117,6 +118,29 @@ def test_a_loop_tells_no_record_of_data(service: Service) -> None:
     (lease,) = service.claim_external(service.own_loop("own"))
     with pytest.raises(Conflict, match="no data"):
         records.store(service.context, lease.lease_id, a_record())
+
+
+@pytest.mark.parametrize(
+    ("sampler", "pruner"),
+    [
+        ("auto", "auto"),
+        ("tpe", "median"),
+        ("random", "hyperband"),
+        ("gp", "freeze_thaw"),
+        ("gp", "plateau"),
+    ],
+)
+def test_every_search_goes_with_an_external_study(
+    service: Service, sampler: str, pruner: str
+) -> None:
+    service.external(
+        fixed={"epochs": 9}, search={"pruner": {"kind": pruner}, "sampler": sampler}
+    )
+    loop = service.own_loop("own")
+    (lease,) = service.claim_external(loop)
+    assert service.report(lease, 12.5) in ("continue", "pause")
+    service.complete(lease, 12.5)
+    assert studies.best(service.context, "own").trial.value == 12.5
 
 
 def test_a_search_that_pauses_trials_does_so_with_those_of_loops(either: Service) -> None:

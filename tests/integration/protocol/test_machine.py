@@ -88,6 +88,7 @@ class Protocol(RuleBasedStateMachine):
         wall_time_s=st.sampled_from([None, None, 150.0]),
         max_crashes=st.integers(1, 3),
         refits=st.integers(0, 2),
+        seeds=st.integers(1, 2),
     )
     def create_limited(
         self,
@@ -96,19 +97,21 @@ class Protocol(RuleBasedStateMachine):
         wall_time_s: float | None,
         max_crashes: int,
         refits: int = 0,
+        seeds: int = 1,
     ) -> None:
         if name not in self.model.studies:
             refits = min(refits, trials)
-            paid = trials + refits
+            seeds = seeds if refits else 1
+            paid = trials + refits * seeds
             wall = wall_time_s and wall_time_s * paid / trials
             self.service.study(
                 name,
                 budget={"trials": paid, "wall_time_s": wall},
                 max_crashes=max_crashes,
-                finish={"refit": refits > 0, "ensemble": max(1, refits)},
+                finish={"refit": refits > 0, "ensemble": max(1, refits), "seeds": seeds},
             )
             study_id = studies.study_id(self.service.context, name)
-            self.model.create(study_id, name, trials, wall_time_s, max_crashes, refits)
+            self.model.create(study_id, name, trials, wall_time_s, max_crashes, refits, seeds)
 
     @rule(
         which=st.integers(0, 1),
@@ -149,6 +152,7 @@ class Protocol(RuleBasedStateMachine):
                 *(trial.study.name, trial.number, trial.kind, model.fence),
                 trial.resume(),
             )
+            assert lease.seed_index == trial.seed_index
             if trial.kind == "final":
                 self.check_members(lease, trial.study)
             if model not in [known for _, known in self.leases]:
@@ -156,16 +160,16 @@ class Protocol(RuleBasedStateMachine):
 
     def check_members(self, lease: Lease, study: StudyModel) -> None:
         best = study.best_first()[: max(1, study.refits_wanted)]
-        refitted = {
-            refit.number: refit.validated()
-            for refit in study.refits
-            if refit.state == "completed"
-        }
+        refitted: dict[int, list[int]] = {}
+        for refit in study.refits:
+            kept = refit.validated()
+            if refit.state == "completed" and kept is not None:
+                refitted.setdefault(refit.number, []).append(kept)
         assert [
-            (one.trial_number, one.value, step(one.validated), step(one.refit))
+            (one.trial_number, one.value, step(one.validated), [r.step for r in one.refits])
             for one in lease.members
         ] == [
-            (trial.number, trial.value, trial.validated(), refitted.get(trial.number))
+            (trial.number, trial.value, trial.validated(), refitted.get(trial.number, []))
             for trial in best
         ]
 
@@ -299,22 +303,23 @@ class Protocol(RuleBasedStateMachine):
     @invariant()
     def what_is_stored_is_what_the_model_says(self) -> None:
         stored = self.service.rows("""
-            SELECT s.name, t.kind, t.number, t.state, t.fence, t.crashes, t.error_kind,
+            SELECT s.name, t.kind, t.number, t.seed_index, t.state, t.fence, t.crashes, t.error_kind,
                    CASE t.kind WHEN 'trial' THEN t.value END, (t.checkpoint ->> 'step')::int,
                    (SELECT coalesce(jsonb_object_agg(v.step, v.intermediate_value), '{}')
                     FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id)
-            FROM trimtab.trials t JOIN trimtab.studies s USING (study_id) ORDER BY 1, 2, 3""")
+            FROM trimtab.trials t JOIN trimtab.studies s USING (study_id) ORDER BY 1, 2, 3, 4""")
         expected = sorted(
-            (study.name, trial.kind, trial.number, trial)
+            (study.name, trial.kind, trial.number, trial.seed_index, trial)
             for study in self.model.studies.values()
             for trial in study.everything()
         )
-        assert [tuple(row)[:9] for row in stored] == [
+        assert [tuple(row)[:10] for row in stored] == [
             (
                 *(
                     name,
                     kind,
                     number,
+                    index,
                     trial.state,
                     trial.fence,
                     trial.crashes,
@@ -322,9 +327,9 @@ class Protocol(RuleBasedStateMachine):
                 ),
                 *(trial.value if kind == "trial" else None, trial.resume()),
             )
-            for name, kind, number, trial in expected
+            for name, kind, number, index, trial in expected
         ]
-        for (*_, curve), (_, kind, _, trial) in zip(stored, expected, strict=True):
+        for (*_, curve), (_, kind, *_, trial) in zip(stored, expected, strict=True):
             if kind == "trial":
                 assert {int(step): value for step, value in curve.items()} == trial.curve
         self._studies_are_what_the_model_says()

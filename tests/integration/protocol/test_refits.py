@@ -28,11 +28,16 @@ BEST_TWO = (1, 2)
 
 
 def searched(
-    service: Service, name: str = "digits", *, ensemble: int = 2, **changes: Any
+    service: Service,
+    name: str = "digits",
+    *,
+    ensemble: int = 2,
+    seeds: int = 1,
+    **changes: Any,
 ) -> list[Lease]:
-    """A study whose search is over, with a refit to do for each of its best trials; returns the leases of its trials."""
-    finish = {"refit": True, "ensemble": ensemble}
-    budget = {"trials": len(VALUES) + ensemble} | changes.pop("budget", {})
+    """A study whose search is over, with refits to do of each of its best trials; returns the leases of its trials."""
+    finish = {"refit": True, "ensemble": ensemble, "seeds": seeds}
+    budget = {"trials": len(VALUES) + ensemble * seeds} | changes.pop("budget", {})
     service.study(name, budget=budget, finish=finish, **changes)
     trials: list[Lease] = []
     for value in VALUES:

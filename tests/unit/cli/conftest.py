@@ -14,7 +14,8 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Played:
     played = Played()
     transport = httpx2.MockTransport(played.handle)
 
-    def client(_: terminal.Terminal) -> Client:
+    def client(_: terminal.Terminal, patience_s: float = 0.0) -> Client:
+        played.patience_s.append(patience_s)
         return Client("http://service.test", transport=transport)
 
     monkeypatch.setattr(terminal.Terminal, "client", client)

@@ -57,7 +57,7 @@ def become(monkeypatch: pytest.MonkeyPatch) -> Become:
             "predict --model m --json a.png b.png",
             "worker predict --model m --json -- a.png b.png",
         ),
-        ("predict --model m --skip-bad a/", "worker predict --model m --skip-bad -- a"),
+        ("predict --model m --skip-bad a/", "worker predict --model m --skip-bad -- a/"),
         (
             "predict --model m --builtin digits --index 7",
             "worker predict --model m --builtin digits --index 7",

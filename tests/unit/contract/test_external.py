@@ -41,8 +41,9 @@ def test_it_has_no_dataset_and_no_model_of_ours() -> None:
         task=task,
         model={"backbone": "glyphnet"},
         teacher={"kind": "study", "name": "digits"},
+        finish={"refit": True},
     )
-    assert set(found) == {"/task/dataset", "/model", "/teacher"}
+    assert set(found) == {"/task/dataset", "/model", "/teacher", "/finish"}
     assert "its loop reads data of its own" in found["/task/dataset"]
     assert "its loop makes its own" in found["/model"]
 

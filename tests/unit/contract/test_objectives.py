@@ -56,6 +56,8 @@ def test_a_model_whose_costs_count_is_one_trials() -> None:
     bounds = [{"metric": "parameters", "max": 1e6}]
     place = {"finish/ensemble": "ensemble_beside_costs"}
     assert refused(constraints=bounds, finish={"ensemble": 2}, budget={"trials": 9}) == place
+    place = {"finish/seeds": "seeds_beside_costs"}
+    assert refused(constraints=bounds, finish={"seeds": 2}, budget={"trials": 9}) == place
     assert document(constraints=bounds).bounds_the_model
     assert not document(constraints=[{"metric": "train_seconds", "max": 60}]).bounds_the_model
     assert finish.usual(20, grid=False).ensemble == 3

@@ -205,6 +205,19 @@ def test_the_search_has_what_the_refits_leave_of_each_limit() -> None:
     }
 
 
+def test_seeds_without_refits_are_refused_in_words() -> None:
+    given = a_document(finish={"refit": False, "seeds": 2})
+    assert places(given) == {
+        "/finish/seeds": "2 seeds are of refits: give `refit: true` beside them, or leave them out"
+    }
+
+
+def test_each_seed_of_a_refit_is_paid() -> None:
+    finish = {"ensemble": 2, "seeds": 2}
+    document = a_study_document(budget={"trials": 10, "epochs": 50}, finish=finish)
+    assert (document.search_budget.trials, document.search_budget.epochs) == (6, 34)
+
+
 @pytest.mark.parametrize(
     ("epochs", "most"),
     [
@@ -217,3 +230,30 @@ def test_where_epochs_are_searched_a_trial_is_reckoned_with_the_most(
 ) -> None:
     document = a_study_document(space={"epochs": epochs}, fixed={})
     assert document.epochs == most
+
+
+@pytest.mark.parametrize(
+    ("dataset", "backbone", "told"),
+    [
+        ({"kind": "builtin", "name": "digits"}, "bert", "reads texts, and `task.dataset` has"),
+        (
+            {"kind": "csv", "path": "t.csv", "text": "a", "targets": ["b"]},
+            "glyphnet",
+            "sees pictures, and `task.dataset` has texts",
+        ),
+        ({"kind": "csv", "path": "t.csv", "text": "a", "targets": ["b"]}, "bert", None),
+        ({"kind": "csv", "path": "t.csv", "targets": ["b"]}, "glyphnet", None),
+    ],
+)
+def test_a_model_that_reads_other_samples_than_the_data_set_has_is_refused(
+    dataset: dict[str, str], backbone: str, told: str | None
+) -> None:
+    document = a_document(
+        task={"kind": "classification", "dataset": dataset},
+        model={"backbone": backbone, "weights": "/w/model.d"},
+    )
+    if told is None:
+        StudyDocument.model_validate(document)
+    else:
+        with pytest.raises(ValidationError, match=told):
+            StudyDocument.model_validate(document)

@@ -251,3 +251,18 @@ def test_the_backbones_are_those_of_the_installed_torchvision() -> None:
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=120
     )
     assert tuple(done.stdout.split()) == TORCHVISION_BACKBONES
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet10t", "vit_tiny_patch16_224.augreg_in21k_ft_in1k", "eva02"]
+)
+def test_a_name_of_timm_is_taken_for_its_form(name: str) -> None:
+    assert Model(backbone=f"timm:{name}").backbone == f"timm:{name}"
+
+
+@pytest.mark.parametrize(
+    "name", ["", "ResNet10t", "hf-hub:timm/resnet10t", "../resnet10t", "a b"]
+)
+def test_what_cannot_be_a_name_of_timm_is_refused(name: str) -> None:
+    with pytest.raises(ValidationError, match=r"timm: goes before a name of timm's own models"):
+        Model(backbone=f"timm:{name}")

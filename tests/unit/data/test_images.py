@@ -334,3 +334,25 @@ def test_bytes_that_are_no_picture_are_refused(tmp_path: Path, content: bytes) -
     path.write_bytes(content)
     with pytest.raises(ImageUnreadable):
         picture_files.read(path)
+
+
+def test_a_border_is_left_out_of_a_picture_that_is_cropped_and_of_no_other() -> None:
+    ramp = Image.fromarray(np.tile(np.arange(0, 200, 10, dtype=np.uint8), (20, 1)))
+    ends = {
+        resize: square(ramp, Form(10, 1, resize, crop=0.5))[5, [0, -1], 0].tolist()
+        for resize in ("crop", "squash", "pad")
+    }
+    assert ends["crop"] == [50, 140]
+    assert ends["squash"] == ends["pad"]
+    assert ends["pad"][0] < 10
+    assert square(ramp, Form(20, 1, "pad", crop=0.5)).shape == (20, 20, 1)
+
+
+def test_pictures_are_scaled_as_the_form_says() -> None:
+    step = Image.fromarray(np.repeat(np.array([[0, 200]], dtype=np.uint8), 2, axis=0))
+    linear, cubic = (
+        square(step, Form(8, 1, interpolation=way))[0, :, 0].tolist()
+        for way in ("bilinear", "bicubic")
+    )
+    assert linear == sorted(linear)
+    assert max(cubic) > max(linear) == 200

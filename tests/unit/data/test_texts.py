@@ -26,6 +26,7 @@ from worker.data.errors import (
 )
 from worker.data.modality import ImageSpec
 from worker.data.roots import Roots
+from worker.data.text.tokenizer import open_tokenizer
 from worker.runner import trial_record
 
 HEADER = ("text", "label")
@@ -248,6 +249,13 @@ def test_bad_rows_are_left_out_and_told_if_the_task_says_so(tmp_path: Path) -> N
     assert sum(data.counts.values()) == 22
     assert data.skipped.count == 5
     assert data.skipped.first[0].path == "line 5"
+    sealed = open_test(
+        task, Seal("final"), cache_dir=tmp_path / "cache", wanted=wanted(tmp_path / "model")
+    )
+    stored = [*data.train.inputs, *data.validation.inputs, *sealed.inputs]
+    kept = ["good", "two\nlines", *(text for text, _ in sentences(20))]
+    expected = open_tokenizer(tmp_path / "model").encode(kept, 16)
+    assert sorted([one for one in row.tolist() if one] for row in stored) == sorted(expected)
     with pytest.raises(BadRows):
         _load(text_task(tmp_path / "t.csv"), tmp_path)
 

@@ -37,7 +37,7 @@ def _report(*trials: TrialAnswers) -> FinalReport:
         raise AssertionError
 
     told = Told(OUTPUTS, LABELS, "float32", "float32")
-    winner = Member(3, TrainedState(Recipe(), seen, read), None, told)
+    winner = Member(3, TrainedState(Recipe(), seen, read), (), told)
     answered = Answered(objectives.of(seen, Recipe()), LABELS, {"winner": OUTPUTS})
     choice = Choice(Measured("winner", 2 / 3, (3,)), "It is the best.")
     test = Answered(answered.objective, LABELS, {"winner": OUTPUTS, "linear_probe": OUTPUTS})

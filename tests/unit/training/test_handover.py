@@ -68,7 +68,7 @@ def handed_over(evaluator: Evaluator, *finalists: Finalist, **options: Any) -> H
 def finalist(evaluator: Evaluator, number: int, recipe: Recipe) -> Finalist:
     seen = evaluator.load(recipe)
     states = [trained(each, recipe, number) for each in (seen, with_validation(seen))]
-    return Finalist(number, recipe, lambda: states[0], lambda: states[1])
+    return Finalist(number, recipe, lambda: states[0], (lambda: states[1],))
 
 
 def trained(seen: TaskData, recipe: Recipe, seed: int) -> FitState:
@@ -152,10 +152,9 @@ def test_the_ensemble_is_of_the_refits_each_in_its_own_form(
     members = load_exported(tmp_path / "model").members
     assert [member.card.shape for member in members] == [(12, 12, 1), (16, 16, 1)]
     for member, one in zip(members, study.finalists, strict=True):
-        assert one.refit is not None
         held = member.model.network.state_dict()
         assert all(
-            torch.equal(held[name], value) for name, value in one.refit().weights.items()
+            torch.equal(held[name], value) for name, value in one.refits[0]().weights.items()
         )
 
 
@@ -232,7 +231,7 @@ def lost() -> FitState:
 
 def test_a_trial_whose_checkpoint_is_lost_is_left_out_and_told(study: Study) -> None:
     first, second = study.finalists
-    gone = Finalist(second.number, second.recipe, lost, second.refit)
+    gone = Finalist(second.number, second.recipe, lost, second.refits)
     report = told(handed_over(study.evaluator, first, gone))
     assert "Trial 2 is left out: its checkpoint is lost or cannot be used." in report.why
     assert "ensemble" not in [each.kind for each in report.candidates]
@@ -251,7 +250,7 @@ def test_a_trial_whose_refit_is_lost_stays_as_it_was_validated(
 ) -> None:
     choose("ensemble")
     first, second = study.finalists
-    half = Finalist(second.number, second.recipe, second.validated, lost)
+    half = Finalist(second.number, second.recipe, second.validated, (lost,))
     files = Files(tmp_path / "model")
     report = told(handed_over(study.evaluator, first, half, files=files))
     assert "The refit of trial 2 is left out" in report.why

@@ -9,11 +9,13 @@ import torch
 
 from tests.support.text_models import folder_of, tiny_texts
 from tests.support.tiny import CPU, same_tensors
+from trimtab.contract.datasets import BuiltinDataset
 from trimtab.contract.recipe import Recipe
-from trimtab.contract.tasks import Model
+from trimtab.contract.tasks import Model, Task
 from worker.data import TaskData
 from worker.training.errors import Interrupted
 from worker.training.features.feature_cache import FeatureCache
+from worker.training.final.evaluator import Evaluator
 from worker.training.loop.epochs import epochs_of
 from worker.training.loop.fit import TrainingRequest, begin
 from worker.training.loop.state import FitState
@@ -125,3 +127,19 @@ def test_frozen_layers_are_computed_once_and_change_nothing(
     with torch.no_grad():
         whole = model(torch.from_numpy(texts.validation.inputs))
     torch.testing.assert_close(validated, whole, rtol=1e-4, atol=1e-5)
+
+
+def test_a_refit_network_is_drawn_as_its_trial_was(
+    folder: Path, texts: TaskData, tmp_path: Path
+) -> None:
+    # With LoRA the state holds its factors alone: what they are added to is drawn again from the trial's seed.
+    recipe = SHORT.model_copy(update={"reinit_layers": 2, "lora_rank": 2})
+    training = _begun(folder, texts, recipe)
+    for _ in epochs_of(training):
+        pass
+    task = Task(kind="classification", dataset=BuiltinDataset(kind="builtin", name="digits"))
+    model = Model(backbone="bert", weights=str(folder))
+    evaluator = Evaluator(task, model, tmp_path, CPU)
+    found = evaluator.trained(recipe, training.state(whole=False), texts).model.eval()
+    stored = torch.from_numpy(texts.validation.inputs)
+    assert torch.equal(found(stored), training.learner.model.eval()(stored))

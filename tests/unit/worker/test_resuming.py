@@ -94,7 +94,9 @@ def test_waiting_ends_when_it_is_told_to(tmp_path: Path) -> None:
     assert resuming.fetch(lease, tmp_path / "t" / "1", service, lambda _: False) == ()
 
 
-def a_member(validated: Checkpoint | None, refit: Checkpoint | None) -> dict[str, object]:
+def a_member(
+    validated: Checkpoint | None, refit: Checkpoint | None, *further: Checkpoint
+) -> dict[str, object]:
     return {
         "trial_number": 1,
         "seed": 1,
@@ -103,6 +105,7 @@ def a_member(validated: Checkpoint | None, refit: Checkpoint | None) -> dict[str
         "value": 0.5,
         "validated": None if validated is None else validated.model_dump(),
         "refit": None if refit is None else refit.model_dump(),
+        "further_refits": [one.model_dump() for one in further],
     }
 
 
@@ -112,18 +115,19 @@ def test_the_states_of_a_final_leases_members_are_brought_in_their_order(
     (one, first), (two, second), (three, _) = (a_checkpoint(step) for step in (3, 5, 7))
     service = Artifacts({one.sha256: first, two.sha256: second})
     lease = a_lease(
-        kind="final", members=[a_member(one, two), a_member(three, one), a_member(two, None)]
+        kind="final",
+        members=[a_member(one, two), a_member(three, one, three, two), a_member(two, None)],
     )
     found = resuming.fetch_members(lease, tmp_path / "t" / "1", service, lambda _: True)
     read = [
         [
             None if state is None else state.path.read_bytes()
-            for state in (each.validated, each.refit)
+            for state in (each.validated, *each.refits)
         ]
         for each in found
     ]
-    # The second member's own state is lost: the final evaluation goes on without it.
-    assert read == [[first, second], [None, first], [second, None]]
+    # The second member's own state is lost, and one of its refits: the final evaluation goes on without them.
+    assert read == [[first, second], [None, first, None, second], [second]]
     # A state that several need is brought once.
     assert service.downloads == 2
 

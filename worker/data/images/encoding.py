@@ -51,23 +51,36 @@ class Images:
         """
         side = wanted.side or _own_side(facts)
         black, white = facts["levels"]
-        return encoding_of(Form(side, facts["channels"], wanted.resize, (black, white)))
+        scaled = wanted.interpolation, wanted.crop
+        return encoding_of(
+            Form(side, facts["channels"], wanted.resize, (black, white), *scaled)
+        )
 
     def encode(self, content: Image.Image, encoding: Encoding) -> NDArray[np.uint8]:
         """Return the bytes of a picture, made square."""
         side, _, channels = encoding.shape
-        black, white = encoding.details["levels"]
-        form = Form(side, channels, encoding.details["resize"], (black, white))
+        told = encoding.details
+        black, white = told["levels"]
+        scaled = told["interpolation"], told["crop"]
+        form = Form(side, channels, told["resize"], (black, white), *scaled)
         return pixels.square(content, form)
 
 
 def encoding_of(form: Form) -> Encoding:
     """Return the encoding of pictures of this form."""
+    # Said where it is not as ever, so that what was decoded before keeps its key.
+    scaled = (form.interpolation, form.crop)
+    otherwise = "" if scaled == ("bilinear", 1.0) else f" {form.interpolation} {form.crop}"
     return Encoding(
         "uint8",
         (form.side, form.side, form.channels),
-        f"image {form.side} {form.resize} {form.levels}",
-        {"resize": form.resize, "levels": list(form.levels)},
+        f"image {form.side} {form.resize} {form.levels}{otherwise}",
+        {
+            "resize": form.resize,
+            "levels": list(form.levels),
+            "interpolation": form.interpolation,
+            "crop": form.crop,
+        },
     )
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from trimtab.contract.recipe import Resize
+from worker.data.modality import Interpolation
 
 Levels = tuple[int, int]
 """The numbers that stand for black and for white in pictures of more than 8 bits a pixel."""
@@ -31,12 +32,21 @@ class Form:
         channels: 1 for grey, 3 for colour.
         resize: The way in which pictures that are not square become so.
         levels: Black and white of deep pictures.
+        interpolation: The way in which they are scaled.
+        crop: The share of the shorter side that `resize: crop` keeps.
     """
 
     side: int
     channels: int
     resize: Resize = "crop"
     levels: Levels = SIXTEEN_BITS
+    interpolation: Interpolation = "bilinear"
+    crop: float = 1.0
+
+    @property
+    def loses_a_border(self) -> bool:
+        """Whether the border of a square picture is left out too."""
+        return self.resize == "crop" and self.crop < 1
 
 
 def is_grey(image: Image.Image) -> bool:
@@ -87,26 +97,33 @@ def square(image: Image.Image, form: Form) -> NDArray[np.uint8]:
     if is_deep(image):
         image = _shown(image, form.levels)
     image = image.convert("L" if form.channels == 1 else "RGB")
-    if image.size != (form.side, form.side):
-        image = _RESIZED[form.resize](image, form.side)
+    if form.loses_a_border or image.size != (form.side, form.side):
+        image = _RESIZED[form.resize](image, form)
     return np.asarray(image, dtype=np.uint8).reshape(form.side, form.side, form.channels)
 
 
-def _cropped(image: Image.Image, side: int) -> Image.Image:
-    return ImageOps.fit(image, (side, side), method=Image.Resampling.BILINEAR)
+def _cropped(image: Image.Image, form: Form) -> Image.Image:
+    size, method = (form.side, form.side), _METHODS[form.interpolation]
+    return ImageOps.fit(image, size, method=method, bleed=(1 - form.crop) / 2)
 
 
-def _squashed(image: Image.Image, side: int) -> Image.Image:
-    return image.resize((side, side), Image.Resampling.BILINEAR)
+def _squashed(image: Image.Image, form: Form) -> Image.Image:
+    return image.resize((form.side, form.side), _METHODS[form.interpolation])
 
 
-def _padded(image: Image.Image, side: int) -> Image.Image:
-    longest = max(image.size)
+def _padded(image: Image.Image, form: Form) -> Image.Image:
+    side, longest = form.side, max(image.size)
     width, height = (max(1, round(each * side / longest)) for each in image.size)
     around = Image.new(image.mode, (side, side))
-    scaled = image.resize((width, height), Image.Resampling.BILINEAR)
+    scaled = image.resize((width, height), _METHODS[form.interpolation])
     around.paste(scaled, ((side - width) // 2, (side - height) // 2))
     return around
+
+
+_METHODS: Mapping[Interpolation, Image.Resampling] = {
+    "bilinear": Image.Resampling.BILINEAR,
+    "bicubic": Image.Resampling.BICUBIC,
+}
 
 
 _RESIZED = {"crop": _cropped, "squash": _squashed, "pad": _padded}

@@ -1,10 +1,10 @@
 """Tables of texts, row by row: a file may be larger than the memory, so that nothing of it is kept here."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import chain
 from pathlib import Path
-from typing import Any, NoReturn, cast
+from typing import Any, Literal, NoReturn, cast
 
 from trimtab.contract.datasets import CsvDataset, JsonlDataset
 from worker.data import csv_rows
@@ -12,14 +12,21 @@ from worker.data.errors import MissingColumns, TableUnreadable
 from worker.data.rows import Row
 
 TextDataset = CsvDataset | JsonlDataset
+Form = Literal["csv", "jsonl"]
 _MARK = "\ufeff"
 """What some programs write in front of UTF-8."""
 _MOST_NAMES = 10_000
 _NO_WORD = "\0no word"
 
 
-def rows(path: Path, dataset: TextDataset) -> Iterator[Row]:
+def rows(path: Path, form: Form, columns: Sequence[str], texts: Sequence[str]) -> Iterator[Row]:
     """Yield the rows of a file of texts.
+
+    Args:
+        path: The file.
+        form: The form of the file.
+        columns: The columns that are read.
+        texts: Those of them that hold texts.
 
     Raises:
         TableUnreadable: It is no CSV, or has no rows.
@@ -27,35 +34,40 @@ def rows(path: Path, dataset: TextDataset) -> Iterator[Row]:
         OSError: The system does not let it be read.
     """
     none = True
-    for row in (
-        _csv(path, dataset) if isinstance(dataset, CsvDataset) else _jsonl(path, dataset)
-    ):
+    read = _csv(path, columns) if form == "csv" else _jsonl(path, columns, texts)
+    for row in read:
         none = False
         yield row
     if none:
         raise TableUnreadable(path, "it has no rows")
 
 
-def _csv(path: Path, dataset: CsvDataset) -> Iterator[Row]:
+def _csv(path: Path, columns: Sequence[str]) -> Iterator[Row]:
     # Bytes that are no UTF-8 become lone surrogates, so that only the rows that hold them are bad.
     with path.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
         lines = chain((line.removeprefix(_MARK) for line in (file.readline(),)), file)
-        yield from csv_rows.read(path, lines, path.stat().st_size, dataset)
+        yield from csv_rows.read(path, lines, path.stat().st_size, columns)
 
 
-def _jsonl(path: Path, dataset: JsonlDataset) -> Iterator[Row]:
+def _jsonl(path: Path, columns: Sequence[str], texts: Sequence[str]) -> Iterator[Row]:
     seen: dict[str, None] = {}
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield _object(number, line, dataset, seen)
+                yield _object(number, line, columns, texts, seen)
     # Some object has all that is read, or the file is one of another purpose.
-    if seen and (missing := [name for name in dataset.columns if name not in seen]):
-        is_table = len(missing) < len(dataset.columns)
+    if seen and (missing := [name for name in columns if name not in seen]):
+        is_table = len(missing) < len(columns)
         raise MissingColumns(path, missing, tuple(seen), is_table=is_table)
 
 
-def _object(number: int, line: bytes, dataset: JsonlDataset, seen: dict[str, None]) -> Row:
+def _object(
+    number: int,
+    line: bytes,
+    columns: Sequence[str],
+    texts: Sequence[str],
+    seen: dict[str, None],
+) -> Row:
     try:
         found = json.loads(line.decode("utf-8-sig"), parse_constant=_refuse)
     except UnicodeDecodeError:
@@ -67,10 +79,10 @@ def _object(number: int, line: bytes, dataset: JsonlDataset, seen: dict[str, Non
     fields = cast(dict[str, Any], found)
     seen.update(dict.fromkeys(fields) if len(seen) < _MOST_NAMES else {})
     cells: dict[str, str] = {}
-    for name in dataset.columns:
+    for name in columns:
         if name not in fields:
             continue
-        if name in dataset.texts and not isinstance(fields[name], str):
+        if name in texts and not isinstance(fields[name], str):
             return Row(number, {}, problem=f"{name!r} is {_kind(fields[name])}, not a text")
         cells[name] = _word(fields[name])
         if cells[name] is _NO_WORD:

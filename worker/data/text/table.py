@@ -122,7 +122,8 @@ class TextTable:
 
     def _rows(self) -> Iterator[Row]:
         try:
-            yield from rows(self.path, self.dataset)
+            dataset = self.dataset
+            yield from rows(self.path, dataset.kind, dataset.columns, dataset.texts)
         except OSError as error:
             raise DataMissing(self.path, error.strerror or str(error)) from error
 
@@ -154,7 +155,7 @@ class _Scan:
     def take(self, row: Row) -> None:
         """Keep what is needed of a row, or the reason why it cannot be used."""
         try:
-            content = _checked(row, self._texts)
+            content = content_of(row, self._texts)
             part, group = self._read.part(row), self._read.group(row)
             labels = self._read.labels(row)
         except ValueError as error:
@@ -204,7 +205,7 @@ class _Scan:
         )
 
 
-def _checked(row: Row, columns: Sequence[str]) -> Content:
+def content_of(row: Row, columns: Sequence[str]) -> Content:
     """Return the texts of a row.
 
     Raises:

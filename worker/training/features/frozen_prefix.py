@@ -33,6 +33,8 @@ _PURE_MODULES = (
     nn.AdaptiveAvgPool2d,
     nn.AdaptiveMaxPool2d,
 )
+_PURE_FILES = ("timm.layers.adaptive_avgmax_pool", "timm.layers.activations")
+"""Modules of Python all of whose layers are pure, by name: nobody imports them who has none of their models."""
 _PURE_FUNCTIONS: tuple[object, ...] = (
     functional.relu,
     functional.relu6,
@@ -42,6 +44,7 @@ _PURE_FUNCTIONS: tuple[object, ...] = (
     functional.avg_pool2d,
     functional.max_pool2d,
     torch.relu,
+    torch.square,
     torch.flatten,
     torch.mean,
     torch.cat,
@@ -56,7 +59,7 @@ _PURE_FUNCTIONS: tuple[object, ...] = (
     getattr,
 )
 _PURE_METHODS = frozenset(
-    {"flatten", "mean", "reshape", "view", "permute", "expand", "size", "dim"}
+    {"flatten", "mean", "reshape", "view", "permute", "transpose", "expand", "size", "dim"}
 )
 """Methods of tensors. Like the modules and functions above, they draw no random numbers, and do the same in training
 as in evaluation."""
@@ -96,14 +99,40 @@ def _cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
     return halves if _is_the_network(halves, backbone) else None
 
 
+class _Alone(nn.Module):
+    """Calls a network with samples alone: whatever else its `forward` takes, such as a mask, has its default."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, taken: Tensor) -> Tensor:
+        return cast(Tensor, self.network(taken))
+
+
+_INSIDE = "network."
+"""The beginning of the names of a network's modules within `_Alone`."""
+
+
 class _Tracer(fx.Tracer):
     """Looks no deeper than stages and single layers: what they do in training is decided when they are called."""
 
-    def __init__(self, stages: Collection[str]) -> None:
+    def __init__(self, network: nn.Module, stages: Collection[str]) -> None:
         super().__init__()
-        self._stages = frozenset(stages)
+        self._network = network
+        self._stages = frozenset(f"{_INSIDE}{name}" for name in stages)
+
+    def graph_of_network(self) -> fx.Graph:
+        """Return the network's graph, with its own names of modules and parameters."""
+        graph = self.trace(_Alone(self._network))
+        for node in graph.nodes:
+            if node.op in ("call_module", "get_attr"):
+                node.target = str(node.target).removeprefix(_INSIDE)
+        return graph
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        if m is self._network:
+            return False
         childless = not any(True for _ in m.children())
         known = super().is_leaf_module(m, module_qualified_name)
         return childless or known or module_qualified_name in self._stages
@@ -121,7 +150,7 @@ def _traced(backbone: Backbone) -> fx.Graph | None:
         for training in (True, False):
             # Of the network's outermost module alone: those within keep their modes.
             network.training = training
-            graphs.append(_Tracer(stages).trace(network))
+            graphs.append(_Tracer(network, stages).graph_of_network())
     except Exception:  # noqa: BLE001 - other people's code, met by a tracer: whatever it raises, it cannot be cut
         return None
     finally:
@@ -163,6 +192,8 @@ def _does_nothing_random(module: nn.Module) -> bool:
     # Published networks have dropout of 0 where they have none: it stands for the layer in the code.
     if isinstance(module, nn.Dropout):
         return module.p == 0
+    if type(module).__module__ in _PURE_FILES:
+        return not any(True for _ in module.parameters())
     return isinstance(module, _PURE_MODULES)
 
 

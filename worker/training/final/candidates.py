@@ -36,14 +36,15 @@ class Finalist:
         number: The number of the trial.
         recipe: The recipe that it was trained by.
         validated: Reads the state that its objective value was measured of; may raise CheckpointError.
-        refit: Reads the state of the same recipe trained on train and validation; None where there is none.
+        refits: Read the states of the same recipe trained on train and validation, one for each seed; may raise
+            CheckpointError.
         model: The pretrained model that it began with; None: the evaluator's.
     """
 
     number: int
     recipe: Recipe
     validated: Callable[[], FitState]
-    refit: Callable[[], FitState] | None = None
+    refits: Sequence[Callable[[], FitState]] = ()
     model: Model | None = None
 
 
@@ -79,13 +80,13 @@ class Member:
     Attributes:
         number: The number of the trial.
         validated: The state that was validated.
-        refit: The state of its refit; None where there is none.
+        refits: The states of its refits, in the order of their seeds.
         validation: The validated state's answers to the validation split.
     """
 
     number: int
     validated: TrainedState
-    refit: TrainedState | None
+    refits: Sequence[TrainedState]
     validation: Told
 
     @property
@@ -94,9 +95,9 @@ class Member:
         return self.validated.seen
 
     @property
-    def handed(self) -> TrainedState:
-        """The state that is handed over of it."""
-        return self.refit or self.validated
+    def handed(self) -> Sequence[TrainedState]:
+        """The states that are handed over of it."""
+        return self.refits or (self.validated,)
 
 
 def members_of(
@@ -123,24 +124,30 @@ def members_of(
                 raise
             notes.append(_left_out(f"Trial {finalist.number}", error))
             continue
-        refit, note = _refit_of(evaluator, finalist, seen)
-        notes += note
-        members.append(Member(finalist.number, validated, refit, told))
+        refits = _refits_of(evaluator, finalist, seen, notes)
+        members.append(Member(finalist.number, validated, refits, told))
     return members, notes
 
 
-def _refit_of(
-    evaluator: Evaluator, finalist: Finalist, seen: TaskData
-) -> tuple[TrainedState | None, list[str]]:
-    if finalist.refit is None:
-        return None, []
-    refit = TrainedState(finalist.recipe, seen, finalist.refit, finalist.model)
-    try:
-        # Before the choice: what cannot be opened cannot be handed over.
-        refit.open(evaluator)
-    except CheckpointError as error:
-        return None, [_left_out(f"The refit of trial {finalist.number}", error)]
-    return refit, []
+def _refits_of(
+    evaluator: Evaluator, finalist: Finalist, seen: TaskData, notes: list[str]
+) -> list[TrainedState]:
+    found: list[TrainedState] = []
+    for read in finalist.refits:
+        refit = TrainedState(finalist.recipe, seen, read, finalist.model)
+        try:
+            # Before the choice: what cannot be opened cannot be handed over.
+            refit.open(evaluator)
+            found.append(refit)
+        except CheckpointError as error:
+            which = "The refit" if len(finalist.refits) == 1 else "A refit"
+            notes.append(_left_out(f"{which} of trial {finalist.number}", error))
+    return found
+
+
+def networks_of(members: Sequence[Member]) -> list[TrainedState]:
+    """Return all states that the average of the members is made of."""
+    return [state for member in members for state in member.handed]
 
 
 def _left_out(name: str, error: CheckpointError) -> str:

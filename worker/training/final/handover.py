@@ -18,6 +18,7 @@ from worker.training.final.candidates import (
     TrainedState,
     Untrained,
     members_of,
+    networks_of,
 )
 from worker.training.final.choice import Choice, Lead, Measured, choose
 from worker.training.final.correction import TrialAnswers
@@ -100,7 +101,7 @@ def hand_over(
     tester = _Tester(evaluator, seal)
     probe = untrained.probe(with_validation=may_choose)
     test = _on_test(members, untrained, probe, tester)
-    handed = _handed(choice, winner)
+    handed = _handed(choice, members)
     made = HandedOver(
         scores=_scores(choice.measured.kind, handed, validation, test),
         kind=handed,
@@ -151,11 +152,12 @@ def _on_test(
     winner = members[0]
     told = tester.told(winner.validated)
     outputs: dict[CandidateKind, Tensor] = {"winner": told.outputs}
-    if winner.refit is not None:
-        outputs["refit"] = tester.told(winner.refit).outputs
-    if len(members) > 1:
-        each = [tester.told(member.handed).outputs for member in members]
-        outputs["ensemble"] = averaged(each, [one.seen for one in members], winner.seen)
+    if winner.refits:
+        outputs["refit"] = tester.told(winner.refits[0]).outputs
+    networks = networks_of(members)
+    if len(networks) > 1:
+        each = [tester.told(network).outputs for network in networks]
+        outputs["ensemble"] = averaged(each, [one.seen for one in networks], winner.seen)
     outputs |= untrained.on_test(tester.split(winner.validated), probe)
     return Answered(objectives.of(winner.seen, Recipe()), told.labels, outputs)
 
@@ -184,9 +186,12 @@ def _chosen(members: Sequence[Member], validation: Answered, *, may_choose: bool
     )
 
 
-def _handed(choice: Choice, winner: Member) -> CandidateKind:
-    kind = choice.measured.kind
-    return "refit" if kind == "winner" and winner.refit is not None else kind
+def _handed(choice: Choice, members: Sequence[Member]) -> CandidateKind:
+    kind, refits = choice.measured.kind, members[0].refits
+    if kind != "winner" or not refits:
+        return kind
+    # The winner with several seeds is the average that was asked for, unless that is of other trials too.
+    return "ensemble" if len(members) == 1 and len(refits) > 1 else "refit"
 
 
 def _scores(
@@ -237,5 +242,5 @@ def _write(path: Path, parts: _Parts, kind: CandidateKind, scores: FinalScores) 
 
 def _states(kind: CandidateKind, members: Sequence[Member]) -> list[TrainedState]:
     if kind == "ensemble":
-        return [member.handed for member in members]
-    return [members[0].validated if kind == "winner" else members[0].handed]
+        return networks_of(members)
+    return [members[0].validated if kind == "winner" else members[0].handed[0]]

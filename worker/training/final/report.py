@@ -71,12 +71,20 @@ def _how(handed: CandidateKind, members: Sequence[Member]) -> Iterator[str]:
     match handed:
         case "refit":
             yield "Its recipe was trained anew on train and validation, which is handed over."
-        case "ensemble" if anew := [str(one.number) for one in members if one.refit]:
+        case "ensemble" if len(members) == 1:
+            count = len(members[0].refits)
+            yield f"Its recipe was trained anew on train and validation with {count} seeds, whose average is handed over."
+        case "ensemble" if anew := [_seeds(one) for one in members if one.refits]:
             yield f"Trained anew on train and validation: the recipes of trials {', '.join(anew)}."
         case "linear_probe":
             yield "It was fitted anew to train and validation."
         case _:
             pass
+
+
+def _seeds(member: Member) -> str:
+    count = len(member.refits)
+    return str(member.number) if count == 1 else f"{member.number} ({count} seeds)"
 
 
 def _surprises(handed: CandidateKind, test: Answered) -> Iterator[str]:
@@ -101,7 +109,8 @@ def _candidates(
         "ensemble": numbers,
     }
     for kind in _KINDS:
-        validated: CandidateKind = "winner" if kind == "refit" else kind
+        is_winners = kind == "refit" or (kind == "ensemble" and len(members) == 1)
+        validated: CandidateKind = "winner" if is_winners else kind
         if kind in test.outputs and validated in validation.outputs:
             yield Candidate(
                 kind=kind,

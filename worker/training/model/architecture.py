@@ -1,7 +1,8 @@
 """Facts that training must know about a network, and the search for them in networks that do not tell."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import cast
 
 from torch import nn
@@ -29,6 +30,8 @@ class Architecture:
         tokenizer: The tokenizer that its samples were made by, as JSON; empty where they are no texts.
         code: Text that changes with the code of a person's own network; empty for those of a release.
         weights_url: The address of its published weights, if there are any.
+        weights_path: Finds the file of published weights, given the folder that keeps them; None where `weights_url`
+            tells it.
         weights_classes: The classes of the published head.
     """
 
@@ -39,6 +42,7 @@ class Architecture:
     tokenizer: str = ""
     code: str = ""
     weights_url: str | None = None
+    weights_path: Callable[[Path | None], Path] | None = None
     weights_classes: tuple[str, ...] = ()
 
 

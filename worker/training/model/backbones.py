@@ -10,7 +10,7 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from trimtab.contract.backbones import BERT, CIFAR_RESNETS, GLYPHNET, OWN_PREFIX
+from trimtab.contract.backbones import BERT, CIFAR_RESNETS, GLYPHNET, OWN_PREFIX, TIMM_PREFIX
 from trimtab.contract.recipe import Pooling, Recipe
 from trimtab.contract.tasks import Model
 from worker.data.modality import ImageSpec, InputSpec
@@ -28,6 +28,7 @@ from worker.training.model import (
     published_weights,
     small_maps,
     text_models,
+    timm_models,
     user_code,
     weights_files,
 )
@@ -83,7 +84,7 @@ class Backbone(nn.Module):
         self.head_name = architecture.head
         self.code = architecture.code
         self.tokenizer = architecture.tokenizer
-        self._tried = {self._input_shape(self.input.example(1))} if self.code else set()
+        self._tried: set[tuple[int, ...]] = set()
         self.report: WeightsReport | None = None
         self.known_head: dict[str, Tensor] | None = None
         self.halves: dict[int, Halves | None] = {}
@@ -168,7 +169,11 @@ class Backbone(nn.Module):
         Raises:
             RecipeUnfit: It does not.
         """
-        if not self.code or (shape := self._input_shape(stored)) in self._tried:
+        if not self.code:
+            return
+        # Whoever built the network has seen that it takes the example.
+        self._tried = self._tried or {self._input_shape(self.input.example(1))}
+        if (shape := self._input_shape(stored)) in self._tried:
             return
         try:
             with torch.no_grad(), seeded(0):
@@ -206,7 +211,7 @@ def build(
 
     Raises:
         WeightsError: The weights are missing, unreachable, unreadable or another network's.
-        BackboneError: An own backbone is not registered here, or no network for the task.
+        BackboneError: An own backbone or its library is not here, or it is no network for the task.
     """
     # The head is drawn apart, so that a kept backbone gets the same one as a new backbone.
     with seeded(seed if model.weights == "none" else 0):
@@ -261,12 +266,14 @@ def input_spec(
         weights_dir: The folder that begins relative paths; None is the working directory.
 
     Raises:
-        BackboneError: An own backbone is not registered here, or none.
+        BackboneError: An own backbone is not registered here, or none; timm is not here, or has no such model.
         WeightsError, DataError: A text model's folder is missing, or no whole model.
         TooManyTokens: The recipe reads more of a text than a text model has positions for.
     """
     if model.backbone == BERT:
         return text_models.token_spec(_folder(model, weights_dir), recipe)
+    if model.backbone.startswith(TIMM_PREFIX):
+        return timm_models.input_spec(model.backbone, recipe)
     if recipe.image_size is not None or model.backbone == GLYPHNET:
         return ImageSpec(recipe.image_size, recipe.resize)
     if model.backbone.startswith(OWN_PREFIX):
@@ -306,6 +313,8 @@ def _architecture(
         return glyphnet.architecture(classes)
     if name.startswith(OWN_PREFIX):
         return own.architecture(name, classes)
+    if name.startswith(TIMM_PREFIX):
+        return timm_models.architecture(name, classes)
     if name in CIFAR_RESNETS:
         return cifar_resnets.architecture(name, classes)
     from worker.training.model import torchvision_models  # As above.
@@ -321,6 +330,8 @@ def _folder(model: Model, weights_dir: Path | None) -> Path:
 def _weights_path(model: Model, architecture: Architecture, weights_dir: Path | None) -> Path:
     if model.weights != "default":
         return _folder(model, weights_dir)
+    if architecture.weights_path is not None:
+        return architecture.weights_path(weights_dir)
     if architecture.weights_url is None:
         return GLYPHNET_WEIGHTS
     return published_weights.download(model.backbone, architecture.weights_url, weights_dir)

@@ -12,6 +12,7 @@ from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from trimtab.contract.teachers import Teacher
 from worker.data.images.pixels import SIXTEEN_BITS
+from worker.data.modality import Interpolation
 from worker.training.errors import MembersUnlike
 
 CARD_KEY = "trimtab.model"
@@ -20,6 +21,7 @@ CARD_KEY = "trimtab.model"
 
 Precision = Literal["float32", "bfloat16", "float16"]
 _Size = Annotated[Int, Field(ge=1, le=65_536)]
+_Share = Annotated[float, Field(gt=0, le=1)]
 _Statistics = Annotated[tuple[float, ...], Field(min_length=1)]
 
 
@@ -134,6 +136,8 @@ class CardMember(Message):
     targets: tuple[CardTarget, ...] = ()
     shape: Annotated[tuple[_Size, ...], Field(min_length=1, max_length=3)]
     levels: tuple[int, int] = SIXTEEN_BITS
+    interpolation: Interpolation = "bilinear"
+    crop: _Share = 1.0
     input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
     network: EncoderCard | None = None
     recipe: Recipe
@@ -157,6 +161,12 @@ class ModelCard(Message):
     """
     levels: tuple[int, int] = SIXTEEN_BITS
     """The numbers of black and white in pictures of more than 8 bits a pixel."""
+    interpolation: Interpolation = "bilinear"
+    """The way in which pictures are scaled."""
+    crop: _Share = 1.0
+    """The share of the shorter side that is kept of pictures that are cropped."""
+    texts: Annotated[tuple[Text, ...], Field(max_length=2)] = ()
+    """The columns of the texts that it was trained on, two of them for pairs; none of pictures."""
     input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
     """The model's first layer, which is built from this."""
     network: EncoderCard | None = None

@@ -41,12 +41,22 @@ class Halves:
 
 
 def _lone_layer(rest: fx.GraphModule) -> nn.Linear | None:
-    crossing, *steps, _ = rest.graph.nodes
-    if len(steps) != 1 or steps[0].op != "call_module" or steps[0].args != (crossing,):
+    crossing, *_, output = rest.graph.nodes
+    step = output.args[0]
+    # Heads that may be convolutions flatten what comes out; where they are linear, an identity stands there.
+    while isinstance(module := _called(rest, step), nn.Identity):
+        step = cast(fx.Node, step).args[0]
+    if module is None or cast(fx.Node, step).args != (crossing,):
         return None
-    module = rest.get_submodule(str(steps[0].target))
     # Exactly a linear layer: a subclass or a hook may compute something else, and `HeadStack` computes without either.
     return module if type(module) is nn.Linear and not _has_hooks(module) else None
+
+
+def _called(graph: fx.GraphModule, step: object) -> nn.Module | None:
+    """The module whose outputs a step of a graph is; None where it is something else."""
+    if not isinstance(step, fx.Node) or step.op != "call_module":
+        return None
+    return graph.get_submodule(str(step.target))
 
 
 def _has_hooks(module: nn.Module) -> bool:

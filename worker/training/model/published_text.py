@@ -15,9 +15,9 @@ from torch import Tensor, nn
 
 from trimtab.contract.tasks import Model
 from worker.training.errors import (
+    TextModelMissing,
     TextModelUnfit,
     TextModelUnreadable,
-    WeightsMissing,
     WeightsNotFinite,
 )
 from worker.training.model import weights_files
@@ -73,12 +73,12 @@ def read_shape(folder: Path) -> EncoderCard:
     """Read what network a folder holds.
 
     Raises:
-        WeightsMissing: There is no such folder.
+        TextModelMissing: There is no such folder.
         TextModelUnreadable: It has no legible configuration.
         TextModelUnfit: The configuration is of a network that is not known here.
     """
     if not folder.is_dir():
-        raise WeightsMissing(folder)
+        raise TextModelMissing(folder)
     config = _config(folder)
     kind = config.get("model_type")
     if kind not in KINDS:

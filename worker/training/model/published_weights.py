@@ -71,18 +71,19 @@ class WeightsReport:
         return "; ".join([fit, *parts, *([f"kept: {head}"] if self.head else [])])
 
 
-def download(backbone: str, url: str, folder: Path | None) -> Path:
+def download(backbone: str, url: str, folder: Path | None, name: str | None = None) -> Path:
     """Return the file of published weights, from torch's cache or the network.
 
     Args:
         backbone: The backbone's name, for messages.
         url: The address of the file; torch's file names carry the beginning of their sha256.
         folder: The folder that keeps the file; None is torch's usual cache.
+        name: The name that the file gets; None is the last part of the address.
 
     Raises:
         WeightsUnavailable: It is neither here nor reachable.
     """
-    path = (folder or Path(hub.get_dir()) / "checkpoints") / url.rsplit("/", 1)[-1]
+    path = kept_at(folder, name or url.rsplit("/", 1)[-1])
     if path.exists():
         return path
     digest = hub.HASH_REGEX.search(path.name)
@@ -93,6 +94,11 @@ def download(backbone: str, url: str, folder: Path | None) -> Path:
     except (OSError, RuntimeError) as error:
         raise WeightsUnavailable(backbone, url, path, _first_line(error)) from error
     return path
+
+
+def kept_at(folder: Path | None, name: str) -> Path:
+    """Return the path of a file of published weights, which may not be there: in `folder`, or else in torch's cache."""
+    return (folder or Path(hub.get_dir()) / "checkpoints") / name
 
 
 def named_for(network: nn.Module, file: WeightsFile) -> WeightsFile:

@@ -44,7 +44,8 @@ def encoder_of(card: CardMember, tokenizer: str, path: Path) -> SampleEncoder:
         length = text_models.length_of(card.recipe, card.input.positions)
         return _Texts(card.input, tokenizer, length, path)
     side, _, channels = card.shape
-    return _Pictures(Form(side, channels, card.recipe.resize, card.levels))
+    scaled = card.interpolation, card.crop
+    return _Pictures(Form(side, channels, card.recipe.resize, card.levels, *scaled))
 
 
 class _Pictures:

@@ -61,7 +61,7 @@ def of_model(folder: Path, model: Model) -> EncoderCard:
     """Return the shape of the network that a study begins with: a folder's, or that of some of its layers.
 
     Raises:
-        WeightsMissing, TextModelUnreadable: The folder is missing, or has no legible configuration.
+        TextModelMissing, TextModelUnreadable: The folder is missing, or has no legible configuration.
         TextModelUnfit: Its network is not known, or has fewer layers than `model` keeps.
     """
     shape = published_text.read_shape(folder)
