@@ -121,24 +121,22 @@ def document(connection: Connection, study_id: int) -> dict[str, Any] | None:
     ).scalar_one_or_none()
 
 
-def progress(
-    connection: Connection, study_id: int, epochs_of_recipe: int | None
-) -> dict[str, float]:
-    """Trials by state, epochs trained and saved, and seconds of devices; `epochs_of_recipe` where a trial did not sample its own.
+def progress(connection: Connection, study_id: int, usual: int | None) -> dict[str, float]:
+    """Trials by state, epochs trained and saved, and seconds of devices.
 
-    None: nobody has said how many a trial has, and none is told as saved.
+    `usual`: the epochs of a trial that did not sample its own; None: nobody has said how many it has, and none is told as saved.
     """
     rows = connection.execute(
         text("""
             SELECT t.state, count(*) AS trials, coalesce(sum(r.epochs), 0) AS epochs,
-                   coalesce(sum(coalesce(CAST(t.hyperparameters ->> 'epochs' AS int), CAST(:epochs_of_recipe AS int)) - r.epochs)
+                   coalesce(sum(coalesce(CAST(t.hyperparameters ->> 'epochs' AS int), CAST(:usual AS int)) - r.epochs)
                             FILTER (WHERE t.state = 'pruned'), 0) AS saved
             FROM trimtab.trials t CROSS JOIN LATERAL (
                 SELECT CASE WHEN t.curve IS NOT NULL THEN jsonb_array_length(t.curve) ELSE
                     (SELECT count(*) FROM public.trial_intermediate_values v WHERE v.trial_id = t.trial_id) END
                     AS epochs) r
             WHERE t.study_id = :study_id AND t.kind = 'trial' GROUP BY t.state"""),
-        {"study_id": study_id, "epochs_of_recipe": epochs_of_recipe},
+        {"study_id": study_id, "usual": usual},
     ).all()
     counts: dict[str, float] = {row.state: row.trials for row in rows}
     counts["epochs"] = sum(int(row.epochs) for row in rows)
@@ -285,8 +283,7 @@ def set_state(
 _MOVE_UNLEASED = f"""
     WITH t AS (
         UPDATE trimtab.trials
-        SET state = CAST(:state AS text), not_before = trimtab.now(),
-            paused_by_search = false,
+        SET state = CAST(:state AS text), not_before = trimtab.now(), paused_by_search = false,
             error_kind = CASE :state WHEN 'cancelled' THEN 'cancelled' ELSE error_kind END,
             error_message = CASE :state WHEN 'cancelled' THEN NULL ELSE error_message END,
             ended_at = CASE :state WHEN 'cancelled' THEN trimtab.now() END

@@ -7,15 +7,15 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from queue import SimpleQueue
 from typing import Any, Protocol
 
+from tests.benchmarks.text_jobs import TextJob
 from tests.benchmarks.worker_jobs import Done, Job, Stopwatch
 from trimtab import lifeline
-from trimtab.contract.datasets import ImageFolderDataset
 from trimtab.contract.leases import Completed, Lease
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model, Task
@@ -29,20 +29,20 @@ from worker.pipe_messages import Began, Ended, EpochDone, News, Progress, Ready,
 class Side(Protocol):
     """Trains trials."""
 
-    def train(self, job: Job) -> Done:
+    def train(self, job: Job | TextJob) -> Done:
         """Train one."""
         ...
 
 
 class Script:
-    """The script a person would write."""
+    """The script a person would write, a module that answers a line for each job."""
 
-    def __init__(self) -> None:
-        argv = [sys.executable, "-m", "tests.benchmarks.worker_script"]
+    def __init__(self, module: str = "tests.benchmarks.worker_script") -> None:
+        argv = [sys.executable, "-m", module]
         self._child = lifeline.spawn(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._line()
 
-    def train(self, job: Job) -> Done:
+    def train(self, job: Job | TextJob) -> Done:
         """Train one trial."""
         stdin = self._child.process.stdin
         if stdin is None:
@@ -68,8 +68,11 @@ class Script:
 class Ours:
     """The worker's own training process, spoken to over its pipes as the agent does."""
 
-    def __init__(self, cache_dir: Path, device: str) -> None:
+    def __init__(
+        self, cache_dir: Path, device: str, lease_of: Callable[[Any], Lease] | None = None
+    ) -> None:
         self._cache_dir = cache_dir
+        self._lease_of: Callable[[Any], Lease] = lease_of or _lease
         self._news: SimpleQueue[RunnerMessage | RunnerExited] = SimpleQueue()
         arguments = ("--device", device, "--cache-dir", str(cache_dir))
         argv = runner_process.command("worker.runner", arguments)
@@ -77,10 +80,10 @@ class Ours:
         if not isinstance(told := self._next(), Ready):
             raise RuntimeError(f"the runner said {told}")
 
-    def train(self, job: Job) -> Done:
+    def train(self, job: Job | TextJob) -> Done:
         """Train one trial: every epoch is reported and answered, checkpoints are written as always."""
         watch, began = Stopwatch(self._runner.pid), time.perf_counter()
-        lease = _lease(job)
+        lease = self._lease_of(job)
         folder = checkpoints.folder_of(self._cache_dir / "checkpoints", lease)
         self._runner.send(RunTrial(lease=lease, folder=folder))
         seconds: list[float] = []
@@ -101,13 +104,15 @@ class Ours:
         end_s = time.perf_counter() - last
         return Done(wall_s, cpu, float(news.outcome.value), tuple(seconds), first_s, end_s)
 
-    def study(self, jobs: Sequence[Job], together: int) -> tuple[float, float]:
+    def study(
+        self, jobs: Sequence[Job] | Sequence[TextJob], together: int
+    ) -> tuple[float, float]:
         """Train one trial after the other, as an agent that may hold so many leases: seconds for all, and of the first.
 
         Others are sent as soon as one says that it takes company.
         """
         began, first_s = time.perf_counter(), 0.0
-        waiting = [_lease(job) for job in reversed(jobs)]
+        waiting = [self._lease_of(job) for job in reversed(jobs)]
         going: set[uuid.UUID] = set()
 
         def send(most: int) -> None:
@@ -159,21 +164,29 @@ def _lease(job: Job) -> Lease:
         "frozen_stages": job.frozen_stages,
         "image_size": job.side,
     }
+    dataset = {"kind": "image_folder", "path": job.pictures}
+    model = {"backbone": job.backbone, "weights": job.weights}
+    return lease_of_fields(
+        job.seed, {"kind": "classification", "dataset": dataset}, model, fields
+    )
+
+
+def lease_of_fields(
+    seed: int, task: dict[str, Any], model: dict[str, Any], recipe: dict[str, Any]
+) -> Lease:
+    """Return a lease on a trial."""
     return Lease(
         lease_id=uuid.uuid4(),
         kind="trial",
         study="benchmark",
-        trial_number=job.seed,
+        trial_number=seed,
         fence=1,
         ttl_s=60.0,
-        seed=job.seed,
-        task=Task(
-            kind="classification",
-            dataset=ImageFolderDataset(kind="image_folder", path=job.pictures),
-        ),
-        model=Model(backbone=job.backbone, weights=job.weights),
-        hyperparameters={"learning_rate": job.learning_rate},
-        recipe=Recipe.model_validate(fields),
+        seed=seed,
+        task=Task.model_validate(task),
+        model=Model.model_validate(model),
+        hyperparameters={"learning_rate": recipe["learning_rate"]},
+        recipe=Recipe.model_validate(recipe),
     )
 
 

@@ -8,6 +8,7 @@ from pydantic import ValidationError
 from tests.support.documents import a_document, a_study_document
 from trimtab.contract.faults import refusal
 from trimtab.contract.hyperparameters import hyperparameters
+from trimtab.contract.priors import family_of
 from trimtab.contract.search_space import Choices, FloatRange
 from trimtab.contract.studies import StudyDocument
 
@@ -180,3 +181,19 @@ def test_no_other_word_is_a_space(space: Any) -> None:
     ((pointer, _, message),) = refused(space=space)
     assert pointer == "/space"
     assert ("`auto`" in message) == isinstance(space, str)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "family"),
+    [
+        ("timm:resnet10t.c3_in1k", "convnet"),
+        ("timm:convnext_nano", "transformer"),
+        ("timm:caformer_s18", "transformer"),
+        ("timm:maxvit_tiny_tf_224", "transformer"),
+        ("user:vit", "small_convnet"),
+        ("resnet18", "convnet"),
+        ("cifar_resnet20", "small_convnet"),
+    ],
+)
+def test_learning_rates_are_those_of_the_kind_of_model(backbone: str, family: str) -> None:
+    assert family_of(backbone, "default") == family

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import fx, nn
 
 from tests.support.text_models import folder_of, tiny_texts
 from tests.support.tiny import CPU, same_tensors
@@ -21,9 +22,11 @@ from worker.training.loop.epochs import epochs_of
 from worker.training.loop.fit import TrainingRequest, begin
 from worker.training.model import backbones, bert, heads
 from worker.training.model.backbones import Backbone
+from worker.training.model.bert import Pooling
 from worker.training.model.card import CARD_KEY, Scores, TokenCard
 from worker.training.model.export import export, load_exported, make_card
 from worker.training.model.freezing import Freezing
+from worker.training.model.halves import Halves
 from worker.training.model.predictor import Prediction, Unreadable
 from worker.training.model.token_input import TokenInput
 from worker.training.optim import param_groups
@@ -210,3 +213,13 @@ def test_a_teacher_reads_the_same_word_pieces_or_is_refused(
     )
     with pytest.raises(TeacherUnfit, match="its tokenizer is another"):
         begin(request)
+
+
+def test_a_long_text_is_kept_whole_in_half_precision() -> None:
+    identity = fx.symbolic_trace(nn.Identity())
+    halves = Halves(identity, identity, marks_padding=True)
+    kept = torch.zeros(2, 400, 5, dtype=torch.bfloat16)
+    kept[0, :299, -1] = kept[1, :301, -1] = 1
+    assert halves.rest(kept).shape == (2, 301, 5)
+    ones = torch.ones(1, 301, 3, dtype=torch.bfloat16)
+    assert Pooling()(ones).tolist() == [[1.0, 1.0]]

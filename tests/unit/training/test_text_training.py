@@ -113,6 +113,7 @@ def test_frozen_layers_are_computed_once_and_change_nothing(
     recipe = SHORT.model_copy(update={"frozen_stages": frozen, "precision": "float32"})
     cache = FeatureCache(tmp_path)
     kept = _begun(folder, texts, recipe, features_cache=cache)
+    assert kept.may_group == (frozen == 4)
     found = _curve(kept)
     assert len(list(tmp_path.iterdir())) >= 2
     assert found == _curve(_begun(folder, texts, recipe, features_cache=cache))

@@ -206,7 +206,7 @@ def test_a_model_without_published_weights_says_so() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["test_convnext", "test_efficientnet", "test_mambaout", "test_resnet", "test_vit_relpos"],
+    ["test_byobnet", "test_convnext", "test_mambaout", "test_resnet", "test_vit_relpos"],
 )
 def test_what_frozen_stages_make_of_pictures_can_be_kept_and_a_lone_head_is_left(
     name: str,

@@ -114,7 +114,8 @@ class Pooling(nn.Module):
             case "cls":
                 return x[:, 0]
             case "mean":
-                return (x * real).sum(dim=1) / real.sum(dim=1)
+                # In full: half precision does not count above 256.
+                return (x * real).float().sum(dim=1) / real.float().sum(dim=1)
             case "max":
                 return x.masked_fill(real == 0, torch.finfo(x.dtype).min).amax(dim=1)
 
