@@ -186,6 +186,7 @@ class LeaseFacts:
     epochs: int | None
     runs_until: int | None
     epochs_left: int | None
+    space_edits: int = 0
 
 
 IS_SAVED = """
@@ -200,7 +201,8 @@ SELECT a.lease_id, a.kind, s.state, {WALL_TIME_OVER}, t.crashes, s.max_crashes,
        coalesce(t.lease_id = a.lease_id, false), t.study_id, s.name, t.trial_id, t.number, a.fence, t.reported,
        CAST(extract(epoch FROM s.lease_ttl) AS float8), a.outcome, a.became, a.outcome_sha256,
        CAST(t.hyperparameters ->> 'epochs' AS int), t.runs_until,
-       CASE WHEN s.limits IS NOT NULL THEN trimtab.epochs_left(s.study_id) END, t.paused_by_search, {IS_SAVED}, t.stop_asked
+       CASE WHEN s.limits IS NOT NULL THEN trimtab.epochs_left(s.study_id) END, s.space_edits,
+       t.paused_by_search, {IS_SAVED}, t.stop_asked
 FROM trimtab.attempts a
 JOIN trimtab.trials t ON t.trial_id = a.trial_id AND t.kind = a.kind AND t.seed_index = a.seed_index
 JOIN trimtab.studies s ON s.study_id = t.study_id

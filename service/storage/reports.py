@@ -60,12 +60,12 @@ WITH t AS (
         reason = CASE WHEN t.reason ->> 'rule' = 'audit' AND coalesce(CAST(said.reason AS jsonb) ->> 'rule', 'audit') = 'audit'
                       THEN t.reason
                       ELSE coalesce(CAST(said.reason AS jsonb), t.reason) END
-    FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:added AS int[]), CAST(:known AS int[]), CAST(:reasons AS text[]))
-             AS said (lease_id, added, known, reason),
+    FROM unnest(CAST(:lease_ids AS uuid[]), CAST(:added AS int[]), CAST(:known AS int[]), CAST(:reasons AS text[]), CAST(:space_edits AS int[]))
+             AS said (lease_id, added, known, reason, space_edits),
          trimtab.studies s
     WHERE t.lease_id = said.lease_id AND t.state = 'running' AND s.study_id = t.study_id
       AND (said.known IS NULL
-           OR said.known = t.reported AND t.kind = 'trial' AND NOT t.stop_asked
+           OR said.space_edits = s.space_edits AND said.known = t.reported AND t.kind = 'trial' AND NOT t.stop_asked
                AND s.state = 'active' AND NOT {WALL_TIME_OVER})
     RETURNING t.lease_id, t.trial_id, t.study_id, t.number, t.fence),
 batch AS (
@@ -101,6 +101,7 @@ class NewReports:
         known: None where the verdict was decided on what is stored. Else it was decided for `leasing.WANTED` with this
             many reports: store only if the trial has no more, and is wanted so.
         reason: why the trial is to stop, or would be were it not audited; None: what is stored stays.
+        space_edits: how often the study's space had been changed where the verdict was decided; read only where `known` is.
     """
 
     lease_id: UUID
@@ -108,6 +109,7 @@ class NewReports:
     verdict: Verdict
     known: int | None = None
     reason: Reason | None = None
+    space_edits: int = 0
 
     def verdict_of(self, report: Report) -> Verdict:
         """The verdict to keep with a step."""
@@ -122,6 +124,7 @@ def to_store(new: Sequence[NewReports]) -> dict[str, Any]:
         "added": array([len(one.reports) for one in new]),
         "known": array([one.known for one in new]),
         "reasons": [one.reason and one.reason.model_dump_json() for one in new],
+        "space_edits": array([one.space_edits for one in new]),
         "leases": array([one.lease_id for one, _ in rows]),
         "steps": array([report.step for _, report in rows]),
         "values": array([report.value for _, report in rows]),

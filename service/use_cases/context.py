@@ -30,7 +30,7 @@ class Documents:
 
     A person may change a document's budget, priority and parallel, on any replica. Claims go by the columns of these, so that a
     document that is `known` may have older ones: who tells them reads the stored document, and asks `of`. A changed space is
-    counted in the document: who proposes or leases compares the counts.
+    counted in the document: who proposes, leases or judges compares the counts.
     A document that awaits what is transferred to it is never kept, since any replica may be told of the study's data.
     """
 

@@ -88,7 +88,9 @@ def _together(
     with context.database.statements() as connection:
         facts = leases.read_all(connection, [lease for lease, _ in said.values()])
         documents = {
-            one.study_id: studies.document(context, one.study_id, connection)
+            one.study_id: studies.document(
+                context, one.study_id, connection, space_edits=one.space_edits
+            )
             for one in facts.values()
         }
         to_read = {

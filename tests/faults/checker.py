@@ -1,4 +1,4 @@
-"""Verifies the invariants I1 to I25 from the tables, the events and what the clients were told.
+"""Verifies the invariants I1 to I26 from the tables, the events and what the clients were told.
 
 Each violation names its invariant and the rows that show it. The rules are spread over three modules by what they look at:
 `of_tables` (what is stored at the end), `of_events` (the order in which it was stored), `of_clients` (what was promised).

@@ -124,6 +124,28 @@ def events_follow_the_lifecycle(facts: Facts) -> Iterator[Violation]:
                 )
 
 
+def no_more_at_a_time_than_parallel(facts: Facts) -> Iterator[Violation]:
+    """I26: no trial begins while as many run as its study may have at a time.
+
+    An event has its number before its statement is committed, and a claim counts what is committed: so whoever has ended
+    by the count of the claim has ended by the numbers of the events too.
+    """
+    running: dict[int, set[int]] = {study_id: set() for study_id in facts.studies}
+    for event in sorted(facts.ours["events"], key=lambda row: row["id"]):
+        mine = running.get(event["study_id"])
+        if mine is None or event["trial_id"] is None or event["kind"] not in STEPS:
+            continue
+        if event["kind"] in ("trial_started", "trial_resumed"):
+            mine.add(event["trial_id"])
+            most = facts.studies[event["study_id"]].get("parallel")
+            if most is not None and len(mine) > most:
+                yield Violation(
+                    "I26", f"{len(mine)} trials run at a time, and {most} may", (event,)
+                )
+        elif STEPS[event["kind"]][1] != "running" and event["kind"].startswith("trial_"):
+            mine.discard(event["trial_id"])
+
+
 def _led_by(event: Row) -> Held:
     """Whose life an event is of: that of the trial, of one of its refits, or of its final evaluation."""
     kind = event["kind"].partition("_")[0]
@@ -138,5 +160,6 @@ def _agree(told: str, stored: TrialState) -> bool:
 
 
 RULES: Mapping[str, Callable[[Facts], Iterator[Violation]]] = {
-    "events_follow_the_lifecycle": events_follow_the_lifecycle
+    "events_follow_the_lifecycle": events_follow_the_lifecycle,
+    "no_more_at_a_time_than_parallel": no_more_at_a_time_than_parallel,
 }

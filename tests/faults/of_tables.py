@@ -228,13 +228,15 @@ def _outlasts(before: Row, after: Row) -> bool:
 
 
 def hyperparameters_stay(facts: Facts) -> Iterator[Violation]:
-    """I15: inside the space, and equal in Optuna's parameters."""
+    """I15: inside the space, and equal in Optuna's parameters. What began before the space was changed is of an earlier one."""
     names = grouped(facts.optunas["trial_params"], lambda row: row["trial_id"])
     for (trial_id, kind, _), trial in facts.trials.items():
-        space = facts.studies[trial["study_id"]]["document"]["space"]
+        document = facts.studies[trial["study_id"]]["document"]
+        space, edits = document["space"], document.get("space_edits") or ()
         values = trial["hyperparameters"]
+        is_of_this_space = not edits or trial["number"] >= edits[-1]["trials"]
         if set(values) != set(space) or not all(
-            _inside(values[name], space[name]) for name in values
+            _inside(values[name], space[name]) or not is_of_this_space for name in values
         ):
             yield Violation(
                 "I15", f"trial {trial_id} lies outside its study's space", (values, space)

@@ -7,6 +7,7 @@ from typing import Any
 from tests.faults.cluster import until
 from tests.faults.stage import Stage
 from trimtab.contract import problems
+from trimtab.contract.search_space import FloatRange
 
 
 def pause_study(stage: Stage) -> str:
@@ -39,9 +40,27 @@ def delete_study(stage: Stage) -> str:
     return name or "none"
 
 
+def edit_space(stage: Stage) -> str:
+    """Leave the largest learning rates out from now on; refused while a trial with one has not ended."""
+    name = stage.study("active")
+    if name is not None:
+        _changed(lambda: _narrow(stage, name))
+    return name or "none"
+
+
+def _narrow(stage: Stage, name: str) -> None:
+    space = dict(stage.operator.study(name).document.space)
+    rate = space["learning_rate"]
+    assert isinstance(rate, FloatRange)
+    space["learning_rate"] = rate.model_copy(
+        update={"high": rate.low * (rate.high / rate.low) ** 0.6}
+    )
+    stage.operator.edit_study(name, space=space)
+
+
 def _changed(change: Callable[[], Any]) -> bool:
     try:
         change()
-    except (problems.Conflict, problems.NotFound, problems.Unavailable):
+    except (problems.Conflict, problems.Invalid, problems.NotFound, problems.Unavailable):
         return False
     return True

@@ -58,6 +58,7 @@ FAULTS: Mapping[str, Fault] = {
         Fault("links", network_faults.lose_commits),
         Fault("clients", network_faults.replay_late, 3),
         Fault("studies", people_faults.pause_study, 1.5),
+        Fault("studies", people_faults.edit_space, 1.5),
         Fault("studies", people_faults.stop_study, 0.3),
         Fault("studies", people_faults.cancel_study, 0.3),
         Fault("studies", people_faults.delete_study, 0.3),

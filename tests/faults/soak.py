@@ -40,6 +40,8 @@ SEARCHED_BESIDES: Sequence[dict[str, Any]] = (
     {"label_smoothing": {"kind": "float", "low": 0.0, "high": 0.2}},
 )
 """Nobody claims beside a trial of a study that searches more than how a head learns."""
+PARALLEL: Sequence[int | None] = (None, None, 2, None, 1)
+"""How many trials of a study run at a time."""
 FINISHES: Sequence[dict[str, Any]] = (
     {"refit": False},
     {"refit": True},
@@ -187,6 +189,7 @@ def _a_study(number: int, chance: random.Random) -> Any:
         budget={"trials": chance.randint(4, 14)},
         finish=chance.choice(FINISHES),
         priority=chance.randint(0, 1000),
+        parallel=PARALLEL[number % len(PARALLEL)],
         max_crashes=4,
         lease_ttl_s=LEASE_TTL_S,
     )

@@ -64,6 +64,7 @@ class FastReports:
             verdict,
             known=before.reported,
             reason=judgement.reason,
+            space_edits=len(document.space_edits),
         )
         if not await self._storing.submit(new):
             return None

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from service.use_cases import editing, enqueuing, studies
+from service.use_cases import editing, enqueuing, studies, trials
 from tests.support.fast_path import on_fast_path
 from tests.support.protocol import Service
 from tests.support.races import Replicas
@@ -136,6 +136,20 @@ def test_another_replica_proposes_nothing_from_the_space_of_before(replicas: Rep
         reshape(one, low)
         assert float(str(fast.lease().hyperparameters["learning_rate"])) <= 1e-4
     assert len(studies.read(two.context, "digits").document.space_edits) == 2
+
+
+def test_another_replica_judges_a_report_by_the_changed_space(replicas: Replicas) -> None:
+    one, two = replicas.one, replicas.two
+    one.study(space=SPACE, budget=MANY)
+    with on_fast_path(two) as fast:
+        lease = fast.lease()
+        assert fast.report(lease, 0.5) == "continue"
+        reshape(one, {"learning_rate": RATE}, fixed={"batch_size": 128})
+        assert fast.report(lease, 0.6, step=1) == "continue"
+    known = two.context.documents.known(1)
+    assert known is not None
+    assert set(known.space) == {"learning_rate"}
+    assert [one.value for one in trials.read(two.context, "digits", 0).curve] == [0.5, 0.6]
 
 
 def test_a_replica_with_the_document_of_before_tells_a_new_trials_recipe(
