@@ -101,7 +101,7 @@ class NewReports:
         known: None where the verdict was decided on what is stored. Else it was decided for `leasing.WANTED` with this
             many reports: store only if the trial has no more, and is wanted so.
         reason: why the trial is to stop, or would be were it not audited; None: what is stored stays.
-        space_edits: how often the study's space had been changed where the verdict was decided; read only where `known` is.
+        space_edits: the number of changes of the study's space when the verdict was decided; not read where `known` is None.
     """
 
     lease_id: UUID

@@ -67,6 +67,7 @@ def readable_of(given: object) -> Readable:
         is_auto=fields.get("auto_space") is True,
         pruner=pruner_of(fields_of(fields.get("search")).get("pruner")),
         models=names_of(fields.get("model")),
-        has_model=fields.get("model") is not None,
+        # Of what is no document nothing is missing.
+        has_model=fields.get("model") is not None or not isinstance(given, Mapping),
         has_finish=fields.get("finish") is not None,
     )

@@ -405,7 +405,7 @@ TRIALS = [
         for value in NO_NUMBERS[1:]
     ),
     Bad(62, "no value", 422, "invalid", "/value", {"kind": "completed"}, LEASE + "/outcome", "PUT"),
-    Bad(62, "an unknown outcome", 422, "invalid", "/kind", {"kind": "done"}, LEASE + "/outcome", "PUT", "'completed', 'pruned', 'failed'"),
+    Bad(62, "an unknown outcome", 422, "invalid", "/kind", {"kind": "done"}, LEASE + "/outcome", "PUT", "'completed', 'pruned', 'infeasible', 'failed'"),
     Bad(62, "no outcome", 422, "invalid", "/kind", {}, LEASE + "/outcome", "PUT"),
     Bad(62, "an unknown failure", 422, "invalid", "/error", {"kind": "failed", "error": "oops"}, LEASE + "/outcome", "PUT"),
     Bad(63, "10**400", 400, "malformed-json", None, raw('{"kind": "completed", "value": 1' + "0" * 400 + "}"), LEASE + "/outcome", "PUT"),

@@ -196,8 +196,8 @@ def test_all_faults_of_a_document_are_named_at_once(shared: Running) -> None:
         "/name",
         "/space/weight_dcay",
         "/fixed/epochs",
-        "/fixed/batch_size",
         "/space/batch_size",
+        "/fixed/batch_size",
     ]
 
 

@@ -34,7 +34,11 @@ from worker.agent import supervisor
             USAGE,
             "set TRIMTAB_WORKER_ROOTS to the folders",
         ),
-        (["predict", "--model", "m"], USAGE, "give either pictures or --builtin"),
+        (
+            ["predict", "--model", "m"],
+            USAGE,
+            "give one of these: pictures or texts, --file TABLE, --builtin",
+        ),
         (["pretrain", "glyphs", "--out", "out", "--epochs", "0"], USAGE, "--epochs"),
     ],
     ids=str,
