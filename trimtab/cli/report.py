@@ -37,7 +37,7 @@ def brief(final: FinalScores | None) -> Rows:
         (f"test {words(final.objective)}", Text(_test(final), style="bold green")),
         ("  before fine-tuning", Text(figure(final.objective, final.test_value_before))),
         ("  linear probe", Text(figure(final.objective, final.linear_probe_test_value))),
-        ("  test images", Text(str(final.test_count))),
+        ("  test samples", Text(str(final.test_count))),
         ("model sha256", Text(final.model_sha256)),
         *_opened_before(final),
     ]
@@ -116,7 +116,7 @@ def _candidates(objective: str, candidates: tuple[Candidate, ...]) -> Renderable
 
 
 def _worst(classes: tuple[ClassScores, ...]) -> RenderableType | None:
-    rows = table("class of the lowest recall", "recall", "precision", "test images")
+    rows = table("class of the lowest recall", "recall", "precision", "test samples")
     missed = [(one.recall, one) for one in classes if one.recall is not None and one.recall < 1]
     for _, one in sorted(missed, key=lambda pair: pair[0])[:SHOWN]:
         rows.add_row(
@@ -129,7 +129,7 @@ def _worst(classes: tuple[ClassScores, ...]) -> RenderableType | None:
 
 
 def _confused(report: FinalReport) -> RenderableType:
-    rows = table("test images of", "taken for", "count")
+    rows = table("test samples of", "taken for", "count")
     for one in report.confusion[:SHOWN]:
         rows.add_row(_named(one.target, one.is_class), printable(one.told_as), str(one.count))
     return rows

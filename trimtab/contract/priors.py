@@ -110,9 +110,10 @@ RATES: Mapping[Family, Rates] = MappingProxyType(
             "https://arxiv.org/abs/2103.14030",
         ),
         "encoder": Rates(
-            *(5e-5, 0.4, 5e-6, 5e-4, 3e-5),
-            "BERT, appendix A.3 (2e-5 to 5e-5), https://arxiv.org/abs/1810.04805; smaller ones, of width 384, take up to ten "
-            "times as much",
+            *(1e-4, 0.5, 5e-6, 1e-3, 3e-5),
+            "ELECTRA, appendix B (3e-4 small, 1e-4 base, 5e-5 large), https://arxiv.org/abs/2003.10555; BERT, appendix A.3 "
+            "(2e-5 to 5e-5), https://arxiv.org/abs/1810.04805; our experiment: 87.9 % at 3e-4, 75.4 % at 1e-4, 53.9 % at 3e-5, "
+            "79.8 % at 1e-3 (MiniLM on 302 questions, 3 epochs, one seed)",
         ),
         "from_scratch": Rates(
             1e-3, 0.5, 1e-4, 3e-2, 1e-3, "torch's default of adamw; not measured by us"
@@ -153,8 +154,8 @@ def known_recipes(family: Family, optimizer: str, kind: str) -> tuple[KnownRecip
     rates = rates_of(family, optimizer)
     if family == "encoder":
         return (
-            _warm_linear(rates, optimizer),
-            _fast_head(rates, optimizer),
+            _warm_linear("warm_linear", rates.centre, optimizer),
+            _warm_linear("warm_linear_small", rounded(3 * rates.centre), optimizer),
             _plain(rates, optimizer),
         )
     warm, fast, plain = (
@@ -184,19 +185,20 @@ def _warm_cosine(rates: Rates, optimizer: str, kind: str) -> KnownRecipe:
     return KnownRecipe("warm_cosine", values, source)
 
 
-def _warm_linear(rates: Rates, optimizer: str) -> KnownRecipe:
+def _warm_linear(name: str, rate: float, optimizer: str) -> KnownRecipe:
     values: dict[str, Scalar] = {
-        "learning_rate": rates.centre,
+        "learning_rate": rate,
         "optimizer": optimizer,
         "schedule": "linear",
         "warmup_share": 0.1,
         "head_factor": 10.0,
     }
     source = (
-        "rate and schedule: Devlin et al. (2019), appendix A.3, https://arxiv.org/abs/1810.04805; warm-up and Adam's correction "
-        "of its bias: Mosbach et al. (2021), https://arxiv.org/abs/2006.04884"
+        "schedule: Devlin et al. (2019), appendix A.3, https://arxiv.org/abs/1810.04805; warm-up and Adam's correction of its "
+        "bias: Mosbach et al. (2021), https://arxiv.org/abs/2006.04884; the rate is that of base models, or thrice that for "
+        "small ones: Clark et al. (2020), appendix B, https://arxiv.org/abs/2003.10555"
     )
-    return KnownRecipe("warm_linear", values, source)
+    return KnownRecipe(name, values, source)
 
 
 def _fast_head(rates: Rates, optimizer: str) -> KnownRecipe:

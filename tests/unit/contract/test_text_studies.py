@@ -50,9 +50,11 @@ def test_auto_searches_what_matters_of_texts() -> None:
     }
     rate = space["learning_rate"]
     assert isinstance(rate, FloatRange)
-    # Devlin et al. (2019) take 2e-5 to 5e-5.
-    assert (rate.low, rate.prior, rate.high) == (5e-6, 5e-5, 5e-4)
+    # Devlin et al. (2019) take 2e-5 to 5e-5, Clark et al. (2020) 5e-5 for large models and 3e-4 for small ones.
+    assert (rate.low, rate.prior, rate.high) == (5e-6, 1e-4, 1e-3)
     assert space["schedule"] == Choices(kind="choices", choices=("linear", "cosine"))
     assert document.fixed["warmup_share"] == 0.1
-    best = known_recipes("encoder", "adamw", "classification")[0]
+    best, small, plain = known_recipes("encoder", "adamw", "classification")
+    rates = [one.values["learning_rate"] for one in (best, small, plain)]
+    assert rates == [1e-4, 3e-4, 3e-5]
     assert (best.values["schedule"], best.values["warmup_share"]) == ("linear", 0.1)
