@@ -19,10 +19,10 @@ class TextJob:
         folder: The published encoder.
         epochs: To train.
         batch_size: Texts in a step.
-        learning_rate: Of Adam, constant.
+        learning_rate: Adam's learning rate, the same at every step.
         frozen_stages: The embeddings, then layers.
-        max_tokens: Of a text.
-        seed: Of this trial.
+        max_tokens: The most tokens of a text.
+        seed: The seed of this trial.
     """
 
     table: str

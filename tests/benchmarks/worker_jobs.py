@@ -19,9 +19,9 @@ class Job:
         side: Pixels.
         epochs: To train.
         batch_size: Pictures in a step.
-        learning_rate: Of Adam, constant.
+        learning_rate: Adam's learning rate, the same at every step.
         frozen_stages: Counted from the input, the stem first; ResNets have five.
-        seed: Of this trial.
+        seed: The seed of this trial.
         workers: Processes of the script's DataLoader.
         device: `cpu` or `cuda`.
     """
