@@ -9,8 +9,9 @@ import torch
 from pydantic import TypeAdapter
 from torch import Tensor
 
+from tests.support.text_models import a_token_card
 from worker.training.model import backbones
-from worker.training.model.card import InputCard, TokenCard
+from worker.training.model.card import InputCard
 from worker.training.model.image_input import ImageInput
 from worker.training.model.inputs import InputLayer
 from worker.training.model.token_input import TokenInput
@@ -33,17 +34,7 @@ def _pictures(side: int, channels: int) -> Tensor:
 
 PICTURES = tuple(_pictures(side, channels) for side in (5, 8, 13) for channels in (1, 3))
 COLOUR = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-WORDS = TokenCard(
-    kind="tokens",
-    sha256="0" * 64,
-    vocab_size=20,
-    pad_id=0,
-    cls_id=2,
-    sep_id=3,
-    unk_id=1,
-    token_types=2,
-    positions=9,
-)
+WORDS = a_token_card(positions=9)
 
 
 def _texts(length: int) -> Tensor:

@@ -14,6 +14,7 @@ from worker.data import Split, TaskData
 from worker.data.text.tokenizer import open_tokenizer
 from worker.training import safetensors_files
 from worker.training.model import bert, published_text
+from worker.training.model.card import TokenCard
 from worker.training.seeding import seeded
 
 SMALL: Mapping[str, Any] = {
@@ -110,4 +111,19 @@ def tiny_texts(folder: Path, count: int = 48) -> TaskData:
         counts={"train": count, "validation": count // 3, "test": 0},
         key="texts",
         modality="text",
+    )
+
+
+def a_token_card(positions: int) -> TokenCard:
+    """A layer before a network of twenty word pieces and two token types."""
+    return TokenCard(
+        kind="tokens",
+        sha256="0" * 64,
+        vocab_size=20,
+        pad_id=0,
+        cls_id=2,
+        sep_id=3,
+        unk_id=1,
+        token_types=2,
+        positions=positions,
     )

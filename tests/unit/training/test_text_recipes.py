@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import fx, nn
 
-from tests.support.text_models import folder_of, tiny_texts
+from tests.support.text_models import a_token_card, folder_of, tiny_texts
 from tests.support.tiny import CPU, same_tensors
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
@@ -23,7 +23,7 @@ from worker.training.loop.fit import TrainingRequest, begin
 from worker.training.model import backbones, bert, heads
 from worker.training.model.backbones import Backbone
 from worker.training.model.bert import Pooling
-from worker.training.model.card import CARD_KEY, Scores, TokenCard
+from worker.training.model.card import CARD_KEY, Scores
 from worker.training.model.export import export, load_exported, make_card
 from worker.training.model.freezing import Freezing
 from worker.training.model.halves import Halves
@@ -31,17 +31,7 @@ from worker.training.model.predictor import Prediction, Unreadable
 from worker.training.model.token_input import TokenInput
 from worker.training.optim import param_groups
 
-CARD = TokenCard(
-    kind="tokens",
-    sha256="0" * 64,
-    vocab_size=20,
-    pad_id=0,
-    cls_id=2,
-    sep_id=3,
-    unk_id=1,
-    token_types=2,
-    positions=6,
-)
+CARD = a_token_card(positions=6)
 LINEAR = Recipe()
 
 

@@ -12,9 +12,8 @@ from worker.training.model.inputs import InputLayer
 
 _NARROW = 65_536
 """Vocabularies of up to so many word pieces are stored in 16 bits."""
-
-
 _COUNTED_AT_ONCE = 16_384
+"""Texts whose lengths are counted in one go."""
 
 
 class TokenInput(InputLayer):
