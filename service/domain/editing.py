@@ -74,7 +74,7 @@ def faults(after: StudyDocument, spent: Spent) -> Iterator[Fault]:
 
 def _too_few_trials(after: StudyDocument, spent: Spent) -> Iterator[Fault]:
     finish, created = after.finish, spent.trials_created
-    refits = 0 if finish is None else finish.refits
+    refits = 0 if finish is None else finish.trainings
     # A study that is done begins anew only where there is a trial to begin.
     fewest = created + refits + (spent.state == "done")
     if finish is not None:

@@ -14,8 +14,10 @@ ENSEMBLE = "coalesce(CAST(s.document #>> '{finish,ensemble}' AS int), 1)"
 """The number of best trials that the model of a study `s` is made of."""
 SEEDS = "coalesce(CAST(s.document #>> '{finish,seeds}' AS int), 1)"
 """The number of seeds that each of them is refitted with."""
+REFITTED = f"coalesce(CAST(s.document #>> '{{finish,refits}}' AS int), {ENSEMBLE})"
+"""The number of them that are refitted, the best ones."""
 PLANNED = (
-    f"CASE s.document #>> '{{finish,refit}}' WHEN 'true' THEN {ENSEMBLE} * {SEEDS} ELSE 0 END"
+    f"CASE s.document #>> '{{finish,refit}}' WHEN 'true' THEN {REFITTED} * {SEEDS} ELSE 0 END"
 )
 """The number of refits that the finish of a study `s` takes."""
 
@@ -35,11 +37,11 @@ def queue(connection: Connection, study_id: int, direction: Direction) -> None:
     """Queue the refits of the best completed trials, one for each seed; of as many as there are, where fewer completed."""
     connection.execute(
         text(f"""
-            WITH finish AS (SELECT {ENSEMBLE} AS ensemble, {SEEDS} AS seeds FROM trimtab.studies s WHERE study_id = :study_id),
+            WITH finish AS (SELECT {REFITTED} AS refitted, {SEEDS} AS seeds FROM trimtab.studies s WHERE study_id = :study_id),
             best AS (
                 SELECT t.*, row_number() OVER (ORDER BY {BEST_FIRST[direction]}) AS rank
                 FROM trimtab.trials t WHERE t.study_id = :study_id AND {MAY_WIN}
-                ORDER BY rank LIMIT (SELECT ensemble FROM finish)),
+                ORDER BY rank LIMIT (SELECT refitted FROM finish)),
             refit AS (
                 INSERT INTO trimtab.trials (trial_id, kind, seed_index, study_id, number, state, hyperparameters)
                 SELECT t.trial_id, 'refit', place, t.study_id, t.number, 'queued', t.hyperparameters

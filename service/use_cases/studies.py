@@ -378,7 +378,7 @@ def _shape(
         created_at=row.created_at,
         trials_created=row.trials_created,
         progress=progress,
-        refits=Refits(total=document.finish.refits) if document.finish else Refits(),
+        refits=Refits(total=document.finish.trainings) if document.finish else Refits(),
         best=None if best is None else _best_trial(row, best),
         final=_final(row),
         earlier_finals=_earlier(row),

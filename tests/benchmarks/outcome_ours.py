@@ -36,7 +36,7 @@ WIDE: Mapping[str, Any] = {
 SINGLE: Mapping[str, Any] = {"finish": {"refit": True, "ensemble": 1}}
 DOCUMENTS: Mapping[str, Mapping[str, Any]] = {
     "single": SINGLE,
-    "ensemble": {"finish": {"refit": True, "ensemble": 3}},
+    "ensemble": {"finish": {"refit": True, "ensemble": 3, "refits": 1}},
 }
 """What the document of each side says; the `without` ones take one rule out of `single`."""
 WITHOUT: Mapping[str, Mapping[str, Any]] = {
@@ -95,7 +95,7 @@ class Product:
         if told.final is None or told.best is None:
             raise RuntimeError(f"{name} is {told.state} without a model: {told.problem}")
         finish, report = told.document.finish, told.final.report
-        refits = 0 if finish is None else finish.refits
+        refits = 0 if finish is None else finish.trainings
         return Done(
             job.name,
             study,

@@ -26,21 +26,24 @@ class Finish(Message):
         default=1,
         description="Average the probabilities of this many of the best trials; 1: the best alone.",
     )
-
+    refits: Annotated[Int, Field(ge=1, le=10)] | None = Field(
+        default=None,
+        description="Refit this many of these trials, the best first. Where that is not all of them, the average is of the refits, which count twice, and of all of them as they were validated. Null: all.",
+    )
     seeds: Annotated[Int, Field(ge=1, le=10)] = Field(
         default=1,
-        description="Refit each of these trials with this many seeds, the first its own; their probabilities are averaged too.",
+        description="Refit each trial with this many seeds, the first its own; their probabilities are averaged too.",
     )
 
     @property
-    def refits(self) -> int:
-        """The number of trainings that it takes; each is paid from the study's budget like a trial."""
-        return self.ensemble * self.seeds if self.refit else 0
+    def trainings(self) -> int:
+        """The number of refits that it takes, seeds included; each is paid from the study's budget like a trial."""
+        return (self.refits or self.ensemble) * self.seeds if self.refit else 0
 
     @property
     def fewest_trials(self) -> int:
         """The least budget that pays for it: every refit, and as many trials as it needs to choose from."""
-        return self.refits + self.ensemble
+        return self.trainings + self.ensemble
 
 
 def usual(trials: int, *, grid: bool, alone: bool = False) -> Finish:
@@ -53,8 +56,9 @@ def usual(trials: int, *, grid: bool, alone: bool = False) -> Finish:
     """
     if grid:
         return Finish(refit=False)
-    averages = trials >= FEWEST_TO_AVERAGE and not alone
-    return Finish(refit=trials >= FEWEST_TO_REFIT, ensemble=3 if averages else 1)
+    if trials >= FEWEST_TO_AVERAGE and not alone:
+        return Finish(refit=True, ensemble=3, refits=1)
+    return Finish(refit=trials >= FEWEST_TO_REFIT)
 
 
 class Refits(Message):

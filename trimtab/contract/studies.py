@@ -162,7 +162,7 @@ class StudyDocument(Message):
     @property
     def search_budget(self) -> Budget:
         """What the search may spend: the budget without what the refits of the finish cost, each as much as a trial."""
-        refits = 0 if self.finish is None else self.finish.refits
+        refits = 0 if self.finish is None else self.finish.trainings
         budget = self.budget
         trials = max(1, budget.trials - refits)
         share = trials / budget.trials

@@ -175,14 +175,22 @@ def _unpaid(readable: Readable) -> Iterator[Fault]:
     if finish.seeds > 1 and not finish.refit:
         message = f"{finish.seeds} seeds are of refits: give `refit: true` beside them, or leave them out"
         yield Fault(("finish", "seeds"), "seeds_without_refit", message)
+    if finish.refits is not None and not finish.refit:
+        message = (
+            f"{finish.refits} are asked for: give `refit: true` beside them, or leave them out"
+        )
+        yield Fault(("finish", "refits"), "refits_without_refit", message)
+    if (finish.refits or 0) > finish.ensemble:
+        message = f"{finish.refits} of {finish.ensemble} trials: give `ensemble: {finish.refits}` or more, or fewer refits"
+        yield Fault(("finish", "refits"), "more_refits_than_trials", message)
     if trials is None:
         return
     if (
         readable.epochs is not None
-        and finish.refits * readable.epochs_of_trial >= readable.epochs
+        and finish.trainings * readable.epochs_of_trial >= readable.epochs
     ):
         message = (
-            f"leaves no epoch for the search: {finish.refits} refits take {readable.epochs_of_trial} each, "
+            f"leaves no epoch for the search: {finish.trainings} refits take {readable.epochs_of_trial} each, "
             f"and the budget has {readable.epochs}"
         )
         yield Fault(("budget", "epochs"), "unpaid_finish", message)
@@ -190,7 +198,7 @@ def _unpaid(readable: Readable) -> Iterator[Fault]:
         return
     message = (
         f"needs a budget of {finish.fewest_trials} trials or more, and this one has {trials}: "
-        f"{finish.ensemble} to choose from, and {finish.refits} for the refits"
+        f"{finish.ensemble} to choose from, and {finish.trainings} for the refits"
         if finish.refit
         else f"needs {finish.ensemble} trials to average, and the budget has {trials}"
     )

@@ -146,7 +146,7 @@ def test_a_study_of_an_older_release_evaluates_its_winner_alone(either: Service)
     [
         (4, "random", Finish(refit=True, ensemble=1)),
         (7, "random", Finish(refit=True, ensemble=1)),
-        (8, "random", Finish(refit=True, ensemble=3)),
+        (8, "random", Finish(refit=True, ensemble=3, refits=1)),
         (3, "random", Finish(refit=False, ensemble=1)),
         (9, "grid", Finish(refit=False, ensemble=1)),
     ],
@@ -160,7 +160,7 @@ def test_what_a_document_leaves_open_is_settled_when_the_study_is_created(
     )
     for study in (studies.create(service.context, document, None), study_of(service)):
         assert study.document.finish == usual
-        assert study.refits == Refits(total=usual.refits)
+        assert study.refits == Refits(total=usual.trainings)
 
 
 def test_refits_are_paid_from_the_budget_and_told_apart_from_trials(either: Service) -> None:
@@ -178,6 +178,28 @@ def test_refits_are_paid_from_the_budget_and_told_apart_from_trials(either: Serv
     told = study_of(either)
     assert told.refits == Refits(total=2, completed=1, failed=1)
     assert (told.trials_created, told.progress.completed) == (3, 3)
+
+
+def test_fewer_refits_than_members_are_of_the_best_and_leave_the_search_the_rest(
+    either: Service,
+) -> None:
+    finish = {"refit": True, "ensemble": 3, "refits": 1}
+    either.study(budget={"trials": 4}, finish=finish)
+    (summary,) = studies.page(either.context, before=None, size=9)[0].studies
+    assert (summary.trials, summary.refits) == (3, 1)
+    for value in VALUES:
+        either.complete(either.lease(), value)
+    refit = either.lease()
+    assert (refit.kind, refit.trial_number) == ("refit", 1)
+    assert study_of(either).refits == Refits(total=1, running=1)
+    trained(either, refit, 3)
+    final = either.lease()
+    assert final.kind == "final"
+    assert [(one.trial_number, one.refit is None) for one in final.members] == [
+        (1, False),
+        (2, True),
+        (0, True),
+    ]
 
 
 def test_a_search_that_was_stopped_early_refits_as_many_as_there_are(either: Service) -> None:

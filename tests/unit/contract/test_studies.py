@@ -212,10 +212,25 @@ def test_seeds_without_refits_are_refused_in_words() -> None:
     }
 
 
+def test_refits_of_none_or_of_more_than_are_averaged_are_refused_in_words() -> None:
+    none = a_document(budget={"trials": 9}, finish={"refit": False, "ensemble": 2, "refits": 1})
+    assert places(none) == {
+        "/finish/refits": "1 are asked for: give `refit: true` beside them, or leave them out"
+    }
+    more = a_document(budget={"trials": 9}, finish={"ensemble": 2, "refits": 3})
+    assert places(more) == {
+        "/finish/refits": "3 of 2 trials: give `ensemble: 3` or more, or fewer refits"
+    }
+
+
 def test_each_seed_of_a_refit_is_paid() -> None:
     finish = {"ensemble": 2, "seeds": 2}
     document = a_study_document(budget={"trials": 10, "epochs": 50}, finish=finish)
     assert (document.search_budget.trials, document.search_budget.epochs) == (6, 34)
+    document = a_study_document(
+        budget={"trials": 10, "epochs": 50}, finish={**finish, "refits": 1}
+    )
+    assert (document.search_budget.trials, document.search_budget.epochs) == (8, 42)
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,10 @@ def test_classes_have_the_mean_of_the_probabilities_not_of_the_outputs() -> None
     expected = (ONE.double().softmax(1) + OTHER.double().softmax(1)) / 2
     torch.testing.assert_close(found.softmax(1), expected)
     torch.testing.assert_close(found.exp(), expected)
+    thrice = average([ONE, OTHER], [(), ()], weights=[3.0, 1.0])
+    torch.testing.assert_close(
+        thrice.exp(), (3 * ONE.double().softmax(1) + OTHER.double().softmax(1)) / 4
+    )
 
 
 def test_a_yes_or_no_has_the_mean_of_the_probabilities() -> None:
@@ -29,6 +33,10 @@ def test_a_yes_or_no_has_the_mean_of_the_probabilities() -> None:
     found = average([ONE, OTHER], [targets, targets])
     expected = (ONE.double().sigmoid() + OTHER.double().sigmoid()) / 2
     torch.testing.assert_close(found.sigmoid(), expected)
+    thrice = average([ONE, OTHER], [targets, targets], weights=[3.0, 1.0])
+    torch.testing.assert_close(
+        thrice.sigmoid(), (3 * ONE.double().sigmoid() + OTHER.double().sigmoid()) / 4
+    )
 
 
 def test_models_that_are_sure_stay_finite() -> None:
@@ -43,6 +51,8 @@ def test_numbers_are_averaged_in_their_own_unit() -> None:
     targets = [(number(10, 2),), (number(20, 5),)]
     assert average(outputs, targets).item() == pytest.approx(5.5)
     assert average(outputs, targets, (number(0, 1),)).item() == pytest.approx(21)
+    thrice = average(outputs, targets, (number(0, 1),), [3.0, 1.0])
+    assert thrice.item() == pytest.approx((3 * 12 + 30) / 4)
 
 
 @pytest.mark.parametrize("models", [1, 3])

@@ -1,10 +1,11 @@
 """What a study hands over is chosen before the test split is opened, measured on it, and written."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -27,7 +28,7 @@ from worker.training.loop.fit import TrainingRequest, fit
 from worker.training.loop.state import FitState
 from worker.training.model import backbones, heads
 from worker.training.model.export import load_exported
-from worker.training.model.predictor import Prediction
+from worker.training.model.predictor import Prediction, Predictor
 
 MODEL = Model(backbone="glyphnet")
 RECIPE = Recipe(epochs=1, batch_size=8, learning_rate=3e-3)
@@ -255,10 +256,39 @@ def test_a_trial_whose_refit_is_lost_stays_as_it_was_validated(
     report = told(handed_over(study.evaluator, first, half, files=files))
     assert "The refit of trial 2 is left out" in report.why
     assert "Trained anew on train and validation: the recipes of trials 4." in report.why
-    held = load_exported(tmp_path / "model").members[1].model.network.state_dict()
-    assert all(
-        torch.equal(held[name], value) for name, value in second.validated().weights.items()
+    assert "These refits count twice" in report.why
+    members = load_exported(tmp_path / "model").members
+    assert [(one.card.seed, one.card.weight) for one in members] == [(4, 2), (4, 1), (2, 1)]
+    states = [first.refits[0](), first.validated(), second.validated()]
+    for member, state in zip(members, states, strict=True):
+        held = member.model.network.state_dict()
+        assert all(torch.equal(held[name], value) for name, value in state.weights.items())
+
+
+def test_beside_states_as_validated_the_refit_counts_twice(
+    study: Study, tmp_path: Path, choose: Callable[[CandidateKind], None]
+) -> None:
+    choose("ensemble")
+    first, second = study.finalists
+    others = [replace(second, refits=())]
+    made = handed_over(study.evaluator, first, *others, files=Files(tmp_path / "model"))
+    predictor = load_exported(tmp_path / "model")
+    pictures = [Image.fromarray(stored[..., 0]) for stored in sealed(study).inputs]
+    found, *each = (
+        [
+            one.probabilities["a"]
+            for one in which.predict(pictures)
+            if isinstance(one, Prediction)
+        ]
+        for which in (
+            predictor,
+            *(Predictor(predictor.card, [one]) for one in predictor.members),
+        )
     )
+    refit, own, other = map(np.array, each)
+    np.testing.assert_allclose(found, (2 * refit + own + other) / 4, atol=1e-6)
+    right = accuracy(tmp_path / "model", sealed(study), "abc")
+    assert right == told(made).test.value == predictor.card.scores.test_accuracy
 
 
 def test_short_of_memory_fewer_pictures_are_measured_at_once(study: Study) -> None:

@@ -95,9 +95,9 @@ class Member:
         return self.validated.seen
 
     @property
-    def handed(self) -> Sequence[TrainedState]:
-        """The states that are handed over of it."""
-        return self.refits or (self.validated,)
+    def handed(self) -> TrainedState:
+        """The state that is handed over of it alone."""
+        return self.refits[0] if self.refits else self.validated
 
 
 def members_of(
@@ -145,9 +145,28 @@ def _refits_of(
     return found
 
 
-def networks_of(members: Sequence[Member]) -> list[TrainedState]:
-    """Return all states that the average of the members is made of."""
-    return [state for member in members for state in member.handed]
+REFIT_WEIGHT = 2.0
+"""How often a refit counts beside states that have not seen the validation split (`./run bench outcome`)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """A part of an average, and how often it counts."""
+
+    state: TrainedState
+    weight: float = 1.0
+
+
+def networks_of(members: Sequence[Member]) -> list[Network]:
+    """Return all that the average of the members is made of.
+
+    Where each member has refits, these alone. Else what was validated counts too, the refitted members' own states among
+    it: they cost nothing more, and err in other places.
+    """
+    if all(member.refits for member in members):
+        return [Network(refit) for member in members for refit in member.refits]
+    refits = [Network(one, REFIT_WEIGHT) for member in members for one in member.refits]
+    return [*refits, *(Network(member.validated) for member in members)]
 
 
 def _left_out(name: str, error: CheckpointError) -> str:

@@ -170,17 +170,23 @@ class Evaluator:
         return Told(answers.outputs, answers.labels, precision, precision)
 
 
-def averaged(outputs: Sequence[Tensor], of: Sequence[TaskData], unit: TaskData) -> Tensor:
+def averaged(
+    outputs: Sequence[Tensor],
+    of: Sequence[TaskData],
+    unit: TaskData,
+    weights: Sequence[float] | None = None,
+) -> Tensor:
     """Return the outputs of the average of some models, those of one as they are.
 
     Args:
         outputs: The outputs of each model.
         of: The data that each was trained on; numbers are normalised by them.
         unit: The data in whose mean and deviation numbers are told.
+        weights: How often each model counts; None: all alike.
     """
     if len(outputs) == 1 and _targets(of[0]) == _targets(unit):
         return outputs[0]
-    return average(outputs, [_targets(seen) for seen in of], _targets(unit))
+    return average(outputs, [_targets(seen) for seen in of], _targets(unit), weights)
 
 
 def _targets(seen: TaskData) -> tuple[Target, ...]:

@@ -10,7 +10,7 @@ from trimtab.contract.tasks import Model
 from trimtab.contract.teachers import Teacher
 from worker.data import TaskData
 from worker.training.device.placement import precision_of
-from worker.training.final.candidates import TrainedState, Untrained
+from worker.training.final.candidates import Network, TrainedState, Untrained
 from worker.training.final.evaluator import Evaluator, Told
 from worker.training.final.probe import Probe
 from worker.training.model.card import ModelCard, Precision, Scores, together
@@ -20,7 +20,7 @@ from worker.training.model.freezing import Freezing
 
 def export_states(
     path: Path,
-    states: Sequence[tuple[TrainedState, Told]],
+    networks: Sequence[tuple[Network, Told]],
     evaluator: Evaluator,
     *,
     scores: Scores,
@@ -30,7 +30,7 @@ def export_states(
 
     Args:
         path: The file.
-        states: The states, each with an answer that tells what it computes in.
+        networks: The states with their weights, each with an answer that tells what it computes in.
         evaluator: The machine that builds their networks.
         scores: The scores of the model.
         teacher: The model whose answers they may have learned.
@@ -40,7 +40,8 @@ def export_states(
     """
     cards: list[ModelCard] = []
     models: list[Freezing] = []
-    for state, told in states:
+    for network, told in networks:
+        state = network.state
         trained = state.open(evaluator)
         seed = state.read().seed
         pretrained = evaluator.of(state.model).model
@@ -50,7 +51,8 @@ def export_states(
     if len(models) == 1:
         export(path, models[0].model, card=cards[0])
     else:
-        card = together(cards, scores=scores)
+        weights = [network.weight for network, _ in networks]
+        card = together(cards, scores=scores, weights=weights)
         export_together(path, [one.model for one in models], card=card)
 
 

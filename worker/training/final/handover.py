@@ -15,6 +15,7 @@ from worker.training.final.answers import Answered
 from worker.training.final.candidates import (
     Finalist,
     Member,
+    Network,
     TrainedState,
     Untrained,
     members_of,
@@ -156,8 +157,9 @@ def _on_test(
         outputs["refit"] = tester.told(winner.refits[0]).outputs
     networks = networks_of(members)
     if len(networks) > 1:
-        each = [tester.told(network).outputs for network in networks]
-        outputs["ensemble"] = averaged(each, [one.seen for one in networks], winner.seen)
+        each = [tester.told(one.state).outputs for one in networks]
+        of, weights = [one.state.seen for one in networks], [one.weight for one in networks]
+        outputs["ensemble"] = averaged(each, of, winner.seen, weights)
     outputs |= untrained.on_test(tester.split(winner.validated), probe)
     return Answered(objectives.of(winner.seen, Recipe()), told.labels, outputs)
 
@@ -230,17 +232,16 @@ def _write(path: Path, parts: _Parts, kind: CandidateKind, scores: FinalScores) 
             probe=parts.probe if kind == "linear_probe" else None,
         )
         return
-    states = _states(kind, parts.members)
     exporting.export_states(
         path,
-        [(state, parts.tester.told(state)) for state in states],
+        [(one, parts.tester.told(one.state)) for one in _networks(kind, parts.members)],
         parts.evaluator,
         scores=scores.on_card(),
         teacher=parts.teacher,
     )
 
 
-def _states(kind: CandidateKind, members: Sequence[Member]) -> list[TrainedState]:
+def _networks(kind: CandidateKind, members: Sequence[Member]) -> list[Network]:
     if kind == "ensemble":
         return networks_of(members)
-    return [members[0].validated if kind == "winner" else members[0].handed[0]]
+    return [Network(members[0].validated if kind == "winner" else members[0].handed)]

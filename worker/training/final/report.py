@@ -76,6 +76,8 @@ def _how(handed: CandidateKind, members: Sequence[Member]) -> Iterator[str]:
             yield f"Its recipe was trained anew on train and validation with {count} seeds, whose average is handed over."
         case "ensemble" if anew := [_seeds(one) for one in members if one.refits]:
             yield f"Trained anew on train and validation: the recipes of trials {', '.join(anew)}."
+            if len(anew) < len(members):
+                yield "These refits count twice, beside all of these trials as they were validated."
         case "linear_probe":
             yield "It was fitted anew to train and validation."
         case _:

@@ -144,6 +144,8 @@ class CardMember(Message):
     precision: Precision = "float32"
     head_precision: Precision = "float32"
     seed: int
+    weight: Annotated[Number, Field(gt=0)] = 1.0
+    """How often it counts in the average; no field of `ModelCard`."""
 
 
 class ModelCard(Message):
@@ -216,16 +218,21 @@ class ModelCard(Message):
         return self.members or (self._member(),)
 
     def _member(self) -> CardMember:
-        own = {name: getattr(self, name) for name in CardMember.model_fields}
+        own = {
+            name: getattr(self, name) for name in CardMember.model_fields if name != "weight"
+        }
         return CardMember.model_validate(own)
 
 
-def together(cards: Sequence[ModelCard], *, scores: Scores) -> ModelCard:
+def together(
+    cards: Sequence[ModelCard], *, scores: Scores, weights: Sequence[float] | None = None
+) -> ModelCard:
     """Describe a file of several models whose probabilities are averaged.
 
     Args:
         cards: The cards of the models, the one whose fields the file's card has first.
         scores: The scores of the average.
+        weights: How often each model counts; None: all alike.
 
     Raises:
         MembersUnlike: They do not tell the same classes or targets apart.
@@ -234,7 +241,10 @@ def together(cards: Sequence[ModelCard], *, scores: Scores) -> ModelCard:
     for number, other in enumerate(others, 2):
         if (reason := _difference(first, other)) is not None:
             raise MembersUnlike(number, reason)
-    members = tuple(card.each()[0] for card in cards)
+    members = tuple(
+        card.each()[0].model_copy(update={"weight": weight})
+        for card, weight in zip(cards, weights or [1.0] * len(cards), strict=True)
+    )
     teacher = next((card.teacher for card in cards if card.teacher is not None), None)
     return first.model_copy(update={"members": members, "scores": scores, "teacher": teacher})
 

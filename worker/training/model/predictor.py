@@ -100,7 +100,12 @@ class Predictor:
         """Return the outputs of the whole, `(N, width)`, of those of each member; of a single one they are its own."""
         if len(outputs) == 1:
             return outputs[0]
-        return average(outputs, [member.card.targets for member in self.members])
+        cards = [member.card for member in self.members]
+        return average(
+            outputs,
+            [card.targets for card in cards],
+            weights=[card.weight for card in cards],
+        )
 
     def predict(self, samples: Sequence[Given]) -> list[Predictions]:
         """Predict of pictures, given as files or as Pillow images, or of texts and pairs of texts.
