@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.benchmarks.outcome_results import Done, Gain, coverage, gain
+from tests.benchmarks.outcome_results import ALONE, Done, Gain, alone, coverage, gain
 from tests.benchmarks.outcome_tasks import JOBS
 
 CHOSEN_ON = tuple(job.name for job in JOBS if job.chosen_on)
@@ -13,7 +13,9 @@ HEADLINES: Mapping[str, tuple[str, str]] = {
     "to_plain": ("single", "plain"),
     "to_optuna": ("single", "optuna"),
     "ensemble": ("ensemble", "single"),
+    "ensemble_same_search": ("ensemble", ALONE),
     "ensemble_to_plain": ("ensemble", "plain"),
+    "ensemble_to_optuna": ("ensemble", "optuna"),
     "optuna_to_plain": ("optuna", "plain"),
     "live": ("live_auto", "live_tpe"),
     "live_validated": ("live_auto_validated", "live_tpe_validated"),
@@ -43,6 +45,7 @@ class Comparison:
 
 def comparisons(results: Sequence[Done]) -> list[Comparison]:
     """Compare the sides that were run, the greatest loss first."""
+    results = [*results, *alone(results)]
     sides = dict.fromkeys(one.side for one in results)
     pairs = {
         **HEADLINES,

@@ -127,6 +127,27 @@ def _interval(pairs: Sequence[Sequence[float]]) -> tuple[float, float] | None:
     return means[int(0.025 * RESAMPLED)], means[int(0.975 * RESAMPLED)]
 
 
+ALONE = "ensemble_alone"
+"""What `ensemble` would have handed over of the same trials and the same refit, had one model been asked for."""
+
+
+def alone(results: Iterable[Done]) -> list[Done]:
+    """Read that of the reports of `ensemble`, whose one refit is what `single` takes: two searches differ by chance, one does not."""
+    return [
+        Done(one.task, one.study, ALONE, (_handed_over_alone(one.report),), one.epochs)
+        for one in results
+        if one.side == "ensemble" and one.report is not None
+    ]
+
+
+def _handed_over_alone(report: Mapping[str, Any]) -> float:
+    found = {one["kind"]: one for one in report["candidates"]}
+    # The rule of the product: what no trial has trained takes over where it is better on the validation split.
+    others = [found[kind] for kind in ("linear_probe", "before") if kind in found]
+    best = max([found["refit"], *others], key=lambda one: one["validation_value"])
+    return best["test"]["value"]
+
+
 def coverage(results: Iterable[Done]) -> dict[str, dict[str, float]]:
     """Return how often the product's intervals hold what a larger test found, and how far their values are above it.
 

@@ -35,6 +35,21 @@ def test_sides_are_compared_by_study_then_by_task() -> None:
     assert gain(results, "ensemble", "plain") is None
 
 
+def test_an_ensemble_is_held_against_one_model_of_its_own_search() -> None:
+    def reported(study: int, ensemble: float, **candidates: tuple[float, float]) -> Done:
+        told = [
+            {"kind": kind, "validation_value": validation, "test": {"value": test}}
+            for kind, (validation, test) in candidates.items()
+        ]
+        return done("a", study, "ensemble", ensemble, report={"candidates": told})
+
+    results = [
+        reported(0, 0.9, winner=(0.8, 0.1), refit=(0.8, 0.7), linear_probe=(0.8, 0.2)),
+        reported(1, 0.9, winner=(0.8, 0.1), refit=(0.8, 0.7), linear_probe=(0.81, 0.8)),
+    ]
+    assert figures(results)["ensemble_same_search"] == pytest.approx({"a": 15.0})
+
+
 def test_a_single_study_of_each_task_has_no_interval() -> None:
     results = [done("a", 0, "plain", 0.5), done("a", 0, "single", 0.6)]
     found = gain(results, "single", "plain")

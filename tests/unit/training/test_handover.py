@@ -135,6 +135,10 @@ def test_what_was_chosen_is_measured_and_written(
     assert [member.card.seed for member in predictor.members] == seeds
     assert predictor.card.scores.test_accuracy == made.scores.value
     # What is written is what was measured. The pictures of the second trial are resized by its own rule.
+    if handed == "refit":
+        held = predictor.members[0].model.network.state_dict()
+        refit = study.finalists[0].refits[0]()
+        assert all(torch.equal(held[name], value) for name, value in refit.weights.items())
     if kind != "ensemble":
         assert accuracy(files.handed_over, sealed(study), "abc") == report.test.value
     assert files.validated is not None
