@@ -90,18 +90,17 @@ class Workshop:
         for bench in self.benches:
             shutil.copytree(self.clean, bench, symlinks=True)
 
-    def touched(self, mutant: Mutant) -> list[str]:
-        """The files that the patch names; empty if it cannot be read."""
-        answer = self._apply(mutant, self.clean, "--numstat", "-z")
-        return [row.split("\t")[2] for row in answer.stdout.split("\0") if row.count("\t") == 2]
-
     def break_(self, bench: Path, mutant: Mutant) -> str:
         """Apply the patch; the complaint if it does not apply.
 
         Each broken file gets a time of its own: a compiled file is recognised by size and whole seconds.
         """
-        answer = self._apply(mutant, bench)
-        for name in self.touched(mutant):
+        answer = subprocess.run(
+            ["git", "apply", str(mutant.patch)],
+            cwd=bench, env={**os.environ, "GIT_CEILING_DIRECTORIES": str(self._folder)},
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        for name in mutant.files:
             if (bench / name).exists():
                 moment = next(self._times)
                 os.utime(bench / name, (moment, moment))
@@ -118,20 +117,11 @@ class Workshop:
 
     def mend(self, bench: Path, mutant: Mutant) -> None:
         """Put back what the patch changed."""
-        for name in self.touched(mutant):
+        for name in mutant.files:
             (bench / name).unlink(missing_ok=True)
             if (self.clean / name).exists():
                 (bench / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.clean / name, bench / name)
-
-    def _apply(
-        self, mutant: Mutant, folder: Path, *options: str
-    ) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            ["git", "apply", *options, str(mutant.patch)],
-            cwd=folder, env={**os.environ, "GIT_CEILING_DIRECTORIES": str(self._folder)},
-            check=False, capture_output=True, text=True,
-        )  # fmt: skip
 
 
 def compiled(root: Path, names: Sequence[str]) -> Iterator[str]:
