@@ -6,8 +6,9 @@ A mutant is `NAME.patch` in this folder: one or more header lines `# test: tests
 the root of the repository. It is applied to a copy, never to the working tree. A mutant is caught if at least one of its tests
 fails; it survives if they all pass; it is broken if it does not apply or its tests cannot be run. First all named tests must pass
 on a clean copy, unless `--passed` says that they just did. `--changed` runs the mutants that a change since a commit may
-have to do with: where a file that the patch breaks has changed, the file of a test that it names, or the patch itself. The heavy third-party packages are imported once, and every run is a fork that imports our packages
-afresh, from the copy.
+have to do with: where a file that the patch breaks has changed, the file of a test that it names, or the patch itself. The
+heavy third-party packages are imported once, and so are our own modules as far as a mutant does not break them (imports.py).
+Every run is a fork that imports the rest afresh, from its copy.
 """
 
 import argparse
@@ -24,20 +25,23 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
+from _pytest.config import default_plugins
+from imports import Imports, all_from
 from mutant import Mutant, needs_postgres
 from servers import Servers
 
-ROOT_PACKAGES = ("trimtab", "service", "worker", "migrations")
 PRELOADED = (
-    "alembic.command", "fastapi", "fastapi.testclient", "httpx2", "hypothesis.strategies", "numpy", "optuna", "optuna.storages._rdb.models", "psycopg2", "pydantic",
-    "pydantic_settings", "rich.live", "safetensors.torch", "sqlalchemy.orm", "stamina", "structlog", "torch", "torchmetrics", "torchvision", "typer",
-    "typer.testing", "uvicorn", "yaml",
+    "alembic.command", "alembic.config", "fastapi", "fastapi.testclient", "httpx2", "hypothesis.extra.numpy", "hypothesis.strategies", "numpy", "optuna",
+    "optuna.storages._rdb.models", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "psycopg2.extras", "pydantic", "pydantic.v1", "pydantic_settings", "rich.live",
+    "safetensors.torch", "sklearn.metrics", "sqlalchemy.orm", "stamina", "structlog", "torch", "torchmetrics", "torchvision", "typer", "typer.testing",
+    "uvicorn", "yaml", *(f"_pytest.{name}" for name in default_plugins),
 )  # fmt: skip
 PRELOAD_FROM = 4
 JOBS = 2 * len(os.sched_getaffinity(0)) + 1
@@ -65,7 +69,7 @@ class Run:
 class Workshop:
     """A clean copy of the source, `JOBS` copies to break, and a server for each."""
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, *, preloads: bool) -> None:
         self.clean = folder / "clean"
         self.servers = Servers(self.clean, folder)
         self.benches = [folder / f"bench{number}" for number in range(JOBS)]
@@ -75,28 +79,28 @@ class Workshop:
             ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
             cwd=root, check=True, capture_output=True, text=True,
         ).stdout  # fmt: skip
-        for name in filter(None, listing.split("\0")):
-            if (root / name).is_file():
-                (self.clean / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy2(root / name, self.clean / name)
+        names = [name for name in listing.split("\0") if (root / name).is_file()]
+        for name in [*names, *compiled(root, names)]:
+            (self.clean / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(root / name, self.clean / name)
+        self.imports = Imports.of(self.clean) if preloads else Imports(self.clean, ())
 
     def lay_out(self) -> None:
         """Make the copies to break, after the clean run has left its compiled files to share."""
         for bench in self.benches:
             shutil.copytree(self.clean, bench, symlinks=True)
 
-    def touched(self, mutant: Mutant) -> list[str]:
-        """The files that the patch names; empty if it cannot be read."""
-        answer = self._apply(mutant, self.clean, "--numstat", "-z")
-        return [row.split("\t")[2] for row in answer.stdout.split("\0") if row.count("\t") == 2]
-
     def break_(self, bench: Path, mutant: Mutant) -> str:
         """Apply the patch; the complaint if it does not apply.
 
         Each broken file gets a time of its own: a compiled file is recognised by size and whole seconds.
         """
-        answer = self._apply(mutant, bench)
-        for name in self.touched(mutant):
+        answer = subprocess.run(
+            ["git", "apply", str(mutant.patch)],
+            cwd=bench, env={**os.environ, "GIT_CEILING_DIRECTORIES": str(self._folder)},
+            check=False, capture_output=True, text=True,
+        )  # fmt: skip
+        for name in mutant.files:
             if (bench / name).exists():
                 moment = next(self._times)
                 os.utime(bench / name, (moment, moment))
@@ -106,27 +110,32 @@ class Workshop:
         """Start the mutant's tests; the child's pid."""
         number = self.benches.index(bench)
         postgres = self.servers.url(number) if mutant.needs_postgres else None
-        return fork_pytest(bench, mutant.tests, postgres=postgres)
+        imported = self.imports.before(mutant)
+        self.imports.make(imported)
+        prepared = partial(self.imports.arrive, bench, imported)
+        return fork_pytest(prepared, bench, mutant.tests, postgres=postgres)
 
     def mend(self, bench: Path, mutant: Mutant) -> None:
         """Put back what the patch changed."""
-        for name in self.touched(mutant):
+        for name in mutant.files:
             (bench / name).unlink(missing_ok=True)
             if (self.clean / name).exists():
                 (bench / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copy2(self.clean / name, bench / name)
 
-    def _apply(
-        self, mutant: Mutant, folder: Path, *options: str
-    ) -> "subprocess.CompletedProcess[str]":
-        return subprocess.run(
-            ["git", "apply", *options, str(mutant.patch)],
-            cwd=folder, env={**os.environ, "GIT_CEILING_DIRECTORIES": str(self._folder)},
-            check=False, capture_output=True, text=True,
-        )  # fmt: skip
+
+def compiled(root: Path, names: Sequence[str]) -> Iterator[str]:
+    """The compiled files of these sources that the tests have left, assertions rewritten and all.
+
+    A compiled file tells the time and the size of its source, and is of no use beside another.
+    """
+    folders = {(root / name).parent / "__pycache__" for name in names if name.endswith(".py")}
+    for folder in sorted(folders):
+        yield from (file.relative_to(root).as_posix() for file in folder.glob("*.pyc"))
 
 
 def fork_pytest(
+    prepare: Callable[[], None],
     copy: Path,
     tests: Sequence[str],
     *,
@@ -134,7 +143,10 @@ def fork_pytest(
     limit_s: float = 2 * TEST_TIMEOUT_S,
     postgres: str | None = None,
 ) -> int:
-    """Start pytest on `tests` in a fork whose working folder and first import path is `copy`; the child's pid."""
+    """Start pytest on `tests` in a fork whose working folder and first import path is `copy`; the child's pid.
+
+    `prepare` sees to the modules that it has from the runner.
+    """
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -153,6 +165,7 @@ def fork_pytest(
         scratch = copy.parent / f"tmp-{copy.name}-{log_name}"
         scratch.mkdir(exist_ok=True)
         os.environ["PYTEST_DEBUG_TEMPROOT"] = str(scratch)
+        prepare()
         sys.path[0] = str(copy)
         options = [
             "-p",
@@ -160,21 +173,17 @@ def fork_pytest(
             "-p",
             "no:xdist",
             "--exitfirst",
+            # Nobody reads more, and pytest looks for the source of a failure among all modules.
+            "--tb=native",
             f"--timeout={TEST_TIMEOUT_S}",
             "-Wignore::pytest.PytestAssertRewriteWarning",
         ]
         code = int(pytest.main([*options, *tests]))
         sys.stdout.flush()
-        os._exit(code if imported_from(copy) else WRONG_COPY)
+        os._exit(code if all_from(copy) else WRONG_COPY)
     except BaseException:  # noqa: BLE001 - the fork must never go on as if it were the runner
         os.write(2, traceback.format_exc().encode())
     os._exit(pytest.ExitCode.INTERNAL_ERROR)
-
-
-def imported_from(copy: Path) -> bool:
-    """Whether our packages, as far as the tests loaded them, came from the copy and not from an installed project."""
-    loaded = (sys.modules[name].__file__ for name in ROOT_PACKAGES if name in sys.modules)
-    return all(file is None or Path(file).is_relative_to(copy) for file in loaded)
 
 
 def verdict(code: int) -> str:
@@ -205,7 +214,7 @@ def clean_run_passes(workshop: Workshop, mutants: Sequence[Mutant]) -> bool:
     logs = [f"clean{number}.log" for number in range(len(shares))]
     runs = [
         fork_pytest(
-            workshop.clean, share, log_name=log, limit_s=CLEAN_LIMIT_S,
+            workshop.imports.make, workshop.clean, share, log_name=log, limit_s=CLEAN_LIMIT_S,
             postgres=workshop.servers.url(number) if needs_postgres(share) else None,
         )
         for number, (share, log) in enumerate(zip(shares, logs, strict=True))
@@ -223,10 +232,7 @@ def outcomes(
     workshop: Workshop, mutants: Sequence[Mutant]
 ) -> Iterator[tuple[Mutant, str, float]]:
     """Run every mutant, `JOBS` at a time; yields (mutant, verdict, seconds) as they end."""
-    # Those that may wait for long begin first.
-    waiting = sorted(
-        mutants, key=lambda mutant: all("tests/unit/" in one for one in mutant.tests)
-    )
+    waiting = sorted(mutants, key=lambda mutant: turn(workshop.imports, mutant))
     free = list(workshop.benches)
     under_way: dict[int, Run] = {}
     while waiting or under_way:
@@ -255,6 +261,13 @@ def outcomes(
                 outcome,
                 time.monotonic() - run.started,
             )
+
+
+def turn(imports: Imports, mutant: Mutant) -> tuple[bool, int, bool]:
+    """Tell when a mutant's turn comes: those that may wait for long begin first, the others as the imports go on."""
+    waits = any(test.startswith("tests/end_to_end/") for test in mutant.tests)
+    unit = all(test.startswith("tests/unit/") for test in mutant.tests)
+    return not waits, imports.before(mutant), unit
 
 
 def say(text: str) -> None:
@@ -341,7 +354,9 @@ def main(arguments: Sequence[str]) -> int:
         contextlib.ExitStack() as ending,
     ):
         Path(folder).chmod(0o755)
-        workshop = Workshop(options.root, Path(folder).resolve())
+        workshop = Workshop(
+            options.root, Path(folder).resolve(), preloads=len(mutants) >= PRELOAD_FROM
+        )
         ending.callback(workshop.servers.end)
         if not options.passed and not clean_run_passes(workshop, mutants):
             return 1
