@@ -25,7 +25,7 @@ MOST_SOURCES = 20
 MOST_STARTS = 100
 """The number of points that a document may list."""
 LUCK = 2.0
-"""By how many standard errors the best accuracy of a study beats the share of its largest class before it gives anything.
+"""The best accuracy of a study beats the share of its largest class by so many standard errors before it gives anything.
 
 The best of some tens of models that guess is about as lucky.
 """

@@ -24,7 +24,7 @@ AT = (0.62, 1.25, 2.5)
 """The times at which they are compared, in full runs per worker."""
 WAYS = ("ratio", "inverted", "chance")
 CHANCE_SPREAD = 0.03
-"""The standard deviation of what is measured where nothing is learned: that of 280 samples of two classes."""
+"""The standard deviation of what is measured where nothing is learned, as 280 samples of two classes have."""
 EARLIER_SIDE, EARLIER_RUNS, EARLIER_WORKERS = "ours gp", 10.0, 4
 """How the earlier studies were searched: forty whole runs."""
 

@@ -26,7 +26,7 @@ def refuse_untold(lease: Lease, device: torch.device) -> None:
 
 
 TOO_SLOW = 2.0
-"""How many times as long as its bound even the fastest pass of a model takes that is refused before training.
+"""A model is refused before training if even its fastest pass takes so many times as long as its bound.
 
 Other work on the machine only lengthens a pass, so that the fastest one is least in error; beside four busy processes a
 core it still took up to 1.8 times as long as the median after training.
