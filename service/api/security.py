@@ -74,8 +74,10 @@ def _is_foreign_write(scope: Scope) -> bool:
     if sites := _all(scope, b"sec-fetch-site"):
         return sites not in ([b"same-origin"], [b"none"])
     origins = [origin.lower() for origin in _all(scope, b"origin")]
+    if not origins:
+        return False
     host = _only(scope, b"host").lower()
-    return origins not in ([], [b"http://" + host], [b"https://" + host])
+    return origins not in ([b"http://" + host], [b"https://" + host])
 
 
 def _password(credentials: bytes) -> bytes:

@@ -24,6 +24,11 @@ MOST_SOURCES = 20
 """The number of studies that are told of, the nearest ones."""
 MOST_STARTS = 100
 """The number of points that a document may list."""
+LUCK = 2.0
+"""The best accuracy of a study beats the share of its largest class by so many standard errors before it gives anything.
+
+The best of some tens of models that guess is about as lucky.
+"""
 UNKNOWN = 1.0
 """What a part of the distance counts that is not known: as much as ten times the samples."""
 
@@ -40,6 +45,8 @@ class Earlier:
         data: The data that it was trained on; None where nobody knows.
         searched: The names of the hyperparameters that it searched.
         best: The hyperparameters of its best trials with this model, the best first, those that were fixed among them.
+        accuracy: The best accuracy that one of its trials had on the validation split; None where they were compared by
+            something else, or nobody knows.
     """
 
     name: str
@@ -47,6 +54,7 @@ class Earlier:
     data: StudyData | None
     searched: Set[str]
     best: Sequence[Values]
+    accuracy: float | None = None
 
 
 def parts(
@@ -78,6 +86,18 @@ def parts(
 def distance(found: Mapping[Part, float | None]) -> float:
     """Return the distance of two studies, the root of the sum of the squares of its parts."""
     return math.hypot(*(UNKNOWN if one is None else one for one in found.values()))
+
+
+def is_guess(earlier: Earlier) -> bool:
+    """Tell whether the best trial of a study may as well have guessed the largest class, so that it says nothing."""
+    if earlier.accuracy is None or earlier.data is None:
+        return False
+    counts = [one.validation for one in earlier.data.class_counts]
+    rows = sum(counts)
+    if not rows or rows != earlier.data.pictures.get("validation"):
+        return False  # Of more than a hundred classes not all are told, and a sample may have several.
+    share = max(counts) / rows
+    return earlier.accuracy <= share + LUCK * math.sqrt(share * (1 - share) / rows)
 
 
 def _decades(one: int | None, other: int | None) -> float | None:
@@ -205,10 +225,17 @@ def _chosen(
     sources: list[Source] = []
     for one, found in measured[:MOST_SOURCES]:
         seen = [*taken, *(each.values for each in points)]
-        new = list(_new_points(document, one, seen))[: most - len(points)]
+        guesses = is_guess(one)
+        new = [] if guesses else list(_new_points(document, one, seen))[: most - len(points)]
         points += (Start(values=each, proposed_by=f"{STUDY}{one.name}") for each in new)
         sources.append(
-            Source(study=one.name, distance=distance(found), parts=found, points=len(new))
+            Source(
+                study=one.name,
+                distance=distance(found),
+                parts=found,
+                points=len(new),
+                guesses=guesses,
+            )
         )
     return points, tuple(sources)
 

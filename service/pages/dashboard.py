@@ -15,7 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from trimtab.contract.problems import MethodNotAllowed, Problem
 
-PREFIXES = ("/dashboard", "/api", "/static", "/csv", "/artifacts")
+FOLDERS = frozenset({"dashboard", "api", "static", "csv", "artifacts"})
 READING = ("GET", "HEAD")
 
 
@@ -57,9 +57,8 @@ class Dispatcher:
 
 def is_dashboard(path: str) -> bool:
     """Whether the path belongs to the dashboard."""
-    return path == "/favicon.ico" or any(
-        path == prefix or path.startswith(prefix + "/") for prefix in PREFIXES
-    )
+    beginning, _, rest = path.partition("/")
+    return not beginning and (rest == "favicon.ico" or rest.partition("/")[0] in FOLDERS)
 
 
 def _with_encoding(scope: Scope) -> Scope:

@@ -1,6 +1,7 @@
 """Asks one of Optuna's samplers for one trial, over trials in memory; nothing is kept."""
 
 from collections.abc import Container, Sequence
+from threading import Lock
 from typing import Any, NoReturn, cast
 
 import optuna
@@ -38,10 +39,34 @@ def ask(
     )
 
 
-def draw(distributions: Distributions, seed: int) -> dict[str, Scalar]:
-    """Return what `ask` would of Optuna's random sampler, which looks at no trial and at no study."""
-    sampler = RandomSampler(seed=seed)
-    return {name: _drawn(sampler, name, found) for name, found in distributions.items()}
+class Draws:
+    """Draws trials at random, from several threads too.
+
+    Args:
+        distributions: The dimensions of the study's space.
+    """
+
+    def __init__(self, distributions: Distributions) -> None:
+        self._distributions = distributions
+        self._sampler = _Reseeded(seed=0)
+        self._drawing = Lock()
+
+    def draw(self, seed: int) -> dict[str, Scalar]:
+        """Return what `ask` would of Optuna's random sampler of this seed, which looks at no trial and at no study."""
+        with self._drawing:
+            self._sampler.begin_anew(seed)
+            return {
+                name: _drawn(self._sampler, name, found)
+                for name, found in self._distributions.items()
+            }
+
+
+class _Reseeded(RandomSampler):
+    """Optuna's random sampler, seeded anew for each trial: to make one takes fifty times as long."""
+
+    def begin_anew(self, seed: int) -> None:
+        """Go on as a new sampler of this seed would."""
+        self._rng.rng.seed(seed)
 
 
 def _drawn(sampler: RandomSampler, name: str, distribution: BaseDistribution) -> Any:

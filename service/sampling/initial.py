@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from itertools import chain
 from threading import Lock
 
-from service.sampling.asking import draw
+from service.sampling.asking import Draws
 from service.sampling.canonical import Canonical
 from service.sampling.distributions import Distributions
 from service.sampling.prior import generator, point_at, value_at
@@ -28,7 +28,8 @@ class InitialDesign:
         self._space = document.space
         self._canonical = Canonical(document.space)
         self._seed = document.search.seed
-        self._distributions = distributions
+        self.draws = Draws(distributions)
+        """Draws from the space alone, priors or not."""
         self.known = document.starts is not None
         """Whether the study has an initial design at all."""
         self.length = document.numbered_trials
@@ -98,7 +99,7 @@ class InitialDesign:
 
     def draw(self, seed: int) -> Mapping[str, Scalar]:
         """Return a point of the prior at random, inactive dimensions among it; without priors, what Optuna draws."""
-        drawn = draw(self._distributions, seed)
+        drawn = self.draws.draw(seed)
         if not self.known:
             return drawn
         return drawn | {

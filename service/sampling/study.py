@@ -9,7 +9,6 @@ from optuna.distributions import distribution_to_json
 from service.domain.decisions import Decision
 from service.domain.facts import Changes, Cursor, Curve
 from service.sampling.arms import Arms
-from service.sampling.asking import draw
 from service.sampling.canonical import Canonical
 from service.sampling.decisions import Decisions
 from service.sampling.distributions import distributions, internal
@@ -260,7 +259,7 @@ class ActiveStudy:
         if self._gaussian is not None:
             return self._by_gaussian(self._gaussian, known, seed)
         if known.finished < self._initial.left_to_tpe:
-            drawn = draw(self._distributions, seed)
+            drawn = self._initial.draws.draw(seed)
             return self._untried_of(known, [drawn], seed, "tpe")
         found = self._untried_of(known, self._tpe.candidates(seed), seed, "tpe")
         if isinstance(found, Exhausted):

@@ -60,6 +60,8 @@ class EarlierStudy:
     data: dict[str, Any] | None
     searched: list[str]
     best: list[dict[str, Any]]
+    accuracy: float | None
+    """The value of its best trial, where trials are compared by the accuracy."""
 
 
 def earlier(
@@ -83,7 +85,9 @@ def earlier(
                    ARRAY(SELECT json_object_keys(s.document -> 'space')),
                    ARRAY(SELECT t.hyperparameters FROM trimtab.trials t
                          WHERE t.study_id = s.study_id AND {MAY_WIN}
-                         ORDER BY {BEST_FIRST_OF_ANY} LIMIT :best)
+                         ORDER BY {BEST_FIRST_OF_ANY} LIMIT :best),
+                   (SELECT max(t.value) FROM trimtab.trials t
+                    WHERE t.study_id = s.study_id AND s.objective = 'accuracy' AND {MAY_WIN})
             FROM trimtab.studies s
             WHERE CASE WHEN CAST(:names AS text[]) IS NULL
                   THEN s.state = 'done' AND s.document #>> '{{task,kind}}' = :kind ELSE s.name = ANY(:names) END

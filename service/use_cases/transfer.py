@@ -101,6 +101,7 @@ def _read(rows: Iterable[EarlierStudy]) -> Iterator[Earlier]:
                 data=None if row.data is None else StudyData.model_validate(row.data),
                 searched=frozenset(row.searched) - {MODEL},
                 best=[_recipe({**row.fixed, **values}) for values in best],
+                accuracy=row.accuracy,
             )
 
 

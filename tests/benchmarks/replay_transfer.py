@@ -2,10 +2,11 @@
 
 Each task of LCBench is searched alone; then with the three other ones as earlier studies, whole runs by `gp` of which the two
 best configurations are taken over; then with the same studies of tasks that are upside down, where the worst configuration
-counts as the best. A ratio is the median time to what the search alone has at some time, over its own time to it; below 1 is
+counts as the best; then with those of tasks on which nothing is learned, whose best is the luckiest of all. A ratio is the median time to what the search alone has at some time, over its own time to it; below 1 is
 sooner.
 """
 
+import random
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
@@ -21,7 +22,9 @@ FULL_RUNS = 5.0
 """Twice as long as the last time at which searches are compared, so that one that takes twice as long is still measured."""
 AT = (0.62, 1.25, 2.5)
 """The times at which they are compared, in full runs per worker."""
-WAYS = ("ratio", "inverted")
+WAYS = ("ratio", "inverted", "chance")
+CHANCE_SPREAD = 0.03
+"""The standard deviation of what is measured where nothing is learned, as 280 samples of two classes have."""
 EARLIER_SIDE, EARLIER_RUNS, EARLIER_WORKERS = "ours gp", 10.0, 4
 """How the earlier studies were searched: forty whole runs."""
 
@@ -41,11 +44,7 @@ def measure(
     }
     for seed in range(seeds):
         done = {
-            way: {
-                name: _done(task, seed, inverted=way == "inverted")
-                for name, task in tasks.items()
-            }
-            for way in WAYS
+            way: {name: _done(task, seed, way) for name, task in tasks.items()} for way in WAYS
         }
         for name, task in tasks.items():
             alone[name][seed] = _searched(task, side, seed, workers)
@@ -56,10 +55,11 @@ def measure(
     return _figures(alone, others, say)
 
 
-def _done(task: Task, seed: int, *, inverted: bool) -> Earlier:
+def _done(task: Task, seed: int, way: str) -> Earlier:
     """Search a task as a study that is done would have, and return it; of those, all are equally near."""
-    if inverted:
-        task = replace(task, curve=_upside_down(task))
+    curves = {"inverted": _upside_down, "chance": _at_chance}
+    if way in curves:
+        task = replace(task, curve=curves[way](task))
     searcher = OfRoom(task, SEARCHES[EARLIER_SIDE], seed=seed)
     replay(
         searcher, task, workers=EARLIER_WORKERS, full_runs=EARLIER_RUNS, restart=0.0, seed=seed
@@ -72,6 +72,15 @@ def _upside_down(task: Task) -> Callable[[Point, int], Curve]:
     def curve(point: Point, seed: int) -> Curve:
         found = task.curve(point, seed)
         return Curve([1 - one for one in found.told], found.scores, found.epoch_cost)
+
+    return curve
+
+
+def _at_chance(task: Task) -> Callable[[Point, int], Curve]:
+    def curve(_: Point, seed: int) -> Curve:
+        draws = random.Random(seed)
+        told = [draws.gauss(0.5, CHANCE_SPREAD) for _ in range(task.epochs)]
+        return Curve(told, told)
 
     return curve
 

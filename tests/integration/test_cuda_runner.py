@@ -7,7 +7,7 @@ import torch
 
 from tests.support.leases import a_lease
 from tests.support.runners import Trials
-from trimtab.contract.leases import Completed, Failed
+from trimtab.contract.leases import Completed, Failed, Infeasible
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU here")
 SPOILING = """
@@ -54,3 +54,19 @@ def test_a_trial_tells_the_memory_and_the_latency_that_its_study_asks_for(
     assert isinstance(outcome, Completed)
     assert outcome.measured["latency_ms"] > 0
     assert outcome.measured["memory_bytes"] >= 4 * outcome.measured["parameters"]
+
+
+def test_a_trial_whose_first_batch_takes_too_much_memory_is_trained_no_further(
+    tmp_path: Path,
+) -> None:
+    trials = Trials(tmp_path, "cuda")
+    outcome = trials.run(
+        a_lease(
+            epochs=1,
+            costs=["memory_bytes"],
+            constraints=[{"metric": "memory_bytes", "max": 1000}],
+        )
+    ).outcome
+    trials.runner.close()
+    assert isinstance(outcome, Infeasible)
+    assert outcome.measured["memory_bytes"] > 1000

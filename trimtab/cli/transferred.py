@@ -17,6 +17,7 @@ class Transferred(Message):
     distance: float
     parts: Mapping[Part, float | None]
     points: int
+    guesses: bool
     trials: tuple[int, ...]
     """The numbers of the trials that have its points."""
     best: float | None
@@ -63,6 +64,8 @@ def _line(metric: str, one: Transferred) -> str:
         for name, part in one.parts.items()
     )
     gave = "gave nothing new that fits this space"
+    if one.guesses:
+        gave = "gave nothing, as its best accuracy is no better than guessing its largest class"
     if one.points:
         gave = f"gave {one.points} point{'s' * (one.points != 1)}"
         gave += (

@@ -132,7 +132,7 @@ class Lease(Message):
     costs: tuple[Cost, ...] = ()
     """The costs that the study's constraints or objectives name: the outcome has to tell them."""
     constraints: tuple[Constraint, ...] = ()
-    """The study's constraints on what is known before training: a trial that violates one ends without it."""
+    """The study's constraints on what is known before the first epoch is over: a trial that violates one ends without it."""
     members: tuple[Member, ...] = ()
     """In a final lease, the trials that the model is made of, the winner first; in a refit, the one that it repeats."""
 
@@ -209,7 +209,7 @@ class Infeasible(Message):
     measured: Annotated[
         Mapping[Annotated[Text, Field(max_length=128)], Number], Field(min_length=1)
     ]
-    """What was measured of the model before the first epoch, by the names of costs."""
+    """What was measured of the model before the first epoch was over, by the names of costs."""
 
 
 def _make_storable(message: object) -> object:

@@ -16,8 +16,8 @@ COSTS: tuple[Cost, ...] = get_args(Cost)
 OF_THE_MODEL: frozenset[str] = frozenset({"parameters", "latency_ms"})
 """The costs of whoever uses a model. An ensemble has those of all its members; the others are the training's."""
 
-FORETOLD: frozenset[str] = frozenset({"parameters"})
-"""The costs that follow from a configuration, so that they are known before anything is trained."""
+FORETOLD: frozenset[str] = frozenset({"parameters", "latency_ms", "memory_bytes"})
+"""The costs that a trial can be known to violate a bound of before its first epoch is over."""
 
 LEAST_BOUND, LARGEST_BOUND = 1e-9, 1e18
 

@@ -221,7 +221,7 @@ class StudyDocument(Message):
 
     @property
     def foretold(self) -> tuple[Constraint, ...]:
-        """The constraints that a trial can be known to violate before it is trained."""
+        """The constraints that a trial can be known to violate before its first epoch is over."""
         return tuple(one for one in self.constraints if one.metric in FORETOLD)
 
     @property

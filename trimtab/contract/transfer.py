@@ -48,3 +48,5 @@ class Source(Message):
     """Each part of the distance, from 0 (alike) on; null where one of the two is not known."""
     points: int = 0
     """The number of its configurations that this study tries."""
+    guesses: bool = False
+    """Whether its best accuracy may as well have come from guessing its largest class: then nothing of it is tried."""

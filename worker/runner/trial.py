@@ -116,6 +116,9 @@ def start_training(
             return begin(request, beside=None if member is None else member.training)
 
         training = _from_the_first_that_fits(order, start)
+        # Those that share a member's features have its layers too, and so its latency.
+        if member is None and not order.resume:
+            costs.refuse_slow(seen, training, lease.constraints)
         return StartedTraining(training, seen, watch, threads, features)
 
 
@@ -205,6 +208,8 @@ class TrialRun:
         self._progress = ProgressReporter(resources.channel, lease.lease_id)
         self._epoch: EpochResult | None = None
         self._is_introduced = False
+        # One that was resumed has kept them before.
+        self._constraints = () if order.resume else lease.constraints
 
     @property
     def has_ended(self) -> bool:
@@ -223,7 +228,7 @@ class TrialRun:
             progress.after_first_batch(self._introduce)
 
     def _introduce(self) -> None:
-        """Tell the agent, once, what the trial begins with."""
+        """Tell the agent, once, what the trial begins with, and see that its first batch kept the bounds on memory."""
         if self._is_introduced:
             return
         self._is_introduced = True
@@ -241,6 +246,11 @@ class TrialRun:
         )
         began = Began(lease_id=self._lease.lease_id, record=record, may_group=self.may_group)
         self._resources.channel.say(began)
+        costs.refuse_large(
+            self.started.watch.peak_bytes,
+            self.started.training.learner.model,
+            self._constraints,
+        )
 
     def report(self, epoch: EpochResult | Exception) -> None:
         """Tell the agent of an epoch, or end the trial by the exception that ended the epoch."""

@@ -49,7 +49,7 @@ def test_a_trial_that_violates_a_constraint_before_training_is_pruned_and_says_w
 ) -> None:
     either.study(budget={"trials": 3}, constraints=[*BOUNDS, SMALL])
     lease = either.lease()
-    assert [one.told for one in lease.constraints] == ["parameters <= 500"]
+    assert [one.told for one in lease.constraints] == ["latency_ms <= 20", "parameters <= 500"]
     told = either.settle(lease, Infeasible(measured={"parameters": 1000.0}))
     assert told == "pruned"
     complete(either, either.lease(), 0.7, latency_ms=20.0, parameters=400.0)
@@ -75,6 +75,16 @@ def test_a_trial_that_violates_a_constraint_before_training_is_pruned_and_says_w
     storage.engine.dispose()
     assert (seen.state, seen.value) == (optuna.trial.TrialState.PRUNED, None)
     assert seen.constraints == {"0": 0.0, "1": 0.0, "2": 1.0}
+
+
+def test_a_trial_that_is_known_to_be_too_slow_is_pruned_and_says_why(either: Service) -> None:
+    either.study(budget={"trials": 3}, constraints=BOUNDS)
+    measured = {"latency_ms": 30.0, "parameters": 10.0}
+    assert either.settle(either.lease(), Infeasible(measured=measured)) == "pruned"
+    trial = trials.read(either.context, "digits", 0)
+    assert (trial.feasible, trial.violations) == (False, {"latency_ms": 0.5})
+    assert trial.reason is not None
+    assert trial.reason.text.endswith("latency_ms = 30, and the study wants latency_ms <= 20")
 
 
 def test_where_no_trial_is_trained_the_study_ends_and_says_what_came_nearest(

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 from unittest.mock import patch
 
-from service.sampling.asking import draw
+from service.sampling.asking import Draws
 from service.sampling.distributions import distributions
 from service.sampling.study import ActiveStudy, seed_of
 from service.storage import history
@@ -23,7 +23,7 @@ def its_own(service: Service, number: int) -> dict[str, Scalar]:
     """What the trial of this number gets whoever claims it."""
     document = service.context.documents.known(1)
     assert document is not None
-    return draw(distributions(document.space), seed_of(7, f"trial {number}"))
+    return Draws(distributions(document.space)).draw(seed_of(7, f"trial {number}"))
 
 
 def are_their_own(service: Service, leases: Sequence[Lease]) -> list[bool]:

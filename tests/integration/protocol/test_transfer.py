@@ -19,7 +19,12 @@ NEAR, FAR = "a" * 64, "f" * 64
 
 
 def done(
-    service: Service, name: str, *rates: float, data: str = "d" * 64, train: int = 60
+    service: Service,
+    name: str,
+    *rates: float,
+    data: str = "d" * 64,
+    train: int = 60,
+    best: float = 0.9,
 ) -> None:
     """A study that is done, whose trials had these learning rates, the first one the best."""
     trials = len(rates)
@@ -38,7 +43,7 @@ def done(
         service.begin(
             lease, data_sha256=data, pictures={"train": train, "validation": 20, "test": 20}
         )
-        service.complete(lease, 0.9 - number / 10)
+        service.complete(lease, best - number / 10)
     service.complete_final(service.lease(worker), 0.9)
     assert studies.read(service.context, name).state == "done"
 
@@ -107,6 +112,16 @@ def test_a_small_search_takes_over_a_third_of_its_trials_at_most(service: Servic
     created(service, budget={"trials": 9})
     begun(service)
     assert told(service) == [("two", 2), ("one", 1)]
+
+
+def test_what_was_best_in_a_study_that_learned_nothing_is_not_taken_over(
+    service: Service,
+) -> None:
+    done(service, "lost", 1e-3, 2e-3, best=0.6)
+    done(service, "learned", 3e-3, 4e-3)
+    created(service)
+    begun(service)
+    assert told(service) == [("learned", 2), ("lost", 0)]
 
 
 def test_what_was_taken_over_stays_when_its_study_is_deleted(service: Service) -> None:

@@ -10,9 +10,10 @@ from hypothesis.strategies import sampled_from, text
 from starlette.responses import Response
 from starlette.types import ASGIApp
 
-from service.pages.dashboard import PREFIXES, Dispatcher
+from service.pages.dashboard import FOLDERS, Dispatcher
 from trimtab.contract.problems import Problem, Unavailable
 
+PREFIXES = [f"/{folder}" for folder in sorted(FOLDERS)]
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "get", "FOO"]
 
 

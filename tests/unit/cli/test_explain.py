@@ -98,11 +98,12 @@ def test_earlier_studies_are_told_with_distance_its_parts_and_how_their_points_d
     parts = {"size": 0.5, "classes": 0.0, "features": None}
     near = {"study": "flowers", "distance": 1.118, "parts": parts, "points": 2}
     far: dict[str, Any] = {"study": "roses", "distance": 3.0, "parts": {}, "points": 0}
-    document = STUDY["document"] | {"starts": [], "transferred": [near, far]}
+    lost = far | {"study": "noise", "guesses": True}
+    document = STUDY["document"] | {"starts": [], "transferred": [near, far, lost]}
     given = {"proposed_by": "study:flowers"}
     _study(service, {"value": 0.95}, given | {"value": 0.9}, given | {"value": 0.92})
     service.answer("GET /v1/studies/digits", STUDY | {"document": document})
-    first, second = _explained(capsys)["transferred"]
+    first, second, third = _explained(capsys)["transferred"]
     assert (first["trials"], first["best"], first["place"]) == ([1, 2], 0.92, 2)
     assert (second["trials"], second["best"], second["place"]) == ([], None, None)
     assert app.run(["study", "explain", "digits"]) == 0
@@ -112,6 +113,8 @@ def test_earlier_studies_are_told_with_distance_its_parts_and_how_their_points_d
         "gave 2 points, trial 1, 2; the best came to 92.00 %, place 2 of all"
     ) in said
     assert "from roses, at distance 3.00 (): gave nothing new that fits this space" in said
+    assert third["guesses"] is True
+    assert "from noise, at distance 3.00 (): gave nothing, as its best accuracy is no" in said
 
 
 def test_what_is_still_to_be_transferred_is_said_to_come(

@@ -52,6 +52,15 @@ def test_workers_measure_the_costs_that_are_named_and_no_others() -> None:
     assert document(objectives=BOTH).costs == ("latency_ms",)
 
 
+def test_workers_hear_the_bounds_that_a_trial_can_violate_before_its_first_epoch_is_over() -> (
+    None
+):
+    named = ("accuracy", "latency_ms", "memory_bytes", "parameters", "train_seconds")
+    bounds = [{"metric": metric, "max": 0.5} for metric in named]
+    told = [one.metric for one in document(constraints=bounds).foretold]
+    assert told == ["latency_ms", "memory_bytes", "parameters"]
+
+
 def test_a_model_whose_costs_count_is_one_trials() -> None:
     bounds = [{"metric": "parameters", "max": 1e6}]
     place = {"finish/ensemble": "ensemble_beside_costs"}

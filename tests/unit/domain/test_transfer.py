@@ -149,6 +149,27 @@ def test_the_nearest_study_comes_first_with_its_two_best_each_once_and_six_in_al
     ]
 
 
+def test_a_study_whose_best_accuracy_may_be_a_guess_gives_nothing_and_says_so() -> None:
+    # Ten of twenty are of the larger class: 0.5, and two standard errors are 0.2236.
+    lost, learned = (
+        earlier(BEST | {"learning_rate": rate}, name=name, accuracy=accuracy)
+        for name, rate, accuracy in (("lost", 1e-3, 0.72), ("learned", 2e-3, 0.73))
+    )
+    found = transfer.with_transferred(document(), data(), [lost, learned], 1)
+    assert [(one.study, one.points, one.guesses) for one in found.transferred or ()] == [
+        *(("lost", 0, True), ("learned", 1, False)),
+    ]
+    assert [one.proposed_by for one in begun(found)] == ["study:learned"]
+
+
+def test_where_accuracy_or_classes_are_not_known_nobody_is_said_to_guess() -> None:
+    half_told = data(pictures={"train": 60, "validation": 40})
+    assert not transfer.is_guess(earlier())
+    assert not transfer.is_guess(earlier(data=None, accuracy=0.1))
+    assert not transfer.is_guess(earlier(data=half_told, accuracy=0.1))
+    assert transfer.is_guess(earlier(accuracy=0.1))
+
+
 def test_points_come_behind_the_trials_that_have_begun() -> None:
     known = Start(values={"learning_rate": 3e-3}, proposed_by="known_recipe:plain")
     for created, place in ((0, 1), (1, 1), (3, 3)):

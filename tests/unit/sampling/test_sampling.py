@@ -8,7 +8,7 @@ from optuna.samplers import RandomSampler
 
 from service.domain.facts import Changes, Cursor, TrialFacts
 from service.sampling import GO_ON, Exhausted, Judgement, Proposal, Sampling, SamplingFailed
-from service.sampling.asking import ask, draw
+from service.sampling.asking import Draws, ask
 from service.sampling.distributions import distributions
 from service.sampling.history import History, role
 from service.sampling.joint import ArrayTPE
@@ -500,8 +500,9 @@ def test_an_error_of_the_history_is_told_as_the_studys_own():
 def test_a_random_draw_is_what_optunas_random_sampler_would_be_asked_for():
     space = {**SPACE, "epochs": {"kind": "int", "low": 3, "high": 3}}
     found = distributions(document(space).space)
+    draws = Draws(found)
     for seed in range(50):
         asked = ask(RandomSampler(seed=seed), found, [], 0, "maximize").values
-        drawn = draw(found, seed)
+        drawn = draws.draw(seed)
         assert drawn == asked
         assert list(map(type, drawn.values())) == list(map(type, asked.values()))

@@ -8,10 +8,21 @@ import torch
 from torch import Tensor, nn
 
 from tests.support.leases import a_lease
+from tests.support.pictures import tiny_data
+from tests.support.tiny import CPU, tiny_backbone
 from trimtab.contract.objectives import Constraint
+from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
-from worker.runner.costs import Violates, refuse_untold, refuse_violating
+from worker.runner.costs import (
+    TOO_SLOW,
+    Violates,
+    refuse_large,
+    refuse_slow,
+    refuse_untold,
+    refuse_violating,
+)
 from worker.training.errors import MemoryUntold
+from worker.training.loop.fit import TrainingRequest, begin
 from worker.training.model import backbones, costs
 from worker.training.model.heads import Head
 
@@ -42,6 +53,36 @@ def test_a_model_that_is_too_large_is_refused_before_it_is_trained() -> None:
     with pytest.raises(Violates) as refused:
         refuse_violating(model, [Constraint(metric="parameters", max=count - 1), late])
     assert refused.value.measured == {"parameters": count}
+
+
+def test_a_model_whose_fastest_pass_is_clearly_too_slow_is_refused_before_it_is_trained(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def passes_ms(*_: Any, **__: Any) -> list[float]:
+        return [30.0, 12.5, 20.0]
+
+    monkeypatch.setattr(costs, "passes_ms", passes_ms)
+    data = tiny_data()
+    request = TrainingRequest(tiny_backbone(data), data, Recipe(), seed=0, device=CPU)
+    training = begin(request)
+    refuse_slow(data, training, [Constraint(metric="latency_ms", max=12.5 / TOO_SLOW)])
+    refuse_slow(data, training, [Constraint(metric="latency_ms", min=100.0)])
+    with pytest.raises(Violates) as refused:
+        refuse_slow(data, training, [Constraint(metric="latency_ms", max=12.4 / TOO_SLOW)])
+    assert refused.value.measured["latency_ms"] == 20.0
+
+
+def test_a_training_whose_first_batch_takes_too_much_memory_is_refused() -> None:
+    model = backbones.build(
+        Model(backbone="glyphnet", weights="none"), classes=("a", "b"), seed=0
+    )
+    bound = [Constraint(metric="memory_bytes", max=1000)]
+    refuse_large(1000, model, bound)
+    refuse_large(None, model, bound)
+    refuse_large(1001, model, [Constraint(metric="memory_bytes", min=2000)])
+    with pytest.raises(Violates) as refused:
+        refuse_large(1001, model, bound)
+    assert refused.value.measured["memory_bytes"] == 1001
 
 
 def _total(network: nn.Module) -> int:

@@ -1,5 +1,6 @@
 """When a trial is introduced to the service: once its first batch has been trained on, and never of one that could not be."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest.mock import Mock
@@ -9,10 +10,11 @@ import torch
 
 from tests.support.leases import a_lease
 from tests.support.pictures import folder_task, write_classes
-from trimtab.contract.leases import Failed
+from trimtab.contract.leases import Failed, Infeasible
 from worker.data.roots import Roots
-from worker.pipe_messages import Ended, Progress, RunTrial
+from worker.pipe_messages import Ended, EpochDone, Progress, RunTrial
 from worker.runner import runner
+from worker.runner.memory_watch import MemoryWatch
 from worker.runner.progress import ProgressReporter
 from worker.runner.resources import Resources
 from worker.runner.thread_counts import ThreadCounts
@@ -23,7 +25,11 @@ from worker.training.model.user_backbones import OwnBackbones
 
 
 def lived(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, *, fails_at: int | None = None
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    fails_at: int | None = None,
+    constraints: Sequence[Mapping[str, Any]] = (),
 ) -> list[Any]:
     """What happens in a real trial of one epoch of three batches: each batch trained on, and what is said of it."""
     happened: list[Any] = []
@@ -55,6 +61,7 @@ def lived(
     lease = a_lease(
         task=folder_task(folder / "pets").model_dump(mode="json"),
         recipe={"epochs": 1, "batch_size": 4, "learning_rate": 0.01},
+        constraints=constraints,
     )
     runner.run(resources, RunTrial(lease=lease, folder=folder / "checkpoints"))
     return happened
@@ -64,10 +71,7 @@ def test_a_trial_is_introduced_when_its_first_batch_has_been_trained_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     happened = lived(tmp_path, monkeypatch)
-    kinds = [one if one == "batch" else type(one).__name__ for one in happened]
-    assert [kind for kind in kinds if kind != "Progress"] == [
-        *("batch", "Began", "batch", "batch", "EpochDone", "Ended"),
-    ]
+    assert kinds(happened) == ["batch", "Began", "batch", "batch", "EpochDone", "Ended"]
 
 
 def test_a_trial_whose_first_batch_fails_is_not_introduced(
@@ -78,6 +82,48 @@ def test_a_trial_whose_first_batch_fails_is_not_introduced(
     assert isinstance(ended, Ended)
     assert isinstance(ended.outcome, Failed)
     assert "the backbone cannot" in ended.outcome.message
+
+
+def kinds(happened: Sequence[Any]) -> list[str]:
+    found = [one if one == "batch" else type(one).__name__ for one in happened]
+    return [kind for kind in found if kind != "Progress"]
+
+
+def test_a_trial_whose_model_is_far_too_slow_is_not_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    happened = lived(tmp_path, monkeypatch, constraints=[{"metric": "latency_ms", "max": 1e-6}])
+    assert kinds(happened) == ["Ended"]
+    outcome = happened[-1].outcome
+    assert isinstance(outcome, Infeasible)
+    assert outcome.measured["latency_ms"] > 1e-6
+
+
+def test_a_trial_whose_first_batch_takes_too_much_memory_is_trained_no_further(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A stand-in for a device that tells its memory.
+    monkeypatch.setattr(MemoryWatch, "peak_bytes", 2_000)
+    happened = lived(
+        tmp_path, monkeypatch, constraints=[{"metric": "memory_bytes", "max": 1_000}]
+    )
+    assert kinds(happened) == ["batch", "Began", "Ended"]
+    outcome = happened[-1].outcome
+    assert isinstance(outcome, Infeasible)
+    assert outcome.measured["memory_bytes"] == 2_000
+
+
+def test_looking_at_the_latency_first_changes_no_bit_of_a_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bounds = [{"metric": "latency_ms", "max": 1e6}]
+    plain = lived(tmp_path / "plain", monkeypatch)
+    bounded = lived(tmp_path / "bounded", monkeypatch, constraints=bounds)
+    (one, other) = (
+        next(each.report.metrics for each in happened if isinstance(each, EpochDone))
+        for happened in (plain, bounded)
+    )
+    assert {**one, "seconds": 0} == {**other, "seconds": 0}
 
 
 def test_batches_before_training_do_not_count() -> None:

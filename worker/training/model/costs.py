@@ -34,14 +34,30 @@ def latency_ms(model: Backbone, sample: Tensor, *, precision: str) -> float:
         sample: One sample as the data set stores it, `(1, ...)`, on the same device.
         precision: The precision to compute in, by its name in a recipe.
     """
+    return median(passes_ms(model, sample, precision=precision, enough_s=ENOUGH_S))
+
+
+def passes_ms(
+    model: Backbone, sample: Tensor, *, precision: str, enough_s: float = 0.0
+) -> list[float]:
+    """Return the milliseconds that a model takes for one sample, pass by pass, after warm-up.
+
+    The model is put into evaluation mode and stays in it.
+
+    Args:
+        model: The model, on the device that it is measured on.
+        sample: One sample as the data set stores it, `(1, ...)`, on the same device.
+        precision: The precision to compute in, by its name in a recipe.
+        enough_s: The seconds that all timed passes take at least, as long as they are fewer than `MOST`.
+    """
     model.eval()
     with torch.inference_mode(), placement.autocast(sample.device, precision):
         for _ in range(WARM_UP):
             _timed_s(model, sample)
         taken = [_timed_s(model, sample) for _ in range(FEWEST)]
-        while len(taken) < MOST and sum(taken) < ENOUGH_S:
+        while len(taken) < MOST and sum(taken) < enough_s:
             taken.append(_timed_s(model, sample))
-    return 1000 * median(taken)
+    return [1000 * one for one in taken]
 
 
 def _timed_s(model: Backbone, sample: Tensor) -> float:
