@@ -105,6 +105,17 @@ class TooManyTokens(TrainingError):
         )
 
 
+class LayersShared(TrainingError):
+    """The recipe draws the last layers anew, and the model has one layer that is passed several times."""
+
+    kind: ClassVar[FailureKind] = "recipe_unfit"
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__(
+            f"reinit_layers draws the last layers anew, and the layers of this {backbone} share their weights: set it to 0"
+        )
+
+
 class NoUnknownWord(TrainingError):
     """The recipe drops words, and the vocabulary has no word piece for unknown ones."""
 
@@ -314,10 +325,10 @@ class LibraryMissing(BackboneError):
 
     kind: ClassVar[FailureKind] = "data_missing"
 
-    def __init__(self, backbone: str, library: str) -> None:
+    def __init__(self, backbone: str, library: str, extra: str) -> None:
         super().__init__(
             f"{backbone} needs the library {library}, which is not installed here: "
-            f"pip install 'trimtab[{library}]' where the worker runs"
+            f"pip install 'trimtab[{extra}]' on this machine"
         )
 
 
