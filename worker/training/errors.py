@@ -5,6 +5,7 @@ TrainingError
 ├── Diverged                   a loss that is not finite
 ├── RecipeUnfit                a recipe that the backbone cannot compute
 ├── NoUnknownWord              words to drop, in a vocabulary without an unknown one
+├── LayersShared               last layers to draw anew, in a model that has one for all
 ├── TooManyTokens              a recipe that reads more of a text than the backbone has positions for
 ├── NothingToChooseBy          a recipe that chooses by a validation split that there is not
 ├── MemoryUntold               a bound on memory, on a device that does not tell its own
@@ -112,7 +113,7 @@ class LayersShared(TrainingError):
 
     def __init__(self, backbone: str) -> None:
         super().__init__(
-            f"reinit_layers draws the last layers anew, and the layers of this {backbone} share their weights: set it to 0"
+            f"reinit_layers draws the last layers anew, and those of this {backbone} share their weights: set it to 0"
         )
 
 
@@ -244,7 +245,6 @@ class TextModelMissing(WeightsError):
             f"{folder}: there is no such folder on this worker, and a name of a hub is not fetched: download the model "
             "elsewhere and put its folder there, or correct `model.weights`"
         )
-        self.folder = folder
 
 
 class TextModelUnreadable(WeightsError):
@@ -263,7 +263,6 @@ class TextModelUnfit(WeightsError):
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(f"{folder}: this model for texts cannot be used: {reason}")
-        self.folder = folder
 
 
 class WeightsPartial(WeightsError):
@@ -327,8 +326,7 @@ class LibraryMissing(BackboneError):
 
     def __init__(self, backbone: str, library: str, extra: str) -> None:
         super().__init__(
-            f"{backbone} needs the library {library}, which is not installed here: "
-            f"pip install 'trimtab[{extra}]' on this machine"
+            f"{backbone} needs {library}, which is not installed here: pip install 'trimtab[{extra}]' on this machine"
         )
 
 
