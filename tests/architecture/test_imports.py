@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 REPOSITORY = Path(__file__).parents[2]
-EXTRAS = {"timm", "transformers", "huggingface_hub"}
-"""Libraries of seconds of import, or that are not installed: only those wait for them who name one of their models."""
+EXTRAS = {"timm", "transformers", "huggingface_hub", "tokenizers"}
+"""Libraries that pictures and our own networks do without: only those load them who name a model that needs them."""
 CLOSED = {
     "trimtab.contract": {
         "service",
@@ -53,7 +53,7 @@ CLOSED = {
     },
     "worker.runner": {"service", "sqlalchemy", "fastapi", "optuna", "httpx2", *EXTRAS},
     "worker.training": {"service", "sqlalchemy", "fastapi", "optuna", "httpx2", *EXTRAS},
-    "worker.data": {"service", "sqlalchemy", "fastapi", "optuna", "httpx2"},
+    "worker.data": {"service", "sqlalchemy", "fastapi", "optuna", "httpx2", *EXTRAS},
 }
 """Module -> top-level packages that must not be in memory once it is imported."""
 LOADED = """

@@ -17,7 +17,12 @@ CIFAR_RESNETS = (
 BERT = "bert"
 """The encoders of BERT's family: `weights` is a folder as published, whose config.json tells which one it is."""
 
-TEXT_BACKBONES = (BERT,)
+HF = "hf"
+"""The encoders of transformers that are not of BERT's family: `weights` is a folder as published, as for `bert`."""
+HF_PREFIX = "hf:"
+"""`backbone: hf:FOLDER` is the short form of `backbone: hf` with `weights: FOLDER`."""
+
+TEXT_BACKBONES = (BERT, HF)
 """The backbones that read texts; all others see pictures."""
 
 OWN_PREFIX = "user:"

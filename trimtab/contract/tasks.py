@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from difflib import get_close_matches
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
 from trimtab.contract.backbones import (
-    BERT,
     CIFAR_RESNETS,
     GLYPHNET,
+    HF,
+    HF_PREFIX,
     OWN_NAME,
     OWN_PREFIX,
     TEXT_BACKBONES,
@@ -199,12 +200,12 @@ class Model(Message):
 
     backbone: Annotated[Text, Field(max_length=100), AfterValidator(_known_backbone)] = Field(
         description="glyphnet, a classification model of torchvision or a CIFAR ResNet by its name, "
-        "timm:NAME for one of timm, bert for texts, or user:NAME, which the workers' owner has registered on them."
+        "timm:NAME for one of timm, bert or hf for texts, or user:NAME, which the workers' owner has registered on them."
     )
     weights: Annotated[Text, Field(max_length=4096), AfterValidator(_known_weights)] = Field(
         default="default",
         description="default: the backbone's published weights; none: random ones; else a file the workers can read, or for "
-        "bert a folder as it is published, with config.json, weights and tokenizer.",
+        "bert and hf a folder as it is published, with config.json, weights and tokenizer.",
     )
     partial_weights: bool = Field(
         default=False,
@@ -213,23 +214,39 @@ class Model(Message):
 
     layers: Annotated[Int, Field(ge=1, le=1_000)] | None = Field(
         default=None,
-        description="Layers of bert that are kept, such as a student's; null: all.",
+        description="Layers of a text model that are kept, such as a student's; null: all.",
     )
     layers_kept: Literal["spread", "first"] = Field(
         default="spread",
         description="Which layers are kept where `layers` says how many: every k-th from the first on, or the first ones.",
     )
 
+    @model_validator(mode="before")
+    @classmethod
+    def _read_the_short_form(cls, model: object) -> object:
+        """`backbone: hf:FOLDER` says folder and backbone in one."""
+        if not isinstance(model, Mapping):
+            return model
+        given = cast("Mapping[str, object]", model)
+        backbone = given.get("backbone")
+        if not isinstance(backbone, str) or not backbone.startswith(HF_PREFIX):
+            return given
+        if "weights" in given:
+            raise ValueError(
+                f"`backbone: {HF_PREFIX}FOLDER` names the folder already: leave `weights` out, or set `backbone` to {HF}"
+            )
+        return {**given, "backbone": HF, "weights": backbone.removeprefix(HF_PREFIX)}
+
     @model_validator(mode="after")
     def _is_whole_where_it_reads_text(self) -> Self:
-        if self.backbone == BERT and self.weights in ("default", "none"):
+        if reads_text(self.backbone) and self.weights in ("default", "none"):
             raise ValueError(
-                "bert takes its weights, its shape and its tokenizer from a folder: set `weights` to the path of one as it "
-                "is published, with config.json, model.safetensors and tokenizer.json; a name is not fetched from a hub"
+                f"{self.backbone} takes its weights, its shape and its tokenizer from a folder: set `weights` to the path of one "
+                "as it is published, with config.json, model.safetensors and tokenizer.json; a name is not fetched from a hub"
             )
         if self.layers is not None and not reads_text(self.backbone):
             raise ValueError(
-                "`layers` says how much is kept of bert; other backbones are taken whole"
+                "`layers` says how much is kept of bert or hf; other backbones are taken whole"
             )
         return self
 

@@ -5,6 +5,7 @@ TrainingError
 ├── Diverged                   a loss that is not finite
 ├── RecipeUnfit                a recipe that the backbone cannot compute
 ├── NoUnknownWord              words to drop, in a vocabulary without an unknown one
+├── LayersShared               last layers to draw anew, in a model that has one for all
 ├── TooManyTokens              a recipe that reads more of a text than the backbone has positions for
 ├── NothingToChooseBy          a recipe that chooses by a validation split that there is not
 ├── MemoryUntold               a bound on memory, on a device that does not tell its own
@@ -102,6 +103,17 @@ class TooManyTokens(TrainingError):
     def __init__(self, folder: Path, wanted: int, positions: int) -> None:
         super().__init__(
             f"max_tokens is {wanted}, and {folder} has positions for {positions}: set it to {positions} or less"
+        )
+
+
+class LayersShared(TrainingError):
+    """The recipe draws the last layers anew, and the model has one layer that is passed several times."""
+
+    kind: ClassVar[FailureKind] = "recipe_unfit"
+
+    def __init__(self, backbone: str) -> None:
+        super().__init__(
+            f"reinit_layers draws the last layers anew, and those of this {backbone} share their weights: set it to 0"
         )
 
 
@@ -233,7 +245,6 @@ class TextModelMissing(WeightsError):
             f"{folder}: there is no such folder on this worker, and a name of a hub is not fetched: download the model "
             "elsewhere and put its folder there, or correct `model.weights`"
         )
-        self.folder = folder
 
 
 class TextModelUnreadable(WeightsError):
@@ -252,7 +263,6 @@ class TextModelUnfit(WeightsError):
 
     def __init__(self, folder: Path, reason: str) -> None:
         super().__init__(f"{folder}: this model for texts cannot be used: {reason}")
-        self.folder = folder
 
 
 class WeightsPartial(WeightsError):
@@ -314,10 +324,9 @@ class LibraryMissing(BackboneError):
 
     kind: ClassVar[FailureKind] = "data_missing"
 
-    def __init__(self, backbone: str, library: str) -> None:
+    def __init__(self, backbone: str, library: str, extra: str) -> None:
         super().__init__(
-            f"{backbone} needs the library {library}, which is not installed here: "
-            f"pip install 'trimtab[{library}]' where the worker runs"
+            f"{backbone} needs {library}, which is not installed here: pip install 'trimtab[{extra}]' on this machine"
         )
 
 

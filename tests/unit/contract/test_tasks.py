@@ -266,3 +266,29 @@ def test_a_name_of_timm_is_taken_for_its_form(name: str) -> None:
 def test_what_cannot_be_a_name_of_timm_is_refused(name: str) -> None:
     with pytest.raises(ValidationError, match=r"timm: goes before a name of timm's own models"):
         Model(backbone=f"timm:{name}")
+
+
+def test_hf_and_a_folder_in_one_word_are_the_two_fields() -> None:
+    model = Model.model_validate({"backbone": "hf:/models/deberta", "layers": 2})
+    assert model == Model(backbone="hf", weights="/models/deberta", layers=2)
+    assert model.model_dump()["weights"] == "/models/deberta"
+
+
+@pytest.mark.parametrize(
+    ("model", "words"),
+    [
+        ({"backbone": "hf"}, "hf takes its weights, its shape and its tokenizer from a folder"),
+        ({"backbone": "hf", "weights": "none"}, "a name is not fetched from a hub"),
+        ({"backbone": "hf:deberta-v3-base"}, "the path of a file on the workers"),
+        ({"backbone": "hf:"}, "the path of a file on the workers"),
+        (
+            {"backbone": "hf:/a", "weights": "/b"},
+            "names the folder already: leave `weights` out",
+        ),
+    ],
+)
+def test_an_encoder_of_transformers_without_its_folder_is_refused(
+    model: dict[str, object], words: str
+) -> None:
+    with pytest.raises(ValidationError, match=words):
+        Model.model_validate(model)

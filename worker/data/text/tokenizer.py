@@ -9,16 +9,16 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import AddedToken, Encoding, Tokenizer, decoders, normalizers
-from tokenizers import pre_tokenizers as pre
-from tokenizers import processors as post
-from tokenizers.models import BPE, WordPiece
 
 from worker.data.errors import TokenizerUnusable
+
+if TYPE_CHECKING:
+    # Imported where a tokenizer is opened: pictures are trained and predicted without the library.
+    from tokenizers import Encoding, Tokenizer
 
 Content = str | tuple[str, str]
 """A sample: a text, or a pair of texts."""
@@ -45,7 +45,9 @@ class TextTokenizer:
         json: The whole tokenizer in the form of tokenizer.json, without a length: for exported models.
     """
 
-    def __init__(self, whole: Tokenizer, *, sha256: str, pad: str | None, where: Path) -> None:
+    def __init__(
+        self, whole: "Tokenizer", *, sha256: str, pad: str | None, where: Path
+    ) -> None:
         """Put lengths aside.
 
         Args:
@@ -101,7 +103,7 @@ class TextTokenizer:
             length: The most tokens, special ones included; of a pair, the longer text is cut first.
         """
         if length not in self._cut:
-            cut = Tokenizer.from_str(self.json)
+            cut = _of_json(self.json)
             cut.encode_special_tokens = True
             cut.enable_truncation(length)
             self._cut[length] = cut
@@ -201,15 +203,26 @@ def _named(settings: dict[str, Any], key: str) -> str | None:
     return value if isinstance(value, str) else None
 
 
-def _parsed(text: str, where: Path) -> Tokenizer:
+def _parsed(text: str, where: Path) -> "Tokenizer":
     try:
-        return Tokenizer.from_str(text)
+        return _of_json(text)
     except Exception as error:  # The library raises the bare class.
         raise TokenizerUnusable(where, "its tokenizer.json cannot be read") from error
 
 
-def _word_piece(folder: Path, settings: dict[str, Any]) -> Tokenizer:
+def _of_json(text: str) -> "Tokenizer":
+    from tokenizers import Tokenizer
+
+    return Tokenizer.from_str(text)
+
+
+def _word_piece(folder: Path, settings: dict[str, Any]) -> "Tokenizer":
     """Return BERT's tokenizer of a list of word pieces, one a line."""
+    from tokenizers import Tokenizer, decoders, normalizers
+    from tokenizers import pre_tokenizers as pre
+    from tokenizers import processors as post
+    from tokenizers.models import WordPiece
+
     words = _text(folder / "vocab.txt").splitlines()
     vocabulary = {word.rstrip("\r\n"): number for number, word in enumerate(words)}
     special = [_named(settings, f"{name}_token") for name in ("cls", "sep", "unk", "pad")]
@@ -235,8 +248,13 @@ def _is_lower_case(vocabulary: dict[str, int]) -> bool:
     return not any(word.isalpha() and word != word.lower() for word in vocabulary)
 
 
-def _byte_level(folder: Path) -> Tokenizer:
+def _byte_level(folder: Path) -> "Tokenizer":
     """Return RoBERTa's tokenizer: bytes that are merged pair by pair."""
+    from tokenizers import AddedToken, Tokenizer, decoders
+    from tokenizers import pre_tokenizers as pre
+    from tokenizers import processors as post
+    from tokenizers.models import BPE
+
     try:
         model = BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
     except Exception as error:  # As above.
@@ -258,18 +276,18 @@ def _byte_level(folder: Path) -> Tokenizer:
     return whole
 
 
-def _encoded(tokenizer: Tokenizer, contents: Sequence[Content]) -> Iterator[Encoding]:
+def _encoded(tokenizer: "Tokenizer", contents: Sequence[Content]) -> "Iterator[Encoding]":
     # One by one: a batch would be shared out to threads that the library starts for itself.
     for one in contents:
         yield tokenizer.encode(one) if isinstance(one, str) else tokenizer.encode(*one)
 
 
-def _size(tokenizer: Tokenizer) -> int:
+def _size(tokenizer: "Tokenizer") -> int:
     """Return one more than the largest number: published vocabularies may have gaps."""
     return max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1) + 1
 
 
-def _pad_id(tokenizer: Tokenizer, pad: str | None, where: Path) -> int:
+def _pad_id(tokenizer: "Tokenizer", pad: str | None, where: Path) -> int:
     number = _first(tokenizer, (pad,) if pad else _PADS)
     if number is None:
         raise TokenizerUnusable(
@@ -278,7 +296,7 @@ def _pad_id(tokenizer: Tokenizer, pad: str | None, where: Path) -> int:
     return number
 
 
-def _first(tokenizer: Tokenizer, names: Sequence[str]) -> int | None:
+def _first(tokenizer: "Tokenizer", names: Sequence[str]) -> int | None:
     """Return the number of the first of these tokens that there is."""
     numbers = (tokenizer.token_to_id(name) for name in names)
     return next((number for number in numbers if number is not None), None)

@@ -140,7 +140,8 @@ class _Tracer(fx.Tracer):
 
 def _traced(backbone: Backbone) -> fx.Graph | None:
     """The network's graph; None where its code cannot be traced, or is not the same in training and evaluation."""
-    stages = [name for names in backbone.stages for name in names]
+    # What computes as one is called as one, and nobody looks into it.
+    stages = [*(name for names in backbone.stages for name in names), *backbone.whole]
     network = backbone.network
     was_training = network.training
     # A forward may ask `self.training`, and the tracer sees only the branch that is taken. Traced in both modes, such a

@@ -1,6 +1,6 @@
 """Facts that training must know about a network, and the search for them in networks that do not tell."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -27,6 +27,7 @@ class Architecture:
         head: Name of its last layer, a linear or a 1 x 1 convolution.
         stages: The stages from the input on; each is the names of modules or parameters that freeze together.
         input: The layer before the network, from stored samples to its inputs.
+        whole: Names of modules that compute as one: stages within them are not called by themselves.
         tokenizer: The tokenizer that its samples were made by, as JSON; empty where they are no texts.
         code: Text that changes with the code of a person's own network; empty for those of a release.
         weights_url: The address of its published weights, if there are any.
@@ -39,6 +40,7 @@ class Architecture:
     head: str
     stages: tuple[tuple[str, ...], ...]
     input: InputLayer
+    whole: tuple[str, ...] = ()
     tokenizer: str = ""
     code: str = ""
     weights_url: str | None = None
@@ -91,6 +93,29 @@ def find_stages(network: nn.Module, head: str) -> tuple[tuple[str, ...], ...]:
     if lone := _lone_parameters(network, head):
         stages[:1] = [[*(stages[0] if stages else ()), *lone]]
     return tuple(tuple(stage) for stage in stages)
+
+
+def outermost(
+    module: nn.Module, prefix: str, stage_of: Mapping[str, int], stage: int
+) -> Iterator[str]:
+    """Yield the modules that are all of one stage, and the parameters of it that stand alone.
+
+    Args:
+        module: The module that is looked into.
+        prefix: Its name with a dot; empty for the network.
+        stage_of: The stage of each parameter, by its name in the network.
+        stage: The stage.
+    """
+    for name, _ in module.named_parameters(recurse=False):
+        if stage_of.get(f"{prefix}{name}") == stage:
+            yield f"{prefix}{name}"
+    for name, child in module.named_children():
+        inner = f"{prefix}{name}."
+        found = {stage_of.get(f"{inner}{each}") for each, _ in child.named_parameters()}
+        if found == {stage}:
+            yield f"{prefix}{name}"
+        elif stage in found:
+            yield from outermost(child, inner, stage_of, stage)
 
 
 def _units(module: nn.Module, head: str, prefix: str) -> Iterator[_Unit]:

@@ -10,7 +10,13 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from trimtab.contract.backbones import BERT, CIFAR_RESNETS, GLYPHNET, OWN_PREFIX, TIMM_PREFIX
+from trimtab.contract.backbones import (
+    CIFAR_RESNETS,
+    GLYPHNET,
+    OWN_PREFIX,
+    TIMM_PREFIX,
+    reads_text,
+)
 from trimtab.contract.recipe import Pooling, Recipe
 from trimtab.contract.tasks import Model
 from worker.data.modality import ImageSpec, InputSpec
@@ -20,11 +26,9 @@ from worker.training.errors import (
     is_out_of_memory,
 )
 from worker.training.model import (
-    bert,
     cifar_resnets,
     glyphnet,
     heads,
-    published_text,
     published_weights,
     small_maps,
     text_models,
@@ -35,10 +39,10 @@ from worker.training.model import (
 from worker.training.model.architecture import Architecture
 from worker.training.model.card import (
     CARD_KEY,
-    EncoderCard,
     ImageCard,
     ImageStatistics,
     InputCard,
+    NetworkCard,
     TokenCard,
 )
 from worker.training.model.halves import Halves
@@ -46,6 +50,7 @@ from worker.training.model.heads import Head, HeadSlot
 from worker.training.model.image_input import ImageInput
 from worker.training.model.inputs import InputLayer
 from worker.training.model.published_weights import WeightsReport
+from worker.training.model.text_network import TextNetwork
 from worker.training.model.token_input import TokenInput
 from worker.training.model.user_backbones import OwnBackbones
 from worker.training.model.weights_files import WeightsFile
@@ -65,6 +70,7 @@ class Backbone(nn.Module):
         input: The layer before the network, from stored samples to what it takes.
         network: The network itself; its state dict has the names that published weights have.
         stages: The names of modules or parameters that freeze together, a stage each (`Architecture`).
+        whole: Names of modules that compute as one (`Architecture`).
         report: The tensors of the weights' file that were loaded and left out; None for random weights.
         tokenizer: The tokenizer that its samples were made by, as JSON; empty where they are no texts.
         known_head: Rows of the pretrained head for `classes`, where it knew them all.
@@ -84,6 +90,7 @@ class Backbone(nn.Module):
         self.head_name = architecture.head
         self.code = architecture.code
         self.tokenizer = architecture.tokenizer
+        self.whole = architecture.whole
         self._tried: set[tuple[int, ...]] = set()
         self.report: WeightsReport | None = None
         self.known_head: dict[str, Tensor] | None = None
@@ -96,9 +103,9 @@ class Backbone(nn.Module):
         self.digests: dict[int, str] | None = None
 
     @property
-    def shape(self) -> EncoderCard | None:
+    def shape(self) -> NetworkCard | None:
         """The shape of a network whose name does not tell it."""
-        return self.network.shape if isinstance(self.network, bert.Encoder) else None
+        return self.network.shape if isinstance(self.network, TextNetwork) else None
 
     @property
     def pooling(self) -> Pooling:
@@ -120,7 +127,7 @@ class Backbone(nn.Module):
         """Give the network a head of this shape; `draw_head` gives it its weights."""
         if head != self._head_shape:
             self._slot.put(head)
-            if isinstance(self.network, bert.Encoder):
+            if isinstance(self.network, TextNetwork):
                 self.network.pooling.how = head.pooling
             self._head_shape = head
             # Their rest calls the head that was there before.
@@ -221,9 +228,9 @@ def build(
         backbone.put_head(head)
         backbone.draw_head(seed)
         return backbone
-    if model.backbone == BERT:
+    if isinstance(backbone.network, TextNetwork):
         folder = _folder(model, weights_dir)
-        backbone.report = published_text.load_into(backbone.network, folder, model)
+        backbone.report = text_models.load_into(backbone.network, folder, model)
         log.info("%s: %s", model.backbone, backbone.report.in_words())
         backbone.put_head(head)
         backbone.draw_head(seed)
@@ -270,8 +277,8 @@ def input_spec(
         WeightsError, DataError: A text model's folder is missing, or no whole model.
         TooManyTokens: The recipe reads more of a text than a text model has positions for.
     """
-    if model.backbone == BERT:
-        return text_models.token_spec(_folder(model, weights_dir), recipe)
+    if reads_text(model.backbone):
+        return text_models.token_spec(model, _folder(model, weights_dir), recipe)
     if model.backbone.startswith(TIMM_PREFIX):
         return timm_models.input_spec(model.backbone, recipe)
     if recipe.image_size is not None or model.backbone == GLYPHNET:
@@ -307,7 +314,7 @@ def _architecture(
     model: Model, classes: int, own: OwnBackbones, weights_dir: Path | None
 ) -> Architecture:
     name = model.backbone
-    if name == BERT:
+    if reads_text(name):
         return text_models.architecture(model, _folder(model, weights_dir), classes)
     if name == GLYPHNET:
         return glyphnet.architecture(classes)

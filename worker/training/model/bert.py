@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from trimtab.contract.recipe import Pooling as PoolingName
 from worker.training.model.architecture import Architecture
 from worker.training.model.card import EncoderCard
 from worker.training.model.inputs import InputLayer
+from worker.training.model.text_network import Pooling, TextNetwork, mark, unmark
 
 _INITIAL_STD = 0.02
 """The standard deviation of random weights, as in BERT's own code."""
@@ -57,7 +57,7 @@ class Embeddings(nn.Module):
             x = x + functional.embedding(types, self.types)
         x = x + self.positions[self.first_position :][: words.shape[1]]
         x = self.project(self.dropout(self.norm(x)))
-        return _marked(x, (words != self.pad_id).unsqueeze(2).to(x.dtype))
+        return mark(x, (words != self.pad_id).unsqueeze(2).to(x.dtype))
 
 
 class Layer(nn.Module):
@@ -81,10 +81,10 @@ class Layer(nn.Module):
 
     def forward(self, marked: Tensor) -> Tensor:
         """`(N, L, width + 1)` to the same shape."""
-        x, real = _unmarked(marked)
+        x, real = unmark(marked)
         x = self.attention_norm(x + self.dropout(self.output(self._attended(x, real))))
         x = self.norm(x + self.dropout(self.down(self.activation(self.up(x)))))
-        return _marked(x, real)
+        return mark(x, real)
 
     def _attended(self, x: Tensor, real: Tensor) -> Tensor:
         query, key, value = (
@@ -98,29 +98,7 @@ class Layer(nn.Module):
         return found.transpose(1, 2).flatten(2)
 
 
-class Pooling(nn.Module):
-    """From the tokens' vectors to one for each text.
-
-    Attributes:
-        how: `cls` takes the first token's, `mean` and `max` those of all tokens that are no padding.
-    """
-
-    how: PoolingName = "mean"
-
-    def forward(self, marked: Tensor) -> Tensor:
-        """`(N, L, width + 1)` to `(N, width)`."""
-        x, real = _unmarked(marked)
-        match self.how:
-            case "cls":
-                return x[:, 0]
-            case "mean":
-                # In full: half precision does not count above 256.
-                return (x * real).float().sum(dim=1) / real.float().sum(dim=1)
-            case "max":
-                return x.masked_fill(real == 0, torch.finfo(x.dtype).min).amax(dim=1)
-
-
-class Encoder(nn.Module):
+class Encoder(TextNetwork):
     """The network; its inputs are those that a `TokenInput` makes."""
 
     def __init__(self, shape: EncoderCard, classes: int) -> None:
@@ -139,12 +117,16 @@ class Encoder(nn.Module):
             x = layer(x)
         return cast(Tensor, self.head(self.pooling(x)))
 
+    def redraw(self, module: nn.Module) -> None:
+        """Draw all weights in one of its modules anew, as they are before any training."""
+        draw(module)
+
     def hidden(self, tokens: Tensor) -> Tensor:
         """Return the last layer's vectors `(N, L, width)`; those of padding mean nothing."""
         x = self.embeddings(tokens)
         for layer in self.layers:
             x = layer(x)
-        return _unmarked(x)[0]
+        return unmark(x)[0]
 
 
 def architecture(
@@ -194,11 +176,3 @@ def _activation(name: str) -> nn.Module:
             return nn.ReLU()
         case _:
             return nn.SiLU()
-
-
-def _marked(x: Tensor, real: Tensor) -> Tensor:
-    return torch.cat((x, real.to(x.dtype)), dim=2)
-
-
-def _unmarked(marked: Tensor) -> tuple[Tensor, Tensor]:
-    return marked[..., :-1], marked[..., -1:]

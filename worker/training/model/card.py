@@ -1,7 +1,7 @@
 """The model card: what a model file says of itself, and all that is needed to use it."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any, Literal, cast
+from typing import Annotated, Any, ClassVar, Literal, cast
 
 from pydantic import Field, model_validator
 
@@ -98,6 +98,7 @@ class TokenCard(Message):
 class EncoderCard(Message):
     """The shape of an encoder of BERT's family: enough to build the network."""
 
+    shares_layers: ClassVar[bool] = False
     kind: Literal["bert"] = "bert"
     vocab_size: _Count
     """Rows of the table of word pieces."""
@@ -118,6 +119,29 @@ class EncoderCard(Message):
     pad_id: _Id
 
 
+class LibraryEncoderCard(Message):
+    """The shape of an encoder of transformers: enough to build the network where that library is."""
+
+    kind: Literal["hf"]
+    library: Text
+    """The library and its release that read the folder."""
+    model_type: Text
+    """The word by which transformers knows the network."""
+    config: Mapping[str, Any]
+    """Its configuration, as the library writes it."""
+    vocab_size: _Count
+    width: _Size
+    layers: _Size
+    shares_layers: bool
+    """Whether texts pass the same layer several times, as in ALBERT."""
+    positions: _Count
+    token_types: Annotated[Int, Field(ge=0, le=16)]
+    pad_id: _Id | None
+    """The word piece that stands behind the end of a text; null where only the tokenizer says so."""
+
+
+NetworkCard = Annotated[EncoderCard | LibraryEncoderCard, Field(discriminator="kind")]
+"""The shape of a network for texts, told apart by `kind`."""
 InputCard = ImageCard | TokenCard
 """The description of an input layer, whatever its modality; told apart by `kind`."""
 
@@ -139,7 +163,7 @@ class CardMember(Message):
     interpolation: Interpolation = "bilinear"
     crop: _Share = 1.0
     input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
-    network: EncoderCard | None = None
+    network: NetworkCard | None = None
     recipe: Recipe
     precision: Precision = "float32"
     head_precision: Precision = "float32"
@@ -171,7 +195,7 @@ class ModelCard(Message):
     """The columns of the texts that it was trained on, two of them for pairs; none of pictures."""
     input: Annotated[InputCard | ImageStatistics, Field(discriminator="kind")]
     """The model's first layer, which is built from this."""
-    network: EncoderCard | None = None
+    network: NetworkCard | None = None
     """The network's shape, where its backbone's name does not tell it."""
     recipe: Recipe
     pretrained: Model | None = None

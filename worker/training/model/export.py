@@ -15,7 +15,7 @@ from worker.data.images.pixels import SIXTEEN_BITS
 from worker.data.targets import Target
 from worker.training import safetensors_files
 from worker.training.errors import ModelUnreadable
-from worker.training.model import backbones, bert, heads
+from worker.training.model import backbones, heads, text_models
 from worker.training.model.backbones import Backbone
 from worker.training.model.card import (
     CARD_KEY,
@@ -221,9 +221,8 @@ def _built(
     backbone = member.backbone or card.backbone
     head = heads.of(member.recipe, card.kind)
     if member.network is not None and isinstance(member.input, TokenCard):
-        shown = bert.architecture(
-            member.network, len(card.classes), TokenInput(member.input), tokenizer
-        )
+        layer = TokenInput(member.input)
+        shown = text_models.of_shape(member.network, len(card.classes), layer, tokenizer)
         model = Backbone(backbone, card.classes, shown)
         model.put_head(head)
         return model

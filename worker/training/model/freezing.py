@@ -9,9 +9,11 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPrivateUsage] - the only common base
 
 from trimtab.contract.recipe import Recipe
-from worker.training.model import bert, lora
+from worker.training.errors import LayersShared
+from worker.training.model import lora
 from worker.training.model.backbones import Backbone, is_within
 from worker.training.model.lora import LowRank
+from worker.training.model.text_network import TextNetwork
 from worker.training.seeding import derive, seeded
 
 
@@ -94,16 +96,22 @@ class Freezing:
     def redraw(self, seed: int) -> None:
         """Draw the last layers of a model for texts anew where the recipe says so, as far as some epoch trains them.
 
+        Raises:
+            LayersShared: The recipe says so, and the model has one layer for all.
+
         What the last layers have learned is often of the pretraining's task alone (Zhang et al., 2021,
         https://arxiv.org/abs/2006.05987, section 5).
         """
         trained = len(self.model.stages) - max(1, self.still)  # The embeddings are no layer.
         count = min(self.recipe.reinit_layers, trained)
-        if self.model.shape is None or count < 1:
+        network = self.model.network
+        if not isinstance(network, TextNetwork) or count < 1:
             return
+        if network.shape.shares_layers:
+            raise LayersShared(self.model.name)
         with seeded(derive(seed, "reinit")):
             for name in (name for names in self.model.stages[-count:] for name in names):
-                bert.draw(self.model.network.get_submodule(name))
+                network.redraw(network.get_submodule(name))
 
     def freeze(self, epoch: int = 0) -> None:
         """Choose what an epoch trains: the head, and of each thawed stage everything, or what LoRA reaches."""
@@ -161,7 +169,9 @@ class Freezing:
 
 def frozen_modules(backbone: Backbone, frozen_stages: int) -> tuple[str, ...]:
     """Return the names of the modules and lone parameters of the first `frozen_stages` stages."""
-    return tuple(name for names in backbone.stages[:frozen_stages] for name in names)
+    names = tuple(name for names in backbone.stages[:frozen_stages] for name in names)
+    # With all that is within them, what computes as one is frozen too: it then stays in evaluation mode.
+    return names + backbone.whole if frozen_stages >= len(backbone.stages) else names
 
 
 def state_of(backbone: Backbone, frozen_stages: int, *, frozen: bool) -> dict[str, Tensor]:

@@ -79,11 +79,12 @@ def read_shape(folder: Path) -> EncoderCard:
     """
     if not folder.is_dir():
         raise TextModelMissing(folder)
-    config = _config(folder)
+    config = read_config(folder)
     kind = config.get("model_type")
     if kind not in KINDS:
         raise TextModelUnfit(
-            folder, f"its model_type is {kind!r}, and {', '.join(KINDS)} are known"
+            folder,
+            f"its model_type is {kind!r}, and {', '.join(KINDS)} are known; `backbone: hf` reads those of transformers",
         )
     if config.get("position_embedding_type", "absolute") != "absolute" or config.get(
         "is_decoder"
@@ -92,15 +93,31 @@ def read_shape(folder: Path) -> EncoderCard:
     try:
         return EncoderCard.model_validate(_shape(str(kind), config))
     except (KeyError, TypeError, ValidationError) as error:
-        raise TextModelUnreadable(folder / CONFIG, _first_line(error)) from error
+        raise TextModelUnreadable(folder / CONFIG, first_line(error)) from error
 
 
-def _config(folder: Path) -> Mapping[str, Any]:
+def check_layers(folder: Path, layers: int, model: Model) -> None:
+    """See that a folder's network has as many layers as a model keeps.
+
+    Raises:
+        TextModelUnfit: It has fewer.
+    """
+    if model.layers is not None and model.layers > layers:
+        reason = f"it has {layers} layers, and `model.layers` asks for {model.layers}"
+        raise TextModelUnfit(folder, reason)
+
+
+def read_config(folder: Path) -> Mapping[str, Any]:
+    """Read a folder's config.json.
+
+    Raises:
+        TextModelUnreadable: There is none, or it is no JSON object.
+    """
     path = folder / CONFIG
     try:
         found: object = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise TextModelUnreadable(path, _first_line(error)) from error
+        raise TextModelUnreadable(path, first_line(error)) from error
     if not isinstance(found, dict):
         raise TextModelUnreadable(path, "it is no JSON object")
     return cast(Mapping[str, Any], found)
@@ -163,21 +180,21 @@ def load_into(network: nn.Module, folder: Path, model: Model) -> WeightsReport:
         WeightsNotFinite: Some are infinite or no numbers.
     """
     path = _weights(folder)
-    kept = _kept(read_shape(folder).layers, model)
+    kept = kept_layers(read_shape(folder).layers, model)
     named, unused = _renamed(weights_files.read(path).tensors, kept)
     own = cast(dict[str, Tensor], network.state_dict())
     wanted = [name for name in own if not name.startswith("head.")]
     missing = [name for name in wanted if name not in named]
     if missing:
-        raise TextModelUnfit(folder, f"{path.name} lacks {_some(missing)} of its network")
+        raise TextModelUnfit(folder, f"{path.name} lacks {some(missing)} of its network")
     other = [name for name in wanted if named[name].shape != own[name].shape]
     if other:
         raise TextModelUnfit(
-            folder, f"{path.name} has {_some(other)} in other shapes than {CONFIG}"
+            folder, f"{path.name} has {some(other)} in other shapes than {CONFIG}"
         )
     if quantised := [name for name in wanted if not is_weight(named[name])]:
         raise TextModelUnfit(
-            folder, f"{path.name} has {_some(quantised)} as integers or in 8 bits"
+            folder, f"{path.name} has {some(quantised)} as integers or in 8 bits"
         )
     if broken := [name for name in wanted if not named[name].isfinite().all()]:
         raise WeightsNotFinite(str(path), broken)
@@ -195,8 +212,8 @@ def _weights(folder: Path) -> Path:
     return found[0]
 
 
-def _kept(layers: int, model: Model) -> Sequence[int]:
-    """Return the numbers of the layers that are kept, in order."""
+def kept_layers(layers: int, model: Model) -> Sequence[int]:
+    """Return the numbers of the layers that a model keeps of so many, in order."""
     count = layers if model.layers is None else model.layers
     if model.layers_kept == "first":
         return range(count)
@@ -232,10 +249,12 @@ def _name(published: str, kept: Sequence[int]) -> str | None:
     return f"layers.{list(kept).index(int(found[1]))}.{_OF_LAYER[found[2]]}.{found[3]}"
 
 
-def _some(names: Sequence[str]) -> str:
+def some(names: Sequence[str]) -> str:
+    """Return up to three names, and how many more there are."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """Return the first line of an error's message, or its class where it has none."""
     return str(error).strip().partition("\n")[0] or type(error).__name__

@@ -22,7 +22,7 @@ from worker.training.errors import (
     WeightsUnpublished,
 )
 from worker.training.model import published_weights, user_code
-from worker.training.model.architecture import Architecture, find_head, find_stages
+from worker.training.model.architecture import Architecture, find_head, find_stages, outermost
 from worker.training.model.image_input import ImageInput
 
 _NORMS = (nn.LayerNorm, nn.BatchNorm2d, nn.BatchNorm1d, nn.GroupNorm)
@@ -77,7 +77,7 @@ def _timm(backbone: str) -> Any:
     try:
         import timm
     except ImportError as error:
-        raise LibraryMissing(backbone, "timm") from error
+        raise LibraryMissing(backbone, "timm", "timm") from error
     return timm
 
 
@@ -181,29 +181,11 @@ def _stages(backbone: str, network: nn.Module, head: str) -> tuple[tuple[str, ..
     if len(groups) > 1 and all(_is_of_norm(network, name) for name in groups[-1]):
         groups[-2:] = [groups[-2] + groups[-1]]
     stage_of = {name: stage for stage, names in enumerate(groups) for name in names}
-    return tuple(
-        tuple(_outermost(network, "", stage_of, stage)) for stage in range(len(groups))
-    )
+    return tuple(tuple(outermost(network, "", stage_of, stage)) for stage in range(len(groups)))
 
 
 def _is_of_norm(network: nn.Module, parameter: str) -> bool:
     return isinstance(network.get_submodule(parameter.rpartition(".")[0]), _NORMS)
-
-
-def _outermost(
-    module: nn.Module, prefix: str, stage_of: Mapping[str, int], stage: int
-) -> Iterator[str]:
-    """Yield the modules that are all of one stage, and the parameters of it that stand alone."""
-    for name, _ in module.named_parameters(recurse=False):
-        if stage_of.get(f"{prefix}{name}") == stage:
-            yield f"{prefix}{name}"
-    for name, child in module.named_children():
-        inner = f"{prefix}{name}."
-        found = {stage_of.get(f"{inner}{each}") for each, _ in child.named_parameters()}
-        if found == {stage}:
-            yield f"{prefix}{name}"
-        elif stage in found:
-            yield from _outermost(child, inner, stage_of, stage)
 
 
 def _published(backbone: str, facts: Any, folder: Path | None) -> Path:
