@@ -94,11 +94,11 @@ def made_up(count: int) -> list[tuple[str, str]]:
 def large(path: Path, megabytes: float) -> Path:
     """Write a table of about this size, with reviews of about a thousand characters, all different."""
     source = random.Random(1)
-    sentences = [" ".join(text for text, _ in made_up(12))[:1000] for _ in range(1)]
+    review = " ".join(text for text, _ in made_up(40))[:1100]
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["text", "label"])
         for number in range(int(megabytes * 1000)):
             begin = source.randrange(200)
-            writer.writerow([f"{number} {sentences[0][begin:]}", "pn"[number % 2]])
+            writer.writerow([f"{number} {review[begin:]}", "pn"[number % 2]])
     return path

@@ -2,6 +2,7 @@
 
 cache_dir/
 ├── facts/<source>.json       what reading every file once told: its hash, and its modality's facts
+├── texts/<source>/           the same of a table of texts, with all its tokens (`text/token_store.py`)
 └── <key>/                    one data set, split and encoding; appears whole, by rename
     ├── manifest.json
     └── train.npy  train.labels.npy  train.draws.npy  validation.npy  ...  test.labels.npy

@@ -6,10 +6,14 @@ They are reported because a copy in another split was seen in training, and what
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 
+import numpy as np
+from numpy.typing import NDArray
+
 from trimtab.contract.records import MOST_NAMED, Duplicates, Twins
 from worker.data.source import Part, Sample
 
 Twin = tuple[Sample, Sample]
+_ROWS_AT_ONCE = 65_536
 
 
 def report(
@@ -49,6 +53,23 @@ def report(
         conflicting_labels=len(conflicting),
         first=tuple(twins[:MOST_NAMED]),
     )
+
+
+def rows_of_copies(contents: NDArray[np.uint64]) -> NDArray[np.int64]:
+    """Return the places of all samples that share their content with another one, with little memory beside them.
+
+    Args:
+        contents: A number for each sample that exactly its copies share, uint64 `(N,)`.
+    """
+    ordered = np.sort(contents)
+    several = np.unique(ordered[1:][ordered[1:] == ordered[:-1]])
+    if not len(several):
+        return np.empty(0, np.int64)
+    held = [
+        begin + np.flatnonzero(np.isin(contents[begin : begin + _ROWS_AT_ONCE], several))
+        for begin in range(0, len(contents), _ROWS_AT_ONCE)
+    ]
+    return np.concatenate(held)
 
 
 def notes(found: Duplicates, noun: str = "picture") -> Iterator[str]:

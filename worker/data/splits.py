@@ -58,7 +58,7 @@ def assign(
         draws=np.array(draws, dtype=np.uint64),
         labels=np.array(
             [one.label if isinstance(one.label, int) and classes else 0 for one in samples],
-            dtype=np.int64,
+            dtype=np.int32,
         ),
         parts=np.array(
             [-1 if one.part is None else PARTS.index(one.part) for one in samples],
@@ -82,12 +82,12 @@ class Rows:
 
     Attributes:
         draws: The number that each is dealt by, uint64 `(N,)`.
-        labels: The position of its class, int64 `(N,)`; 0 where the labels are not classes.
+        labels: The position of its class, int32 `(N,)`; 0 where the labels are not classes.
         parts: The place in `PARTS` of the split that the data set puts it in, int8 `(N,)`; -1 for none.
     """
 
     draws: NDArray[np.uint64]
-    labels: NDArray[np.int64]
+    labels: NDArray[np.int32]
     parts: NDArray[np.int8]
 
 
@@ -122,18 +122,17 @@ def assign_rows(
         part: share for part, share in shares.items() if PARTS.index(part) not in brought
     }
     parts = rows.parts.copy()
-    divisible = np.flatnonzero(parts <= 0)
-    draws, labels = rows.draws[divisible], rows.labels[divisible]
-    strata, of_stratum = _strata(draws, labels)
+    divisible = parts <= 0
+    strata, of_stratum = _strata(rows.draws[divisible], rows.labels[divisible])
     dealt = np.zeros(len(strata), dtype=np.int8)
     sizes: dict[int, int] = {}
     for label in np.unique(of_stratum).tolist():
         members = np.flatnonzero(of_stratum == label)  # In the order of their draws.
         sizes[label] = len(members)
         dealt[members] = _deal(len(members), wanted)
-    parts[divisible] = dealt[np.searchsorted(strata, draws)]
+    parts[divisible] = dealt[np.searchsorted(strata, rows.draws[divisible])]
     for label, name in enumerate(classes or (None,)):
-        held = np.unique(parts[divisible][labels == label])
+        held = np.unique(parts[divisible & (rows.labels == label)])
         if {PARTS[place] for place in held.tolist()} != {"train", *wanted}:
             count = sizes.get(label, 0)
             raise ClassTooSmall(name, count, len(wanted) + 1, grouped=grouped, noun=noun)
@@ -142,23 +141,41 @@ def assign_rows(
 
 
 def _strata(
-    draws: NDArray[np.uint64], labels: NDArray[np.int64]
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Return the different draws in their order, each with its label: of several, the one that most have."""
-    if not len(draws):
-        return draws, labels
-    order = np.lexsort((labels, draws))
+    draws: NDArray[np.uint64], labels: NDArray[np.int32]
+) -> tuple[NDArray[np.uint64], NDArray[np.int32]]:
+    """Return the different draws in their order, each with its label: of several, the one that most have.
+
+    It takes some tens of bytes a row: a table may have many millions.
+    """
+    order = np.argsort(draws)
     draws, labels = draws[order], labels[order]
-    begins = np.flatnonzero(
-        np.concatenate([[True], (draws[1:] != draws[:-1]) | (labels[1:] != labels[:-1])])
-    )
-    counts = np.diff(np.append(begins, len(draws)))
-    draws, labels = draws[begins], labels[begins]
-    # Not the label that comes first: the order of the samples changes when a file is renamed.
-    order = np.lexsort((labels, -counts, draws))
-    draws, labels = draws[order], labels[order]
-    first = np.concatenate([[True], draws[1:] != draws[:-1]])
+    del order
+    again = draws[1:] == draws[:-1]
+    mixed = np.unique(draws[1:][again & (labels[1:] != labels[:-1])])
+    if len(mixed):
+        # A draw's rows lie side by side, so that the first of them stands for all.
+        labels[np.searchsorted(draws, mixed)] = _commonest(draws, labels, mixed)
+    first = np.concatenate([[True], ~again])[: len(draws)]
     return draws[first], labels[first]
+
+
+def _commonest(
+    draws: NDArray[np.uint64], labels: NDArray[np.int32], mixed: NDArray[np.uint64]
+) -> NDArray[np.int32]:
+    """Return the label that most rows of each draw have; of those that are as common, the first class.
+
+    Args:
+        draws: The draws of all rows, in their order.
+        labels: The labels of the rows.
+        mixed: The draws that have several labels, in their order.
+    """
+    ends = zip(
+        np.searchsorted(draws, mixed).tolist(),
+        np.searchsorted(draws, mixed, side="right").tolist(),
+        strict=True,
+    )
+    found = [np.bincount(labels[begin:end]).argmax() for begin, end in ends]
+    return np.array(found, dtype=np.int32)
 
 
 def _deal(count: int, shares: Mapping[Part, float]) -> NDArray[np.int8]:

@@ -1,5 +1,6 @@
 """Who is trained on, who compares trials, who stays sealed."""
 
+import tracemalloc
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -172,3 +173,19 @@ def test_too_few_pictures_without_classes_are_told_of_the_whole() -> None:
     samples = [Sample(Path(str(n)), (float(n),)) for n in range(2)]
     with pytest.raises(ClassTooSmall, match="the data set has 2 different pictures, and 3 are"):
         splits.assign(samples, [], validation=0.2, test=0.2, draws=_draws(2))
+
+
+def test_rows_are_divided_with_few_bytes_for_each() -> None:
+    count = 200_000
+    random = np.random.default_rng(0)
+    draws = random.integers(0, 2**63, count).astype(np.uint64)
+    draws[:100] = draws[100:200]  # Some have copies, under other labels too.
+    labels = random.integers(0, 2, count).astype(np.int32)
+    rows = splits.Rows(draws, labels, np.full(count, -1, np.int8))
+    tracemalloc.start()
+    try:
+        splits.assign_rows(rows, ["a", "b"], validation=0.2, test=0.2, grouped=False)
+        _, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert most < 60 * count

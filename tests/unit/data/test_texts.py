@@ -205,6 +205,17 @@ def test_stored_texts_are_found_without_reading_the_table(
     assert again.train.inputs.tolist() == first.train.inputs.tolist()
 
 
+def test_texts_are_tokenized_once_however_many_tokens_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = text_task(_table(tmp_path))
+    whole = _load(task, tmp_path, length=64).train
+    monkeypatch.setattr("worker.data.text.tokenizer._encoded", None)
+    cut = _load(task, tmp_path, length=4).train
+    assert cut.inputs[:, :3].tolist() == whole.inputs[:, :3].tolist()
+    assert cut.inputs[:, 3].tolist() == [3] * len(cut)  # All are cut before their last token.
+
+
 def test_another_tokenizer_stores_other_numbers_of_the_same_data(tmp_path: Path) -> None:
     task = text_task(_table(tmp_path))
     first = _load(task, tmp_path)

@@ -19,7 +19,7 @@ def test_a_published_tokenizer_neither_cuts_nor_pads_of_itself() -> None:
     assert published["truncation"]["max_length"] == 128
     assert published["padding"]["strategy"] == {"Fixed": 128}
     tokenizer = open_tokenizer(minilm())
-    assert tokenizer.counts(["word " * 300]) == [(302, 0)]
+    assert len(tokenizer.whole("word " * 300)) == 302
     assert tokenizer.encode(["hello"], LONG) == [[101, 7592, 102]]
     told = json.loads(tokenizer.json)
     assert (told["truncation"], told["padding"]) == (None, None)
@@ -55,7 +55,7 @@ def test_the_whole_tokenizer_is_what_an_exported_model_carries() -> None:
 def test_a_list_of_word_pieces_is_read_as_bert_reads_it(tmp_path: Path) -> None:
     tokenizer = open_tokenizer(word_pieces(tmp_path))
     assert tokenizer.encode(["A GOOD film, playing"], LONG) == [[2, 8, 5, 7, 1, 13, 14, 3]]
-    assert tokenizer.counts(["zzz film"]) == [(4, 1)]
+    assert tokenizer.whole("zzz film").count(tokenizer.unk_id or -1) == 1
     assert (tokenizer.pad_id, tokenizer.vocab_size) == (0, 16)
 
 
@@ -86,6 +86,17 @@ def test_byte_pairs_are_read_as_roberta_reads_them(tmp_path: Path) -> None:
     (pair,) = tokenizer.encode([("good", "good")], LONG)
     assert pair == [0, good, 2, 2, good, 2]
     assert (tokenizer.pad_id, tokenizer.cls_id, tokenizer.sep_id) == (1, 0, 2)
+
+
+@pytest.mark.parametrize("form", ["published", "byte pairs", "word pieces"])
+def test_known_tokens_are_cut_as_the_library_cuts_the_text(tmp_path: Path, form: str) -> None:
+    made = {"byte pairs": byte_pairs, "word pieces": word_pieces}
+    tokenizer = open_tokenizer(made[form](tmp_path) if form in made else minilm())
+    texts = ("good film playing so good", "good", "the " * 9, "good [SEP] film")
+    for content in (*texts, *((text, "not bad") for text in texts)):
+        for length in (4, 7, 30):
+            cut = tokenizer.cut(content, tokenizer.whole(content), length)
+            assert [cut] == tokenizer.encode([content], length)
 
 
 def test_rows_are_stored_with_padding_behind_their_end(tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """Texts as they are stored: rows of token numbers, all as long as the longest of the data set."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -42,10 +42,10 @@ class Texts:
         """The tokenizer."""
         return open_tokenizer(self._spec.tokenizer)
 
-    def header(self, content: Content) -> TextHeader:
-        """Count the tokens of a text or of a pair."""
-        ((tokens, unknown),) = self.tokenizer.counts([content])
-        return TextHeader(tokens, unknown)
+    def header(self, whole: Sequence[int]) -> TextHeader:
+        """Count the tokens of a text or of a pair, of which all token numbers are given."""
+        unknown = self.tokenizer.unk_id
+        return TextHeader(len(whole), 0 if unknown is None else whole.count(unknown))
 
     def facts(self, headers: Iterable[TextHeader]) -> Mapping[str, Any]:
         """Return how many texts have which length, how many tokens there are and how many are unknown."""
@@ -86,8 +86,17 @@ class Texts:
         }
         return Encoding(facts["dtype"], (length,), f"text {wanted.sha256} {length}", details)
 
-    def encode(self, content: Content, encoding: Encoding) -> NDArray[Any]:
-        """Return the token numbers of a text or of a pair, cut to the length, with padding behind its end."""
+    def encode(
+        self, content: Content, encoding: Encoding, whole: Sequence[int] | None = None
+    ) -> NDArray[Any]:
+        """Return the token numbers of a text or of a pair, cut to the length, with padding behind its end.
+
+        Args:
+            content: The text, or the pair.
+            encoding: The form that it is stored in.
+            whole: All its token numbers, where they are known already.
+        """
         (length,) = encoding.shape
-        ids = self.tokenizer.encode([content], length)
-        return self.tokenizer.padded(ids, length)[0]
+        if whole is None:
+            whole = self.tokenizer.whole(content)
+        return self.tokenizer.padded([self.tokenizer.cut(content, whole, length)], length)[0]

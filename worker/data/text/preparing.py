@@ -18,12 +18,14 @@ from worker.data.errors import DataMissing
 from worker.data.modality import Encoding, TokenSpec
 from worker.data.source import Part, Sample
 from worker.data.splits import PARTS, Rows
+from worker.data.text import token_store
 from worker.data.text.encoding import Texts
 from worker.data.text.table import Columns, TextTable
 
-_FORMAT = 1
+_FORMAT = 2
 """Part of every key: a change of layout or of the encoding makes old caches invisible."""
 _NOUN = "text"
+_FACTS = "facts.json"
 
 
 def prepared(table: TextTable, cache_dir: Path, wanted: TokenSpec) -> tuple[Path, Encoding]:
@@ -41,22 +43,27 @@ def prepared(table: TextTable, cache_dir: Path, wanted: TokenSpec) -> tuple[Path
     fingerprint = table.fingerprint
     # Cheap, and asked for at every load: whether the facts are still those of this file and this tokenizer.
     name = hashlib.sha256(f"text {_FORMAT} {wanted.sha256} {fingerprint}".encode()).hexdigest()
-    facts = cache.json_once(
-        cache_dir / "facts" / f"{name}.json", partial(_facts, table, modality, fingerprint)
+    read = cache.folder_once(
+        cache_dir / "texts" / name, partial(_tokenize, table, modality, fingerprint)
     )
+    facts = json.loads((read / _FACTS).read_text())
     encoding = modality.encoding(facts, wanted)
     # The texts themselves name the folder, so that a file that was moved is found again.
     shares = f"{task.kind} {task.validation} {task.test} {json.dumps(facts['table'])}"
     key = f"text {_FORMAT} {facts['sha256']} {encoding.key} {shares}"
     folder = cache_dir / hashlib.sha256(key.encode()).hexdigest()
-    fill = partial(_fill, table, modality, encoding, fingerprint)
+    fill = partial(_fill, table, modality, encoding, fingerprint, read)
     return cache.folder_once(folder, fill), encoding
 
 
-def _facts(table: TextTable, modality: Texts, fingerprint: str) -> Mapping[str, Any]:
+def _tokenize(table: TextTable, modality: Texts, fingerprint: str, into: Path) -> None:
+    """Tokenize every text once, and keep what came of it with the facts of the table."""
     columns = table.columns
     names.check([name for of in columns.classes.values() for name in of])
-    facts = modality.facts(modality.header(text) for text in table.texts())
+    tokenizer = modality.tokenizer
+    wholes = map(tokenizer.whole, (text for _, text in table.texts()))
+    kept = token_store.keep(into, wholes, tokenizer.dtype)
+    facts = modality.facts(map(modality.header, kept))
     _check_unchanged(table, fingerprint)
     told = {
         "classes": columns.classes,
@@ -64,7 +71,7 @@ def _facts(table: TextTable, modality: Texts, fingerprint: str) -> Mapping[str, 
         "division": columns.division,
         "bad_rows": columns.bad_rows,
     }
-    return {**facts, "sha256": columns.sha256, "table": told}
+    (into / _FACTS).write_text(json.dumps({**facts, "sha256": columns.sha256, "table": told}))
 
 
 def _check_unchanged(table: TextTable, fingerprint: str) -> None:
@@ -89,21 +96,31 @@ class _Shared:
 
 
 def _fill(
-    table: TextTable, modality: Texts, encoding: Encoding, fingerprint: str, into: Path
+    table: TextTable,
+    modality: Texts,
+    encoding: Encoding,
+    fingerprint: str,
+    read: Path,
+    into: Path,
 ) -> None:
     """Share the rows out and write them, encoded, with a manifest."""
+    store = token_store.opened(read, encoding.dtype)
     single = table.task.kind == "classification"
     shared = _share_out(table, single=single)
     columns = shared.columns
     labels = columns.labels[:, 0].astype(np.int64) if single else columns.labels
     different: dict[str, Mapping[str, int]] = {}
     for part, chosen in shared.each():
-        samples = (modality.encode(text, encoding) for text in table.texts(chosen))
-        cache.write_split(into, part, samples, labels[chosen], encoding)
-        different[part] = targets.different(labels[chosen], columns.classes)
+        samples = (
+            modality.encode(text, encoding, store.of(row).tolist())
+            for row, text in table.texts(chosen)
+        )
+        own = labels[chosen]
+        cache.write_split(into, part, samples, own, encoding)
+        different[part] = targets.different(own, columns.classes)
     in_train = shared.places == PARTS.index("train")
-    numbers = np.stack([shared.draws, columns.contents], axis=1)
-    np.save(into / "train.draws.npy", numbers[in_train])
+    numbers = np.stack([shared.draws[in_train], columns.contents[in_train]], axis=1)
+    np.save(into / "train.draws.npy", numbers)
     manifest = {**_manifest(shared, single=single), "different": different}
     _check_unchanged(table, fingerprint)
     (into / "manifest.json").write_text(json.dumps(manifest))
@@ -112,10 +129,10 @@ def _fill(
 def _share_out(table: TextTable, *, single: bool) -> _Shared:
     columns, task = table.columns, table.task
     classes = columns.classes[task.targets[0].column] if single else ()
-    labels = columns.labels[:, 0] if single else np.zeros(len(columns.lines))
+    labels = columns.labels[:, 0] if single else np.zeros(len(columns.lines), np.int32)
     draws = columns.draws
     places, notes = splits.assign_rows(
-        Rows(draws, labels.astype(np.int64), columns.parts),
+        Rows(draws, labels.astype(np.int32), columns.parts),
         classes,
         validation=task.validation,
         test=task.test,
@@ -154,15 +171,15 @@ def _hash_of(shared: _Shared) -> str:
     """Hash which text is in which split."""
     whole = hashlib.sha256()
     for part, chosen in shared.each():
-        whole.update(part.encode() + shared.columns.contents[chosen].tobytes())
+        whole.update(part.encode())
+        whole.update(shared.columns.contents[chosen].data)
     return whole.hexdigest()
 
 
 def _duplicates(shared: _Shared) -> Duplicates:
     """Count copies, and name the first of them; objects are made of the rows that have copies alone."""
     columns = shared.columns
-    _, of_row, counts = np.unique(columns.contents, return_inverse=True, return_counts=True)
-    rows = np.flatnonzero(counts[of_row] > 1)
+    rows = duplicates.rows_of_copies(columns.contents)
     samples = [
         Sample(Path(f"line {line}"), tuple(_comparable(labels)))
         for line, labels in zip(

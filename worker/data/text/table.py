@@ -20,6 +20,8 @@ from worker.data.rows import Row, RowReader, cell
 from worker.data.text.reading import TextDataset, rows
 from worker.data.text.tokenizer import Content
 
+_ROWS_AT_ONCE = 16_384
+
 
 @dataclass(frozen=True, slots=True)
 class Columns:
@@ -108,17 +110,17 @@ class TextTable:
             raise BadRows(self.path, scan.reasons)
         return scan.columns()
 
-    def texts(self, chosen: NDArray[np.bool_] | None = None) -> Iterator[Content]:
-        """Yield the texts of the rows that can be used, or of those of them that are chosen, `(N,)`."""
-        lines = self.columns.lines if chosen is None else self.columns.lines[chosen]
-        wanted = iter(lines.tolist())
-        line = next(wanted, None)
+    def texts(self, chosen: NDArray[np.bool_] | None = None) -> Iterator[tuple[int, Content]]:
+        """Yield the texts of the rows that can be used, or of those of them that are chosen, `(N,)`, with their places."""
+        lines = self.columns.lines
+        wanted = _in_parts(len(lines), chosen)
+        place = next(wanted, None)
         for row in self._rows():
-            if line is None:
+            if place is None:
                 return
-            if row.line == line:
-                yield _content(row, self.dataset.texts)
-                line = next(wanted, None)
+            if row.line == lines[place]:
+                yield place, _content(row, self.dataset.texts)
+                place = next(wanted, None)
 
     def _rows(self) -> Iterator[Row]:
         try:
@@ -126,6 +128,16 @@ class TextTable:
             yield from rows(self.path, dataset.kind, dataset.columns, dataset.texts)
         except OSError as error:
             raise DataMissing(self.path, error.strerror or str(error)) from error
+
+
+def _in_parts(count: int, chosen: NDArray[np.bool_] | None) -> Iterator[int]:
+    """Yield the places of the chosen rows: as numbers of Python they would take more memory than the rows' columns."""
+    for begin in range(0, count, _ROWS_AT_ONCE):
+        end = min(begin + _ROWS_AT_ONCE, count)
+        if chosen is None:
+            yield from range(begin, end)
+        else:
+            yield from (begin + np.flatnonzero(chosen[begin:end])).tolist()
 
 
 class _Positions(dict[str, int]):
@@ -182,7 +194,8 @@ class _Scan:
 
     def columns(self) -> Columns:
         """Return what was kept, with the classes in the order of their names."""
-        labels = np.array(self._labels, dtype=np.float64).reshape(-1, len(self._targets))
+        # Views and no copies: these columns are the most that is in memory of a long table.
+        labels = np.frombuffer(self._labels, np.float64).reshape(-1, len(self._targets))
         classes: dict[str, tuple[str, ...]] = {}
         for place, target in enumerate(self._targets):
             names = self._positions[target.column]
@@ -193,12 +206,12 @@ class _Scan:
                 order = np.array([sorted_to[name] for name in names])
                 labels[known, place] = order[labels[known, place].astype(np.int64)]
         return Columns(
-            lines=np.array(self.lines, dtype=np.int64),
+            lines=np.frombuffer(self.lines, np.int64),
             labels=labels,
-            parts=np.array(self._parts, dtype=np.int8),
-            groups=np.array(self._groups, dtype=np.int32),
+            parts=np.frombuffer(self._parts, np.int8),
+            groups=np.frombuffer(self._groups, np.int32),
             group_names=tuple(self._group_names),
-            contents=np.array(self._contents, dtype=np.uint64),
+            contents=np.frombuffer(self._contents, np.uint64),
             classes=classes,
             sha256=self._hash.hexdigest(),
             bad_rows={f"line {line}": why for line, why in self.reasons.items()},

@@ -72,6 +72,7 @@ class TextTokenizer:
         ends = whole.encode("").ids
         self.cls_id = ends[0] if len(ends) > 1 else None
         self.sep_id = ends[-1] if ends else None
+        self._adds_one_at_each_end = len(ends) == 2
         self.unk_id = _first(whole, _UNKNOWN)
 
     @classmethod
@@ -109,11 +110,25 @@ class TextTokenizer:
             self._cut[length] = cut
         return [list(one.ids) for one in _encoded(self._cut[length], contents)]
 
-    def counts(self, contents: Sequence[Content]) -> list[tuple[int, int]]:
-        """Return for each text how many tokens the whole of it has, special ones included, and how many are unknown."""
-        ids = (one.ids for one in _encoded(self._whole, contents))
-        unknown = self.unk_id
-        return [(len(one), 0 if unknown is None else one.count(unknown)) for one in ids]
+    def whole(self, content: Content) -> list[int]:
+        """Return the token numbers of the whole of a text or of a pair, special ones included."""
+        (found,) = _encoded(self._whole, [content])
+        return list(found.ids)
+
+    def cut(self, content: Content, whole: Sequence[int], length: int) -> list[int]:
+        """Return what `encode` returns of a text or of a pair, whose token numbers are all known.
+
+        Args:
+            content: The text, or the pair.
+            whole: Its token numbers, as the method `whole` returns them.
+            length: The most tokens, special ones included.
+        """
+        if len(whole) <= length:
+            return list(whole)
+        if isinstance(content, str) and self._adds_one_at_each_end:
+            return [*whole[: length - 1], whole[-1]]
+        # How a pair is cut, or a text with other special tokens, the library knows.
+        return self.encode([content], length)[0]
 
     def padded(self, ids: Sequence[Sequence[int]], length: int | None = None) -> NDArray[Any]:
         """Return token numbers as they are stored, `(N, length)`, each row with padding behind its end.
