@@ -182,7 +182,7 @@ def averaged(
         outputs: The outputs of each model.
         of: The data that each was trained on; numbers are normalised by them.
         unit: The data in whose mean and deviation numbers are told.
-        weights: How often each model counts; None: all alike.
+        weights: The weight of each model; None: all alike.
     """
     if len(outputs) == 1 and _targets(of[0]) == _targets(unit):
         return outputs[0]

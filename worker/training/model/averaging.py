@@ -51,7 +51,7 @@ def average(
         outputs: The outputs of each model, `(N, width)`, for the same samples.
         targets: The targets of each model; empty for a single classification, whose classes all outputs are.
         unit: The targets in whose mean and deviation numbers are told; None: the first model's.
-        weights: How often each model counts, more than 0; None: all alike.
+        weights: The weight of each model, more than 0; None: all alike.
     """
     counts = torch.tensor(weights or [1.0] * len(outputs), dtype=torch.float64)
     shares = (counts / counts.sum()).to(outputs[0].device)

@@ -256,7 +256,7 @@ def together(
     Args:
         cards: The cards of the models, the one whose fields the file's card has first.
         scores: The scores of the average.
-        weights: How often each model counts; None: all alike.
+        weights: The weight of each model; None: all alike.
 
     Raises:
         MembersUnlike: They do not tell the same classes or targets apart.
