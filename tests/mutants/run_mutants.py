@@ -40,8 +40,8 @@ from servers import Servers
 PRELOADED = (
     "alembic.command", "alembic.config", "fastapi", "fastapi.testclient", "httpx2", "hypothesis.extra.numpy", "hypothesis.strategies", "numpy", "optuna",
     "optuna.storages._rdb.models", "PIL.JpegImagePlugin", "PIL.PngImagePlugin", "psycopg2.extras", "pydantic", "pydantic.v1", "pydantic_settings", "rich.live",
-    "safetensors.torch", "sklearn.metrics", "sqlalchemy.orm", "stamina", "structlog", "torch", "torchmetrics", "torchvision", "typer", "typer.testing",
-    "uvicorn", "yaml", *(f"_pytest.{name}" for name in default_plugins),
+    "safetensors.torch", "sklearn.metrics", "sqlalchemy.orm", "stamina", "structlog", "torch", "torch._dynamo", "torchmetrics", "torchvision", "transformers.modeling_utils", "typer",
+    "typer.testing", "uvicorn", "yaml", *(f"_pytest.{name}" for name in default_plugins),
 )  # fmt: skip
 PRELOAD_FROM = 4
 JOBS = 2 * len(os.sched_getaffinity(0)) + 1
