@@ -5,7 +5,8 @@
 Test accuracy on pictures that no side trains on or chooses by. `plain` is a plain script's one run (mean of three seeds);
 `optuna` a person's script with TPE and the median pruner in a usual wide space, which goes on until it has trained for as
 many epochs as ten whole runs take; `single` and `ensemble` are studies of this product whose document leaves the space to
-it, with a budget of as many epochs, refits included; `ensemble_alone` is the single model of the very search of `ensemble`.
+it, with a budget of as many epochs, refits included; `ensemble_alone` (the single model of the search of
+`ensemble`) and `without_untrained` (`single` without the choice of what no trial has trained) are read from the reports.
 `without_RULE` is `single` without one of its rules; `choice` reads one
 set of trainings by the product's rule and without its parts. `live_auto` and `live_tpe` (only if they are asked for) are
 the sampler `auto` against TPE with the median pruner, each with as many epochs as twice `--trials` whole trainings take, no

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from tests.benchmarks.outcome_results import ALONE, Done, Gain, alone, coverage, gain
+from tests.benchmarks.outcome_results import ALONE, Done, Gain, coverage, gain, reported
 from tests.benchmarks.outcome_tasks import JOBS
 
 CHOSEN_ON = tuple(job.name for job in JOBS if job.chosen_on)
@@ -45,7 +45,7 @@ class Comparison:
 
 def comparisons(results: Sequence[Done]) -> list[Comparison]:
     """Compare the sides that were run, the greatest loss first."""
-    results = [*results, *alone(results)]
+    results = [*results, *reported(results)]
     sides = dict.fromkeys(one.side for one in results)
     pairs = {
         **HEADLINES,

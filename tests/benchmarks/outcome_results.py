@@ -129,23 +129,23 @@ def _interval(pairs: Sequence[Sequence[float]]) -> tuple[float, float] | None:
 
 ALONE = "ensemble_alone"
 """What `ensemble` would have handed over of the same trials and the same refit, had one model been asked for."""
+WITHOUT_UNTRAINED = "without_untrained"
+"""What `single` would have handed over if models that no trial has trained could not be chosen."""
 
 
-def alone(results: Iterable[Done]) -> list[Done]:
-    """Read that of the reports of `ensemble`, whose one refit is what `single` takes: two searches differ by chance, one does not."""
-    return [
-        Done(one.task, one.study, ALONE, (_handed_over_alone(one.report),), one.epochs)
-        for one in results
-        if one.side == "ensemble" and one.report is not None
-    ]
-
-
-def _handed_over_alone(report: Mapping[str, Any]) -> float:
-    found = {one["kind"]: one for one in report["candidates"]}
-    # The rule of the product: what no trial has trained takes over where it is better on the validation split.
-    others = [found[kind] for kind in ("linear_probe", "before") if kind in found]
-    best = max([found["refit"], *others], key=lambda one: one["validation_value"])
-    return best["test"]["value"]
+def reported(results: Iterable[Done]) -> list[Done]:
+    """Read from the reports what else could have been handed over of the same search: two searches differ by chance, one does not."""
+    found: list[Done] = []
+    for one in results:
+        if one.report is None or one.side not in ("single", "ensemble"):
+            continue
+        known = {told["kind"]: told for told in one.report["candidates"]}
+        # The rule of the product: what no trial has trained takes over where it is better on the validation split.
+        untrained = [known[kind] for kind in ("linear_probe", "before") if kind in known]
+        side, others = (ALONE, untrained) if one.side == "ensemble" else (WITHOUT_UNTRAINED, [])
+        best = max([known["refit"], *others], key=lambda told: told["validation_value"])
+        found.append(Done(one.task, one.study, side, (best["test"]["value"],), one.epochs))
+    return found
 
 
 def coverage(results: Iterable[Done]) -> dict[str, dict[str, float]]:

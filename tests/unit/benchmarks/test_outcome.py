@@ -36,18 +36,22 @@ def test_sides_are_compared_by_study_then_by_task() -> None:
 
 
 def test_an_ensemble_is_held_against_one_model_of_its_own_search() -> None:
-    def reported(study: int, ensemble: float, **candidates: tuple[float, float]) -> Done:
+    def reported(
+        study: int, handed: float, side: str = "ensemble", **candidates: tuple[float, float]
+    ) -> Done:
         told = [
             {"kind": kind, "validation_value": validation, "test": {"value": test}}
             for kind, (validation, test) in candidates.items()
         ]
-        return done("a", study, "ensemble", ensemble, report={"candidates": told})
+        return done("a", study, side, handed, report={"candidates": told})
 
     results = [
         reported(0, 0.9, winner=(0.8, 0.1), refit=(0.8, 0.7), linear_probe=(0.8, 0.2)),
         reported(1, 0.9, winner=(0.8, 0.1), refit=(0.8, 0.7), linear_probe=(0.81, 0.8)),
     ]
     assert figures(results)["ensemble_same_search"] == pytest.approx({"a": 15.0})
+    single = reported(1, 0.8, "single", refit=(0.8, 0.7), linear_probe=(0.81, 0.8))
+    assert figures([single])["without"] == pytest.approx({"untrained": -10.0})
 
 
 def test_a_single_study_of_each_task_has_no_interval() -> None:
