@@ -37,4 +37,12 @@ def test_the_best_trial_of_ones_own_loops_is_shown(
     of_loops = {"state": "done", "final": None, "model": None, "recipe": None}
     service.answer("GET /v1/studies/digits/best", {**BEST, **of_loops})
     assert app.run(["study", "best", "digits"]) == 0
-    assert "without a tested model" not in capsys.readouterr().err
+    told = capsys.readouterr()
+    assert "without a tested model" not in told.err
+    # What a loop measures on is its own affair: nobody calls it validation.
+    assert "objective accuracy" in told.out
+    service.answer("GET /v1/studies/digits", OWN)
+    assert app.run(["study", "show", "digits"]) == 0
+    told_of_the_study = capsys.readouterr().out
+    assert "objective accuracy" in told_of_the_study
+    assert "validation" not in told.out + told_of_the_study
