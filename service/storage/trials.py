@@ -232,6 +232,7 @@ class TrialRow:
     """The shares of their bounds by which constraints are violated, in their order; 0 or less: kept."""
     feasible: bool
     second_value: float | None
+    checkpoint: dict[str, Any] | None
 
 
 _TRIAL_COLUMNS = """
@@ -242,7 +243,8 @@ _TRIAL_COLUMNS = """
     t.crashes, t.error_kind, t.error_message, t.created_at, t.started_at, t.ended_at,
     (SELECT u.value_json::json #>> '{}' FROM public.trial_user_attributes u
      WHERE u.trial_id = t.trial_id AND u.key = 'proposed_by') AS proposed_by,
-    t.runs_until, t.paused_by_search, t.reason, t.measured, t.violations, t.feasible, t.second_value"""
+    t.runs_until, t.paused_by_search, t.reason, t.measured, t.violations, t.feasible, t.second_value,
+    t.checkpoint"""
 
 
 def page(

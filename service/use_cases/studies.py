@@ -24,6 +24,7 @@ from trimtab.contract.events import EventKind
 from trimtab.contract.external import EPOCHS
 from trimtab.contract.final_report import FinalScores
 from trimtab.contract.finish import Refits, WhichModel
+from trimtab.contract.leases import Checkpoint
 from trimtab.contract.problems import (
     IdempotencyKeyReused,
     NoCompletedTrial,
@@ -182,9 +183,10 @@ def best(context: Context, name: str) -> Best:
 
 
 def _trained_as(document: StudyDocument, winner: trials.TrialRow) -> dict[str, Any]:
-    """The model and the recipe of the winner; none where a loop of a person's own trained it."""
+    """The model and the recipe of the winner; where a loop of a person's own trained it, what that saved last."""
     if document.is_external:
-        return {}
+        kept = winner.checkpoint
+        return {"checkpoint": None if kept is None else Checkpoint.model_validate(kept)}
     return {
         "model": document.model_of(winner.hyperparameters),
         "recipe": document.recipe(winner.hyperparameters, winner.number),
@@ -202,7 +204,8 @@ def model_sha256(context: Context, name: str, which: WhichModel = "handed_over")
         row = _found(studies.by_name(connection, name))
     if context.documents.of(row.study_id, row.document).is_external:
         raise NoModel(
-            "The study is external: the loops that train its trials keep their models themselves."
+            "The study is external: the loops that train its trials keep their models themselves. What the one of its "
+            "best trial saved last is a checkpoint (`study best NAME --checkpoint FILE`)."
         )
     # While a study that got more budget is not done again, the model of its last end is the one that there is.
     final = _final(row) or next(reversed(_earlier(row)), None)

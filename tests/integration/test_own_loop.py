@@ -58,7 +58,7 @@ def study(client: Client) -> str:
 
 
 def test_a_loop_trains_the_trials_of_its_study_until_it_is_done(
-    client: Client, study: str
+    client: Client, study: str, tmp_path: Path
 ) -> None:
     told: list[float] = []
     for trial in client.loop(study, label="my-loop"):
@@ -69,6 +69,8 @@ def test_a_loop_trains_the_trials_of_its_study_until_it_is_done(
             rate = trial.hyperparameters["rate"]
             assert trial.report(0, accuracy=rate / 2, loss=1.0)
             assert trial.report(1, rate)
+            (tmp_path / "state").write_text(str(rate))
+            trial.save(tmp_path / "state")
             told.append(rate)
     seen, best = client.study(study), client.best(study)
     assert (seen.state, seen.ended_by, seen.problem) == ("done", "trials", None)
@@ -76,6 +78,8 @@ def test_a_loop_trains_the_trials_of_its_study_until_it_is_done(
     assert seen.progress.epochs == 6
     assert (best.trial.value, best.trial.number) == (max(told), told.index(max(told)))
     assert (best.model, best.recipe, best.final) == (None, None, None)
+    saved = client.download_checkpoint(study, tmp_path / "best")
+    assert saved.read_text() == str(max(told))
     first = client.trial(study, 0)
     assert [point.value for point in first.curve] == [told[0] / 2, told[0]]
     assert first.metrics[0] == {"accuracy": told[0] / 2, "loss": 1.0}

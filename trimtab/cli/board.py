@@ -98,7 +98,7 @@ def _best(study: Study) -> Text:
         return Text("none yet", style="dim")
     return Text.assemble(
         (tables.figure(study.best.objective, study.best.value), "bold cyan"),
-        f" validation {tables.words(study.best.objective)}, trial {study.best.number}",
+        f" {tables.objective(study.best.objective, own=study.document.is_external)}, trial {study.best.number}",
     )
 
 

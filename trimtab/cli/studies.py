@@ -96,6 +96,13 @@ def best(
             show_default=False,
         ),
     ] = None,
+    checkpoint: Annotated[
+        Path | None,
+        typer.Option(
+            help="Of an external study: also save what the loop of the best trial saved last.",
+            show_default=False,
+        ),
+    ] = None,
     validated: Annotated[
         bool,
         typer.Option(
@@ -112,6 +119,9 @@ def best(
                 name, model, which="validated" if validated else "handed_over"
             )
             here.err.print(f"saved {model}")
+        if checkpoint is not None:
+            client.download_checkpoint(name, checkpoint)
+            here.err.print(f"saved {checkpoint}")
         here.show(answer, tables.best)
     is_tested = answer.recipe is not None  # an external study's winner never is
     if answer.state in ENDED and answer.final is None and is_tested:

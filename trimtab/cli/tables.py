@@ -86,7 +86,11 @@ def study(answer: Study) -> RenderableType:
         ("epochs", Text(epochs(progress.epochs, progress.epochs_saved))),
         *_probe_rows(answer.probe),
         *_recipe_rows(answer.document),
-        *_best_rows(answer.best, bounded=bool(answer.document.constraints)),
+        *_best_rows(
+            answer.best,
+            own=answer.document.is_external,
+            bounded=bool(answer.document.constraints),
+        ),
         *report.brief(answer.final),
         *report.earlier(answer.earlier_finals),
     ]
@@ -138,7 +142,9 @@ def _recipe_rows(document: StudyDocument) -> list[tuple[str, Text]]:
 
 def best(answer: Best) -> RenderableType:
     """Return the winner and its scores, what is handed over, and how far the numbers can be trusted."""
-    rows = [("state", state(answer.state)), *_best_rows(answer.trial), *_model_rows(answer)]
+    by_own_loop = answer.recipe is None
+    rows = [("state", state(answer.state)), *_best_rows(answer.trial, own=by_own_loop)]
+    rows += _model_rows(answer)
     rows += costs.constraints(answer.constraints)
     finals = [*report.full(answer.final), *report.earlier(answer.earlier_finals)]
     told = [*rows, *finals, *_problem_rows(answer.problem)]
@@ -164,7 +170,7 @@ def trial(answer: Trial) -> RenderableType:
     """Return one trial with its curve and its attempts."""
     rows = [
         ("state", state(answer.state)),
-        (f"validation {words(answer.objective)}", Text(figure(answer.objective, answer.value))),
+        (f"objective {words(answer.objective)}", Text(figure(answer.objective, answer.value))),
         *costs.of_trial(answer),
         ("curve", Text(curve(answer.curve))),
         *((f"  epoch {point.step}", Text(epoch(answer, point))) for point in answer.curve),
@@ -285,14 +291,26 @@ def curve(points: tuple[IntermediateValue, ...]) -> str:
     )
 
 
-def _best_rows(best: BestTrial | None, *, bounded: bool = False) -> list[tuple[str, Text]]:
+def objective(metric: str, *, own: bool) -> str:
+    """Return what the best trial is the best in.
+
+    Args:
+        metric: The study's objective.
+        own: Whether a person's own loop measured it: on what, only the loop knows.
+    """
+    return f"{'objective' if own else 'validation'} {words(metric)}"
+
+
+def _best_rows(
+    best: BestTrial | None, *, own: bool, bounded: bool = False
+) -> list[tuple[str, Text]]:
     if best is None:
         feasible = " that keeps the constraints" if bounded else ""
         return [("best", Text(f"no completed trial{feasible} yet", style="dim"))]
     return [
         ("best", Text(f"trial {best.number}")),
         (
-            f"validation {words(best.objective)}",
+            objective(best.objective, own=own),
             Text(figure(best.objective, best.value), style="bold"),
         ),
         *((f"  {name}", Text(scalar(value))) for name, value in in_order(best.hyperparameters)),

@@ -300,6 +300,24 @@ class Client(WorkerVerbs):
         asked = "" if which == "handed_over" else f"?which={which}"
         return files.download(self._wire, f"{of_study(name)}/model{asked}", Path(path))
 
+    def download_checkpoint(self, name: str, path: str | Path) -> Path:
+        """Save what the loop of an external study's best trial saved last as `path`.
+
+        Raises:
+            problems.NoCompletedTrial: no trial has completed.
+            problems.ArtifactNotFound: the loop saved nothing of it, or the study is not external.
+        """
+        best = self.best(name)
+        if best.checkpoint is not None:
+            return self.download(best.checkpoint.sha256, path)
+        if best.recipe is not None:
+            raise problems.ArtifactNotFound(
+                "Workers train this study: what it hands over is its model."
+            )
+        raise problems.ArtifactNotFound(
+            f"The loop of trial {best.trial.number}, the best one, has saved no checkpoint."
+        )
+
     def events(self, name: str, *, after: str | None = None) -> Iterator[Event]:
         """Follow a study live until it is done or cancelled, from its beginning or after a cursor.
 

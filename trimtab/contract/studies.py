@@ -26,6 +26,7 @@ from trimtab.contract.given import (
     with_objectives,
     with_space,
 )
+from trimtab.contract.leases import Checkpoint
 from trimtab.contract.message import Flag, Int, Message, Name, Number
 from trimtab.contract.metrics import Direction
 from trimtab.contract.models import MODEL, GivenModel, modalities_of, models_of, names_of
@@ -320,6 +321,8 @@ class Best(Message):
     """The pretrained model that it began with; null, of an older service: that of the document."""
     recipe: Recipe | None = None
     """null where a loop of a person's own trained it."""
+    checkpoint: Checkpoint | None = None
+    """What a loop of a person's own saved last of the trial, if it saved anything; null where a worker trained it."""
     final: FinalScores | None = None
     earlier_finals: tuple[FinalScores, ...] = ()
     """The scores of its earlier ends, the first one first: it was done, and got more budget."""

@@ -284,16 +284,16 @@ class NothingToMeasure(DataError):
 
 
 class UnreadableImages(DataError):
-    """Broken, truncated or huge picture files."""
+    """Broken, truncated or huge picture files, or other samples of which a model cannot predict."""
 
-    def __init__(self, reasons: Mapping[Path, str]) -> None:
+    def __init__(self, reasons: Mapping[Path, str], what: str = "picture") -> None:
         lines = [f"{path}: {reason}" for path, reason in list(reasons.items())[:_SHOWN]]
         if len(reasons) > _SHOWN:
             lines.append(f"and {len(reasons) - _SHOWN} more")
         super().__init__(
             "\n".join(
                 [
-                    f"{len(reasons)} picture{'s' * (len(reasons) != 1)} cannot be read; repair or remove them:",
+                    f"{len(reasons)} {what}{'s' * (len(reasons) != 1)} cannot be read; repair or remove them:",
                     *lines,
                 ]
             )

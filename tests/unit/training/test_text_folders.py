@@ -45,6 +45,11 @@ def _stored(folder: Path, change: Callable[[dict[str, torch.Tensor]], object]) -
     safetensors_files.write(folder / "model.safetensors", tensors, {"format": "pt"})
 
 
+def _as_of_resnet(tensors: dict[str, torch.Tensor]) -> None:
+    tensors.clear()
+    tensors["conv1.weight"] = torch.zeros(64, 3, 7, 7)
+
+
 ONE = "encoder.layer.1.output.dense.bias"
 FAULTS: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
     "no configuration": (
@@ -84,6 +89,11 @@ FAULTS: dict[str, tuple[Callable[[Path], object], type[Exception], str]] = {
         TextModelUnfit,
         "its tokenizer has 24 word pieces, and its network knows 20: they are of two models",
     ),
+    "weights of another architecture": (
+        lambda folder: _stored(folder, _as_of_resnet),
+        TextModelUnfit,
+        "model.safetensors lacks embeddings.words, embeddings.positions, embeddings.types and ",
+    ),
     "a tensor is missing": (
         lambda folder: _stored(folder, lambda tensors: tensors.pop(ONE)),
         TextModelUnfit,
@@ -122,6 +132,17 @@ def test_a_name_of_a_hub_is_a_folder_that_is_not_there_and_nothing_is_fetched(
         backbones.input_spec(model, Recipe())
     with pytest.raises(TextModelMissing, match=name):
         backbones.build(model, classes=("no", "yes"), seed=0)
+
+
+@pytest.mark.parametrize("backbone", ["bert", "hf"])
+def test_a_file_of_weights_alone_is_no_folder(backbone: str, tmp_path: Path) -> None:
+    path = tmp_path / "model.safetensors"
+    path.write_bytes(b"weights")
+    model = Model(backbone=backbone, weights=str(path))
+    with pytest.raises(
+        TextModelUnreadable, match=r"\(it is a file\); `model.weights` is a folder"
+    ):
+        backbones.input_spec(model, Recipe())
 
 
 def test_a_text_is_read_as_far_as_the_recipe_and_the_positions_reach(tmp_path: Path) -> None:

@@ -1,18 +1,21 @@
 """Texts are adapted as pictures are: every word of the recipe means the same."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
 from tests.support.text_models import folder_of, tiny_texts
 from tests.support.tiny import CPU, same_tensors
 from trimtab.contract.datasets import BuiltinDataset
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model, Task
-from worker.data import TaskData
+from worker.data import Split, TaskData
 from worker.training.errors import Interrupted
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.final.evaluator import Evaluator
@@ -56,6 +59,23 @@ def _curve(training: Training) -> list[tuple[float, float]]:
 def test_it_learns_what_can_be_learned(folder: Path, texts: TaskData) -> None:
     *_, last = epochs_of(_begun(folder, texts, SHORT.model_copy(update={"epochs": 12})))
     assert last.value == 1.0
+
+
+def test_rare_classes_of_texts_weigh_more_as_those_of_pictures_do(
+    folder: Path, texts: TaskData
+) -> None:
+    labels = np.array([0] * 36 + [1] * 12)
+    rare = replace(texts, train=Split(texts.train.inputs, labels))
+    recipe = SHORT.model_copy(update={"class_weights": "balanced"})
+    learner = _begun(folder, rare, recipe).learner
+    outputs = learner.model.eval()(torch.from_numpy(rare.train.inputs))
+    loss = learner.objective.loss(outputs, torch.from_numpy(labels))
+    # A class's weight times its number of texts is the same for both.
+    weights = torch.tensor([48 / (2 * 36), 48 / (2 * 12)])
+    wanted = functional.cross_entropy(outputs, torch.from_numpy(labels), weights)
+    assert loss.item() == pytest.approx(wanted.item(), rel=1e-5)
+    plain = functional.cross_entropy(outputs, torch.from_numpy(labels))
+    assert wanted.item() != pytest.approx(plain.item(), rel=1e-3)
 
 
 OPTIONS: list[Mapping[str, Any]] = [

@@ -1,5 +1,6 @@
 """The models of timm, each by its name: its head, stages, pictures and weights are those that timm tells."""
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -20,6 +21,7 @@ from worker.training.errors import (
     BackboneUnknown,
     LibraryMissing,
     WeightsUnavailable,
+    WeightsUnfit,
     WeightsUnpublished,
 )
 from worker.training.features import frozen_prefix
@@ -155,6 +157,42 @@ def test_weights_come_from_a_file(tmp_path: Path, suffix: str) -> None:
     assert torch.equal(loaded.network.state_dict()["conv1.0.weight"], state["conv1.0.weight"])
     assert loaded.report is not None
     assert loaded.report.share == 1.0
+
+
+def _as_its_authors_published(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give the tensors of a ConvNeXt the names of github.com/facebookresearch/ConvNeXt."""
+    found: dict[str, Tensor] = {}
+    for name, value in state.items():
+        name = re.sub(r"stages\.(\d)\.downsample\.(\d)", r"downsample_layers.\1.\2", name)
+        name = re.sub(r"stages\.(\d)\.blocks\.(\d)", r"stages.\1.\2", name)
+        name = name.replace("stem.", "downsample_layers.0.").replace("conv_dw", "dwconv")
+        name = name.replace("mlp.fc", "pwconv").replace("head.norm.", "norm.")
+        found[name.replace("head.fc.", "head.")] = value
+    return found
+
+
+def test_weights_as_the_authors_published_them_get_timms_names(tmp_path: Path) -> None:
+    name = "timm:test_convnext"
+    state = _built(name).network.state_dict()
+    changed = {name: value + 1 for name, value in state.items()}
+    published = _as_its_authors_published(changed)
+    assert len(set(published) & set(state)) < len(state) / 2
+    torch.save({"model": published}, tmp_path / "weights.pth")
+    model = Model(backbone=name, weights=str(tmp_path / "weights.pth"))
+    loaded = backbones.build(model, classes=CLASSES, seed=1)
+    assert loaded.report is not None
+    assert loaded.report.share == 1.0
+    found = loaded.network.state_dict()
+    key = "stages.1.blocks.0.mlp.fc1.weight"
+    assert torch.equal(found[key], changed[key])
+
+
+def test_a_file_of_another_network_is_told_as_for_every_other_backbone(tmp_path: Path) -> None:
+    torch.save({"a.weight": torch.zeros(3)}, tmp_path / "weights.pth")
+    for name in ("timm:test_convnext", "timm:test_vit", RESNET):
+        model = Model(backbone=name, weights=str(tmp_path / "weights.pth"))
+        with pytest.raises(WeightsUnfit, match="is it another network's"):
+            backbones.build(model, classes=CLASSES, seed=1)
 
 
 def _in_the_hubs_cache(folder: Path) -> Path:

@@ -124,6 +124,11 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
     assert caught.value.kind == "data_missing"
 
 
+def test_a_folder_is_no_file_of_weights(tmp_path: Path) -> None:
+    with pytest.raises(WeightsUnreadable, match=r"it is a folder, .* name one file of weights"):
+        weights_files.read(tmp_path)
+
+
 @pytest.mark.parametrize("suffix", ["safetensors", "pt"])
 @given(share=st.floats(0, 1, exclude_max=True))
 def test_a_file_cut_short_is_unreadable(tmp_path: Path, suffix: str, share: float) -> None:

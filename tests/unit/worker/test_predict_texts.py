@@ -15,9 +15,11 @@ from tests.support.texts import write_csv, write_jsonl
 from trimtab.contract.recipe import Recipe
 from trimtab.contract.tasks import Model
 from worker.__main__ import FAILED, OK, USAGE, main
+from worker.data.errors import UnreadableImages
 from worker.training.model import backbones
 from worker.training.model.card import Scores
-from worker.training.model.export import export, make_card
+from worker.training.model.export import export, load_exported, make_card
+from worker.training.model.predictor import Given, Unreadable
 
 
 @pytest.fixture(scope="module")
@@ -139,3 +141,22 @@ def test_samples_are_given_in_one_way(models: Path) -> None:
     model = str(models / "single.safetensors")
     assert main(["predict", "--model", model]) == USAGE
     assert main(["predict", "--model", model, "a", "--file", "t.csv"]) == USAGE
+
+
+@pytest.mark.parametrize(
+    ("model", "sample", "told"),
+    [
+        ("single", ("good", "bad"), "it is a pair, and the model reads single texts"),
+        ("single", Path("a.png"), "it is no text, and the model reads texts"),
+        ("pairs", "good", "it is a single text, and the model reads pairs"),
+    ],
+)
+def test_what_a_loaded_model_does_not_take_is_told_beside_what_it_predicts(
+    models: Path, model: str, sample: Given, told: str
+) -> None:
+    predictor = load_exported(models / f"{model}.safetensors")
+    fit: Given = "bad" if model == "single" else ("bad", "good")
+    found, alone = predictor.predict_readable([sample, fit]), predictor.predict([fit])
+    assert found == [Unreadable(told), *alone]
+    with pytest.raises(UnreadableImages, match="1 text cannot be read"):
+        predictor.predict([sample, fit])

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
-from torch import nn
+from torch import Tensor, nn
 
 from worker.training.model.inputs import InputLayer
 
@@ -34,6 +34,8 @@ class Architecture:
         weights_path: Finds the file of published weights, given the folder that keeps them; None where `weights_url`
             tells it.
         weights_classes: The classes of the published head.
+        renamed: Gives the tensors of a file in another published form the network's names and shapes; None where one form
+            alone is known.
     """
 
     network: nn.Module
@@ -46,6 +48,7 @@ class Architecture:
     weights_url: str | None = None
     weights_path: Callable[[Path | None], Path] | None = None
     weights_classes: tuple[str, ...] = ()
+    renamed: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None
 
 
 def find_head(network: nn.Module, classes: int) -> str:

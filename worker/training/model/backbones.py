@@ -239,7 +239,7 @@ def build(
     read = weights_files.read(path)
     if models := len(_card(read).get("members", ())):
         raise WeightsOfSeveral(path, models)
-    file = published_weights.named_for(backbone.network, read)
+    file = published_weights.named_for(backbone.network, read, architecture.renamed)
     # Without a card, a head of as many outputs as the published one is taken to know its classes.
     known = _classes_on_card(file) or architecture.weights_classes
     backbone.known_head = _known_head(backbone, file, known)

@@ -18,7 +18,6 @@ from trimtab.contract.backbones import HF
 from trimtab.contract.tasks import Model
 from worker.training.errors import (
     LibraryMissing,
-    TextModelMissing,
     TextModelUnfit,
     TextModelUnreadable,
     TrainingError,
@@ -49,12 +48,11 @@ def read_shape(folder: Path) -> LibraryEncoderCard:
 
     Raises:
         TextModelMissing: There is no such folder.
-        TextModelUnreadable: It has no legible configuration.
+        TextModelUnreadable: It is a file, or has no legible configuration.
         TextModelUnfit: The library does not know the network, or it is no encoder of texts.
         LibraryMissing: transformers is not installed.
     """
-    if not folder.is_dir():
-        raise TextModelMissing(folder)
+    published_text.check_folder(folder)
     told = published_text.read_config(folder)
     if (reason := _misfit(told)) is not None:
         raise TextModelUnfit(folder, reason)

@@ -15,7 +15,7 @@ from worker.data.errors import UnreadableImages
 from worker.data.text.tokenizer import Content
 from worker.training.model.averaging import average
 from worker.training.model.backbones import Backbone
-from worker.training.model.card import CardMember, CardTarget, ModelCard
+from worker.training.model.card import CardMember, CardTarget, ModelCard, TokenCard
 from worker.training.model.sample_encoders import encoder_of
 
 BATCH_SIZE = 256
@@ -111,7 +111,8 @@ class Predictor:
         """Predict of pictures, given as files or as Pillow images, or of texts and pairs of texts.
 
         Raises:
-            UnreadableImages: Some files are missing, broken or too large; each is named.
+            UnreadableImages: Some files are missing, broken or too large, or texts are not what the model takes; each is
+                named.
         """
         found = self.predict_readable(samples)
         # All are tried before any is refused: a person who mends one file should not meet the next one afterwards.
@@ -120,11 +121,31 @@ class Predictor:
             for sample, one in zip(samples, found, strict=True)
             if isinstance(one, Unreadable)
         }:
-            raise UnreadableImages(reasons)
+            what = "text" if isinstance(self.card.input, TokenCard) else "picture"
+            raise UnreadableImages(reasons, what)
         return [one for one in found if not isinstance(one, Unreadable)]
 
     def predict_readable(self, samples: Sequence[Given]) -> list[Predictions | Unreadable]:
         """Predict of those samples that can be read; of the others, tell why they cannot."""
+        misfits = [self._misfit(sample) for sample in samples]
+        fit = [sample for sample, why in zip(samples, misfits, strict=True) if why is None]
+        found = iter(self._predict_fit(fit))
+        return [next(found) if why is None else Unreadable(why) for why in misfits]
+
+    def _misfit(self, sample: Given) -> str | None:
+        """Return why a text, or a pair of them, is not what the model was trained on."""
+        if not isinstance(self.card.input, TokenCard):
+            return None
+        if not isinstance(sample, str | tuple):
+            return "it is no text, and the model reads texts"
+        # Cards that name no columns do not tell how many texts make a sample.
+        if len(self.card.texts) == 1 and isinstance(sample, tuple):
+            return "it is a pair, and the model reads single texts"
+        if len(self.card.texts) == 2 and isinstance(sample, str):
+            return "it is a single text, and the model reads pairs"
+        return None
+
+    def _predict_fit(self, samples: Sequence[Given]) -> list[Predictions | Unreadable]:
         # Members may take samples in other forms: each form is encoded once.
         encoders = {member.encoder.key: member.encoder for member in self.members}
         encoded = {key: encoder.encode(samples) for key, encoder in encoders.items()}

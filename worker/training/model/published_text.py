@@ -74,11 +74,10 @@ def read_shape(folder: Path) -> EncoderCard:
 
     Raises:
         TextModelMissing: There is no such folder.
-        TextModelUnreadable: It has no legible configuration.
+        TextModelUnreadable: It is a file, or has no legible configuration.
         TextModelUnfit: The configuration is of a network that is not known here.
     """
-    if not folder.is_dir():
-        raise TextModelMissing(folder)
+    check_folder(folder)
     config = read_config(folder)
     kind = config.get("model_type")
     if kind not in KINDS:
@@ -94,6 +93,19 @@ def read_shape(folder: Path) -> EncoderCard:
         return EncoderCard.model_validate(_shape(str(kind), config))
     except (KeyError, TypeError, ValidationError) as error:
         raise TextModelUnreadable(folder / CONFIG, first_line(error)) from error
+
+
+def check_folder(folder: Path) -> None:
+    """See that there is a folder.
+
+    Raises:
+        TextModelMissing: There is nothing.
+        TextModelUnreadable: It is a file, such as the weights alone.
+    """
+    if folder.is_file():
+        raise TextModelUnreadable(folder, "it is a file")
+    if not folder.is_dir():
+        raise TextModelMissing(folder)
 
 
 def check_layers(folder: Path, layers: int, model: Model) -> None:

@@ -1,7 +1,7 @@
 """Weights as people publish them: fetched, matched by name and shape, and told what matched."""
 
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import cast
@@ -101,12 +101,21 @@ def kept_at(folder: Path | None, name: str) -> Path:
     return (folder or Path(hub.get_dir()) / "checkpoints") / name
 
 
-def named_for(network: nn.Module, file: WeightsFile) -> WeightsFile:
+def named_for(
+    network: nn.Module,
+    file: WeightsFile,
+    renamed: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] | None = None,
+) -> WeightsFile:
     """Give the tensors of a file the names of a network, where one prefix is all that tells them apart.
 
     People publish `module.` (DataParallel), `model.` or `backbone.` before all names, or before all but the head's;
     or their own network holds the published one, and it is its names that have the prefix. Of the prefixes that at
     least half of the smaller side have, that one is taken by which most names match.
+
+    Args:
+        network: The network.
+        file: The tensors as they were read.
+        renamed: The network's library's own way from other published forms to its names; it is taken where that fits more.
     """
     own = cast(dict[str, Tensor], network.state_dict())
 
@@ -121,6 +130,8 @@ def named_for(network: nn.Module, file: WeightsFile) -> WeightsFile:
     ]
     # Between equals the names as they are win, since they come first: a prefix is taken away only where that helps.
     best = max((file.tensors, *shorter, *longer), key=matches)
+    if renamed is not None and matches(best) < len(own):
+        best = max((best, renamed(file.tensors)), key=matches)
     return replace(file, tensors=best)
 
 

@@ -3,6 +3,8 @@
 timm is an extra (`trimtab[timm]`). Its import takes seconds, and whoever names none of its models does without.
 """
 
+import logging
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 from functools import partial
@@ -24,6 +26,8 @@ from worker.training.errors import (
 from worker.training.model import published_weights, user_code
 from worker.training.model.architecture import Architecture, find_head, find_stages, outermost
 from worker.training.model.image_input import ImageInput
+
+log = logging.getLogger(__name__)
 
 _NORMS = (nn.LayerNorm, nn.BatchNorm2d, nn.BatchNorm1d, nn.GroupNorm)
 _SECOND_HEADS = ("head_dist", "heads_dist")
@@ -70,6 +74,7 @@ def architecture(backbone: str, classes: int) -> Architecture:
         code=f"timm {_timm(backbone).__version__}",
         weights_path=partial(_published, backbone, facts),
         weights_classes=_imagenet() if facts.num_classes == _IMAGENET else (),
+        renamed=partial(_renamed, network),
     )
 
 
@@ -214,6 +219,27 @@ def _published(backbone: str, facts: Any, folder: Path | None) -> Path:
     if constants.HF_HUB_OFFLINE and not path.exists():
         raise WeightsUnavailable(backbone, address, path, "HF_HUB_OFFLINE is set")
     return published_weights.download(backbone, address, folder, own_name)
+
+
+def _renamed(network: nn.Module, tensors: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Give tensors as the authors of a network published them timm's names and shapes, by timm's own function for it."""
+    own = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if own is None:
+        return tensors
+    try:
+        return cast(Mapping[str, Tensor], own(dict(tensors), network))
+    # A file of another network raises whatever the function happens to meet in it.
+    except (
+        ArithmeticError,
+        AssertionError,
+        AttributeError,
+        LookupError,
+        RuntimeError,
+        TypeError,
+        ValueError,
+    ) as error:
+        log.info("timm does not know the form of this file: %s", user_code.last_line(error))
+        return tensors
 
 
 def _imagenet() -> tuple[str, ...]:

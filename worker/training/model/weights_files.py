@@ -29,6 +29,9 @@ _PROGRAM = (
     "it is a TorchScript program, and code is never run: load it with torch.jit.load where it was made, "
     "and save its state_dict()"
 )
+_FOLDER = (
+    "it is a folder, which is how models for texts are published: name one file of weights"
+)
 _NO_WEIGHTS = {
     b"version https://git-lfs": "it is a pointer of Git LFS: fetch the file itself with git lfs pull",
     b"\x89HDF": "it is an HDF5 file of Keras: weights of torch are needed",
@@ -84,8 +87,10 @@ def read(path: Path) -> WeightsFile:
 
     Raises:
         WeightsMissing: It is not there.
-        WeightsUnreadable: It is corrupt, or holds other things than tensors.
+        WeightsUnreadable: It is a folder, corrupt, or holds other things than tensors.
     """
+    if path.is_dir():
+        raise WeightsUnreadable(path, _FOLDER)
     if not path.is_file():
         raise WeightsMissing(path)
     try:
