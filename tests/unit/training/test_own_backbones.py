@@ -1,5 +1,6 @@
 """A person's own backbones: offered by a file or a package, found by name, tried before they are trained."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -235,6 +236,24 @@ def test_a_change_of_its_code_is_seen(tmp_path: Path) -> None:
         )
     ]
     assert codes[0] == codes[1] != codes[2]
+
+
+def test_an_edit_that_keeps_size_and_time_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spec = Model(backbone="user:net", weights="none")
+    found: list[str] = []
+    for layer in ("ReLU", "GELU"):
+        monkeypatch.setattr(sys, "dont_write_bytecode", True)
+        body = f"return nn.Sequential(nn.{layer}(), nn.Flatten(), nn.Linear(48, 2))"
+        with_body(tmp_path, body)
+        (file,) = tmp_path.glob("*.py")
+        os.utime(file, (1e9, 1e9))
+        monkeypatch.setattr(sys, "dont_write_bytecode", False)
+        own = OwnBackbones.gather([file])
+        built = backbones.build(spec, classes=("a", "b"), seed=0, own=own)
+        found.append(type(built.network.get_submodule("0")).__name__)
+    assert found == ["ReLU", "GELU"]
 
 
 def test_it_is_built_frozen_and_trained_like_any_other(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import cast
 
 from torch import nn
@@ -57,13 +58,22 @@ def of_packages() -> Iterator[tuple[str, Offer]]:
         yield entry.name, Offer(f"the entry point {entry.value}", entry.load)
 
 
+class _AsWritten(SourceFileLoader):
+    """Compiles a file anew: Python takes kept bytecode for current if time in seconds and size agree, which a small edit keeps."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        """Return the code of the file as it is now."""
+        del fullname  # its path says which one
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _run(path: Path) -> ModuleType:
     """Execute a file as a module. Its neighbours can be imported, but shadow nothing that is installed."""
     if not path.is_file():
         raise BackbonesUnreadable(path, "there is no such file")
     name = f"{OWN_PREFIX}{path}"
-    spec = util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None:
+    spec = util.spec_from_file_location(name, path, loader=_AsWritten(name, str(path)))
+    if path.suffix != ".py" or spec is None or spec.loader is None:
         raise BackbonesUnreadable(path, "its name does not end in .py")
     if str(path.parent) not in sys.path:
         # At the end, so that a file named like an installed package does not take its place.
