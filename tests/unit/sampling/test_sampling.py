@@ -286,7 +286,8 @@ class TestLocks:
 
         def slow(tpe: ArrayTPE, seed: int) -> Iterator[Mapping[str, Scalar]]:
             computing.set()
-            assert go_on.wait(DEADLINE_S)
+            # Longer than the report is waited for: no thread fails beside the test.
+            assert go_on.wait(2 * DEADLINE_S)
             yield any_values(TPE.space, random.Random(seed))
 
         monkeypatch.setattr(ArrayTPE, "candidates", slow)
@@ -295,9 +296,11 @@ class TestLocks:
         assert computing.wait(DEADLINE_S)
         report = _in_thread(lambda: sampling.prune(1, MEDIAN, 9, ((0, 0.5),)))
         report.join(DEADLINE_S)
-        assert not report.is_alive()
+        waits = report.is_alive()
         go_on.set()
-        proposing.join(DEADLINE_S)
+        for thread in (proposing, report):
+            thread.join(DEADLINE_S)
+        assert not waits
 
     def test_proposals_made_at_once_by_many_threads_all_differ(self):
         ledger, found = Ledger(*_twenty()), list[Mapping[str, Scalar]]()

@@ -5,7 +5,7 @@ from typing import cast
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
@@ -28,6 +28,7 @@ CALM = Recipe(epochs=2, batch_size=22, learning_rate=1e-3, frozen_stages=2)
 PLAIN = Recipe()
 
 
+@example(count=3, largest=1, least=2)
 @given(
     count=st.integers(1, 300), largest=st.none() | st.integers(1, 300), least=st.integers(1, 2)
 )
