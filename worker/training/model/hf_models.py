@@ -166,7 +166,8 @@ def load_into(network: LibraryEncoder, folder: Path, model: Model) -> WeightsRep
         TextModelUnfit: Its weights lack some of the network's, or are of other shapes.
         WeightsNotFinite: Some are infinite or no numbers.
     """
-    path, shape = _weights(folder), read_shape(folder)
+    path = published_text.weights_file(folder, _WEIGHTS)
+    shape = read_shape(folder)
     whole, unfit, unused = _published(folder, path, shape)
     kept = published_text.kept_layers(shape.layers, model)
     own = cast(dict[str, Tensor], network.tokens.encoder.state_dict())
@@ -184,13 +185,6 @@ def load_into(network: LibraryEncoder, folder: Path, model: Model) -> WeightsRep
     return WeightsReport(
         str(path), matched=tuple(own), missing=("head.weight", "head.bias"), unused=unused
     )
-
-
-def _weights(folder: Path) -> Path:
-    found = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
-    if not found:
-        raise TextModelUnreadable(folder, f"it holds none of {', '.join(_WEIGHTS)}")
-    return found[0]
 
 
 _Unfit = Sequence[tuple[frozenset[str], str]]

@@ -191,7 +191,7 @@ def load_into(network: nn.Module, folder: Path, model: Model) -> WeightsReport:
         TextModelUnfit: Its weights lack some of the network's, or are of other shapes.
         WeightsNotFinite: Some are infinite or no numbers.
     """
-    path = _weights(folder)
+    path = weights_file(folder)
     kept = kept_layers(read_shape(folder).layers, model)
     named, unused = _renamed(weights_files.read(path).tensors, kept)
     own = cast(dict[str, Tensor], network.state_dict())
@@ -217,10 +217,19 @@ def load_into(network: nn.Module, folder: Path, model: Model) -> WeightsReport:
     )
 
 
-def _weights(folder: Path) -> Path:
-    found = [folder / name for name in _WEIGHTS if (folder / name).is_file()]
+def weights_file(folder: Path, names: Sequence[str] = _WEIGHTS) -> Path:
+    """Return the first of a folder's files that may hold its weights.
+
+    Args:
+        folder: The folder.
+        names: The names of such files, those that go before others first.
+
+    Raises:
+        TextModelUnreadable: It has none of them.
+    """
+    found = [folder / name for name in names if (folder / name).is_file()]
     if not found:
-        raise TextModelUnreadable(folder, f"it holds none of {', '.join(_WEIGHTS)}")
+        raise TextModelUnreadable(folder, f"it holds none of {', '.join(names)}")
     return found[0]
 
 
