@@ -9,9 +9,10 @@ it, with a budget of as many epochs, refits included; `ensemble_alone` (the sing
 `ensemble`) and `without_untrained` (`single` without the choice of what no trial has trained) are read from the reports.
 `without_RULE` is `single` without one of its rules; `choice` reads one
 set of trainings by the product's rule and without its parts. `live_auto` and `live_tpe` (only if they are asked for) are
-the sampler `auto` against TPE with the median pruner, each with as many epochs as twice `--trials` whole trainings take, no
-refit; they are compared on the test pictures and by the validation value of the best trial. The sides of a study see the same pictures; differences are
-paired by study, averaged within each task and then over tasks, with a bootstrap interval over studies.
+the sampler `auto` against TPE with the median pruner, each with as many epochs as twice `--trials` whole trainings take or
+with `--live-seconds` of devices, no refit; they are compared on the test pictures and by the validation value of the best
+trial. The sides of a study see the same pictures; differences are paired by study, averaged within each task and then over
+tasks, with a bootstrap interval over studies.
 
 With `--keep` results gather in a file: an interrupted run goes on, and sides may be run apart. Constants of the product
 were chosen after seeing some of these tasks, so the others stand apart.
@@ -76,6 +77,9 @@ def _options(arguments: Sequence[str]) -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="one study of two small tasks")
     parser.add_argument("--threads", type=int, default=1, help="of each process")
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument(
+        "--live-seconds", type=float, metavar="S", help="of devices, a live side"
+    )
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args(arguments)
     if options.quick:
@@ -128,7 +132,9 @@ def _products(
         return
     with outcome_ours.product(folder, options.workers, options.threads) as ours:
         for job, study, sides in wanted:
-            for done in ours.run(job, lay(job, folder, study), study, options.trials, sides):
+            laid = lay(job, folder, study)
+            live_s = options.live_seconds
+            for done in ours.run(job, laid, study, options.trials, sides, live_s=live_s):
                 kept.add(done)
                 _say(line(job.name, study, done.side, done.accuracies, done.epochs))
 

@@ -49,7 +49,8 @@ LIVE: Mapping[str, Mapping[str, Any]] = {
     "live_tpe": {"search": {"sampler": "tpe", "pruner": {"kind": "median"}}},
     "live_auto": {"search": {"sampler": "auto"}},
 }
-"""Searches that are held against each other: no finish, and as many epochs as twice `--trials` whole trainings take."""
+"""Searches that are held against each other: no finish, and as many epochs as twice `--trials` whole trainings take, or
+as many seconds of devices as `--live-seconds` says."""
 VALIDATED = "_validated"
 """Ends the name of the validation value of a side's best trial, which is what a search is after."""
 
@@ -68,9 +69,19 @@ class Product:
     folder: Path
 
     def run(
-        self, job: Job, laid: Laid, study: int, trials: int, sides: Sequence[str]
+        self,
+        job: Job,
+        laid: Laid,
+        study: int,
+        trials: int,
+        sides: Sequence[str],
+        *,
+        live_s: float | None = None,
     ) -> Generator[Done]:
         """Run one study a side, all at a time, and yield what they came to.
+
+        Args:
+            live_s: what bounds a live side, in seconds of devices; None: as many epochs as twice the trials take.
 
         Raises:
             RuntimeError: a study ended without a model.
@@ -79,7 +90,7 @@ class Product:
         for side in sides:
             said = documents()[side]
             if side in LIVE:
-                said = {**said, **_live(job, trials)}
+                said = {**said, **_live(job, trials, live_s)}
             self.client.create_study(document(job, laid, names[side], study, trials, said))
         for name in names.values():
             for _ in self.client.events(name):
@@ -135,8 +146,11 @@ def document(
     return StudyDocument.model_validate({**fields, **said, "search": search})
 
 
-def _live(job: Job, trials: int) -> dict[str, Any]:
-    return {"budget": _budget(job, 2 * trials), "finish": {"refit": False}}
+def _live(job: Job, trials: int, seconds: float | None) -> dict[str, Any]:
+    budget: dict[str, float] = {**_budget(job, 2 * trials)}
+    if seconds is not None:
+        budget = {"trials": 100 * trials, "device_seconds": seconds}
+    return {"budget": budget, "finish": {"refit": False}}
 
 
 def _budget(job: Job, runs: int) -> dict[str, int]:
