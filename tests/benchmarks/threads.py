@@ -26,7 +26,7 @@ import sys
 import tempfile
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -50,11 +50,12 @@ class Side:
 
 @dataclass(frozen=True)
 class Work:
-    """Trials that differ in their learning rates."""
+    """Trials that differ in their learning rates, of glyphnet unless `more` says another task, model or recipe."""
 
     name: str
     frozen_stages: int
     epochs: int
+    more: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
 
 PROBES = Work("three frozen stages", 3, 10)
@@ -143,10 +144,10 @@ def _share_of_best(names: Sequence[str], turns: Sequence[Sequence[float]]) -> fl
 def _in_turns(work: Work, sides: Sequence[Side], trials: int) -> dict[str, list[float]]:
     taken: dict[str, list[float]] = {side.name: [] for side in sides}
     with ExitStack() as stack:
-        running = [(side, stack.enter_context(_started(side, work))) for side in sides]
+        running = [(side, stack.enter_context(started(side, work))) for side in sides]
         for turn in range(trials):
             for side, process in running if turn % 2 == 0 else reversed(running):
-                taken[side.name].append(_one_more(process))
+                taken[side.name].append(one_more(process))
     return taken
 
 
@@ -166,11 +167,12 @@ def _rounds(
 
 
 def _train(side: Side, work: Work) -> list[float]:
-    with _started(side, work) as process:
-        return [_one_more(process) for _ in range(side.trials)]
+    with started(side, work) as process:
+        return [one_more(process) for _ in range(side.trials)]
 
 
-def _one_more(process: subprocess.Popen[str]) -> float:
+def one_more(process: subprocess.Popen[str]) -> float:
+    """Have one more trial trained; returns its seconds."""
     assert process.stdin is not None
     assert process.stdout is not None
     process.stdin.write("\n")
@@ -179,13 +181,15 @@ def _one_more(process: subprocess.Popen[str]) -> float:
 
 
 @contextmanager
-def _started(side: Side, work: Work) -> Generator[subprocess.Popen[str]]:
+def started(side: Side, work: Work) -> Generator[subprocess.Popen[str]]:
+    """Start the training process of a side, with an empty cache of its own."""
     with tempfile.TemporaryDirectory() as cache:
         asked = {
             "frozen_stages": work.frozen_stages,
             "epochs": work.epochs,
             "cache_dir": cache,
             "arguments": side.arguments,
+            **work.more,
         }
         process = subprocess.Popen(
             [

@@ -1,6 +1,6 @@
-"""One side of `./run bench threads`: trials of glyphnet in the training process of a checkout, started as its worker does.
+"""One side of `./run bench threads` and `worker-before`: trials in the training process of a checkout, started as its worker does.
 
-It runs by itself, with the packages of the checkout that stands in PYTHONPATH, and imports nothing of the benchmarks,
+Trials of glyphnet on the digits, or of the `task`, `model` and `recipe` that it is asked for. It runs by itself, with the packages of the checkout that stands in PYTHONPATH, and imports nothing of the benchmarks,
 which an earlier checkout does not have: `python -P threads_side.py '{"epochs": 10, ...}'`.
 """
 
@@ -17,6 +17,8 @@ from worker import checkpoints
 from worker.agent import runner_process
 from worker.agent.runner_process import RunnerProcess
 from worker.pipe_messages import Ended, EpochDone, Ready, RunTrial, Steer
+
+DIGITS = {"kind": "classification", "dataset": {"kind": "builtin", "name": "digits"}}
 
 
 def main() -> None:
@@ -60,17 +62,15 @@ def _lease(asked: Any, number: int) -> Lease:
             "fence": 1,
             "ttl_s": 60.0,
             "seed": number,
-            "task": {
-                "kind": "classification",
-                "dataset": {"kind": "builtin", "name": "digits"},
-            },
-            "model": {"backbone": "glyphnet", "weights": "default"},
+            "task": asked.get("task", DIGITS),
+            "model": asked.get("model", {"backbone": "glyphnet", "weights": "default"}),
             "hyperparameters": {},
             "recipe": {
                 "epochs": asked["epochs"],
                 "batch_size": 32,
                 "learning_rate": 1e-3 * (1 + number / 10),
                 "frozen_stages": asked["frozen_stages"],
+                **asked.get("recipe", {}),
             },
         }
     )
