@@ -88,16 +88,16 @@ def distance(found: Mapping[Part, float | None]) -> float:
     return math.hypot(*(UNKNOWN if one is None else one for one in found.values()))
 
 
-def is_guess(earlier: Earlier) -> bool:
+def is_guess(accuracy: float | None, data: StudyData | None) -> bool:
     """Tell whether the best trial of a study may as well have guessed the largest class, so that it says nothing."""
-    if earlier.accuracy is None or earlier.data is None:
+    if accuracy is None or data is None:
         return False
-    counts = [one.validation for one in earlier.data.class_counts]
+    counts = [one.validation for one in data.class_counts]
     rows = sum(counts)
-    if not rows or rows != earlier.data.pictures.get("validation"):
+    if not rows or rows != data.pictures.get("validation"):
         return False  # Of more than a hundred classes not all are told, and a sample may have several.
     share = max(counts) / rows
-    return earlier.accuracy <= share + LUCK * math.sqrt(share * (1 - share) / rows)
+    return accuracy <= share + LUCK * math.sqrt(share * (1 - share) / rows)
 
 
 def _decades(one: int | None, other: int | None) -> float | None:
@@ -225,7 +225,7 @@ def _chosen(
     sources: list[Source] = []
     for one, found in measured[:MOST_SOURCES]:
         seen = [*taken, *(each.values for each in points)]
-        guesses = is_guess(one)
+        guesses = is_guess(one.accuracy, one.data)
         new = [] if guesses else list(_new_points(document, one, seen))[: most - len(points)]
         points += (Start(values=each, proposed_by=f"{STUDY}{one.name}") for each in new)
         sources.append(

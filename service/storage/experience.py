@@ -23,6 +23,9 @@ class DoneStudy:
     fixed: Mapping[str, Any]
     hyperparameters: Mapping[str, Any]
     proposed_by: str | None
+    data: Mapping[str, Any] | None
+    accuracy: float | None
+    """The winner's value, where trials are compared by the accuracy."""
 
 
 def done(connection: Connection) -> list[DoneStudy]:
@@ -30,10 +33,11 @@ def done(connection: Connection) -> list[DoneStudy]:
     rows = connection.execute(
         text(f"""
             SELECT s.name, s.document #>> '{{task,kind}}', s.document -> 'model', s.document -> 'fixed',
-                   winner.hyperparameters, known.proposed_by
+                   winner.hyperparameters, known.proposed_by, s.data,
+                   CASE WHEN s.objective = 'accuracy' THEN winner.value END
             FROM trimtab.studies s
             JOIN LATERAL (
-                SELECT t.hyperparameters FROM trimtab.trials t
+                SELECT t.hyperparameters, t.value FROM trimtab.trials t
                 WHERE t.study_id = s.study_id AND {MAY_WIN}
                 ORDER BY {BEST_FIRST_OF_ANY} LIMIT 1) winner ON true
             LEFT JOIN LATERAL (

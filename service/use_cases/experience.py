@@ -2,12 +2,15 @@
 
 from collections import defaultdict
 from collections.abc import Container, Mapping, Sequence
+from contextlib import suppress
 from typing import get_args
 
+from pydantic import ValidationError
 from sqlalchemy import Connection
 
 from service.domain import experience as rules
 from service.domain.experience import Won
+from service.domain.transfer import is_guess
 from service.storage import experience
 from service.storage.experience import DoneStudy
 from service.use_cases.context import Context
@@ -20,6 +23,7 @@ from trimtab.contract.priors import (
     family_of,
     known_recipes,
 )
+from trimtab.contract.records import StudyData
 from trimtab.contract.starts import KNOWN_RECIPE
 from trimtab.contract.studies import StudyDocument
 
@@ -54,7 +58,7 @@ def _won(
 ) -> Mapping[Kind, list[Won]]:
     found: defaultdict[Kind, list[Won]] = defaultdict(list)
     for study in experience.done(connection):
-        if names is not None and study.name not in names:
+        if (names is not None and study.name not in names) or _guesses(study):
             continue
         recipe = {**study.fixed, **study.hyperparameters}
         rate = recipe.get("learning_rate")
@@ -63,6 +67,14 @@ def _won(
             known = study.proposed_by and study.proposed_by.removeprefix(KNOWN_RECIPE)
             found[_kind(study)].append(Won(rate / factor, known))
     return found
+
+
+def _guesses(study: DoneStudy) -> bool:
+    """Tell whether a study learned nothing; one of another release, whose data cannot be read, is taken at its word."""
+    with suppress(ValidationError):
+        data = None if study.data is None else StudyData.model_validate(study.data)
+        return is_guess(study.accuracy, data)
+    return False
 
 
 def _kind(study: DoneStudy) -> Kind:

@@ -76,6 +76,7 @@ def _shape(
         hyperparameters=row.hyperparameters,
         proposed_by=row.proposed_by,
         objective=study.objective,
+        direction=study.direction,
         value=row.value,
         curve=tuple(IntermediateValue(step=step, value=value) for step, value in row.curve),
         metrics=metrics,

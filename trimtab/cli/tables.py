@@ -212,7 +212,8 @@ def reached(trial: Trial) -> float | None:
     """Return the objective value, or the best intermediate value of a trial that has none."""
     if trial.value is not None:
         return trial.value
-    best = max if direction_of(trial.objective) == "maximize" else min
+    direction = trial.direction or direction_of(trial.objective)
+    best = max if direction == "maximize" else min
     return best((p.value for p in trial.curve if p.value is not None), default=None)
 
 

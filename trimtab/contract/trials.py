@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field
 
 from trimtab.contract.message import Message, Number
+from trimtab.contract.metrics import Direction
 from trimtab.contract.reasons import Reason
 from trimtab.contract.records import TrialRecord
 from trimtab.contract.search_space import Scalar
@@ -57,6 +58,8 @@ class Trial(Message):
     """What its hyperparameters come from: `first_trials`, `known_recipe:NAME`, `enqueued`, `prior`, `tpe` or `random`; null in a grid."""
     objective: str
     """The metric that the study's trials are compared by."""
+    direction: Direction | None = None
+    """Whether more or less of the objective is better; null from a service of an older release."""
     value: Number | None = None
     """The objective value of a completed trial, null for any other trial.
 

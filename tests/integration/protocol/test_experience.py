@@ -16,12 +16,12 @@ def created(service: Service, name: str, **changes: Any) -> StudyDocument:
     return studies.read(service.context, name).document
 
 
-def done(service: Service, name: str, **changes: Any) -> None:
+def done(service: Service, name: str, *, best: float = 0.9, **changes: Any) -> None:
     """A study whose second trial wins."""
     created(service, name, **changes)
     for number in range(9):
-        service.complete(service.lease(), 0.9 if number == 1 else 0.5)
-    service.complete_final(service.lease(), 0.9)
+        service.complete(service.lease(), best if number == 1 else 0.3)
+    service.complete_final(service.lease(), best)
 
 
 def small(service: Service) -> KindPriors:
@@ -59,6 +59,13 @@ def test_three_studies_move_the_centre_and_the_order_and_fewer_do_not(service: S
     off = created(service, "off", priority=1, search=KNOWN | {"transfer": "none"})
     assert (centre(off), recipes(off)[0]) == (2e-3, "warm_cosine")
     assert centre(studies.read(service.context, "two").document) == 2e-3
+
+
+def test_studies_that_may_have_guessed_teach_nothing(service: Service) -> None:
+    for number in range(3):
+        done(service, f"guessed-{number}", best=0.6)
+    assert small(service).studies == 0
+    assert centre(created(service, "next", priority=1)) == 2e-3
 
 
 def test_rates_of_sgd_count_as_a_tenth(service: Service) -> None:

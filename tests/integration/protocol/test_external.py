@@ -3,7 +3,7 @@
 import pytest
 
 from service.storage.engine import Database
-from service.use_cases import records, studies
+from service.use_cases import records, studies, trials
 from tests.support.protocol import Service
 from tests.support.records import a_record
 from trimtab.contract.leases import Completed
@@ -74,6 +74,7 @@ def test_an_external_study_is_done_with_its_last_trial(either: Service) -> None:
     )
     assert (seen.refits.total, seen.document.finish) == (0, None)
     assert studies.best(either.context, "own").trial.value == 0.75
+    assert trials.read(either.context, "own", 0).direction == "maximize"
     with pytest.raises(NoModel, match="keep their models themselves"):
         studies.model_sha256(either.context, "own")
 

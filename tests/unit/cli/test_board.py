@@ -329,3 +329,12 @@ def test_best_tells_the_pretrained_model_of_the_winner() -> None:
     model = {"backbone": "resnet18", "weights": "none"}
     told = " ".join(drawn(tables.best(Best.model_validate({**BEST, "model": model}))).split())
     assert "pretrained model resnet18, weights none" in told
+
+
+def test_the_best_of_a_curve_is_by_the_direction_of_its_study() -> None:
+    points = tuple(
+        IntermediateValue(step=step, value=value) for step, value in enumerate((0.5, 0.25))
+    )
+    pruned = trial(value=None, curve=points, objective="reward")
+    assert tables.reached(pruned) == 0.5
+    assert tables.reached(pruned.model_copy(update={"direction": "minimize"})) == 0.25

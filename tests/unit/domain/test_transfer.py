@@ -164,10 +164,10 @@ def test_a_study_whose_best_accuracy_may_be_a_guess_gives_nothing_and_says_so() 
 
 def test_where_accuracy_or_classes_are_not_known_nobody_is_said_to_guess() -> None:
     half_told = data(pictures={"train": 60, "validation": 40})
-    assert not transfer.is_guess(earlier())
-    assert not transfer.is_guess(earlier(data=None, accuracy=0.1))
-    assert not transfer.is_guess(earlier(data=half_told, accuracy=0.1))
-    assert transfer.is_guess(earlier(accuracy=0.1))
+    assert not transfer.is_guess(None, data())
+    assert not transfer.is_guess(0.1, None)
+    assert not transfer.is_guess(0.1, half_told)
+    assert transfer.is_guess(0.1, data())
 
 
 def test_points_come_behind_the_trials_that_have_begun() -> None:
