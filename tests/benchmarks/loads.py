@@ -79,9 +79,9 @@ class Worker:
         _, worker = await self._connection.request("POST", "/v1/workers", body)
         self._id = worker["worker_id"]
 
-    async def claim(self) -> Any:
-        """A lease, or None when there is no work."""
-        claim = {"worker_id": self._id, "claim_id": str(uuid4()), "wait_s": 0}
+    async def claim(self, wait_s: float = 0) -> Any:
+        """A lease, or None when there was no work for so long."""
+        claim = {"worker_id": self._id, "claim_id": str(uuid4()), "wait_s": wait_s}
         answer = await self._timed("claim", "POST", "/v1/leases", claim)
         return answer and answer["leases"][0]
 
@@ -101,6 +101,10 @@ class Worker:
         """Report one epoch; the answer holds the verdict."""
         report = {"reports": [{"step": step, "value": 0.5 + step / 100}]}
         await self._timed("report", "POST", f"/v1/leases/{lease['lease_id']}/reports", report)
+
+    async def heartbeat(self, lease: Any) -> None:
+        """Renew the lease."""
+        await self._timed("heartbeat", "POST", f"/v1/leases/{lease['lease_id']}:heartbeat", {})
 
     async def settle(self, lease: Any) -> None:
         """Complete the trial."""
