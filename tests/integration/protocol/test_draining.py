@@ -5,6 +5,7 @@ from uuid import uuid4
 import pytest
 
 from service.use_cases import leases, workers
+from tests.support.bell import listening
 from tests.support.protocol import Service
 from trimtab.contract.problems import WorkerDraining, WorkerNotFound
 
@@ -48,6 +49,15 @@ def test_what_a_claim_got_whose_answer_was_lost_is_told_to_be_given_back(
     assert again.lease_id == got.lease_id
     with pytest.raises(WorkerDraining):
         either.claim(one)
+
+
+def test_a_worker_that_waits_is_woken(service: Service) -> None:
+    one = service.worker()
+    with listening(service) as rings:
+        service.ask_to_leave(one)
+        assert rings() == 1
+        service.ask_to_leave(one)
+        assert rings() == 0
 
 
 def test_a_worker_in_quarantine_stays_there(service: Service) -> None:
