@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from trimtab import cores, lifeline
 from trimtab.client import Client
 from trimtab.contract import problems
-from worker import devices
+from worker import devices, signals
 from worker import settings as worker_settings
 from worker.agent import environment, supervisor
 from worker.agent.agent import Agent, Plan
@@ -226,9 +226,10 @@ def _work(agent: Agent, lifeline_fd: int | None) -> None:
 
 @contextmanager
 def _signals_to(agent: Agent) -> Generator[None]:
-    before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    told: list[int] = []
+    before = {number: signal.getsignal(number) for number in signals.LEAVE}
     for number in before:
-        signal.signal(number, lambda number, _: _on_signal(agent, number))
+        signal.signal(number, lambda number, _: _on_signal(agent, number, told))
     try:
         yield
     finally:
@@ -236,12 +237,21 @@ def _signals_to(agent: Agent) -> Generator[None]:
             signal.signal(number, handler)
 
 
-def _on_signal(agent: Agent, number: int) -> None:
-    """Let the agent drain; at a second signal, leave at once."""
-    if agent.is_leaving:
-        # Without clean-up: the runner ends by itself, because its lifeline reads end-of-file.
-        os._exit(128 + number)
-    agent.leave()
+def _on_signal(agent: Agent, number: int, told: list[int]) -> None:
+    """Let the agent drain; at a second word of a person, leave at once.
+
+    Args:
+        agent: The agent.
+        number: The signal.
+        told: The signals so far that were no mere notice.
+    """
+    if number not in signals.NOTICES:
+        if told:
+            # Without clean-up: the runner ends by itself, because its lifeline reads end-of-file.
+            os._exit(128 + number)
+        told.append(number)
+    if not agent.is_leaving:
+        agent.leave()
 
 
 # predict, pretrain

@@ -9,7 +9,8 @@ from fastapi.concurrency import run_in_threadpool
 from service.api.bodies import JsonRoute
 from service.api.dependencies import ServiceContext
 from service.api.downloads import WholeFile
-from service.use_cases import artifacts, memory, workers
+from service.use_cases import artifacts, demand, memory, workers
+from trimtab.contract.demand import Demand
 from trimtab.contract.memory import MemoryFinding, MemoryFindings, Short
 from trimtab.contract.message import Sha256
 from trimtab.contract.workers import Registration, Worker, Workers
@@ -31,6 +32,28 @@ def register_worker(registration: Registration, context: ServiceContext) -> Work
 def list_workers(context: ServiceContext) -> Workers:
     """Workers, the last registered first."""
     return workers.newest(context)
+
+
+@router.post("/workers/{worker_id}:drain")
+def drain_worker(worker_id: UUID, context: ServiceContext) -> Worker:
+    """Ask a worker to store checkpoints, give its trials back and leave; it gets no more leases."""
+    return workers.drain(context, worker_id)
+
+
+@router.get("/demand")
+def read_demand(
+    context: ServiceContext,
+    gpu_memory_gb: Annotated[
+        float | None,
+        Query(
+            ge=0,
+            le=10_000,
+            description="Count only what a device with a GPU of this size can hold; 0: what runs without one.",
+        ),
+    ] = None,
+) -> Demand:
+    """How many leases there is work for now, and how many are held: what a number of workers can be chosen by."""
+    return demand.now(context, gpu_memory_gb)
 
 
 @router.get("/memory")

@@ -27,6 +27,8 @@ class Work:
     """Nobody has begun a trial of it yet: the next lease is its probe, and runs alone."""
     one_at_a_time: bool = False
     """Claims of its trials are decided one at a time: each takes a part of what the one before it has left."""
+    gpu_memory_gb: float = 0.0
+    """The memory of a GPU that it needs; 0: it runs on any device."""
 
     @property
     def has_some(self) -> bool:
@@ -57,12 +59,20 @@ class Claim:
         holding: the number of trials that its worker runs already: all of that study, since it claims beside no other.
         worker: the worker that claims.
         set_aside: the ids of the studies that its worker cannot serve.
+        gpu_memory_gb: the most that a study may need of its worker's device.
     """
 
     beside: str | None = None
     holding: int = 0
     worker: UUID | None = None
     set_aside: Collection[int] = ()
+    gpu_memory_gb: float = 0.0
+
+    def may_have(self, study: Work) -> bool:
+        """Whether its worker can serve the study, if there is work."""
+        return (
+            study.study_id not in self.set_aside and study.gpu_memory_gb <= self.gpu_memory_gb
+        )
 
 
 def distribute(studies: Sequence[Work], claims: Sequence[Claim]) -> list[Work | None]:
@@ -76,9 +86,7 @@ def distribute(studies: Sequence[Work], claims: Sequence[Claim]) -> list[Work | 
     got: Counter[tuple[UUID | None, str]] = Counter()
     served: list[Work | None] = []
     for claim in claims:
-        able = (
-            one for one in now.values() if one.has_some and one.study_id not in claim.set_aside
-        )
+        able = (one for one in now.values() if one.has_some and claim.may_have(one))
         own = claim.holding + (got[claim.worker, claim.beside or ""] if claim.worker else 0)
         chosen = min(able, key=partial(_rank, claim.beside, own), default=None)
         if chosen is not None and claim.beside not in (None, chosen.name):

@@ -228,15 +228,23 @@ WITH t AS (
       AND NOT EXISTS (SELECT FROM trimtab.workers q WHERE q.worker_id = t.worker_id AND q.state = 'quarantined')
     RETURNING t.worker_id)
 UPDATE trimtab.workers w SET last_seen = trimtab.now() FROM t WHERE w.worker_id = t.worker_id
-RETURNING 1""")
+RETURNING w.state = 'draining'""")
 
 
-def renew(connection: Connection, lease_id: UUID) -> bool:
-    """Extend the lease by its full time to live. False: the lease is lost, or its holder in quarantine.
+@dataclass(frozen=True, slots=True)
+class Renewed:
+    """A lease that was extended; `is_draining`: its worker is to give it back and to leave."""
+
+    is_draining: bool
+
+
+def renew(connection: Connection, lease_id: UUID) -> Renewed | None:
+    """Extend the lease by its full time to live. None: the lease is lost, or its holder in quarantine.
 
     A lease past its time that nobody has taken yet is still good: expiry permits to revoke, it does not revoke.
     """
-    return _RENEW.row(connection, lease_id=lease_id) is not None
+    row = _RENEW.row(connection, lease_id=lease_id)
+    return None if row is None else Renewed(row[0])
 
 
 def checkpoint(

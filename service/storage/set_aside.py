@@ -1,4 +1,4 @@
-"""Workers that cannot serve a study, in SQL: its data or its weights are not there, or are others."""
+"""Workers that cannot serve a study, in SQL: its data or its weights are not there, or are others; or they are too small."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from uuid import UUID
 
 from sqlalchemy import Connection, text
 
-from service.storage.external import MAY_TAKE
+from service.storage.external import IS_LARGE_ENOUGH, MAY_TAKE
 from service.storage.statements import Statement
 
 MOST_TOLD = 20
@@ -19,10 +19,11 @@ _LIVE = """
 
 BLOCKED = f"""(
     s.state IN ('active', 'stopping', 'finalising')
-    AND EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id)
+    AND (EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id)
+         OR s.gpu_memory_gb IS NOT NULL AND EXISTS (SELECT FROM trimtab.workers w WHERE {_LIVE} AND {MAY_TAKE}))
     AND NOT EXISTS (SELECT FROM trimtab.trials r WHERE r.study_id = s.study_id AND r.state = 'running')
     AND NOT EXISTS (
-        SELECT FROM trimtab.workers w WHERE {_LIVE} AND {MAY_TAKE} AND NOT EXISTS (
+        SELECT FROM trimtab.workers w WHERE {_LIVE} AND {MAY_TAKE} AND {IS_LARGE_ENOUGH} AND NOT EXISTS (
             SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = w.worker_id)))"""
 """Whether a study `s` waits for somebody to put right what its workers lack: nothing is stored that could go stale."""
 
@@ -78,24 +79,50 @@ class AsideRow:
 
 
 @dataclass(frozen=True, slots=True)
+class Largest:
+    """The live worker with the largest GPU; one without any has a device of 0 bytes."""
+
+    worker: str
+    gpu_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
-    """Whether a study is blocked, and by which workers, the last one first."""
+    """Whether a study is blocked, and by which workers, the last one first.
+
+    Attributes:
+        blocked: No live worker can serve it, and there are such that cannot.
+        workers: Those that were set aside.
+        largest: The largest one of all; None where no worker lives.
+        gpu_memory_gb: The memory of a GPU that the study needs; None where any device will do.
+    """
 
     blocked: bool
     workers: Sequence[AsideRow]
+    largest: Largest | None = None
+    gpu_memory_gb: float | None = None
 
 
 def standing(connection: Connection, study_id: int) -> Standing:
     """Read who cannot serve the study; a worker that has gone counts only where nobody else is left."""
     rows = connection.execute(
         text(f"""
-            SELECT b.blocked, w.label, a.problem, a.at
+            SELECT b.blocked, s.gpu_memory_gb, l.label, l.gpu_bytes, w.label, a.problem, a.at
             FROM trimtab.studies s
             CROSS JOIN LATERAL (SELECT {BLOCKED} AS blocked) b
-            JOIN trimtab.set_aside a USING (study_id) JOIN trimtab.workers w USING (worker_id)
-            WHERE s.study_id = :study_id AND (b.blocked OR {_LIVE})
+            LEFT JOIN LATERAL (
+                SELECT w.label, CASE WHEN w.gpu_memory_gb > 0 THEN w.memory_bytes ELSE 0 END AS gpu_bytes
+                FROM trimtab.workers w WHERE {_LIVE} AND {MAY_TAKE}
+                ORDER BY w.gpu_memory_gb DESC, w.registered_at LIMIT 1) l ON true
+            LEFT JOIN (trimtab.set_aside a JOIN trimtab.workers w USING (worker_id))
+                ON a.study_id = s.study_id AND (b.blocked OR {_LIVE})
+            WHERE s.study_id = :study_id
             ORDER BY a.at DESC, w.registered_at DESC LIMIT {MOST_TOLD}"""),
         {"study_id": study_id},
     ).all()
-    blocked = bool(rows) and rows[0].blocked
-    return Standing(blocked, [AsideRow(*row[1:]) for row in rows])
+    if not rows:
+        return Standing(False, ())
+    blocked, gpu_memory_gb, label, gpu_bytes = rows[0][:4]
+    aside = [AsideRow(*row[4:]) for row in rows if row[4] is not None]
+    largest = None if label is None else Largest(label, gpu_bytes)
+    return Standing(blocked, aside, largest, gpu_memory_gb)

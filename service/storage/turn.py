@@ -9,7 +9,7 @@ from uuid import UUID
 from sqlalchemy import Connection
 
 from service.domain.serving import TURN
-from service.storage.external import IS_PROBE, OF_ITS_KIND
+from service.storage.external import FOR_CLAIMANT, IS_PROBE
 from service.storage.leases import (
     HAS_ROOM,
     NO_PROGRESS,
@@ -18,6 +18,9 @@ from service.storage.leases import (
 )
 from service.storage.statements import Statement
 from service.storage.taking_up import MAY_TAKE_UP
+
+MOST_STUDIES = 50
+"""The most studies that one look reads; a claim that none of so many can serve looks on its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +60,7 @@ def studies_with_work(*, counted: str = "true", open_to: str = "true") -> str:
         NOT {IS_PROBE} OR NOT EXISTS (
             SELECT FROM trimtab.trials p WHERE p.study_id = s.study_id AND p.state = 'running'))) c
 WHERE c.has_queued OR c.may_propose OR c.has_paused
-ORDER BY {TURN} LIMIT 50"""
+ORDER BY {TURN} LIMIT {MOST_STUDIES}"""
 
 
 _BY_OTHERS = "r.worker_id IS DISTINCT FROM CAST(:beside_worker AS uuid)"
@@ -66,21 +69,21 @@ _NOT_SET_ASIDE = """NOT EXISTS (
 _CANDIDATES = Statement(
     f"""SELECT c.study_id, c.name, c.trials_created, c.has_queued, c.may_propose, c.has_paused, c.one_at_a_time,
        CAST(c.running AS int), c.space_edits
-FROM {studies_with_work(counted=_BY_OTHERS, open_to=f"{_NOT_SET_ASIDE} AND {OF_ITS_KIND}")}"""
+FROM {studies_with_work(counted=_BY_OTHERS, open_to=f"{_NOT_SET_ASIDE} AND {FOR_CLAIMANT}")}"""
 )
 
 
 def candidates(
     connection: Connection,
     *,
-    worker_id: UUID | None = None,
+    worker_id: UUID,
     beside_worker: UUID | None = None,
 ) -> list[Candidate]:
     """Studies with work: highest priority first, then fewest running trials, then oldest.
 
     Args:
         connection: one of `Database`.
-        worker_id: the worker that claims; studies for which it is set aside are left out.
+        worker_id: the worker that claims; studies for which it is set aside, or too small, are left out.
         beside_worker: the worker whose running trials do not count, since it claims beside them.
     """
     rows = _CANDIDATES.rows(connection, worker_id=worker_id, beside_worker=beside_worker)

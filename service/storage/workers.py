@@ -17,7 +17,7 @@ SILENT_AFTER = "5 minutes"
 
 _COLUMNS = f"""
     w.worker_id, w.label, w.device, w.memory_bytes, w.capacity,
-    CASE WHEN w.state = 'alive' AND w.last_seen < trimtab.now() - interval '{SILENT_AFTER}' THEN 'gone'
+    CASE WHEN w.state IN ('alive', 'draining') AND w.last_seen < trimtab.now() - interval '{SILENT_AFTER}' THEN 'gone'
          ELSE w.state END AS state,
     w.last_seen,
     (SELECT count(*) FROM trimtab.trials t WHERE t.worker_id = w.worker_id AND t.state = 'running') AS running,
@@ -62,12 +62,13 @@ class Claimant:
     running: int
     is_quiet: bool
     is_quarantined: bool
+    is_draining: bool
 
 
 _CLAIMANT = Statement("""
 SELECT w.capacity,
        (SELECT count(*) FROM trimtab.trials t WHERE t.worker_id = w.worker_id AND t.state = 'running'),
-       w.last_seen < trimtab.now() - interval '10 seconds', w.state = 'quarantined'
+       w.last_seen < trimtab.now() - interval '10 seconds', w.state = 'quarantined', w.state = 'draining'
 FROM trimtab.workers w WHERE w.worker_id = :worker_id""")
 
 
@@ -85,6 +86,25 @@ _SEEN = Statement(
 def seen(connection: Connection, worker_id: UUID) -> None:
     """Note that the worker spoke."""
     _SEEN.rows(connection, worker_id=worker_id)
+
+
+def drain(connection: Connection, worker_id: UUID) -> WorkerRow | None:
+    """Give the worker no more leases, and let it know; None when there is no such worker.
+
+    One in quarantine, which gets nothing already, stays in it.
+    """
+    # The bell wakes its claim, if it waits: its next look says that it is to leave.
+    connection.execute(
+        text("""
+            UPDATE trimtab.workers SET state = 'draining' WHERE worker_id = :worker_id AND state = 'alive'
+            RETURNING pg_notify('trimtab', '')"""),
+        {"worker_id": worker_id},
+    )
+    row = connection.execute(
+        text(f"SELECT {_COLUMNS} FROM trimtab.workers w WHERE w.worker_id = :worker_id"),
+        {"worker_id": worker_id},
+    ).one_or_none()
+    return None if row is None else WorkerRow(*row)
 
 
 def newest(connection: Connection, limit: int = 1000) -> list[WorkerRow]:

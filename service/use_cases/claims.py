@@ -27,6 +27,7 @@ from trimtab.contract.problems import (
     LeaseLost,
     StudyDeleted,
     WorkerBusy,
+    WorkerDraining,
     WorkerNotFound,
     WorkerQuarantined,
 )
@@ -39,6 +40,7 @@ def claim(context: Context, request: LeaseRequest) -> Leases | ExternalLeases:
     Raises:
         WorkerNotFound: the worker never registered here.
         WorkerQuarantined: it fails everything.
+        WorkerDraining: it was asked to leave, and this claim has no lease that it would have to give back.
         WorkerBusy: it holds as many leases as it registered for.
         LeaseLost: the claim got its leases, and they are over.
     """
@@ -66,6 +68,10 @@ def _claim(context: Context, request: LeaseRequest) -> list[leases.LeaseRow]:
         ordinal, rows = leases.of_claim(connection, request.worker_id, request.claim_id)
         if worker.is_quiet:
             workers.seen(connection, request.worker_id)
+    if worker.is_draining:
+        if rows:
+            return rows
+        raise WorkerDraining
     if ordinal == 0 and worker.running >= worker.capacity:
         raise WorkerBusy
     if ordinal >= request.capacity and not rows:

@@ -68,11 +68,13 @@ def heartbeat(context: Context, lease_id: UUID) -> Answer:
     """
     with context.database.statements() as connection:
         facts = live(leases.read(connection, lease_id))
-        if not leases.renew(connection, lease_id):
+        renewed = leases.renew(connection, lease_id)
+        if renewed is None:
             if workers.is_quarantined(connection, lease_id):
                 raise WorkerQuarantined
             raise _lost(context, lease_id)
-    return Answer(verdict=leasing.verdict(facts.held, prune=False), ttl_s=facts.ttl_s)
+    verdict = leasing.verdict(facts.held, prune=False)
+    return Answer(verdict=verdict, ttl_s=facts.ttl_s, draining=renewed.is_draining)
 
 
 def checkpoint(context: Context, lease_id: UUID, message: CheckpointReport) -> None:

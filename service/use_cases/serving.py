@@ -16,12 +16,29 @@ def of_study(connection: Connection, row: studies.StudyRow) -> dict[str, Any]:
     standing = set_aside.standing(connection, row.study_id)
     workers = tuple(WorkerSetAside(**asdict(one)) for one in standing.workers)
     problem = row.problem
-    if standing.blocked:
+    if standing.blocked and workers:
         problem = (
             f"No worker can serve the study. Worker {workers[0].worker}: {workers[0].problem}\n"
             f"Once the cause is gone, `trimtab study resume {row.name}` lets the workers try again."
         )
+    elif standing.blocked:
+        problem = _too_small(standing)
     return {"blocked": standing.blocked, "problem": problem, "set_aside": workers}
+
+
+def _too_small(standing: set_aside.Standing) -> str:
+    """Tell that no worker has the device that a study needs."""
+    largest = standing.largest
+    if largest is None or not largest.gpu_bytes:
+        there = "no worker has a GPU"
+    else:
+        there = (
+            f"the largest one has {largest.gpu_bytes / 1e9:.1f} GB (worker {largest.worker})"
+        )
+    return (
+        f"No worker can serve the study: it needs a GPU with {standing.gpu_memory_gb or 0:g} GB, and {there}. "
+        "It goes on by itself when a worker with such a GPU starts."
+    )
 
 
 def probe_of(connection: Connection, study_id: int) -> Probe | None:

@@ -1,12 +1,13 @@
 """Workers: registered by themselves, listed for people."""
 
 from dataclasses import asdict
+from uuid import UUID
 
 from sqlalchemy import Connection
 
 from service.storage import studies, workers
 from service.use_cases.context import Context
-from trimtab.contract.problems import NotExternal, StudyNotFound
+from trimtab.contract.problems import NotExternal, StudyNotFound, WorkerNotFound
 from trimtab.contract.workers import Registration, Worker, Workers
 
 
@@ -31,6 +32,19 @@ def _external(context: Context, connection: Connection, name: str | None) -> int
     if not context.documents.of(row.study_id, row.document).is_external:
         raise NotExternal
     return row.study_id
+
+
+def drain(context: Context, worker_id: UUID) -> Worker:
+    """Ask a worker to give back what it has, and to leave; it gets no more leases. A repeat changes nothing.
+
+    Raises:
+        WorkerNotFound: there is no such worker.
+    """
+    with context.database.transaction() as connection:
+        row = workers.drain(connection, worker_id)
+    if row is None:
+        raise WorkerNotFound
+    return Worker(**asdict(row))
 
 
 def newest(context: Context) -> Workers:

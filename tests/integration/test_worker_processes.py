@@ -92,6 +92,42 @@ def test_a_worker_told_to_leave_stores_its_state_and_gives_the_trial_back(
     assert not service.of("outcome")
 
 
+def test_notices_are_heard_like_a_signal_and_never_end_it_at_once(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    service.leases.append(a_lease())
+    with a_worker(service.address, tmp_path, script="hold@2") as worker:
+        service.wait_for(lambda: steps(service) == [0, 1])
+        # A scheduler tells every process of the job, more than once, and then asks by another signal.
+        os.kill(worker.runner_pid(), signal.SIGUSR1)
+        for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
+            worker.send(number)
+        assert worker.wait() == 0
+    assert service.of("checkpoint")[-1].body["checkpoint"]["step"] == 1
+    assert service.of("release")[0].body == {"reason": "drain"}
+
+
+def test_a_worker_that_trains_leaves_when_the_service_asks(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    service.leases.append(a_lease())
+    with a_worker(service.address, tmp_path, script="hold@2") as worker:
+        service.wait_for(lambda: steps(service) == [0, 1])
+        service.draining = True
+        assert worker.wait() == 0
+    assert service.of("checkpoint")[-1].body["checkpoint"]["step"] == 1
+    assert [call.body for call in service.of("release")] == [{"reason": "drain"}]
+
+
+def test_a_worker_that_waits_leaves_when_the_service_asks(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    service.refusals["claim"] = problems.WorkerDraining()
+    with a_worker(service.address, tmp_path) as worker:
+        assert worker.wait() == 0
+    assert service.of("register")
+
+
 def test_a_second_signal_ends_it_at_once(service: ScriptedService, tmp_path: Path) -> None:
     service.leases.append(a_lease())
     with a_worker(service.address, tmp_path, script="hang@2") as worker:

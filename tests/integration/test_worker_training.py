@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -224,7 +225,9 @@ def test_a_trial_put_aside_ends_with_the_weights_of_the_uninterrupted_one(
     own_service.give(first)
     with a_worker(own_service.address, cache, runner=RUNNER) as one:
         own_service.wait_for(lambda: 1 in curve(own_service, first), 120)
-        one.send(signal.SIGTERM)
+        # A scheduler's notice, which reaches every process of a job.
+        for process in (one.runner_pid(), one.pid):
+            os.kill(process, signal.SIGUSR1)
         assert one.wait() == 0
     assert about(own_service, "release", first) == [{"reason": "drain"}]
     recorded = about(own_service, "checkpoint", first)[-1]["checkpoint"]

@@ -22,9 +22,17 @@ def a_context(database: Database, artifacts: Path) -> Context:
     return Context(database, Sampling(read, lambda: 0.0), Folder(artifacts))
 
 
-def a_worker(context: Context, *, label: str = "tester", capacity: int = 1) -> UUID:
+def a_worker(
+    context: Context,
+    *,
+    label: str = "tester",
+    capacity: int = 1,
+    device: str = "cpu",
+    memory_bytes: int | None = None,
+) -> UUID:
     """Register a worker and return its id."""
+    registration = Registration(
+        label=label, device=device, capacity=capacity, memory_bytes=memory_bytes
+    )
     with context.database.statements() as connection:
-        return workers.insert(
-            connection, Registration(label=label, device="cpu", capacity=capacity)
-        ).worker_id
+        return workers.insert(connection, registration).worker_id

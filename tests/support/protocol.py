@@ -35,7 +35,7 @@ from trimtab.contract.leases import (
     Verdict,
 )
 from trimtab.contract.trials import FailureKind, TrialState
-from trimtab.contract.workers import Registration
+from trimtab.contract.workers import Registration, WorkerState
 
 TTL_S = 60.0
 A_MODEL = hashlib.sha256(b"a model").hexdigest()
@@ -119,6 +119,16 @@ class Service:
     def worker(self, capacity: int = 1) -> UUID:
         """Register a worker."""
         return a_worker(self.context, capacity=capacity)
+
+    def gpu(self, memory_bytes: int, label: str = "gpu") -> UUID:
+        """Register a worker with a GPU."""
+        return a_worker(
+            self.context, label=label, device="cuda:0 A GPU", memory_bytes=memory_bytes
+        )
+
+    def ask_to_leave(self, worker: UUID) -> WorkerState:
+        """Drain a worker."""
+        return workers.drain(self.context, worker).state
 
     def claim(
         self,

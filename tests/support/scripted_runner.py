@@ -184,7 +184,8 @@ def main() -> None:
     parser.add_argument("--lifeline", type=int, required=True)
     parser.add_argument("--by-chance", action="store_true")
     arguments, _ = parser.parse_known_args()
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    for number in (signal.SIGTERM, signal.SIGUSR1):
+        signal.signal(number, signal.SIG_IGN)
     lifeline.watch(arguments.lifeline, lambda: os._exit(0))
     line = AgentChannel(arguments.orders, arguments.news)
     line.say(Ready(device="scripted"))

@@ -63,6 +63,8 @@ class ScriptedService:
     trial_outputs: tuple[TrialOutputs, ...] = ()
     """What a final lease is told."""
     heartbeat_verdict: Verdict = "continue"
+    draining: bool = False
+    """Whether heartbeats are told that the worker is to leave."""
     ttl_s: float = 0.4
     """Short, so that heartbeats come often."""
     lost: set[UUID] = field(default_factory=set[UUID])
@@ -151,7 +153,11 @@ class ScriptedService:
                     verdict = told or self.verdicts.get(step, "continue")
                     return Answer(verdict=verdict, ttl_s=self.ttl_s)
                 if verb == "heartbeat":
-                    return Answer(verdict=told or self.heartbeat_verdict, ttl_s=self.ttl_s)
+                    return Answer(
+                        verdict=told or self.heartbeat_verdict,
+                        ttl_s=self.ttl_s,
+                        draining=self.draining,
+                    )
                 return AnySettled(state="completed") if verb == "outcome" else None
             case _:
                 return None

@@ -9,7 +9,17 @@ from typing import Annotated, TextIO
 import stamina.instrumentation
 import typer
 
-from trimtab.cli import demo, failures, handover, priors, studies, terminal, trials, up
+from trimtab.cli import (
+    demo,
+    failures,
+    handover,
+    priors,
+    studies,
+    terminal,
+    trials,
+    up,
+    workers,
+)
 from trimtab.contract import problems
 
 GLOBAL_OPTIONS = ("--server", "--token", "--output", "-o")
@@ -53,7 +63,7 @@ def build() -> typer.Typer:
     app.add_typer(studies.app, name="study")
     app.add_typer(trials.app, name="trial")
     app.command()(priors.priors)
-    app.add_typer(handover.worker, name="worker")
+    app.add_typer(workers.app, name="worker")
     app.command()(handover.predict)
     app.command()(handover.pretrain)
     return app

@@ -19,8 +19,6 @@ Backbones = Annotated[
     ),
 ]
 
-worker = typer.Typer(no_args_is_help=True, help="Lend this machine's devices to a service.")
-
 
 def server(
     context: typer.Context,
@@ -50,7 +48,6 @@ def server(
     _become(terminal.of(context), "service", argv)
 
 
-@worker.command()
 def start(
     context: typer.Context,
     label: Annotated[

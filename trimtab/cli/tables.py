@@ -111,8 +111,11 @@ def study(answer: Study) -> RenderableType:
 
 
 def _parallel_rows(document: StudyDocument) -> list[tuple[str, Text]]:
-    most = document.parallel
-    return [] if most is None else [("parallel", Text(f"at most {most} at a time"))]
+    most, needs = document.parallel, document.needs
+    return [
+        *([("parallel", Text(f"at most {most} at a time"))] if most else []),
+        *([("needs", Text(f"a GPU with {needs.gpu_memory_gb:g} GB"))] if needs else []),
+    ]
 
 
 def _changed(edits: Sequence[SpaceEdit]) -> str:

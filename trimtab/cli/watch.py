@@ -56,7 +56,7 @@ def follow(
     spent_s = 0.0
     for events in _batches(client, name, check):
         # A study is blocked without an event when the last worker that could serve it goes away.
-        if events is None and not study.set_aside:
+        if events is None and not study.set_aside and study.document.needs is None:
             continue
         events = events or ()
         study = client.study(name)

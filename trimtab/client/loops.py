@@ -64,6 +64,7 @@ class Loops:
 
         Raises:
             problems.StudyNotActive: the study has no more trials.
+            problems.WorkerDraining: the loop was asked to leave.
         """
         trial = self._next(study, label, silent_s)
         if trial is None:
@@ -77,12 +78,12 @@ class Loops:
     def all(
         self, study: str, label: str | None, silent_s: float | None
     ) -> Generator[LoopTrial]:
-        """Yield one trial after the other, until the study is over.
+        """Yield one trial after the other, until the study is over, or the loop was asked to leave.
 
         Raises:
             problems.Invalid: the last trial was not ended by a `with` block.
         """
-        while (trial := self._next(study, label, silent_s)) is not None:
+        while (trial := self._next_or_leave(study, label, silent_s)) is not None:
             try:
                 yield trial
                 if not trial.is_over:
@@ -92,11 +93,21 @@ class Loops:
             finally:
                 trial.give_back()
 
+    def _next_or_leave(
+        self, study: str, label: str | None, silent_s: float | None
+    ) -> LoopTrial | None:
+        try:
+            return self._next(study, label, silent_s)
+        except problems.WorkerDraining:
+            return None
+
     def _next(self, study: str, label: str | None, silent_s: float | None) -> LoopTrial | None:
         key = (study, label or _own_label(), os.getpid())
         worker = self._worker(key)
         try:
             lease = self._claimed(key, worker)
+        except problems.WorkerDraining:
+            raise  # The worker is not used again: whoever calls anew gets a new one.
         except problems.Problem:
             # The claim may have been served although its answer was lost: its next one is answered with the same trial.
             self._free(key, worker)

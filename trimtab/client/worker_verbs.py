@@ -5,6 +5,7 @@ from uuid import UUID
 
 from trimtab.client import files
 from trimtab.client.wire import Wire
+from trimtab.contract.demand import Demand
 from trimtab.contract.external_leases import ExternalLeases
 from trimtab.contract.leases import (
     Answer,
@@ -32,6 +33,20 @@ class WorkerVerbs:
     def workers(self) -> Workers:
         """List the workers, newest first."""
         return self._wire.parse(Workers, self._wire.send("GET", "/v1/workers"))
+
+    def drain_worker(self, worker_id: UUID) -> Worker:
+        """Ask a worker to store checkpoints, give its trials back and leave; it gets no more leases."""
+        response = self._wire.send("POST", f"/v1/workers/{worker_id}:drain")
+        return self._wire.parse(Worker, response)
+
+    def demand(self, *, gpu_memory_gb: float | None = None) -> Demand:
+        """Return how many leases there is work for now, and how many are held.
+
+        Args:
+            gpu_memory_gb: The memory of a GPU in GB; what needs a larger one is left out. None: nothing is.
+        """
+        params = None if gpu_memory_gb is None else {"gpu_memory_gb": str(gpu_memory_gb)}
+        return self._wire.parse(Demand, self._wire.send("GET", "/v1/demand", params=params))
 
     def register(self, registration: Registration) -> Worker:
         """Register a worker; the answer has its id."""

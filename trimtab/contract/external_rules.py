@@ -37,6 +37,11 @@ def _ours(readable: Readable) -> Iterator[Fault]:
             "an external study has none: no worker can train its best trials anew, or test them"
         )
         yield Fault(("finish",), "external_finish", message)
+    if readable.has_needs:
+        message = (
+            "an external study has none: you start its loops where they fit; leave `needs` out"
+        )
+        yield Fault(("needs",), "external_needs", message)
     if isinstance(readable.transfer, Sequence) and not isinstance(readable.transfer, str):
         message = "nothing is transferred to an external study: its data are not known"
         yield Fault(("search", "transfer"), "external_transfer", message)

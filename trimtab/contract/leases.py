@@ -164,6 +164,8 @@ class Answer(Message):
 
     verdict: Verdict
     ttl_s: float
+    draining: bool = False
+    """Whether the worker is to give its leases back and to leave; only the answer to a heartbeat says so."""
 
 
 class Release(Message):

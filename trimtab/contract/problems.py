@@ -6,7 +6,7 @@ status. The service answers with `application/problem+json` (RFC 9457), and the 
     Problem
     ├── BadRequest: MalformedJson, DuplicateKey, BadHost
     ├── Unauthorized
-    ├── Forbidden: CrossOrigin, WorkerQuarantined
+    ├── Forbidden: CrossOrigin, WorkerQuarantined, WorkerDraining
     ├── NotFound: StudyNotFound, TrialNotFound, WorkerNotFound, LeaseNotFound, ArtifactNotFound, NoCompletedTrial, NoModel
     ├── MethodNotAllowed
     ├── Conflict: StudyExists, OneObjective, NotExternal, StudyNotActive, StudyNotIdle, BudgetSpent, GridTakesNoTrials,
@@ -110,6 +110,10 @@ class CrossOrigin(Forbidden):
 
 class WorkerQuarantined(Forbidden):
     """The last trials of this worker all crashed while other workers succeeded: repair its machine, then restart it."""
+
+
+class WorkerDraining(Forbidden):
+    """This worker was asked to leave, so it gets no more trials: start another one in its place."""
 
 
 class NotFound(Problem):
@@ -294,6 +298,7 @@ TABLE: Mapping[type[Problem], Row] = {
     Unauthorized: Row("unauthorized", "Unauthorized", 401),
     Forbidden: Row("forbidden", "Forbidden", 403),
     WorkerQuarantined: Row("worker-quarantined", "Every trial of the worker crashed", 403),
+    WorkerDraining: Row("worker-draining", "The worker was asked to leave", 403),
     CrossOrigin: Row("cross-origin", "Request of another origin", 403),
     NotFound: Row("not-found", "Not found", 404),
     StudyNotFound: Row("study-not-found", "Study not found", 404),

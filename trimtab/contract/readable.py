@@ -50,6 +50,7 @@ class Readable:
     has_model: bool = True
     has_finish: bool = False
     transfer: object = "auto"
+    has_needs: bool = False
 
 
 def readable_of(given: object) -> Readable:
@@ -70,4 +71,5 @@ def readable_of(given: object) -> Readable:
         # Of what is no document nothing is missing.
         has_model=fields.get("model") is not None or not isinstance(given, Mapping),
         has_finish=fields.get("finish") is not None,
+        has_needs=fields.get("needs") is not None,
     )

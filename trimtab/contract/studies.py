@@ -17,6 +17,7 @@ from pydantic_core import PydanticCustomError
 
 from trimtab.contract import search_space
 from trimtab.contract.budget import Budget, EndedBy
+from trimtab.contract.demand import Needs
 from trimtab.contract.edits import SpaceEdit
 from trimtab.contract.external import EPOCHS, ExternalTask
 from trimtab.contract.faults import refuse
@@ -122,6 +123,8 @@ class StudyDocument(Message):
     priority: Annotated[Int, Field(ge=0, le=1000)] = 500
     parallel: Annotated[Int, Field(ge=1, le=10_000)] | None = None
     """At most so many of its trials are leased at a time; null: no limit. Refits and the final evaluation do not count."""
+    needs: Needs | None = None
+    """What it needs of a worker's device; null: its trials run on any."""
     max_crashes: Annotated[Int, Field(ge=1, le=100)] = 3
     """A trial whose attempts crashed so often is given up; its failure tells the last reason."""
     lease_ttl_s: Annotated[Number, Field(ge=1, le=3600)] = 60.0
@@ -360,6 +363,7 @@ def _readable(document: object) -> Readable:
             has_model=document.model is not None,
             has_finish=document.finish is not None,
             transfer=document.search.transfer,
+            has_needs=document.needs is not None,
         )
     return readable_of(document)
 

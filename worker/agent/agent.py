@@ -82,6 +82,7 @@ class Agent:
             timeouts=plan.timeouts,
             busy_time=BusyTime(),
             leaving=self._leaving,
+            leave=self._asked_to_leave,
         )
         self._lead = LeaseSlot(shared, self._on_event)
         self._slots = (self._lead, *(LeaseSlot(shared) for _ in range(1, plan.together)))
@@ -107,8 +108,14 @@ class Agent:
         self._leaving.set()
         self._router.put(DrainRequested())
 
+    def _asked_to_leave(self) -> None:
+        """Leave because the service says so, which it says again until it is done."""
+        if not self.is_leaving:
+            log.info("%s asks this worker to leave", self._plan.server)
+            self.leave()
+
     def run(self) -> None:
-        """Work until told to leave, or until idle for as long as the plan allows.
+        """Work until told to leave, by a signal or by the service, or until idle for as long as the plan allows.
 
         Raises:
             CannotWork: the device does not exist, or the service refuses this worker.
@@ -180,6 +187,9 @@ class Agent:
             lease = self._lead.claimer.claim(worker.worker_id, self._claim_wait())
         except problems.WorkerNotFound:
             self._worker = None
+            return None
+        except problems.WorkerDraining:
+            self._asked_to_leave()
             return None
         except problems.Problem as problem:
             self._cope(problem)

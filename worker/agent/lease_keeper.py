@@ -35,12 +35,16 @@ class Heartbeats(Protocol):
 class LeaseKeeper:
     """Sends a heartbeat for one lease whenever a quarter of its ttl has passed since the last renewal.
 
+    Reports renew the lease too, but their answers do not say that the worker is to leave. So a heartbeat is sent at the
+    latest when the whole ttl has passed since the last one, however often the trial reports.
+
     Args:
         client: the client of the service.
         lease_id: the lease to keep.
         ttl_s: the seconds that the lease holds after a renewal.
         tell: is called, from the keeper's thread, with a verdict other than `continue` or the loss of the lease.
         moves: tells whether the trial makes progress; no heartbeat is sent while it does not.
+        leave: is called, from the keeper's thread, when the service asks the worker to leave.
     """
 
     def __init__(
@@ -50,16 +54,18 @@ class LeaseKeeper:
         ttl_s: float,
         tell: Callable[[VerdictReceived | LeaseRevoked], None],
         moves: Callable[[], bool],
+        leave: Callable[[], None] = lambda: None,
     ) -> None:
         self._client = client
         self._lease_id = lease_id
         self._tell = tell
         self._moves = moves
+        self._leave = leave
         self._chance = random.Random()  # noqa: S311 - jitter, no secret
         self._backoff = Backoff()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._keep, name="lease-keeper", daemon=True)
-        self.renewed(ttl_s)
+        self._ask_anew(ttl_s)
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -77,7 +83,8 @@ class LeaseKeeper:
         """Count from now, because a heartbeat or a report has just renewed the lease."""
         # The jitter spreads the heartbeats of workers that were started together.
         self._ttl_s = ttl_s
-        self._next = time.monotonic() + ttl_s / 4 * self._chance.uniform(0.9, 1.1)
+        soon = time.monotonic() + ttl_s / 4 * self._chance.uniform(0.9, 1.1)
+        self._next = min(soon, self._ask_by)
 
     def seconds_left(self) -> float:
         """Return the seconds until the next heartbeat."""
@@ -86,6 +93,11 @@ class LeaseKeeper:
     def join(self, timeout_s: float) -> None:
         """Wait until the keeper's thread has ended."""
         self._thread.join(timeout_s)
+
+    def _ask_anew(self, ttl_s: float) -> None:
+        """Count from now, because a heartbeat was answered, or is not to be sent."""
+        self._ask_by = time.monotonic() + ttl_s
+        self.renewed(ttl_s)
 
     def _keep(self) -> None:
         while not self._stopped.wait(self.seconds_left()):
@@ -96,7 +108,7 @@ class LeaseKeeper:
             if self._moves():
                 self._beat()
             else:
-                self.renewed(self._ttl_s)
+                self._ask_anew(self._ttl_s)
 
     def _beat(self) -> None:
         try:
@@ -113,6 +125,8 @@ class LeaseKeeper:
             self._next = time.monotonic() + min(self._backoff.next(), self._ttl_s / 4)
         else:
             self._backoff.reset()
-            self.renewed(answer.ttl_s)
+            self._ask_anew(answer.ttl_s)
+            if answer.draining:
+                self._leave()
             if answer.verdict != "continue":
                 self._tell(VerdictReceived(self._lease_id, answer.verdict))

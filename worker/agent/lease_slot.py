@@ -54,6 +54,8 @@ class Shared:
     busy_time: BusyTime
     leaving: threading.Event
     """Is set when the agent was told to leave."""
+    leave: Callable[[], None] = lambda: None
+    """Tells the agent to leave."""
 
 
 class LeaseSlot:
@@ -142,6 +144,7 @@ class LeaseSlot:
             lease.ttl_s,
             self.events.put,
             lambda: all(work.moves() for work in begun),
+            self._shared.leave,
         )
 
     def _attempt(

@@ -8,7 +8,7 @@ import threading
 from collections.abc import Generator, Sequence
 
 from trimtab import lifeline
-from worker import devices
+from worker import devices, signals
 
 LABEL_LENGTH = 63
 
@@ -52,10 +52,9 @@ def run(options: Sequence[str], label: str, slots: int, lifeline_fd: int | None)
 
 @contextlib.contextmanager
 def _signals_to(children: Sequence[lifeline.Child]) -> Generator[None]:
-    numbers = (signal.SIGTERM, signal.SIGINT)
     before = {
         number: signal.signal(number, lambda number, _: _pass_on(children, number))
-        for number in numbers
+        for number in signals.LEAVE
         if threading.current_thread() is threading.main_thread()
     }
     try:

@@ -17,7 +17,7 @@ import torch
 
 from trimtab import cores, lifeline
 from trimtab.contract.leases import Lease
-from worker import devices, grouping
+from worker import devices, grouping, signals
 from worker.data.roots import Roots
 from worker.pipe_messages import Ready, Refused, RunTrial
 from worker.runner import final_lease
@@ -37,8 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = _parser().parse_args(argv)
     # At once, without clean-up: nothing that this process could still save would reach a service without its agent.
     lifeline.watch(arguments.lifeline, lambda: os._exit(0))
-    for number in (signal.SIGTERM, signal.SIGINT):
-        # Ctrl-C and a shutdown reach every process of the group. The agent drains on them, and needs this process to
+    for number in signals.LEAVE:
+        # Ctrl-C, a shutdown and a scheduler's notice reach every process of the group. The agent drains on them, and needs this process to
         # end its batch and save its state; the agent decides when it leaves.
         signal.signal(number, signal.SIG_IGN)
     devices.volunteer_for_oom_kill()

@@ -19,6 +19,7 @@ from service.storage.engine import Locked
 from service.storage.leases import LeaseRow
 from service.storage.statements import array
 from service.storage.trials import START, NewTrial, started, to_start
+from service.storage.turn import MOST_STUDIES
 from service.use_cases.claims import new_trial, proposal_key
 from service.use_cases.context import Context, Holder
 from service.use_cases.lease_shape import shape
@@ -137,7 +138,7 @@ class FastClaims:
         )
         asking, studies = seen(rows)
         free = _free(requests, asking)
-        found = _found(asking, free, distribute(studies, list(free.values())))
+        found = _found(asking, free, studies, distribute(studies, list(free.values())))
         await self._mark_seen(
             [
                 requests[place].worker_id
@@ -255,7 +256,11 @@ def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> dic
         worker = asking.get(place)
         if worker and one.claim_id not in claims and worker.may_take(taking[one.worker_id]):
             free[place] = Claim(
-                one.beside, worker.running, one.worker_id, frozenset(worker.set_aside)
+                one.beside,
+                worker.running,
+                one.worker_id,
+                frozenset(worker.set_aside),
+                worker.gpu_memory_gb,
             )
             taking[one.worker_id] += 1
             claims.add(one.claim_id)
@@ -263,7 +268,10 @@ def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> dic
 
 
 def _found(
-    asking: Mapping[int, Asking], free: Mapping[int, Claim], served: Sequence[Work | None]
+    asking: Mapping[int, Asking],
+    free: Mapping[int, Claim],
+    read: Sequence[Work],
+    served: Sequence[Work | None],
 ) -> dict[int, Chosen | NothingToDo | TakeFullPath]:
     """What each free claim has found, by place; a worker's claims that look at once count for each other."""
     taken: Counter[UUID | None] = Counter()
@@ -271,7 +279,11 @@ def _found(
     for (place, claim), study in zip(free.items(), served, strict=True):
         if study is None:
             # Only some studies were read: there may be one that the worker can serve behind those that it cannot.
-            found[place] = TakeFullPath() if claim.set_aside else NothingToDo()
+            is_cut_short = len(read) >= MOST_STUDIES
+            may_be_more = claim.set_aside or (
+                is_cut_short and not all(map(claim.may_have, read))
+            )
+            found[place] = TakeFullPath() if may_be_more else NothingToDo()
             continue
         alone = is_alone(study.running, claim.holding + taken[claim.worker])
         found[place] = Chosen(study, asking[place].is_quiet, alone)

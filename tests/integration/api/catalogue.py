@@ -461,6 +461,13 @@ PARAMETERS = [
     Bad(0, "a worker that holds all it may", 409, "worker-busy", None, a_claim(), "/v1/leases"),
     Bad(0, "the best of nothing", 404, "no-completed-trial", path="/v1/studies/over/best", method="GET"),
     Bad(0, "no model yet", 404, "no-model", path="/v1/studies/world/model", method="GET"),
+    Bad(0, "a need of no memory", 422, "invalid", "/needs/gpu_memory_gb", a_document(name="fresh", needs={"gpu_memory_gb": 0})),
+    Bad(0, "a need in words", 422, "wrong-type", "/needs/gpu_memory_gb", a_document(name="fresh", needs={"gpu_memory_gb": "24 GB"})),
+    Bad(0, "a need that nothing is known of", 422, "unknown-field", "/needs/gpus", a_document(name="fresh", needs={"gpu_memory_gb": 24, "gpus": 2})),
+    Bad(0, "a need of nothing", 422, "invalid", "/needs/gpu_memory_gb", a_document(name="fresh", needs={})),
+    Bad(0, "the demand of a device of less than nothing", 422, "invalid", "/query/gpu_memory_gb", path="/v1/demand?gpu_memory_gb=-1", method="GET"),
+    Bad(0, "the demand of an endless device", 422, "invalid", "/query/gpu_memory_gb", path="/v1/demand?gpu_memory_gb=inf", method="GET"),
+    Bad(0, "an unknown worker that is to leave", 404, "worker-not-found", None, {}, "/v1/workers/00000000-0000-0000-0000-000000000000:drain"),
     Bad(0, "a release without a reason", 422, "invalid", "/reason", {}, LEASE + ":release"),
     Bad(0, "no share left to train on", 422, "invalid", "/task", a_document(name="fresh", task={"kind": "classification", "dataset": {"kind": "builtin", "name": "digits"}, "validation": 0.5, "test": 0.5})),
 ]  # fmt: skip

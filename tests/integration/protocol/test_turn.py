@@ -99,7 +99,7 @@ def test_the_statement_and_the_rule_serve_studies_in_one_order(
 ) -> None:
     with database.engine.connect() as connection, connection.begin() as transaction:
         insert(connection, studies)
-        listed = turn.candidates(connection)
+        listed = turn.candidates(connection, worker_id=US)
         transaction.rollback()
     assert [one.study_id for one in listed] == list(turns(studies))
 
@@ -113,7 +113,7 @@ def test_the_statement_and_the_rule_agree_whose_turn_a_claim_beside_a_study_meet
     alone = [Made(one.work, 0) for one in others]  # a worker runs trials of one study at a time
     with database.engine.connect() as connection, connection.begin() as transaction:
         insert(connection, [beside, *alone])
-        first, *_ = turn.candidates(connection, beside_worker=US)
+        first, *_ = turn.candidates(connection, worker_id=US, beside_worker=US)
         transaction.rollback()
     claim = Claim(beside.work.name, beside.ours, US)
     (served,) = distribute([one.work for one in studies], [claim])

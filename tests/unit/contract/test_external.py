@@ -48,6 +48,10 @@ def test_it_has_no_dataset_and_no_model_of_ours() -> None:
     assert "its loop makes its own" in found["/model"]
 
 
+def test_it_needs_no_device() -> None:
+    assert set(refused(needs={"gpu_memory_gb": 24})) == {"/needs"}
+
+
 def test_it_is_finished_with_its_trials() -> None:
     found = refused(finish={"refit": True}, search={"transfer": ["digits"]})
     assert set(found) == {"/finish", "/search/transfer"}

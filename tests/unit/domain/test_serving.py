@@ -150,6 +150,13 @@ def test_a_study_for_which_a_worker_is_set_aside_serves_the_others() -> None:
     assert distribute(studies, [Claim(beside="study-1", set_aside=(1,))]) == [None]
 
 
+def test_a_study_that_needs_a_larger_device_serves_the_others() -> None:
+    studies = [work(1, priority=9, gpu_memory_gb=24.0), work(2, gpu_memory_gb=16.0), work(3)]
+    claims = [Claim(), Claim(gpu_memory_gb=16.8), Claim(gpu_memory_gb=25.5)]
+    assert [one and one.study_id for one in distribute(studies, claims)] == [3, 2, 1]
+    assert distribute(studies[:1], [Claim(beside="study-1", gpu_memory_gb=16.8)]) == [None]
+
+
 @pytest.mark.parametrize(
     ("workers", "share"), [(1, 1.0), (2, 0.5), (3, 2 / 3), (4, 0.5), (8, 0.5)]
 )

@@ -1,4 +1,5 @@
 import threading
+import time
 from collections.abc import Callable
 from uuid import UUID, uuid4
 
@@ -50,6 +51,26 @@ def keeper(
     service: Service, ears: Ears, moves: Callable[[], bool] = lambda: True, ttl_s: float = TTL_S
 ) -> LeaseKeeper:
     return LeaseKeeper(service, uuid4(), ttl_s, ears, moves)
+
+
+def test_a_worker_that_is_to_leave_is_told_so() -> None:
+    service, ears, left = (
+        Service(Answer(verdict="continue", ttl_s=TTL_S, draining=True)),
+        Ears(),
+        threading.Event(),
+    )
+    with LeaseKeeper(service, uuid4(), TTL_S, ears, lambda: True, left.set):
+        assert left.wait(10)
+    assert ears.heard == []
+
+
+def test_a_trial_that_reports_all_the_time_is_asked_for_all_the_same() -> None:
+    service, ears = Service(go_on()), Ears()
+    with keeper(service, ears) as kept:
+        deadline = time.monotonic() + 10
+        while service.beats < 2 and time.monotonic() < deadline:
+            kept.renewed(TTL_S)
+    assert service.beats >= 2
 
 
 def go_on(ttl_s: float = TTL_S) -> Answer:

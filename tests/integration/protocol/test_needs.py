@@ -1,0 +1,87 @@
+"""What a study needs of a device: no smaller worker gets its trials, and a study that none can serve says so."""
+
+import pytest
+
+from service.use_cases import studies
+from tests.support.protocol import Service
+from trimtab.contract.studies import Study
+
+L4 = 23_678_025_728
+"""The bytes that CUDA tells of an L4, which is sold with 24 GB."""
+T4 = 15_655_829_504
+"""Those of a T4, which is sold with 16 GB."""
+NEEDS = {"gpu_memory_gb": 24}
+
+
+def shown(service: Service, name: str = "digits") -> Study:
+    return studies.read(service.context, name)
+
+
+def test_a_worker_never_gets_what_it_cannot_hold(either: Service) -> None:
+    either.study(needs=NEEDS)
+    for small in (either.worker(), either.gpu(T4), either.gpu(0)):
+        assert either.claim(small) == ()
+    assert either.lease(either.gpu(L4)).study == "digits"
+    assert either.lease(either.gpu(80 * 10**9)).study == "digits"
+
+
+def test_a_worker_of_unknown_memory_is_not_trusted(either: Service) -> None:
+    either.study(needs=NEEDS)
+    unknown = either.gpu(L4)
+    either.rows("UPDATE trimtab.workers SET memory_bytes = NULL RETURNING 1")
+    assert either.claim(unknown) == ()
+
+
+def test_a_small_worker_serves_the_studies_behind_a_large_one(either: Service) -> None:
+    either.study("large", needs=NEEDS, priority=900)
+    either.study("small")
+    assert either.lease(either.worker()).study == "small"
+    assert either.lease(either.gpu(L4)).study == "large"
+
+
+def test_a_trial_that_was_given_back_goes_to_no_smaller_worker(either: Service) -> None:
+    either.study(needs=NEEDS)
+    either.drain(either.lease(either.gpu(L4)))
+    assert either.claim(either.gpu(T4)) == ()
+    assert either.lease(either.gpu(L4)).fence == 2
+
+
+def test_a_small_worker_serves_what_is_behind_more_studies_than_a_look_lists(
+    either: Service,
+) -> None:
+    for number in range(50):
+        either.study(f"study-{number}", needs=NEEDS, priority=900)
+    either.study("small")
+    assert either.lease(either.worker()).study == "small"
+
+
+@pytest.mark.parametrize(
+    ("small", "there"),
+    [(None, "no worker has a GPU"), (T4, "the largest one has 15.7 GB (worker gpu)")],
+)
+def test_a_study_that_every_worker_is_too_small_for_says_why_it_waits(
+    service: Service, small: int | None, there: str
+) -> None:
+    service.study(needs=NEEDS)
+    assert not shown(service).blocked  # as long as nobody is there
+    service.worker()
+    if small:
+        service.gpu(small)
+    told = shown(service)
+    assert told.blocked
+    assert told.problem == (
+        f"No worker can serve the study: it needs a GPU with 24 GB, and {there}. "
+        "It goes on by itself when a worker with such a GPU starts."
+    )
+    (listed,) = studies.page(service.context, before=None, size=9)[0].studies
+    assert listed.blocked
+    large = service.gpu(L4)
+    assert (shown(service).blocked, shown(service).problem) == (False, None)
+    service.lease(large)
+    assert not shown(service).blocked
+
+
+def test_a_study_without_needs_is_not_blocked_by_small_workers(service: Service) -> None:
+    service.study()
+    service.worker()
+    assert not shown(service).blocked
