@@ -119,6 +119,7 @@ async def _lifespan(
             stop,
             every_s=settings.sweep_every_s,
             on_ready=on_ready,
+            ring=waiters.ring,
         ),
         name="housekeeping",
         daemon=True,

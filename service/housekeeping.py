@@ -9,7 +9,7 @@ import structlog
 from service.storage import schema
 from service.storage.engine import brief
 from service.storage.foreign import DatabaseRefused
-from service.use_cases import artifacts, expiry, reconciling
+from service.use_cases import artifacts, demand, expiry, reconciling
 from service.use_cases.context import Context
 from trimtab.contract.problems import Problem
 
@@ -48,16 +48,18 @@ def keep(
     *,
     every_s: float,
     on_ready: Callable[[], None],
+    ring: Callable[[], None],
 ) -> None:
     """Migrate, waiting for the database as long as it takes; then sweep every `every_s` seconds, or sooner.
 
+    A sweep that finds work rings for those who wait: a trial's back-off ends, or a study's place falls free, without a word.
     Ends when the database is not one for this version, or a newer one has migrated it: this one must not write to it.
     """
     try:
         version = _migrate(context, readiness, stop, on_ready)
         pause_s = every_s
         while not stop.wait(pause_s):
-            pause_s = _sweep(context, version, every_s) or pause_s
+            pause_s = _sweep(context, version, every_s, ring) or pause_s
     except DatabaseRefused as error:
         has_served = readiness.ready.is_set()
         readiness.end(str(error))
@@ -97,13 +99,17 @@ def _migrate(
     return ""
 
 
-def _sweep(context: Context, version: str, every_s: float) -> float | None:
-    """Sweep and reconcile once; returns the pause until the next time, None when it failed."""
+def _sweep(
+    context: Context, version: str, every_s: float, ring: Callable[[], None]
+) -> float | None:
+    """Sweep and reconcile once, and ring where there is work; returns the pause until the next time, None when it failed."""
     log = structlog.get_logger(__name__)
     try:
         schema.refuse_other(context.database, version)
         swept = expiry.sweep(context, every_s)
         repaired = reconciling.reconcile(context)
+        if demand.is_any(context):
+            ring()
     except DatabaseRefused:
         raise
     except Problem as error:

@@ -29,10 +29,11 @@ class Waiters:
         return self._next
 
 
-async def wait(event: asyncio.Event, timeout_s: float) -> None:
-    """Wait for a ring, at most so long."""
+async def wait(event: asyncio.Event, timeout_s: float) -> bool:
+    """Wait for a ring, at most so long; tells whether it rang."""
     try:
         async with asyncio.timeout(timeout_s):
             await event.wait()
     except TimeoutError:
-        return
+        return False
+    return True

@@ -12,13 +12,12 @@ from service.waiting import Waiters, wait
 from trimtab.contract.external_leases import ExternalLeases
 from trimtab.contract.leases import LeaseRequest, Leases
 
-LONGEST_NAP_S = 5.0
-"""A trial in back-off becomes ready without a ring."""
-
 
 @dataclass(frozen=True)
 class LongPoll:
     """Claims, and claims again at every ring while the request may wait.
+
+    Without a ring there is nothing new: a thousand workers that wait cost one look each in `wait_s` seconds.
 
     Attributes:
         fast_path: serves the claims.
@@ -47,8 +46,6 @@ class LongPoll:
             if got.leases:
                 return got
             refuse_if_leaving(self.readiness)
-            if left > 0:
-                await wait(bell, min(left, LONGEST_NAP_S))
             # A trial is not given to a worker that has hung up meanwhile.
-            if left <= 0 or await http.is_disconnected():
+            if left <= 0 or not await wait(bell, left) or await http.is_disconnected():
                 return None

@@ -63,6 +63,14 @@ WHERE c.has_queued OR c.may_propose OR c.has_paused
 ORDER BY {TURN} LIMIT {MOST_STUDIES}"""
 
 
+_ANY = Statement(f"SELECT EXISTS (SELECT FROM {studies_with_work()})")
+
+
+def is_any(connection: Connection) -> bool:
+    """Tell whether any study has work, for whichever worker."""
+    return bool(_ANY.rows(connection)[0][0])
+
+
 _BY_OTHERS = "r.worker_id IS DISTINCT FROM CAST(:beside_worker AS uuid)"
 _NOT_SET_ASIDE = """NOT EXISTS (
             SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id AND a.worker_id = CAST(:worker_id AS uuid))"""

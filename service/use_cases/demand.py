@@ -2,7 +2,7 @@
 
 from dataclasses import asdict
 
-from service.storage import demand
+from service.storage import demand, turn
 from service.use_cases.context import Context
 from trimtab.contract.demand import Demand, DemandOfNeed
 
@@ -23,3 +23,9 @@ def now(context: Context, gpu_memory_gb: float | None) -> Demand:
         total=waiting + leased,
         by_need=tuple(DemandOfNeed(**asdict(row)) for row in rows),
     )
+
+
+def is_any(context: Context) -> bool:
+    """Tell whether a claim might find something to do: a look by some worker, if not by every one."""
+    with context.database.statements() as connection:
+        return turn.is_any(connection)

@@ -38,7 +38,10 @@ def begun(monkeypatch: pytest.MonkeyPatch, answers: Iterable[Exception | None]) 
     monkeypatch.setattr(schema, "migrate", migrate)
     monkeypatch.setattr(schema, "version", lambda _database: "0001")  # pyright: ignore[reportUnknownLambdaType, reportUnknownArgumentType]
     housekeeping.keep(
-        cast(Context, Nothing()), readiness, stop, every_s=60.0, on_ready=stop.set
+        *(cast(Context, Nothing()), readiness, stop),
+        every_s=60.0,
+        on_ready=stop.set,
+        ring=lambda: None,
     )
     return readiness
 

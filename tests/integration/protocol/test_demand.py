@@ -1,7 +1,10 @@
 """How many leases there is work for: what somebody who starts workers goes by."""
 
-from typing import Any
+import threading
+from typing import Any, cast
 
+from service import housekeeping
+from service.housekeeping import Readiness
 from service.use_cases import demand
 from tests.support.protocol import Service
 from trimtab.contract.demand import Demand, DemandOfNeed
@@ -48,8 +51,48 @@ def test_a_trial_that_waits_after_a_crash_is_no_demand_yet(service: Service) -> 
     study(service, trials=1)
     service.fail(service.lease(), retryable=True)
     assert counts(service) == (0, 0)
+    assert not demand.is_any(service.context)
     service.clock.advance(600)
     assert counts(service) == (1, 0)
+    assert demand.is_any(service.context)
+
+
+def test_a_sweep_rings_for_a_trial_whose_back_off_is_over(service: Service) -> None:
+    study(service, trials=1)
+    service.fail(service.lease(), retryable=True)
+    assert rings_of_one_sweep(service) == 0
+    service.clock.advance(600)
+    assert rings_of_one_sweep(service) == 1
+
+
+def rings_of_one_sweep(service: Service) -> int:
+    """Let the service's keeper sweep once, on a database that it has brought to its schema before."""
+    stop, rings = Turns(1), list[None]()
+    housekeeping.keep(
+        service.context,
+        Readiness(),
+        cast(threading.Event, stop),
+        every_s=60.0,
+        on_ready=lambda: None,
+        ring=lambda: rings.append(None),
+    )
+    return len(rings)
+
+
+class Turns:
+    """A word to stop that comes after so many waits, which last no time."""
+
+    def __init__(self, turns: int) -> None:
+        self._left = turns
+
+    def is_set(self) -> bool:
+        """Tell whether the word has come."""
+        return self._left < 0
+
+    def wait(self, _seconds: float) -> bool:
+        """Count one wait."""
+        self._left -= 1
+        return self.is_set()
 
 
 def test_a_study_whose_data_are_not_known_wants_one_worker(service: Service) -> None:

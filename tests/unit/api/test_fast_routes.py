@@ -90,6 +90,11 @@ def test_a_claim_that_waits_looks_again_at_each_ring() -> None:
     assert (door.asked(wait_s=60), door.looks) == (200, 3)
 
 
+def test_a_claim_that_hears_no_ring_does_not_look_again() -> None:
+    door = Door(NOTHING)
+    assert (door.asked(wait_s=0.01), door.looks) == (204, 1)
+
+
 def test_a_worker_that_has_hung_up_is_given_nothing() -> None:
     door = Door(NOTHING, LEASES, hangs_up=True)
     assert (door.asked(wait_s=60), door.looks) == (204, 1)
