@@ -151,21 +151,25 @@ def _add_pretrain(pretrain: argparse.ArgumentParser) -> None:
 # start
 
 
+def _load(arguments: argparse.Namespace) -> Settings:
+    return worker_settings.load(
+        server=arguments.server,
+        token_file=arguments.token_file,
+        label=arguments.label,
+        device=arguments.device,
+        cache_dir=arguments.cache_dir,
+        backbones=arguments.backbones,
+        exit_when_idle_s=arguments.exit_when_idle,
+        grace_s=arguments.grace,
+        slots=arguments.slots,
+        threads=arguments.threads,
+        together=arguments.together,
+    )
+
+
 def _start(arguments: argparse.Namespace) -> int:
     try:
-        settings = worker_settings.load(
-            server=arguments.server,
-            token_file=arguments.token_file,
-            label=arguments.label,
-            device=arguments.device,
-            cache_dir=arguments.cache_dir,
-            backbones=arguments.backbones,
-            exit_when_idle_s=arguments.exit_when_idle,
-            grace_s=arguments.grace,
-            slots=arguments.slots,
-            threads=arguments.threads,
-            together=arguments.together,
-        )
+        settings = _load(arguments)
     except ValidationError as error:
         _complain("; ".join(_in_words(error)))
         return USAGE
@@ -285,14 +289,28 @@ def _launch(arguments: argparse.Namespace) -> int:
     try:
         launching.run(
             arguments,
-            check=_parser().parse_args,
+            check=_check_start,
             say=lambda text: sys.stdout.write(f"{text}\n"),
             warn=_complain,
         )
+    except ValidationError as error:
+        _complain("; ".join(_in_words(error)))
+        return USAGE
     except (CannotLaunch, token_files.TokenUnusable) as error:
         _complain(str(error))
-        return FAILED
+        return USAGE if isinstance(error, token_files.TokenUnusable) else FAILED
     return OK
+
+
+def _check_start(words: Sequence[str]) -> None:
+    """Refuse what every worker that is launched would refuse, before any is.
+
+    Raises:
+        CannotLaunch: a setting is wrong, or there is none of the folders that studies may name.
+    """
+    settings = _load(_parser().parse_args(words))
+    if settings.lacks_roots:
+        raise CannotLaunch(NO_ROOTS.format(settings.server))
 
 
 # predict, pretrain

@@ -40,7 +40,7 @@ def run(
 
     Args:
         arguments: The parsed options.
-        check: Parses the words of a `worker start`, and ends the process where they are wrong.
+        check: Refuses the words of a `worker start` that is wrong.
         say: Prints an answer.
         warn: Prints a warning.
 
@@ -54,7 +54,8 @@ def run(
     launch = Launch(
         arguments.server, checked_token_file(arguments.token_file), arguments.options
     )
-    check(launch.command()[launch.command().index("start") :])
+    words = launch.command()
+    check(words[words.index("start") :])
     if is_loopback(urlsplit(launch.server).hostname or ""):
         warn(
             f"{launch.server} is an address of this machine alone: workers elsewhere cannot reach it"
