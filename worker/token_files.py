@@ -31,9 +31,15 @@ def read(path: Path) -> str:
             f"others can read the token file {path} (its mode is {stat.S_IMODE(mode):04o}): "
             f"run `chmod 600 {path}`, and think of a new token"
         )
-    token = content.decode("ascii", "replace").strip()
+    return checked(content.decode("ascii", "replace").strip(), f"the token file {path}")
+
+
+def checked(token: str, place: str) -> str:
+    """Return a token that can be sent and stored on one line.
+
+    Raises:
+        TokenUnusable: it is none; the message names the place that it came from.
+    """
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise TokenUnusable(
-            f"the token file {path} must have the token and nothing else, on one line"
-        )
+        raise TokenUnusable(f"{place} must have the token and nothing else, on one line")
     return token

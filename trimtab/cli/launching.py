@@ -26,10 +26,28 @@ def launch(
     slurm: Annotated[
         bool,
         typer.Option(
-            "--slurm", help="An array of jobs, each with one worker.", rich_help_panel=_ENGINE
+            "--slurm",
+            help="An array of jobs, each with one worker.",
+            rich_help_panel=_ENGINE,
         ),
     ] = False,
-    workers: Annotated[int, typer.Option(min=1, help="The number of workers.")] = 1,
+    ssh: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="HOST",
+            help="A host that ssh reaches; may be given more than once.",
+            show_default=False,
+            rich_help_panel=_ENGINE,
+        ),
+    ] = None,
+    workers: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="The number of workers; of --ssh, on each host.",
+            show_default="1; of --ssh, one for each GPU",
+        ),
+    ] = None,
     token_file: Annotated[
         Path | None,
         typer.Option(
@@ -74,16 +92,23 @@ def launch(
             rich_help_panel=_SLURM,
         ),
     ] = None,
+    program: Annotated[
+        str | None,
+        typer.Option(
+            help="The command on the hosts.", show_default="trimtab", rich_help_panel="Of --ssh"
+        ),
+    ] = None,
 ) -> None:
     """Start workers where an engine runs them: it runs `trimtab worker start`, and this command leaves."""
-    if not slurm:
-        raise typer.BadParameter("say where workers run: --slurm")
+    if slurm == bool(ssh):
+        raise typer.BadParameter("say where workers run, by one of --slurm and --ssh HOST")
     here = terminal.of(context)
     address = here.server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
     given = handover.given
-    argv = ["launch", "--slurm", "--server", address, "--workers", str(workers)]
+    argv = ["launch", *(["--slurm"] if slurm else []), *(f"--ssh={host}" for host in ssh or ())]
+    argv += ["--server", address, *given("--workers", workers)]
     argv += given("--token-file", token_file) + (["--dry-run"] if dry_run else [])
     argv += given("--at-once", at_once) + given("--partition", partition)
     argv += given("--time", time) + given("--cpus", cpus) + given("--gres", gres)
-    argv += [f"--sbatch={option}" for option in sbatch or ()]
+    argv += [f"--sbatch={option}" for option in sbatch or ()] + given("--program", program)
     handover.become(here, "worker", [*argv, *(["--", *options] if options else [])])

@@ -1,15 +1,17 @@
 """`worker launch`: its options, and the launcher that they name."""
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from trimtab.loopback import is_loopback
-from worker.launchers import slurm
+from worker import token_files
+from worker.launchers import slurm, ssh
 from worker.launchers.launch import CannotLaunch, Launch, checked_token_file
 
-OURS = {"--server", "--token-file", "--label"}
+OURS = {"--server", "--token-file"}
 """Options of `worker start` that the launcher itself sets."""
 
 
@@ -17,16 +19,18 @@ def add(launch: argparse.ArgumentParser) -> None:
     """Add the options of `worker launch`."""
     engine = launch.add_mutually_exclusive_group(required=True)
     engine.add_argument("--slurm", action="store_true", help="an array of Slurm jobs")
+    engine.add_argument("--ssh", metavar="HOST", action="append", help="a host of ssh's")
     launch.add_argument("--server", metavar="URL", required=True)
     launch.add_argument("--token-file", metavar="FILE", type=Path)
     launch.add_argument("--dry-run", action="store_true", help="print what would be submitted")
-    launch.add_argument("--workers", metavar="N", type=_count, default=1)
+    launch.add_argument("--workers", metavar="N", type=_count)
     launch.add_argument("--at-once", metavar="N", type=_count)
     launch.add_argument("--partition", metavar="NAME")
     launch.add_argument("--time", metavar="LIMIT")
     launch.add_argument("--cpus", metavar="N", type=_count)
     launch.add_argument("--gres", metavar="GRES", default="gpu:1")
     launch.add_argument("--sbatch", metavar="OPTION", action="append", default=[])
+    launch.add_argument("--program", metavar="TRIMTAB", default="trimtab")
     launch.add_argument("options", metavar="OPTION", nargs="*", help="of `worker start`")
 
 
@@ -45,23 +49,31 @@ def run(
         warn: Prints a warning.
 
     Raises:
-        CannotLaunch: nothing was started; the message says why.
+        CannotLaunch: nothing was started, or not everything; the message says why.
         token_files.TokenUnusable: the file of the token cannot be used.
     """
-    taken = OURS.intersection(option.partition("=")[0] for option in arguments.options)
+    ours = OURS | ({"--label"} if arguments.slurm else set())
+    taken = ours.intersection(option.partition("=")[0] for option in arguments.options)
     if taken:
         raise CannotLaunch(f"{min(taken)} is the launcher's own: give it before the `--`")
-    launch = Launch(
-        arguments.server, checked_token_file(arguments.token_file), arguments.options
-    )
+    launch = Launch(arguments.server, None, arguments.options)
     words = launch.command()
     check(words[words.index("start") :])
+    launcher = _slurm if arguments.slurm else _ssh
+    answers = launcher(arguments, launch)
     if is_loopback(urlsplit(launch.server).hostname or ""):
         warn(
             f"{launch.server} is an address of this machine alone: workers elsewhere cannot reach it"
         )
+    for answer in answers:
+        say(answer)
+
+
+def _slurm(arguments: argparse.Namespace, launch: Launch) -> Sequence[str]:
+    token_file = checked_token_file(arguments.token_file)
+    whole = Launch(launch.server, token_file, launch.options)
     array = _array(arguments)
-    say(slurm.script(launch, array) if arguments.dry_run else slurm.submit(launch, array))
+    return [slurm.script(whole, array) if arguments.dry_run else slurm.submit(whole, array)]
 
 
 def _array(arguments: argparse.Namespace) -> slurm.Array:
@@ -69,7 +81,7 @@ def _array(arguments: argparse.Namespace) -> slurm.Array:
         if value is not None and (not value.strip() or "\n" in value):
             raise CannotLaunch(f"{value!r} is no option of sbatch: it must be one line")
     return slurm.Array(
-        jobs=arguments.workers,
+        jobs=arguments.workers or 1,
         at_once=arguments.at_once,
         partition=arguments.partition,
         time=arguments.time,
@@ -77,6 +89,30 @@ def _array(arguments: argparse.Namespace) -> slurm.Array:
         gres=arguments.gres,
         extra=[option.lstrip("-") for option in arguments.sbatch],
     )
+
+
+def _ssh(arguments: argparse.Namespace, launch: Launch) -> Sequence[str]:
+    for host in arguments.ssh:
+        if not host or host.startswith("-") or any(one.isspace() for one in host):
+            raise CannotLaunch(
+                f"{host!r} is no host: it is written as ssh takes it, such as gpu-1 or me@gpu-1"
+            )
+    token = _token(arguments.token_file)
+    if arguments.dry_run:
+        hidden = None if token is None else ssh.HIDDEN
+        shown = ssh.script(launch, hidden, arguments.workers, arguments.program)
+        return [f"# by the standard input of ssh, for {', '.join(arguments.ssh)}:\n{shown}"]
+    return ssh.start(
+        arguments.ssh, ssh.script(launch, token, arguments.workers, arguments.program)
+    )
+
+
+def _token(path: Path | None) -> str | None:
+    """Return the token to send; by ssh's standard input, that of the environment may go too."""
+    if path is not None:
+        return token_files.read(path)
+    given = os.environ.get("TRIMTAB_TOKEN")
+    return None if not given else token_files.checked(given, "TRIMTAB_TOKEN")
 
 
 def _count(given: str) -> int:
