@@ -290,7 +290,7 @@ def _launch(arguments: argparse.Namespace) -> int:
         launching.run(
             arguments,
             check=_check_start,
-            say=lambda text: sys.stdout.write(f"{text}\n"),
+            say=_say,
             warn=_complain,
         )
     except ValidationError as error:
@@ -388,6 +388,10 @@ def _in_words(error: ValidationError) -> list[str]:
         f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
         for fault in error.errors(include_input=False)
     ]
+
+
+def _say(answer: str) -> None:
+    sys.stdout.write(f"{answer}\n")
 
 
 def _complain(message: str) -> None:

@@ -40,6 +40,10 @@ def launch(
             rich_help_panel=_ENGINE,
         ),
     ] = None,
+    ray: Annotated[
+        bool,
+        typer.Option("--ray", help="Actors on a cluster of Ray.", rich_help_panel=_ENGINE),
+    ] = False,
     workers: Annotated[
         int | None,
         typer.Option(
@@ -98,17 +102,37 @@ def launch(
             help="The command on the hosts.", show_default="trimtab", rich_help_panel="Of --ssh"
         ),
     ] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(
+            help="The cluster's address.", show_default="auto", rich_help_panel="Of --ray"
+        ),
+    ] = None,
+    gpus: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            help="The GPUs of a worker; 0: none.",
+            show_default="1",
+            rich_help_panel="Of --ray",
+        ),
+    ] = None,
 ) -> None:
     """Start workers where an engine runs them: it runs `trimtab worker start`, and this command leaves."""
-    if slurm == bool(ssh):
-        raise typer.BadParameter("say where workers run, by one of --slurm and --ssh HOST")
+    if slurm + bool(ssh) + ray != 1:
+        raise typer.BadParameter(
+            "say where workers run, by one of --slurm, --ssh HOST and --ray"
+        )
     here = terminal.of(context)
-    address = here.server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
+    server = here.server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
     given = handover.given
-    argv = ["launch", *(["--slurm"] if slurm else []), *(f"--ssh={host}" for host in ssh or ())]
-    argv += ["--server", address, *given("--workers", workers)]
+    engines = {"--slurm": slurm, "--ray": ray}
+    argv = ["launch", *(name for name, wanted in engines.items() if wanted)]
+    argv += [f"--ssh={host}" for host in ssh or ()]
+    argv += ["--server", server, *given("--workers", workers)]
     argv += given("--token-file", token_file) + (["--dry-run"] if dry_run else [])
     argv += given("--at-once", at_once) + given("--partition", partition)
     argv += given("--time", time) + given("--cpus", cpus) + given("--gres", gres)
     argv += [f"--sbatch={option}" for option in sbatch or ()] + given("--program", program)
+    argv += given("--address", address) + given("--gpus", gpus)
     handover.become(here, "worker", [*argv, *(["--", *options] if options else [])])

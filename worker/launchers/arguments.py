@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from trimtab.loopback import is_loopback
 from worker import token_files
-from worker.launchers import slurm, ssh
+from worker.launchers import ray_cluster, slurm, ssh
 from worker.launchers.launch import CannotLaunch, Launch, checked_token_file
 
 OURS = {"--server", "--token-file"}
@@ -20,6 +20,7 @@ def add(launch: argparse.ArgumentParser) -> None:
     engine = launch.add_mutually_exclusive_group(required=True)
     engine.add_argument("--slurm", action="store_true", help="an array of Slurm jobs")
     engine.add_argument("--ssh", metavar="HOST", action="append", help="a host of ssh's")
+    engine.add_argument("--ray", action="store_true", help="actors on a cluster of Ray")
     launch.add_argument("--server", metavar="URL", required=True)
     launch.add_argument("--token-file", metavar="FILE", type=Path)
     launch.add_argument("--dry-run", action="store_true", help="print what would be submitted")
@@ -31,6 +32,8 @@ def add(launch: argparse.ArgumentParser) -> None:
     launch.add_argument("--gres", metavar="GRES", default="gpu:1")
     launch.add_argument("--sbatch", metavar="OPTION", action="append", default=[])
     launch.add_argument("--program", metavar="TRIMTAB", default="trimtab")
+    launch.add_argument("--address", metavar="ADDRESS", default=ray_cluster.AUTO)
+    launch.add_argument("--gpus", metavar="N", type=_share, default=1.0)
     launch.add_argument("options", metavar="OPTION", nargs="*", help="of `worker start`")
 
 
@@ -52,21 +55,39 @@ def run(
         CannotLaunch: nothing was started, or not everything; the message says why.
         token_files.TokenUnusable: the file of the token cannot be used.
     """
-    ours = OURS | ({"--label"} if arguments.slurm else set())
+    ours = OURS if arguments.ssh else OURS | {"--label"}
     taken = ours.intersection(option.partition("=")[0] for option in arguments.options)
     if taken:
         raise CannotLaunch(f"{min(taken)} is the launcher's own: give it before the `--`")
     launch = Launch(arguments.server, None, arguments.options)
     words = launch.command()
     check(words[words.index("start") :])
-    launcher = _slurm if arguments.slurm else _ssh
-    answers = launcher(arguments, launch)
+    answers = _launcher(arguments)(arguments, launch)
     if is_loopback(urlsplit(launch.server).hostname or ""):
         warn(
             f"{launch.server} is an address of this machine alone: workers elsewhere cannot reach it"
         )
     for answer in answers:
         say(answer)
+
+
+def _launcher(
+    arguments: argparse.Namespace,
+) -> Callable[[argparse.Namespace, Launch], Sequence[str]]:
+    if arguments.slurm:
+        return _slurm
+    return _ray if arguments.ray else _ssh
+
+
+def _ray(arguments: argparse.Namespace, launch: Launch) -> Sequence[str]:
+    token_file = checked_token_file(arguments.token_file)
+    whole = Launch(launch.server, token_file, launch.options)
+    actors = ray_cluster.Actors(
+        arguments.workers or 1, num_gpus=arguments.gpus, num_cpus=arguments.cpus or 1
+    )
+    if arguments.dry_run:
+        return [ray_cluster.plan(whole, actors)]
+    return [ray_cluster.start(whole, actors, arguments.address)]
 
 
 def _slurm(arguments: argparse.Namespace, launch: Launch) -> Sequence[str]:
@@ -113,6 +134,13 @@ def _token(path: Path | None) -> str | None:
         return token_files.read(path)
     given = os.environ.get("TRIMTAB_TOKEN")
     return None if not given else token_files.checked(given, "TRIMTAB_TOKEN")
+
+
+def _share(given: str) -> float:
+    number = float(given)
+    if not 0 <= number < float("inf") or (number > 1 and number != int(number)):
+        raise argparse.ArgumentTypeError("must be 0, a part of 1, or a whole number")
+    return number
 
 
 def _count(given: str) -> int:

@@ -27,7 +27,7 @@ class Launch:
         server: The address of the service, as the workers reach it.
         token_file: The file with the service's token, for the machines of the workers; None: the service has none.
         options: Further options of `worker start`.
-        settings: The settings that the workers get by their environment.
+        settings: The settings that the workers get by their environment; None: those of this process.
     """
 
     server: str
@@ -47,8 +47,12 @@ class Launch:
 
     def exports(self) -> list[str]:
         """Return the lines of a shell script that set the workers' settings."""
-        chosen = settings_of(os.environ) if self.settings is None else self.settings
-        return [f"export {name}={shlex.quote(value)}" for name, value in sorted(chosen.items())]
+        chosen = sorted(self.chosen_settings().items())
+        return [f"export {name}={shlex.quote(value)}" for name, value in chosen]
+
+    def chosen_settings(self) -> dict[str, str]:
+        """Return the settings that are handed on: those given, else those of this process's environment."""
+        return settings_of(os.environ) if self.settings is None else dict(self.settings)
 
 
 def settings_of(environment: Mapping[str, str]) -> dict[str, str]:
