@@ -11,6 +11,7 @@ What Ray does was measured (2.60) and is held against by `tests/engines`:
 
 import importlib
 import logging
+import socket
 import uuid
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -21,6 +22,7 @@ from worker.launchers.ray_actor import WorkerActor
 
 NAMESPACE = "trimtab"
 AUTO = "auto"
+KNOCK_S = 10.0
 
 
 @dataclass(frozen=True)
@@ -87,16 +89,17 @@ def start(launch: Launch, actors: Actors, address: str) -> str:
             "--dry-run prints what would be asked of it."
         ) from error
     try:
+        _knock(address)
         ray.init(
             address=address,
             namespace=NAMESPACE,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         first = str(error).strip().partition("\n")[0]
         raise CannotLaunch(
-            f"no cluster of Ray answers at {address}: {first} Start one with `ray start --head`, or name it by --address."
+            f"no cluster of Ray answers at {address} ({first}): start one with `ray start --head`, or name it by --address"
         ) from error
     try:
         launch_id = new_id()
@@ -112,3 +115,14 @@ def start(launch: Launch, actors: Actors, address: str) -> str:
         f"asked for ray-{launch_id}-0 to -{actors.workers - 1}: each starts where Ray has {actors.num_gpus:g} GPU for it. "
         "`trimtab worker drain LABEL` lets one leave."
     )
+
+
+def _knock(address: str) -> None:
+    """Look whether somebody listens: Ray itself would try for minutes.
+
+    Raises:
+        OSError: nobody does.
+    """
+    host, colon, port = address.rpartition("//")[2].rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), KNOCK_S).close()

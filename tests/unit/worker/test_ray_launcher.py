@@ -3,10 +3,12 @@
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from collections.abc import Callable, Generator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -144,6 +146,26 @@ def test_without_ray_it_says_how_to_get_it(
     assert main([*LAUNCH, "--token-file", str(token_file)]) == FAILED
     complaint = capsys.readouterr().err
     assert "install trimtab with its extra `ray`" in complaint
+    assert complaint.count("\n") == 1
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}"])
+def test_an_address_where_nobody_listens_is_told_at_once(
+    token_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    address: str,
+) -> None:
+    def init(**_: object) -> None:
+        pytest.fail("Ray tries for minutes")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        where = address.format(closed.getsockname()[1])
+        assert main([*LAUNCH, "--token-file", str(token_file), "--address", where]) == FAILED
+    complaint = capsys.readouterr().err
+    assert f"no cluster of Ray answers at {where} (" in complaint
     assert complaint.count("\n") == 1
 
 
