@@ -1,4 +1,4 @@
-"""`python -P -m worker start | predict | pretrain`: the worker's command line."""
+"""`python -P -m worker start | launch | predict | pretrain`: the worker's command line."""
 
 import argparse
 import logging
@@ -16,13 +16,15 @@ from pydantic import ValidationError
 from trimtab import cores, lifeline
 from trimtab.client import Client
 from trimtab.contract import problems
-from worker import devices, signals
+from worker import devices, signals, token_files
 from worker import settings as worker_settings
 from worker.agent import environment, supervisor
 from worker.agent.agent import Agent, Plan
 from worker.agent.runner_process import command
 from worker.agent.stall_detector import Timeouts
 from worker.agent.warm_runner import CannotWork
+from worker.launchers import arguments as launching
+from worker.launchers.launch import CannotLaunch
 from worker.settings import Settings
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     stamina.instrumentation.set_on_retry_hooks([])
     if arguments.verb == "start":
         return _start(arguments)
+    if arguments.verb == "launch":
+        return _launch(arguments)
     return _by_hand(arguments)
 
 
@@ -57,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -P -m worker", allow_abbrev=False)
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_start(verbs.add_parser("start", help="run trials of a service until told to leave"))
+    launching.add(verbs.add_parser("launch", help="start workers where an engine runs them"))
     _add_predict(
         verbs.add_parser("predict", help="predict pictures or texts with an exported model")
     )
@@ -66,6 +71,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument("--server", metavar="URL", help="default: TRIMTAB_SERVER, else loopback")
+    start.add_argument(
+        "--token-file",
+        metavar="FILE",
+        type=Path,
+        help="a file with the token that only its owner can read; default: TRIMTAB_TOKEN",
+    )
     start.add_argument("--label", metavar="NAME", help="default: the name of this machine")
     start.add_argument("--device", metavar="DEVICE", help="auto, cpu or cuda:N; default: auto")
     start.add_argument(
@@ -140,29 +151,38 @@ def _add_pretrain(pretrain: argparse.ArgumentParser) -> None:
 # start
 
 
+def _load(arguments: argparse.Namespace) -> Settings:
+    return worker_settings.load(
+        server=arguments.server,
+        token_file=arguments.token_file,
+        label=arguments.label,
+        device=arguments.device,
+        cache_dir=arguments.cache_dir,
+        backbones=arguments.backbones,
+        exit_when_idle_s=arguments.exit_when_idle,
+        grace_s=arguments.grace,
+        slots=arguments.slots,
+        threads=arguments.threads,
+        together=arguments.together,
+    )
+
+
 def _start(arguments: argparse.Namespace) -> int:
     try:
-        settings = worker_settings.load(
-            server=arguments.server,
-            label=arguments.label,
-            device=arguments.device,
-            cache_dir=arguments.cache_dir,
-            backbones=arguments.backbones,
-            exit_when_idle_s=arguments.exit_when_idle,
-            grace_s=arguments.grace,
-            slots=arguments.slots,
-            threads=arguments.threads,
-            together=arguments.together,
-        )
+        settings = _load(arguments)
     except ValidationError as error:
         _complain("; ".join(_in_words(error)))
         return USAGE
     if settings.lacks_roots:
         _complain(NO_ROOTS.format(settings.server))
         return USAGE
+    try:
+        token = _token(settings)
+    except token_files.TokenUnusable as error:
+        _complain(str(error))
+        return USAGE
     if settings.slots > 1 and arguments.one_of is None:
         return _start_each(settings, arguments.lifeline)
-    token = None if settings.token is None else settings.token.get_secret_value()
     try:
         client = Client(settings.server, token, timeout_s=TIMEOUT_S, retry_for_s=RETRY_FOR_S)
         with client:
@@ -176,11 +196,19 @@ def _start(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _token(settings: Settings) -> str | None:
+    if settings.token_file is not None:
+        return token_files.read(settings.token_file)
+    return None if settings.token is None else settings.token.get_secret_value()
+
+
 def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
     options = ["--server", settings.server, "--device", settings.device]
     options += ["--cache-dir", str(settings.cache_dir), "--together", str(settings.together)]
     options += [f"--backbones={file}" for file in settings.backbones]
     options += ["--grace", str(settings.grace_s)]
+    if settings.token_file is not None:
+        options += ["--token-file", str(settings.token_file)]
     if settings.threads is not None:
         options += ["--threads", str(settings.threads)]
     if settings.exit_when_idle_s is not None:
@@ -252,6 +280,37 @@ def _on_signal(agent: Agent, number: int, told: list[int]) -> None:
         told.append(number)
     if not agent.is_leaving:
         agent.leave()
+
+
+# launch
+
+
+def _launch(arguments: argparse.Namespace) -> int:
+    try:
+        launching.run(
+            arguments,
+            check=_check_start,
+            say=_say,
+            warn=_complain,
+        )
+    except ValidationError as error:
+        _complain("; ".join(_in_words(error)))
+        return USAGE
+    except (CannotLaunch, token_files.TokenUnusable) as error:
+        _complain(str(error))
+        return USAGE if isinstance(error, token_files.TokenUnusable) else FAILED
+    return OK
+
+
+def _check_start(words: Sequence[str]) -> None:
+    """Refuse what every worker that is launched would refuse, before any is.
+
+    Raises:
+        CannotLaunch: a setting is wrong, or there is none of the folders that studies may name.
+    """
+    settings = _load(_parser().parse_args(words))
+    if settings.lacks_roots:
+        raise CannotLaunch(NO_ROOTS.format(settings.server))
 
 
 # predict, pretrain
@@ -329,6 +388,10 @@ def _in_words(error: ValidationError) -> list[str]:
         f"{'.'.join(str(part) for part in fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}"
         for fault in error.errors(include_input=False)
     ]
+
+
+def _say(answer: str) -> None:
+    sys.stdout.write(f"{answer}\n")
 
 
 def _complain(message: str) -> None:

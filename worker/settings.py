@@ -64,6 +64,10 @@ class Settings(BaseSettings):
     token: SecretStr | None = Field(
         default=None, validation_alias=AliasChoices("token", "TRIMTAB_TOKEN")
     )
+    token_file: Path | None = Field(
+        default=None, validation_alias=AliasChoices("token_file", "TRIMTAB_TOKEN_FILE")
+    )
+    """A file with the token that its owner alone can read; it wins over TRIMTAB_TOKEN."""
     label: Name = Field(default_factory=lambda: default_label(socket.gethostname()))
     device: Annotated[str, AfterValidator(_known_device)] = "auto"
     cache_dir: Path = Field(default_factory=lambda: Path.home() / ".cache" / "trimtab")

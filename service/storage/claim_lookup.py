@@ -66,7 +66,11 @@ def bind(worker_ids: Sequence[UUID], claim_ids: Sequence[UUID]) -> dict[str, Any
 
 def seen(rows: Sequence[tuple[Any, ...]]) -> tuple[dict[int, Asking], list[Work]]:
     """The rows of `CLAIM_FACTS`: known workers by the place of their claim, from 0, and the studies with work."""
-    asking = {row[0] - 1: Asking(*row[1:7], row[-1]) for row in rows if row[0] is not None}
+    asking = {
+        row[0] - 1: Asking(*row[1:7], gpu_memory_gb=row[-1])
+        for row in rows
+        if row[0] is not None
+    }
     return asking, [_work(row) for row in rows if row[0] is None]
 
 

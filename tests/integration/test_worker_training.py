@@ -225,7 +225,10 @@ def test_a_trial_put_aside_ends_with_the_weights_of_the_uninterrupted_one(
     own_service.give(first)
     with a_worker(own_service.address, cache, runner=RUNNER) as one:
         own_service.wait_for(lambda: 1 in curve(own_service, first), 120)
-        # A scheduler's notice, which reaches every process of a job.
+        # A scheduler's notice reaches every process of a job.
+        status = Path(f"/proc/{one.runner_pid()}/status").read_text()
+        ignored = int(status.partition("SigIgn:")[2].split()[0], 16)
+        assert ignored & 1 << (signal.SIGUSR1 - 1), "the training process outlives it"
         for process in (one.runner_pid(), one.pid):
             os.kill(process, signal.SIGUSR1)
         assert one.wait() == 0

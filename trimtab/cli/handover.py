@@ -44,8 +44,8 @@ def server(
     ] = None,
 ) -> None:
     """Run the service alone: embedded Postgres (or TRIMTAB_DATABASE_URL), REST, dashboard."""
-    argv = _given("--host", host) + _given("--port", port) + _given("--data-dir", data_dir)
-    _become(terminal.of(context), "service", argv)
+    argv = given("--host", host) + given("--port", port) + given("--data-dir", data_dir)
+    become(terminal.of(context), "service", argv)
 
 
 def start(
@@ -79,6 +79,12 @@ def start(
         int | None,
         typer.Option(min=1, max=64, help="Heads trained in one computation.", show_default="8"),
     ] = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="A file with the service's token that only you can read.", show_default=False
+        ),
+    ] = None,
     exit_when_idle: Annotated[
         float | None,
         typer.Option(help="Leave after this many seconds without work.", show_default=False),
@@ -93,13 +99,14 @@ def start(
     """Run a worker: it takes trials from the service at --server until it is told to leave."""
     here = terminal.of(context)
     address = here.server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
-    argv = ["start", "--server", address, *_given("--device", device)]
-    argv += _given("--label", label) + _given("--cache-dir", cache_dir)
+    argv = ["start", "--server", address, *given("--device", device)]
+    argv += given("--label", label) + given("--cache-dir", cache_dir)
     argv += _each("--backbones", backbones)
-    argv += _given("--slots", slots) + _given("--threads", threads)
-    argv += _given("--together", together)
-    argv += _given("--exit-when-idle", exit_when_idle) + _given("--grace", grace)
-    _become(here, "worker", argv)
+    argv += given("--token-file", token_file)
+    argv += given("--slots", slots) + given("--threads", threads)
+    argv += given("--together", together)
+    argv += given("--exit-when-idle", exit_when_idle) + given("--grace", grace)
+    become(here, "worker", argv)
 
 
 def predict(
@@ -147,8 +154,8 @@ def predict(
     argv += _each("--backbones", backbones)
     if builtin:
         argv += ["--builtin", builtin, "--index", str(index)]
-    argv += _given("--file", file) + _each("--text", text)
-    _become(terminal.of(context), "worker", [*argv, *(["--", *samples] if samples else [])])
+    argv += given("--file", file) + _each("--text", text)
+    become(terminal.of(context), "worker", [*argv, *(["--", *samples] if samples else [])])
 
 
 def pretrain(
@@ -164,8 +171,8 @@ def pretrain(
 ) -> None:
     """Pretrain glyphnet, the project's own backbone, on rendered glyphs."""
     argv = ["pretrain", what, "--out", str(out)]
-    argv += _given("--epochs", epochs) + _given("--seed", seed)
-    _become(terminal.of(context), "worker", argv)
+    argv += given("--epochs", epochs) + given("--seed", seed)
+    become(terminal.of(context), "worker", argv)
 
 
 def command(module: str, argv: Sequence[str]) -> list[str]:
@@ -182,13 +189,15 @@ def environment(token: str | None) -> dict[str, str]:
     return {**os.environ, **ours}
 
 
-def _become(here: terminal.Terminal, module: str, argv: Sequence[str]) -> NoReturn:
+def become(here: terminal.Terminal, module: str, argv: Sequence[str]) -> NoReturn:
+    """Replace this process by one of our modules."""
     whole = command(module, argv)
     sys.stdout.flush()
     os.execve(whole[0], whole, environment(here.token))  # noqa: S606 - our own module, no shell wanted
 
 
-def _given(option: str, value: object) -> list[str]:
+def given(option: str, value: object) -> list[str]:
+    """Return an option with its value, or nothing where it has none."""
     return [] if value is None else [option, str(value)]
 
 

@@ -9,7 +9,7 @@ import typer
 from rich.console import RenderableType
 from rich.text import Text
 
-from trimtab.cli import handover, terminal
+from trimtab.cli import handover, launching, terminal
 from trimtab.cli.figures import table
 from trimtab.contract.problems import WorkerNotFound
 from trimtab.contract.workers import Worker, Workers, WorkerState
@@ -18,6 +18,7 @@ STYLES: dict[WorkerState, str] = {"draining": "yellow", "gone": "dim", "quaranti
 
 app = typer.Typer(no_args_is_help=True, help="Lend this machine's devices to a service.")
 app.command()(handover.start)
+app.command()(launching.launch)
 
 
 @app.command("list")

@@ -65,12 +65,14 @@ def test_a_worker_that_is_to_leave_is_told_so() -> None:
 
 
 def test_a_trial_that_reports_all_the_time_is_asked_for_all_the_same() -> None:
-    service, ears = Service(go_on()), Ears()
-    with keeper(service, ears) as kept:
-        deadline = time.monotonic() + 10
-        while service.beats < 2 and time.monotonic() < deadline:
-            kept.renewed(TTL_S)
-    assert service.beats >= 2
+    service, ears, ttl_s = Service(go_on(0.8)), Ears(), 0.8
+    with keeper(service, ears, ttl_s=ttl_s) as kept:
+        deadline = time.monotonic() + 5
+        while not service.beats and time.monotonic() < deadline:
+            kept.renewed(ttl_s)
+            with service.changed:
+                service.changed.wait(0.01)
+    assert service.beats
 
 
 def go_on(ttl_s: float = TTL_S) -> Answer:
