@@ -83,11 +83,12 @@ def _changeable(document: StudyDocument) -> tuple[object, ...]:
 
 
 def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
+    needs: Mapping[str, Any] = stored.get("needs") or {}
     return (
         Budget.model_validate(stored["budget"]),
         stored.get("priority", DEFAULT_PRIORITY),
         stored.get("parallel"),
-        (stored.get("needs") or {}).get("gpu_memory_gb"),
+        needs.get("gpu_memory_gb"),
         len(stored.get("space_edits", ())),
     )
 
