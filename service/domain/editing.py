@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from trimtab.contract.edits import NO_LIMIT, StudyEdit
+from trimtab.contract.external_rules import NO_NEEDS
 from trimtab.contract.faults import Fault
 from trimtab.contract.studies import StudyDocument, StudyState
 
@@ -41,6 +42,8 @@ def edited(document: StudyDocument, edit: StudyEdit) -> StudyDocument:
         changes["priority"] = edit.priority
     if edit.parallel is not None:
         changes["parallel"] = None if edit.parallel == NO_LIMIT else edit.parallel
+    if edit.needs is not None:
+        changes["needs"] = None if edit.needs == NO_LIMIT else edit.needs
     return document.model_copy(update=changes)
 
 
@@ -54,6 +57,10 @@ def refusal(before: StudyDocument, after: StudyDocument, state: StudyState) -> s
         return f"The study is {state}: nothing of it is claimed any more, so it has no use for a priority."
     if before.parallel != after.parallel and state not in PARALLEL_MAY_CHANGE:
         return f"The study is {state}: its trials are over, so it has no use for a limit of those at a time."
+    if before.needs != after.needs and state not in PRIORITY_MAY_CHANGE:
+        return (
+            f"The study is {state}: nothing of it is claimed any more, so it needs no device."
+        )
     return None
 
 
@@ -70,6 +77,12 @@ def faults(after: StudyDocument, spent: Spent) -> Iterator[Fault]:
     """Yield what is wrong with a changed budget."""
     yield from _too_few_trials(after, spent)
     yield from _too_short(after, spent)
+
+
+def needless(after: StudyDocument) -> Iterator[Fault]:
+    """Yield that a study has no use for a device of its workers."""
+    if after.needs is not None and after.is_external:
+        yield Fault(("needs",), "external_needs", NO_NEEDS)
 
 
 def _too_few_trials(after: StudyDocument, spent: Spent) -> Iterator[Fault]:

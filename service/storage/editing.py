@@ -127,4 +127,8 @@ def _space(before: StudyDocument, after: StudyDocument) -> dict[str, Any]:
 
 def _told(document: StudyDocument) -> dict[str, Any]:
     told = {**document.budget.model_dump(exclude_none=True), "priority": document.priority}
-    return told if document.parallel is None else {**told, "parallel": document.parallel}
+    if document.parallel is not None:
+        told["parallel"] = document.parallel
+    if document.needs is not None:
+        told["needs"] = document.needs.model_dump()
+    return told

@@ -28,7 +28,7 @@ class DocumentUnreadable(Problem):
 class Documents:
     """Parsed study documents: parsing one costs more than a claim's SQL.
 
-    A person may change a document's budget, priority and parallel, on any replica. Claims go by the columns of these, so that a
+    A person may change a document's budget, priority, parallel and needs, on any replica. Claims go by the columns of these, so that a
     document that is `known` may have older ones: who tells them reads the stored document, and asks `of`. A changed space is
     counted in the document: who proposes, leases or judges compares the counts.
     A document that awaits what is transferred to it is never kept, since any replica may be told of the study's data.
@@ -78,14 +78,17 @@ class Documents:
 
 def _changeable(document: StudyDocument) -> tuple[object, ...]:
     edits = len(document.space_edits)
-    return document.budget, document.priority, document.parallel, edits
+    needs = document.needs and document.needs.gpu_memory_gb
+    return document.budget, document.priority, document.parallel, needs, edits
 
 
 def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
+    needs: Mapping[str, Any] = stored.get("needs") or {}
     return (
         Budget.model_validate(stored["budget"]),
         stored.get("priority", DEFAULT_PRIORITY),
         stored.get("parallel"),
+        needs.get("gpu_memory_gb"),
         len(stored.get("space_edits", ())),
     )
 

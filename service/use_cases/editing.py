@@ -1,4 +1,4 @@
-"""Change a study that has begun: its budget, its priority, `parallel`, its space; more budget takes a study that is done up again."""
+"""Change a study that has begun: its budget, its priority, `parallel`, `needs`, its space; more budget takes a study that is done up again."""
 
 from collections.abc import Iterable
 
@@ -20,7 +20,7 @@ from trimtab.contract.studies import Study, StudyDocument
 
 
 def edit(context: Context, name: str, changes: StudyEdit) -> Study:
-    """Change a study's budget, priority, `parallel` or space; a repeat changes nothing, and takes no study up again.
+    """Change a study's budget, priority, `parallel`, `needs` or space; a repeat changes nothing, and takes no study up again.
 
     Raises:
         StudyNotFound: there is none of this name.
@@ -69,6 +69,7 @@ def _change(
     spent = editing.spent(connection, study_id)
     if (why := rules.refusal(before, after, spent.state)) is not None:
         raise StudyNotActive(why, state=spent.state)
+    _refuse(rules.needless(after))
     if after.budget != before.budget:
         _refuse(rules.faults(after, spent))
     if spent.state in STUDY_STEPS_BACK:

@@ -195,16 +195,21 @@ def test_a_job_that_has_to_make_way_is_queued_again_and_loses_nothing(
     check_the_end(client, database)
 
 
-def test_a_job_that_is_cancelled_gives_its_trial_back(
-    cluster: Slurm, client: Client, launch: Launcher
+@pytest.mark.parametrize(
+    ("how", "becomes"),
+    [(("--full", "--signal=TERM"), "COMPLETED"), ((), "CANCELLED")],
+    ids=["asked to end", "cancelled"],
+)
+def test_a_job_that_is_ended_gives_its_trial_back(
+    cluster: Slurm, client: Client, launch: Launcher, how: Sequence[str], becomes: str
 ) -> None:
     a_study(client, epochs=50)
     job = launch.submit(1)
     until(lambda: bool(running_on(client)), within_s=PATIENCE_S)
     (number,) = running_on(client).values()
-    cluster.run("scancel", "--full", "--signal=TERM", job)
+    cluster.run("scancel", *how, job)
     until(lambda: outcomes(client, number) == ["drained"], within_s=PATIENCE_S)
-    until(lambda: cluster.job(f"{job}_0")["JobState"] == "COMPLETED", within_s=PATIENCE_S)
+    until(lambda: cluster.job(f"{job}_0")["JobState"] == becomes, within_s=PATIENCE_S)
     assert cluster.job(f"{job}_0")["Restarts"] == "0"
     assert client.trial("digits", number).state == "queued"
 

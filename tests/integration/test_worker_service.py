@@ -59,6 +59,24 @@ def test_a_trial_of_a_worker_told_to_leave_goes_on_elsewhere_where_it_was(
     assert (trial.crashes, trial.value) == (0, 0.9)
 
 
+def test_workers_that_are_drained_leave_and_what_they_had_goes_on_elsewhere(
+    service: Running, client: Client, tmp_path: Path
+) -> None:
+    study = a_study(service)
+    with a_worker(service.url, tmp_path / "busy", script="hold@3") as busy:
+        until(lambda: epochs_of(client, study) == [0, 1, 2])
+        with a_worker(service.url, tmp_path / "idle") as idle:
+            until(lambda: len(client.workers().workers) == 2)
+            for worker in client.workers().workers:
+                assert client.drain_worker(worker.worker_id).state == "draining"
+            assert (busy.wait(), idle.wait()) == (0, 0)
+    assert states(client, study) == ["queued"]
+    assert (client.demand().waiting, client.demand().leased) == (1, 0)
+    with a_worker(service.url, tmp_path / "two"):
+        until(lambda: client.study(study).state == "done")
+    assert outcomes(client.trial(study, 0)) == ["drained", "completed"]
+
+
 def test_trials_that_one_worker_runs_at_a_time_go_on_elsewhere_when_it_leaves(
     service: Running, client: Client, tmp_path: Path
 ) -> None:

@@ -21,7 +21,8 @@ from trimtab.cli import (
 )
 from trimtab.client import Client
 from trimtab.client.client import ENDED
-from trimtab.contract.edits import BudgetEdit, StudyEdit
+from trimtab.contract.demand import Needs
+from trimtab.contract.edits import NO_LIMIT, BudgetEdit, StudyEdit
 
 Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
 PageSize = Annotated[int, typer.Option(min=1, max=1000, help="Rows on a page.")]
@@ -184,6 +185,10 @@ def edit(
     parallel: Annotated[
         str | None, _limit("N", "The number of trials that may be leased at a time, or `none`.")
     ] = None,
+    gpu_memory_gb: Annotated[
+        str | None,
+        _limit("GB", "The memory of a GPU that its workers need, or `none` for any device."),
+    ] = None,
     space: Annotated[
         Path | None,
         typer.Option(
@@ -192,7 +197,7 @@ def edit(
         ),
     ] = None,
 ) -> None:
-    """Change the budget, the priority, `parallel` or the space; more budget takes a study that is done up again."""
+    """Change the budget, the priority, `parallel`, `needs` or the space; more budget takes a study that is done up again."""
     limits = {
         "wall_time_s": wall_time_s,
         "device_seconds": device_seconds,
@@ -200,7 +205,8 @@ def edit(
         "target_value": target_value,
         "no_progress_trials": no_progress_trials,
     }
-    changes = _edit(trials, {**limits, "parallel": parallel}, priority, space)
+    limits |= {"parallel": parallel, "gpu_memory_gb": gpu_memory_gb}
+    changes = _edit(trials, limits, priority, space)
     here = terminal.of(context)
     with here.client() as client:
         here.show(client.edit_study(name, **changes), tables.study)
@@ -288,7 +294,11 @@ def _edit(
 
 def _check(given: Mapping[str, Any]) -> None:
     of_study = {name: given[name] for name in ("priority", "parallel") if name in given}
-    BudgetEdit.model_validate({name: given[name] for name in given if name not in of_study})
+    needs = {name: given[name] for name in Needs.model_fields if name in given}
+    if needs and NO_LIMIT not in needs.values():
+        Needs.model_validate(needs)
+    others = of_study.keys() | needs
+    BudgetEdit.model_validate({name: given[name] for name in given if name not in others})
     if of_study:
         StudyEdit.model_validate(of_study)
 

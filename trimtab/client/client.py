@@ -18,6 +18,7 @@ from trimtab.client.loops import Loops
 from trimtab.client.wire import Wire
 from trimtab.client.worker_verbs import WorkerVerbs
 from trimtab.contract import problems
+from trimtab.contract.demand import Needs
 from trimtab.contract.edits import BudgetEdit, StudyEdit, TrialRequest
 from trimtab.contract.events import Event
 from trimtab.contract.experience import Priors
@@ -121,6 +122,7 @@ class Client(WorkerVerbs):
         no_progress_trials: int | Literal["none"] | None = None,
         priority: int | None = None,
         parallel: int | Literal["none"] | None = None,
+        gpu_memory_gb: float | Literal["none"] | None = None,
         space: Space | None = None,
         fixed: Mapping[str, Scalar] | None = None,
     ) -> Study:
@@ -136,6 +138,7 @@ class Client(WorkerVerbs):
             no_progress_trials: The number of trials in a row without a better value that ends the search; `none`; None.
             priority: The priority; None: as it is.
             parallel: The number of trials that may be leased at a time; `none`: no limit; None: as it is.
+            gpu_memory_gb: The memory of a GPU that its workers need; `none`: any device will do; None: as it is.
             space: The whole search space from now on; None: as it is.
             fixed: The values of hyperparameters that `space` no longer has; None: the recipe's own.
 
@@ -152,7 +155,14 @@ class Client(WorkerVerbs):
             no_progress_trials=no_progress_trials,
         )
         changes = StudyEdit(
-            budget=budget, priority=priority, parallel=parallel, space=space, fixed=fixed
+            budget=budget,
+            priority=priority,
+            parallel=parallel,
+            needs=Needs(gpu_memory_gb=gpu_memory_gb)
+            if isinstance(gpu_memory_gb, int | float)
+            else gpu_memory_gb,
+            space=space,
+            fixed=fixed,
         )
         return self._wire.parse(Study, self._wire.send("PATCH", of_study(name), changes))
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from trimtab.contract.demand import Needs
 from trimtab.contract.message import Int, Message, Number
 from trimtab.contract.search_space import Scalar, Space
 
@@ -52,6 +53,8 @@ class StudyEdit(Message):
     parallel: Annotated[Int, Field(ge=1, le=10_000)] | Literal["none"] | None = None
     """At most so many trials are leased at a time from now on; `none`: no limit. Those that run go on."""
 
+    needs: Needs | Literal["none"] | None = None
+    """What it needs of a worker's device from now on; `none`: any device will do. Trials that run go on where they are."""
     space: Space | None = None
     """The whole search space from now on; what is no longer in it takes its value in `fixed`, or else the recipe's own."""
     fixed: Mapping[str, Scalar] | None = None
@@ -61,10 +64,10 @@ class StudyEdit(Message):
     def _check(self) -> Self:
         if self.fixed is not None and self.space is None:
             raise ValueError("`fixed` stands beside `space`: it is for what that no longer has")
-        others = (self.priority, self.parallel, self.space)
-        if others == (None, None, None) and self.budget in (None, BudgetEdit()):
+        others = (self.priority, self.parallel, self.needs, self.space)
+        if set(map(type, others)) == {type(None)} and self.budget in (None, BudgetEdit()):
             raise ValueError(
-                "changes nothing: give a limit of the budget, such as budget.trials, or priority, parallel or space"
+                "changes nothing: give a limit of the budget, such as budget.trials, or priority, parallel, needs or space"
             )
         return self
 

@@ -10,6 +10,7 @@ from trimtab.contract.search_space import Choices, Dimension, FloatRange, IntRan
 
 MOST_EPOCHS = 100_000
 """Steps are below this number."""
+NO_NEEDS = "an external study has none: you start its loops where they fit; leave `needs` out"
 
 
 def faults(readable: Readable) -> Iterator[Fault]:
@@ -38,10 +39,7 @@ def _ours(readable: Readable) -> Iterator[Fault]:
         )
         yield Fault(("finish",), "external_finish", message)
     if readable.has_needs:
-        message = (
-            "an external study has none: you start its loops where they fit; leave `needs` out"
-        )
-        yield Fault(("needs",), "external_needs", message)
+        yield Fault(("needs",), "external_needs", NO_NEEDS)
     if isinstance(readable.transfer, Sequence) and not isinstance(readable.transfer, str):
         message = "nothing is transferred to an external study: its data are not known"
         yield Fault(("search", "transfer"), "external_transfer", message)

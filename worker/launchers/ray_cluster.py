@@ -111,9 +111,11 @@ def start(launch: Launch, actors: Actors, address: str) -> str:
             )
     finally:
         ray.shutdown()
+    last = f" to -{actors.workers - 1}" if actors.workers > 1 else ""
+    has = f"{actors.num_gpus:g} GPU and {actors.num_cpus} CPU"
     return (
-        f"asked for ray-{launch_id}-0 to -{actors.workers - 1}: each starts where Ray has {actors.num_gpus:g} GPU for it. "
-        "`trimtab worker drain LABEL` lets one leave."
+        f"asked for ray-{launch_id}-0{last}: a worker starts where Ray has {has} for it, and leaves by "
+        f"`trimtab worker drain {label_of(launch_id, 0)}`"
     )
 
 

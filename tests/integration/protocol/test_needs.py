@@ -1,9 +1,15 @@
 """What a study needs of a device: no smaller worker gets its trials, and a study that none can serve says so."""
 
+from typing import Literal
+
 import pytest
 
-from service.use_cases import studies
+from service.use_cases import editing, studies
 from tests.support.protocol import Service
+from tests.support.races import Replicas
+from trimtab.contract.demand import Needs
+from trimtab.contract.edits import StudyEdit
+from trimtab.contract.problems import Invalid, StudyNotActive
 from trimtab.contract.studies import Study
 
 L4 = 23_678_025_728
@@ -85,3 +91,35 @@ def test_a_study_without_needs_is_not_blocked_by_small_workers(service: Service)
     service.study()
     service.worker()
     assert not shown(service).blocked
+
+
+def change(service: Service, needs: Needs | Literal["none"], name: str = "digits") -> Study:
+    return editing.edit(service.context, name, StudyEdit(needs=needs))
+
+
+def test_what_a_study_needs_may_change_while_it_waits(replicas: Replicas) -> None:
+    one, two = replicas.one, replicas.two
+    one.study(needs=NEEDS)
+    small = one.gpu(T4)
+    assert two.claim(small) == ()
+    assert studies.read(two.context, "digits").blocked
+    changed = change(one, Needs(gpu_memory_gb=16))
+    assert (changed.blocked, changed.document.needs) == (False, Needs(gpu_memory_gb=16))
+    assert studies.read(two.context, "digits").document.needs == Needs(gpu_memory_gb=16)
+    two.drain(two.lease(small))
+    assert change(two, "none").document.needs is None
+    assert one.lease(one.worker()).fence == 2
+    told = one.rows("SELECT body FROM trimtab.events WHERE kind = 'study_edited' ORDER BY id")
+    assert [row.body["after"].get("needs") for row in told] == [{"gpu_memory_gb": 16}, None]
+    replicas.assert_intact()
+
+
+def test_a_study_that_is_over_and_one_of_loops_need_no_device(service: Service) -> None:
+    service.external()
+    with pytest.raises(Invalid) as raised:
+        change(service, Needs(gpu_memory_gb=16), "own")
+    assert [fault.pointer for fault in raised.value.errors] == ["/needs"]
+    service.study()
+    studies.cancel(service.context, "digits")
+    with pytest.raises(StudyNotActive, match="needs no device"):
+        change(service, Needs(gpu_memory_gb=16))

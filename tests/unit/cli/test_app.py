@@ -91,6 +91,8 @@ def test_without_a_service_the_exit_code_is_3(capsys: pytest.CaptureFixture[str]
         ["study", "edit", "digits", "--no-progress-trials", "0"],
         ["study", "edit", "digits", "--parallel", "0"],
         ["study", "edit", "digits", "--parallel", "1.5"],
+        ["study", "edit", "digits", "--gpu-memory-gb", "0"],
+        ["study", "edit", "digits", "--gpu-memory-gb", "large"],
         ["-o", "yaml", "study", "list"],
         ["predict", "--model", "m.safetensors"],
         ["predict", "--model", "m.safetensors", "--builtin", "digits", "a.png"],
@@ -265,6 +267,17 @@ def test_an_edit_sends_parallel_beside_the_budget_and_it_is_shown(
     assert app.run(["study", "edit", "digits", "--parallel", "2"]) == 0
     assert json.loads(service.bodies[-1])["parallel"] == 2
     assert "at most 2 at a time" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("given", "sent"), [("16", {"gpu_memory_gb": 16.0}), ("none", "none")])
+def test_an_edit_sends_what_a_study_needs_and_it_is_shown(
+    service: Played, capsys: pytest.CaptureFixture[str], given: str, sent: object
+) -> None:
+    shown = {**STUDY, "document": {**STUDY["document"], "needs": {"gpu_memory_gb": 16}}}
+    service.answer("PATCH /v1/studies/digits", shown)
+    assert app.run(["study", "edit", "digits", "--gpu-memory-gb", given]) == 0
+    assert json.loads(service.bodies[-1])["needs"] == sent
+    assert "a GPU with 16 GB" in capsys.readouterr().out
 
 
 def test_an_edit_sends_the_space_of_a_document_and_what_became_of_the_trials_is_shown(
