@@ -37,6 +37,7 @@ NO_ROOTS = (
     "folders of data sets and weights, with : between them; / allows all"
 )
 TIMEOUT_S = 10.0
+GB = 10**9
 RETRY_FOR_S = 1.0
 """Enough for a connection that the service was just closing; longer outages are the agent's to wait for."""
 
@@ -104,6 +105,12 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--together", metavar="N", type=int, help="heads trained in one computation; default: 8"
     )
+    start.add_argument(
+        "--cache-gb",
+        metavar="GB",
+        type=float,
+        help="bound of data, decoded samples and features on disk; default: all but a tenth of it",
+    )
     start.add_argument("--one-of", metavar="N", type=int, help=argparse.SUPPRESS)
     start.add_argument("--lifeline", metavar="FD", type=int, help=argparse.SUPPRESS)
 
@@ -164,6 +171,7 @@ def _load(arguments: argparse.Namespace) -> Settings:
         slots=arguments.slots,
         threads=arguments.threads,
         together=arguments.together,
+        cache_bytes=_bytes_of(arguments.cache_gb),
     )
 
 
@@ -209,6 +217,8 @@ def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
     options += ["--grace", str(settings.grace_s)]
     if settings.token_file is not None:
         options += ["--token-file", str(settings.token_file)]
+    if settings.cache_bytes is not None:
+        options += ["--cache-gb", str(settings.cache_bytes / GB)]
     if settings.threads is not None:
         options += ["--threads", str(settings.threads)]
     if settings.exit_when_idle_s is not None:
@@ -220,6 +230,10 @@ def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
         return USAGE
 
 
+def _bytes_of(gigabytes: float | None) -> int | None:
+    return None if gigabytes is None else int(gigabytes * GB)
+
+
 def _plan(settings: Settings, slots: int) -> Plan:
     runner = (
         *("--device", settings.device, "--cache-dir", str(settings.cache_dir)),
@@ -228,6 +242,7 @@ def _plan(settings: Settings, slots: int) -> Plan:
         *(f"--root={folder}" for folder in settings.roots),
         *(("--download",) if settings.download else ()),
         *("--slots", str(slots)),
+        *(() if settings.cache_bytes is None else ("--cache-bytes", str(settings.cache_bytes))),
         *(() if settings.threads is None else ("--threads", str(settings.threads))),
     )
     return Plan(
@@ -242,6 +257,8 @@ def _plan(settings: Settings, slots: int) -> Plan:
         timeouts=Timeouts(stall_s=settings.stall_s, grace_s=settings.grace_s),
         exit_when_idle_s=settings.exit_when_idle_s,
         together=settings.together,
+        cache_bytes=settings.cache_bytes,
+        allowed=settings.allowed,
     )
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 
 from trimtab.contract.leases import Lease
-from trimtab.contract.tasks import Model
+from trimtab.contract.tasks import Model, Task
 from trimtab.contract.teachers import FileTeacher
 from worker import data
 from worker.data import TaskData
@@ -67,7 +67,7 @@ class Resources:
         )
 
     def admit(self, order: RunTrial) -> RunTrial:
-        """Return an order whose files besides the data are named by their real paths.
+        """Return an order whose files besides the data are named by their real paths, and fetched data by theirs.
 
         Raises:
             OutsideRoots: One of them may not be read.
@@ -78,7 +78,11 @@ class Resources:
             for one in lease.members
         )
         lease = lease.model_copy(
-            update={"model": _admitted(lease.model, self.roots), "members": members}
+            update={
+                "model": _admitted(lease.model, self.roots),
+                "members": members,
+                "task": _fetched(lease.task, order.data),
+            }
         )
         if teacher is not None and isinstance(lease.teacher, FileTeacher):
             teacher = self.roots.resolve(teacher)
@@ -90,3 +94,11 @@ def _admitted(model: Model, roots: Roots) -> Model:
     if model.weights in ("default", "none"):
         return model
     return model.model_copy(update={"weights": str(roots.resolve(model.weights))})
+
+
+def _fetched(task: Task, path: Path | None) -> Task:
+    """Return a task whose data set is read where the agent has put it."""
+    if path is None:
+        return task
+    dataset = task.dataset.model_copy(update={"path": str(path)})
+    return task.model_copy(update={"dataset": dataset})
