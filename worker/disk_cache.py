@@ -11,8 +11,10 @@ and what somebody uses stays. Locks are the system's, and go with their process 
 """
 
 import fcntl
+import math
 import os
 import shutil
+import time
 import weakref
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager, suppress
@@ -21,8 +23,11 @@ from pathlib import Path
 
 ROOMS = ("data", "data/texts", "data/facts", "features", "fetched", "fetched/downloads")
 _NO_ENTRIES = frozenset({"texts", "facts", "downloads", "addresses"})
-KEPT_FREE = 0.1
-"""The share of the disk that stays free where no bound is set."""
+FREE_SHARE, FREE_BYTES = 0.1, 10**10
+"""Where no bound is set, a tenth of the disk stays free, or 10 GB where that is less."""
+KEPT_S = 3600.0
+"""Where no bound is set, what was used within so many seconds stays: a disk that others fill is no reason to make it anew
+for each trial."""
 _GATE = ".opening"
 _GONE = ".gone"
 """How the name of an entry ends that is being removed."""
@@ -102,18 +107,24 @@ def collect(root: Path, limit_bytes: int | None, *, beside: int = 0, need: int =
 
     Args:
         root: The worker's cache.
-        limit_bytes: The bound; None leaves a tenth of the disk free.
+        limit_bytes: The bound; None leaves a part of the disk free, as far as what was not used lately can give it.
         beside: The bytes on disk that are not entries yet, and count.
         need: The bytes that are about to be written.
     """
     entries = sorted(_entries(root), key=lambda entry: entry.used_at)
-    total = sum(entry.bytes for entry in entries) + beside
-    over = total + need - (_bound_of_disk(root, total) if limit_bytes is None else limit_bytes)
+    over, before = need - _free(root), time.time() - KEPT_S
+    if limit_bytes is not None:
+        over, before = (
+            sum(entry.bytes for entry in entries) + beside + need - limit_bytes,
+            math.inf,
+        )
     for entry in entries:
-        if over <= 0:
+        if over <= 0 or entry.used_at > before:
             break
         if _remove(entry.path):
             over -= entry.bytes
+    if limit_bytes is None:
+        return max(0, need - shutil.disk_usage(root).free)
     return max(0, over)
 
 
@@ -153,9 +164,10 @@ def _entry(path: Path) -> Entry:
     return Entry(used_at, int(text), path)
 
 
-def _bound_of_disk(root: Path, total: int) -> int:
+def _free(root: Path) -> int:
+    """Return the free bytes of the disk beside those that are to stay free; below 0, some are wanted back."""
     disk = shutil.disk_usage(root)
-    return total + disk.free - int(KEPT_FREE * disk.total)
+    return disk.free - int(min(FREE_SHARE * disk.total, FREE_BYTES))
 
 
 def _remove(path: Path) -> bool:

@@ -11,6 +11,7 @@ from service.domain.lifecycle import STUDY_STEPS
 from service.storage import artifacts, idempotency, imports, listing, refits, studies, trials
 from service.use_cases import (
     constraints,
+    datasets,
     ending,
     experience,
     serving,
@@ -57,7 +58,9 @@ def create(context: Context, document: StudyDocument, idempotency_key: str | Non
         StudyExists: the name is taken.
         IdempotencyKeyReused: the key came before with another document.
         StudyNotFound, TeacherNotReady: the study that is to teach has no model.
-        Invalid: it searches a range that is none, or names a study to begin with that can give nothing.
+        Invalid: it searches a range that is none, or names a study to begin with that can give nothing, or data at an
+            address that no worker fetches from.
+        DatasetNotFound, ArtifactNotFound: its data were not uploaded to this service.
     """
     settling.refuse_narrow(document)
     digest = hashlib.sha256(document.model_dump_json().encode()).hexdigest()
@@ -75,7 +78,8 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
             return Study.model_validate(kept.body)
         if is_ours is not None:
             raise StudyExists(_taken(document.name, is_ours=is_ours))
-        document = settling.with_usual_finish(_seeded(teachers.settled(connection, document)))
+        document = datasets.settled(connection, teachers.settled(connection, document))
+        document = settling.with_usual_finish(_seeded(document))
         # After the finish is known, whose refits are no trials of the search.
         document = settling.with_chosen_search(
             settling.with_known_recipes(document, experience.taught(connection, document))

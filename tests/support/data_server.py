@@ -76,10 +76,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
 @contextmanager
 def serving() -> Generator[DataServer]:
     """Run a server on this machine."""
-    http = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+    http = _Server(("127.0.0.1", 0), _Handler)
     server = DataServer(f"http://127.0.0.1:{http.server_address[1]}")
     server.open.set()
-    http.daemon_threads = True
     http.state = server  # pyright: ignore[reportAttributeAccessIssue]
     thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -90,6 +89,13 @@ def serving() -> Generator[DataServer]:
         http.shutdown()
         thread.join()
         http.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: Any) -> None:
+        """Say nothing of clients that leave."""
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -90,7 +90,7 @@ class Agent:
                 plan.cache_dir,
                 plan.cache_bytes,
                 plan.allowed,
-                origins.of(plan.allowed),
+                origins.of(plan.allowed, client),
             ),
             timeouts=plan.timeouts,
             busy_time=BusyTime(),

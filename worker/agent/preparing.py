@@ -9,6 +9,7 @@ from trimtab.contract.data_addresses import place_of, scheme_of
 from trimtab.contract.leases import Failed, Lease
 from trimtab.contract.memory import MemoryFinding
 from worker.agent import resuming, teacher_files, trial_outputs
+from worker.fetching import uploaded
 from worker.fetching.errors import Abandoned, FetchError
 from worker.fetching.places import place
 from worker.fetching.store import AtHand, Store
@@ -19,7 +20,11 @@ Rest = Callable[[float], bool]
 
 
 class ServiceCalls(
-    resuming.ServiceCalls, teacher_files.ServiceCalls, trial_outputs.ServiceCalls, Protocol
+    resuming.ServiceCalls,
+    uploaded.ServiceCalls,
+    teacher_files.ServiceCalls,
+    trial_outputs.ServiceCalls,
+    Protocol,
 ):
     """What preparing needs of the client."""
 

@@ -8,7 +8,7 @@ import httpx2
 
 from worker.fetching.allowed import Allowed
 from worker.fetching.errors import NoRights, NotThere, Unanswered
-from worker.fetching.transfers import CHUNK_BYTES, Opened, Part, Version
+from worker.fetching.transfers import Opened, Part, Version
 
 TIMEOUT_S = 30.0
 _MOST_REDIRECTS = 10
@@ -121,7 +121,8 @@ def _raise_for(address: str, response: httpx2.Response) -> None:
 
 def _chunks(address: str, response: httpx2.Response) -> Iterator[bytes]:
     with _named(address):
-        yield from response.iter_bytes(CHUNK_BYTES)
+        # As they come: what waits for a whole chunk is lost when the transfer breaks off.
+        yield from response.iter_bytes()
 
 
 @contextmanager

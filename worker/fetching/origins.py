@@ -2,16 +2,20 @@
 
 from collections.abc import Mapping
 
+from trimtab.contract.data_addresses import UPLOADED
+from worker.fetching import uploaded
 from worker.fetching.allowed import Allowed
 from worker.fetching.https import Https
 from worker.fetching.transfers import Origin
+from worker.fetching.uploaded import Uploaded
 
 
-def of(allowed: Allowed) -> Mapping[str, Origin]:
+def of(allowed: Allowed, client: uploaded.ServiceCalls) -> Mapping[str, Origin]:
     """Return them all.
 
     Args:
         allowed: The addresses that may be fetched from.
+        client: The client of the service.
     """
     https = Https(allowed)
-    return {"https": https, "http": https}
+    return {"https": https, "http": https, UPLOADED: Uploaded(client)}

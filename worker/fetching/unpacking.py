@@ -51,6 +51,8 @@ def unpack(file: Path, folder: Path, address: str, grow: Grow) -> None:
             raise ArchiveUnreadable(address, f"it is packed by {packed[0]}, and no tar file")
         else:
             file.rename(folder / WHOLE)
+    if not any(folder.iterdir()):
+        raise ArchiveUnreadable(address, "there is nothing in it")
 
 
 def _untar(file: Path, folder: Path, address: str, grow: Grow) -> None:
