@@ -16,7 +16,7 @@ from typing import Protocol
 from trimtab.contract import problems
 from trimtab.contract.leases import Lease
 from trimtab.contract.workers import Registration, Worker
-from worker import checkpoints, grouping
+from worker import checkpoints, disk_cache, grouping
 from worker.agent import lease_slot
 from worker.agent.events import DrainRequested, Event, EventRouter
 from worker.agent.lease_slot import LeaseSlot, Shared
@@ -246,6 +246,7 @@ class Agent:
             )
             self._may_group = False
         self._runner.after_trial(crashed=group.has_crashed)
+        disk_cache.collect(self._plan.cache_dir, self._plan.cache_bytes)
 
     def _warm_runner(self) -> RunnerProcess | None:
         # The runner was warm before the claim, but may have died while the claim waited for a trial.

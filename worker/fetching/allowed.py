@@ -37,7 +37,7 @@ class Allowed:
     """The addresses that may be fetched from.
 
     Attributes:
-        prefixes: What an allowed address begins with: scheme, host and port, and folders of its path.
+        prefixes: The beginnings of allowed addresses: scheme, host and port, and folders of the path.
         everything: Whether all may be fetched from where no prefix is given, but what is never data.
         resolve: Returns the numbers of a host.
     """

@@ -29,8 +29,8 @@ class FetchError(Exception):
 
     Args:
         address: The address of the data set.
-        reason: What is wrong.
-        advice: What to do about it.
+        reason: The fault, in words.
+        advice: The remedy, in words.
     """
 
     kind: ClassVar[FailureKind] = "data_missing"

@@ -23,7 +23,7 @@ class Https:
 
     Args:
         allowed: The addresses that may be fetched from; those that others lead to are judged too.
-        transport: What carries the requests; None is the network.
+        transport: The carrier of the requests; None is the network.
     """
 
     def __init__(self, allowed: Allowed, transport: httpx2.BaseTransport | None = None) -> None:

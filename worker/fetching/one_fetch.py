@@ -185,7 +185,7 @@ class OneFetch:
         """Remove what is longest unused, until so many bytes fit in beside those that are no entry yet.
 
         Raises:
-            TooLarge: What is in use leaves too little room.
+            TooLarge: The entries in use leave too little room.
         """
         over = disk_cache.collect(self.cache_dir, self.limit_bytes, beside=beside, need=need)
         if over:

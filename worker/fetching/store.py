@@ -34,8 +34,8 @@ class AtHand:
 
     Attributes:
         folder: The folder that holds it.
-        fetched: What a record tells of it.
-        hold: What keeps it.
+        fetched: The bytes that came, as a record tells of them.
+        hold: The lock that keeps it.
     """
 
     folder: Path

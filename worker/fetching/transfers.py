@@ -61,7 +61,7 @@ class Origin(Protocol):
         Args:
             address: The address, without what follows its `#`.
             known: The version that is at hand.
-            part: What has arrived of an earlier try.
+            part: The bytes that an earlier try has left.
 
         Raises:
             FetchError: It cannot be fetched; `Unanswered` where another try may succeed.

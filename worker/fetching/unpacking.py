@@ -31,7 +31,7 @@ def unpack(file: Path, folder: Path, address: str, grow: Grow) -> None:
     What it is is told by its first bytes, since an address need not end in a name.
 
     Args:
-        file: What was fetched; a file that is no archive is moved away.
+        file: The file that was fetched; one that is no archive is moved away.
         folder: An empty folder.
         address: The address, for messages.
         grow: Is called before each piece is written.

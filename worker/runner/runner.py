@@ -66,6 +66,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         BackboneCache(own),
         _thread_counts(arguments.threads, arguments.slots),
         _roots(arguments),
+        cache_bytes=arguments.cache_bytes,
         download=arguments.download,
     )
     channel.say(_introduction(device, memory_bytes))
