@@ -111,6 +111,10 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._file(state, content)
 
+    def do_HEAD(self) -> None:
+        state: DataServer = self.server.state  # pyright: ignore[reportAttributeAccessIssue]
+        self._say(state, state.status or 404, b"")
+
     def _file(self, state: DataServer, content: bytes) -> None:
         etag = f'"{sha256(content).hexdigest()[:16]}"'
         if self.headers["If-None-Match"] == etag:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from trimtab.contract.data_addresses import UPLOADED
 from worker.fetching import uploaded
 from worker.fetching.allowed import Allowed
+from worker.fetching.buckets import Buckets
 from worker.fetching.https import Https
 from worker.fetching.transfers import Origin
 from worker.fetching.uploaded import Uploaded
@@ -18,4 +19,10 @@ def of(allowed: Allowed, client: uploaded.ServiceCalls) -> Mapping[str, Origin]:
         client: The client of the service.
     """
     https = Https(allowed)
-    return {"https": https, "http": https, UPLOADED: Uploaded(client)}
+    return {
+        "https": https,
+        "http": https,
+        UPLOADED: Uploaded(client),
+        "s3": Buckets("s3"),
+        "gs": Buckets("gs"),
+    }
