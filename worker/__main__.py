@@ -37,7 +37,6 @@ NO_ROOTS = (
     "folders of data sets and weights, with : between them; / allows all"
 )
 TIMEOUT_S = 10.0
-GB = 10**9
 RETRY_FOR_S = 1.0
 """Enough for a connection that the service was just closing; longer outages are the agent's to wait for."""
 
@@ -109,7 +108,7 @@ def _add_start(start: argparse.ArgumentParser) -> None:
         "--cache-gb",
         metavar="GB",
         type=float,
-        help="bound of data, decoded samples and features on disk; default: all but a tenth of it",
+        help="bound of data, decoded samples and features on disk; default: 10 GB stay free, or a tenth",
     )
     start.add_argument("--one-of", metavar="N", type=int, help=argparse.SUPPRESS)
     start.add_argument("--lifeline", metavar="FD", type=int, help=argparse.SUPPRESS)
@@ -171,7 +170,7 @@ def _load(arguments: argparse.Namespace) -> Settings:
         slots=arguments.slots,
         threads=arguments.threads,
         together=arguments.together,
-        cache_bytes=_bytes_of(arguments.cache_gb),
+        cache_gb=arguments.cache_gb,
     )
 
 
@@ -217,8 +216,8 @@ def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
     options += ["--grace", str(settings.grace_s)]
     if settings.token_file is not None:
         options += ["--token-file", str(settings.token_file)]
-    if settings.cache_bytes is not None:
-        options += ["--cache-gb", str(settings.cache_bytes / GB)]
+    if settings.cache_gb is not None:
+        options += ["--cache-gb", str(settings.cache_gb)]
     if settings.threads is not None:
         options += ["--threads", str(settings.threads)]
     if settings.exit_when_idle_s is not None:
@@ -228,10 +227,6 @@ def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
     except devices.TooManySlots as error:
         _complain(str(error))
         return USAGE
-
-
-def _bytes_of(gigabytes: float | None) -> int | None:
-    return None if gigabytes is None else int(gigabytes * GB)
 
 
 def _plan(settings: Settings, slots: int) -> Plan:

@@ -22,6 +22,8 @@ from trimtab.loopback import is_loopback
 from worker import devices
 from worker.fetching.allowed import Allowed, fault_of
 
+GB = 10**9
+
 
 def _known_device(device: str) -> str:
     if devices.DEVICE.fullmatch(device) is None:
@@ -93,8 +95,8 @@ class Settings(BaseSettings):
         BeforeValidator(_names),
     ] = ()
     """What the addresses begin with that studies may make this worker fetch data from; none allows all on loopback."""
-    cache_bytes: Annotated[int, Field(gt=0)] | None = None
-    """The bound of data, decoded samples and features in the cache; None leaves a tenth of the disk free."""
+    cache_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """The bound, in GB, of data, decoded samples and features in the cache; None leaves a part of the disk free."""
     environment: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
     """Variables that the training process gets beside those of torch and the system, by their names."""
     download: bool = True
@@ -118,6 +120,11 @@ class Settings(BaseSettings):
     def lacks_roots(self) -> bool:
         """Whether others than this machine's users may name the files that the worker reads, and any file will do."""
         return not self.roots and not self._is_our_own
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """The bound of the cache in bytes."""
+        return None if self.cache_gb is None else int(self.cache_gb * GB)
 
     @property
     def allowed(self) -> Allowed:

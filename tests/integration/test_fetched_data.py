@@ -44,7 +44,9 @@ def test_a_study_of_an_archive_on_the_web(
     write_classes(pets, {"cat": 20, "dog": 20})
     web.files["/pets.tar.gz"] = tar_of(files_of(pets))
     name = service.create(task=a_task(f"{web.url}/pets.tar.gz?signature=secret"), **STUDY)
-    cache, env = tmp_path / "cache", {"TRIMTAB_WORKER_ADDRESSES": web.url}
+    # What the agent has fetched may be read, whatever the roots.
+    env = {"TRIMTAB_WORKER_ADDRESSES": web.url, "TRIMTAB_WORKER_ROOTS": str(tmp_path / "none")}
+    cache = tmp_path / "cache"
     with a_worker(service.url, cache, runner="worker.runner", env=env):
         until(lambda: client.study(name).state == "done")
     study = client.study(name)
@@ -80,3 +82,24 @@ def test_a_study_of_a_folder_that_was_uploaded(
     assert data is not None
     assert data.fetched is not None
     assert (data.fetched.sha256, sum(data.pictures.values())) == (first, 40)
+
+
+def test_an_archive_that_is_published_anew_is_told_as_data_that_have_changed(
+    service: Running, client: Client, web: DataServer, tmp_path: Path
+) -> None:
+    pets, cache = tmp_path / "pets", tmp_path / "cache"
+    write_classes(pets, {"cat": 20, "dog": 20})
+    web.files["/pets.tar.gz"] = tar_of(files_of(pets))
+    name = service.create(task=a_task(f"{web.url}/pets.tar.gz"), **STUDY)
+    env = {"TRIMTAB_WORKER_ADDRESSES": web.url}
+    with a_worker(service.url, cache, runner="worker.runner", env=env):
+        until(lambda: client.study(name).data is not None)
+        client.pause(name)
+    picture(99).save(pets / "cat" / "one-more.png")
+    web.files["/pets.tar.gz"] = tar_of(files_of(pets))
+    client.resume(name)
+    with a_worker(service.url, cache, runner="worker.runner", env=env):
+        until(lambda: client.study(name).set_aside != ())
+    told = client.study(name).set_aside[0].problem
+    assert "not the data that the study began with" in told
+    assert f"{web.url}/pets.tar.gz has {len(web.files['/pets.tar.gz'])} bytes" in told
