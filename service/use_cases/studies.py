@@ -78,13 +78,13 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
             return Study.model_validate(kept.body)
         if is_ours is not None:
             raise StudyExists(_taken(document.name, is_ours=is_ours))
-        document = datasets.settled(connection, teachers.settled(connection, document))
-        document = settling.with_usual_finish(_seeded(document))
+        document = settling.with_usual_finish(_seeded(teachers.settled(connection, document)))
         # After the finish is known, whose refits are no trials of the search.
         document = settling.with_chosen_search(
             settling.with_known_recipes(document, experience.taught(connection, document))
         )
         document = settling.with_tpe_startup_trials(transfer.awaited(connection, document))
+        document = datasets.settled(connection, document)
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:

@@ -35,9 +35,9 @@ def with_validation(data: TaskData, cache_dir: Path | None = None) -> TaskData:
     return replace(
         data,
         train=train,
-        hold=(*data.hold, hold),
         validation=Split(data.validation.inputs[:0], data.validation.labels[:0]),
         key=f"{data.key}+validation" if data.key else "",
+        hold=(*data.hold, hold),
     )
 
 
