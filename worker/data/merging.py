@@ -34,10 +34,10 @@ def with_validation(data: TaskData, cache_dir: Path | None = None) -> TaskData:
     train, hold = _together(data, cache_dir)
     return replace(
         data,
+        hold=(*data.hold, hold),
         train=train,
         validation=Split(data.validation.inputs[:0], data.validation.labels[:0]),
         key=f"{data.key}+validation" if data.key else "",
-        hold=(*data.hold, hold),
     )
 
 
