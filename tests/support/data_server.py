@@ -10,7 +10,7 @@ from hashlib import sha256
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, cast
 
 
 @dataclass
@@ -76,10 +76,9 @@ def files_of(folder: Path) -> dict[str, bytes]:
 @contextmanager
 def serving() -> Generator[DataServer]:
     """Run a server on this machine."""
-    http = _Server(("127.0.0.1", 0), _Handler)
-    server = DataServer(f"http://127.0.0.1:{http.server_address[1]}")
+    http = _Server()
+    server = http.state
     server.open.set()
-    http.state = server  # pyright: ignore[reportAttributeAccessIssue]
     thread = Thread(target=http.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -94,7 +93,11 @@ def serving() -> Generator[DataServer]:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
 
-    def handle_error(self, *_: Any) -> None:
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.state = DataServer(f"http://127.0.0.1:{self.server_port}")
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of clients that leave."""
 
 
@@ -102,7 +105,7 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_GET(self) -> None:
-        state: DataServer = self.server.state  # pyright: ignore[reportAttributeAccessIssue]
+        state = cast(_Server, self.server).state
         content = state.files.get(self.path.partition("?")[0])
         if state.status is not None or content is None:
             self._say(state, state.status or 404, b"")
@@ -112,7 +115,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._file(state, content)
 
     def do_HEAD(self) -> None:
-        state: DataServer = self.server.state  # pyright: ignore[reportAttributeAccessIssue]
+        state = cast(_Server, self.server).state
         self._say(state, state.status or 404, b"")
 
     def _file(self, state: DataServer, content: bytes) -> None:
@@ -148,5 +151,5 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(sent[-1:])
         self.close_connection = len(sent) < len(body)
 
-    def log_message(self, *args: Any) -> None:
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its base's word
         """Say nothing."""

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Generator
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,9 @@ def server() -> Generator[str]:
 @pytest.fixture
 def s3(server: str, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Return a client of the bucket `flowers`, and let the environment name its server."""
-    import boto3
-
     environment(monkeypatch, server)
-    client = boto3.client("s3", endpoint_url=server, **CLIENT)
+    # Imported so because it has no types.
+    client: Any = import_module("boto3").client("s3", endpoint_url=server, **CLIENT)
     client.create_bucket(Bucket="flowers")
     for found in client.list_objects_v2(Bucket="flowers").get("Contents", ()):
         client.delete_object(Bucket="flowers", Key=found["Key"])

@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
@@ -115,7 +117,7 @@ def test_without_a_bound_a_full_disk_takes_what_was_not_used_lately(
 ) -> None:
     disk_cache.note_use(entries[2])
     for free, stay in ((10**10, ["a", "b", "c"]), (10**10 - 1, ["b", "c"]), (0, ["c"])):
-        usage = lambda _, free=free: type("Usage", (), {"total": 10**12, "free": free})  # noqa: E731
-        monkeypatch.setattr(disk_cache.shutil, "disk_usage", usage)
+        usage = SimpleNamespace(total=10**12, free=free)
+        monkeypatch.setattr(disk_cache.shutil, "disk_usage", Mock(return_value=usage))
         disk_cache.collect(tmp_path, None)
         assert left(entries) == stay
