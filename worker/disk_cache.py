@@ -94,7 +94,8 @@ def note_use(path: Path, size: int | None = None) -> None:
 @contextmanager
 def opening(room: Path) -> Generator[None]:
     """Keep every entry of a room meanwhile: for those who find out only as they go which ones they need."""
-    descriptor = _locked(room / _GATE, fcntl.LOCK_SH)
+    # A room that is not there has nothing that could go, and whoever finds no data makes none.
+    descriptor = _locked(room / _GATE, fcntl.LOCK_SH) if room.exists() else None
     try:
         yield
     finally:
