@@ -215,6 +215,9 @@ def _named(address: str) -> Generator[None]:
     except PermissionError as error:
         raise NoRights(address, str(error) or "403") from error
     except (OSError, TimeoutError) as error:
+        # How gcsfs tells of rights that are missing.
+        if str(error).startswith("Forbidden"):
+            raise NoRights(address, str(error).strip()) from error
         raise Unanswered(address, str(error) or type(error).__name__) from error
     except Exception as error:
         raise _of_library(address, error) from error
@@ -226,6 +229,8 @@ def _no_bucket(error: BaseException) -> bool:
 
 def _of_library(address: str, error: Exception) -> Exception:
     name, words = type(error).__name__, str(error)
+    if getattr(error, "code", None) in (401, 403):
+        return NoRights(address, words)
     if (
         name in ("NoCredentialsError", "PartialCredentialsError", "RefreshError")
         or "403" in words

@@ -1,5 +1,6 @@
 """Objects and folders of a real server of buckets, by the real library."""
 
+import json
 import sys
 from collections.abc import Callable, Generator
 from importlib import import_module
@@ -139,3 +140,34 @@ def test_a_library_that_is_not_installed_is_told(
     monkeypatch.setitem(sys.modules, library, None)
     with pytest.raises(ExtraMissing, match=rf"{library}, .* pip install 'trimtab\[{scheme}\]'"):
         a_store(f"{scheme}://").fetch(f"{scheme}://flowers/a.csv", on)
+
+
+@pytest.fixture
+def google(web: DataServer, monkeypatch: pytest.MonkeyPatch) -> DataServer:
+    """Return a server that has one object of Google's bucket `flowers`."""
+    monkeypatch.setenv("STORAGE_EMULATOR_HOST", web.url)
+    monkeypatch.setenv("NO_GCE_CHECK", "true")
+    told = {"name": "a.csv", "bucket": "flowers", "size": "11", "etag": "v1", "generation": "1"}
+    times = {"updated": "2026-01-01T00:00:00Z", "timeCreated": "2026-01-01T00:00:00Z"}
+    web.files["/storage/v1/b/flowers/o/a.csv"] = json.dumps(told | times).encode()
+    web.files["/download/storage/v1/b/flowers/o/a.csv"] = b"text,label\n"
+    return web
+
+
+def test_an_object_of_google_is_fetched_and_what_is_not_there_is_told(
+    google: DataServer, a_store: Stores
+) -> None:
+    at_hand = a_store("gs://flowers").fetch("gs://flowers/a.csv", on)
+    assert content(at_hand.folder) == {"data": b"text,label\n"}
+    assert at_hand.fetched.version == "v1"
+    with pytest.raises(NotThere, match="there is no such object"):
+        a_store("gs://flowers").fetch("gs://flowers/b.csv", on)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_a_bucket_of_google_that_is_closed_is_told(
+    google: DataServer, a_store: Stores, status: int
+) -> None:
+    google.status = status
+    with pytest.raises(NoRights, match=r"gs://flowers/a\.csv: "):
+        a_store("gs://").fetch("gs://flowers/a.csv", on)
