@@ -12,7 +12,17 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp
 
 from service import housekeeping
-from service.api import events, health, imports, leases, priors, problems, studies, workers
+from service.api import (
+    datasets,
+    events,
+    health,
+    imports,
+    leases,
+    priors,
+    problems,
+    studies,
+    workers,
+)
 from service.api.dependencies import require_ready
 from service.api.fast_path import FastRoutes
 from service.api.limits import TooLargeAsProblem
@@ -79,7 +89,7 @@ def _api(context: Context, long_poll: LongPoll, settings: Settings) -> FastAPI:
     app.state.context, app.state.long_poll = context, long_poll
     app.state.readiness, app.state.waiters = long_poll.readiness, long_poll.waiters
     app.state.fast_path = long_poll.fast_path
-    for room in (studies, imports, priors, leases, workers, events, health, home):
+    for room in (studies, imports, datasets, priors, leases, workers, events, health, home):
         app.include_router(room.router)
     problems.install(app)
     return app

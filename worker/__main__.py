@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from trimtab import cores, lifeline
 from trimtab.client import Client
 from trimtab.contract import problems
-from worker import devices, signals, token_files
+from worker import by_hand, devices, signals, token_files
 from worker import settings as worker_settings
 from worker.agent import environment, supervisor
 from worker.agent.agent import Agent, Plan
@@ -62,10 +62,10 @@ def _parser() -> argparse.ArgumentParser:
     verbs = parser.add_subparsers(dest="verb", required=True)
     _add_start(verbs.add_parser("start", help="run trials of a service until told to leave"))
     launching.add(verbs.add_parser("launch", help="start workers where an engine runs them"))
-    _add_predict(
+    by_hand.add_predict(
         verbs.add_parser("predict", help="predict pictures or texts with an exported model")
     )
-    _add_pretrain(verbs.add_parser("pretrain", help="pretrain the backbone glyphnet"))
+    by_hand.add_pretrain(verbs.add_parser("pretrain", help="pretrain the backbone glyphnet"))
     return parser
 
 
@@ -82,7 +82,7 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--cache-dir", metavar="DIR", type=Path, help="default: ~/.cache/trimtab"
     )
-    _add_backbones(start)
+    by_hand.add_backbones(start)
     start.add_argument(
         "--exit-when-idle", metavar="S", type=float, help="leave after S seconds without work"
     )
@@ -104,48 +104,14 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument(
         "--together", metavar="N", type=int, help="heads trained in one computation; default: 8"
     )
+    start.add_argument(
+        "--cache-gb",
+        metavar="GB",
+        type=float,
+        help="bound of data, decoded samples and features on disk; default: 10 GB stay free, or a tenth",
+    )
     start.add_argument("--one-of", metavar="N", type=int, help=argparse.SUPPRESS)
     start.add_argument("--lifeline", metavar="FD", type=int, help=argparse.SUPPRESS)
-
-
-def _add_backbones(verb: argparse.ArgumentParser) -> None:
-    verb.add_argument(
-        "--backbones",
-        metavar="FILE",
-        type=Path,
-        action="append",
-        help="a Python file of own backbones; may be given more than once; default: TRIMTAB_BACKBONES",
-    )
-
-
-def _add_predict(predict: argparse.ArgumentParser) -> None:
-    predict.add_argument("--model", metavar="FILE", type=Path, required=True)
-    _add_backbones(predict)
-    predict.add_argument("--json", action="store_true", help="one JSON object a line")
-    predict.add_argument(
-        "samples",
-        metavar="SAMPLE",
-        nargs="*",
-        help="pictures, or texts; - reads texts, one a line",
-    )
-    predict.add_argument(
-        "--file", metavar="TABLE", type=Path, help="texts in a CSV or JSONL file"
-    )
-    predict.add_argument(
-        "--text", metavar="COLUMN", action="append", help="a column of it that holds texts"
-    )
-    predict.add_argument(
-        "--skip-bad", action="store_true", help="name files that cannot be read, and succeed"
-    )
-    predict.add_argument("--builtin", choices=["digits"], help="a picture of this data set")
-    predict.add_argument("--index", metavar="N", type=int, default=0, help="which of them")
-
-
-def _add_pretrain(pretrain: argparse.ArgumentParser) -> None:
-    pretrain.add_argument("what", choices=["glyphs"])
-    pretrain.add_argument("--out", metavar="DIR", type=Path, required=True)
-    pretrain.add_argument("--epochs", metavar="N", type=int, default=20)
-    pretrain.add_argument("--seed", metavar="S", type=int, default=0)
 
 
 # start
@@ -164,6 +130,7 @@ def _load(arguments: argparse.Namespace) -> Settings:
         slots=arguments.slots,
         threads=arguments.threads,
         together=arguments.together,
+        cache_gb=arguments.cache_gb,
     )
 
 
@@ -209,6 +176,8 @@ def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
     options += ["--grace", str(settings.grace_s)]
     if settings.token_file is not None:
         options += ["--token-file", str(settings.token_file)]
+    if settings.cache_gb is not None:
+        options += ["--cache-gb", str(settings.cache_gb)]
     if settings.threads is not None:
         options += ["--threads", str(settings.threads)]
     if settings.exit_when_idle_s is not None:
@@ -228,6 +197,7 @@ def _plan(settings: Settings, slots: int) -> Plan:
         *(f"--root={folder}" for folder in settings.roots),
         *(("--download",) if settings.download else ()),
         *("--slots", str(slots)),
+        *(() if settings.cache_bytes is None else ("--cache-bytes", str(settings.cache_bytes))),
         *(() if settings.threads is None else ("--threads", str(settings.threads))),
     )
     return Plan(
@@ -242,6 +212,8 @@ def _plan(settings: Settings, slots: int) -> Plan:
         timeouts=Timeouts(stall_s=settings.stall_s, grace_s=settings.grace_s),
         exit_when_idle_s=settings.exit_when_idle_s,
         together=settings.together,
+        cache_bytes=settings.cache_bytes,
+        allowed=settings.allowed,
     )
 
 

@@ -68,6 +68,8 @@ class RunTrial(Message):
     """The earlier findings about the backbone's memory."""
     teacher: Path | None = None
     """The model file of the teacher, whose answers are learned in addition to the labels."""
+    data: Path | None = None
+    """The folder or table of the data set, where that has an address and was fetched."""
 
 
 OPENING = 0

@@ -20,6 +20,9 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from trimtab.contract.message import Name
 from trimtab.loopback import is_loopback
 from worker import devices
+from worker.fetching.allowed import Allowed, fault_of
+
+GB = 10**9
 
 
 def _known_device(device: str) -> str:
@@ -38,6 +41,12 @@ def _names(listed: object) -> object:
     if not isinstance(listed, str):
         return listed
     return tuple(name for name in re.split(r"[\s,]+", listed) if name)
+
+
+def _beginning_of_addresses(prefix: str) -> str:
+    if fault := fault_of(prefix):
+        raise ValueError(fault)
+    return prefix
 
 
 def default_label(hostname: str) -> str:
@@ -80,6 +89,14 @@ class Settings(BaseSettings):
     """Python files of own backbones; in the environment with `:` between them, as in PATH."""
     roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_files)] = ()
     """The folders that studies may make this worker read; none allows all, which is refused off loopback."""
+    addresses: Annotated[
+        tuple[Annotated[str, AfterValidator(_beginning_of_addresses)], ...],
+        NoDecode,
+        BeforeValidator(_names),
+    ] = ()
+    """What the addresses begin with that studies may make this worker fetch data from; none allows all on loopback."""
+    cache_gb: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = None
+    """The bound, in GB, of data, decoded samples and features in the cache; None leaves a part of the disk free."""
     environment: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = ()
     """Variables that the training process gets beside those of torch and the system, by their names."""
     download: bool = True
@@ -102,7 +119,22 @@ class Settings(BaseSettings):
     @property
     def lacks_roots(self) -> bool:
         """Whether others than this machine's users may name the files that the worker reads, and any file will do."""
-        return not self.roots and not is_loopback(urlsplit(self.server).hostname or "")
+        return not self.roots and not self._is_our_own
+
+    @property
+    def cache_bytes(self) -> int | None:
+        """The bound of the cache in bytes."""
+        return None if self.cache_gb is None else int(self.cache_gb * GB)
+
+    @property
+    def allowed(self) -> Allowed:
+        """The addresses that studies may make this worker fetch data from."""
+        return Allowed(self.addresses, everything=self._is_our_own)
+
+    @property
+    def _is_our_own(self) -> bool:
+        """Whether the service is on this machine."""
+        return is_loopback(urlsplit(self.server).hostname or "")
 
 
 def load(**given: Any) -> Settings:

@@ -5,6 +5,7 @@ from typing import get_args
 
 from trimtab.contract.records import Part, StudyData
 
+SAME_NUMBER = "as many pictures, with other content, names, labels or order"
 SHOWN = 5
 DIGITS = 12
 
@@ -12,9 +13,10 @@ DIGITS = 12
 def differences(began: StudyData, now: StudyData) -> str:
     """Say in words how a worker's data differ from those that a study began with; to be asked where they do."""
     found = [*_pictures(began, now), *_classes(began, now), *_bad_files(began, now)]
-    if not found and began.data_sha256 == now.data_sha256:
-        found = ["the same pictures, divided into other splits"]
-    return "; ".join(found) or "as many pictures, with other content, names, labels or order"
+    if not found and began.data_sha256 != now.data_sha256:
+        found = [SAME_NUMBER]
+    found += _fetched(began, now)
+    return "; ".join(found) or "the same pictures, divided into other splits"
 
 
 def _pictures(began: StudyData, now: StudyData) -> Iterator[str]:
@@ -42,6 +44,15 @@ def _bad_files(began: StudyData, now: StudyData) -> Iterator[str]:
     new = [one for one in now.skipped.first if one.path not in known]
     example = f", such as {new[0].path} ({new[0].reason})" if new else ""
     yield f"bad files left out: {now.skipped.count} instead of {began.skipped.count}{example}"
+
+
+def _fetched(began: StudyData, now: StudyData) -> Iterator[str]:
+    before, after = began.fetched, now.fetched
+    if before and after and before.address == after.address and before.sha256 != after.sha256:
+        yield (
+            f"{after.address} has {after.bytes} bytes of version {after.version} now instead of {before.bytes} of "
+            f"{before.version}"
+        )
 
 
 def _named(how: str, names: list[str]) -> Iterator[str]:

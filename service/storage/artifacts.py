@@ -11,6 +11,7 @@ from pathlib import Path
 
 from sqlalchemy import Connection, text
 
+from service.storage.datasets import OF_STUDIES
 from service.storage.ranking import BEST_FIRST_OF_ANY, MAY_WIN
 from service.storage.refits import ENSEMBLE
 from trimtab.contract.problems import Sha256Mismatch, StorageFull
@@ -63,7 +64,8 @@ def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[s
 
     Needed are the newest, the previous and the best state of a trial that is not over; the newest and the best of each
     study's best trial, and until the study is over of all that its model is to be made of, refits included; and models,
-    those that others learn from and those of a study's earlier ends included.
+    those that others learn from and those of a study's earlier ends included; data sets that have a name or that a
+    study may be trained on.
     The caller removes the files before it commits: who records one of them meanwhile waits for that.
     """
     rows = connection.execute(
@@ -90,7 +92,9 @@ def delete_unneeded(connection: Connection, kept_s: float, limit: int) -> list[s
                 UNION ALL SELECT unnest(ARRAY[f ->> 'model_sha256', f ->> 'validated_sha256'])
                           FROM trimtab.studies, jsonb_array_elements(earlier_finals) f
                 UNION ALL SELECT document -> 'teacher' -> 'model' ->> 'sha256' FROM trimtab.studies
-                          WHERE state NOT IN ('done', 'cancelled'))
+                          WHERE state NOT IN ('done', 'cancelled')
+                UNION ALL SELECT sha256 FROM trimtab.datasets
+                UNION ALL {OF_STUDIES})
             DELETE FROM trimtab.artifacts WHERE sha256 IN (
                 SELECT a.sha256 FROM trimtab.artifacts a
                 WHERE a.named_at < trimtab.now() - make_interval(secs => :kept_s)

@@ -11,6 +11,7 @@ from service.domain.lifecycle import STUDY_STEPS
 from service.storage import artifacts, idempotency, imports, listing, refits, studies, trials
 from service.use_cases import (
     constraints,
+    datasets,
     ending,
     experience,
     serving,
@@ -57,7 +58,9 @@ def create(context: Context, document: StudyDocument, idempotency_key: str | Non
         StudyExists: the name is taken.
         IdempotencyKeyReused: the key came before with another document.
         StudyNotFound, TeacherNotReady: the study that is to teach has no model.
-        Invalid: it searches a range that is none, or names a study to begin with that can give nothing.
+        Invalid: it searches a range that is none, or names a study to begin with that can give nothing, or data at an
+            address that no worker fetches from.
+        DatasetNotFound, ArtifactNotFound: its data were not uploaded to this service.
     """
     settling.refuse_narrow(document)
     digest = hashlib.sha256(document.model_dump_json().encode()).hexdigest()
@@ -81,6 +84,7 @@ def _create(context: Context, document: StudyDocument, key: str | None, digest: 
             settling.with_known_recipes(document, experience.taught(connection, document))
         )
         document = settling.with_tpe_startup_trials(transfer.awaited(connection, document))
+        document = datasets.settled(connection, document)
         row = studies.insert(connection, document)
         study = _shape(row, document, Progress(), None)
         if key:

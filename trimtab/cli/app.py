@@ -10,6 +10,7 @@ import stamina.instrumentation
 import typer
 
 from trimtab.cli import (
+    datasets,
     demo,
     failures,
     handover,
@@ -62,6 +63,7 @@ def build() -> typer.Typer:
     app.command()(handover.server)
     app.add_typer(studies.app, name="study")
     app.add_typer(trials.app, name="trial")
+    app.add_typer(datasets.app, name="data")
     app.command()(priors.priors)
     app.add_typer(workers.app, name="worker")
     app.command()(handover.predict)

@@ -85,6 +85,13 @@ def start(
             help="A file with the service's token that only you can read.", show_default=False
         ),
     ] = None,
+    cache_gb: Annotated[
+        float | None,
+        typer.Option(
+            help="Bound of data, decoded samples and features on disk.",
+            show_default="10 GB of the disk stay free, or a tenth",
+        ),
+    ] = None,
     exit_when_idle: Annotated[
         float | None,
         typer.Option(help="Leave after this many seconds without work.", show_default=False),
@@ -104,7 +111,7 @@ def start(
     argv += _each("--backbones", backbones)
     argv += given("--token-file", token_file)
     argv += given("--slots", slots) + given("--threads", threads)
-    argv += given("--together", together)
+    argv += given("--together", together) + given("--cache-gb", cache_gb)
     argv += given("--exit-when-idle", exit_when_idle) + given("--grace", grace)
     become(here, "worker", argv)
 

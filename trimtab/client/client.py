@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from trimtab.client import files
 from trimtab.client.addresses import of_page, of_study
+from trimtab.client.dataset_verbs import DatasetVerbs
 from trimtab.client.loop_trial import LoopTrial
 from trimtab.client.loops import Loops
 from trimtab.client.wire import Wire
@@ -36,7 +37,7 @@ ENDED = ("done", "cancelled")
 LAST_EVENTS = ("study_done", "study_cancelled")
 
 
-class Client(WorkerVerbs):
+class Client(WorkerVerbs, DatasetVerbs):
     """Speaks to one trimtab service. Threads may share it; use it as a context manager or `close` it.
 
     Every verb raises the subclass of `problems.Problem` that the service raised, and `problems.Unreachable`

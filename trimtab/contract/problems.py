@@ -7,7 +7,8 @@ status. The service answers with `application/problem+json` (RFC 9457), and the 
     ├── BadRequest: MalformedJson, DuplicateKey, BadHost
     ├── Unauthorized
     ├── Forbidden: CrossOrigin, WorkerQuarantined, WorkerDraining
-    ├── NotFound: StudyNotFound, TrialNotFound, WorkerNotFound, LeaseNotFound, ArtifactNotFound, NoCompletedTrial, NoModel
+    ├── NotFound: StudyNotFound, TrialNotFound, WorkerNotFound, LeaseNotFound, ArtifactNotFound, DatasetNotFound,
+    │             NoCompletedTrial, NoModel
     ├── MethodNotAllowed
     ├── Conflict: StudyExists, OneObjective, NotExternal, StudyNotActive, StudyNotIdle, BudgetSpent, GridTakesNoTrials,
     │             TrialNotActive, TrialNotFailed, TeacherNotReady, LeaseLost, DataChanged, StepConflict, ResultConflict, WorkerBusy,
@@ -138,6 +139,10 @@ class LeaseNotFound(NotFound):
 
 class ArtifactNotFound(NotFound):
     """The service has no artifact with this sha256."""
+
+
+class DatasetNotFound(NotFound):
+    """There is no uploaded data set with this name."""
 
 
 class NoCompletedTrial(NotFound):
@@ -306,6 +311,7 @@ TABLE: Mapping[type[Problem], Row] = {
     WorkerNotFound: Row("worker-not-found", "Worker not found", 404),
     LeaseNotFound: Row("lease-not-found", "Lease not found", 404),
     ArtifactNotFound: Row("artifact-not-found", "Artifact not found", 404),
+    DatasetNotFound: Row("dataset-not-found", "Data set not found", 404),
     NoCompletedTrial: Row("no-completed-trial", "No completed trial", 404),
     NoModel: Row("no-model", "No exported model", 404),
     MethodNotAllowed: Row("method-not-allowed", "Method not allowed", 405),

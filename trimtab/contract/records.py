@@ -134,6 +134,18 @@ class DataFeatures(Message):
     """Means and standard deviations of its features, projected to a few numbers."""
 
 
+class Fetched(Message):
+    """What a worker fetched of a data set that is not a file of its own."""
+
+    address: Line
+    """The address, without a signature."""
+    sha256: Sha256
+    """The hash of the bytes that came: of an archive before it was unpacked."""
+    bytes: Count
+    version: Line
+    """What its server tells it apart by: an ETag, else the time of its last change, else its size."""
+
+
 class StudyData(Message):
     """The data that a study's trials are trained on, and their division into splits."""
 
@@ -150,6 +162,8 @@ class StudyData(Message):
     """The size of the samples as the trial was given them: the side of pictures in pixels, of texts in tokens."""
     features: DataFeatures | None = None
     """null where the backbone has random weights, and of records of older releases."""
+    fetched: Fetched | None = None
+    """null where the data are files of the worker."""
 
     def is_same(self, other: "StudyData") -> bool:
         """Tell whether these are the same data, divided alike."""

@@ -16,7 +16,7 @@ from typing import Protocol
 from trimtab.contract import problems
 from trimtab.contract.leases import Lease
 from trimtab.contract.workers import Registration, Worker
-from worker import checkpoints, grouping
+from worker import checkpoints, disk_cache, grouping
 from worker.agent import lease_slot
 from worker.agent.events import DrainRequested, Event, EventRouter
 from worker.agent.lease_slot import LeaseSlot, Shared
@@ -26,6 +26,9 @@ from worker.agent.spool import Spool
 from worker.agent.stall_detector import BusyTime, Timeouts
 from worker.agent.trial_group import TrialGroup
 from worker.agent.warm_runner import CannotWork, WarmRunner
+from worker.fetching import origins
+from worker.fetching.allowed import Allowed
+from worker.fetching.store import Store
 from worker.pipe_messages import Ready
 
 log = logging.getLogger(__name__)
@@ -57,6 +60,10 @@ class Plan:
     """The environment of the runner; None hands on what a training process needs of this process's own."""
     timeouts: Timeouts = field(default_factory=Timeouts)
     exit_when_idle_s: float | None = None
+    cache_bytes: int | None = None
+    """The bound of what the cache keeps of data; None leaves a tenth of the disk free."""
+    allowed: Allowed = field(default_factory=Allowed)
+    """The addresses that data may be fetched from."""
     together: int = 1
     """The most trials that the runner may train at a time, as a group."""
 
@@ -79,6 +86,12 @@ class Agent:
             spool=Spool(plan.cache_dir / "spool", plan.server),
             memory=Memory(client),
             cache_dir=plan.cache_dir,
+            store=Store(
+                plan.cache_dir,
+                plan.cache_bytes,
+                plan.allowed,
+                origins.of(plan.allowed, client),
+            ),
             timeouts=plan.timeouts,
             busy_time=BusyTime(),
             leaving=self._leaving,
@@ -233,6 +246,7 @@ class Agent:
             )
             self._may_group = False
         self._runner.after_trial(crashed=group.has_crashed)
+        disk_cache.collect(self._plan.cache_dir, self._plan.cache_bytes)
 
     def _warm_runner(self) -> RunnerProcess | None:
         # The runner was warm before the claim, but may have died while the claim waited for a trial.

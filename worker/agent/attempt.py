@@ -19,7 +19,7 @@ from trimtab.contract.leases import (
 )
 from trimtab.contract.records import TrialRecord
 from worker import checkpoints
-from worker.agent import kept_copies, reporter, resuming, teacher_files, trial_outputs, uploads
+from worker.agent import kept_copies, preparing, reporter, uploads
 from worker.agent.backoff import Backoff
 from worker.agent.events import (
     DrainRequested,
@@ -36,6 +36,7 @@ from worker.agent.reporter import Reporter
 from worker.agent.spool import PASSING, Delivery
 from worker.agent.stall_detector import BusyTime, StallDetector, Timeouts
 from worker.agent.uploads import Pair, Uploads
+from worker.fetching.store import AtHand, Store
 from worker.pipe_messages import (
     OPENING,
     Began,
@@ -56,12 +57,7 @@ SEVERITY: tuple[Verdict, ...] = ("continue", "stop", "finish", "pause", "cancel"
 
 
 class ServiceCalls(
-    reporter.ServiceCalls,
-    resuming.ServiceCalls,
-    teacher_files.ServiceCalls,
-    trial_outputs.ServiceCalls,
-    uploads.ServiceCalls,
-    Protocol,
+    reporter.ServiceCalls, preparing.ServiceCalls, uploads.ServiceCalls, Protocol
 ):
     """What an attempt needs of the client."""
 
@@ -93,6 +89,7 @@ class Attempt:
         events: the queue that events of the runner, the lease keeper and signals arrive in.
         folder: the folder for this attempt's checkpoints.
         teachers: the folder in which this machine keeps the models of teachers.
+        store: the data sets that this machine has fetched.
         timeouts: when a runner counts as stalled, and how long it may take to leave.
         memory: the findings about the devices' memory.
         busy_time: the time that the agent's attempts have kept the runner waiting; shared by all of them.
@@ -110,6 +107,7 @@ class Attempt:
         events: EventQueue,
         folder: Path,
         teachers: Path,
+        store: Store,
         timeouts: Timeouts,
         memory: Memory,
         busy_time: BusyTime,
@@ -123,6 +121,8 @@ class Attempt:
         self._events = events
         self._folder = folder
         self._teachers = teachers
+        self._store = store
+        self._at_hand: AtHand | None = None
         self._timeouts = timeouts
         self._memory = memory
         self._open_group = open_group
@@ -155,12 +155,14 @@ class Attempt:
     def run(self) -> Delivery | None:
         """Train or evaluate until the trial ends, is released, or the lease or the runner is lost."""
         order = self._prepare()
-        if self._ending is None:
+        if order is not None:
             self._runner.send(order)
             self._stall_detector.begin()
         while self._ending is None:
             self._wait_for_runner()
         self._stall_detector.end()
+        if self._at_hand is not None:
+            self._at_hand.hold.release()
         # States whose upload does not end in time are uploaded once more, with the delivery.
         self._uploads.finish(self._timeouts.grace_s / 4)
         if self._lost:
@@ -168,32 +170,24 @@ class Attempt:
             return None
         return self._delivery(self._ending)
 
-    def _prepare(self) -> RunTrial:
+    def _prepare(self) -> RunTrial | None:
         """Fetch the files that the runner needs; if one cannot be fetched, the attempt ends."""
         kept_copies.take_up(self._folder)
-        resume = resuming.fetch(self.lease, self._folder, self._client, self._rest)
-        members = outputs = teacher = None
-        if self._ending is None:
-            members = resuming.fetch_members(self.lease, self._folder, self._client, self._rest)
-        if self._ending is None:
-            outputs = trial_outputs.fetch(self.lease, self._folder, self._client, self._rest)
-        if self._ending is None:
-            try:
-                teacher = teacher_files.fetch(
-                    self.lease.teacher, self._teachers, self._client, self._rest
-                )
-            except teacher_files.TeacherUnavailable as error:
-                message = str(error)
-                self._ending = Failed(error="data_missing", message=message, retryable=True)
-        return RunTrial(
-            lease=self.lease,
-            folder=self._folder,
-            resume=resume,
-            members=members or (),
-            teacher=teacher,
-            outputs=outputs,
-            memory=self._memory.of(self.lease.model.backbone),
-        )
+        try:
+            prepared = preparing.prepare(
+                self.lease,
+                self._folder,
+                client=self._client,
+                teachers=self._teachers,
+                store=self._store,
+                memory=self._memory.of(self.lease.model.backbone),
+                rest=self._rest,
+            )
+        except preparing.Ends as end:
+            self._ending = self._ending or end.failed
+            return None
+        self._at_hand = prepared.at_hand
+        return prepared.order
 
     def _wait_for_runner(self) -> None:
         seconds, began = self._stall_detector.seconds_left(), self._clock()
@@ -214,9 +208,10 @@ class Attempt:
         event = self._events.get(seconds)
         if event is not None:
             self._take(event)
-        if self._draining or self._lost:
+        if self._draining or self._lost or self._verdict != "continue":
             # Nothing was trained, so there is no checkpoint to store.
-            self._ending = Release(reason="drain")
+            paused = self._verdict == "pause" and not self._draining
+            self._ending = Release(reason="paused" if paused else "drain")
         return self._ending is None
 
     # What happens
@@ -281,10 +276,12 @@ class Attempt:
 
     def _on_begin(self, began: Began) -> None:
         self._may_group = began.may_group
-        problem = self._record(began.record)
+        fetched = None if self._at_hand is None else self._at_hand.fetched
+        record = began.record.model_copy(update={"fetched": fetched})
+        problem = self._record(record)
         self._open_if_recorded()
         if self.lease.kind == "final":
-            self._answer_opening(began.record, problem)
+            self._answer_opening(record, problem)
 
     def _answer_opening(self, record: TrialRecord, problem: problems.Problem | None) -> None:
         """Let the runner open the test split once the service has recorded that it is opened."""

@@ -22,6 +22,7 @@ from worker.agent.memory_findings import Memory
 from worker.agent.runner_process import RunnerProcess
 from worker.agent.spool import Delivery, Spool
 from worker.agent.stall_detector import BusyTime, Timeouts
+from worker.fetching.store import Store
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,7 @@ class Shared:
     spool: Spool
     memory: Memory
     cache_dir: Path
+    store: Store
     timeouts: Timeouts
     busy_time: BusyTime
     leaving: threading.Event
@@ -162,6 +164,7 @@ class LeaseSlot:
             events=self.events,
             folder=checkpoints.folder_of(self._shared.cache_dir / "checkpoints", lease),
             teachers=self._shared.cache_dir / "teachers",
+            store=self._shared.store,
             timeouts=self._shared.timeouts,
             memory=self._shared.memory,
             busy_time=self._shared.busy_time,

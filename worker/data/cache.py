@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from worker import disk_cache
 from worker.data.errors import CacheUnwritable
 from worker.data.modality import Encoding
 
@@ -99,6 +100,15 @@ def write_array(
             file.write(piece.tobytes())
 
 
+def hold(folder: Path) -> disk_cache.Hold | None:
+    """Keep a folder of the cache from being removed, for as long as what is returned is kept."""
+    try:
+        return disk_cache.hold(folder)
+    except OSError:
+        # A cache that may only be read: nobody who may not write to it collects from it either.
+        return None
+
+
 def json_once(path: Path, make: Callable[[], Mapping[str, Any]]) -> Mapping[str, Any]:
     """Read a JSON object; where there is none, make it and keep it."""
     if not path.exists():
@@ -108,6 +118,7 @@ def json_once(path: Path, make: Callable[[], Mapping[str, Any]]) -> Mapping[str,
                 beside.write_text(json.dumps(make()))
                 _flush(beside)
                 beside.rename(path)
+    disk_cache.note_use(path)
     return json.loads(path.read_text())
 
 
@@ -127,6 +138,7 @@ def folder_once(path: Path, fill: Callable[[Path], None], *, sync: bool = True) 
                 for file in beside.iterdir() if sync else ():
                     _flush(file)
                 beside.rename(path)
+    disk_cache.note_use(path)
     return path
 
 

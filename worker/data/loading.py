@@ -29,6 +29,7 @@ from trimtab.contract.records import (
     SkippedFile,
 )
 from trimtab.contract.tasks import Task
+from worker import disk_cache
 from worker.data import cache, decoding, shots, table, targets
 from worker.data.cache import Split
 from worker.data.decoding import Encoder
@@ -73,6 +74,7 @@ class TaskData:
         targets: The columns that are learned; each has a column in labels `(N, targets)`.
         modality: Name of the kind of data that the samples are.
         details: Facts on how they are stored (`Encoding.details`).
+        hold: The objects that keep the samples in the cache; their samples are at hand for as long as these are kept.
     """
 
     train: Split
@@ -95,6 +97,7 @@ class TaskData:
     targets: tuple[Target, ...] = ()
     modality: str = Images.name
     details: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    hold: tuple[disk_cache.Hold | None, ...] = field(default=(), repr=False, compare=False)
 
     @property
     def outputs(self) -> tuple[str, ...]:
@@ -130,9 +133,11 @@ def load(
     Raises:
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
-    decoded, encoding, left_out = _stored(
-        task, cache_dir, wanted, roots or Roots(), download=download
-    )
+    with disk_cache.opening(cache_dir):
+        decoded, encoding, left_out = _stored(
+            task, cache_dir, wanted, roots or Roots(), download=download
+        )
+        hold = cache.hold(decoded)
     manifest = json.loads((decoded / "manifest.json").read_text())
     targets.check_measurable(task, _place(task), manifest["different"])
     train = cache.open_split(decoded, "train")
@@ -160,6 +165,7 @@ def load(
         targets=targets.targets_of(task, manifest["target_classes"], train.labels),
         modality=task.dataset.modality,
         details=encoding.details,
+        hold=(hold,),
     )
 
 
@@ -186,8 +192,9 @@ def open_test(
         DataError: The data set is missing, broken or nothing that could be learned from.
     """
     del seal  # To have it is what counts.
-    decoded, *_ = _stored(task, cache_dir, wanted, roots or Roots(), download=download)
-    return cache.open_split(decoded, "test")
+    with disk_cache.opening(cache_dir):
+        decoded, *_ = _stored(task, cache_dir, wanted, roots or Roots(), download=download)
+        return cache.open_split(decoded, "test")
 
 
 def _stored(

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from worker import disk_cache
 from worker.data import cache
 from worker.data.cache import Split, Stored
 from worker.data.loading import TaskData
@@ -30,15 +31,17 @@ def with_validation(data: TaskData, cache_dir: Path | None = None) -> TaskData:
     Raises:
         CacheUnwritable: The folder cannot be written to.
     """
+    train, hold = _together(data, cache_dir)
     return replace(
         data,
-        train=_together(data, cache_dir),
+        hold=(*data.hold, hold),
+        train=train,
         validation=Split(data.validation.inputs[:0], data.validation.labels[:0]),
         key=f"{data.key}+validation" if data.key else "",
     )
 
 
-def _together(data: TaskData, cache_dir: Path | None) -> Split:
+def _together(data: TaskData, cache_dir: Path | None) -> tuple[Split, disk_cache.Hold | None]:
     train, validation = data.train, data.validation
     rows = None
     if train.rows is not None:
@@ -47,11 +50,11 @@ def _together(data: TaskData, cache_dir: Path | None) -> Split:
     labels = np.concatenate([train.labels, validation.labels])
     if cache_dir is None or not data.key:
         inputs = np.concatenate([train.inputs, validation.inputs])
-        return Split(inputs, labels, rows)
-    folder = cache.folder_once(
-        cache_dir / f"{data.key}-merged", partial(_write, train.inputs, validation.inputs)
-    )
-    return Split(np.load(folder / "train.npy", mmap_mode="c"), labels, rows)
+        return Split(inputs, labels, rows), None
+    folder = cache_dir / f"{data.key}-merged"
+    hold = cache.hold(folder)
+    cache.folder_once(folder, partial(_write, train.inputs, validation.inputs))
+    return Split(np.load(folder / "train.npy", mmap_mode="c"), labels, rows), hold
 
 
 def _write(train: Stored, validation: Stored, folder: Path) -> None:

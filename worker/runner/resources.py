@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from trimtab.contract.leases import Lease
-from trimtab.contract.tasks import Model
+from trimtab.contract.tasks import Model, Task
 from trimtab.contract.teachers import FileTeacher
-from worker import data
+from worker import data, disk_cache
 from worker.data import TaskData
 from worker.data.roots import Roots
 from worker.pipe_messages import RunTrial
@@ -35,6 +35,7 @@ class Resources:
         backbone_cache: The backbones that are kept between trials, with their pretrained weights.
         threads: The numbers of threads that work of this process is computed with.
         roots: The folders that studies may make this process read.
+        cache_bytes: The bound of data, decoded samples and features on disk; None leaves a part of the disk free.
         download: Whether public data sets that are missing may be fetched from the network.
         statistics: The statistics of data sets that this process has computed.
     """
@@ -48,6 +49,7 @@ class Resources:
     backbone_cache: BackboneCache
     threads: ThreadCounts
     roots: Roots
+    cache_bytes: int | None = None
     download: bool = False
     statistics: KnownStatistics = field(default_factory=KnownStatistics)
 
@@ -57,7 +59,7 @@ class Resources:
         Raises:
             DataError, BackboneError: The data set or the backbone that it names cannot be used on this worker.
         """
-        return data.load(
+        loaded = data.load(
             lease.task,
             cache_dir=self.cache_dir,
             wanted=backbones.input_spec(lease.model, lease.recipe, self.own),
@@ -65,9 +67,12 @@ class Resources:
             download=self.download,
             roots=self.roots,
         )
+        # What was decoded for it may be more than there was room for.
+        disk_cache.collect(self.cache_dir.parent, self.cache_bytes)
+        return loaded
 
     def admit(self, order: RunTrial) -> RunTrial:
-        """Return an order whose files besides the data are named by their real paths.
+        """Return an order whose files besides the data are named by their real paths, and fetched data by theirs.
 
         Raises:
             OutsideRoots: One of them may not be read.
@@ -78,7 +83,11 @@ class Resources:
             for one in lease.members
         )
         lease = lease.model_copy(
-            update={"model": _admitted(lease.model, self.roots), "members": members}
+            update={
+                "model": _admitted(lease.model, self.roots),
+                "members": members,
+                "task": _fetched(lease.task, order.data),
+            }
         )
         if teacher is not None and isinstance(lease.teacher, FileTeacher):
             teacher = self.roots.resolve(teacher)
@@ -90,3 +99,11 @@ def _admitted(model: Model, roots: Roots) -> Model:
     if model.weights in ("default", "none"):
         return model
     return model.model_copy(update={"weights": str(roots.resolve(model.weights))})
+
+
+def _fetched(task: Task, path: Path | None) -> Task:
+    """Return a task whose data set is read where the agent has put it."""
+    if path is None:
+        return task
+    dataset = task.dataset.model_copy(update={"path": str(path)})
+    return task.model_copy(update={"dataset": dataset})

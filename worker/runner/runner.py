@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         own,
         BackboneCache(own),
         _thread_counts(arguments.threads, arguments.slots),
-        Roots.of(arguments.root),
+        _roots(arguments),
+        cache_bytes=arguments.cache_bytes,
         download=arguments.download,
     )
     channel.say(_introduction(device, memory_bytes))
@@ -87,10 +88,18 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--backbones", type=Path, action="append", default=[])
     parser.add_argument("--root", type=Path, action="append", default=[])
     parser.add_argument("--feature-cache-bytes", type=int, default=LIMIT_BYTES)
+    parser.add_argument("--cache-bytes", type=int)
     parser.add_argument("--download", action="store_true")
     parser.add_argument("--slots", type=int, default=1)
     parser.add_argument("--threads", type=int)
     return parser
+
+
+def _roots(arguments: argparse.Namespace) -> Roots:
+    """Return the folders that studies may read from; what the agent has fetched for them is one."""
+    return Roots.of(
+        (*arguments.root, arguments.cache_dir / "fetched") if arguments.root else ()
+    )
 
 
 def take_share(device: torch.device, slots: int) -> int:

@@ -17,6 +17,7 @@ SUCCESS = {
     ("post", "/v1/studies"): {"201"},
     ("delete", "/v1/studies/{study}"): {"204"},
     ("post", "/v1/studies/{study}/trials"): {"201"},
+    ("delete", "/v1/datasets/{dataset}"): {"204"},
     ("post", "/v1/imports"): {"201"},
     ("post", "/v1/workers"): {"201"},
     ("put", "/v1/artifacts/{sha256}"): {"201"},

@@ -50,8 +50,8 @@ def become(monkeypatch: pytest.MonkeyPatch) -> Become:
         ),
         ("worker start", "worker start --server http://127.0.0.1:8000"),
         (
-            "worker start --server http://head:1 --label a --device cuda:1 --cache-dir c --exit-when-idle 9 --grace 60 --backbones a.py --backbones b.py --slots 4 --threads 3 --together 16",
-            "worker start --server http://head:1 --device cuda:1 --label a --cache-dir c --backbones a.py --backbones b.py --slots 4 --threads 3 --together 16 --exit-when-idle 9.0 --grace 60.0",
+            "worker start --server http://head:1 --label a --device cuda:1 --cache-dir c --exit-when-idle 9 --grace 60 --backbones a.py --backbones b.py --slots 4 --threads 3 --together 16 --cache-gb 200",
+            "worker start --server http://head:1 --device cuda:1 --label a --cache-dir c --backbones a.py --backbones b.py --slots 4 --threads 3 --together 16 --cache-gb 200.0 --exit-when-idle 9.0 --grace 60.0",
         ),
         (
             "predict --model m --json a.png b.png",

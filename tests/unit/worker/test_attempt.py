@@ -18,6 +18,8 @@ from worker.agent.events import Event, EventQueue, LeaseRevoked, RunnerMessage
 from worker.agent.memory_findings import Memory
 from worker.agent.spool import Delivery
 from worker.agent.stall_detector import BusyTime, Timeouts
+from worker.fetching.allowed import Allowed
+from worker.fetching.store import Store
 from worker.pipe_messages import Began, Ended, EpochDone, Order, SavedState
 
 PID = 7
@@ -60,6 +62,7 @@ def an_attempt(
         events=events,
         folder=folder,
         teachers=folder,
+        store=Store(folder, None, Allowed(), {}),
         timeouts=Timeouts(),
         memory=Memory(client),
         renewed=lambda ttl_s: None,

@@ -19,6 +19,8 @@ from worker.agent.events import Event, EventQueue, RunnerMessage, VerdictReceive
 from worker.agent.memory_findings import Memory
 from worker.agent.spool import Delivery
 from worker.agent.stall_detector import BusyTime, Timeouts
+from worker.fetching.allowed import Allowed
+from worker.fetching.store import Store
 from worker.pipe_messages import (
     Began,
     Ended,
@@ -55,6 +57,7 @@ def an_attempt(
         events=queue,
         folder=folder,
         teachers=folder,
+        store=Store(folder, None, Allowed(), {}),
         timeouts=Timeouts(),
         memory=Memory(client),
         busy_time=BusyTime(),

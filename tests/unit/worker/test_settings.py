@@ -8,6 +8,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from trimtab.contract.message import Name
 from worker import settings
+from worker.fetching.allowed import Allowed
 
 
 @given(st.text(max_size=100))
@@ -67,6 +68,28 @@ def test_off_loopback_roots_are_needed(
     assert settings.load(server=server).lacks_roots is lacks
     monkeypatch.setenv("TRIMTAB_WORKER_ROOTS", "/")
     assert not settings.load(server=server).lacks_roots
+
+
+def test_addresses_are_listed_and_without_any_all_is_fetched_from_on_loopback_alone(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("TRIMTAB_WORKER_ADDRESSES", raising=False)
+    assert settings.load().allowed == Allowed(everything=True)
+    assert settings.load(server="http://head:8000").allowed == Allowed()
+    monkeypatch.setenv("TRIMTAB_WORKER_ADDRESSES", "https://host/sets/ s3://flowers")
+    given = settings.load(server="http://head:8000").allowed
+    assert given == Allowed(("https://host/sets/", "s3://flowers"))
+    monkeypatch.setenv("TRIMTAB_WORKER_ADDRESSES", "https://host host/sets")
+    with pytest.raises(ValidationError, match="'host/sets' is not the beginning of addresses"):
+        settings.load()
+
+
+def test_the_bound_of_the_cache_is_given_in_gigabytes(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert settings.load().cache_bytes is None
+    assert settings.load(cache_gb=1.5).cache_bytes == 1_500_000_000
+    monkeypatch.setenv("TRIMTAB_WORKER_CACHE_GB", "0")
+    with pytest.raises(ValidationError, match="cache_gb"):
+        settings.load()
 
 
 def test_further_variables_of_the_training_process_are_listed_by_name(

@@ -14,12 +14,15 @@ import shutil
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
+from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
+from worker import disk_cache
+from worker.data import cache
 from worker.data.cache import folder_once
 from worker.data.errors import CacheUnwritable
 
@@ -41,7 +44,7 @@ class FeatureCache:
     def __init__(self, folder: Path, *, limit_bytes: int = LIMIT_BYTES) -> None:
         self.limit_bytes = limit_bytes
         self._folder = folder
-        self._held: OrderedDict[str, Tensor] = OrderedDict()
+        self._held: OrderedDict[str, _Kept] = OrderedDict()
 
     def get(self, key: str, make: Callable[[], Tensor]) -> Tensor:
         """Return the tensor of `key`; where there is none, or a damaged one, `make` it.
@@ -53,15 +56,23 @@ class FeatureCache:
         # A tensor that stays mapped costs nothing at the next trial, not even its checksum. Only a few do: what is
         # mapped keeps its disk space even after another process has removed the entry.
         if key not in self._held:
-            self._held[key] = self._open_or_make(key, make)
+            self._held[key] = self._keep(key, make)
         self._held.move_to_end(key)
         while len(self._held) > _HELD:
             self._held.popitem(last=False)
-        return self._held[key]
+        return self._held[key].values
+
+    def _keep(self, key: str, make: Callable[[], Tensor]) -> "_Kept":
+        # Kept before it is opened: nobody removes it in between.
+        hold = cache.hold(self._path_of(key))
+        return _Kept(self._open_or_make(key, make), hold)
+
+    def _path_of(self, key: str) -> Path:
+        # The key is long and has characters that a file name must not have; its hash names the folder.
+        return self._folder / hashlib.sha256(key.encode()).hexdigest()
 
     def _open_or_make(self, key: str, make: Callable[[], Tensor]) -> Tensor:
-        # The key is long and has characters that a file name must not have; its hash names the folder.
-        path = self._folder / hashlib.sha256(key.encode()).hexdigest()
+        path = self._path_of(key)
         if path.exists() and (found := _open(path)) is not None:
             return found
         made: list[Tensor] = []
@@ -93,6 +104,14 @@ class FeatureCache:
             if path != newest:
                 shutil.rmtree(path, ignore_errors=True)
                 total -= size
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A tensor that stays mapped, and what keeps its file."""
+
+    values: Tensor
+    hold: disk_cache.Hold | None
 
 
 def _entries(folder: Path) -> list[tuple[float, int, Path]]:
