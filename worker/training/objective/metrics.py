@@ -69,10 +69,11 @@ def _present(labels: Tensor) -> Tensor:
 
 
 def of_numbers(predicted: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return the metrics of numbers `(N,)` against labels `(N,)`, in their unit; no `r2` where all labels are equal.
+    """Return the metrics of numbers `(N,)` against labels `(N,)`; where all labels are equal, `rmse` and `mae` alone.
 
-    Both are float64. `r2` is computed here: torchmetrics takes a sum of squares below 1e-4 for zero, which is that of
-    any target in a small enough unit.
+    Both are float64, and so are these two metrics in their unit. `r2` and the correlations are computed here:
+    torchmetrics takes a sum of squares below 1e-4 for zero, which is that of any target in a small enough unit.
+    `spearman` is the correlation of ranks; equal numbers have the mean of their ranks.
     """
     errors, spread = predicted - labels, labels - labels.mean()
     measured = {
@@ -81,7 +82,25 @@ def of_numbers(predicted: Tensor, labels: Tensor) -> dict[str, float]:
     }
     if (labels != labels[0]).any():
         measured["r2"] = 1 - (errors.square().sum() / spread.square().sum()).item()
+        measured["pearson"] = _correlation(predicted, labels)
+        measured["spearman"] = _correlation(_ranks(predicted), _ranks(labels))
     return measured
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    """Return the correlation of numbers `(N,)`; 0 where all of `one` are equal, since they then tell nothing."""
+    if (one == one[0]).all():
+        return 0.0
+    one, other = one - one.mean(), other - other.mean()
+    # Each by its own length, since the product of both may be too small a number.
+    return ((one / one.norm()) @ (other / other.norm())).clamp(-1, 1).item()
+
+
+def _ranks(numbers: Tensor) -> Tensor:
+    _, places, counts = cast(
+        tuple[Tensor, Tensor, Tensor], numbers.unique(return_inverse=True, return_counts=True)
+    )
+    return (counts.cumsum(0) - (counts - 1) / 2)[places].double()
 
 
 def of_binary(logits: Tensor, labels: Tensor) -> dict[str, float]:
