@@ -228,6 +228,13 @@ def _gradients(model: Backbone, forward: Callable[[], torch.Tensor]) -> dict[str
     }
 
 
+def _noting(called: set[int], number: int) -> Callable[..., None]:
+    def hook(*_: object) -> None:
+        called.add(number)
+
+    return hook
+
+
 @pytest.mark.parametrize(
     ("kind", "frozen"),
     [("deberta-v2", 2), ("deberta-v2", 3), ("mpnet", 3), ("xlm-roberta", 2), ("modernbert", 3), ("bert", 2), ("roformer", 2)],
@@ -246,7 +253,7 @@ def test_both_halves_learn_what_the_whole_does_and_frozen_layers_are_not_called_
     _, layers = layers_of(_network(model).tokens.encoder)
     for number, layer in enumerate(layers):
         inner = next(layer.children())
-        inner.register_forward_pre_hook(lambda *_, n=number: called.add(n))
+        inner.register_forward_pre_hook(_noting(called, number))
     assert same_tensors(_gradients(model, lambda: halves.rest(kept)), wanted)
     assert wanted
     assert called == set(range(frozen - 1, 3))
@@ -287,7 +294,10 @@ def test_partly_frozen_encoders_train_alike_from_the_cache_without_it_and_as_a_w
     assert len(list(tmp_path.iterdir())) >= 2
     assert found == _curve(_begun(folder, recipe, features_cache=cache))
     assert found == _curve(_begun(folder, recipe))
-    monkeypatch.setattr(hf_halves, "cut", lambda *_: None)
+
+    def uncut(*_: object) -> None: ...
+
+    monkeypatch.setattr(hf_halves, "cut", uncut)
     # Batches are padded otherwise, which rounds otherwise.
     whole = _curve(_begun(folder, recipe))
     assert torch.tensor(found) == pytest.approx(torch.tensor(whole), rel=1e-4)

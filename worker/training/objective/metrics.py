@@ -113,7 +113,8 @@ def _correlation(one: Tensor, other: Tensor) -> float:
         return 0.0
     one, other = one - one.mean(), other - other.mean()
     # Each by its own length, since the product of both may be too small a number.
-    return ((one / one.norm()) @ (other / other.norm())).clamp(-1, 1).item()
+    cosine = cast(Tensor, (one / one.norm()) @ (other / other.norm()))
+    return cosine.clamp(-1, 1).item()
 
 
 def _ranks(numbers: Tensor) -> Tensor:
