@@ -30,12 +30,14 @@ _RELATIVE: Mapping[str, Any] = {
 _OWN: Mapping[str, Mapping[str, Any]] = {
     "deberta-v2": {**_RELATIVE, "norm_rel_ebd": "layer_norm", "position_buckets": 4},
     "albert": {"embedding_size": 8},
+    "convbert": {"embedding_size": 16},
+    "squeezebert": {"embedding_size": 16},
     "xlm-roberta": {"type_vocab_size": 1},
     "modernbert": {"local_attention": 4}
     | dict.fromkeys(("bos_token_id", "cls_token_id"), 2)
     | dict.fromkeys(("eos_token_id", "sep_token_id"), 3),
 }
-KINDS = ("deberta-v2", "albert", "mpnet", "xlm-roberta", "modernbert", "bert")
+KINDS = ("deberta-v2", "albert", "mpnet", "xlm-roberta", "modernbert", "roformer", "bert")
 """Kinds of encoders; `bert` is the one that our own reader knows as well."""
 
 

@@ -15,6 +15,7 @@ from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 from pydantic_core.core_schema import ErrorType
 
 from trimtab.contract.problems import FieldError, Invalid, NonFinite, UnknownField, WrongType
+from trimtab.contract.recipe import Recipe
 
 Part = str | int
 
@@ -179,6 +180,10 @@ def _message(
         return "Field required"
     if detail["type"] != "extra_forbidden":
         return detail["msg"].removeprefix("Value error, ")
+    if schema.get("title") == "StudyDocument" and path[-1] in Recipe.model_fields:
+        return (
+            "there is no such field; it is a hyperparameter: name it below `fixed` or `space`"
+        )
     known = _known_fields(schema, document, path[:-1])
     return f"there is no such field; {hint(str(path[-1]), known)}"
 

@@ -8,7 +8,7 @@ TargetKind = Literal["classification", "regression", "binary"]
 Direction = Literal["maximize", "minimize"]
 
 _OF_CLASSES = ("accuracy", "balanced_accuracy", "f1_macro", "auroc", "loss")
-_OF_NUMBERS = ("rmse", "mae", "r2", "loss")
+_OF_NUMBERS = ("rmse", "mae", "r2", "pearson", "spearman", "loss")
 
 METRICS: Mapping[TaskKind, tuple[str, ...]] = {
     "classification": _OF_CLASSES,
@@ -34,7 +34,7 @@ _LESS_IS_BETTER = frozenset({"loss", "rmse", "mae"})
 
 _OF_TWO_LABELS: Mapping[TargetKind, frozenset[str]] = {
     "classification": frozenset({"auroc"}),
-    "regression": frozenset({"r2"}),
+    "regression": frozenset({"r2", "pearson", "spearman"}),
     "binary": frozenset({"average_precision", "f1", "f1_macro", "auroc"}),
 }
 
@@ -52,7 +52,8 @@ def needs_two_labels(kind: TargetKind, metric: str) -> bool:
 def is_bounded(metric: str) -> bool:
     """Return whether a metric, with or without its column, lies within 0 and 1.
 
-    The others have no worst value: one bad trial can be further from all others than these are from each other.
+    The others have no worst value, so that one bad trial can be further from all others than these are from each other;
+    or, as correlations do, they go below 0.
     """
     return plain(metric) in _WITHIN_0_AND_1
 

@@ -1,10 +1,12 @@
 """The texts that `trimtab predict` is given: in words, in a table, or on its standard input."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 
 from worker.commands.predict import Sample
-from worker.data.errors import DataError
+from worker.data.errors import DataError, MissingColumns
+from worker.data.rows import Row
 from worker.data.text.reading import rows
 from worker.data.text.table import content_of
 from worker.data.text.tokenizer import Content
@@ -13,6 +15,11 @@ from worker.training.model.predictor import Unreadable
 
 _SHOWN = 60
 """At most this many characters of a text are repeated beside its prediction."""
+_COLUMNS = {
+    1: "the column of its texts by --text COLUMN",
+    2: "the columns of its pairs by --text COLUMN --text COLUMN",
+}
+"""The columns of a table that have other names than those that a model learned from, by the texts of a sample."""
 
 
 class WrongInput(DataError):
@@ -80,13 +87,19 @@ def table(card: ModelCard, path: Path, columns: Sequence[str]) -> Iterator[Sampl
             f"give --text COLUMN {'twice' if width == 2 else 'once'}"
         )
     form = "jsonl" if path.suffix in (".jsonl", ".ndjson") else "csv"
-    for row in rows(path, form, columns, columns):
-        try:
-            content = content_of(row, columns)
-        except ValueError as error:
-            yield _bad(row.line, str(error))
-        else:
-            yield _sample((content,) if isinstance(content, str) else content, row.line)
+    try:
+        yield from map(partial(_row, columns), rows(path, form, columns, columns))
+    except MissingColumns as error:
+        names = ", ".join(map(repr, error.missing))
+        raise WrongInput(f"{path}: has no column {names}; name {_COLUMNS[width]}") from error
+
+
+def _row(columns: Sequence[str], row: Row) -> Sample:
+    try:
+        content = content_of(row, columns)
+    except ValueError as error:
+        return _bad(row.line, str(error))
+    return _sample((content,) if isinstance(content, str) else content, row.line)
 
 
 def _bad(line: int, reason: str) -> Sample:
@@ -106,7 +119,7 @@ def _sample(texts: Sequence[str], line: int | None = None) -> Sample:
 
 
 def _shown(text: str) -> str:
-    line = " ".join(text.split())
+    line = " ".join(text.split()) or repr(text)
     return line if len(line) <= _SHOWN else f"{line[:_SHOWN]}..."
 
 

@@ -231,6 +231,7 @@ class MissingColumns(DataError):
             f"{path}: has no column {', '.join(map(repr, missing))}; {first}; correct the study's `task` or the file"
         )
         self.path = path
+        self.missing = tuple(missing)
 
 
 class ColumnTwice(DataError):

@@ -62,6 +62,14 @@ def test_an_unknown_field_is_named_with_the_nearest_known_one(tmp_path: Path) ->
     }
 
 
+def test_a_hyperparameter_in_another_place_is_told_its_own(tmp_path: Path) -> None:
+    refused = refusal(
+        tmp_path, GOOD.replace("kind: builtin", "shots: 5, kind: builtin") + "epochs: 3\n"
+    )
+    told = "there is no such field; it is a hyperparameter: name it below `fixed` or `space`"
+    assert pointers(refused) == {"/task/dataset/shots": told, "/epochs": told}
+
+
 @pytest.mark.parametrize(
     ("written_as", "pruner"),
     [

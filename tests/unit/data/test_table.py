@@ -303,6 +303,7 @@ def _parts(*labels: str) -> list[str]:
         ("multi_label", "exact_match", "0000", None),
         ("multi_label", "loss", "0000", None),
         ("regression", "r2", "1101", "validation split has no two labels"),
+        ("regression", "pearson", "1101", "validation split has no two labels"),
         ("regression", "rmse", "1111", None),
     ],
 )

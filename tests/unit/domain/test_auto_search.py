@@ -72,8 +72,8 @@ def test_the_refits_are_no_trials_of_the_search():
     assert "the search has 19 trials" in found.reason
 
 
-@pytest.mark.parametrize("metric", ["rmse", "mae", "r2", "loss"])
-def test_metrics_of_numbers_have_no_worst_value(metric: str):
+@pytest.mark.parametrize("metric", ["rmse", "mae", "r2", "pearson", "loss"])
+def test_metrics_of_numbers_have_no_worst_value_or_go_below_0(metric: str):
     task = {
         "kind": "regression",
         "dataset": {"kind": "csv", "path": "/data/a.csv", "targets": ["age"]},

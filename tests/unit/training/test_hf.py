@@ -3,12 +3,13 @@
 import importlib
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch.nn import functional
 
 from tests.support.hf_folders import KINDS, hf_folder, stored
 from tests.support.text_models import folder_of, tiny_texts
@@ -19,17 +20,19 @@ from worker.data.modality import TokenSpec
 from worker.data.text.tokenizer import Content, open_tokenizer, sha256_of
 from worker.training import safetensors_files
 from worker.training.errors import Interrupted, LayersShared, LibraryMissing, TextModelUnfit
+from worker.training.features import frozen_prefix
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.loop.epochs import epochs_of
 from worker.training.loop.fit import TrainingRequest, begin
 from worker.training.loop.state import FitState
 from worker.training.loop.training import Training, load_weights
-from worker.training.model import backbones, heads
+from worker.training.model import backbones, heads, hf_halves
 from worker.training.model.backbones import Backbone
 from worker.training.model.card import LibraryEncoderCard, Scores
 from worker.training.model.export import export, load_exported, make_card
 from worker.training.model.freezing import Freezing
-from worker.training.model.hf_network import LibraryEncoder
+from worker.training.model.halves import Halves
+from worker.training.model.hf_network import LibraryEncoder, layers_of
 from worker.training.model.predictor import Prediction
 from worker.training.model.text_network import TextNetwork
 from worker.training.optim import param_groups
@@ -75,7 +78,7 @@ def test_texts_and_pairs_get_the_hidden_states_of_the_library(
     model = _model(folders[kind]).eval()
     tokens, real = _tokens(model, folders[kind])
     given = {"input_ids": tokens[:, 0], "attention_mask": real.long()}
-    if kind in ("albert", "bert"):
+    if kind in ("albert", "bert", "roformer"):
         given["token_type_ids"] = tokens[:, 1]
         assert tokens[:, 1].sum() == 2
     hf: Any = importlib.import_module("transformers")
@@ -207,6 +210,99 @@ def test_a_frozen_encoder_is_computed_once_and_its_dropout_is_off(
     assert not _begun(folders["deberta-v2"], partly, features_cache=cache).may_group
 
 
+def _cut(model: Backbone, frozen: int) -> Halves | None:
+    freezing = Freezing(model, Recipe(frozen_stages=frozen))
+    freezing.freeze()
+    freezing.training_mode()
+    return frozen_prefix.cut(model, frozen)
+
+
+def _gradients(model: Backbone, forward: Callable[[], torch.Tensor]) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    torch.manual_seed(1)
+    functional.cross_entropy(forward(), torch.tensor([0, 1, 1, 0])).backward()
+    return {
+        name: parameter.grad.clone()
+        for name, parameter in model.network.named_parameters()
+        if parameter.grad is not None
+    }
+
+
+def _noting(called: set[int], number: int) -> Callable[..., None]:
+    def hook(*_: object) -> None:
+        called.add(number)
+
+    return hook
+
+
+@pytest.mark.parametrize(
+    ("kind", "frozen"),
+    [("deberta-v2", 2), ("deberta-v2", 3), ("mpnet", 3), ("xlm-roberta", 2), ("modernbert", 3), ("bert", 2), ("roformer", 2)],
+)  # fmt: skip
+def test_both_halves_learn_what_the_whole_does_and_frozen_layers_are_not_called_again(
+    folders: Mapping[str, Path], kind: str, frozen: int
+) -> None:
+    model = _model(folders[kind])
+    halves = _cut(model, frozen)
+    assert halves is not None
+    tokens, _ = _tokens(model, folders[kind])
+    wanted = _gradients(model, lambda: model.network(tokens))
+    with torch.no_grad():
+        kept = halves.kept(tokens)
+    called: set[int] = set()
+    _, layers = layers_of(_network(model).tokens.encoder)
+    for number, layer in enumerate(layers):
+        inner = next(layer.children())
+        inner.register_forward_pre_hook(_noting(called, number))
+    assert same_tensors(_gradients(model, lambda: halves.rest(kept)), wanted)
+    assert wanted
+    assert called == set(range(frozen - 1, 3))
+
+
+def test_a_network_that_asks_for_more_than_the_last_frozen_layer_gives_is_not_cut(
+    tmp_path: Path,
+) -> None:
+    # Its convolution takes the embeddings, beside what the first layer makes of them.
+    folder = hf_folder(tmp_path / "convolution", conv_kernel_size=3, conv_act="gelu")
+    assert _cut(_model(folder), 2) is None
+    assert _cut(_model(folder), 3) is not None
+    # Embeddings alone: the second half would look them up again.
+    assert _cut(_model(folder), 1) is None
+
+
+def test_a_network_that_draws_lots_before_its_last_frozen_layer_is_not_cut(
+    folders: Mapping[str, Path],
+) -> None:
+    model = _model(folders["mpnet"])
+
+    def drop(module: torch.nn.Module, given: Any) -> None:
+        if module.training:
+            torch.rand(())
+
+    _network(model).tokens.encoder.register_forward_pre_hook(drop)
+    state = torch.get_rng_state()
+    assert _cut(model, 2) is None
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_partly_frozen_encoders_train_alike_from_the_cache_without_it_and_as_a_whole(
+    folders: Mapping[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = SHORT.model_copy(update={"frozen_stages": 3, "precision": "float32"})
+    folder, cache = folders["modernbert"], FeatureCache(tmp_path)
+    found = _curve(_begun(folder, recipe, features_cache=cache))
+    assert len(list(tmp_path.iterdir())) >= 2
+    assert found == _curve(_begun(folder, recipe, features_cache=cache))
+    assert found == _curve(_begun(folder, recipe))
+
+    def uncut(*_: object) -> None: ...
+
+    monkeypatch.setattr(hf_halves, "cut", uncut)
+    # Batches are padded otherwise, which rounds otherwise.
+    whole = _curve(_begun(folder, recipe))
+    assert torch.tensor(found) == pytest.approx(torch.tensor(whole), rel=1e-4)
+
+
 def test_last_layers_begin_at_random_as_far_as_they_are_trained(
     folders: Mapping[str, Path],
 ) -> None:
@@ -220,6 +316,19 @@ def test_last_layers_begin_at_random_as_far_as_they_are_trained(
     assert 0.01 < ours["tokens.encoder.encoder.layer.2.output.dense.weight"].std() < 0.03
     with pytest.raises(LayersShared, match="share their weights: set it to 0"):
         Freezing(_model(folders["albert"]), Recipe(reinit_layers=1)).redraw(5)
+
+
+def test_positions_that_the_library_does_not_train_stay_as_they_are(
+    folders: Mapping[str, Path],
+) -> None:
+    training = _begun(folders["roformer"], Recipe(epochs=1, batch_size=8, learning_rate=1e-2))
+    own = _network(training.learner.model).state_dict()
+    before = {name: value.clone() for name, value in own.items()}
+    list(epochs_of(training))
+    kept = [name for name, value in own.items() if torch.equal(value, before[name])]
+    assert kept == ["tokens.encoder.encoder.embed_positions.weight"]
+    tensors, _ = safetensors_files.read(folders["roformer"] / "model.safetensors")
+    assert torch.equal(own[kept[0]], tensors["encoder.embed_positions.weight"])
 
 
 def test_lora_reaches_all_linear_layers_and_biases_and_norms_do_not_decay(

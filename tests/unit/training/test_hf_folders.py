@@ -67,6 +67,24 @@ FAULTS: dict[str, tuple[str, Callable[[Path], object], type[Exception], str]] = 
         TextModelUnfit,
         "changes with the padding behind it",
     ),
+    "neighbours are convolved, and so the padding behind the last one": (
+        "convbert",
+        lambda _: None,
+        TextModelUnfit,
+        "changes with the padding behind it",
+    ),
+    "words are embedded with their neighbours": (
+        "mobilebert",
+        lambda _: None,
+        TextModelUnfit,
+        "changes with the padding behind it",
+    ),
+    "its layers are called in some other way": (
+        "squeezebert",
+        lambda _: None,
+        TextModelUnfit,
+        "its layers are not called one after the other",
+    ),
     "it takes no texts": (
         "mpnet",
         lambda folder: configured(folder, model_type="vit"),

@@ -7,6 +7,7 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
+from scipy import stats as scipy_stats
 from sklearn import metrics as sklearn_metrics
 from sklearn.utils import class_weight
 from torch import Tensor
@@ -20,6 +21,7 @@ from worker.training.objective import metrics, objectives
 from worker.training.objective.objectives import Classification, Objective
 
 scikit = cast(Any, sklearn_metrics)
+stats = cast(Any, scipy_stats)
 PLAIN = Recipe()
 
 
@@ -219,11 +221,25 @@ def test_the_metrics_of_numbers_are_scikit_learns_in_the_targets_own_unit() -> N
             "rmse": scikit.root_mean_squared_error(labels, predicted),
             "mae": scikit.mean_absolute_error(labels, predicted),
             "r2": scikit.r2_score(labels, predicted),
+            "pearson": stats.pearsonr(predicted, labels).statistic,
+            "spearman": stats.spearmanr(predicted, labels).statistic,
             "loss": scikit.mean_squared_error(labels, predicted) / 100,
         }
     )
-    assert tuple(measured) == ("loss", *METRICS["regression"][:3])
-    assert "r2" not in _objective(data).metrics(outputs, torch.full((22, 1), 200.0))
+    assert tuple(measured) == ("loss", *METRICS["regression"][:-1])
+    alike = _objective(data).metrics(outputs, torch.full((22, 1), 200.0))
+    assert tuple(alike) == ("loss", "rmse", "mae")
+
+
+def test_ranks_of_equal_numbers_are_shared_and_what_is_all_alike_correlates_with_nothing() -> (
+    None
+):
+    predicted = torch.tensor([1.0, 1.0, 2.0, 4.0, 4.0, 4.0, 3.0]).double()
+    labels = torch.tensor([1.0, 2.0, 2.0, 5.0, 2.0, 5.0, -9.0]).double()
+    measured = metrics.of_numbers(predicted, labels)
+    assert measured["spearman"] == pytest.approx(stats.spearmanr(predicted, labels).statistic)
+    constant = metrics.of_numbers(torch.full((7,), 3.0).double(), labels)
+    assert (constant["pearson"], constant["spearman"]) == (0, 0)
 
 
 def test_the_metrics_of_several_labels_are_the_means_of_scikit_learns() -> None:
@@ -289,6 +305,9 @@ def test_r2_is_the_share_of_the_variance_whatever_the_unit(scale: float, middle:
     assert useless["r2"] == pytest.approx(0, abs=1e-6)
     assert close["r2"] == pytest.approx(scikit.r2_score(labels, labels + 0.01 * scale))
     assert 0.999 < close["r2"] < 1
+    assert (close["pearson"], close["spearman"]) == pytest.approx((1, 1), abs=1e-6)
+    turned = metrics.of_numbers(-labels, labels)
+    assert (turned["pearson"], turned["spearman"]) == pytest.approx((-1, -1), abs=1e-6)
 
 
 def test_large_numbers_that_differ_by_little_are_learned_and_measured_apart() -> None:

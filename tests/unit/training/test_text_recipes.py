@@ -2,6 +2,8 @@
 
 import itertools
 import shutil
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -203,6 +205,28 @@ def test_a_teacher_reads_the_same_word_pieces_or_is_refused(
     )
     with pytest.raises(TeacherUnfit, match="its tokenizer is another"):
         begin(request)
+
+
+@pytest.mark.parametrize(
+    ("learned", "columns", "reason"),
+    [
+        (("review",), ("premise", "hypothesis"), "it reads single texts .review., and the task has pairs of texts"),
+        (("premise", "hypothesis"), ("review",), "it reads pairs of texts .*, and the task has single texts .review."),
+    ],
+)  # fmt: skip
+def test_a_teacher_of_single_texts_teaches_no_pairs_and_the_reverse(
+    folder: Path, tmp_path: Path, learned: Sequence[str], columns: Sequence[str], reason: str
+) -> None:
+    path = tmp_path / "teacher.safetensors"
+    model, recipe = _model(folder), Recipe(epochs=1, distillation_weight=0.5)
+    theirs, ours = (
+        replace(tiny_texts(folder), details={"columns": names}) for names in (learned, columns)
+    )
+    export(path, model, card=make_card(model, theirs, recipe=recipe, seed=0, scores=Scores()))
+    teacher = Teacher(path, ("no", "yes"))
+    begin(TrainingRequest(model, theirs, recipe, seed=0, device=CPU, teacher=teacher))
+    with pytest.raises(TeacherUnfit, match=reason):
+        begin(TrainingRequest(model, ours, recipe, seed=0, device=CPU, teacher=teacher))
 
 
 def test_a_long_text_is_kept_whole_in_half_precision() -> None:

@@ -137,8 +137,15 @@ def test_without_the_extra_a_worker_says_which_one_it_lacks(
 
 
 def test_a_network_of_pictures_that_are_not_square_is_refused() -> None:
-    with pytest.raises(BackboneUnfit, match="1024 x 768"):
-        backbones.input_spec(Model(backbone="timm:vit_base_patch16_sapiens2"), Recipe())
+    name = "timm:vit_base_patch16_sapiens2"
+    reason = "its weights take pictures of 1024 x 768, and here all are square"
+    with pytest.raises(BackboneUnfit, match=reason):
+        backbones.input_spec(Model(backbone=name), Recipe())
+    # Whatever size a recipe asks for: positions are the weights' own.
+    with pytest.raises(BackboneUnfit, match=reason):
+        backbones.input_spec(Model(backbone=name), Recipe(image_size=256))
+    with pytest.raises(BackboneUnfit, match=reason):
+        _built(name)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".bin"])

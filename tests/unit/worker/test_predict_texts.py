@@ -109,7 +109,17 @@ def test_bad_rows_are_named_and_the_others_predicted(
     [
         ("single", ("{picture}",), "is a file, and this model reads texts"),
         ("single", ("--builtin", "digits"), "this model reads texts, and digits has pictures"),
-        ("single", ("--file", "{table}"), "has no column 'review'"),
+        (
+            "single",
+            ("--file", "{table}"),
+            "has no column 'review'; name the column of its texts by --text COLUMN",
+        ),
+        (
+            "pairs",
+            ("--file", "{table}", "--text", "a", "--text", "c"),
+            "has no column 'c'; name the columns of its pairs by --text COLUMN --text COLUMN",
+        ),
+        ("single", ("  ",), "'  ': it is empty"),
         ("single", ("--file", "{table}", "--text", "a", "--text", "b"), "reads single texts"),
         ("single", ("--file", "/nowhere/t.csv"), "/nowhere/t.csv"),
         ("pairs", ("a", "b", "c"), "give two for each prediction"),

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional
 
-from worker.training.model import freezing
+from worker.training.model import freezing, hf_halves
 from worker.training.model.backbones import Backbone, is_within
 from worker.training.model.halves import Halves
+from worker.training.model.hf_network import LibraryEncoder
 
 # Pure is what is named here, and nothing else. Whether other code draws random numbers, or behaves otherwise in
 # training, cannot be seen from outside: a layer that is wrongly kept out costs time, one that is wrongly let in costs
@@ -85,18 +86,28 @@ def _cut(backbone: Backbone, frozen_stages: int) -> Halves | None:
     frozen = freezing.frozen_modules(backbone, frozen_stages)
     if not frozen:
         return None
+    taken = backbone.input(backbone.input.example(_EXAMPLES).to(_device(backbone)))
+    halves = _found(backbone, frozen_stages, frozen, taken)
+    # Each is a reading of somebody's code. Only a comparison shows that it computes the same.
+    return halves if halves is not None and _is_the_network(halves, backbone, taken) else None
+
+
+def _found(
+    backbone: Backbone, frozen_stages: int, frozen: Collection[str], taken: Tensor
+) -> Halves | None:
+    network = backbone.network
+    if isinstance(network, LibraryEncoder) and frozen_stages < len(backbone.stages):
+        return hf_halves.cut(network, frozen_stages, taken)
     graph = _traced(backbone)
     if graph is None:
         return None
-    settled = _settled(graph, backbone.network, frozen)
+    settled = _settled(graph, network, frozen)
     # A settled value that something unsettled uses crosses the cut. Exactly one can be kept as the input of the rest: a
     # shortcut around the cut would need a second one. And the samples themselves are nothing worth keeping.
     crossing = [node for node in graph.nodes if node in settled and set(node.users) - settled]
     if len(crossing) != 1 or crossing[0].op == "placeholder":
         return None
-    halves = _halves(graph, backbone, settled, crossing[0])
-    # The graph is a reading of somebody's code. Only a comparison shows that it computes the same.
-    return halves if _is_the_network(halves, backbone) else None
+    return _halves(graph, backbone, settled, crossing[0])
 
 
 class _Alone(nn.Module):
@@ -222,15 +233,17 @@ def _halves(
     )
 
 
-def _is_the_network(halves: Halves, backbone: Backbone) -> bool:
+def _device(backbone: Backbone) -> torch.device:
+    return next(backbone.head.parameters()).device
+
+
+def _is_the_network(halves: Halves, backbone: Backbone, taken: Tensor) -> bool:
     """Whether both halves together give the network's own logits of an example, and the cut is a batch."""
     # Each module's own mode is put back: frozen ones are in evaluation mode while the others train.
     modes = {module: module.training for module in backbone.network.modules()}
-    device = next(backbone.head.parameters()).device
     backbone.network.eval()
     try:
         with torch.no_grad():
-            taken = backbone.input(backbone.input.example(_EXAMPLES).to(device))
             kept = cast(object, halves.kept(taken))
             if not isinstance(kept, Tensor) or kept.dim() == 0 or len(kept) != _EXAMPLES:
                 return False

@@ -23,7 +23,7 @@ _SAMPLES = 1000
 FEWEST_SAMPLES = 100
 _MOST_WORK = 20_000_000
 """The work of all samples together, in the unit of `work`: about five seconds of one core."""
-_RANKED = frozenset({"auroc", "average_precision", "f1", "f1_macro"})
+_RANKED = frozenset({"auroc", "average_precision", "f1", "f1_macro", "spearman"})
 """Metrics that rank the rows, and those that are computed together with such."""
 _TRIES = 3
 """The draws for each sample, at most, until one has the labels that the metric needs."""

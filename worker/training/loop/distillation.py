@@ -75,23 +75,33 @@ class Teacher:
         except OSError as error:
             raise ModelUnreadable(path, str(error)) from error
 
-    def check(self, taken: InputCard) -> None:
+    def check(self, taken: InputCard, columns: Sequence[str] = ()) -> None:
         """See that the teacher takes the samples that the student's input layer takes.
 
+        Args:
+            taken: The student's input layer.
+            columns: The columns of the task's texts, as far as they are known: two of them are pairs.
+
         Raises:
-            TeacherUnfit: They are of another kind, or texts in another tokenizer's word pieces.
+            TeacherUnfit: They are of another kind, pairs or single texts where the teacher was trained on the other, or
+                texts in another tokenizer's word pieces.
         """
         told = [member.input for member in self._card.each()]
-        if isinstance(taken, TokenCard):
-            if not all(
-                isinstance(one, TokenCard) and one.sha256 == taken.sha256 for one in told
-            ):
-                raise TeacherUnfit(
-                    self.path,
-                    "a text is told to it in the student's word pieces, and its tokenizer is another",
-                )
-        elif any(isinstance(one, TokenCard) for one in told):
-            raise TeacherUnfit(self.path, "it reads texts, and the task has pictures")
+        if not isinstance(taken, TokenCard):
+            if any(isinstance(one, TokenCard) for one in told):
+                raise TeacherUnfit(self.path, "it reads texts, and the task has pictures")
+            return
+        if not all(isinstance(one, TokenCard) and one.sha256 == taken.sha256 for one in told):
+            raise TeacherUnfit(
+                self.path,
+                "a text is told to it in the student's word pieces, and its tokenizer is another",
+            )
+        # Cards that name no columns do not tell how many texts make a sample.
+        theirs = self._card.texts
+        if theirs and columns and len(theirs) != len(columns):
+            raise TeacherUnfit(
+                self.path, f"it reads {_samples(theirs)}, and the task has {_samples(columns)}"
+            )
 
     def at_work(self, device: torch.device, precision: str) -> Callable[[Tensor], Tensor]:
         """Load the teacher's network.
@@ -176,7 +186,7 @@ def lessons_of(
     """
     if teacher is None or recipe.distillation_weight == 0:
         return None
-    teacher.check(taken)
+    teacher.check(taken, data.details.get("columns", ()))
     lessons = partial(
         Lessons,
         temperature=recipe.distillation_temperature,
@@ -207,6 +217,11 @@ def lessons_of(
             json.dumps(facts | features.machine(device, recipe.precision)), make
         )
     return lessons(PlacedSplit(data.train, device, answers))
+
+
+def _samples(columns: Sequence[str]) -> str:
+    kind = "pairs of texts" if len(columns) == 2 else "single texts"
+    return f"{kind} ({', '.join(columns)})"
 
 
 def _difference(theirs: Sequence[str], ours: Sequence[str]) -> str:

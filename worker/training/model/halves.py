@@ -1,5 +1,6 @@
 """A network cut in two after its frozen stages: a prefix that is computed once, and a rest that is trained."""
 
+from collections.abc import Callable
 from typing import cast
 
 from torch import Tensor, fx, nn
@@ -16,11 +17,15 @@ class Halves:
     """
 
     def __init__(
-        self, prefix: fx.GraphModule, rest: fx.GraphModule, *, marks_padding: bool = False
+        self,
+        prefix: Callable[[Tensor], Tensor],
+        rest: Callable[[Tensor], Tensor],
+        *,
+        marks_padding: bool = False,
     ) -> None:
         self.prefix = prefix
         self.marks_padding = marks_padding
-        self.layer = _lone_layer(rest)
+        self.layer = _lone_layer(rest) if isinstance(rest, fx.GraphModule) else None
         self.bytes_each: dict[tuple[int | str, ...], int] = {}
         self._rest = rest
 
@@ -31,13 +36,13 @@ class Halves:
         if self.marks_padding and stored.dim() == 3:
             # Counted, not summed: half precision has no odd numbers above 256.
             crossing = stored[:, : int((stored[..., -1] > 0).sum(dim=1).max())]
-        return cast(Tensor, self._rest(crossing))
+        return self._rest(crossing)
 
     def kept(self, taken: Tensor) -> Tensor:
         """Return the features of a batch of the network's inputs: vectors `(N, F)`, or maps `(N, H, W, C)`."""
         # Convolutions compute with channels last, so that this is how maps lie in memory. Kept in the order of their
         # dimensions they would be copied into another layout here, and back again at every step.
-        crossing = cast(Tensor, self.prefix(taken))
+        crossing = self.prefix(taken)
         return crossing.permute(0, 2, 3, 1) if crossing.dim() == 4 else crossing
 
 

@@ -233,13 +233,15 @@ def _published_name(name: str, layers: str, kept: Sequence[int]) -> str:
 def _shape(encoder: Any) -> LibraryEncoderCard:
     config = encoder.config
     _, layers = layers_of(encoder)
-    table = encoder.get_input_embeddings()
+    table = getattr(encoder.get_input_embeddings(), "weight", None)
+    if table is None:
+        raise LookupError("its table of word pieces is not found")
     return LibraryEncoderCard(
         kind="hf",
         library=_release(_library()),
         model_type=config.model_type,
         config=_cleaned(json.loads(config.to_json_string(use_diff=False))),
-        vocab_size=table.num_embeddings,
+        vocab_size=len(table),
         width=config.hidden_size,
         layers=len(layers),
         shares_layers=len(layers) != config.num_hidden_layers,
@@ -276,8 +278,19 @@ def _encoder(model_type: str, config: Mapping[str, Any]) -> nn.Module:
     with _quiet():
         encoder = _library().AutoModel.from_config(_configuration(model_type, config))
     if getattr(encoder, "pooler", None) is not None:
-        encoder.pooler = None
+        # Some of the library's code calls it without asking whether there is one.
+        encoder.pooler = nn.Identity()
+    _fix(encoder)
     return encoder
+
+
+def _fix(encoder: nn.Module) -> None:
+    """Make buffers of the parameters that the library does not train, such as positions that are sines."""
+    for module in encoder.modules():
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if not parameter.requires_grad:
+                delattr(module, name)
+                module.register_buffer(name, parameter.data)
 
 
 def _configuration(model_type: str, config: Mapping[str, Any]) -> Any:

@@ -4,7 +4,8 @@ What the library's code computes is not read but seen: which parameters the firs
 token sees those behind it, and whether padding is left out. So no list of its hundreds of models is kept here.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, cast
 
 import torch
@@ -121,10 +122,26 @@ def fault_of(network: LibraryEncoder) -> str | None:
         )
     behind = torch.zeros_like(text)
     behind[:, 0] = network.tokens.pad_id
-    padded = network.hidden(torch.cat((text, behind), dim=2)[..., : network.shape.positions])
+    with _visible_padding(network):
+        padded = network.hidden(
+            torch.cat((text, behind), dim=2)[..., : network.shape.positions]
+        )
     if _change(plain, padded[:, : plain.shape[1]]) > _SAME:
         return "what it makes of a text changes with the padding behind it, which other texts of a batch bring"
     return None
+
+
+@contextmanager
+def _visible_padding(network: LibraryEncoder) -> Generator[None]:
+    """Let padding be embedded as what is not zero: random weights have zeros there, and published ones need not."""
+    table = cast(Tensor, cast(Any, network.tokens.encoder).get_input_embeddings().weight)
+    own = table[network.tokens.pad_id]
+    before = own.clone()
+    own.fill_(1)
+    try:
+        yield
+    finally:
+        own.copy_(before)
 
 
 def _change(one: Tensor, other: Tensor) -> float:

@@ -46,8 +46,8 @@ def input_spec(backbone: str, recipe: Recipe) -> ImageSpec:
     interpolation: Interpolation = "bicubic" if facts.interpolation == "bicubic" else "bilinear"
     # More than all: timm then adds a border of black, which would be no better here.
     crop = min(1.0, float(facts.crop_pct))
-    side = recipe.image_size or _side(backbone, facts)
-    return ImageSpec(side, recipe.resize, interpolation, crop)
+    side = _side(backbone, facts)
+    return ImageSpec(recipe.image_size or side, recipe.resize, interpolation, crop)
 
 
 def architecture(backbone: str, classes: int) -> Architecture:
@@ -109,7 +109,8 @@ def _side(backbone: str, facts: Any) -> int:
     _, height, width = facts.input_size
     if height != width:
         raise BackboneUnfit(
-            backbone, f"it takes pictures of {height} x {width}, and here they are square"
+            backbone,
+            f"its weights take pictures of {height} x {width}, and here all are square: take a model of square pictures",
         )
     return height
 

@@ -55,11 +55,13 @@ class TokenInput(InputLayer):
         return ended.masked_fill_(words == card.pad_id, 0)
 
     def example(self, count: int) -> Tensor:
-        """Return random word pieces; the last text is shorter than the others."""
+        """Return random word pieces, as pairs where the network tells them apart; the last text is shorter than the others."""
         random = torch.Generator().manual_seed(0)
         length = min(8, self._card.positions)
         words = torch.randint(self._card.vocab_size, (count, length), generator=random)
         words[words == self._card.pad_id] = (self._card.pad_id + 1) % self._card.vocab_size
+        if self._card.sep_id is not None:
+            words[:, length // 4] = self._card.sep_id
         words[-1, max(1, length // 2) :] = self._card.pad_id
         narrow = self._card.vocab_size <= _NARROW
         return words.to(torch.uint16 if narrow else torch.int32)

@@ -77,7 +77,7 @@ class Columns:
         if name == "loss":
             return self._losses(outputs, labels)[self._position()].item()
         part, columns = _shares(self._plain, outputs, labels)[self._position()]
-        return part.metrics(*columns).get(name)
+        return part.metrics(*columns, only=name).get(name)
 
     def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
         """Return which rows are told right, `(N,)`, if trials are compared by a share of those; else None."""
@@ -123,8 +123,16 @@ class _Part(Protocol):
         """Return the loss of each label, `(N, count)`; all labels are known."""
         ...
 
-    def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
-        """Return the metrics other than the loss, as far as the known labels allow."""
+    def metrics(
+        self, outputs: Tensor, labels: Tensor, *, only: str | None = None
+    ) -> dict[str, float]:
+        """Return the metrics other than the loss, as far as the known labels allow.
+
+        Args:
+            outputs: Its columns of outputs.
+            labels: Its columns of labels.
+            only: The name of the one that is asked for: the others may be left out.
+        """
         ...
 
     def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
@@ -191,12 +199,14 @@ class _Number:
             return functional.mse_loss(outputs, normalised, reduction="none")
         return functional.huber_loss(outputs, normalised, reduction="none", delta=self._delta)
 
-    def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+    def metrics(
+        self, outputs: Tensor, labels: Tensor, *, only: str | None = None
+    ) -> dict[str, float]:
         known = ~labels.isnan()
         if not known.any():
             return {}
         predicted = outputs * self._std + self._mean
-        return metrics.of_numbers(predicted[known], labels[known])
+        return metrics.of_numbers(predicted[known], labels[known], only=only)
 
     def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
         return None
@@ -224,13 +234,17 @@ class _Classes:
             each = each * self._weights[positions]
         return each.unsqueeze(1)
 
-    def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+    def metrics(
+        self, outputs: Tensor, labels: Tensor, *, only: str | None = None
+    ) -> dict[str, float]:
         known = ~labels[:, 0].isnan()
         if not known.any():
             return {}
         outputs, positions = outputs[known], labels[known, 0].long()
         right = (outputs.argmax(dim=1) == positions).double().mean().item()
-        return {"accuracy": right, **metrics.of_classes(outputs, positions)}
+        if only == "accuracy":
+            return {"accuracy": right}
+        return {"accuracy": right, **metrics.of_classes(outputs, positions, only=only)}
 
     def hits(self, outputs: Tensor, labels: Tensor) -> Tensor | None:
         right = (outputs.argmax(dim=1) == labels[:, 0]).double()
@@ -258,7 +272,10 @@ class _Binary:
             each = each * torch.where(labels > 0, self._weights[1], self._weights[0])
         return each
 
-    def metrics(self, outputs: Tensor, labels: Tensor) -> dict[str, float]:
+    def metrics(
+        self, outputs: Tensor, labels: Tensor, *, only: str | None = None
+    ) -> dict[str, float]:
+        del only
         measured = _means(
             [
                 metrics.of_binary(scores[known], column[known].long())

@@ -9,6 +9,8 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from trimtab.contract.metrics import needs_two_labels
+
 
 def of_classes(logits: Tensor, labels: Tensor, *, only: str | None = None) -> dict[str, float]:
     """Return macro metrics of logits `(N, classes)` against class positions `(N,)`: each class counts alike.
@@ -68,20 +70,67 @@ def _present(labels: Tensor) -> Tensor:
     return cast(Tensor, labels.unique())
 
 
-def of_numbers(predicted: Tensor, labels: Tensor) -> dict[str, float]:
-    """Return the metrics of numbers `(N,)` against labels `(N,)`, in their unit; no `r2` where all labels are equal.
+def of_numbers(
+    predicted: Tensor, labels: Tensor, *, only: str | None = None
+) -> dict[str, float]:
+    """Return the metrics of numbers `(N,)` against labels `(N,)`; where all labels are equal, `rmse` and `mae` alone.
 
-    Both are float64. `r2` is computed here: torchmetrics takes a sum of squares below 1e-4 for zero, which is that of
-    any target in a small enough unit.
+    `rmse` and `mae` are in the unit of the numbers. `spearman` is the correlation of ranks; equal numbers have the mean
+    of theirs. All is computed here: torchmetrics takes a sum of squares below 1e-4 for zero, which is that of any target
+    in a small enough unit.
+
+    Args:
+        predicted: The outputs, float64.
+        labels: The labels, float64.
+        only: The name of the one metric that is computed; None computes all.
     """
+    names = list(_OF_NUMBERS) if only is None else [only]
+    if not (labels != labels[0]).any():
+        names = [name for name in names if not needs_two_labels("regression", name)]
+    return {name: _OF_NUMBERS[name](predicted, labels) for name in names}
+
+
+def _rmse(predicted: Tensor, labels: Tensor) -> float:
+    return (predicted - labels).square().mean().sqrt().item()
+
+
+def _mae(predicted: Tensor, labels: Tensor) -> float:
+    return (predicted - labels).abs().mean().item()
+
+
+def _r2(predicted: Tensor, labels: Tensor) -> float:
     errors, spread = predicted - labels, labels - labels.mean()
-    measured = {
-        "rmse": errors.square().mean().sqrt().item(),
-        "mae": errors.abs().mean().item(),
-    }
-    if (labels != labels[0]).any():
-        measured["r2"] = 1 - (errors.square().sum() / spread.square().sum()).item()
-    return measured
+    return 1 - (errors.square().sum() / spread.square().sum()).item()
+
+
+def _spearman(predicted: Tensor, labels: Tensor) -> float:
+    return _correlation(_ranks(predicted), _ranks(labels))
+
+
+def _correlation(one: Tensor, other: Tensor) -> float:
+    """Return the correlation of numbers `(N,)` (Pearson's); 0 where all of `one` are equal, since they then tell nothing."""
+    if (one == one[0]).all():
+        return 0.0
+    one, other = one - one.mean(), other - other.mean()
+    # Each by its own length, since the product of both may be too small a number.
+    cosine = cast(Tensor, (one / one.norm()) @ (other / other.norm()))
+    return cosine.clamp(-1, 1).item()
+
+
+def _ranks(numbers: Tensor) -> Tensor:
+    _, places, counts = cast(
+        tuple[Tensor, Tensor, Tensor], numbers.unique(return_inverse=True, return_counts=True)
+    )
+    return (counts.cumsum(0) - (counts - 1) / 2)[places].double()
+
+
+_OF_NUMBERS: Mapping[str, Callable[[Tensor, Tensor], float]] = {
+    "rmse": _rmse,
+    "mae": _mae,
+    "r2": _r2,
+    "pearson": _correlation,
+    "spearman": _spearman,
+}
 
 
 def of_binary(logits: Tensor, labels: Tensor) -> dict[str, float]:
