@@ -1,7 +1,8 @@
 """Requests that wait while an earlier batch is being served are served together, with one commit.
 
-No request waits for others to come: what has arrived when a batch is done is the next batch. So a lone request is
-served at once, and the batches grow with the load by themselves.
+No request waits for others to come. What has arrived at the same turn of the event loop is served together, and what has
+arrived when a batch is done is the next batch. So a lone request is served at once, and the batches grow with the load by
+themselves.
 """
 
 import asyncio
@@ -41,18 +42,25 @@ class Batcher(Generic[Q, A]):
             Problem: the failure of this request; those of the others in its batch are raised to them.
         """
         if self._is_serving:
-            answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
-            self._waiting.append((request, answer))
-            return await answer
-        # Nobody is before it: it is served as it comes, without a task of its own.
+            return await self._line_up(request, last=True)
         self._is_serving = True
         try:
-            (answered,) = await self._serve([request])
+            # The loop reads many sockets at a time: those requests come now, and need no batch of their own.
+            await asyncio.sleep(0)
+            if not self._waiting:
+                (answered,) = await self._serve([request])  # which needs no task of its own
+                if isinstance(answered, Problem):
+                    raise answered
+                return answered
+            beside = self._line_up(request, last=False)
         finally:
             self._go_on()
-        if isinstance(answered, Problem):
-            raise answered
-        return answered
+        return await beside
+
+    def _line_up(self, request: Q, *, last: bool) -> asyncio.Future[A]:
+        answer: asyncio.Future[A] = asyncio.get_running_loop().create_future()
+        self._waiting.insert(len(self._waiting) if last else 0, (request, answer))
+        return answer
 
     def _go_on(self) -> None:
         """Serve those who have come meanwhile."""

@@ -1,12 +1,24 @@
 """Asks one of Optuna's samplers for one trial, over trials in memory; nothing is kept."""
 
-from collections.abc import Container, Sequence
+import math
+from collections.abc import Callable, Container, Sequence
 from threading import Lock
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn
 
+import numpy as np
 import optuna
-from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
-from optuna.samplers import BaseSampler, RandomSampler
+from numpy.random import RandomState
+from optuna._transform import (
+    _SearchSpaceTransform,  # pyright: ignore[reportPrivateUsage] - as Optuna's samplers do
+    _untransform_numerical_param,  # pyright: ignore[reportPrivateUsage]
+)
+from optuna.distributions import (
+    BaseDistribution,
+    CategoricalDistribution,
+    FloatDistribution,
+    IntDistribution,
+)
+from optuna.samplers import BaseSampler
 from optuna.storages import BaseStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
@@ -47,34 +59,47 @@ class Draws:
     """
 
     def __init__(self, distributions: Distributions) -> None:
-        self._distributions = distributions
-        self._sampler = _Reseeded(seed=0)
+        self._draws = {name: _draw_of(found) for name, found in distributions.items()}
+        # Seeded anew for each trial: to make one takes fifty times as long.
+        self._rng = RandomState(0)
         self._drawing = Lock()
 
     def draw(self, seed: int) -> dict[str, Scalar]:
         """Return what `ask` would of Optuna's random sampler of this seed, which looks at no trial and at no study."""
         with self._drawing:
-            self._sampler.begin_anew(seed)
-            return {
-                name: _drawn(self._sampler, name, found)
-                for name, found in self._distributions.items()
-            }
+            self._rng.seed(seed)
+            return {name: draw(self._rng) for name, draw in self._draws.items()}
 
 
-class _Reseeded(RandomSampler):
-    """Optuna's random sampler, seeded anew for each trial: to make one takes fifty times as long."""
-
-    def begin_anew(self, seed: int) -> None:
-        """Go on as a new sampler of this seed would."""
-        self._rng.rng.seed(seed)
-
-
-def _drawn(sampler: RandomSampler, name: str, distribution: BaseDistribution) -> Any:
+def _draw_of(distribution: BaseDistribution) -> Callable[[RandomState], Any]:
+    """Return how a value is drawn, as Optuna's random sampler does: it looks for the bounds of each dimension anew."""
     if distribution.single():  # Optuna draws no number for it
-        return distribution.to_external_repr(_only_value(distribution))
-    nothing = cast(Any, None)
-    value = sampler.sample_independent(nothing, nothing, name, distribution)
-    return distribution.to_external_repr(distribution.to_internal_repr(value))
+        only = distribution.to_external_repr(_only_value(distribution))
+        return lambda _: only
+    bounds = _SearchSpaceTransform({"": distribution}).bounds
+    low, high = float(bounds[0, 0]), float(bounds[0, 1])
+    found = _number_of(distribution)
+
+    def drawn(rng: RandomState) -> Any:
+        # One number for each choice, of which the greatest decides.
+        if isinstance(distribution, CategoricalDistribution):
+            internal = float(rng.random_sample(len(bounds)).argmax())
+        else:
+            internal = float(found(rng.uniform(low, high)))
+        return distribution.to_external_repr(internal)
+
+    return drawn
+
+
+def _number_of(distribution: BaseDistribution) -> Callable[[float], float]:
+    """Return what makes a value of a range out of what was drawn between its bounds."""
+    if not isinstance(distribution, FloatDistribution) or distribution.step is not None:
+        return lambda drawn: _untransform_numerical_param(drawn, distribution, True)
+    low, high = distribution.low, distribution.high
+    highest = float(np.nextafter(high, high - 1))
+    if not distribution.log:
+        return lambda drawn: min(drawn, highest)
+    return lambda drawn: min(max(math.exp(drawn), low), highest)
 
 
 def _only_value(distribution: BaseDistribution) -> float:

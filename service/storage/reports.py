@@ -129,7 +129,9 @@ def to_store(new: Sequence[NewReports]) -> dict[str, Any]:
         "steps": array([report.step for _, report in rows]),
         "values": array([report.value for _, report in rows]),
         "verdicts": [one.verdict_of(report) for one, report in rows],
-        "metrics": [json.dumps(dict(report.metrics)) for _, report in rows],
+        "metrics": [
+            json.dumps(dict(report.metrics)) if report.metrics else "{}" for _, report in rows
+        ],
     }
 
 

@@ -31,12 +31,14 @@ async def told_together(
     server: Server, grouping: Batcher[int, int], numbers: Sequence[int]
 ) -> list[Any]:
     """The first is served alone, and the others come meanwhile."""
-    waiting = asyncio.create_task(told(grouping, numbers))
+    first = asyncio.create_task(told(grouping, numbers[:1]))
     while not server.groups:
         await asyncio.sleep(0)
+    others = asyncio.create_task(told(grouping, numbers[1:]))
+    await asyncio.sleep(0)
     await asyncio.sleep(0)
     server.go_on.set()
-    return await waiting
+    return [*await first, *await others]
 
 
 def run(play: Callable[[Server], Coroutine[Any, Any, None]]) -> None:
@@ -53,6 +55,16 @@ def test_what_comes_while_one_is_served_is_the_next_group():
         assert await told_together(server, grouping, [0, 2, 4]) == [0, 4, 8]
         assert await told(grouping, [6]) == [12]
         assert server.groups == [[0], [2, 4], [6]]
+
+    run(play)
+
+
+def test_what_comes_at_the_same_turn_of_the_loop_is_one_group_in_the_order_of_its_coming():
+    async def play(server: Server) -> None:
+        grouping = Batcher[int, int](server)
+        server.go_on.set()
+        assert await told(grouping, [0, 2, 4]) == [0, 4, 8]
+        assert server.groups == [[0, 2, 4]]
 
     run(play)
 
@@ -87,15 +99,22 @@ def test_an_error_is_told_to_the_whole_group_and_the_next_is_served():
     run(play)
 
 
-def test_who_is_served_first_and_leaves_does_not_stop_those_behind():
+@pytest.mark.parametrize("turns", [1, 2, 3, 4])
+@pytest.mark.parametrize("alone", [0, 3])
+def test_who_is_served_first_and_leaves_does_not_stop_those_behind(alone: int, turns: int):
+    """It may leave before the others come, among them, or while it is served, alone or with them."""
+
     async def play(server: Server) -> None:
         grouping = Batcher[int, int](server)
         first = asyncio.create_task(grouping.submit(0))
+        for _ in range(alone):
+            await asyncio.sleep(0)
         second = asyncio.create_task(grouping.submit(2))
-        await asyncio.sleep(0)
-        await asyncio.sleep(0)
+        for _ in range(turns):
+            await asyncio.sleep(0)
         first.cancel()
         server.go_on.set()
         assert await second == 4
+        assert await grouping.submit(4) == 8
 
     run(play)

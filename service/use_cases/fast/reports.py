@@ -1,6 +1,7 @@
 """Reports of new steps by holders that are known here, in studies that go on."""
 
 from collections.abc import Awaitable, Callable, Sequence
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 from uuid import UUID
@@ -14,7 +15,7 @@ from service.storage.async_connection import AsyncConnection
 from service.storage.engine import Locked
 from service.storage.reports import REPORT, NewReports, to_store
 from service.use_cases.context import Context, Holder
-from trimtab.contract.leases import Answer, Report, Reports
+from trimtab.contract.leases import Answer, Report, Reports, Verdict
 from trimtab.contract.studies import StudyDocument
 
 
@@ -69,7 +70,7 @@ class FastReports:
         if not await self._storing.submit(new):
             return None
         self._context.holders.note(lease_id, then)
-        return Answer(verdict=verdict, ttl_s=document.lease_ttl_s)
+        return _answer(verdict, document.lease_ttl_s)
 
     async def _judge(self, document: StudyDocument, holder: Holder) -> Judgement:
         if not document.search.prunes:
@@ -88,6 +89,11 @@ class FastReports:
             return [False] * len(new)
         kept = {row[0] for row in rows}
         return [one.lease_id in kept and first[one.lease_id] is one for one in new]
+
+
+@lru_cache(maxsize=1024)
+def _answer(verdict: Verdict, ttl_s: float) -> Answer:
+    return Answer(verdict=verdict, ttl_s=ttl_s)
 
 
 def _are_new(holder: Holder, reports: Sequence[Report]) -> bool:

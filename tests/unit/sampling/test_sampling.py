@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pytest
+from optuna.distributions import FloatDistribution
 from optuna.samplers import RandomSampler
 
 from service.domain.facts import Changes, Cursor, TrialFacts
@@ -498,6 +499,19 @@ def test_an_error_of_the_history_is_told_as_the_studys_own():
         _propose(sampling)
     with pytest.raises(SamplingFailed, match="The pruner failed"):
         sampling.prune(1, MEDIAN, 9, ((0, 0.5),))
+
+
+def test_a_random_draw_is_optunas_at_the_ends_of_a_range_too():
+    narrow = {
+        "a": FloatDistribution(1.0, 1.0 + 3 * 2**-52),
+        "b": FloatDistribution(1.0, 1.0 + 3 * 2**-52, log=True),
+        "c": FloatDistribution(1e17, 1e17 + 48),
+        "d": FloatDistribution(1e17, 1e17 + 48, log=True),
+    }
+    draws = Draws(narrow)
+    found = [draws.draw(seed) for seed in range(100)]
+    optunas = [ask(RandomSampler(seed=n), narrow, [], 0, "maximize") for n in range(100)]
+    assert found == [one.values for one in optunas]
 
 
 def test_a_random_draw_is_what_optunas_random_sampler_would_be_asked_for():
