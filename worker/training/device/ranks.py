@@ -65,6 +65,7 @@ class Ranks:
         self.rank = rank
         self.count = count
         self._tensors = tensors
+        self._train = False
 
     @classmethod
     def join(cls, rank: int, count: int, meeting: Path, device: torch.device) -> Self:
@@ -130,8 +131,21 @@ class Ranks:
         ]
         return [(kind, message) for kind, _, message in texts]
 
+    def begin(self, digest: int) -> bool:
+        """Begin a training; return whether all ranks have the same number, which stands for their weights.
+
+        Raises:
+            RankFailed: Another rank could not begin.
+        """
+        words = self.exchange(Word(Kind.READY, digest))
+        self._train = len({word.number for word in words}) == 1
+        return self._train
+
     def dismiss(self) -> None:
-        """Tell the other ranks, as the first one, that the training is over; whatever they are at, they leave it."""
+        """Tell the other ranks, as the first one, that the training is over, if one is; whatever they are at, they leave it."""
+        if not self._train:
+            return
+        self._train = False
         with suppress(RankFailed):
             self.exchange(Word(Kind.END))
 

@@ -23,8 +23,7 @@ def begin_together(training: Training, ranks: Ranks) -> None:
         RankFailed: Another rank could not begin.
         RanksUnlike: The ranks do not begin with the same weights.
     """
-    words = ranks.exchange(Word(Kind.READY, digest(training)))
-    if len({word.number for word in words}) > 1:
+    if not ranks.begin(digest(training)):
         raise RanksUnlike
 
 

@@ -1,0 +1,74 @@
+"""Trials on two devices in a real runner; here, each device is a process of the CPU."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.leases import a_lease
+from tests.support.runners import Trials
+from trimtab.contract.leases import Completed, Lease
+from worker.pipe_messages import Ended, EpochDone
+
+RECIPE = {
+    "epochs": 2,
+    "batch_size": 64,
+    "learning_rate": 0.1,
+    "optimizer": "sgd",
+    "precision": "float32",
+}
+
+
+@pytest.fixture(scope="module")
+def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Trials]:
+    trials = Trials(tmp_path_factory.mktemp("two"), "cpu", "--devices", "2", "--threads", "1")
+    yield trials
+    trials.runner.close()
+
+
+def _lease(**recipe: Any) -> Lease:
+    return a_lease(recipe={**RECIPE, **recipe}, devices_per_trial=2)
+
+
+def _curve(trials: Trials, lease: Lease) -> list[float]:
+    """Train to the end; return the training loss and the validation loss of each epoch."""
+    trials.order(lease)
+    found: list[float] = []
+    for news in trials.hear(lambda _: "continue"):
+        if isinstance(news, EpochDone):
+            metrics = news.report.metrics
+            found += [metrics["train_loss"], metrics["validation_loss"]]
+        if isinstance(news, Ended):
+            assert isinstance(news.outcome, Completed), news.outcome
+            return found
+    raise AssertionError
+
+
+def _others(trials: Trials) -> list[int]:
+    """The processes that the runner has started."""
+    found = Path(f"/proc/{trials.runner.pid}/task").glob("*/children")
+    return [int(pid) for path in found for pid in path.read_text().split()]
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
+    except OSError:
+        return True
+
+
+def test_a_trial_is_what_it_is_on_one_device(two: Trials, tmp_path: Path) -> None:
+    one = Trials(tmp_path, "cpu", "--threads", "1")
+    try:
+        alone = _curve(one, a_lease(recipe={**RECIPE, "micro_batch_size": 32}))
+    finally:
+        one.runner.close()
+    assert _curve(two, _lease()) == pytest.approx(alone, rel=1e-4)
+
+
+def test_studies_of_one_device_and_small_heads_are_trained_on_the_first(two: Trials) -> None:
+    assert _curve(two, a_lease(recipe=RECIPE))
+    # All but the head is frozen.
+    assert _curve(two, _lease(frozen_stages=4))
+    assert _curve(two, _lease(epochs=1))
