@@ -1,5 +1,7 @@
 """Trials on two devices in a real runner; here, each device is a process of the CPU."""
 
+import os
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,8 +10,9 @@ import pytest
 
 from tests.support.leases import a_lease
 from tests.support.runners import Trials
-from trimtab.contract.leases import Completed, Lease
-from worker.pipe_messages import Ended, EpochDone
+from tests.support.until import until
+from trimtab.contract.leases import Completed, Failed, Lease
+from worker.pipe_messages import Began, Ended, EpochDone
 
 RECIPE = {
     "epochs": 2,
@@ -72,3 +75,37 @@ def test_studies_of_one_device_and_small_heads_are_trained_on_the_first(two: Tri
     # All but the head is frozen.
     assert _curve(two, _lease(frozen_stages=4))
     assert _curve(two, _lease(epochs=1))
+
+
+def _training(folder: Path) -> tuple[Trials, list[int]]:
+    """A runner in the midst of a trial, and the processes that it has started."""
+    trials = Trials(folder, "cpu", "--devices", "2", "--threads", "1")
+    others = _others(trials)
+    assert len(others) == 1
+    trials.order(_lease(epochs=1000))
+    next(news for news in trials.hear(lambda _: "continue") if isinstance(news, Began))
+    return trials, others
+
+
+def test_the_death_of_one_process_is_that_of_the_runner_told_as_it_was(tmp_path: Path) -> None:
+    trials, [other] = _training(tmp_path)
+    os.kill(other, signal.SIGKILL)
+    assert trials.exit().error == "killed"
+    until(lambda: _is_gone(other) and _is_gone(trials.runner.pid))
+    trials.runner.close()
+
+
+def test_a_process_that_hangs_is_ended_with_the_runner(tmp_path: Path) -> None:
+    trials, [other] = _training(tmp_path)
+    # It neither computes nor reads its lifeline.
+    os.kill(other, signal.SIGSTOP)
+    trials.runner.kill(Failed(error="stalled", message="no progress", retryable=True))
+    assert trials.exit().error == "stalled"
+    until(lambda: _is_gone(other))
+    trials.runner.close()
+
+
+def test_all_processes_leave_when_the_agent_lets_go(tmp_path: Path) -> None:
+    trials, [other] = _training(tmp_path)
+    trials.runner.close()
+    until(lambda: _is_gone(other))

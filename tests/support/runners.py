@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
-from trimtab.contract.leases import Lease, Verdict
+from trimtab.contract.leases import Failed, Lease, Verdict
 from worker import checkpoints
 from worker.agent import runner_process
 from worker.agent.events import RunnerExited, RunnerMessage
@@ -57,6 +57,12 @@ class Trials:
                     Steer(lease_id=news.lease_id, verdict=verdict, step=news.report.step)
                 )
             yield news
+
+    def exit(self) -> Failed:
+        """Wait for the process to leave; return what is told of that."""
+        while not isinstance(said := self._news.get(timeout=120), RunnerExited):
+            pass
+        return said.failure
 
     def _next(self) -> News:
         while True:
