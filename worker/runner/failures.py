@@ -4,7 +4,7 @@ import traceback
 
 from trimtab.contract.leases import Failed
 from trimtab.contract.trials import FailureKind
-from worker.training.errors import kind_of
+from worker.training.device.rank_errors import kind_of
 
 RETRYABLE: frozenset[FailureKind] = frozenset(
     {"data_missing", "crashed", "checkpoint_corrupt", "infrastructure"}

@@ -19,8 +19,8 @@ from worker.runner import followers, runner, starting
 from worker.runner.agent_channel import AgentChannel
 from worker.runner.progress import ProgressReporter
 from worker.runner.resources import Resources
+from worker.training.device.rank_errors import RankFailed, RanksUnlike
 from worker.training.device.ranks import Kind, Ranks, Word
-from worker.training.errors import RankFailed, RanksUnlike
 from worker.training.loop.following import begin_together, follow
 from worker.training.loop.training import Training
 

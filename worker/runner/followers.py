@@ -61,7 +61,10 @@ class Followers:
             threading.Thread(
                 target=_die_with, args=(child, rank, folder), name=f"rank-{rank}", daemon=True
             ).start()
-        return cls(Ranks.join(0, count, meeting, device), senders)
+        ranks = Ranks.join(0, count, meeting, device)
+        if device.type == "cpu":
+            remove(folder)
+        return cls(ranks, senders)
 
     def begin(self, order: RunTrial, training: Training) -> None:
         """Have them begin a trial whose training has begun here.

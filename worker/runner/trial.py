@@ -79,6 +79,11 @@ class TrialRun:
         self._constraints = () if order.resume else lease.constraints
 
     @property
+    def _devices(self) -> int:
+        ranks = self.started.training.learner.ranks
+        return 1 if ranks is None else ranks.count
+
+    @property
     def has_ended(self) -> bool:
         """Whether the agent was told how the trial ended."""
         return self._ending.has_ended
@@ -106,6 +111,7 @@ class TrialRun:
             freezing=self.started.training.learner.freezing,
             first_micro_batch_size=self.started.watch.first_micro_batch_size,
             threads=trying.threads_of(self.started.training),
+            devices=self._devices,
             features=self.started.features,
         )
         trial_record.log_left_out(

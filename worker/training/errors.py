@@ -1,8 +1,6 @@
 """What can go wrong in training; `kind` is how a trial that meets it fails.
 
 Interrupted                    no error: whoever trains asked to leave between two batches
-└── Left                       the first rank of a training on several devices has left the epoch
-RankFailed                     another rank of a training on several devices has met an error, whose kind it has
 TrainingError
 ├── Diverged                   a loss that is not finite
 ├── RecipeUnfit                a recipe that the backbone cannot compute
@@ -11,7 +9,6 @@ TrainingError
 ├── TooManyTokens              a recipe that reads more of a text than the backbone has positions for
 ├── NothingToChooseBy          a recipe that chooses by a validation split that there is not
 ├── MemoryUntold               a bound on memory, on a device that does not tell its own
-├── RanksUnlike                a training on several devices that does not begin with the same weights on each
 ├── WeightsError
 │   ├── WeightsMissing         no such file
 │   ├── WeightsUnavailable     published weights that can be neither found nor downloaded
@@ -64,54 +61,14 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def kind_of(error: Exception) -> FailureKind:
-    """Return how a trial fails that meets an error: by the error's own `kind` if it has one, else by its type."""
-    kind: FailureKind | None = getattr(error, "kind", None)
-    if kind is not None:
-        return kind
-    if is_out_of_memory(error):
-        return "oom"
-    return "infrastructure" if isinstance(error, OSError) else "crashed"
-
-
 class Interrupted(Exception):
     """Leaves a training between two batches; raised by `each_batch`. The state then says how far the epoch is."""
-
-
-class Left(Interrupted):
-    """The first rank of a training on several devices has left the epoch, and this rank leaves with it."""
-
-
-class RankFailed(Exception):
-    """Another rank of a training on several devices has met an error.
-
-    Args:
-        rank: The number of that rank.
-        kind: The kind of the error that it has met.
-        message: The words of that error.
-    """
-
-    def __init__(self, rank: int, kind: str, message: str) -> None:
-        super().__init__(f"on device {rank + 1} of the trial's: {message}")
-        self.kind = kind
 
 
 class TrainingError(Exception):
     """A training that cannot begin or go on."""
 
     kind: ClassVar[FailureKind] = "user_error"
-
-
-class RanksUnlike(TrainingError):
-    """The ranks of a training on several devices do not begin with the same weights."""
-
-    kind: ClassVar[FailureKind] = "crashed"
-
-    def __init__(self) -> None:
-        super().__init__(
-            "the devices of this trial did not begin with the same weights: either the file of weights was replaced "
-            "while they were loaded, or the backbone draws its first weights otherwise than by torch's generator"
-        )
 
 
 class Diverged(TrainingError):

@@ -102,14 +102,13 @@ def test_the_digits_are_learned_alike_by_the_real_backbone(
     assert together[0].curve[-1][2] > 0.5
 
 
-NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-
-
 @pytest.mark.parametrize("option", [{}, {"word_dropout": 0.3}, {"frozen_stages": 2}], ids=str)
 def test_texts_are_learned_alike(
     two: TwoRanks, tmp_path: Path, option: dict[str, object]
 ) -> None:
-    folder = str(folder_of(tmp_path / "bert", **NO_DROPOUT))
+    folder = str(
+        folder_of(tmp_path / "bert", hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    )
     case = Case("bert", folder, recipe={**EXACT, "batch_size": 10, **option})
     _same(_together(two, case, tmp_path), _alone(case, tmp_path))
 

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import IntEnum
 from pathlib import Path
-from typing import Self
+from typing import Self, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from worker.training.errors import RankFailed, kind_of
+from worker.training.device.rank_errors import RankFailed, kind_of
 
 PATIENCE = timedelta(days=30)
 """How long a rank waits for the others: whoever started them watches over the time (the worker's agent), not they."""
@@ -79,16 +79,17 @@ class Ranks:
             meeting: A file that none has made yet, in a folder that only this user may enter.
             device: The device of this process.
         """
-        store = dist.FileStore(str(meeting), count)
+        store = dist.FileStore(str(meeting), count)  # pyright: ignore[reportPrivateImportUsage] - its documented name
         dist.init_process_group(
             "gloo", store=store, rank=rank, world_size=count, timeout=PATIENCE
         )
+        # Until all have met, the file is needed; NCCL meets there later.
+        dist.barrier()
         on_gpus = device.type == "cuda" and dist.is_nccl_available()
         if on_gpus:
             torch.cuda.set_device(device)
-        return cls(
-            rank, count, dist.new_group(backend="nccl", timeout=PATIENCE) if on_gpus else None
-        )
+        group = dist.new_group(backend="nccl", timeout=PATIENCE) if on_gpus else None
+        return cls(rank, count, group if isinstance(group, dist.ProcessGroup) else None)
 
     def close(self) -> None:
         """Part from the others; returns when all have called it."""
@@ -126,7 +127,10 @@ class Ranks:
         table[self.rank, : len(told)] = torch.tensor([*told], dtype=torch.uint8)
         dist.all_reduce(table)
         texts = [
-            bytes(row.tolist()).rstrip(b"\0").decode(errors="replace").partition("\n")
+            bytes(cast(list[int], row.tolist()))
+            .rstrip(b"\0")
+            .decode(errors="replace")
+            .partition("\n")
             for row in table
         ]
         return [(kind, message) for kind, _, message in texts]
@@ -153,7 +157,7 @@ class Ranks:
         """Return for each place whether any rank has it set."""
         table = torch.tensor(flags, dtype=torch.uint8)
         dist.all_reduce(table, dist.ReduceOp.MAX)
-        return [bool(flag) for flag in table.tolist()]
+        return [bool(flag) for flag in cast(list[int], table.tolist())]
 
     def add_up(self, tensors: Sequence[Tensor]) -> None:
         """Replace each tensor by the sum of the ranks' tensors; all ranks get the same bits.
@@ -166,9 +170,10 @@ class Ranks:
             # One sum of all, since each costs a message whatever its size.
             flat = torch.cat([tensor.reshape(-1) for tensor in alike])
             dist.all_reduce(flat, group=self._tensors)
-            parts = flat.split([tensor.numel() for tensor in alike])
-            for tensor, part in zip(alike, parts, strict=True):
-                tensor.copy_(part.view(tensor.shape))
+            start = 0
+            for tensor in alike:
+                tensor.copy_(flat[start : start + tensor.numel()].view(tensor.shape))
+                start += tensor.numel()
 
 
 def loopback() -> dict[str, str]:

@@ -7,9 +7,10 @@ from dataclasses import replace
 import torch
 
 from worker.training import seeding
+from worker.training.device.rank_errors import Left, RankFailed, RanksUnlike
 from worker.training.device.ranks import Kind, Ranks, Word
 from worker.training.device.threads import computing_on
-from worker.training.errors import Diverged, Left, RankFailed, RanksUnlike
+from worker.training.errors import Diverged
 from worker.training.loop.step import train_epoch
 from worker.training.loop.training import Training
 
@@ -31,7 +32,8 @@ def digest(training: Training) -> int:
     """Return a number that stands for the weights that a training has come to, and builds upon."""
     found = hashlib.sha256(training.frozen_sha256.encode())
     for tensor in training.moving.values():
-        found.update(tensor.detach().cpu().reshape(-1).contiguous().view(torch.uint8).numpy())
+        lying = tensor.detach().cpu().reshape(-1).contiguous()
+        found.update(memoryview(lying.view(torch.uint8).numpy()))
     # As much as fits into a word.
     return int.from_bytes(found.digest()[:7])
 

@@ -18,8 +18,8 @@ from torch.nn.modules.batchnorm import _BatchNorm  # pyright: ignore[reportPriva
 
 from worker.training import seeding
 from worker.training.device.micro_batches import MicroBatches
+from worker.training.device.rank_errors import Left, RankFailed
 from worker.training.device.ranks import Kind, Ranks, Word
-from worker.training.errors import Left, RankFailed
 from worker.training.model.freezing import Freezing
 
 PartOfLoss = Callable[[slice, AbstractContextManager[None]], Tensor]
