@@ -9,7 +9,16 @@ from worker import checkpoints
 from worker.agent import runner_process
 from worker.agent.events import RunnerExited, RunnerMessage
 from worker.agent.runner_process import RunnerProcess
-from worker.pipe_messages import Ended, EpochDone, News, Progress, Ready, RunTrial, Steer
+from worker.pipe_messages import (
+    Ended,
+    EpochDone,
+    News,
+    Progress,
+    Ready,
+    RunTrial,
+    SavedState,
+    Steer,
+)
 
 
 class Trials:
@@ -43,10 +52,10 @@ class Trials:
         checkpoints.discard_trial(folder)
         return news
 
-    def order(self, lease: Lease) -> None:
+    def order(self, lease: Lease, *resume: SavedState) -> None:
         """Send one, whatever else trains."""
         folder = checkpoints.folder_of(self._cache_dir / "checkpoints", lease)
-        self.runner.send(RunTrial(lease=lease, folder=folder))
+        self.runner.send(RunTrial(lease=lease, folder=folder, resume=resume))
 
     def hear(self, answer: Callable[[EpochDone], Verdict | None]) -> Iterator[News]:
         """Yield what it says, each epoch answered; None leaves it without an answer."""

@@ -146,7 +146,9 @@ def test_a_study_that_no_worker_has_devices_enough_for_says_so(service: Service)
     told = shown(service)
     assert told.blocked
     assert told.problem is not None
-    assert "each trial is trained on 2 devices, and no worker offers more than 1" in told.problem
+    assert (
+        "each trial is trained on 2 devices, and no worker offers more than 1" in told.problem
+    )
     assert "trimtab worker start --devices 2" in told.problem
     service.several(2)
     assert not shown(service).blocked
