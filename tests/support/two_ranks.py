@@ -47,6 +47,7 @@ class Case:
         fails: The rank that fails in its batch of the number `fails_at`, and by what.
         fails_at: Counted from 1.
         by: The message of the error.
+        unlike: Whether the second rank begins with other weights.
         room: How many rows the device of the rank `short` has memory for; 0: for all.
     """
 
@@ -62,6 +63,7 @@ class Case:
     by: str = "the driver is gone"
     room: int = 0
     short: int = 1
+    unlike: bool = False
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ class Outcome:
         kind: The kind of that error, or its class.
         passes: How many micro-batches it computed.
         digest: Stands for the weights that it came to.
+        drawn: What each of its micro-batches drew first.
     """
 
     curve: list[list[float]]
@@ -81,14 +84,13 @@ class Outcome:
     kind: str = ""
     passes: int = 0
     digest: int = 0
+    drawn: list[float] = field(default_factory=list[float])
 
 
 def train(case: Case, ranks: Ranks | None = None) -> Outcome:
     """Train a case, on this rank of several or alone."""
     model, data = _made(case)
-    for module in model.modules():
-        if isinstance(module, nn.Dropout):
-            module.p = case.drops
+    _prepare(model, case, 0 if ranks is None else ranks.rank)
     look = _Look(case, 0 if ranks is None else ranks.rank)
     request = TrainingRequest(
         model,
@@ -111,7 +113,7 @@ def train(case: Case, ranks: Ranks | None = None) -> Outcome:
         if ranks is not None and ranks.rank:
             if training.learner.ranks is not None:
                 follow(training, ranks)
-            return Outcome(curve, passes=look.passes, digest=digest(training))
+            return Outcome(curve, passes=look.passes, digest=digest(training), drawn=look.drawn)
         try:
             for epoch in epochs_of(training):
                 curve.append([epoch.train_loss, epoch.metrics["loss"], epoch.value])
@@ -124,7 +126,16 @@ def train(case: Case, ranks: Ranks | None = None) -> Outcome:
         return Outcome(
             curve, str(error), getattr(error, "kind", type(error).__name__), look.passes
         )
-    return Outcome(curve, passes=look.passes, digest=digest(training))
+    return Outcome(curve, passes=look.passes, digest=digest(training), drawn=look.drawn)
+
+
+def _prepare(model: Backbone, case: Case, rank: int) -> None:
+    for module in model.modules():
+        if isinstance(module, nn.Dropout):
+            module.p = case.drops
+    if case.unlike and rank:
+        for parameter in model.parameters():
+            parameter.detach().add_(0.1)
 
 
 class _Look:
@@ -134,6 +145,7 @@ class _Look:
         self._case, self._rank = case, rank
         self.begins = False
         self.passes = self._batches = 0
+        self.drawn: list[float] = []
 
     def at(self, model: Backbone) -> None:
         """Look at a network that is ready for its first epoch."""
@@ -145,6 +157,8 @@ class _Look:
         if not torch.is_grad_enabled():
             return
         self.passes += 1
+        if self._case.drops:
+            self.drawn.append(float(torch.rand(())))
         if self._case.fails == self._rank and self.passes >= self._case.fails_at:
             raise RuntimeError(self._case.by)
         if self._case.room and self._rank == self._case.short and rows > self._case.room:

@@ -137,14 +137,17 @@ def _load(path: Path) -> FitState:
     return FitState.load(path)
 
 
-def test_each_rank_draws_dropout_of_its_own(two: TwoRanks, tmp_path: Path) -> None:
-    # Two equal halves of a batch, of which each would lose the same if both ranks drew the same.
-    whole = Case(recipe={**EXACT, "augmentation": "flip_crop"}, drops=0.5)
-    one, _ = _together(two, whole, tmp_path)
-    again, _ = _together(two, whole, tmp_path)
-    other, _ = _together(two, replace(whole, drops=0.0), tmp_path)
-    assert one.curve == again.curve
-    assert one.curve != other.curve
+def test_each_rank_draws_dropout_of_its_own(two: TwoRanks) -> None:
+    one, other = two.train(Case(recipe=EXACT, drops=0.5))
+    assert one.drawn
+    assert not {*one.drawn} & {*other.drawn}
+    assert len({*one.drawn}) == len(one.drawn) == one.passes
+
+
+def test_ranks_that_do_not_begin_with_the_same_weights_are_refused(two: TwoRanks) -> None:
+    first, second = two.train(Case(recipe=EXACT, unlike=True))
+    assert first.kind == second.kind == "crashed"
+    assert "did not begin with the same weights" in first.error
 
 
 @pytest.mark.parametrize("fails", [0, 1])
