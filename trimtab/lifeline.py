@@ -39,9 +39,9 @@ def spawn(
     Args:
         argv: the command line.
         env: the environment; None hands on this process's own.
-        stdin: as of `subprocess.Popen`.
-        stdout: as of `subprocess.Popen`.
-        stderr: as of `subprocess.Popen`.
+        stdin: the standard input, as `subprocess.Popen` takes it.
+        stdout: the standard output, likewise.
+        stderr: the standard error, likewise.
         pass_fds: the descriptors that the child gets beside its lifeline.
         own_session: start it in a session of its own, so that Ctrl-C reaches only the starter; otherwise whoever ends the
             starter's process group ends the child too.

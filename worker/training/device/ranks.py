@@ -58,7 +58,7 @@ class Ranks:
 
     Attributes:
         rank: The number of this process among them, from 0. The first one decides, measures and saves.
-        count: How many they are.
+        count: The number of processes.
     """
 
     def __init__(self, rank: int, count: int, tensors: dist.ProcessGroup | None = None) -> None:
@@ -75,7 +75,7 @@ class Ranks:
 
         Args:
             rank: The number of this process, from 0.
-            count: How many processes there are.
+            count: The number of processes.
             meeting: A file that none has made yet, in a folder that only this user may enter.
             device: The device of this process.
         """
@@ -102,7 +102,7 @@ class Ranks:
 
         Args:
             word: The word of this rank.
-            error: What it has met, if its word is FAILED.
+            error: The error that it has met, if its word is FAILED.
 
         Raises:
             RankFailed: Another rank has met an error, and this one has not.

@@ -53,7 +53,7 @@ def _next_epoch(ranks: Ranks, failure: Exception | None) -> tuple[int, int] | No
 
     Args:
         ranks: All processes of the training.
-        failure: What this rank has met, which the first one may not know yet: it could have been after the last step.
+        failure: The error that this rank has met, which the first one may not know yet: it could have been after the last step.
     """
     said = Word(Kind.WAITS if failure is None else Kind.FAILED)
     while True:
