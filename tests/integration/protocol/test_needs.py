@@ -158,3 +158,10 @@ def test_both_needs_are_of_the_same_worker(either: Service) -> None:
     either.study(needs={**NEEDS, **SEVERAL})
     assert either.claim(either.gpu(L4)) == ()
     assert either.claim(either.several(2)) == ()
+
+
+def test_a_change_of_the_memory_keeps_the_number_of_devices(service: Service) -> None:
+    service.study(needs=SEVERAL)
+    changed = change(service, Needs(gpu_memory_gb=16))
+    assert changed.document.needs == Needs(gpu_memory_gb=16, devices_per_trial=2)
+    assert change(service, "none").document.needs is None
