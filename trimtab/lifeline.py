@@ -32,8 +32,20 @@ def spawn(
     stdout: int | IO[str] | None = None,
     stderr: int | IO[str] | None = None,
     pass_fds: Sequence[int] = (),
+    own_session: bool = True,
 ) -> Child:
-    """Start `argv --lifeline FD` in a session of its own, so that Ctrl-C reaches only the starter."""
+    """Start `argv --lifeline FD`.
+
+    Args:
+        argv: the command line.
+        env: the environment; None hands on this process's own.
+        stdin: the standard input, as `subprocess.Popen` takes it.
+        stdout: the standard output, likewise.
+        stderr: the standard error, likewise.
+        pass_fds: the descriptors that the child gets beside its lifeline.
+        own_session: start it in a session of its own, so that Ctrl-C reaches only the starter; otherwise whoever ends the
+            starter's process group ends the child too.
+    """
     reading, writing = os.pipe()
     try:
         process = subprocess.Popen(
@@ -43,7 +55,7 @@ def spawn(
             stdout=stdout,
             stderr=stderr,
             pass_fds=(reading, *pass_fds),
-            start_new_session=True,
+            start_new_session=own_session,
             text=True,
         )
     except BaseException:

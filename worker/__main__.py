@@ -80,6 +80,12 @@ def _add_start(start: argparse.ArgumentParser) -> None:
     start.add_argument("--label", metavar="NAME", help="default: the name of this machine")
     start.add_argument("--device", metavar="DEVICE", help="auto, cpu or cuda:N; default: auto")
     start.add_argument(
+        "--devices",
+        metavar="N",
+        type=int,
+        help="devices, from that one on, to train a trial on if its study needs several; default: 1",
+    )
+    start.add_argument(
         "--cache-dir", metavar="DIR", type=Path, help="default: ~/.cache/trimtab"
     )
     by_hand.add_backbones(start)
@@ -128,6 +134,7 @@ def _load(arguments: argparse.Namespace) -> Settings:
         exit_when_idle_s=arguments.exit_when_idle,
         grace_s=arguments.grace,
         slots=arguments.slots,
+        devices=arguments.devices,
         threads=arguments.threads,
         together=arguments.together,
         cache_gb=arguments.cache_gb,
@@ -172,6 +179,7 @@ def _token(settings: Settings) -> str | None:
 def _start_each(settings: Settings, lifeline_fd: int | None) -> int:
     options = ["--server", settings.server, "--device", settings.device]
     options += ["--cache-dir", str(settings.cache_dir), "--together", str(settings.together)]
+    options += ["--devices", str(settings.devices)]
     options += [f"--backbones={file}" for file in settings.backbones]
     options += ["--grace", str(settings.grace_s)]
     if settings.token_file is not None:
@@ -196,7 +204,7 @@ def _plan(settings: Settings, slots: int) -> Plan:
         *(f"--backbones={file}" for file in settings.backbones),
         *(f"--root={folder}" for folder in settings.roots),
         *(("--download",) if settings.download else ()),
-        *("--slots", str(slots)),
+        *("--slots", str(slots), "--devices", str(settings.devices)),
         *(() if settings.cache_bytes is None else ("--cache-bytes", str(settings.cache_bytes))),
         *(() if settings.threads is None else ("--threads", str(settings.threads))),
     )
@@ -207,7 +215,7 @@ def _plan(settings: Settings, slots: int) -> Plan:
         runner=command(settings.runner, runner),
         runner_environment={
             **environment.handed_on(os.environ, settings.environment),
-            **cores.waiting(os.environ, shared=slots > 1),
+            **cores.waiting(os.environ, shared=slots * settings.devices > 1),
         },
         timeouts=Timeouts(stall_s=settings.stall_s, grace_s=settings.grace_s),
         exit_when_idle_s=settings.exit_when_idle_s,

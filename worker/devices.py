@@ -59,6 +59,31 @@ def choose(wanted: str, cuda_devices: int) -> str:
     )
 
 
+def several(wanted: str, count: int, cuda_devices: int) -> tuple[str, ...]:
+    """Return the names of the torch devices of a worker that trains each trial on several: `wanted` and those after it.
+
+    On a CPU all of them are the same: each is a process of its own.
+
+    Args:
+        wanted: The device that was asked for.
+        count: The number of devices.
+        cuda_devices: The number of CUDA devices that torch sees.
+
+    Raises:
+        NoSuchDevice: This machine does not have one of them; the message says which ones it has.
+    """
+    first = choose(wanted, cuda_devices)
+    if first == "cpu":
+        return (first,) * count
+    number = int(first.removeprefix("cuda:"))
+    if number + count > cuda_devices:
+        raise NoSuchDevice(
+            f"{count} devices from {first} on do not exist on this machine: torch sees cuda:0 to cuda:{cuda_devices - 1}; "
+            f"use --devices {cuda_devices - number} or fewer"
+        )
+    return tuple(f"cuda:{number + place}" for place in range(count))
+
+
 def host_memory_bytes() -> int:
     """Return the bytes that this process may use: the machine's memory, or the limit of its control group."""
     pages = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

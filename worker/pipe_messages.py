@@ -97,6 +97,8 @@ class Ready(Message):
     kind: Literal["ready"] = "ready"
     device: str
     memory_bytes: int | None = None
+    devices: int = 1
+    """The number of devices that a trial may be trained on."""
 
 
 class Refused(Message):

@@ -103,6 +103,8 @@ class Settings(BaseSettings):
     """Whether public data sets that are missing may be fetched from the network."""
     slots: Annotated[int, Field(ge=1, le=64)] = 1
     """Trials at a time on the device, each by a worker process of its own with a share of the memory."""
+    devices: Annotated[int, Field(ge=1, le=64)] = 1
+    """Devices, from `device` on, that a trial is trained on if its study needs several."""
     threads: Annotated[int, Field(ge=1, le=1024)] | None = None
     """Threads that compute on the CPU, in each slot; None tries which number is fastest."""
     together: Annotated[int, Field(ge=1, le=64)] = 8

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
+from trimtab.contract.demand import Needs
 from trimtab.contract.edits import NO_LIMIT, StudyEdit
 from trimtab.contract.external_rules import NO_NEEDS
 from trimtab.contract.faults import Fault
@@ -43,8 +44,14 @@ def edited(document: StudyDocument, edit: StudyEdit) -> StudyDocument:
     if edit.parallel is not None:
         changes["parallel"] = None if edit.parallel == NO_LIMIT else edit.parallel
     if edit.needs is not None:
-        changes["needs"] = None if edit.needs == NO_LIMIT else edit.needs
+        changes["needs"] = None if edit.needs == NO_LIMIT else _needs(document, edit.needs)
     return document.model_copy(update=changes)
+
+
+def _needs(document: StudyDocument, edit: Needs) -> Needs:
+    """Return what the document needs with what the edit names; whoever asks for other memory keeps the number of devices."""
+    named = {name: getattr(edit, name) for name in edit.model_fields_set}
+    return (document.needs or Needs()).model_copy(update=named)
 
 
 def refusal(before: StudyDocument, after: StudyDocument, state: StudyState) -> str | None:

@@ -29,6 +29,8 @@ class Work:
     """Claims of its trials are decided one at a time: each takes a part of what the one before it has left."""
     gpu_memory_gb: float = 0.0
     """The memory of a GPU that it needs; 0: it runs on any device."""
+    devices_per_trial: int = 1
+    """The number of devices that each of its trials is trained on."""
 
     @property
     def has_some(self) -> bool:
@@ -60,6 +62,7 @@ class Claim:
         worker: the worker that claims.
         set_aside: the ids of the studies that its worker cannot serve.
         gpu_memory_gb: the most that a study may need of its worker's device.
+        devices: the number of devices that its worker offers.
     """
 
     beside: str | None = None
@@ -67,11 +70,14 @@ class Claim:
     worker: UUID | None = None
     set_aside: Collection[int] = ()
     gpu_memory_gb: float = 0.0
+    devices: int = 1
 
     def may_have(self, study: Work) -> bool:
         """Whether its worker can serve the study, if there is work."""
         return (
-            study.study_id not in self.set_aside and study.gpu_memory_gb <= self.gpu_memory_gb
+            study.study_id not in self.set_aside
+            and study.gpu_memory_gb <= self.gpu_memory_gb
+            and study.devices_per_trial <= self.devices
         )
 
 

@@ -18,13 +18,13 @@ SELECT asked.place, w.capacity, (
        EXISTS (SELECT FROM trimtab.attempts a WHERE a.worker_id = w.worker_id AND a.claim_id = asked.claim_id),
        ARRAY(SELECT a.study_id FROM trimtab.set_aside a WHERE a.worker_id = w.worker_id),
        NULL::int, NULL::timestamptz, NULL::int, NULL::int, NULL::text, NULL::bool,
-       NULL::bool, w.gpu_memory_gb
+       NULL::bool, w.gpu_memory_gb, w.devices
 FROM unnest(CAST(:worker_ids AS uuid[]), CAST(:claim_ids AS uuid[])) WITH ORDINALITY AS asked (worker_id, claim_id, place)
 JOIN trimtab.workers w ON w.worker_id = asked.worker_id
 UNION ALL (
 SELECT NULL, c.study_id, CAST(c.running AS int), c.has_queued, c.may_propose, c.data IS NULL, NULL, c.priority, c.created_at,
        c.trials_created, c.trials_limit, c.name, c.has_paused, c.one_at_a_time,
-       coalesce(c.gpu_memory_gb, 0)
+       coalesce(c.gpu_memory_gb, 0), c.devices_per_trial
 FROM {studies_with_work(open_to="NOT s.external")})""")
 
 MARK_SEEN = Statement("""
@@ -44,6 +44,7 @@ class Asking:
         has_claimed: it has got a lease under this very claim id.
         set_aside: the ids of the studies that it gets no trials of.
         gpu_memory_gb: the most that a study may need of its device.
+        devices: the number of devices that it offers.
     """
 
     capacity: int
@@ -53,6 +54,7 @@ class Asking:
     has_claimed: bool
     set_aside: Sequence[int]
     gpu_memory_gb: float
+    devices: int
 
     def may_take(self, taking: int) -> bool:
         """Whether a slot is free for one more lease, when `taking` others are just being given to it."""
@@ -67,7 +69,7 @@ def bind(worker_ids: Sequence[UUID], claim_ids: Sequence[UUID]) -> dict[str, Any
 def seen(rows: Sequence[tuple[Any, ...]]) -> tuple[dict[int, Asking], list[Work]]:
     """The rows of `CLAIM_FACTS`: known workers by the place of their claim, from 0, and the studies with work."""
     asking = {
-        row[0] - 1: Asking(*row[1:7], gpu_memory_gb=row[-1])
+        row[0] - 1: Asking(*row[1:7], gpu_memory_gb=row[-2], devices=row[-1])
         for row in rows
         if row[0] is not None
     }
@@ -91,6 +93,7 @@ def _work(row: tuple[Any, ...]) -> Work:
         has_paused,
         one_at_a_time,
         gpu_memory_gb,
+        devices_per_trial,
     ) = row
     return Work(
         study_id,
@@ -106,4 +109,5 @@ def _work(row: tuple[Any, ...]) -> Work:
         is_probed_next,
         one_at_a_time,
         gpu_memory_gb,
+        devices_per_trial,
     )

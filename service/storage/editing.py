@@ -130,5 +130,5 @@ def _told(document: StudyDocument) -> dict[str, Any]:
     if document.parallel is not None:
         told["parallel"] = document.parallel
     if document.needs is not None:
-        told["needs"] = document.needs.model_dump()
+        told["needs"] = document.needs.model_dump(exclude_defaults=True)
     return told

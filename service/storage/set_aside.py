@@ -20,7 +20,7 @@ _LIVE = """
 BLOCKED = f"""(
     s.state IN ('active', 'stopping', 'finalising')
     AND (EXISTS (SELECT FROM trimtab.set_aside a WHERE a.study_id = s.study_id)
-         OR s.gpu_memory_gb IS NOT NULL AND EXISTS (SELECT FROM trimtab.workers w WHERE {_LIVE} AND {MAY_TAKE}))
+         OR (s.gpu_memory_gb IS NOT NULL OR s.devices_per_trial > 1) AND EXISTS (SELECT FROM trimtab.workers w WHERE {_LIVE} AND {MAY_TAKE}))
     AND NOT EXISTS (SELECT FROM trimtab.trials r WHERE r.study_id = s.study_id AND r.state = 'running')
     AND NOT EXISTS (
         SELECT FROM trimtab.workers w WHERE {_LIVE} AND {MAY_TAKE} AND {IS_LARGE_ENOUGH} AND NOT EXISTS (
@@ -95,19 +95,25 @@ class Standing:
         workers: Those that were set aside.
         largest: The largest one of all; None where no worker lives.
         gpu_memory_gb: The memory of a GPU that the study needs; None where any device will do.
+        devices_per_trial: The number of devices that it needs for each trial.
+        most_devices: The most that a live worker offers; 0 where none lives.
     """
 
     blocked: bool
     workers: Sequence[AsideRow]
     largest: Largest | None = None
     gpu_memory_gb: float | None = None
+    devices_per_trial: int = 1
+    most_devices: int = 0
 
 
 def standing(connection: Connection, study_id: int) -> Standing:
     """Read who cannot serve the study; a worker that has gone counts only where nobody else is left."""
     rows = connection.execute(
         text(f"""
-            SELECT b.blocked, s.gpu_memory_gb, l.label, l.gpu_bytes, w.label, a.problem, a.at
+            SELECT b.blocked, s.gpu_memory_gb, s.devices_per_trial,
+                   coalesce((SELECT max(w.devices) FROM trimtab.workers w WHERE {_LIVE} AND {MAY_TAKE}), 0),
+                   l.label, l.gpu_bytes, w.label, a.problem, a.at
             FROM trimtab.studies s
             CROSS JOIN LATERAL (SELECT {BLOCKED} AS blocked) b
             LEFT JOIN LATERAL (
@@ -122,7 +128,7 @@ def standing(connection: Connection, study_id: int) -> Standing:
     ).all()
     if not rows:
         return Standing(False, ())
-    blocked, gpu_memory_gb, label, gpu_bytes = rows[0][:4]
-    aside = [AsideRow(*row[4:]) for row in rows if row[4] is not None]
+    blocked, gpu_memory_gb, devices_per_trial, most_devices, label, gpu_bytes = rows[0][:6]
+    aside = [AsideRow(*row[6:]) for row in rows if row[6] is not None]
     largest = None if label is None else Largest(label, gpu_bytes)
-    return Standing(blocked, aside, largest, gpu_memory_gb)
+    return Standing(blocked, aside, largest, gpu_memory_gb, devices_per_trial, most_devices)

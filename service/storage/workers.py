@@ -16,7 +16,7 @@ SILENT_AFTER = "5 minutes"
 """A worker that said nothing for so long is listed as gone; its next claim brings it back."""
 
 _COLUMNS = f"""
-    w.worker_id, w.label, w.device, w.memory_bytes, w.capacity,
+    w.worker_id, w.label, w.device, w.memory_bytes, w.capacity, w.devices,
     CASE WHEN w.state IN ('alive', 'draining') AND w.last_seen < trimtab.now() - interval '{SILENT_AFTER}' THEN 'gone'
          ELSE w.state END AS state,
     w.last_seen,
@@ -33,6 +33,7 @@ class WorkerRow:
     device: str
     memory_bytes: int | None
     capacity: int
+    devices: int
     state: WorkerState
     last_seen: datetime
     running: int
@@ -46,8 +47,8 @@ def insert(
     row = connection.execute(
         text(f"""
             WITH w AS (
-                INSERT INTO trimtab.workers (label, device, memory_bytes, capacity, study_id)
-                VALUES (:label, :device, :memory_bytes, :capacity, :study_id) RETURNING *)
+                INSERT INTO trimtab.workers (label, device, memory_bytes, capacity, devices, study_id)
+                VALUES (:label, :device, :memory_bytes, :capacity, :devices, :study_id) RETURNING *)
             SELECT {_COLUMNS} FROM w"""),
         {**registration.model_dump(), "study_id": study_id},
     ).one()

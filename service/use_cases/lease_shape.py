@@ -65,6 +65,7 @@ def shape(row: LeaseRow, document: StudyDocument, members: Sequence[Member] = ()
         constraints=document.foretold if row.kind == "trial" else (),
         resume=_state(row.checkpoint),
         previous=_state(row.previous_checkpoint),
+        devices_per_trial=document.devices_per_trial,
         validation_value=reached,
         validation_accuracy=reached if document.task.metric == "accuracy" else None,
         members=tuple(members),

@@ -27,7 +27,14 @@ def of_study(connection: Connection, row: studies.StudyRow) -> dict[str, Any]:
 
 
 def _too_small(standing: set_aside.Standing) -> str:
-    """Tell that no worker has the device that a study needs."""
+    """Tell that no worker has the devices that a study needs."""
+    wanted = standing.devices_per_trial
+    if wanted > standing.most_devices:
+        return (
+            f"No worker can serve the study: each trial is trained on {wanted} devices, and no worker offers more than "
+            f"{standing.most_devices}. It goes on by itself when `trimtab worker start --devices {wanted}` is run on a "
+            "machine with so many."
+        )
     largest = standing.largest
     if largest is None or not largest.gpu_bytes:
         there = "no worker has a GPU"

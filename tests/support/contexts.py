@@ -29,10 +29,15 @@ def a_worker(
     capacity: int = 1,
     device: str = "cpu",
     memory_bytes: int | None = None,
+    devices: int = 1,
 ) -> UUID:
     """Register a worker and return its id."""
     registration = Registration(
-        label=label, device=device, capacity=capacity, memory_bytes=memory_bytes
+        label=label,
+        device=device,
+        capacity=capacity,
+        memory_bytes=memory_bytes,
+        devices=devices,
     )
     with context.database.statements() as connection:
         return workers.insert(connection, registration).worker_id

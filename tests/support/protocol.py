@@ -126,6 +126,10 @@ class Service:
             self.context, label=label, device="cuda:0 A GPU", memory_bytes=memory_bytes
         )
 
+    def several(self, devices: int) -> UUID:
+        """Register a worker with several devices."""
+        return a_worker(self.context, devices=devices)
+
     def ask_to_leave(self, worker: UUID) -> WorkerState:
         """Drain a worker."""
         return workers.drain(self.context, worker).state

@@ -4,12 +4,21 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from queue import SimpleQueue
 
-from trimtab.contract.leases import Lease, Verdict
+from trimtab.contract.leases import Failed, Lease, Verdict
 from worker import checkpoints
 from worker.agent import runner_process
 from worker.agent.events import RunnerExited, RunnerMessage
 from worker.agent.runner_process import RunnerProcess
-from worker.pipe_messages import Ended, EpochDone, News, Progress, Ready, RunTrial, Steer
+from worker.pipe_messages import (
+    Ended,
+    EpochDone,
+    News,
+    Progress,
+    Ready,
+    RunTrial,
+    SavedState,
+    Steer,
+)
 
 
 class Trials:
@@ -43,10 +52,10 @@ class Trials:
         checkpoints.discard_trial(folder)
         return news
 
-    def order(self, lease: Lease) -> None:
+    def order(self, lease: Lease, *resume: SavedState) -> None:
         """Send one, whatever else trains."""
         folder = checkpoints.folder_of(self._cache_dir / "checkpoints", lease)
-        self.runner.send(RunTrial(lease=lease, folder=folder))
+        self.runner.send(RunTrial(lease=lease, folder=folder, resume=resume))
 
     def hear(self, answer: Callable[[EpochDone], Verdict | None]) -> Iterator[News]:
         """Yield what it says, each epoch answered; None leaves it without an answer."""
@@ -57,6 +66,12 @@ class Trials:
                     Steer(lease_id=news.lease_id, verdict=verdict, step=news.report.step)
                 )
             yield news
+
+    def exit(self) -> Failed:
+        """Wait for the process to leave; return what is told of that."""
+        while not isinstance(said := self._news.get(timeout=120), RunnerExited):
+            pass
+        return said.failure
 
     def _next(self) -> News:
         while True:

@@ -57,6 +57,15 @@ def start(
     device: Annotated[
         str | None, typer.Option(help="auto (the default), cpu, cuda:0, cuda:1, ...")
     ] = None,
+    devices: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            max=64,
+            help="Devices, from that one on, to train a trial on if its study needs several.",
+            show_default="1",
+        ),
+    ] = None,
     cache_dir: Annotated[
         Path | None,
         typer.Option(help="Decoded data sets and checkpoints.", show_default=False),
@@ -107,6 +116,7 @@ def start(
     here = terminal.of(context)
     address = here.server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
     argv = ["start", "--server", address, *given("--device", device)]
+    argv += given("--devices", devices)
     argv += given("--label", label) + given("--cache-dir", cache_dir)
     argv += _each("--backbones", backbones)
     argv += given("--token-file", token_file)

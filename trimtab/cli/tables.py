@@ -10,6 +10,7 @@ from trimtab.cli import costs, reasons, record_table, report
 from trimtab.cli.failures import printable
 from trimtab.cli.figures import figure, measured, table, words
 from trimtab.contract.conditions import condition, told
+from trimtab.contract.demand import Needs
 from trimtab.contract.edits import SpaceEdit
 from trimtab.contract.finish import Refits
 from trimtab.contract.metrics import direction_of
@@ -114,8 +115,16 @@ def _parallel_rows(document: StudyDocument) -> list[tuple[str, Text]]:
     most, needs = document.parallel, document.needs
     return [
         *([("parallel", Text(f"at most {most} at a time"))] if most else []),
-        *([("needs", Text(f"a GPU with {needs.gpu_memory_gb:g} GB"))] if needs else []),
+        *([("needs", Text(_needed(needs)))] if needs else []),
     ]
+
+
+def _needed(needs: Needs) -> str:
+    count, memory = needs.devices_per_trial, needs.gpu_memory_gb
+    many = f"{count} devices for each trial" if count > 1 else "one device for each trial"
+    if memory is None:
+        return many
+    return f"a GPU with {memory:g} GB" + (f", {many}" if count > 1 else "")
 
 
 def _changed(edits: Sequence[SpaceEdit]) -> str:

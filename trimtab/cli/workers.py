@@ -87,13 +87,18 @@ def _table(listed: Workers, now: datetime) -> RenderableType:
         rows.add_row(
             one.label,
             Text(one.state, style=STYLES.get(one.state, "green")),
-            one.device if one.study is None else f"{one.device} of {one.study}",
+            _device(one),
             memory,
             f"{one.running}/{one.capacity}",
             _ago(now - one.last_seen),
             str(one.worker_id),
         )
     return rows
+
+
+def _device(worker: Worker) -> str:
+    several = f" and {worker.devices - 1} more" if worker.devices > 1 else ""
+    return worker.device + (several if worker.study is None else f" of {worker.study}")
 
 
 def _ago(passed: timedelta) -> str:

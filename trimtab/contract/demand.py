@@ -4,16 +4,22 @@ from typing import Annotated
 
 from pydantic import Field
 
-from trimtab.contract.message import Message, Number
+from trimtab.contract.message import Int, Message, Number
 
 GpuMemory = Annotated[Number, Field(gt=0, le=10_000)]
 """The memory of a GPU in GB (10^9 bytes), as its maker names it: 24 for an L4, of which its driver keeps a part."""
 
 
-class Needs(Message):
-    """What a study needs of a worker's device; a worker that has less gets none of its trials."""
+Devices = Annotated[Int, Field(ge=1, le=64)]
 
-    gpu_memory_gb: GpuMemory
+
+class Needs(Message):
+    """What a study needs of a worker's devices; a worker that has less gets none of its trials."""
+
+    gpu_memory_gb: GpuMemory | None = None
+    """What each device has; null: any device will do."""
+    devices_per_trial: Devices = 1
+    """The number of devices of one machine that each trial is trained on; its batches are divided among them."""
 
 
 class DemandOfNeed(Message):

@@ -133,6 +133,8 @@ class Lease(Message):
     """The costs that the study's constraints or objectives name: the outcome has to tell them."""
     constraints: tuple[Constraint, ...] = ()
     """The study's constraints on what is known before the first epoch is over: a trial that violates one ends without it."""
+    devices_per_trial: int = 1
+    """The number of devices of the worker that the trial is trained on; its batches are divided among them."""
     members: tuple[Member, ...] = ()
     """In a final lease, the trials that the model is made of, the winner first; in a refit, the one that it repeats."""
 

@@ -124,7 +124,7 @@ class StudyDocument(Message):
     parallel: Annotated[Int, Field(ge=1, le=10_000)] | None = None
     """At most so many of its trials are leased at a time; null: no limit. Refits and the final evaluation do not count."""
     needs: Needs | None = None
-    """What it needs of a worker's device; null: its trials run on any."""
+    """What it needs of a worker's devices; null: its trials run on any."""
     max_crashes: Annotated[Int, Field(ge=1, le=100)] = 3
     """A trial whose attempts crashed so often is given up; its failure tells the last reason."""
     lease_ttl_s: Annotated[Number, Field(ge=1, le=3600)] = 60.0
@@ -177,6 +177,11 @@ class StudyDocument(Message):
             "epochs": budget.epochs and max(1, budget.epochs - refits * self.epochs),
         }
         return budget.model_copy(update=left)
+
+    @property
+    def devices_per_trial(self) -> int:
+        """The number of devices that each trial is trained on."""
+        return 1 if self.needs is None else self.needs.devices_per_trial
 
     @property
     def is_external(self) -> bool:

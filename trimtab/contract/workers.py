@@ -6,6 +6,7 @@ from uuid import UUID
 
 from pydantic import Field
 
+from trimtab.contract.demand import Devices
 from trimtab.contract.message import Int, Message, Name, Text
 
 WorkerState = Literal["alive", "draining", "gone", "quarantined"]
@@ -27,6 +28,8 @@ class Registration(Message):
     memory_bytes: Annotated[Int, Field(ge=0, lt=2**63)] | None = None
     capacity: Annotated[Int, Field(ge=1, le=64)] = 1
     """The number of leases that it may hold at a time; more than one if it trains trials of one study together."""
+    devices: Devices = 1
+    """The number of devices that it trains a trial on, if the trial's study needs so many."""
     study: Name | None = None
     """The external study whose trials a loop of a person's own takes, and no others; null: one of trimtab's workers."""
 
@@ -39,6 +42,8 @@ class Worker(Message):
     device: str
     memory_bytes: int | None = None
     capacity: int
+    devices: int = 1
+    """The most devices that it trains a trial on."""
     state: WorkerState
     last_seen: datetime
     running: int = 0

@@ -176,6 +176,7 @@ class Agent:
             device=ready.device,
             memory_bytes=ready.memory_bytes,
             capacity=self._plan.together,
+            devices=ready.devices,
         )
         try:
             self._worker = self._client.register(registration)

@@ -88,9 +88,14 @@ class RunnerProcess:
             self._sender.send(order)
 
     def kill(self, why: Failed) -> None:
-        """End the process at once; its exit is reported with `why`."""
+        """End the process, and those that train on a trial's further devices, at once; its exit is reported with `why`."""
         self._explanation = why
-        self._child.process.kill()
+        self._kill()
+
+    def _kill(self) -> None:
+        # The whole group, since a process that hangs in a driver does not read its lifeline.
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.pid, signal.SIGKILL)
 
     def close(self) -> None:
         """Let the process leave by itself; kill it if it does not leave in time."""
@@ -98,7 +103,7 @@ class RunnerProcess:
         try:
             self._child.process.wait(LEAVE_WITHIN_S)
         except subprocess.TimeoutExpired:
-            self._child.process.kill()
+            self._kill()
         self._listener.join(LEAVE_WITHIN_S)
         self._sender.close()
 
@@ -119,7 +124,7 @@ class RunnerProcess:
         try:
             return self._child.process.wait(LEAVE_WITHIN_S)
         except subprocess.TimeoutExpired:
-            self._child.process.kill()
+            self._kill()
             return self._child.process.wait()
 
     def _explain(self, returncode: int) -> Failed:

@@ -4,7 +4,7 @@ import traceback
 
 from trimtab.contract.leases import Failed
 from trimtab.contract.trials import FailureKind
-from worker.training.errors import is_out_of_memory
+from worker.training.device.rank_errors import kind_of
 
 RETRYABLE: frozenset[FailureKind] = frozenset(
     {"data_missing", "crashed", "checkpoint_corrupt", "infrastructure"}
@@ -16,18 +16,9 @@ _ADVICE = "a smaller batch_size or image_size, or more frozen_stages, may fit"
 
 
 def failure_of(error: Exception) -> Failed:
-    """Return the failure that an error means: by the error's own `kind` if it has one, else by its type."""
-    kind = _kind_of(error)
+    """Return the failure that an error means (`errors.kind_of`)."""
+    kind = kind_of(error)
     return Failed(error=kind, message=_message(kind, error), retryable=kind in RETRYABLE)
-
-
-def _kind_of(error: Exception) -> FailureKind:
-    kind: FailureKind | None = getattr(error, "kind", None)
-    if kind is not None:
-        return kind
-    if is_out_of_memory(error):
-        return "oom"
-    return "infrastructure" if isinstance(error, OSError) else "crashed"
 
 
 def _message(kind: FailureKind, error: Exception) -> str:

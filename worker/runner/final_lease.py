@@ -13,7 +13,7 @@ from worker.runner import trial_record
 from worker.runner.ending import TrialEnding
 from worker.runner.progress import Cancelled, ProgressReporter, Released
 from worker.runner.resources import Resources
-from worker.runner.trial import start_training
+from worker.runner.starting import start_training
 from worker.training.device.threads import computing_on
 from worker.training.errors import CheckpointError, CheckpointMissing
 from worker.training.final.candidates import Finalist

@@ -13,6 +13,7 @@ from worker.data import TaskData
 from worker.data.roots import Roots
 from worker.pipe_messages import RunTrial
 from worker.runner.agent_channel import AgentChannel
+from worker.runner.followers import Followers
 from worker.runner.thread_counts import ThreadCounts
 from worker.training.features.feature_cache import FeatureCache
 from worker.training.features.statistics import KnownStatistics
@@ -38,6 +39,7 @@ class Resources:
         cache_bytes: The bound of data, decoded samples and features on disk; None leaves a part of the disk free.
         download: Whether public data sets that are missing may be fetched from the network.
         statistics: The statistics of data sets that this process has computed.
+        followers: The processes that train on further devices; None where this one trains alone.
     """
 
     channel: AgentChannel
@@ -52,6 +54,7 @@ class Resources:
     cache_bytes: int | None = None
     download: bool = False
     statistics: KnownStatistics = field(default_factory=KnownStatistics)
+    followers: Followers | None = None
 
     def load(self, lease: Lease) -> TaskData:
         """Open the data that a lease's trial is trained on.

@@ -11,6 +11,7 @@ import logging
 import os
 import signal
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -20,8 +21,9 @@ from trimtab.contract.leases import Lease
 from worker import devices, grouping, signals
 from worker.data.roots import Roots
 from worker.pipe_messages import Ready, Refused, RunTrial
-from worker.runner import final_lease
+from worker.runner import final_lease, followers
 from worker.runner.agent_channel import AgentChannel
+from worker.runner.followers import Followers
 from worker.runner.resources import Resources
 from worker.runner.thread_counts import ThreadCounts
 from worker.runner.trial import TrialRun, start_trial
@@ -34,29 +36,76 @@ from worker.training.model.user_backbones import OwnBackbones
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run trials until the agent closes the pipe or dies."""
-    arguments = _parser().parse_args(argv)
-    # At once, without clean-up: nothing that this process could still save would reach a service without its agent.
-    lifeline.watch(arguments.lifeline, lambda: os._exit(0))
+    own = parser()
+    own.add_argument("--news", type=int, required=True)
+    arguments = own.parse_args(argv)
+    meeting = followers.meeting_folder() if arguments.devices > 1 else None
+    # At once: nothing that this process could still save would reach a service without its agent.
+    lifeline.watch(arguments.lifeline, lambda: _leave(meeting))
+    prepare_process()
+    channel = AgentChannel(arguments.orders, arguments.news)
+    try:
+        names = devices.several(arguments.device, arguments.devices, torch.cuda.device_count())
+        device = torch.device(names[0])
+        resources = open_resources(arguments, channel, device)
+    except (devices.NoSuchDevice, devices.TooManySlots, BackbonesUnreadable) as error:
+        channel.say(Refused(message=str(error)))
+        return
+    if meeting is not None:
+        others = Followers.start(_handed_on(arguments), arguments.devices, device, meeting)
+        resources = replace(resources, followers=others)
+    channel.say(_introduction(resources, arguments.devices))
+    for count, order in enumerate(channel.trials(), 1):
+        run(resources, order)
+        if resources.followers is not None:
+            resources.followers.ranks.dismiss()
+        tidy(device)
+        if count == 1:
+            # The objects that the imports made live as long as this process. Frozen, they are skipped by every later
+            # collection.
+            gc.freeze()
+
+
+def prepare_process() -> None:
+    """Make this process one that trains, and leaves when its pipes say so."""
     for number in signals.LEAVE:
-        # Ctrl-C, a shutdown and a scheduler's notice reach every process of the group. The agent drains on them, and needs this process to
-        # end its batch and save its state; the agent decides when it leaves.
+        # Ctrl-C, a shutdown and a scheduler's notice reach every process of the group. The agent drains on them, and
+        # needs this process to end its batch and save its state; the agent decides when it leaves.
         signal.signal(number, signal.SIG_IGN)
     devices.volunteer_for_oom_kill()
     logging.basicConfig(
         format="%(asctime)s %(message)s", datefmt="%H:%M:%S", level=logging.INFO
     )
-    channel = AgentChannel(arguments.orders, arguments.news)
-    try:
-        device = torch.device(devices.choose(arguments.device, torch.cuda.device_count()))
-        memory_bytes = take_share(device, arguments.slots)
-        own = OwnBackbones.gather(arguments.backbones)
-    except (devices.NoSuchDevice, devices.TooManySlots, BackbonesUnreadable) as error:
-        channel.say(Refused(message=str(error)))
-        return
+
+
+def _leave(meeting: Path | None) -> None:
+    if meeting is not None:
+        followers.remove(meeting)
+    os._exit(0)
+
+
+def open_resources(
+    arguments: argparse.Namespace, channel: AgentChannel, device: torch.device
+) -> Resources:
+    """Open what all trials of a process use.
+
+    Args:
+        arguments: The arguments of the command line (`parser`).
+        channel: The channel to whoever gives the orders.
+        device: The device of this process.
+
+    Raises:
+        TooManySlots: Its share of the memory is too small to train with.
+        BackbonesUnreadable: A file of own backbones cannot be used.
+    """
+    # On a CPU, each of a trial's devices is a process on the same one.
+    processes = arguments.slots * (arguments.devices if device.type == "cpu" else 1)
+    memory_bytes = take_share(device, processes)
+    own = OwnBackbones.gather(arguments.backbones)
     features = FeatureCache(
         arguments.cache_dir / "features", limit_bytes=arguments.feature_cache_bytes
     )
-    resources = Resources(
+    return Resources(
         channel,
         device,
         memory_bytes,
@@ -64,24 +113,35 @@ def main(argv: Sequence[str] | None = None) -> None:
         features,
         own,
         BackboneCache(own),
-        _thread_counts(arguments.threads, arguments.slots),
+        _thread_counts(arguments.threads, arguments.slots * arguments.devices),
         _roots(arguments),
         cache_bytes=arguments.cache_bytes,
         download=arguments.download,
     )
-    channel.say(_introduction(device, memory_bytes))
-    for count, order in enumerate(channel.trials(), 1):
-        run(resources, order)
-        _tidy(device)
-        if count == 1:
-            # The objects that the imports made live as long as this process. Frozen, they are skipped by every later
-            # collection.
-            gc.freeze()
 
 
-def _parser() -> argparse.ArgumentParser:
+def _handed_on(arguments: argparse.Namespace) -> list[str]:
+    """Return the arguments that the processes on a trial's further devices get too."""
+    return [
+        *("--device", arguments.device, "--devices", str(arguments.devices)),
+        *("--cache-dir", str(arguments.cache_dir), "--slots", str(arguments.slots)),
+        *("--feature-cache-bytes", str(arguments.feature_cache_bytes)),
+        *(f"--backbones={file}" for file in arguments.backbones),
+        *(f"--root={folder}" for folder in arguments.root),
+        *(
+            ()
+            if arguments.cache_bytes is None
+            else ("--cache-bytes", str(arguments.cache_bytes))
+        ),
+        *(("--download",) if arguments.download else ()),
+        *(() if arguments.threads is None else ("--threads", str(arguments.threads))),
+    ]
+
+
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the arguments that all processes of a runner have."""
     parser = argparse.ArgumentParser(allow_abbrev=False)
-    for name in ("--orders", "--news", "--lifeline"):
+    for name in ("--orders", "--lifeline"):
         parser.add_argument(name, type=int, required=True)
     parser.add_argument("--device", required=True)
     parser.add_argument("--cache-dir", type=Path, required=True)
@@ -91,6 +151,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--cache-bytes", type=int)
     parser.add_argument("--download", action="store_true")
     parser.add_argument("--slots", type=int, default=1)
+    parser.add_argument("--devices", type=int, default=1)
     parser.add_argument("--threads", type=int)
     return parser
 
@@ -134,14 +195,14 @@ def most_threads(slots: int) -> int:
     return max(1, min(cores.usable(), torch.get_num_threads()) // slots)
 
 
-def _introduction(device: torch.device, memory_bytes: int) -> Ready:
+def _introduction(resources: Resources, count: int) -> Ready:
+    device, name = resources.device, str(resources.device)
     if device.type == "cuda":
         name = f"{device} {torch.cuda.get_device_name(device)}"[:128]
-        return Ready(device=name, memory_bytes=memory_bytes)
-    return Ready(device=str(device), memory_bytes=memory_bytes)
+    return Ready(device=name, memory_bytes=resources.memory_bytes, devices=count)
 
 
-def _tidy(device: torch.device) -> None:
+def tidy(device: torch.device) -> None:
     """Free the memory that the trial held, so that the next one can use all of the device's share."""
     gc.collect()
     if device.type == "cuda":

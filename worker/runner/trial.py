@@ -1,155 +1,22 @@
 """One trial in the runner: from the state that it starts or resumes from to its end."""
 
 import logging
-from collections.abc import Callable
 from dataclasses import dataclass
 
-from trimtab.contract.leases import Completed, Lease, Pruned, Report
+from trimtab.contract.leases import Completed, Pruned, Report
 from trimtab.contract.memory import MemoryFinding
-from trimtab.contract.records import DataFeatures
-from worker.data import TaskData, with_validation
 from worker.pipe_messages import Began, EpochDone, RunTrial
-from worker.runner import costs, refit_lease, trial_record
+from worker.runner import costs, trial_record
 from worker.runner.ending import TrialEnding
-from worker.runner.memory_watch import MemoryWatch
 from worker.runner.progress import Cancelled, Finished, Paused, ProgressReporter
 from worker.runner.resources import Resources
-from worker.runner.thread_counts import ChoiceOfThreads
-from worker.training.errors import CheckpointError
+from worker.runner.starting import StartedTraining, start_training
 from worker.training.loop import trying
-from worker.training.loop.distillation import Teacher
 from worker.training.loop.epochs import EpochResult
-from worker.training.loop.fit import TrainingRequest, begin
 from worker.training.loop.state import FitState
 from worker.training.loop.training import Training
-from worker.training.model import heads
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class StartedTraining:
-    """A training that is ready for its next epoch, with its data, its memory watch and its choice of threads.
-
-    Its data are told with what they look like to the backbone, where that is known.
-    """
-
-    training: Training
-    seen: TaskData
-    watch: MemoryWatch
-    threads: ChoiceOfThreads
-    features: DataFeatures | None = None
-
-
-def start_training(
-    resources: Resources,
-    order: RunTrial,
-    progress: ProgressReporter,
-    *,
-    place: int = 0,
-    member: StartedTraining | None = None,
-) -> StartedTraining:
-    """Load data and model, and resume from the first state that fits.
-
-    Args:
-        resources: The resources of the training process.
-        order: The order to run the trial.
-        progress: The reporter of the trial's progress.
-        place: The number of the model's place in the backbone cache, from 0.
-        member: A training of the group that this one joins; its data and features are shared.
-
-    Raises:
-        Exception: Data, weights or model cannot be loaded, or the training cannot begin.
-    """
-    order = resources.admit(order)
-    lease = order.lease
-    plan = refit_lease.plan_of(order)
-    with progress.busy():
-        costs.refuse_untold(lease, resources.device)
-        seen = _seen(resources, lease) if member is None else member.seen
-        watch = MemoryWatch(
-            lease,
-            seen,
-            resources.device,
-            resources.memory_bytes,
-            order.memory,
-            alone=member is None,
-        )
-        teacher = None
-        if order.teacher is not None:
-            teacher = Teacher(order.teacher, seen.classes, resources.own)
-
-        threads = _choice_of_threads(resources, lease, seen)
-        features = None if member is None else member.features
-
-        # Each try takes the model anew, since a state that does not fit may have been loaded in part.
-        def start(state: FitState | None) -> Training:
-            nonlocal features
-            model = resources.backbone_cache.take(
-                lease.model,
-                classes=seen.outputs,
-                seed=lease.seed,
-                recipe=lease.recipe,
-                head=heads.of(lease.recipe, seen.kind),
-                place=place,
-            )
-            if not order.resume:
-                costs.refuse_violating(model, lease.constraints)
-            if member is None and lease.kind == "trial":
-                # While the weights are the pretrained ones.
-                features = resources.statistics.of(model, seen, resources.device)
-            request = TrainingRequest(
-                model,
-                seen,
-                lease.recipe,
-                seed=lease.seed,
-                device=resources.device,
-                resume=state,
-                features_cache=resources.features,
-                micro_batch_size=watch.first_micro_batch_size,
-                teacher=teacher,
-                threads=threads,
-                epochs=plan.epochs,
-                adaptation_weight=plan.adaptation_weight,
-                each_batch=progress.batch,
-            )
-            return begin(request, beside=None if member is None else member.training)
-
-        training = _from_the_first_that_fits(order, start)
-        # Those that share a member's features have its layers too, and so its latency.
-        if member is None and not order.resume:
-            costs.refuse_slow(seen, training, lease.constraints)
-        return StartedTraining(training, seen, watch, threads, features)
-
-
-def _seen(resources: Resources, lease: Lease) -> TaskData:
-    """Open the data that a lease trains on: a refit's are train and validation together."""
-    seen = resources.load(lease)
-    return with_validation(seen, resources.cache_dir) if lease.kind == "refit" else seen
-
-
-def _choice_of_threads(resources: Resources, lease: Lease, seen: TaskData) -> ChoiceOfThreads:
-    """Return the choice of threads for a trial, which is that of trials with the same network and inputs."""
-    recipe = lease.recipe
-    network = (lease.model.backbone, seen.train.inputs.shape[1:], recipe.precision)
-    frozen = (recipe.frozen_stages, recipe.unfreeze_every)
-    # Batches of nearly one size take the same number; else each size that the sampler proposes would be tried.
-    sizes = (recipe.batch_size.bit_length(), recipe.micro_batch_size)
-    return resources.threads.of(
-        features=("features", *network, *frozen, seen.key),
-        steps=("steps", *network, *frozen, *sizes, recipe.optimizer, recipe.lora_rank),
-    )
-
-
-def _from_the_first_that_fits(
-    order: RunTrial, start: Callable[[FitState | None], Training]
-) -> Training:
-    for saved in order.resume:
-        try:
-            return start(FitState.load(saved.path))
-        except CheckpointError as error:
-            log.warning("the checkpoint of step %d cannot be used: %s", saved.step, error)
-    return start(None)
 
 
 @dataclass(frozen=True)
@@ -212,6 +79,11 @@ class TrialRun:
         self._constraints = () if order.resume else lease.constraints
 
     @property
+    def _devices(self) -> int:
+        ranks = self.started.training.learner.ranks
+        return 1 if ranks is None else ranks.count
+
+    @property
     def has_ended(self) -> bool:
         """Whether the agent was told how the trial ended."""
         return self._ending.has_ended
@@ -239,6 +111,7 @@ class TrialRun:
             freezing=self.started.training.learner.freezing,
             first_micro_batch_size=self.started.watch.first_micro_batch_size,
             threads=trying.threads_of(self.started.training),
+            devices=self._devices,
             features=self.started.features,
         )
         trial_record.log_left_out(

@@ -1,6 +1,7 @@
 """The record of what a worker found when a trial began; the service keeps it with the trial."""
 
 import logging
+import math
 from collections.abc import Iterator, Sequence
 
 import torch
@@ -35,6 +36,7 @@ def record_of(
     freezing: Freezing | None = None,
     first_micro_batch_size: int | None = None,
     threads: int | None = None,
+    devices: int = 1,
     features: DataFeatures | None = None,
 ) -> TrialRecord:
     """Make the record of a training that is about to begin.
@@ -46,13 +48,14 @@ def record_of(
         freezing: The network and what of it is trained; None in a final evaluation, which trains nothing.
         first_micro_batch_size: The number of pictures computed at once, if that is less than a batch.
         threads: The number of threads that compute its steps; None where a GPU does, and in a final evaluation.
+        devices: The number of devices that it is trained on.
         features: Statistics of what the backbone makes of the data; None where they are not known.
     """
     weights = None if freezing is None else freezing.model.report
     notes = (
         ()
         if freezing is None
-        else (*_notes(freezing, first_micro_batch_size), *_of_value(data))
+        else (*_notes(freezing, first_micro_batch_size, devices), *_of_value(data))
     )
     return TrialRecord(
         data_sha256=data.sha256,
@@ -95,12 +98,14 @@ def log_left_out(name: str, record: TrialRecord) -> None:
         )
 
 
-def _notes(freezing: Freezing, first_micro_batch_size: int | None) -> Iterator[str]:
+def _notes(
+    freezing: Freezing, first_micro_batch_size: int | None, devices: int
+) -> Iterator[str]:
     recipe = freezing.recipe
     sizes = [
         size for size in (recipe.micro_batch_size, first_micro_batch_size) if size is not None
     ]
-    size = min(sizes, default=recipe.batch_size)
+    size = min([*sizes, math.ceil(recipe.batch_size / devices)])
     if size < recipe.batch_size and freezing.moving_statistics(recipe.epochs - 1):
         yield (
             f"batches of {recipe.batch_size} are computed {size} pictures at a time, and batch normalisation uses "

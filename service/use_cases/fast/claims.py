@@ -261,6 +261,7 @@ def _free(requests: Sequence[LeaseRequest], asking: Mapping[int, Asking]) -> dic
                 one.worker_id,
                 frozenset(worker.set_aside),
                 worker.gpu_memory_gb,
+                worker.devices,
             )
             taking[one.worker_id] += 1
             claims.add(one.claim_id)

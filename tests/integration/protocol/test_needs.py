@@ -123,3 +123,45 @@ def test_a_study_that_is_over_and_one_of_loops_need_no_device(service: Service) 
     studies.cancel(service.context, "digits")
     with pytest.raises(StudyNotActive, match="needs no device"):
         change(service, Needs(gpu_memory_gb=16))
+
+
+SEVERAL = {"devices_per_trial": 2}
+
+
+def test_a_study_of_several_devices_a_trial_is_served_by_workers_that_have_them(
+    either: Service,
+) -> None:
+    either.study(needs=SEVERAL)
+    either.study("small", priority=1)
+    assert either.lease(either.worker()).study == "small"
+    served = either.lease(either.several(2))
+    assert (served.study, served.devices_per_trial) == ("digits", 2)
+    # One with more serves it too, and one study of a single device.
+    assert either.lease(either.several(4)).study == "digits"
+
+
+def test_a_study_that_no_worker_has_devices_enough_for_says_so(service: Service) -> None:
+    service.study(needs=SEVERAL)
+    service.worker()
+    told = shown(service)
+    assert told.blocked
+    assert told.problem is not None
+    assert (
+        "each trial is trained on 2 devices, and no worker offers more than 1" in told.problem
+    )
+    assert "trimtab worker start --devices 2" in told.problem
+    service.several(2)
+    assert not shown(service).blocked
+
+
+def test_both_needs_are_of_the_same_worker(either: Service) -> None:
+    either.study(needs={**NEEDS, **SEVERAL})
+    assert either.claim(either.gpu(L4)) == ()
+    assert either.claim(either.several(2)) == ()
+
+
+def test_a_change_of_the_memory_keeps_the_number_of_devices(service: Service) -> None:
+    service.study(needs=SEVERAL)
+    changed = change(service, Needs(gpu_memory_gb=16))
+    assert changed.document.needs == Needs(gpu_memory_gb=16, devices_per_trial=2)
+    assert change(service, "none").document.needs is None

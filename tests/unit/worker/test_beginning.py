@@ -71,7 +71,9 @@ def test_that_a_value_is_a_mean_is_told_where_it_is_one() -> None:
 def test_portions_with_batch_statistics_of_their_own_are_no_secret() -> None:
     model = tiny_backbone(DATA)
 
-    def notes(first_micro_batch_size: int | None = None, **recipe: object) -> tuple[str, ...]:
+    def notes(
+        first_micro_batch_size: int | None = None, devices: int = 1, **recipe: object
+    ) -> tuple[str, ...]:
         asked = Recipe.model_validate({"batch_size": 8, **recipe})
         return trial_record.record_of(
             DATA,
@@ -79,6 +81,7 @@ def test_portions_with_batch_statistics_of_their_own_are_no_secret() -> None:
             CPU,
             freezing=Freezing(model, asked),
             first_micro_batch_size=first_micro_batch_size,
+            devices=devices,
         ).notes
 
     assert "the steps differ from those of whole batches" in notes(micro_batch_size=4)[0]
@@ -86,5 +89,6 @@ def test_portions_with_batch_statistics_of_their_own_are_no_secret() -> None:
         "computed 2 pictures at a time"
         in notes(first_micro_batch_size=2, micro_batch_size=4)[0]
     )
+    assert "computed 4 pictures at a time" in notes(devices=2)[0]
     assert notes() == notes(micro_batch_size=8) == (OF_THREE, "a note")
     assert notes(micro_batch_size=4, batch_norm="frozen") == (OF_THREE, "a note")

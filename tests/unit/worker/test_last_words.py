@@ -15,7 +15,8 @@ from worker.pipe_messages import Ended, RunTrial
 from worker.runner.costs import Violates
 from worker.runner.ending import TrialEnding
 from worker.runner.progress import Cancelled, Finished, Paused, ProgressReporter
-from worker.runner.trial import StartedTraining, TrialRun
+from worker.runner.starting import StartedTraining
+from worker.runner.trial import TrialRun
 from worker.training.errors import Diverged
 from worker.training.loop import trying
 from worker.training.loop.epochs import EpochResult

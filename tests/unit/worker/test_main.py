@@ -77,11 +77,12 @@ def test_every_slot_is_told_the_numbers_that_it_works_by(
 
     monkeypatch.setattr(supervisor, "run", run)
     numbers = ("--together", "5", "--threads", "3", "--grace", "60", "--cache-gb", "2.5")
-    assert main(["start", "--slots", "2", *numbers]) == OK
+    assert main(["start", "--slots", "2", "--devices", "4", *numbers]) == OK
     assert told[told.index("--together") + 1] == "5"
     assert told[told.index("--threads") + 1] == "3"
     assert told[told.index("--grace") + 1] == "60.0"
     assert told[told.index("--cache-gb") + 1] == "2.5"
+    assert told[told.index("--devices") + 1] == "4"
 
 
 def test_a_runner_is_told_its_roots_and_gets_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,9 +90,10 @@ def test_a_runner_is_told_its_roots_and_gets_no_secret(monkeypatch: pytest.Monke
     monkeypatch.setenv("TRIMTAB_WORKER_ENVIRONMENT", "MINE")
     monkeypatch.setenv("TRIMTAB_TOKEN", "canary")
     monkeypatch.setenv("MINE", "given")
-    plan = _plan(settings.load(cache_gb=2), 1)
+    plan = _plan(settings.load(cache_gb=2, devices=2), 1)
     assert plan.runner[plan.runner.index("--cache-bytes") + 1] == "2000000000"
     assert plan.cache_bytes == 2_000_000_000
+    assert plan.runner[plan.runner.index("--devices") + 1] == "2"
     assert plan.runner.count("--root=/data") == plan.runner.count("--root=/weights") == 1
     assert plan.runner_environment is not None
     assert plan.runner_environment["MINE"] == "given"

@@ -24,7 +24,7 @@ class MicroBatches:
     def __init__(self, largest: int | None = None, *, least: int = 1) -> None:
         self.largest = largest
         self.has_shrunk = False
-        self._least = least
+        self.least = least
 
     def run(self, count: int, work: Callable[[list[slice]], T]) -> T:
         """Call `work` with the micro-batches of a batch, and again with smaller ones each time that memory runs out.
@@ -68,15 +68,15 @@ class MicroBatches:
     def cut(self, count: int) -> list[slice]:
         """Return the micro-batches of a batch, nearly equal in size, each of at least `least` pictures if possible."""
         size = min(self.largest or count, count)
-        number = max(1, min(-(-count // size), count // self._least))
+        number = max(1, min(-(-count // size), count // self.least))
         edges = [round(position * count / number) for position in range(number + 1)]
         return [slice(start, end) for start, end in pairwise(edges)]
 
     def _shrink(self, count: int) -> bool:
         """Halve the micro-batches; false where they are at the smallest size."""
         size = min(self.largest or count, count)
-        if size <= self._least:
+        if size <= self.least:
             return False
-        self.largest = max(self._least, -(-size // 2))
+        self.largest = max(self.least, -(-size // 2))
         self.has_shrunk = True
         return True

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from worker.training import seeding
+from worker.training.device.ranks import Kind, Word
 from worker.training.device.threads import computing_on
 from worker.training.errors import Diverged
 from worker.training.loop import grouped_epoch, linear_head
@@ -74,11 +75,15 @@ def epochs_of(training: Training) -> Iterator[EpochResult]:
     Raises:
         Diverged: A loss is not finite.
     """
-    while not training.ended:
-        (epoch,) = next_epochs([training])
-        if isinstance(epoch, Exception):
-            raise epoch
-        yield epoch
+    try:
+        while not training.ended:
+            (epoch,) = next_epochs([training])
+            if isinstance(epoch, Exception):
+                raise epoch
+            yield epoch
+    finally:
+        if training.learner.ranks is not None:
+            training.learner.ranks.dismiss()
 
 
 def next_epochs(trainings: Sequence[Training]) -> list[EpochResult | Exception]:
@@ -114,7 +119,7 @@ def _train(trainings: Sequence[Training]) -> list[float | Exception]:
             training.learner,
             training.learner.plain,
             training.progress.epochs,
-            _seed(training),
+            training.epoch_seed,
         )
         for training in trainings
         if training.learner.plain is not None
@@ -129,17 +134,14 @@ def _train(trainings: Sequence[Training]) -> list[float | Exception]:
     def note(part: PartOfEpoch) -> None:
         training.part = part
 
+    epoch, seed = training.progress.epochs, training.epoch_seed
     try:
-        with seeding.seeded(_seed(training), learner.device):
-            return [train_epoch(learner, training.progress.epochs, training.part, note)]
+        if learner.ranks is not None:
+            learner.ranks.exchange(Word(Kind.EPOCH, epoch, training.threads.steps))
+        with seeding.seeded(seed, learner.device):
+            return [train_epoch(learner, epoch, training.part, note, seed)]
     except Exception as error:  # noqa: BLE001 - it is raised again, or told with the epoch it ends
         return [error]
-
-
-def _seed(training: Training) -> int:
-    # Each epoch has a seed of its own. A training that resumes between two epochs draws what the uninterrupted one
-    # would have drawn, without the state of any generator in the checkpoint.
-    return seeding.derive(training.seed, "epoch", training.progress.epochs)
 
 
 def _result(

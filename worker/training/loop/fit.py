@@ -17,6 +17,7 @@ from worker.data import TaskData
 from worker.training.augment import augmentation
 from worker.training.device.micro_batches import MicroBatches
 from worker.training.device.placement import dtype_of, precision_of
+from worker.training.device.ranks import Ranks
 from worker.training.device.threads import AsTorchSays, ThreadChoice, Threads, computing_on
 from worker.training.errors import Interrupted, NothingToChooseBy
 from worker.training.features import features
@@ -25,6 +26,7 @@ from worker.training.features.features import Inputs
 from worker.training.loop import choice, distillation, linear_head, trying
 from worker.training.loop.distillation import Lessons, Teacher
 from worker.training.loop.epochs import EpochResult, epochs_of
+from worker.training.loop.following import begin_together
 from worker.training.loop.state import FitState
 from worker.training.loop.step import Learner
 from worker.training.loop.training import Training, origin
@@ -61,6 +63,8 @@ class TrainingRequest:
             `adaptation_grid`; None: the best one on the validation split.
         each_batch: Called before every batch; what it raises ends the training. After Interrupted, the training's state
             says how far it is.
+        ranks: The processes that train together, each on a device of its own with a request of its own; all but the first
+            call `following.follow`. A small head on features is trained by the first one alone.
     """
 
     model: Backbone
@@ -77,6 +81,7 @@ class TrainingRequest:
     epochs: int | None = None
     adaptation_weight: float | None = None
     each_batch: Callable[[], object] = lambda: None
+    ranks: Ranks | None = None
 
 
 def fit(request: TrainingRequest) -> Iterator[EpochResult]:
@@ -89,8 +94,12 @@ def fit(request: TrainingRequest) -> Iterator[EpochResult]:
         CheckpointIncompatible: `request.resume` is of another training.
         Diverged: A loss is not finite; raised by the iterator.
         RecipeUnfit: The backbone does not take what the recipe makes of the data.
+        RankFailed: Another rank could not begin; raised by the iterator where it fails later.
     """
-    return epochs_of(begin(request))
+    training = begin(request)
+    if training.learner.ranks is not None:
+        begin_together(training, training.learner.ranks)
+    return epochs_of(training)
 
 
 def begin(request: TrainingRequest, *, beside: Training | None = None) -> Training:
@@ -213,6 +222,8 @@ def _learner(
         each_batch=request.each_batch if plain is None else _patient(request.each_batch),
         plain=plain,
         augmentation=augmentation.of(recipe, request.data.modality, request.model.input.card()),
+        # A step of a plain head takes microseconds, and to speak of it with others takes longer.
+        ranks=request.ranks if plain is None else None,
     )
 
 

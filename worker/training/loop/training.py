@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 from torch import Tensor
 
 from trimtab.contract.validation_outputs import ValidationOutputs
+from worker.training import seeding
 from worker.training.device.threads import Threads
 from worker.training.errors import CheckpointIncompatible
 from worker.training.features import features
@@ -49,6 +50,13 @@ class Training:
     def ended(self) -> bool:
         """Whether no further epoch follows."""
         return self.rule.ends(self.progress)
+
+    @property
+    def epoch_seed(self) -> int:
+        """The seed of the epoch that is trained now or next."""
+        # Each epoch has a seed of its own. A training that resumes between two epochs draws what the uninterrupted one
+        # would have drawn, without the state of any generator in the checkpoint.
+        return seeding.derive(self.seed, "epoch", self.progress.epochs)
 
     def end_epoch(
         self,
