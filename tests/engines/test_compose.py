@@ -48,8 +48,8 @@ class Stack:
     project: str
     settings: Mapping[str, str]
 
-    def compose(self, *words: str, within_s: float = PATIENCE_S) -> str:
-        """Run podman-compose on the file as it is shipped."""
+    def compose(self, *words: str, within_s: float = PATIENCE_S, **changed: str) -> str:
+        """Run podman-compose on the file as it is shipped, with these settings, of which some may be `changed`."""
         building = "--podman-build-args=--format=docker --network=host"
         return self.podman(
             "podman-compose",
@@ -58,7 +58,7 @@ class Stack:
             building,
             *words,
             within_s=within_s,
-            **self.settings,
+            **{**self.settings, **changed},
         )
 
     def container(self, service: str, number: int = 1) -> str:
@@ -145,7 +145,8 @@ def stack(podman: Podman, tmp_path_factory: pytest.TempPathFactory) -> Generator
         "TRIMTAB_WORKERS": str(WORKERS),
     }
     started = Stack(podman, f"trimtab{uuid.uuid4().hex[:8]}", settings)
-    started.compose("build", within_s=BUILD_WITHIN_S)
+    # It would build the same image once for each of the workers.
+    started.compose("build", within_s=BUILD_WITHIN_S, TRIMTAB_WORKERS="1")
     try:
         started.compose("up", "--detach", "--scale", f"worker={WORKERS}")
         until(lambda: is_ready(started), within_s=PATIENCE_S)
