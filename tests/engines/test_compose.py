@@ -15,7 +15,6 @@ import pytest
 
 from tests.faults import checker
 from tests.faults.facts import OPTUNAS, OURS, Facts
-from tests.support import kubernetes
 from tests.support import podman as podmen
 from tests.support.documents import a_study_document
 from tests.support.podman import Podman
@@ -31,7 +30,6 @@ PATIENCE_S = 300.0
 TRIALS = 6
 WORKERS = 3
 USER = "10001"
-IMAGES = {"service": "trimtab-server", "worker": "trimtab-worker"}
 
 
 @dataclass(frozen=True)
@@ -71,12 +69,6 @@ class Stack:
     @property
     def token(self) -> str:
         return self.settings["TRIMTAB_TOKEN"]
-
-    @property
-    def database_url(self) -> str:
-        """As containers of the project reach it."""
-        password = self.settings["TRIMTAB_DATABASE_PASSWORD"]
-        return f"postgresql+psycopg2://tt_owner:{password}@postgres:5432/trimtab"
 
     def client(self) -> Client:
         port = self.settings["TRIMTAB_PORT"]
@@ -254,64 +246,3 @@ def test_workers_that_are_stopped_give_their_trials_back(stack: Stack, client: C
         assert (ended["Status"], ended["ExitCode"]) == ("exited", 0)
     stack.compose("start", "worker")
     check_the_end(stack, client, "stopped")
-
-
-def test_workers_wait_for_a_service_that_is_away(stack: Stack, client: Client) -> None:
-    a_study(client, "away", epochs=6)
-    until(lambda: bool(running_on(client, "away")), within_s=PATIENCE_S)
-    stack.podman("podman", "stop", "--time", "30", stack.container("service"))
-    stack.podman("podman", "restart", stack.container("worker", 3))
-    stack.podman("podman", "start", stack.container("service"))
-    check_the_end(stack, client, "away")
-    states = {
-        stack.podman.inspect(stack.container("worker", number))["State"]["Status"]
-        for number in range(1, WORKERS + 1)
-    }
-    assert states == {"running"}
-
-
-@pytest.mark.parametrize("name", ["service", "worker"])
-def test_a_pod_as_kubernetes_starts_it_works_and_leaves_in_good_order(
-    stack: Stack, client: Client, tmp_path: Path, name: str
-) -> None:
-    """The settings, volumes and rights of the shipped files; without their cluster, Podman starts the container."""
-    documents = kubernetes.build(kubernetes.copy(tmp_path) / "cpu")
-    pod = kubernetes.pods(documents)[name]
-    (container,) = pod["containers"]
-    started = f"{stack.project}_pod_{name}"
-    given = kubernetes.one(documents, "ConfigMap", f"trimtab-{name}")["data"] | {
-        "TRIMTAB_SERVER": "http://service:8000",
-        "TRIMTAB_TOKEN": stack.token,
-        "TRIMTAB_DATABASE_URL": stack.database_url if name == "service" else "",
-    }
-    words = [f"--env={key}={value}" for key, value in given.items()]
-    words += [
-        f"--volume={stack.artifacts()}:{mount['mountPath']}"
-        if mount["name"] == "artifacts"
-        else f"--tmpfs={mount['mountPath']}:mode=1777"
-        for mount in container["volumeMounts"]
-    ]
-    rights = pod["securityContext"]
-    stack.podman(
-        "podman", "run", "--detach", f"--name={started}", f"--hostname={started}",
-        f"--network={stack.project}_default", "--read-only", "--cap-drop=ALL",
-        "--security-opt=no-new-privileges:true",
-        f"--user={rights['runAsUser']}:{rights['runAsGroup']}", *words,
-        IMAGES[name], *container["command"],
-    )  # fmt: skip
-    try:
-        until(lambda: pod_works(stack, client, started, name), within_s=PATIENCE_S)
-        stack.podman(
-            "podman", "stop", "--time", str(pod["terminationGracePeriodSeconds"]), started
-        )
-        assert stack.podman.inspect(started)["State"]["ExitCode"] == 0
-    finally:
-        print(stack.podman.ask("podman", "logs", started).stderr[-2000:])  # noqa: T201 - shown if it fails
-        stack.podman("podman", "rm", "--force", "--time", "5", started)
-
-
-def pod_works(stack: Stack, client: Client, started: str, name: str) -> bool:
-    if name == "worker":
-        return started in {one.label for one in client.workers().workers}
-    ask = "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/readyz')"
-    return stack.podman.ask("podman", "exec", started, "python", "-c", ask).returncode == 0
