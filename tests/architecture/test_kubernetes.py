@@ -235,8 +235,9 @@ def test_keda_starts_a_job_for_each_lease_and_kills_none(documents: list[Documen
     assert "scalingStrategy" not in scaled, (
         "KEDA's own subtracts what runs, as the metric needs"
     )
-    assert urlsplit(trigger["metadata"]["url"]).path == "/v1/demand"
-    asked = parse_qs(urlsplit(trigger["metadata"]["url"]).query)
+    url = urlsplit(str(trigger["metadata"]["url"]))
+    assert url.path == "/v1/demand"
+    asked = parse_qs(url.query)
     assert set(asked) <= set(signature(workers.read_demand).parameters)
     assert trigger["metadata"]["valueLocation"] == "total"
     assert "total" in Demand.model_fields

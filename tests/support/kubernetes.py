@@ -6,7 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import jsonschema
 import kubernetes_validate
@@ -111,11 +111,11 @@ def pods(documents: Sequence[Document]) -> dict[str, Document]:
 def references(node: object) -> Iterator[tuple[str, str]]:
     """Find the names by which a document speaks of others, with the kinds of those."""
     if isinstance(node, list):
-        for each in node:
+        for each in cast(list[Any], node):
             yield from references(each)
     if not isinstance(node, dict):
         return
-    for key, value in node.items():
+    for key, value in cast(Document, node).items():
         match key:
             case "secretRef":
                 yield "Secret", value["name"]

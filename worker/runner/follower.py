@@ -37,7 +37,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--rank", type=int, required=True)
     parser.add_argument("--meeting", type=Path, required=True)
     arguments = parser.parse_args(argv)
-    rank, meeting = arguments.rank, arguments.meeting
+    rank: int = arguments.rank
+    meeting: Path = arguments.meeting
     lifeline.watch(arguments.lifeline, lambda: _leave(meeting.parent))
     runner.prepare_process()
     # Whatever a trial says of itself, the first rank says.

@@ -33,7 +33,7 @@ def digest(training: Training) -> int:
     found = hashlib.sha256(training.frozen_sha256.encode())
     for tensor in training.moving.values():
         lying = tensor.detach().cpu().reshape(-1).contiguous()
-        found.update(memoryview(lying.view(torch.uint8).numpy()))
+        found.update(lying.view(torch.uint8).numpy().data)
     # As much as fits into a word.
     return int.from_bytes(found.digest()[:7])
 
