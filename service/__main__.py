@@ -10,6 +10,7 @@ import contextlib
 import gc
 import json
 import os
+import resource
 import signal
 import socket
 import sys
@@ -32,6 +33,9 @@ from trimtab import lifeline
 
 GRACE_S = 3
 """For requests in flight; an open event stream would hold the shutdown for ever."""
+KEEP_ALIVE_S = 75
+"""Longer than a worker is silent between two reports or heartbeats, or each of them would connect anew, and some would meet
+a connection that is just being closed."""
 
 
 class Server(uvicorn.Server):
@@ -117,8 +121,10 @@ def _serve(settings: Settings, lifeline_fd: int | None) -> None:
         access_log=False,
         proxy_headers=False,  # nobody asks for a client's address
         timeout_graceful_shutdown=GRACE_S,
-        limit_concurrency=2000,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        # No `limit_concurrency`: it counts connections that are idle, and a thousand workers keep one or two each.
     )
+    _open_many_files()
     with _listening(settings) as listening, contextlib.ExitStack() as stack:
         if settings.database_url is None:
             postgres = stack.enter_context(
@@ -144,6 +150,12 @@ def _serve(settings: Settings, lifeline_fd: int | None) -> None:
             runner.run(server.serve(sockets=[listening]))
     if refused.is_set():
         raise DatabaseRefused(readiness.fatal)
+
+
+def _open_many_files() -> None:
+    """Let this process have as many connections as it may: a shell's soft limit is often 1,024 files."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def _collect_seldom() -> None:

@@ -39,8 +39,20 @@ class Connection:
         if self._streams is None or self._streams[0].at_eof():  # closed while it was idle
             self.close()
             self._streams = await asyncio.open_connection(self._host, self._port)
-        reader, writer = self._streams
-        payload = json.dumps(body).encode()
+        try:
+            return await self._exchange(self._streams, method, path, json.dumps(body).encode())
+        except (OSError, asyncio.IncompleteReadError):
+            self.close()
+            raise
+
+    async def _exchange(
+        self,
+        streams: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        method: str,
+        path: str,
+        payload: bytes,
+    ) -> tuple[int, Any]:
+        reader, writer = streams
         writer.write(
             f"{method} {path} HTTP/1.1\r\nHost: {self._host}:{self._port}\r\n"
             f"Content-Type: application/json\r\nContent-Length: {len(payload)}\r\n\r\n".encode()
@@ -60,9 +72,10 @@ class Connection:
         return status, json.loads(content) if content else None
 
     def close(self) -> None:
-        """Close the connection."""
+        """Close the connection; the next request opens another."""
         if self._streams is not None:
             self._streams[1].close()
+            self._streams = None
 
 
 class Worker:

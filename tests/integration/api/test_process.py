@@ -2,13 +2,17 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import httpx2
@@ -114,6 +118,47 @@ def test_on_a_signal_it_says_so_before_it_closes_and_answers_who_waits(
             assert http.get("/v1/studies").status_code == 200
             process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
+
+
+def test_many_workers_keep_their_connections_while_they_are_silent(
+    tmp_path: Path, database_url: str
+) -> None:
+    with ExitStack() as stack:
+        with few_open_files(FEW):
+            process = stack.enter_context(started(tmp_path, database_url))
+        url = urlsplit(announced(process)["url"])
+        connections = [HTTPConnection(str(url.hostname), url.port) for _ in range(2 * FEW)]
+        for each in connections:
+            stack.callback(each.close)
+        assert [alive(each) for each in connections] == [204] * len(connections)
+        # The standard library's client would connect anew without a word: these must be the same sockets.
+        sockets = [each.sock for each in connections]
+        time.sleep(SILENT_S)
+        assert [alive(each) for each in connections] == [204] * len(connections)
+        assert [each.sock for each in connections] == sockets
+
+
+FEW = 200
+SILENT_S = 6.0
+"""Longer than servers usually keep a connection on which nothing is said."""
+
+
+@contextmanager
+def few_open_files(count: int) -> Generator[None]:
+    """Give what is started meanwhile a soft limit that a shell might give it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (count, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def alive(connection: HTTPConnection) -> int:
+    connection.request("GET", "/livez")
+    answer = connection.getresponse()
+    answer.read()
+    return answer.status
 
 
 def test_it_leaves_with_its_lifeline(tmp_path: Path, database_url: str) -> None:
