@@ -8,29 +8,31 @@ report an epoch every so many seconds, send heartbeats between, and settle; noth
 - busy: all workers train. Requests a second and their wall time by verb, processor time of the replicas and of Postgres as a
   share of one core, and the bytes by which the database grows with each report.
 - idle: the same fleet with nothing to do, its claims held open: processor time for each worker.
-- peer: plain Optuna's RDBStorage on the same Postgres at the same pace, for each of the fleets named; a fleet is borne when the
-  p99 of a report is 100 ms at most and nothing was refused. Its sampler and pruner run in the workers: theirs is the service's work.
+- peer: plain Optuna's RDBStorage on the same Postgres at the same pace, for each of the fleets named; a fleet is borne when
+  nine of ten reports take 100 ms at most and nothing was refused. Its sampler and pruner run in the workers: theirs is the
+  service's work.
 
-Postgres is durable. All share this machine's cores, the simulated workers too, whose processor time is told apart.
+Postgres is durable, and no answer is quicker than its disk: `disk` is what writing 8 kB durably takes meanwhile, alone. All
+share this machine's cores, the simulated workers too, whose processor time is told apart.
 """
 
 import argparse
 import json
 import os
-import statistics
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 from sqlalchemy import text
 
 from tests.benchmarks.control_plane_ways import document, optuna_study, service
-from tests.benchmarks.loads import REPORTS
 from tests.benchmarks.machine import Bench, bench, cpu_s, family_cpu_s
 from tests.support.records import a_record
 from trimtab.client import Client
@@ -94,11 +96,40 @@ def fleet(module: str, workers: int, asked: Mapping[str, Any]) -> Generator[Flee
         yield Fleet(processes)
 
 
+@dataclass
+class Disk:
+    """How long a durable write takes, tried fifty times a second for as long as the block lasts."""
+
+    path: Path
+    ms: list[float] = field(default_factory=list[float])
+
+    @contextmanager
+    def watched(self) -> Generator[None]:
+        """Write in a thread of its own."""
+        over = threading.Event()
+        thread = threading.Thread(target=self._write, args=(over,), daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _write(self, over: threading.Event) -> None:
+        with self.path.open("wb", buffering=0) as file:
+            while not over.wait(0.02):
+                began = time.perf_counter()
+                os.pwrite(file.fileno(), bytes(8192), 0)
+                os.fdatasync(file.fileno())
+                self.ms.append(1e3 * (time.perf_counter() - began))
+
+
 @dataclass(frozen=True)
 class Window:
     """What happened within some seconds."""
 
     seconds: float
+    disk_ms: Sequence[float]
     ms: Mapping[str, Sequence[float]]
     refused: Sequence[str]
     service_s: float
@@ -108,16 +139,13 @@ class Window:
     def figures(self) -> dict[str, Any]:
         """Return rates, wall milliseconds and shares of one core."""
         verbs = {
-            verb: {
-                "per_s": round(len(those) / self.seconds, 2),
-                "p50_ms": round(statistics.median(those), 2),
-                "p99_ms": round(_p99(those), 2),
-            }
+            verb: {"per_s": round(len(those) / self.seconds, 2), **_shares(those)}
             for verb, those in sorted(self.ms.items())
             if those
         }
         return {
             **verbs,
+            "disk": _shares(self.disk_ms),
             "refused": len(self.refused),
             "service_cores": round(self.service_s / self.seconds, 3),
             "postgres_cores": round(self.postgres_s / self.seconds, 3),
@@ -125,8 +153,11 @@ class Window:
         }
 
 
-def _p99(values: Sequence[float]) -> float:
-    return sorted(values)[min(len(values) - 1, int(0.99 * len(values)))]
+def _shares(ms: Sequence[float]) -> dict[str, float]:
+    ordered = sorted(ms)
+    return {
+        f"p{share}_ms": round(ordered[len(ordered) * share // 100], 2) for share in (50, 90, 99)
+    }
 
 
 def window(running: Fleet, parts: Bench, pids: Sequence[int], seconds: float) -> Window:
@@ -139,9 +170,11 @@ def window(running: Fleet, parts: Bench, pids: Sequence[int], seconds: float) ->
             running.cpu_s(),
         )
 
+    disk = Disk(parts.folder / "disk")
     running.say("go")
     began, before = time.monotonic(), used()
-    time.sleep(seconds)
+    with disk.watched():
+        time.sleep(seconds)
     after, lasted = used(), time.monotonic() - began
     told = running.told()
     ms = {
@@ -150,7 +183,7 @@ def window(running: Fleet, parts: Bench, pids: Sequence[int], seconds: float) ->
     }
     refused = [one for each in told for one in each["refused"]]
     spent = [late - early for early, late in zip(before, after, strict=True)]
-    return Window(lasted, ms, refused, *spent)
+    return Window(lasted, disk.ms, ms, refused, *spent)
 
 
 def a_study(client: Client) -> None:
@@ -202,7 +235,7 @@ def peer(parts: Bench, workers: int, options: Any) -> dict[str, Any]:
         time.sleep(options.every + SETTLED_S)
         seen = window(running, parts, (), options.seconds)
     figures = seen.figures()
-    figures["is_borne"] = not seen.refused and figures["report"]["p99_ms"] <= BORNE_MS
+    figures["is_borne"] = not seen.refused and figures["report"]["p90_ms"] <= BORNE_MS
     _tell(f"{workers} workers of Optuna", figures, seen.refused)
     return figures
 
@@ -256,7 +289,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=1000)
     parser.add_argument("--seconds", type=float, default=60.0, help="of each part")
     parser.add_argument("--every", type=float, default=10.0, help="seconds between two reports")
-    parser.add_argument("--reports", type=int, default=REPORTS, help="epochs of a trial")
+    parser.add_argument("--reports", type=int, default=3, help="epochs of a trial")
     parser.add_argument(
         "--peers", type=_counts, default=[50, 100, 200], help="fleets of Optuna"
     )
