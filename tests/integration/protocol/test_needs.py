@@ -136,7 +136,7 @@ def test_a_study_of_several_devices_a_trial_is_served_by_workers_that_have_them(
     assert either.lease(either.worker()).study == "small"
     served = either.lease(either.several(2))
     assert (served.study, served.devices_per_trial) == ("digits", 2)
-    # One with more serves it too, and one study of a single device.
+    # One with more devices serves it too.
     assert either.lease(either.several(4)).study == "digits"
 
 

@@ -157,6 +157,12 @@ def test_a_study_that_needs_a_larger_device_serves_the_others() -> None:
     assert distribute(studies[:1], [Claim(beside="study-1", gpu_memory_gb=16.8)]) == [None]
 
 
+def test_a_worker_gets_no_study_that_needs_more_devices_than_it_offers() -> None:
+    studies = [work(1, priority=9, devices_per_trial=4), work(2, devices_per_trial=2), work(3)]
+    served = distribute(studies, [Claim(), Claim(devices=2), Claim(devices=4)])
+    assert [one and one.study_id for one in served] == [3, 2, 1]
+
+
 @pytest.mark.parametrize(
     ("workers", "share"), [(1, 1.0), (2, 0.5), (3, 2 / 3), (4, 0.5), (8, 0.5)]
 )
