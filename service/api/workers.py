@@ -51,9 +51,15 @@ def read_demand(
             description="Count only what a device with a GPU of this size can hold; 0: what runs without one.",
         ),
     ] = None,
+    devices: Annotated[
+        int | None,
+        Query(
+            ge=1, le=64, description="Count only what a worker with so many devices can train."
+        ),
+    ] = None,
 ) -> Demand:
     """How many leases there is work for now, and how many are held: what a number of workers can be chosen by."""
-    return demand.now(context, gpu_memory_gb)
+    return demand.now(context, gpu_memory_gb, devices)
 
 
 @router.get("/memory")

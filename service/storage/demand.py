@@ -12,9 +12,10 @@ from service.storage.taking_up import MAY_TAKE_UP
 
 @dataclass(frozen=True, slots=True)
 class DemandRow:
-    """The demand of all studies with one need; `gpu_memory_gb` is 0 where they need no GPU."""
+    """The demand of all studies with the same needs; `gpu_memory_gb` is 0 where they need no GPU."""
 
     gpu_memory_gb: float
+    devices_per_trial: int
     waiting: int
     leased: int
 
@@ -22,7 +23,7 @@ class DemandRow:
 # Which paused trials the search takes up is its decision, which nothing here asks for: where nothing else is left to do,
 # one worker comes and asks. While trials run, it is their workers that ask.
 _BY_NEED = Statement(f"""
-SELECT coalesce(s.gpu_memory_gb, 0) AS gpu_memory_gb, CAST(sum(d.waiting) AS int), CAST(sum(d.leased) AS int)
+SELECT coalesce(s.gpu_memory_gb, 0) AS gpu_memory_gb, s.devices_per_trial, CAST(sum(d.waiting) AS int), CAST(sum(d.leased) AS int)
 FROM trimtab.studies s
 CROSS JOIN LATERAL (
     SELECT count(*) FILTER (WHERE t.state = 'running') AS leased,
@@ -43,15 +44,19 @@ CROSS JOIN LATERAL (
                 ELSE w.trials + n.others END AS waiting, n.leased) d
 WHERE NOT s.external AND s.state NOT IN ('done', 'deleting') AND d.waiting + d.leased > 0
   AND (CAST(:gpu_memory_gb AS float8) IS NULL OR coalesce(s.gpu_memory_gb, 0) <= :gpu_memory_gb)
-GROUP BY 1 ORDER BY 1""")
+  AND (CAST(:devices AS int) IS NULL OR s.devices_per_trial <= :devices)
+GROUP BY 1, 2 ORDER BY 1, 2""")
 
 
-def by_need(connection: Connection, gpu_memory_gb: float | None) -> list[DemandRow]:
+def by_need(
+    connection: Connection, gpu_memory_gb: float | None, devices: int | None
+) -> list[DemandRow]:
     """Count the leases that could be served now and those that are held; the least need comes first.
 
     Args:
         connection: one of `Database`.
         gpu_memory_gb: leave out the studies that need more than a GPU of this size; None: leave out none.
+        devices: leave out the studies whose trials need more devices than that; None: leave out none.
     """
-    rows = _BY_NEED.rows(connection, gpu_memory_gb=gpu_memory_gb)
+    rows = _BY_NEED.rows(connection, gpu_memory_gb=gpu_memory_gb, devices=devices)
     return [DemandRow(*row) for row in rows]

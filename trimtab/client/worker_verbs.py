@@ -39,13 +39,17 @@ class WorkerVerbs:
         response = self._wire.send("POST", f"/v1/workers/{worker_id}:drain")
         return self._wire.parse(Worker, response)
 
-    def demand(self, *, gpu_memory_gb: float | None = None) -> Demand:
+    def demand(
+        self, *, gpu_memory_gb: float | None = None, devices: int | None = None
+    ) -> Demand:
         """Return how many leases there is work for now, and how many are held.
 
         Args:
             gpu_memory_gb: The memory of a GPU in GB; what needs a larger one is left out. None: nothing is.
+            devices: The number of devices of a worker; what needs more is left out. None: nothing is.
         """
-        params = None if gpu_memory_gb is None else {"gpu_memory_gb": str(gpu_memory_gb)}
+        asked = {"gpu_memory_gb": gpu_memory_gb, "devices": devices}
+        params = {name: str(value) for name, value in asked.items() if value is not None}
         return self._wire.parse(Demand, self._wire.send("GET", "/v1/demand", params=params))
 
     def register(self, registration: Registration) -> Worker:

@@ -27,6 +27,8 @@ class DemandOfNeed(Message):
 
     gpu_memory_gb: float
     """What they need; 0: they run on any device."""
+    devices_per_trial: int = 1
+    """The number of devices that each of their trials is trained on."""
     waiting: int
     leased: int
 

@@ -12,8 +12,10 @@ from trimtab.contract.demand import Demand, DemandOfNeed
 NO_FINISH = {"ensemble": 1, "refit": False}
 
 
-def now(service: Service, gpu_memory_gb: float | None = None) -> Demand:
-    return demand.now(service.context, gpu_memory_gb)
+def now(
+    service: Service, gpu_memory_gb: float | None = None, devices: int | None = None
+) -> Demand:
+    return demand.now(service.context, gpu_memory_gb, devices)
 
 
 def counts(service: Service) -> tuple[int, int]:
@@ -63,6 +65,16 @@ def test_a_sweep_rings_for_a_trial_whose_back_off_is_over(service: Service) -> N
     assert rings_of_one_sweep(service) == 0
     service.clock.advance(600)
     assert rings_of_one_sweep(service) == 1
+
+
+def test_demand_leaves_out_what_needs_more_devices_than_a_worker_has(service: Service) -> None:
+    study(service, "single")
+    study(service, "several", trials=3, needs={"devices_per_trial": 2})
+    assert [(one.devices_per_trial, one.waiting) for one in now(service).by_need] == [
+        (1, 4),
+        (2, 3),
+    ]
+    assert [now(service, devices=count).total for count in (1, 2, 8)] == [4, 7, 7]
 
 
 def rings_of_one_sweep(service: Service) -> int:
