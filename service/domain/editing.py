@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 
 from trimtab.contract.demand import Needs
-from trimtab.contract.edits import NO_LIMIT, StudyEdit
+from trimtab.contract.edits import NO_LIMIT, NeedsEdit, StudyEdit
 from trimtab.contract.external_rules import NO_NEEDS
 from trimtab.contract.faults import Fault
 from trimtab.contract.studies import StudyDocument, StudyState
@@ -48,9 +48,9 @@ def edited(document: StudyDocument, edit: StudyEdit) -> StudyDocument:
     return document.model_copy(update=changes)
 
 
-def _needs(document: StudyDocument, edit: Needs) -> Needs:
+def _needs(document: StudyDocument, edit: NeedsEdit) -> Needs:
     """Return what the document needs with what the edit names; whoever asks for other memory keeps the number of devices."""
-    named = {name: getattr(edit, name) for name in edit.model_fields_set}
+    named = edit.model_dump(exclude_none=True)
     return (document.needs or Needs()).model_copy(update=named)
 
 

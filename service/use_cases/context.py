@@ -13,6 +13,7 @@ from service.sampling import Sampling
 from service.storage.artifacts import Folder
 from service.storage.engine import Database
 from trimtab.contract.budget import Budget
+from trimtab.contract.demand import Needs
 from trimtab.contract.problems import Problem
 from trimtab.contract.studies import StudyDocument
 
@@ -78,17 +79,16 @@ class Documents:
 
 def _changeable(document: StudyDocument) -> tuple[object, ...]:
     edits = len(document.space_edits)
-    needs = document.needs and document.needs.gpu_memory_gb
-    return document.budget, document.priority, document.parallel, needs, edits
+    return document.budget, document.priority, document.parallel, document.needs, edits
 
 
 def _stored_changeable(stored: Mapping[str, Any]) -> tuple[object, ...]:
-    needs: Mapping[str, Any] = stored.get("needs") or {}
+    needs = stored.get("needs")
     return (
         Budget.model_validate(stored["budget"]),
         stored.get("priority", DEFAULT_PRIORITY),
         stored.get("parallel"),
-        needs.get("gpu_memory_gb"),
+        None if needs is None else Needs.model_validate(needs),
         len(stored.get("space_edits", ())),
     )
 

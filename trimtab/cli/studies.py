@@ -21,8 +21,7 @@ from trimtab.cli import (
 )
 from trimtab.client import Client
 from trimtab.client.client import ENDED
-from trimtab.contract.demand import Needs
-from trimtab.contract.edits import NO_LIMIT, BudgetEdit, StudyEdit
+from trimtab.contract.edits import NO_LIMIT, BudgetEdit, NeedsEdit, StudyEdit
 
 Name = Annotated[str, typer.Argument(help="The study's name.", show_default=False)]
 PageSize = Annotated[int, typer.Option(min=1, max=1000, help="Rows on a page.")]
@@ -294,9 +293,9 @@ def _edit(
 
 def _check(given: Mapping[str, Any]) -> None:
     of_study = {name: given[name] for name in ("priority", "parallel") if name in given}
-    needs = {name: given[name] for name in Needs.model_fields if name in given}
+    needs = {name: given[name] for name in NeedsEdit.model_fields if name in given}
     if needs and NO_LIMIT not in needs.values():
-        Needs.model_validate(needs)
+        NeedsEdit.model_validate(needs)
     others = of_study.keys() | needs
     BudgetEdit.model_validate({name: given[name] for name in given if name not in others})
     if of_study:

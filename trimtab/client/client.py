@@ -19,8 +19,7 @@ from trimtab.client.loops import Loops
 from trimtab.client.wire import Wire
 from trimtab.client.worker_verbs import WorkerVerbs
 from trimtab.contract import problems
-from trimtab.contract.demand import Needs
-from trimtab.contract.edits import BudgetEdit, StudyEdit, TrialRequest
+from trimtab.contract.edits import BudgetEdit, NeedsEdit, StudyEdit, TrialRequest
 from trimtab.contract.events import Event
 from trimtab.contract.experience import Priors
 from trimtab.contract.finish import WhichModel
@@ -159,7 +158,7 @@ class Client(WorkerVerbs, DatasetVerbs):
             budget=budget,
             priority=priority,
             parallel=parallel,
-            needs=Needs(gpu_memory_gb=gpu_memory_gb)
+            needs=NeedsEdit(gpu_memory_gb=gpu_memory_gb)
             if isinstance(gpu_memory_gb, int | float)
             else gpu_memory_gb,
             space=space,

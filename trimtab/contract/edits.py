@@ -5,7 +5,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from trimtab.contract.demand import Needs
+from trimtab.contract.demand import Devices, GpuMemory
 from trimtab.contract.message import Int, Message, Number
 from trimtab.contract.search_space import Scalar, Space
 
@@ -31,6 +31,13 @@ class BudgetEdit(Message):
     """The number of trials in a row without a better value at which the search ends from now on; `none`: no limit."""
 
 
+class NeedsEdit(Message):
+    """What changes of the needs of a study; null: it stays as it was."""
+
+    gpu_memory_gb: GpuMemory | None = None
+    devices_per_trial: Devices | None = None
+
+
 class SpaceEdit(Message):
     """A change of the search space, as it stands in the study's document from then on."""
 
@@ -53,7 +60,7 @@ class StudyEdit(Message):
     parallel: Annotated[Int, Field(ge=1, le=10_000)] | Literal["none"] | None = None
     """At most so many trials are leased at a time from now on; `none`: no limit. Those that run go on."""
 
-    needs: Needs | Literal["none"] | None = None
+    needs: NeedsEdit | Literal["none"] | None = None
     """What it needs of a worker's device from now on; `none`: any device will do. Trials that run go on where they are."""
     space: Space | None = None
     """The whole search space from now on; what is no longer in it takes its value in `fixed`, or else the recipe's own."""

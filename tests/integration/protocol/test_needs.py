@@ -8,7 +8,7 @@ from service.use_cases import editing, studies
 from tests.support.protocol import Service
 from tests.support.races import Replicas
 from trimtab.contract.demand import Needs
-from trimtab.contract.edits import StudyEdit
+from trimtab.contract.edits import NeedsEdit, StudyEdit
 from trimtab.contract.problems import Invalid, StudyNotActive
 from trimtab.contract.studies import Study
 
@@ -93,7 +93,7 @@ def test_a_study_without_needs_is_not_blocked_by_small_workers(service: Service)
     assert not shown(service).blocked
 
 
-def change(service: Service, needs: Needs | Literal["none"], name: str = "digits") -> Study:
+def change(service: Service, needs: NeedsEdit | Literal["none"], name: str = "digits") -> Study:
     return editing.edit(service.context, name, StudyEdit(needs=needs))
 
 
@@ -103,7 +103,7 @@ def test_what_a_study_needs_may_change_while_it_waits(replicas: Replicas) -> Non
     small = one.gpu(T4)
     assert two.claim(small) == ()
     assert studies.read(two.context, "digits").blocked
-    changed = change(one, Needs(gpu_memory_gb=16))
+    changed = change(one, NeedsEdit(gpu_memory_gb=16))
     assert (changed.blocked, changed.document.needs) == (False, Needs(gpu_memory_gb=16))
     assert studies.read(two.context, "digits").document.needs == Needs(gpu_memory_gb=16)
     two.drain(two.lease(small))
@@ -117,12 +117,12 @@ def test_what_a_study_needs_may_change_while_it_waits(replicas: Replicas) -> Non
 def test_a_study_that_is_over_and_one_of_loops_need_no_device(service: Service) -> None:
     service.external()
     with pytest.raises(Invalid) as raised:
-        change(service, Needs(gpu_memory_gb=16), "own")
+        change(service, NeedsEdit(gpu_memory_gb=16), "own")
     assert [fault.pointer for fault in raised.value.errors] == ["/needs"]
     service.study()
     studies.cancel(service.context, "digits")
     with pytest.raises(StudyNotActive, match="needs no device"):
-        change(service, Needs(gpu_memory_gb=16))
+        change(service, NeedsEdit(gpu_memory_gb=16))
 
 
 SEVERAL = {"devices_per_trial": 2}
@@ -162,6 +162,9 @@ def test_both_needs_are_of_the_same_worker(either: Service) -> None:
 
 def test_a_change_of_the_memory_keeps_the_number_of_devices(service: Service) -> None:
     service.study(needs=SEVERAL)
-    changed = change(service, Needs(gpu_memory_gb=16))
+    as_sent = NeedsEdit.model_validate_json(NeedsEdit(gpu_memory_gb=16).model_dump_json())
+    changed = change(service, as_sent)
     assert changed.document.needs == Needs(gpu_memory_gb=16, devices_per_trial=2)
+    fewer = change(service, NeedsEdit(devices_per_trial=1))
+    assert fewer.document.needs == Needs(gpu_memory_gb=16)
     assert change(service, "none").document.needs is None

@@ -269,7 +269,10 @@ def test_an_edit_sends_parallel_beside_the_budget_and_it_is_shown(
     assert "at most 2 at a time" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize(("given", "sent"), [("16", {"gpu_memory_gb": 16.0}), ("none", "none")])
+@pytest.mark.parametrize(
+    ("given", "sent"),
+    [("16", {"gpu_memory_gb": 16.0, "devices_per_trial": None}), ("none", "none")],
+)
 def test_an_edit_sends_what_a_study_needs_and_it_is_shown(
     service: Played, capsys: pytest.CaptureFixture[str], given: str, sent: object
 ) -> None:

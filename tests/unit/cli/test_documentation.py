@@ -24,7 +24,7 @@ EXAMPLES = sorted(ROOT.glob("examples/*.yaml"))
 
 INLINE = re.compile(r"`((?:\./run|trimtab) [^`]+)`")
 LINE = re.compile(r"^(?:[A-Z_]+=\S+ +)*((?:\./run|trimtab) .+?)(?:  +#.*)?(?:  +\(.*)?$")
-RUN_VERBS = ("test", "mutants", "lint", "bench", "soak")
+RUN_VERBS = ("test", "mutants", "lint", "bench", "soak", "engines")
 
 
 def blocks(page: Path, language: str) -> list[str]:
