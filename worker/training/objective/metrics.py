@@ -111,10 +111,7 @@ def _correlation(one: Tensor, other: Tensor) -> float:
     """Return the correlation of numbers `(N,)` (Pearson's); 0 where all of `one` are equal, since they then tell nothing."""
     if (one == one[0]).all():
         return 0.0
-    one, other = (
-        one.double(),
-        other.double(),
-    )  # a probe answers in float64, a network in float32
+    one, other = one.double(), other.double()  # whichever precision each is told in
     one, other = one - one.mean(), other - other.mean()
     # Each by its own length, since the product of both may be too small a number.
     cosine = cast(Tensor, (one / one.norm()) @ (other / other.norm()))
