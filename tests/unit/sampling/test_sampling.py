@@ -8,7 +8,15 @@ from optuna.distributions import FloatDistribution
 from optuna.samplers import RandomSampler
 
 from service.domain.facts import Changes, Cursor, TrialFacts
-from service.sampling import GO_ON, Exhausted, Judgement, Proposal, Sampling, SamplingFailed
+from service.sampling import (
+    GO_ON,
+    Exhausted,
+    Judgement,
+    NotStored,
+    Proposal,
+    Sampling,
+    SamplingFailed,
+)
 from service.sampling.asking import Draws, ask
 from service.sampling.distributions import distributions
 from service.sampling.history import History, role
@@ -217,6 +225,13 @@ class TestInFlight:
         failing = sampling.proposal(1, TPE, claim_id="first", next_number=20)
         with pytest.raises(ConnectionError), failing:
             raise ConnectionError
+        _propose(sampling)
+        assert shows == [[], []]
+
+    def test_a_proposal_that_became_no_trial_is_forgotten_at_once(self, shows: Shows):
+        sampling = Sampling(Ledger(*_twenty()).read, Clock())
+        with sampling.proposal(1, TPE, claim_id="first", next_number=20):
+            raise NotStored
         _propose(sampling)
         assert shows == [[], []]
 
