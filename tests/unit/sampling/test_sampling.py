@@ -118,7 +118,7 @@ class TestHistory:
 
         def read(study_id: int, cursor: Cursor | None) -> Changes:
             reading.set()
-            assert go_on.wait(DEADLINE_S)
+            assert go_on.wait(2 * DEADLINE_S)
             return Ledger().read(study_id, cursor)
 
         sampling, found = Sampling(read, Clock()), list[Judgement | None]()
