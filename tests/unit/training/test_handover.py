@@ -19,7 +19,7 @@ from trimtab.contract.tasks import Model, Task
 from worker import data
 from worker.data import Seal, Split, TaskData, with_validation
 from worker.training.errors import CheckpointIncompatible, CheckpointMissing
-from worker.training.final import handover
+from worker.training.final import evaluator, handover
 from worker.training.final.candidates import Finalist
 from worker.training.final.choice import Choice, Measured
 from worker.training.final.evaluator import Evaluator
@@ -270,9 +270,19 @@ def test_a_trial_whose_refit_is_lost_stays_as_it_was_validated(
 
 
 def test_beside_states_as_validated_the_refit_counts_twice(
-    study: Study, tmp_path: Path, choose: Callable[[CandidateKind], None]
+    study: Study,
+    tmp_path: Path,
+    choose: Callable[[CandidateKind], None],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     choose("ensemble")
+    measured: list[Sequence[float]] = []
+
+    def averaged(*said: Any) -> Any:
+        measured.append(said[3] if len(said) > 3 else ())
+        return evaluator.averaged(*said)
+
+    monkeypatch.setattr(handover, "averaged", averaged)
     first, second = study.finalists
     others = [replace(second, refits=())]
     made = handed_over(study.evaluator, first, *others, files=Files(tmp_path / "model"))
@@ -293,6 +303,8 @@ def test_beside_states_as_validated_the_refit_counts_twice(
     np.testing.assert_allclose(found, (2 * refit + own + other) / 4, atol=1e-6)
     right = accuracy(tmp_path / "model", sealed(study), "abc")
     assert right == told(made).test.value == predictor.card.scores.test_accuracy
+    # A weight may change no answer of so few pictures.
+    assert measured[-1] == [2, 1, 1]
 
 
 def test_short_of_memory_fewer_pictures_are_measured_at_once(study: Study) -> None:
