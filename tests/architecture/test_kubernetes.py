@@ -65,12 +65,17 @@ def test_a_cluster_takes_the_files(documents: list[Document], version: str) -> N
 def test_a_field_that_no_engine_knows_is_refused_by_its_name(
     tmp_path: Path, file: str, field: str, other: str
 ) -> None:
-    files = kubernetes.copy(tmp_path)
-    text = (files / "base" / file).read_text()
-    assert field in text
-    (files / "base" / file).write_text(text.replace(field, other))
-    with pytest.raises(Refused, match=re.escape(other.removesuffix(":"))):
-        kubernetes.check(kubernetes.build(files / "base"), VERSIONS[-1])
+    assert_refused(tmp_path, file, field, other, told=other.removesuffix(":"))
+
+
+def assert_refused(folder: Path, file: str, written: str, wrong: str, *, told: str) -> None:
+    """See that the files are refused, in these words, once something in one of them is written wrong."""
+    changed = kubernetes.copy(folder) / "base" / file
+    text = changed.read_text()
+    assert written in text
+    changed.write_text(text.replace(written, wrong))
+    with pytest.raises(Refused, match=re.escape(told)):
+        kubernetes.check(kubernetes.build(changed.parent), VERSIONS[-1])
 
 
 @pytest.mark.parametrize(
@@ -84,12 +89,7 @@ def test_a_field_that_no_engine_knows_is_refused_by_its_name(
 def test_what_keda_refuses_is_refused(
     tmp_path: Path, written: str, wrong: str, told: str
 ) -> None:
-    files = kubernetes.copy(tmp_path)
-    worker = files / "base" / "worker.yaml"
-    assert written in worker.read_text()
-    worker.write_text(worker.read_text().replace(written, wrong))
-    with pytest.raises(Refused, match=re.escape(told)):
-        kubernetes.check(kubernetes.build(files / "base"), VERSIONS[-1])
+    assert_refused(tmp_path, "worker.yaml", written, wrong, told=told)
 
 
 @pytest.mark.parametrize("secret", sorted(kubernetes.SECRETS))

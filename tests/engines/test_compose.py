@@ -37,7 +37,7 @@ class Stack:
     """What docker-compose.yml starts, as a project of its own.
 
     Args:
-        podman: What runs it.
+        podman: The Podman that runs it.
         project: The name of the project, with which the names of its containers begin.
         settings: The variables that a person sets.
     """

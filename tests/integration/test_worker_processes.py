@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from tests.support import scripted_service
 from tests.support.leases import a_lease
 from tests.support.scripted_service import ScriptedService
-from tests.support.workers import a_worker, children_of, wait_until_gone
+from tests.support.workers import WorkerProcess, a_worker, children_of, wait_until_gone
 from trimtab.contract import problems
 
 
@@ -41,9 +42,7 @@ def test_a_runner_killed_in_mid_epoch_is_reported_long_before_the_lease_ends(
 def test_a_worker_goes_on_after_its_runner_was_killed(
     service: ScriptedService, tmp_path: Path
 ) -> None:
-    service.leases.append(a_lease())
-    with a_worker(service.address, tmp_path, script="hold@2") as worker:
-        service.wait_for(lambda: steps(service) == [0, 1])
+    with holding(service, tmp_path) as worker:
         os.kill(worker.runner_pid(), signal.SIGKILL)
         service.wait_for(lambda: bool(service.of("outcome")))
         service.give(a_lease(epochs=1, trial_number=1))
@@ -62,12 +61,19 @@ def test_a_runner_leaves_when_its_agent_is_killed(
         wait_until_gone(runner)
 
 
-def test_an_agent_and_its_runner_leave_when_their_starter_lets_go(
-    service: ScriptedService, tmp_path: Path
-) -> None:
+@contextmanager
+def holding(service: ScriptedService, tmp_path: Path) -> Generator[WorkerProcess]:
+    """Run a worker whose trial has reported two epochs, and holds."""
     service.leases.append(a_lease())
     with a_worker(service.address, tmp_path, script="hold@2") as worker:
         service.wait_for(lambda: steps(service) == [0, 1])
+        yield worker
+
+
+def test_an_agent_and_its_runner_leave_when_their_starter_lets_go(
+    service: ScriptedService, tmp_path: Path
+) -> None:
+    with holding(service, tmp_path) as worker:
         runner = worker.runner_pid()
         os.dup2(os.open(os.devnull, os.O_WRONLY), worker.child.lifeline)
         assert worker.wait() == 0
@@ -78,9 +84,7 @@ def test_an_agent_and_its_runner_leave_when_their_starter_lets_go(
 def test_a_worker_told_to_leave_stores_its_state_and_gives_the_trial_back(
     service: ScriptedService, tmp_path: Path
 ) -> None:
-    service.leases.append(a_lease())
-    with a_worker(service.address, tmp_path, script="hold@2") as worker:
-        service.wait_for(lambda: steps(service) == [0, 1])
+    with holding(service, tmp_path) as worker:
         runner = worker.runner_pid()
         worker.send(signal.SIGTERM)
         assert worker.wait() == 0
@@ -95,9 +99,7 @@ def test_a_worker_told_to_leave_stores_its_state_and_gives_the_trial_back(
 def test_notices_are_heard_like_a_signal_and_never_end_it_at_once(
     service: ScriptedService, tmp_path: Path
 ) -> None:
-    service.leases.append(a_lease())
-    with a_worker(service.address, tmp_path, script="hold@2") as worker:
-        service.wait_for(lambda: steps(service) == [0, 1])
+    with holding(service, tmp_path) as worker:
         # A scheduler tells every process of the job, more than once, and then asks by another signal.
         os.kill(worker.runner_pid(), signal.SIGUSR1)
         for number in (signal.SIGUSR1, signal.SIGUSR1, signal.SIGTERM, signal.SIGUSR1):
@@ -110,9 +112,7 @@ def test_notices_are_heard_like_a_signal_and_never_end_it_at_once(
 def test_a_worker_that_trains_leaves_when_the_service_asks(
     service: ScriptedService, tmp_path: Path
 ) -> None:
-    service.leases.append(a_lease())
-    with a_worker(service.address, tmp_path, script="hold@2") as worker:
-        service.wait_for(lambda: steps(service) == [0, 1])
+    with holding(service, tmp_path) as worker:
         service.draining = True
         assert worker.wait() == 0
     assert service.of("checkpoint")[-1].body["checkpoint"]["step"] == 1
@@ -144,9 +144,7 @@ def test_a_second_signal_ends_it_at_once(service: ScriptedService, tmp_path: Pat
 def test_a_signal_to_the_whole_group_is_the_agents_to_answer(
     service: ScriptedService, tmp_path: Path
 ) -> None:
-    service.leases.append(a_lease())
-    with a_worker(service.address, tmp_path, script="hold@2") as worker:
-        service.wait_for(lambda: steps(service) == [0, 1])
+    with holding(service, tmp_path) as worker:
         os.kill(worker.runner_pid(), signal.SIGTERM)
         worker.send(signal.SIGTERM)
         assert worker.wait() == 0

@@ -19,10 +19,10 @@ class DataServer:
 
     Attributes:
         url: Its address.
-        files: What it offers, by path; a text is an address that it leads on to.
+        files: The bytes of each file that it offers, by path; a text is an address that it leads on to.
         asked: The status and the bytes of each answer so far, by order.
         breaks_after: Answers end after so many bytes; each entry serves for one answer.
-        status: What it answers to all, instead.
+        status: The HTTP status of every answer, instead of a file; None: it serves files.
         open: Answers begin, and wait for this before their last byte.
     """
 

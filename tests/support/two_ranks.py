@@ -42,13 +42,13 @@ class Case:
         recipe: The fields of the recipe.
         drops: The share that dropout leaves out.
         resume: The state to go on from.
-        state: Where the state after each epoch is written, with the number of the epoch; on the first rank alone.
+        state: The path of the state after each epoch, which the number of the epoch ends; of the first rank alone.
         leaves: The batch before which the first rank leaves, counted from 1.
         fails: The rank that fails in its batch of the number `fails_at`, and by what.
         fails_at: Counted from 1.
         by: The message of the error.
         unlike: Whether the second rank begins with other weights.
-        room: How many rows the device of the rank `short` has memory for; 0: for all.
+        room: The number of rows that the device of the rank `short` has memory for; 0: for all.
     """
 
     model: str = "tiny"
@@ -72,11 +72,11 @@ class Outcome:
 
     Attributes:
         curve: Training loss, validation loss and value of each epoch; of the first rank alone.
-        error: What ended it.
+        error: The message of the error that ended it; empty: none did.
         kind: The kind of that error, or its class.
-        passes: How many micro-batches it computed.
+        passes: The number of micro-batches that it computed.
         digest: Stands for the weights that it came to.
-        drawn: What each of its micro-batches drew first.
+        drawn: The first random number that each of its micro-batches drew.
     """
 
     curve: list[list[float]]

@@ -9,7 +9,7 @@ from typing import Annotated, Literal, NoReturn
 import typer
 
 from trimtab.cli import terminal
-from trimtab.client.client import DEFAULT_SERVER
+from trimtab.client.client import address_of
 
 Backbones = Annotated[
     list[Path] | None,
@@ -114,8 +114,7 @@ def start(
 ) -> None:
     """Run a worker: it takes trials from the service at --server until it is told to leave."""
     here = terminal.of(context)
-    address = here.server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
-    argv = ["start", "--server", address, *given("--device", device)]
+    argv = ["start", "--server", address_of(here.server), *given("--device", device)]
     argv += given("--devices", devices)
     argv += given("--label", label) + given("--cache-dir", cache_dir)
     argv += _each("--backbones", backbones)

@@ -1,13 +1,12 @@
 """`trimtab worker launch`: starts workers where an engine runs them."""
 
-import os
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from trimtab.cli import handover, terminal
-from trimtab.client.client import DEFAULT_SERVER
+from trimtab.client.client import address_of
 
 _ENGINE = "Where workers run"
 _SLURM = "Of --slurm"
@@ -124,12 +123,11 @@ def launch(
             "say where workers run, by one of --slurm, --ssh HOST and --ray"
         )
     here = terminal.of(context)
-    server = here.server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
     given = handover.given
     engines = {"--slurm": slurm, "--ray": ray}
     argv = ["launch", *(name for name, wanted in engines.items() if wanted)]
     argv += [f"--ssh={host}" for host in ssh or ()]
-    argv += ["--server", server, *given("--workers", workers)]
+    argv += ["--server", address_of(here.server), *given("--workers", workers)]
     argv += given("--token-file", token_file) + (["--dry-run"] if dry_run else [])
     argv += given("--at-once", at_once) + given("--partition", partition)
     argv += given("--time", time) + given("--cpus", cpus) + given("--gres", gres)

@@ -36,6 +36,11 @@ ENDED = ("done", "cancelled")
 LAST_EVENTS = ("study_done", "study_cancelled")
 
 
+def address_of(server: str | None) -> str:
+    """Return the service's address: the one that is given, else that of TRIMTAB_SERVER, else the usual one here."""
+    return server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
+
+
 class Client(WorkerVerbs, DatasetVerbs):
     """Speaks to one trimtab service. Threads may share it; use it as a context manager or `close` it.
 
@@ -59,10 +64,9 @@ class Client(WorkerVerbs, DatasetVerbs):
         retry_for_s: float = 10.0,
         transport: httpx2.BaseTransport | None = None,
     ) -> None:
-        server = server or os.environ.get("TRIMTAB_SERVER") or DEFAULT_SERVER
         token = token or os.environ.get("TRIMTAB_TOKEN")
         self._wire = Wire(
-            server.rstrip("/"),
+            address_of(server).rstrip("/"),
             token,
             timeout_s=timeout_s,
             retry_for_s=retry_for_s,

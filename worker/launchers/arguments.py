@@ -3,6 +3,7 @@
 import argparse
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -80,8 +81,7 @@ def _launcher(
 
 
 def _ray(arguments: argparse.Namespace, launch: Launch) -> Sequence[str]:
-    token_file = checked_token_file(arguments.token_file)
-    whole = Launch(launch.server, token_file, launch.options)
+    whole = replace(launch, token_file=checked_token_file(arguments.token_file))
     actors = ray_cluster.Actors(
         arguments.workers or 1, num_gpus=arguments.gpus, num_cpus=arguments.cpus or 1
     )
@@ -91,8 +91,7 @@ def _ray(arguments: argparse.Namespace, launch: Launch) -> Sequence[str]:
 
 
 def _slurm(arguments: argparse.Namespace, launch: Launch) -> Sequence[str]:
-    token_file = checked_token_file(arguments.token_file)
-    whole = Launch(launch.server, token_file, launch.options)
+    whole = replace(launch, token_file=checked_token_file(arguments.token_file))
     array = _array(arguments)
     return [slurm.script(whole, array) if arguments.dry_run else slurm.submit(whole, array)]
 
